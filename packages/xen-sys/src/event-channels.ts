@@ -1,0 +1,39 @@
+/**
+ * Receives the ports that fired. `ports[0..count)` are local port numbers, each at most once; the array is
+ * the handle's own and is overwritten by the next call. A delivered port stays masked until it is unmasked.
+ */
+export type EventListener = (ports: Uint32Array, count: number) => void;
+
+/**
+ * One handle on the event-channel device: one file descriptor, any number of ports, used by one thread.
+ *
+ * Set-up operations throw {@link XenSysError}; the others return 0 or more, or a negative errno.
+ * The semantics are those of Linux's /dev/xen/evtchn: a bound port fires at most once until it is unmasked.
+ */
+export interface EventChannels extends AsyncDisposable {
+  /** The pollable descriptor, or -1 where the provider has none (the emulator). */
+  readonly fd: number;
+  /**
+   * Binds a new local port to `remotePort` of domain `domid`, which that domain left unbound for us.
+   * The new port is pending at once: events may have been lost before.
+   * Errors: EINVAL no such port or not ours to bind, ESRCH no such domain, ENOSPC out of ports.
+   */
+  bindInterdomain(domid: number, remotePort: number): number;
+  /** Allocates a local port that domain `domid` may bind. Errors: ESRCH, ENOSPC. */
+  bindUnbound(domid: number): number;
+  /** Closes a local port. The remote end becomes unbound again, for the same domain. Error: EINVAL not bound here. */
+  unbind(port: number): void;
+  /** Sends an event through `port`. 0, or -EINVAL not bound here. To a peer that is not there it is dropped. */
+  notify(port: number): number;
+  /** Reads the fired ports without waiting into `ports`; returns how many, or a negative errno. */
+  pending(ports: Uint32Array): number;
+  /** Re-enables `ports[0..count)`. An event sent meanwhile fires at once. 0 or a negative errno. */
+  unmask(ports: Uint32Array, count: number): number;
+  /** Starts the delivery of fired ports to `listener` on this thread's event loop; undefined stops it. */
+  listen(listener: EventListener | undefined): void;
+  /** Whether a started delivery keeps the process alive (it does, unless told otherwise). */
+  ref(): void;
+  unref(): void;
+  /** Unbinds every port and closes the descriptor. Harmless when repeated. */
+  close(): void;
+}

@@ -1,0 +1,16 @@
+/** Frames of another domain, mapped by frame number (for a privileged domain only). */
+export interface ForeignMapping {
+  readonly buffer: ArrayBufferLike;
+  readonly offsets: Float64Array;
+  readonly contiguous: boolean;
+  /** 0 or a negative errno for each frame. */
+  readonly errors: Int32Array;
+}
+
+/** Mapping by frame number, which consoles and framebuffers need; block does not. */
+export interface ForeignMemory extends AsyncDisposable {
+  /** Maps frames of `domid`. A frame that cannot be mapped has its error set; all failing throws the first. */
+  map(domid: number, frames: ArrayLike<number>, options: { writable: boolean }): ForeignMapping;
+  unmap(mapping: ForeignMapping): void;
+  close(): void;
+}

@@ -1,0 +1,80 @@
+/** GNTST_*: the status of one grant operation (public/grant_table.h). */
+export const GrantStatus = {
+  okay: 0,
+  generalError: -1,
+  badDomain: -2,
+  badGntref: -3,
+  badHandle: -4,
+  badVirtAddr: -5,
+  badDevAddr: -6,
+  noDeviceSpace: -7,
+  permissionDenied: -8,
+  badPage: -9,
+  badCopyArg: -10,
+  addressTooBig: -11,
+  eagain: -12,
+  noSpace: -13,
+} as const;
+
+/** Bytes of one segment: `struct gntdev_grant_copy_segment` of Linux's gntdev.h on a 64-bit machine. */
+export const GRANT_COPY_SEGMENT_BYTES = 24;
+
+const WORDS = GRANT_COPY_SEGMENT_BYTES / 4;
+const SOURCE_IS_GRANT = 1;
+const DEST_IS_GRANT = 2;
+const TWO_32 = 2 ** 32;
+
+/**
+ * A batch of grant-copy segments in the kernel's own layout, filled and sent without allocating.
+ *
+ * A segment, 24 bytes: source (8), destination (8), length u16, flags u16, status s16, padding.
+ * A local side is a 64-bit address, see {@link GrantTable.register}; a foreign side is grant reference u32,
+ * offset in the page u16, domain u16. A segment must stay inside the foreign page; the local side need not.
+ */
+export class GrantCopyBatch {
+  /** The segments. `words[i * 6 ..]` is segment i. */
+  readonly words: Uint32Array;
+  readonly capacity: number;
+  /** Segments filled so far. */
+  count = 0;
+  readonly #statuses: Int16Array;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.words = new Uint32Array(capacity * WORDS);
+    this.#statuses = new Int16Array(this.words.buffer);
+  }
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  /** Appends a copy of `length` bytes from the grant `ref` of `domid` at `offset` to the local `address`. */
+  fromGrant(domid: number, ref: number, offset: number, address: number, length: number): void {
+    const w = this.words;
+    const at = this.count++ * WORDS;
+    w[at] = ref;
+    w[at + 1] = offset | (domid << 16);
+    w[at + 2] = address % TWO_32;
+    w[at + 3] = address / TWO_32;
+    w[at + 4] = length | (SOURCE_IS_GRANT << 16);
+    w[at + 5] = 0;
+  }
+
+  /** Appends a copy of `length` bytes from the local `address` to the grant `ref` of `domid` at `offset`. */
+  toGrant(domid: number, ref: number, offset: number, address: number, length: number): void {
+    const w = this.words;
+    const at = this.count++ * WORDS;
+    w[at] = address % TWO_32;
+    w[at + 1] = address / TWO_32;
+    w[at + 2] = ref;
+    w[at + 3] = offset | (domid << 16);
+    w[at + 4] = length | (DEST_IS_GRANT << 16);
+    w[at + 5] = 0;
+  }
+
+  /** The status of segment `index` after the copy: a {@link GrantStatus}. */
+  status(index: number): number {
+    return this.#statuses[index * (GRANT_COPY_SEGMENT_BYTES / 2) + 10];
+  }
+}

@@ -1,0 +1,42 @@
+import type { EventChannels } from './event-channels.js';
+import type { ForeignMemory } from './foreign-memory.js';
+import type { GrantAllocator } from './grant-allocator.js';
+import type { GrantTable } from './grant-table.js';
+import type { XenstoreTransport } from './xenstore-transport.js';
+
+/** What a provider can do, asked before it is tried. */
+export interface ProviderFeatures {
+  /** Several references in one {@link GrantTable.map} call (QEMU's XEN_GNTTAB_FEATURE_MAP_MULTIPLE). */
+  readonly mapMultiple: boolean;
+  /** {@link GrantTable.copy} works; without it map and copy by hand. */
+  readonly grantCopy: boolean;
+  /** {@link XenProvider.openForeignMemory} works. */
+  readonly foreignMemory: boolean;
+  /** {@link XenProvider.openGrantAllocator} works, so that frontends can run here. */
+  readonly grantAllocator: boolean;
+}
+
+/** How a worker thread opens the provider of the thread that started it: `import(module)` and call `attachProvider(data)`. */
+export interface SharedProvider {
+  /** A module specifier or URL whose `attachProvider(data)` gives the {@link XenProvider}. */
+  readonly module: string;
+  /** Structured-cloneable. */
+  readonly data: unknown;
+}
+
+/**
+ * The redirectable operations: all that the upper layers ask of Xen. `native` is the machine's own; the emulator
+ * gives one per emulated domain; a test may give its own.
+ */
+export interface XenProvider {
+  /** `native`, `emulator`. */
+  readonly name: string;
+  readonly features: ProviderFeatures;
+  openEventChannels(): EventChannels;
+  openGrantTable(): GrantTable;
+  openGrantAllocator(): GrantAllocator;
+  openForeignMemory(): ForeignMemory;
+  connectXenstore(options?: { signal?: AbortSignal }): Promise<XenstoreTransport>;
+  /** For worker threads. */
+  share(): SharedProvider;
+}
