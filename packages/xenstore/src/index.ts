@@ -1,1 +1,20 @@
-export {};
+export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
+export { checkPath, isSpecialPath, pathProblem } from './paths.js';
+export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './permissions.js';
+export {
+  allocateMessage,
+  decodeStrings,
+  decodeText,
+  encodeMessage,
+  encodeStrings,
+  MessageDecoder,
+  XS_ERROR_NAMES,
+  XS_HEADER_BYTES,
+  XS_MAX_ABSOLUTE_PATH,
+  XS_MAX_PAYLOAD,
+  XS_MAX_RELATIVE_PATH,
+  type XsMessage,
+  XsOp,
+  type XsOpName,
+  xsOpName,
+} from './wire.js';
