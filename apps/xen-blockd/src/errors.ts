@@ -1,0 +1,40 @@
+/** What went wrong in the daemon or its command line; {@link BlockdError.exitCode} is what the process ends with. */
+export type BlockdErrorCode =
+  | 'ERR_USAGE'
+  | 'ERR_CONFIG'
+  | 'ERR_SOCKET'
+  | 'ERR_IMAGE'
+  | 'ERR_TOOL'
+  | 'ERR_XEN'
+  | 'ERR_GUEST'
+  | 'ERR_TIMEOUT';
+
+/** Exit codes. `unavailable` is sysexits' EX_UNAVAILABLE: Xen or xenstored is not there; systemd may try again. */
+export const ExitCode = { ok: 0, failure: 1, usage: 2, unavailable: 69, config: 78 } as const;
+
+const EXIT_CODES: Partial<Record<BlockdErrorCode, number>> = {
+  ERR_USAGE: ExitCode.usage,
+  ERR_CONFIG: ExitCode.config,
+  ERR_XEN: ExitCode.unavailable,
+};
+
+/** An error for a person to read: one line that says what, which, and what to do. */
+export class BlockdError extends Error {
+  override readonly name = 'BlockdError';
+  readonly code: BlockdErrorCode;
+
+  constructor(code: BlockdErrorCode, message: string, options: { cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+  }
+
+  get exitCode(): number {
+    return EXIT_CODES[this.code] ?? ExitCode.failure;
+  }
+}
+
+/** The `code` of a system error, if it is one. */
+export function errorCode(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' ? code : undefined;
+}

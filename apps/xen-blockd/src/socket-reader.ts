@@ -1,0 +1,59 @@
+import type { Socket } from 'node:net';
+
+/** The peer went away, or sent what ends a connection at once. */
+export class ConnectionEnded extends Error {
+  override readonly name = 'ConnectionEnded';
+}
+
+/**
+ * Reads exact numbers of bytes from a socket, for one reader at a time. What is not asked for stays in the socket,
+ * so that a slow reader slows the peer down.
+ */
+export class SocketReader {
+  readonly #socket: Socket;
+  #ended = false;
+  #wake: (() => void) | undefined;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    const wake = () => this.#wake?.();
+    const end = () => {
+      this.#ended = true;
+      wake();
+    };
+    socket.on('readable', wake);
+    socket.on('end', end);
+    socket.on('close', end);
+    socket.on('error', end);
+  }
+
+  /** The next `length` bytes, which are the caller's. Rejects with {@link ConnectionEnded}. */
+  async read(length: number): Promise<Buffer> {
+    if (length === 0) return Buffer.alloc(0);
+    for (;;) {
+      const chunk: Buffer | null = this.#socket.destroyed ? null : this.#socket.read(length);
+      if (chunk !== null && chunk.length === length) return chunk;
+      // A shorter chunk is the rest of a stream that has ended.
+      if (chunk !== null || this.#ended || this.#socket.destroyed) throw new ConnectionEnded('the connection ended');
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+
+  /** Reads and forgets `length` bytes. */
+  async skip(length: number): Promise<void> {
+    for (let left = length; left > 0; ) {
+      const part = Math.min(left, 1 << 20);
+      await this.read(part);
+      left -= part;
+    }
+  }
+
+  /** Ends a read that waits. */
+  cancel(): void {
+    this.#ended = true;
+    this.#wake?.();
+  }
+}
