@@ -1,0 +1,95 @@
+const PAGE = 4096;
+const NONE = -1;
+
+/**
+ * Hands out runs of pages of one memory: a buddy allocator over plain arrays. A run is a power of two pages long, so
+ * that one request's data is always contiguous, and taking or giving back a single page costs a few array accesses.
+ */
+export class PagePool {
+  /** Bytes of memory managed. */
+  readonly bytes: number;
+  readonly #pages: number;
+  readonly #orders: number;
+  /** Heads of the free lists, by order. */
+  readonly #heads: Int32Array;
+  readonly #next: Int32Array;
+  readonly #previous: Int32Array;
+  /** For the first page of a free run its order, otherwise -1. */
+  readonly #freeOrder: Int8Array;
+  /** For the first page of a run handed out its order. */
+  readonly #usedOrder: Int8Array;
+  #freePages: number;
+
+  /** `bytes` must be a power of two and at least one page. */
+  constructor(bytes: number) {
+    this.#pages = bytes / PAGE;
+    this.#orders = Math.log2(this.#pages) + 1;
+    if (!Number.isInteger(this.#orders)) throw new RangeError(`pool size ${bytes} is not a power of two pages`);
+    this.bytes = bytes;
+    this.#heads = new Int32Array(this.#orders).fill(NONE);
+    this.#next = new Int32Array(this.#pages);
+    this.#previous = new Int32Array(this.#pages);
+    this.#freeOrder = new Int8Array(this.#pages).fill(NONE);
+    this.#usedOrder = new Int8Array(this.#pages).fill(NONE);
+    this.#freePages = this.#pages;
+    this.#link(0, this.#orders - 1);
+  }
+
+  get freeBytes(): number {
+    return this.#freePages * PAGE;
+  }
+
+  /** Byte offset of a run of at least `bytes`, or -1 when there is none. */
+  take(bytes: number): number {
+    const order = orderOf(bytes);
+    let from = order;
+    while (from < this.#orders && this.#heads[from] === NONE) from++;
+    if (from >= this.#orders) return NONE;
+    const page = this.#heads[from];
+    this.#unlink(page, from);
+    while (from > order) this.#link(page + (1 << --from), from);
+    this.#usedOrder[page] = order;
+    this.#freePages -= 1 << order;
+    return page * PAGE;
+  }
+
+  /** Gives back the run that `take` returned. */
+  give(offset: number): void {
+    let page = offset / PAGE;
+    let order = this.#usedOrder[page];
+    if (order === NONE || order === undefined) throw new RangeError(`no run was taken at offset ${offset}`);
+    this.#usedOrder[page] = NONE;
+    this.#freePages += 1 << order;
+    while (order < this.#orders - 1) {
+      const buddy = page ^ (1 << order);
+      if (this.#freeOrder[buddy] !== order) break;
+      this.#unlink(buddy, order);
+      page &= ~(1 << order);
+      order++;
+    }
+    this.#link(page, order);
+  }
+
+  #link(page: number, order: number): void {
+    const head = this.#heads[order];
+    this.#next[page] = head;
+    this.#previous[page] = NONE;
+    if (head !== NONE) this.#previous[head] = page;
+    this.#heads[order] = page;
+    this.#freeOrder[page] = order;
+  }
+
+  #unlink(page: number, order: number): void {
+    const next = this.#next[page];
+    const previous = this.#previous[page];
+    if (previous === NONE) this.#heads[order] = next;
+    else this.#next[previous] = next;
+    if (next !== NONE) this.#previous[next] = previous;
+    this.#freeOrder[page] = NONE;
+  }
+}
+
+/** The order of the smallest run that holds `bytes`. */
+function orderOf(bytes: number): number {
+  return bytes <= PAGE ? 0 : 32 - Math.clz32(((bytes + PAGE - 1) >>> 12) - 1);
+}

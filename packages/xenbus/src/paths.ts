@@ -1,0 +1,35 @@
+/** Which device: `backend/<type>/<domid>/<devid>` below the backend's domain. */
+export interface DeviceAddress {
+  /** The backend type: `qdisk`, `vbd`, `vbd3`. */
+  readonly type: string;
+  /** The frontend's domain. */
+  readonly domid: number;
+  /** The device number; for disks the vdev number. */
+  readonly devid: number;
+}
+
+export function domainPath(domid: number): string {
+  return `/local/domain/${domid}`;
+}
+
+export function backendPath(ownDomid: number, address: DeviceAddress): string {
+  return `${domainPath(ownDomid)}/backend/${address.type}/${address.domid}/${address.devid}`;
+}
+
+/** The address in a path at or below a device's directory; undefined for one above it, or of another domain. */
+export function parseBackendPath(ownDomid: number, path: string): DeviceAddress | undefined {
+  const prefix = `${domainPath(ownDomid)}/backend/`;
+  const relative = path.startsWith(prefix) ? path.slice(prefix.length) : path.replace(/^backend\//, '');
+  const [type, domid, devid] = relative.split('/');
+  if (!type || !isNumber(domid) || !isNumber(devid)) return undefined;
+  return { type, domid: Number(domid), devid: Number(devid) };
+}
+
+export function isNumber(text: string | undefined): text is string {
+  return text !== undefined && /^(0|[1-9][0-9]{0,9})$/.test(text);
+}
+
+/** A device's name in messages: `vbd-5-51712`. */
+export function deviceName(address: DeviceAddress): string {
+  return `${address.type}-${address.domid}-${address.devid}`;
+}
