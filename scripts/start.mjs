@@ -1,0 +1,19 @@
+/** `npm start -- [IMAGE] [options]`: sets the clone up, then serves a disk image to a guest on the embedded Xen. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { ROOT } from './lib/workspace.mjs';
+import { runMain, sayOnStderr, setup } from './setup.mjs';
+
+await runMain(async () => {
+  await setup(sayOnStderr);
+  const program = join(ROOT, 'apps', 'xen-blockd', 'dist', 'main.js');
+  // npm runs scripts in the package's folder; paths in the arguments mean the caller's.
+  const cwd = process.env.INIT_CWD ?? process.cwd();
+  const child = spawn(process.execPath, [program, 'demo', ...process.argv.slice(2)], { cwd, stdio: 'inherit' });
+  // A terminal sends its signals to the whole group; others must be handed on. The child decides when to end.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+    process.on(signal, () => signal !== 'SIGINT' && child.kill(signal));
+  process.exitCode = await new Promise((resolve) => {
+    child.on('close', (code, signal) => resolve(signal ? 1 : code));
+  });
+});

@@ -1,0 +1,122 @@
+/**
+ * `npm test`: sets the clone up, builds what can be built, and runs every check and every test of the workspace.
+ * Ends with the totals, a line `N passed, N failed`, and exit code 1 if anything failed.
+ */
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { run, seconds } from './lib/steps.mjs';
+import { ROOT, workspacePackages } from './lib/workspace.mjs';
+import { runMain, sayOnStderr, setup, TOOL_ENV, turbo } from './setup.mjs';
+
+const bin = (name) => join(ROOT, 'node_modules', '.bin', name);
+const RESULTS = join(ROOT, '.tools', 'vitest.json');
+
+const checks = { passed: 0, failed: [] };
+
+async function check(name, work) {
+  const began = performance.now();
+  try {
+    const note = await work();
+    checks.passed++;
+    console.log(`ok    ${name} (${seconds(began)})${typeof note === 'string' ? `: ${note}` : ''}`);
+  } catch (error) {
+    checks.failed.push(name);
+    console.log(`${error.output ?? error.stack}\nFAIL  ${name}: ${error.message}`);
+  }
+}
+
+async function buildNative() {
+  const script = join(ROOT, 'scripts', 'build-native.mjs');
+  if (!existsSync(script)) return 'no addons yet';
+  const missing = await missingPrograms(['python3', 'make', 'g++']);
+  if (missing.length > 0) return `skipped: needs ${missing.join(', ')}; what uses the addons is skipped too`;
+  await run('native', process.execPath, [script], { cwd: ROOT, env: TOOL_ENV });
+  return undefined;
+}
+
+async function missingPrograms(programs) {
+  const missing = [];
+  for (const program of programs) {
+    await run(program, program, ['--version']).catch(() => missing.push(program));
+  }
+  return missing;
+}
+
+/** publint and attw on each package that is published, two at a time. */
+async function checkPackages() {
+  const published = workspacePackages().filter(({ manifest }) => !manifest.private);
+  const failures = [];
+  const work = published.map(
+    ({ folder, manifest }) =>
+      () =>
+        checkPackage(folder, manifest).catch((error) => failures.push(error)),
+  );
+  await Promise.all(
+    [0, 1].map(async () => {
+      for (let next = work.pop(); next; next = work.pop()) await next();
+    }),
+  );
+  if (failures.length === 0) return `${published.length} packages`;
+  throw Object.assign(new Error(failures.map(({ message }) => message).join('; ')), {
+    output: failures.map(({ output }) => output).join('\n'),
+  });
+}
+
+async function checkPackage(folder, manifest) {
+  const options = { cwd: join(ROOT, folder), env: TOOL_ENV };
+  await run(`publint ${folder}`, bin('publint'), ['run', '--strict', '--pack', 'npm'], options);
+  // A program is run, not imported: it has no entry points whose types could be wrong.
+  if (!manifest.exports?.['.']) return;
+  await run(
+    `attw ${folder}`,
+    bin('attw'),
+    ['--pack', '.', '--profile', 'node16', '--format', 'ascii', '--no-emoji'],
+    options,
+  );
+}
+
+/** Every test of the workspace in one run, shown as it goes. */
+async function runTests() {
+  rmSync(RESULTS, { force: true });
+  mkdirSync(join(ROOT, '.tools'), { recursive: true });
+  const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${RESULTS}`];
+  const failure = await run('vitest', bin('vitest'), args, { cwd: ROOT, env: TOOL_ENV, show: true }).catch(
+    (error) => error,
+  );
+  if (!existsSync(RESULTS)) throw failure;
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+    readFileSync(RESULTS, 'utf8'),
+  );
+  // A file that could not be loaded has no tests that could fail.
+  const broken = testResults.filter(
+    ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
+  );
+  const errors = failure instanceof Error && numFailedTests + broken.length === 0 ? 1 : 0;
+  return {
+    passed: numPassedTests,
+    failed: numFailedTests + broken.length + errors,
+    skipped: numPendingTests + numTodoTests,
+  };
+}
+
+await runMain(async () => {
+  const began = performance.now();
+  await setup(sayOnStderr);
+  await check('native addons', buildNative);
+  await check('biome', () =>
+    run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
+  );
+  await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
+  await Promise.all([
+    check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined)),
+    check('publint and attw', checkPackages),
+  ]);
+  const tests = await runTests();
+  console.log(
+    `\n Checks  ${checks.passed} passed, ${checks.failed.length} failed${checks.failed.length ? `: ${checks.failed.join(', ')}` : ''}`,
+  );
+  console.log(`  Tests  ${tests.passed} passed, ${tests.failed} failed, ${tests.skipped} skipped`);
+  console.log(`   Time  ${seconds(began)}\n`);
+  console.log(`${checks.passed + tests.passed} passed, ${checks.failed.length + tests.failed} failed`);
+  if (checks.failed.length + tests.failed > 0) process.exitCode = 1;
+});
