@@ -1,0 +1,129 @@
+import { RingError } from './errors.js';
+import { type RingMemory, SHARED, SLOTS_WORD } from './memory.js';
+import { overlay } from './shared-ring.js';
+
+/**
+ * The backend's end of a shared ring (io/ring.h BACK_RING): takes requests, puts responses into their slots.
+ *
+ * Nothing that the other side does throws: {@link harvest} says -1 once its producer index is impossible, and the
+ * caller must then stop the ring. All indices are free-running u32; every method that moves slots uses private
+ * copies of them, so that a frontend that rewrites its indices changes nothing that was decided before.
+ */
+export class BackRing {
+  /** Slots, a power of two. */
+  readonly size: number;
+  /** 32-bit words of a slot. */
+  readonly slotWords: number;
+  readonly #words: Int32Array;
+  readonly #mask: number;
+  #reqCons: number;
+  #rspProdPvt: number;
+  #rspProd: number;
+
+  /**
+   * Attaches to the ring in `memory` with both private indices at `attachAt` (BACK_RING_ATTACH; 0 is
+   * BACK_RING_INIT). RingError ERR_RING_MEMORY when no slot of `slotBytes` fits or it is misaligned.
+   */
+  constructor(memory: RingMemory, slotBytes: number, attachAt = 0) {
+    const { words, slots, slotWords } = overlay(memory, slotBytes);
+    this.#words = words;
+    this.size = slots;
+    this.slotWords = slotWords;
+    this.#mask = slots - 1;
+    this.#reqCons = this.#rspProdPvt = this.#rspProd = attachAt >>> 0;
+  }
+
+  /**
+   * Attaches at the shared response index: to a fresh ring, or to a live one where an earlier backend stopped.
+   * RingError ERR_RING_OVERFLOW when more requests are waiting than the ring has slots.
+   */
+  static attach(memory: RingMemory, slotBytes: number): BackRing {
+    const { words, slots } = overlay(memory, slotBytes);
+    const rspProd = Atomics.load(words, SHARED.rspProd) >>> 0;
+    const waiting = (Atomics.load(words, SHARED.reqProd) - rspProd) >>> 0;
+    if (waiting > slots) {
+      throw new RingError('ERR_RING_OVERFLOW', `${waiting} requests wait in a ring of ${slots} slots`);
+    }
+    return new BackRing(memory, slotBytes, rspProd);
+  }
+
+  /** req_cons: the u32 index of the next request to take. */
+  get requestsConsumed(): number {
+    return this.#reqCons;
+  }
+
+  /** rsp_prod_pvt: the u32 index of the next response to put. */
+  get responsesProduced(): number {
+    return this.#rspProdPvt;
+  }
+
+  /** Requests taken whose responses were not put yet. */
+  get inFlight(): number {
+    return (this.#reqCons - this.#rspProdPvt) >>> 0;
+  }
+
+  /**
+   * Reads the producer index once: how many requests may be taken now, never more than can be answered.
+   * -1: it is further ahead than the ring is long, the frontend is broken or malicious, stop using the ring.
+   */
+  harvest(): number {
+    const waiting = (Atomics.load(this.#words, SHARED.reqProd) - this.#reqCons) >>> 0;
+    // A producer that went back behind our consumer is as far ahead, seen modulo 2^32.
+    const answerable = this.size - this.inFlight;
+    return waiting > answerable ? -1 : waiting;
+  }
+
+  /**
+   * Copies the whole next slot ({@link slotWords} words) once to `target[at ..]` and advances req_cons. Only as
+   * often as {@link harvest} allowed. Returns the u32 ring index that the request had.
+   */
+  takeRequest(target: Int32Array, at: number): number {
+    const index = this.#reqCons;
+    const words = this.#words;
+    const n = this.slotWords;
+    const from = SLOTS_WORD + (index & this.#mask) * n;
+    for (let i = 0; i < n; i++) target[at + i] = words[from + i];
+    this.#reqCons = (index + 1) >>> 0;
+    return index;
+  }
+
+  /**
+   * Writes the response `source[at .. at + words)` to the start of the next response slot and advances
+   * rsp_prod_pvt; the frontend does not see it before {@link pushResponses}. `words` is the whole response with its
+   * padding, so that nothing of ours leaks. RingError ERR_RING_OVERFLOW when there is no request to answer.
+   */
+  putResponse(source: Int32Array, at: number, words: number): void {
+    const index = this.#rspProdPvt;
+    if (index === this.#reqCons) throw new RingError('ERR_RING_OVERFLOW', 'a response without a request');
+    const to = SLOTS_WORD + (index & this.#mask) * this.slotWords;
+    const shared = this.#words;
+    for (let i = 0; i < words; i++) shared[to + i] = source[at + i];
+    this.#rspProdPvt = (index + 1) >>> 0;
+  }
+
+  /** Publishes the responses put so far (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY). True: the frontend asked for an event. */
+  pushResponses(): boolean {
+    const old = this.#rspProd;
+    const now = this.#rspProdPvt;
+    Atomics.store(this.#words, SHARED.rspProd, now | 0);
+    this.#rspProd = now;
+    const event = Atomics.load(this.#words, SHARED.rspEvent);
+    return (now - event) >>> 0 < (now - old) >>> 0;
+  }
+
+  /** Whether requests may be taken now. Also true when the producer index is impossible: {@link harvest} tells. */
+  hasRequests(): boolean {
+    const waiting = (Atomics.load(this.#words, SHARED.reqProd) - this.#reqCons) >>> 0;
+    return waiting !== 0 && this.inFlight < this.size;
+  }
+
+  /**
+   * To be called before sleeping (RING_FINAL_CHECK_FOR_REQUESTS): true when there is more to do; else the frontend
+   * will send an event with its `holdOff`-th request from now (1 as io/ring.h does it; more batches events).
+   */
+  finalCheck(holdOff = 1): boolean {
+    if (this.hasRequests()) return true;
+    Atomics.store(this.#words, SHARED.reqEvent, (this.#reqCons + holdOff) | 0);
+    return this.hasRequests();
+  }
+}
