@@ -1,0 +1,228 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { BackRing, FrontRing, RingError, ringSlots } from './index.js';
+
+const U32 = 2 ** 32;
+const word = (memory: Uint8Array, index: number) => new Int32Array(memory.buffer, memory.byteOffset + index * 4, 1);
+
+/** A fresh ring whose indices all stand at `at`, and both ends of it. */
+function pair({ pages = 1, slotBytes = 112, at = 0, shared = false } = {}) {
+  const buffer = shared ? new SharedArrayBuffer(pages * 4096) : new ArrayBuffer(pages * 4096);
+  const memory = new Uint8Array(buffer);
+  let front = new FrontRing(memory, slotBytes);
+  if (at !== 0) {
+    word(memory, 0)[0] = word(memory, 2)[0] = at | 0;
+    word(memory, 1)[0] = word(memory, 3)[0] = (at + 1) | 0;
+    front = FrontRing.attach(memory, slotBytes);
+  }
+  const back = BackRing.attach(memory, slotBytes);
+  const slot = new Int32Array(slotBytes / 4);
+  return { memory, front, back, slot };
+}
+
+describe('dimensions', () => {
+  it.each([
+    [0, 32],
+    [1, 64],
+    [2, 128],
+    [3, 256],
+    [4, 512],
+  ])('order %i has %i slots, for strides of 108 and 112 bytes', (order, slots) => {
+    expect(ringSlots(4096 << order, 108)).toBe(slots);
+    expect(ringSlots(4096 << order, 112)).toBe(slots);
+  });
+
+  it('refuses memory that cannot hold the ring', () => {
+    const page = new Uint8Array(4096);
+    expect(() => new FrontRing(page, 110)).toThrow(expect.objectContaining({ code: 'ERR_RING_MEMORY' }));
+    expect(() => new FrontRing(page.subarray(2), 112)).toThrow(expect.objectContaining({ code: 'ERR_RING_MEMORY' }));
+    expect(() => new BackRing(page.subarray(0, 100), 112)).toThrow(RingError);
+  });
+
+  it('initialises as SHARED_RING_INIT: indices 0, events 1, the rest 0', () => {
+    const memory = new Uint8Array(4096).fill(0xff);
+    new FrontRing(memory, 112);
+    expect([...new Int32Array(memory.buffer, 0, 4)]).toEqual([0, 1, 0, 1]);
+    expect(memory.subarray(16).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+describe.each([
+  { at: 0, shared: false },
+  { at: 0, shared: true },
+  { at: U32 - 3, shared: false },
+  { at: 2 ** 31 - 2, shared: true },
+])('a ring at $at (shared: $shared)', (where) => {
+  it('carries requests and responses in order, the whole slot', () => {
+    const { front, back, slot } = pair(where);
+    for (let n = 0; n < 8; n++) {
+      slot.fill(n + 1);
+      front.putRequest(slot, 0, 28);
+    }
+    expect(back.harvest()).toBe(0);
+    expect(front.pushRequests()).toBe(true);
+    expect(back.harvest()).toBe(8);
+    const taken = new Int32Array(28 + 1);
+    for (let n = 0; n < 8; n++) {
+      expect(back.takeRequest(taken, 1)).toBe((where.at + n) % U32);
+      expect([...taken]).toEqual([0, ...new Array(28).fill(n + 1)]);
+      slot.fill(~n);
+      back.putResponse(slot, 0, 4);
+    }
+    expect(back.inFlight).toBe(0);
+    expect(back.pushResponses()).toBe(true);
+    expect(front.harvest()).toBe(8);
+    for (let n = 0; n < 8; n++) {
+      front.takeResponse(slot, 0, 4);
+      expect(slot[3]).toBe(~n);
+    }
+    expect(front.free).toBe(front.size);
+  });
+
+  it('asks for an event only when one is due', () => {
+    const { front, back, slot } = pair(where);
+    const send = () => {
+      front.putRequest(slot, 0, 28);
+      return front.pushRequests();
+    };
+    expect(send()).toBe(true);
+    expect(send()).toBe(false);
+    expect(back.finalCheck()).toBe(true);
+    for (let n = back.harvest(); n > 0; n--) back.takeRequest(slot, 0);
+    expect(back.finalCheck()).toBe(false);
+    expect(send()).toBe(true);
+    back.takeRequest(slot, 0);
+    expect(back.finalCheck(3)).toBe(false);
+    expect([send(), send(), send(), send()]).toEqual([false, false, true, false]);
+    expect(front.finalCheck(2)).toBe(false);
+    back.putResponse(slot, 0, 4);
+    expect(back.pushResponses()).toBe(false);
+    back.putResponse(slot, 0, 4);
+    expect(back.pushResponses()).toBe(true);
+    expect(back.pushResponses()).toBe(false);
+    expect(front.finalCheck()).toBe(true);
+  });
+
+  it('takes no more than it can answer', () => {
+    const { front, back, slot } = pair(where);
+    while (!front.full) front.putRequest(slot, 0, 28);
+    front.pushRequests();
+    expect(back.harvest()).toBe(32);
+    for (let n = 0; n < 32; n++) back.takeRequest(slot, 0);
+    expect(back.harvest()).toBe(0);
+    expect(back.hasRequests()).toBe(false);
+    expect(() => front.putRequest(slot, 0, 28)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
+  });
+
+  it('reports a producer that cannot be', () => {
+    const { memory, front, back, slot } = pair(where);
+    front.putRequest(slot, 0, 28);
+    front.pushRequests();
+    back.takeRequest(slot, 0);
+    for (const ahead of [33, 34, 2 ** 31, -1, 0]) {
+      word(memory, 0)[0] = (where.at + ahead) | 0;
+      expect([ahead, back.harvest()]).toEqual([ahead, -1]);
+      expect(back.hasRequests()).toBe(true);
+    }
+    word(memory, 0)[0] = (where.at + 32) | 0;
+    expect(back.harvest()).toBe(31);
+    for (const ahead of [2, 32, 2 ** 31, -1]) {
+      word(memory, 2)[0] = (where.at + ahead) | 0;
+      expect([ahead, front.harvest()]).toEqual([ahead, -1]);
+    }
+  });
+
+  it('is taken up where an earlier backend stopped', () => {
+    const { memory, front, back, slot } = pair(where);
+    for (let n = 0; n < 5; n++) {
+      slot[0] = n;
+      front.putRequest(slot, 0, 28);
+    }
+    front.pushRequests();
+    for (let n = 0; n < 4; n++) back.takeRequest(slot, 0);
+    back.putResponse(slot, 0, 4);
+    back.putResponse(slot, 0, 4);
+    back.pushResponses();
+    const next = BackRing.attach(memory, 112);
+    expect(next.requestsConsumed).toBe((where.at + 2) % U32);
+    expect(next.harvest()).toBe(3);
+    next.takeRequest(slot, 0);
+    expect(slot[0]).toBe(2);
+  });
+});
+
+it('does not attach to a ring that has overflowed', () => {
+  const { memory } = pair();
+  word(memory, 0)[0] = 33;
+  expect(() => BackRing.attach(memory, 112)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
+});
+
+it('has no response without a request', () => {
+  const { back, slot } = pair();
+  expect(() => back.putResponse(slot, 0, 4)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
+});
+
+it('loses nothing and wakes whom it must, in any interleaving, across 2^32', () => {
+  const step = fc.constantFrom('send', 'push', 'take', 'answer', 'publish', 'collect', 'frontSleep', 'backSleep');
+  const input = fc.record({
+    at: fc.oneof(fc.constant(0), fc.integer({ min: U32 - 40, max: U32 - 1 }), fc.integer({ min: 0, max: U32 - 1 })),
+    slotBytes: fc.constantFrom(16, 108, 112),
+    steps: fc.array(step, { maxLength: 400 }),
+  });
+  fc.assert(
+    fc.property(input, ({ at, slotBytes, steps }) => {
+      const { front, back, slot } = pair({ at, slotBytes });
+      const reply = new Int32Array(slotBytes / 4);
+      let sent = 0;
+      let taken = 0;
+      let answered = 0;
+      let collected = 0;
+      let frontAsleep = false;
+      let backAsleep = false;
+      const act: Record<string, () => void> = {
+        send: () => {
+          if (front.full) return;
+          slot.fill(sent++);
+          front.putRequest(slot, 0, slot.length);
+        },
+        push: () => {
+          if (front.pushRequests()) backAsleep = false;
+        },
+        take: () => {
+          const n = back.harvest();
+          expect(n).toBeGreaterThanOrEqual(0);
+          if (n === 0) return;
+          back.takeRequest(reply, 0);
+          expect([...reply]).toEqual(new Array(reply.length).fill(taken++));
+        },
+        answer: () => {
+          if (back.inFlight === 0) return;
+          reply.fill(answered++);
+          back.putResponse(reply, 0, 4);
+        },
+        publish: () => {
+          if (back.pushResponses()) frontAsleep = false;
+        },
+        collect: () => {
+          for (let n = front.harvest(); n > 0; n--) {
+            front.takeResponse(reply, 0, 4);
+            expect(reply[3]).toBe(collected++);
+          }
+        },
+        frontSleep: () => {
+          frontAsleep = !front.finalCheck();
+        },
+        backSleep: () => {
+          backAsleep = !back.finalCheck();
+        },
+      };
+      for (const name of steps) {
+        act[name]();
+        expect(back.inFlight).toBe(taken - answered);
+        // Whoever sleeps has nothing published to do, or the wake-up was lost.
+        if (frontAsleep) expect(front.hasResponses()).toBe(false);
+        if (backAsleep && back.inFlight < back.size) expect(back.hasRequests()).toBe(false);
+      }
+    }),
+  );
+});
