@@ -1,3 +1,4 @@
+export { attachImage } from './attach.js';
 export {
   type BlockFeatures,
   type BlockImage,
@@ -8,3 +9,7 @@ export {
   type SharedImage,
 } from './block-image.js';
 export { BlockDeviceError } from './errors.js';
+export { type FileImageOptions, openFileImage } from './file-image.js';
+export { allocateMemory } from './memory.js';
+export { MemoryImage, type MemoryImageOptions, memoryImage } from './memory-image.js';
+export { type NullImageOptions, nullImage } from './null-image.js';

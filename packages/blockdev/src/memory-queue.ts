@@ -1,0 +1,73 @@
+import { type BlockImage, BlockOp, IOV_WORDS } from './block-image.js';
+import type { QueueOptions } from './engine-queue.js';
+import { Failure } from './errno.js';
+import { LocalQueue } from './local-queue.js';
+import { STAGED_WORDS, StagedWord } from './staging.js';
+
+/** Copies between scatter lists and one array of bytes. */
+export class MemoryQueue extends LocalQueue {
+  readonly #disk: Uint8Array;
+  readonly #views: Uint8Array[] = [];
+
+  constructor(image: BlockImage, disk: SharedArrayBuffer, options: QueueOptions) {
+    super(image, options);
+    this.#disk = new Uint8Array(disk);
+    this.#views[0] = new Uint8Array(options.memory);
+  }
+
+  override addRegion(buffer: ArrayBufferLike): number {
+    const region = super.addRegion(buffer);
+    this.#views[region] = new Uint8Array(buffer);
+    return region;
+  }
+
+  override submit(): void {
+    const { operations, count } = this.staging;
+    for (let at = 0; at < count * STAGED_WORDS; at += STAGED_WORDS) {
+      this.complete(operations[at + StagedWord.tag], this.#perform(at));
+    }
+    this.staging.clear();
+  }
+
+  #perform(at: number): number {
+    const { operations } = this.staging;
+    const op = operations[at + StagedWord.op];
+    const offset = operations[at + StagedWord.offset];
+    const length = operations[at + StagedWord.length];
+    switch (op) {
+      case BlockOp.read:
+      case BlockOp.write:
+      case BlockOp.writeFua:
+        this.#move(op, offset, at);
+        return length;
+      case BlockOp.flush:
+        return 0;
+      case BlockOp.discard:
+      case BlockOp.secureDiscard:
+      case BlockOp.writeZeroes:
+        this.#disk.fill(0, offset, offset + length);
+        return 0;
+      default:
+        return op < 0 ? op : Failure.unsupported;
+    }
+  }
+
+  #move(op: number, offset: number, at: number): void {
+    const { iov, operations } = this.staging;
+    const first = operations[at + StagedWord.iovAt];
+    const end = first + operations[at + StagedWord.iovCount] * IOV_WORDS;
+    for (let i = first; i < end; i += IOV_WORDS) {
+      const bytes = this.#views[iov[i]];
+      if (op === BlockOp.read) readInto(bytes, iov[i + 1], iov[i + 2], this.#disk, offset);
+      else this.#disk.set(bytes.subarray(iov[i + 1], iov[i + 1] + iov[i + 2]), offset);
+      offset += iov[i + 2];
+    }
+  }
+}
+
+/** Copies `length` bytes of `disk` at `offset` to `bytes[at]`; what is beyond the disk's end is zeroes. */
+function readInto(bytes: Uint8Array, at: number, length: number, disk: Uint8Array, offset: number): void {
+  const present = Math.max(0, Math.min(length, disk.length - offset));
+  bytes.set(disk.subarray(offset, offset + present), at);
+  bytes.fill(0, at + present, at + length);
+}
