@@ -1,6 +1,19 @@
+export {
+  type ClientOptions,
+  type ConnectOptions,
+  type Reopen,
+  type TransactionOptions,
+  type WatchOptions,
+  XenstoreClient,
+  XenstoreFeature,
+} from './client.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
+export { type XenstoreProvider, xenstoredSocketPath } from './locate.js';
+export type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 export { checkPath, isSpecialPath, pathProblem } from './paths.js';
 export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './permissions.js';
+export type { Transaction } from './transaction.js';
+export type { Watch, WatchEvent } from './watch.js';
 export {
   allocateMessage,
   decodeStrings,

@@ -1,0 +1,39 @@
+import type { Permission } from './permissions.js';
+
+/** What every waiting call takes last. */
+export interface OperationOptions {
+  /** Aborting rejects the call with the signal's reason; the reply is ignored when it comes. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What can be written to a node: numbers in decimal, true as `1`, false as `0`, bytes and text as they are. */
+export type XenstoreValue = string | number | bigint | boolean | Uint8Array;
+
+/**
+ * What can be done with nodes, alike on a client and inside a transaction. Paths begin with a slash, or are relative
+ * to the home of the client's domain (`/local/domain/<domid>`). Calls reject with {@link XenstoreError}; on one
+ * connection they are carried out in the order in which they were made.
+ */
+export interface XenstoreOperations {
+  /** The value of a node as text (UTF-8). Rejects with ENOENT when there is none, EACCES when it may not be read. */
+  read(path: string, options?: OperationOptions): Promise<string>;
+  /** The value of a node as it is. */
+  readBytes(path: string, options?: OperationOptions): Promise<Uint8Array>;
+  /** {@link read}, but undefined for a node that does not exist. */
+  tryRead(path: string, options?: OperationOptions): Promise<string | undefined>;
+  /** Whether there is such a node. */
+  exists(path: string, options?: OperationOptions): Promise<boolean>;
+  /** Sets the value of a node; creates it, and what is missing above it. */
+  write(path: string, value: XenstoreValue, options?: OperationOptions): Promise<void>;
+  /** Creates an empty node, and what is missing above it; leaves one that exists as it is. */
+  mkdir(path: string, options?: OperationOptions): Promise<void>;
+  /** Removes a node and all below it. One that does not exist is fine. */
+  remove(path: string, options?: OperationOptions): Promise<void>;
+  /** The names of the children of a node, in the daemon's order, however many. */
+  directory(path: string, options?: OperationOptions): Promise<string[]>;
+  /** {@link directory}, but undefined for a node that does not exist. */
+  tryDirectory(path: string, options?: OperationOptions): Promise<string[] | undefined>;
+  /** The permissions of a node; the first entry is its owner and the access of everybody else. */
+  getPermissions(path: string, options?: OperationOptions): Promise<Permission[]>;
+  setPermissions(path: string, permissions: readonly Permission[], options?: OperationOptions): Promise<void>;
+}
