@@ -1,0 +1,328 @@
+import type { XenstoreTransport } from '@xenpv/xen-sys';
+import { Connection, type ConnectionOwner, type ConnectionPort } from './xenstored-connection.js';
+import { type DomainRecord, DomainTable } from './xenstored-domains.js';
+import { InProcessTransport } from './xenstored-in-process.js';
+import { FIRST_RESERVED_DOMID } from './xenstored-limits.js';
+import { Access, accessOf, type NodePermission } from './xenstored-permissions.js';
+import { DEFAULT_XENSTORED_QUOTAS, type XenstoredQuotas } from './xenstored-quota.js';
+import { processRequest, type RequestHost } from './xenstored-requests.js';
+import { type RingPage, RingServer } from './xenstored-ring.js';
+import { XenstoreSocket } from './xenstored-socket.js';
+import { type Errno, type NodeChange, parentPath, Store } from './xenstored-store.js';
+import { eventPath, type Watch, WatchIndex } from './xenstored-watches.js';
+
+/** How an {@link EmulatedXenstored} differs from a freshly installed C daemon. */
+export interface EmulatedXenstoredOptions {
+  /** Limits of unprivileged domains that differ from {@link DEFAULT_XENSTORED_QUOTAS}. */
+  readonly quotas?: Partial<XenstoredQuotas>;
+  /** What the hypervisor would say: whether a domain exists. Without it every number is taken to be a domain. */
+  readonly domainExists?: (domid: number) => boolean;
+  /** A client asked for INTRODUCE of this domain with this event-channel port. */
+  readonly onIntroduce?: (domid: number, port: number) => void;
+  /** A client asked for RELEASE of this domain. */
+  readonly onRelease?: (domid: number) => void;
+  /** WATCH takes a depth, as daemons from 4.22 on; without it EINVAL. */
+  readonly watchDepth?: boolean;
+}
+
+/** Requests that are carried out before the event loop gets its turn again. */
+const REQUESTS_PER_TURN = 512;
+
+const INTRODUCE_DOMAIN = '@introduceDomain';
+const RELEASE_DOMAIN = '@releaseDomain';
+
+/**
+ * A xenstored in this process: the protocol of docs/misc/xenstore.txt with the C daemon's behaviour, on Unix sockets,
+ * on rings in shared memory, and without either.
+ */
+export class EmulatedXenstored implements AsyncDisposable {
+  readonly #quotas: XenstoredQuotas;
+  readonly #store: Store;
+  readonly #watches = new WatchIndex<Connection>();
+  readonly #connections = new Set<Connection>();
+  readonly #sockets = new Set<XenstoreSocket>();
+  readonly #rings = new Map<number, RingServer>();
+  readonly #host: RequestHost;
+  readonly #owner: ConnectionOwner;
+  readonly #special = new Map<string, readonly NodePermission[]>([
+    [INTRODUCE_DOMAIN, [{ domid: 0, access: Access.none, stale: false }]],
+    [RELEASE_DOMAIN, [{ domid: 0, access: Access.none, stale: false }]],
+  ]);
+  readonly #ready = new Set<Connection>();
+  #scheduled = false;
+  #budget = REQUESTS_PER_TURN;
+  #budgetReset = false;
+  /** The unprivileged domain whose request is being carried out. */
+  #cause: DomainRecord | undefined;
+  #closed = false;
+
+  constructor(options: EmulatedXenstoredOptions = {}) {
+    this.#quotas = { ...DEFAULT_XENSTORED_QUOTAS, ...options.quotas };
+    const exists = options.domainExists ?? (() => true);
+    this.#store = new Store(
+      (generation) => new DomainTable(exists, generation),
+      (change) => this.#fire(change),
+    );
+    this.#host = this.#requestHost(options);
+    this.#owner = { quotas: this.#quotas, relieved: (domain) => this.#relieved(domain) };
+  }
+
+  #requestHost(options: EmulatedXenstoredOptions): RequestHost {
+    return {
+      store: this.#store,
+      quotas: this.#quotas,
+      watchDepth: options.watchDepth ?? false,
+      addWatch: (connection, watch) => this.#addWatch(connection, watch),
+      removeWatch: (connection, watch) => this.#removeWatch(connection, watch),
+      reset: (connection) => this.#reset(connection),
+      introduce: (domid, port) => this.#introduceByClient(domid, port, options.onIntroduce),
+      release: (domain) => {
+        this.releaseDomain(domain.domid);
+        options.onRelease?.(domain.domid);
+      },
+      resume: () => {},
+      specialPermissions: (name) => this.#special.get(name),
+      setSpecialPermissions: (connection, name, permissions) =>
+        this.#setSpecialPermissions(connection, name, permissions),
+      control: (words) => this.#control(words),
+    };
+  }
+
+  /** How many nodes there are. */
+  get nodeCount(): number {
+    return this.#store.size;
+  }
+
+  /** How many watches all connections have. */
+  get watchCount(): number {
+    let count = 0;
+    for (const connection of this.#connections) count += connection.watches.size;
+    return count;
+  }
+
+  /**
+   * Serves clients on a Unix socket, as domain 0. A stale socket of a process that is gone is replaced.
+   * XenSysError `EADDRINUSE` when somebody serves there, `EEXIST` when something else than a socket is there,
+   * `ENAMETOOLONG` over 107 bytes, or what the system says.
+   */
+  async listen(socketPath: string): Promise<void> {
+    const socket = await XenstoreSocket.listen(socketPath, {
+      accept: (port) => this.#open(this.#store.domains.domain0, port),
+      input: (connection) => this.#schedule(connection),
+      closed: (connection) => this.#drop(connection),
+    });
+    if (this.#closed) await socket.close();
+    else this.#sockets.add(socket);
+  }
+
+  /**
+   * A connection of a domain without a socket or a ring, for use in this thread. Each call makes another one with
+   * watches and transactions of its own; quotas are the domain's.
+   */
+  connect(domid: number): XenstoreTransport {
+    const domain = this.#domain(domid);
+    return new InProcessTransport(`emulator:dom${domid}`, {
+      open: (port) => this.#open(domain, port),
+      input: (connection) => this.#schedule(connection),
+      close: (connection) => this.#drop(connection),
+    });
+  }
+
+  /** Tells that a domain is there: fires `@introduceDomain` unless it was known. */
+  introduceDomain(domid: number): void {
+    const domain = this.#domain(domid);
+    if (domain.introduced) return;
+    domain.introduced = true;
+    this.#fire({ path: INTRODUCE_DOMAIN, exact: false });
+  }
+
+  /**
+   * Tells that a domain is gone: its connections, watches and transactions end, its nodes become domain 0's, what it
+   * was permitted no later domain of the same number gets, and `@releaseDomain` fires. Its nodes stay.
+   */
+  releaseDomain(domid: number): void {
+    const domain = this.#store.domains.get(domid);
+    if (domain === undefined || domid === 0) return;
+    this.#rings.get(domid)?.close();
+    this.#rings.delete(domid);
+    for (const connection of [...this.#connections]) {
+      if (connection.domain === domain) connection.fail('the domain was released');
+    }
+    this.#store.domains.forget(domid);
+    if (domain.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: false });
+  }
+
+  /** Tells that a domain shut down or crashed, but is still there: fires `@releaseDomain`. */
+  domainShutDown(domid: number): void {
+    if (this.#store.domains.get(domid)?.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: false });
+  }
+
+  /**
+   * Serves a domain on the ring of its xenstore page (docs/misc/xenstore-ring.txt). The server is woken through the
+   * page itself, see {@link RingPage}; a host with event channels calls `kick` of what this returns instead and gives
+   * `notify`. A ring that the domain had before is closed.
+   */
+  attachRing(domid: number, page: RingPage, options: { notify?: () => void } = {}): RingServer {
+    const domain = this.#domain(domid);
+    this.#rings.get(domid)?.close();
+    const ring = new RingServer(page, options.notify, {
+      open: (port) => this.#open(domain, port),
+      input: (connection) => this.#schedule(connection),
+      closed: (connection) => this.#drop(connection),
+    });
+    this.#rings.set(domid, ring);
+    return ring;
+  }
+
+  /** Ends all connections and sockets. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const ring of this.#rings.values()) ring.close();
+    this.#rings.clear();
+    for (const connection of [...this.#connections]) connection.fail('xenstored is closed');
+    const sockets = [...this.#sockets];
+    this.#sockets.clear();
+    await Promise.all(sockets.map((socket) => socket.close()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #domain(domid: number): DomainRecord {
+    const domain = this.#store.domains.open(domid);
+    if (domain === undefined) {
+      throw new RangeError(`there is no domain ${domid}; domids are 0 to ${FIRST_RESERVED_DOMID - 1}`);
+    }
+    return domain;
+  }
+
+  #open(domain: DomainRecord, port: ConnectionPort): Connection {
+    const connection = new Connection(domain, this.#owner, port);
+    if (this.#closed) queueMicrotask(() => connection.fail('xenstored is closed'));
+    this.#connections.add(connection);
+    return connection;
+  }
+
+  #drop(connection: Connection): void {
+    if (!this.#connections.delete(connection)) return;
+    this.#ready.delete(connection);
+    this.#reset(connection);
+    connection.close();
+  }
+
+  #relieved(domain: DomainRecord): void {
+    for (const connection of this.#connections) {
+      if (connection.domain !== domain) continue;
+      connection.port.relieved?.();
+      this.#schedule(connection);
+    }
+  }
+
+  #schedule(connection: Connection): void {
+    if (!connection.ready) return;
+    this.#ready.add(connection);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    if (this.#budget > 0) queueMicrotask(() => this.#run());
+    else setImmediate(() => this.#run());
+  }
+
+  /** One request of each connection that has some, round and round, as long as the turn lasts. */
+  #run(): void {
+    this.#renewBudget();
+    for (const connection of this.#ready) {
+      if (this.#budget <= 0) break;
+      this.#budget--;
+      this.#ready.delete(connection);
+      if (connection.closed || !connection.ready) continue;
+      this.#carryOut(connection);
+      if (connection.ready) this.#ready.add(connection);
+    }
+    this.#scheduled = false;
+    const waiting = this.#ready.values().next().value;
+    if (waiting !== undefined) this.#schedule(waiting);
+  }
+
+  /** Without this, clients in this process that only await one another would never let timers or sockets run. */
+  #renewBudget(): void {
+    if (this.#budgetReset) return;
+    this.#budgetReset = true;
+    setImmediate(() => {
+      this.#budgetReset = false;
+      this.#budget = REQUESTS_PER_TURN;
+    });
+  }
+
+  #carryOut(connection: Connection): void {
+    const request = connection.nextRequest()!;
+    this.#cause = connection.domain.privileged ? undefined : connection.domain;
+    processRequest(this.#host, connection, request);
+    this.#cause = undefined;
+  }
+
+  #addWatch(connection: Connection, watch: Omit<Watch<Connection>, 'order' | 'watcher'>): Watch<Connection> {
+    const added = this.#watches.add({ ...watch, watcher: connection });
+    connection.watches.set(`${watch.path}\0${watch.token}`, added);
+    connection.domain.watches++;
+    return added;
+  }
+
+  #removeWatch(connection: Connection, watch: Watch<Connection>): void {
+    this.#watches.remove(watch);
+    connection.watches.delete(`${watch.path}\0${watch.token}`);
+    connection.domain.watches--;
+  }
+
+  #reset(connection: Connection): void {
+    for (const watch of [...connection.watches.values()]) this.#removeWatch(connection, watch);
+    for (const transaction of connection.transactions.values()) transaction.abort();
+    connection.domain.transactions -= connection.transactions.size;
+    connection.transactions.clear();
+  }
+
+  #fire(change: NodeChange): void {
+    const matching = this.#watches.matching(change.path, change.exact);
+    for (const watch of matching) {
+      const { watcher } = watch;
+      if (this.#mayHear(watcher, change)) watcher.sendEvent(eventPath(watch, change.path), watch.token, this.#cause);
+    }
+  }
+
+  /** A domain hears of nodes that it can read, or whose directory it can read, now or before the change. */
+  #mayHear(watcher: Connection, change: NodeChange): boolean {
+    const may = (permissions: readonly NodePermission[] | undefined): boolean =>
+      permissions !== undefined && (accessOf(permissions, watcher.requester) & Access.read) !== 0;
+    if (change.path[0] === '@') return may(this.#special.get(change.path));
+    if (may(change.before)) return true;
+    const node = change.node ?? this.#store.read(change.path);
+    if (node === undefined) return false;
+    return may(node.permissions) || may(this.#store.read(parentPath(change.path))?.permissions);
+  }
+
+  #introduceByClient(domid: number, port: number, then?: (domid: number, port: number) => void): Errno | undefined {
+    if (this.#store.domains.open(domid) === undefined) return 'EINVAL';
+    this.introduceDomain(domid);
+    then?.(domid, port);
+    return undefined;
+  }
+
+  #setSpecialPermissions(
+    connection: Connection,
+    name: string,
+    permissions: readonly NodePermission[],
+  ): Errno | undefined {
+    const current = this.#special.get(name);
+    if (current === undefined) return 'EINVAL';
+    const wanted = Access.write | Access.owner;
+    if ((accessOf(current, connection.requester) & wanted) !== wanted) return 'EACCES';
+    this.#special.set(name, permissions);
+    return undefined;
+  }
+
+  #control(words: string[]): string | { error: Errno } {
+    if (words[0] === 'help') return 'check\nhelp\nprint <string>\n\0';
+    if (words[0] === 'check' || words[0] === 'print') return 'OK\0';
+    return { error: 'EINVAL' };
+  }
+}
