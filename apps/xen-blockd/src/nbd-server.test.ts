@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { NbdDisk } from './nbd-disk.js';
 import { NbdServer } from './nbd-server.js';
 import { SocketReader } from './socket-reader.js';
-import { missingTools, runTool } from './testing-tools.js';
+import { missingTools } from './testing-tools.js';
+import { runTool } from './tools.js';
 
 const MIB = 1024 * 1024;
 
@@ -350,7 +351,9 @@ describe(`fio${missingTools('fio')}`, () => {
       '--verify_fatal=1',
     ];
     const output = ['--output-format=json', `--output=${report}`];
-    const outcome = await runTool('fio', ['--name=verify', '--ioengine=nbd', `--uri=${uri()}`, ...job, ...output]);
+    // fio leaves its verify state in the working directory.
+    const args = ['--name=verify', '--ioengine=nbd', `--uri=${uri()}`, ...job, ...output];
+    const outcome = await runTool('fio', args, { cwd: directory });
     expect(outcome).toMatchObject({ code: 0, stderr: '' });
     expect(JSON.parse(readFileSync(report, 'utf8')).jobs[0]).toMatchObject({ error: 0, write: { io_bytes: 16 * MIB } });
   });

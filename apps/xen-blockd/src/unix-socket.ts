@@ -12,6 +12,17 @@ const MAX_PATH_BYTES = 107;
  * that is no socket, is an error (ERR_SOCKET) that says so. The socket's file goes when the server closes.
  */
 export async function listenOnUnixSocket(server: Server, path: string): Promise<void> {
+  await prepareSocketPath(path);
+  try {
+    server.listen(path);
+    await once(server, 'listening');
+  } catch (error) {
+    throw new BlockdError('ERR_SOCKET', `cannot listen on socket ${path}: ${advice(error)}`, { cause: error });
+  }
+}
+
+/** Makes sure that a Unix socket can be made at `path`; removes one that nobody listens on. Error: ERR_SOCKET. */
+export async function prepareSocketPath(path: string): Promise<void> {
   if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
     throw new BlockdError(
       'ERR_SOCKET',
@@ -26,12 +37,6 @@ export async function listenOnUnixSocket(server: Server, path: string): Promise<
     );
   }
   await removeStaleSocket(path);
-  try {
-    server.listen(path);
-    await once(server, 'listening');
-  } catch (error) {
-    throw new BlockdError('ERR_SOCKET', `cannot listen on socket ${path}: ${advice(error)}`, { cause: error });
-  }
 }
 
 function advice(error: unknown): string {

@@ -1,0 +1,57 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadConfig } from './config.js';
+
+let directory: string;
+let file: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'config-test-'));
+  file = join(directory, 'xen-blockd.toml');
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+describe('the configuration', () => {
+  it('has defaults for everything', () => {
+    writeFileSync(file, '');
+    expect(loadConfig(file, {})).toEqual({
+      types: ['qdisk'],
+      'log-level': 'info',
+      'control-socket': '/run/xen-blockd/control',
+    });
+  });
+
+  it('is read from TOML, and the command line wins', () => {
+    writeFileSync(
+      file,
+      'types = ["vbd3", "vbd"]\nlog-level = "debug"\nmetrics = "localhost:9500"\ncontrol-socket = false\n',
+    );
+    expect(loadConfig(file, { 'log-level': 'warn' })).toMatchObject({
+      types: ['vbd3', 'vbd'],
+      'log-level': 'warn',
+      metrics: 'localhost:9500',
+      'control-socket': false,
+    });
+  });
+
+  it.each([
+    ['types = ["tap"]', 'types.0'],
+    ['types = []', 'at least one'],
+    ['typos = 1', 'unknown key; the keys are types'],
+    ['metrics = "nonsense"', 'HOST:PORT'],
+    ['image-directories = ["images"]', 'absolute path'],
+    ['types = [', ':1:'],
+  ])('refuses %s', (text, message) => {
+    writeFileSync(file, text);
+    expect(() => loadConfig(file, {})).toThrow(
+      expect.objectContaining({ code: 'ERR_CONFIG', exitCode: 78, message: expect.stringContaining(message) }),
+    );
+    expect(() => loadConfig(file, {})).toThrow(file);
+  });
+
+  it('must be there when it is named', () => {
+    expect(() => loadConfig(join(directory, 'none'), {})).toThrow(expect.objectContaining({ code: 'ERR_CONFIG' }));
+  });
+});

@@ -1,0 +1,59 @@
+import type { DiskStatistics } from '@xenpv/xen-block';
+import type { GuestDisk } from './guest-messages.js';
+import { formatStep, type HandshakeStep } from './handshake.js';
+import { formatStatistics } from './statistics-table.js';
+import { formatBytes } from './units.js';
+
+/** What happened to one guest. */
+export interface GuestReport {
+  readonly name: string;
+  readonly domid: number;
+  readonly handshake: HandshakeStep[];
+  disk?: GuestDisk;
+  /** Of the whole disk; absent with --nbd. */
+  sha256?: string;
+  milliseconds?: number;
+  statistics?: DiskStatistics | undefined;
+}
+
+/** How the demo tells what happens: as text while it happens, or as one JSON object at the end. */
+export interface DemoReporter {
+  line(text: string): void;
+  step(guest: GuestReport, step: HandshakeStep): void;
+  read(guest: GuestReport): void;
+  statistics(guest: GuestReport): void;
+  end(summary: Readonly<Record<string, unknown>>, guests: readonly GuestReport[]): void;
+}
+
+/** Text on standard output. The first guest's handshake is shown whole, of the others' only the states. */
+export function textReporter(write: (text: string) => void): DemoReporter {
+  return {
+    line: (text) => write(`${text}\n`),
+    step: (guest, step) => {
+      if (guest.domid === 1 || step.key === 'state') write(`${guest.name}  ${formatStep(step)}\n`);
+    },
+    read: ({ name, sha256, disk, milliseconds }) => {
+      const rate = formatBytes((disk!.size / milliseconds!) * 1000);
+      write(
+        `${name}  read ${formatBytes(disk!.size)} in ${milliseconds!.toFixed(0)} ms, ${rate}/s\nsha256 ${sha256}\n`,
+      );
+    },
+    statistics: ({ name, statistics }) => {
+      if (statistics) write(`${name}  counters of the device\n${formatStatistics(statistics)}\n`);
+    },
+    end: () => {},
+  };
+}
+
+/** `nbd ready SOCKET` must come when it is so; all else waits for the end. */
+export function jsonReporter(write: (text: string) => void, now: (text: string) => void): DemoReporter {
+  return {
+    line: (text) => {
+      if (text.startsWith('nbd ready ')) now(`${text}\n`);
+    },
+    step: () => {},
+    read: () => {},
+    statistics: () => {},
+    end: (summary, guests) => write(`${JSON.stringify({ ...summary, guests }, null, 2)}\n`),
+  };
+}

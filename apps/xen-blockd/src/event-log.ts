@@ -1,0 +1,52 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  type DeviceErrorEvent,
+  type DeviceEvent,
+  type DeviceStateEvent,
+  deviceName,
+  errorMessage,
+  stateName,
+} from '@xenpv/xenbus';
+import type { Logger } from 'pino';
+import { errorCode } from './errors.js';
+import { RateLimit } from './rate-limit.js';
+
+/** What a guest can cause again and again is said this often, then counted. */
+const GUEST_LINES = 5;
+const GUEST_INTERVAL_MS = 60_000;
+
+/** Writes what the libraries publish to the log until it is disposed of. */
+export function logEvents(logger: Logger): Disposable {
+  const limit = new RateLimit(GUEST_LINES, GUEST_INTERVAL_MS);
+  const listeners: Record<string, (event: never) => void> = {
+    'xenbus:device:added': ({ address }: DeviceEvent) => {
+      logger.debug({ device: deviceName(address) }, 'device found');
+    },
+    'xenbus:device:removed': ({ address }: DeviceEvent) => {
+      limit.forget(deviceName(address));
+      logger.info({ device: deviceName(address) }, 'device gone');
+    },
+    'xenbus:device:state': ({ address, to }: DeviceStateEvent) => {
+      const device = deviceName(address);
+      const admitted = limit.admit(`state ${device}`);
+      if (admitted) logger.info({ device, ...keptBack(admitted) }, stateName(to));
+    },
+    'xenbus:device:error': ({ address, error }: DeviceErrorEvent) => {
+      const device = address && deviceName(address);
+      const admitted = limit.admit(`error ${device}`);
+      if (!admitted) return;
+      logger.error({ device, code: errorCode(error), ...keptBack(admitted) }, errorMessage(error));
+    },
+  };
+  const entries = Object.entries(listeners) as [string, (event: unknown) => void][];
+  for (const [channel, listener] of entries) subscribe(channel, listener);
+  return {
+    [Symbol.dispose]() {
+      for (const [channel, listener] of entries) unsubscribe(channel, listener);
+    },
+  };
+}
+
+function keptBack({ suppressed }: { suppressed: number }): { suppressed?: number } {
+  return suppressed > 0 ? { suppressed } : {};
+}

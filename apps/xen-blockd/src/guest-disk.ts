@@ -1,0 +1,14 @@
+import type { Blkfront } from '@xenpv/xen-block/frontend';
+import type { NbdDisk } from './nbd-disk.js';
+
+/** A guest's disk as an NBD export. */
+export function nbdDiskOf(disk: Blkfront): NbdDisk {
+  return {
+    size: disk.size,
+    blockSize: disk.sectorSize,
+    readOnly: disk.readOnly,
+    read: (offset, length) => disk.read(offset, length),
+    write: (offset, data) => disk.write(offset, data),
+    flush: () => disk.flush(),
+  };
+}

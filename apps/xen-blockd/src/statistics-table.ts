@@ -1,0 +1,21 @@
+import type { DiskStatistics } from '@xenpv/xen-block';
+import { formatBytes, formatTable } from './units.js';
+
+const CLASSES = ['read', 'write', 'flush', 'discard'] as const;
+
+/** A disk's counters as a table; classes without requests are left out. */
+export function formatStatistics(statistics: DiskStatistics): string {
+  const used = CLASSES.filter((name) => {
+    const { operations, failed, invalid } = statistics[name];
+    return operations + failed + invalid > 0;
+  });
+  const rows = used.map((name) => {
+    const { operations, bytes, merged, failed, invalid, totalTimeNs } = statistics[name];
+    const mean = operations > 0 ? `${(totalTimeNs / operations / 1000).toFixed(0)} us` : '-';
+    return [name, `${operations}`, formatBytes(bytes), `${merged}`, `${failed}`, `${invalid}`, mean];
+  });
+  const header = ['', 'requests', 'data', 'merged', 'failed', 'invalid', 'mean time'];
+  const { events, notifications, passes, starved } = statistics;
+  const footer = `  events in ${events}, out ${notifications}; ring passes ${passes}; waited for memory ${starved}`;
+  return `${formatTable([header, ...rows])}\n${footer}`;
+}
