@@ -6,28 +6,31 @@ const PAGE = 4096;
 
 test('runs are aligned, disjoint, and all memory comes back whole', () => {
   fc.assert(
-    fc.property(fc.array(fc.tuple(fc.boolean(), fc.integer({ min: 1, max: 40 * PAGE })), { maxLength: 300 }), (steps) => {
-      const pool = new PagePool(64 * PAGE);
-      const held: { at: number; pages: number }[] = [];
-      for (const [take, bytes] of steps) {
-        if (!take && held.length > 0) {
-          pool.give(held.splice(bytes % held.length, 1)[0].at);
-          continue;
+    fc.property(
+      fc.array(fc.tuple(fc.boolean(), fc.integer({ min: 1, max: 40 * PAGE })), { maxLength: 300 }),
+      (steps) => {
+        const pool = new PagePool(64 * PAGE);
+        const held: { at: number; pages: number }[] = [];
+        for (const [take, bytes] of steps) {
+          if (!take && held.length > 0) {
+            pool.give(held.splice(bytes % held.length, 1)[0].at);
+            continue;
+          }
+          const at = pool.take(bytes);
+          if (at < 0) continue;
+          const pages = Math.ceil(bytes / PAGE);
+          expect(at % PAGE).toBe(0);
+          expect(at + pages * PAGE).toBeLessThanOrEqual(pool.bytes);
+          for (const other of held) {
+            expect(at >= other.at + other.pages * PAGE || other.at >= at + pages * PAGE).toBe(true);
+          }
+          held.push({ at, pages });
         }
-        const at = pool.take(bytes);
-        if (at < 0) continue;
-        const pages = Math.ceil(bytes / PAGE);
-        expect(at % PAGE).toBe(0);
-        expect(at + pages * PAGE).toBeLessThanOrEqual(pool.bytes);
-        for (const other of held) {
-          expect(at >= other.at + other.pages * PAGE || other.at >= at + pages * PAGE).toBe(true);
-        }
-        held.push({ at, pages });
-      }
-      for (const run of held) pool.give(run.at);
-      expect(pool.freeBytes).toBe(pool.bytes);
-      expect(pool.take(pool.bytes)).toBe(0);
-    }),
+        for (const run of held) pool.give(run.at);
+        expect(pool.freeBytes).toBe(pool.bytes);
+        expect(pool.take(pool.bytes)).toBe(0);
+      },
+    ),
   );
 });
 

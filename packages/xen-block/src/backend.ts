@@ -1,0 +1,144 @@
+import { availableParallelism } from 'node:os';
+import { openFileImage } from '@xenpv/blockdev';
+import type { XenProvider } from '@xenpv/xen-sys';
+import { BackendBus, type BackendContext, deviceName } from '@xenpv/xenbus';
+import type { XenstoreClient } from '@xenpv/xenstore';
+import { DataPlane, type DataPlaneOptions } from './data-plane.js';
+import { BlockDevice, type ImageOpener } from './device.js';
+import type { DiskConfig } from './device-config.js';
+import { XenBlockError } from './errors.js';
+import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './published-keys.js';
+import { LocalRingHost, type RingHost } from './ring-host.js';
+
+export interface XenBlockBackendOptions extends DataPlaneOptions {
+  readonly provider: XenProvider;
+  /** A connection of the domain that the backend runs in. It stays the caller's to close. */
+  readonly store: XenstoreClient;
+  /** Backend types to serve. `['qdisk']` when not given. */
+  readonly types?: readonly string[];
+  /** The domain that this process runs in; read from the store when not given. */
+  readonly ownDomid?: number;
+  /** Types for which Connected waits for a hotplug script; `vbd` and `vbd3` when not given. */
+  readonly hotplugTypes?: readonly string[];
+  /** Delete a device's directory when the toolstack is done with it; by default in every domain but 0. */
+  readonly removeDirectories?: boolean;
+  /** How images are opened; by default raw files and block devices only. */
+  readonly openImage?: ImageOpener;
+  /** What is offered to frontends, see {@link ProtocolLimits}. */
+  readonly limits?: Partial<ProtocolLimits>;
+}
+
+/** Serves every disk and cdrom drive that the toolstack creates in this domain. */
+export class XenBlockBackend implements AsyncDisposable {
+  readonly #bus: BackendBus;
+  readonly #hosts: readonly RingHost[];
+  readonly #devices: Map<string, BlockDevice>;
+  #closing: Promise<void> | undefined;
+
+  private constructor(bus: BackendBus, hosts: readonly RingHost[], devices: Map<string, BlockDevice>) {
+    this.#bus = bus;
+    this.#hosts = hosts;
+    this.#devices = devices;
+  }
+
+  /** Devices that exist already are being taken up when it resolves. */
+  static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
+    const limits = checkedLimits(options.limits ?? {});
+    const hosts: RingHost[] = [new LocalRingHost(new DataPlane(options.provider, options))];
+    const openImage = options.openImage ?? openRawImage;
+    const devices = new Map<string, BlockDevice>();
+    const createHandler = (context: BackendContext) => {
+      const device = new TrackedDevice(context, { limits, hosts, openImage }, devices);
+      devices.set(deviceName(context.address), device);
+      return device;
+    };
+    const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
+    const bus = await BackendBus.start({
+      store,
+      types,
+      createHandler,
+      ...(ownDomid === undefined ? {} : { ownDomid }),
+      ...(hotplugTypes === undefined ? {} : { hotplugTypes }),
+      ...(removeDirectories === undefined ? {} : { removeDirectories }),
+    });
+    return new XenBlockBackend(bus, hosts, devices);
+  }
+
+  /** The domain that this backend runs in. */
+  get ownDomid(): number {
+    return this.#bus.ownDomid;
+  }
+
+  /** The disks and drives there are now. */
+  get devices(): Iterable<BlockDevice> {
+    return this.#devices.values();
+  }
+
+  /** Looks at the size of every image again. */
+  async refresh(): Promise<void> {
+    await Promise.all([...this.#devices.values()].map((device) => device.refresh()));
+  }
+
+  /**
+   * Stops: answers every request that was taken and releases everything, leaving the devices Connected in the store,
+   * so that their frontends wait for the next process.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#bus.close();
+    await Promise.all(this.#hosts.map((host) => host.close()));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Leaves the list of devices when it is closed. */
+class TrackedDevice extends BlockDevice {
+  readonly #devices: Map<string, BlockDevice>;
+
+  constructor(
+    context: BackendContext,
+    options: ConstructorParameters<typeof BlockDevice>[1],
+    devices: Map<string, BlockDevice>,
+  ) {
+    super(context, options);
+    this.#devices = devices;
+  }
+
+  override async close(): Promise<void> {
+    const name = deviceName(this.address);
+    if (this.#devices.get(name) === this) this.#devices.delete(name);
+    await super.close();
+  }
+}
+
+function checkedLimits(limits: Partial<ProtocolLimits>): ProtocolLimits {
+  const all = {
+    maxRingPageOrder: limits.maxRingPageOrder ?? 4,
+    maxQueues: limits.maxQueues ?? availableParallelism(),
+    maxIndirectSegments: limits.maxIndirectSegments ?? 256,
+  };
+  checkLimit('maxRingPageOrder', all.maxRingPageOrder, 0, 4);
+  checkLimit('maxQueues', all.maxQueues, 1, 256);
+  checkLimit('maxIndirectSegments', all.maxIndirectSegments, 0, MAX_INDIRECT_SEGMENTS);
+  return all;
+}
+
+function checkLimit(name: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new RangeError(`${name} is ${value}; expected a whole number from ${least} to ${most}`);
+}
+
+/** Raw files and block devices. */
+export async function openRawImage(config: DiskConfig): Promise<import('@xenpv/blockdev').BlockImage> {
+  if (config.format !== 'raw') {
+    throw new XenBlockError('ENOTSUP', 'prepare', `image format "${config.format}" is not served; expected raw (aio)`);
+  }
+  return openFileImage(config.target, { readOnly: config.readOnly, ...(config.direct ? { direct: true } : {}) });
+}

@@ -1,0 +1,95 @@
+import type { Abi } from '@xenpv/blkif';
+import type { BlockImage, BlockQueue } from '@xenpv/blockdev';
+import type { BackRing } from '@xenpv/ring';
+import type { GrantMapping } from '@xenpv/xen-sys';
+import { BAD_REQUESTS } from './bad-request.js';
+import { RingCounters } from './counters.js';
+import type { DiskGeometry } from './request-check.js';
+
+/** What a ring tells the device that it belongs to. */
+export interface RingListener {
+  /** The frontend sent a request that was refused (a `BadRequest`); `count` of that reason since it was last told. */
+  badRequest(reason: number, count: number): void;
+  /** The storage has no such operation after all: the feature should be taken back. */
+  unsupported(operation: number): void;
+  /** The frontend's producer index is impossible: nothing is served any more. */
+  broken(): void;
+}
+
+/** What a data plane needs to serve one ring. */
+export interface RingOptions {
+  readonly domid: number;
+  /** Grant references of the ring's pages, in order. */
+  readonly refs: Uint32Array;
+  /** The frontend's event channel. */
+  readonly eventChannel: number;
+  readonly abi: Abi;
+  readonly geometry: DiskGeometry;
+  /** Absent for an empty drive. */
+  readonly image: BlockImage | undefined;
+  readonly counters?: RingCounters;
+  readonly listener: RingListener;
+}
+
+const NONE = -1;
+const REPORT_INTERVAL_MS = 1000;
+
+/** A ring as its data plane sees it. */
+export class BlockRing {
+  readonly index: number;
+  readonly domid: number;
+  readonly abi: Abi;
+  readonly port: number;
+  readonly back: BackRing;
+  readonly mapping: GrantMapping;
+  readonly counters: RingCounters;
+  readonly listener: RingListener;
+  geometry: DiskGeometry;
+  queue: BlockQueue | undefined;
+  /** Requests taken and not answered. */
+  pending = 0;
+  /** The row of a barrier under way: nothing is taken behind it. */
+  barrier = NONE;
+  /** Whether that barrier waits for the requests before it. */
+  barrierParked = false;
+  /** In the list of rings to be looked at. */
+  awake = false;
+  /** Its event was delivered and not unmasked since. */
+  masked = false;
+  /** Answers were put and not pushed. */
+  answered = false;
+  /** Operations were staged and not submitted. */
+  staged = false;
+  paused = 0;
+  broken = false;
+  /** Called when `pending` gets to 0. */
+  whenIdle: (() => void)[] = [];
+  readonly #badCounts = new Uint32Array(BAD_REQUESTS);
+  readonly #badReported = new Float64Array(BAD_REQUESTS).fill(-REPORT_INTERVAL_MS);
+
+  constructor(index: number, options: RingOptions, back: BackRing, mapping: GrantMapping, port: number) {
+    this.index = index;
+    this.domid = options.domid;
+    this.abi = options.abi;
+    this.geometry = options.geometry;
+    this.counters = options.counters ?? new RingCounters();
+    this.listener = options.listener;
+    this.back = back;
+    this.mapping = mapping;
+    this.port = port;
+  }
+
+  /** Whether requests may be taken now. */
+  get open(): boolean {
+    return this.paused === 0 && this.barrier === NONE && !this.broken;
+  }
+
+  /** Tells the listener of a refused request, each reason at most once a second: a guest can send millions. */
+  reportBad(reason: number, now: number): void {
+    this.#badCounts[reason]++;
+    if (now - this.#badReported[reason] < REPORT_INTERVAL_MS) return;
+    this.#badReported[reason] = now;
+    this.listener.badRequest(reason, this.#badCounts[reason]);
+    this.#badCounts[reason] = 0;
+  }
+}

@@ -1,0 +1,43 @@
+import { GrantCopyBatch, type GrantTable } from '@xenpv/xen-sys';
+
+/**
+ * Gathers the grant copies of many requests, all in one direction, into one call. A batch that is full is carried
+ * out early. Each segment remembers the row it is for, so that one bad reference fails its own request only.
+ */
+export class CopyStage {
+  readonly #grants: GrantTable;
+  readonly #batch: GrantCopyBatch;
+  readonly #rows: Int32Array;
+  readonly #failed: (row: number) => void;
+
+  constructor(grants: GrantTable, capacity: number, failed: (row: number) => void) {
+    this.#grants = grants;
+    this.#batch = new GrantCopyBatch(capacity);
+    this.#rows = new Int32Array(capacity);
+    this.#failed = failed;
+  }
+
+  fromGrant(row: number, domid: number, ref: number, offset: number, address: number, length: number): void {
+    if (this.#batch.count === this.#batch.capacity) this.run();
+    this.#rows[this.#batch.count] = row;
+    this.#batch.fromGrant(domid, ref, offset, address, length);
+  }
+
+  toGrant(row: number, domid: number, ref: number, offset: number, address: number, length: number): void {
+    if (this.#batch.count === this.#batch.capacity) this.run();
+    this.#rows[this.#batch.count] = row;
+    this.#batch.toGrant(domid, ref, offset, address, length);
+  }
+
+  /** Carries out what is gathered. Every row of which a segment failed is told, once a segment. */
+  run(): void {
+    const batch = this.#batch;
+    const { count } = batch;
+    if (count === 0) return;
+    const result = this.#grants.copy(batch);
+    for (let i = 0; i < count; i++) {
+      if (result < 0 || batch.status(i) !== 0) this.#failed(this.#rows[i]);
+    }
+    batch.clear();
+  }
+}

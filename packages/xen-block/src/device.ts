@@ -1,0 +1,240 @@
+import { BlkifOp } from '@xenpv/blkif';
+import type { BlockImage } from '@xenpv/blockdev';
+import type { BackendContext, BackendHandler, DeviceAddress, XenstoreValues } from '@xenpv/xenbus';
+import { type BadRequest, badRequestText } from './bad-request.js';
+import type { RingListener } from './block-ring.js';
+import { type DiskStatistics, RingCounters, readStatistics } from './counters.js';
+import type { ServedRing } from './data-plane.js';
+import { type DiskConfig, readDiskConfig } from './device-config.js';
+import { XenBlockError } from './errors.js';
+import { connectedChannel, mediumChannel, refusedChannel, resizedChannel } from './events.js';
+import { type Negotiated, readNegotiated } from './negotiation.js';
+import { deviceValues, diskGeometry, type ProtocolLimits, transportValues } from './published-keys.js';
+import type { DiskGeometry } from './request-check.js';
+import { leastLoaded, type RingHost } from './ring-host.js';
+
+/** Opens what a disk's configuration names. Never called for an empty drive. */
+export type ImageOpener = (config: DiskConfig) => Promise<BlockImage>;
+
+export interface BlockDeviceOptions {
+  readonly limits: ProtocolLimits;
+  readonly hosts: readonly RingHost[];
+  readonly openImage: ImageOpener;
+}
+
+/** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
+export class BlockDevice implements BackendHandler {
+  readonly #context: BackendContext;
+  readonly #o: BlockDeviceOptions;
+  readonly #counters: RingCounters[] = [];
+  #config: DiskConfig | undefined;
+  #image: BlockImage | undefined;
+  #geometry: DiskGeometry | undefined;
+  #negotiated: Negotiated | undefined;
+  #rings: ServedRing[] = [];
+  /** Media changes and resizes, one at a time. */
+  #changes: Promise<unknown> = Promise.resolve();
+
+  constructor(context: BackendContext, options: BlockDeviceOptions) {
+    this.#context = context;
+    this.#o = options;
+  }
+
+  get address(): DeviceAddress {
+    return this.#context.address;
+  }
+
+  /** What the toolstack asked for; undefined before the device is prepared. */
+  get config(): DiskConfig | undefined {
+    return this.#config;
+  }
+
+  /** The opened image; undefined for an empty drive. */
+  get image(): BlockImage | undefined {
+    return this.#image;
+  }
+
+  get geometry(): DiskGeometry | undefined {
+    return this.#geometry;
+  }
+
+  /** What the frontend chose; undefined while it is not connected. */
+  get negotiated(): Negotiated | undefined {
+    return this.#negotiated;
+  }
+
+  statistics(): DiskStatistics {
+    return readStatistics(this.#counters.map((counters) => counters.buffer));
+  }
+
+  async prepare(): Promise<XenstoreValues> {
+    const { store, backendPath, address } = this.#context;
+    this.#config = await readDiskConfig(store, backendPath, address);
+    await this.#openImage();
+    return transportValues(this.#o.limits, this.#config);
+  }
+
+  async connect({ reattach }: { reattach: boolean }): Promise<XenstoreValues> {
+    const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#o.limits);
+    await this.#attachRings(negotiated);
+    this.#negotiated = negotiated;
+    if (connectedChannel.hasSubscribers) this.#announce(negotiated, reattach);
+    return deviceValues(this.#image, this.#config!, this.#geometry!, false);
+  }
+
+  async disconnect(): Promise<void> {
+    await this.#changes;
+    const rings = this.#rings;
+    this.#rings = [];
+    this.#negotiated = undefined;
+    await Promise.all(rings.map((ring) => ring.detach()));
+  }
+
+  changed(key: string): void {
+    if (key === 'params' && this.#config?.deviceType === 'cdrom') void this.#inTurn(() => this.#changeMedium());
+  }
+
+  async close(): Promise<void> {
+    await this.#changes;
+    await this.#image?.close();
+    this.#image = undefined;
+  }
+
+  /** Looks at the image's size again and tells the frontend when it is another. */
+  refresh(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (!this.#image) return;
+      const before = this.#geometry!.sectors;
+      await this.#image.refresh();
+      this.#setGeometry();
+      const sectors = this.#geometry!.sectors;
+      if (sectors === before) return;
+      await this.#context.update({ sectors });
+      resizedChannel.publish({ address: this.address, from: before, to: sectors });
+    });
+  }
+
+  /** Stops taking requests; resolves when all that were taken are answered. */
+  async drain(): Promise<void> {
+    await Promise.all(this.#rings.map((ring) => ring.pause()));
+  }
+
+  /** Takes requests again. */
+  undrain(): void {
+    for (const ring of this.#rings) ring.resume();
+  }
+
+  #inTurn(change: () => Promise<void>): Promise<void> {
+    const turn = this.#changes.then(change);
+    this.#changes = turn.catch(() => {});
+    return turn;
+  }
+
+  async #openImage(): Promise<void> {
+    const config = this.#config!;
+    this.#image = undefined;
+    if (config.target !== '') this.#image = await this.#o.openImage(config);
+    else if (config.deviceType !== 'cdrom') {
+      throw new XenBlockError('ENOENT', 'prepare', 'params names no image; only a cdrom drive may be empty', {
+        path: `${this.#context.backendPath}/params`,
+      });
+    }
+    this.#setGeometry();
+  }
+
+  #setGeometry(): void {
+    this.#geometry = diskGeometry(this.#image, this.#config!, this.#o.limits);
+    for (const ring of this.#rings) ring.setGeometry(this.#geometry);
+  }
+
+  /** All rings or none. */
+  async #attachRings(negotiated: Negotiated): Promise<void> {
+    const { address } = this.#context;
+    const attached: ServedRing[] = [];
+    try {
+      for (const [queue, { refs, eventChannel }] of negotiated.rings.entries()) {
+        this.#counters[queue] ??= new RingCounters();
+        const options = {
+          domid: address.domid,
+          refs,
+          eventChannel,
+          abi: negotiated.abi,
+          geometry: this.#geometry!,
+          image: this.#image,
+          counters: this.#counters[queue],
+          listener: this.#listener(),
+        };
+        attached.push(await leastLoaded(this.#o.hosts).attach(options));
+      }
+    } catch (cause) {
+      await Promise.all(attached.map((ring) => ring.detach()));
+      throw ringError(cause, attached.length);
+    }
+    this.#rings = attached;
+  }
+
+  #listener(): RingListener {
+    const { address } = this.#context;
+    return {
+      badRequest: (reason, count) => {
+        if (!refusedChannel.hasSubscribers) return;
+        refusedChannel.publish({ address, reason: badRequestText(reason as BadRequest), count });
+      },
+      unsupported: (operation) => void this.#takeBack(operation),
+      broken: () => {
+        this.#context.fail(
+          new XenBlockError('EINVAL', 'serve', 'the frontend put more requests on its ring than the ring has slots'),
+        );
+      },
+    };
+  }
+
+  /** The storage refused an operation that it had promised: the frontend is told not to use it any more. */
+  async #takeBack(operation: number): Promise<void> {
+    const discard = operation === BlkifOp.discard;
+    const before = this.#geometry!;
+    if (discard ? !before.discard : !before.flush) return;
+    this.#geometry = discard ? { ...before, discard: false, secureDiscard: false } : { ...before, flush: false };
+    for (const ring of this.#rings) ring.setGeometry(this.#geometry);
+    const values = discard ? { 'feature-discard': false } : { 'feature-flush-cache': false, 'feature-barrier': false };
+    await this.#context.update(values).catch((error) => this.#context.fail(error));
+  }
+
+  /** Ejects the medium and puts in what params names now. A medium that cannot be opened leaves the drive empty. */
+  async #changeMedium(): Promise<void> {
+    const { store, backendPath, address } = this.#context;
+    const old = this.#image;
+    const config = await readDiskConfig(store, backendPath, address);
+    if (config.target === this.#config!.target) return;
+    this.#config = config;
+    let error: unknown;
+    await this.drain();
+    await this.#openImage().catch((cause) => {
+      error = cause;
+      this.#setGeometry();
+    });
+    await Promise.all(this.#rings.map((ring) => ring.setImage(this.#image)));
+    this.undrain();
+    await old?.close();
+    const { sectors } = this.#geometry!;
+    await this.#context.update({ sectors, ...deviceValues(this.#image, config, this.#geometry!, false) });
+    mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+  }
+
+  #announce(negotiated: Negotiated, reattached: boolean): void {
+    connectedChannel.publish({
+      address: this.address,
+      abi: negotiated.abi.name,
+      queues: negotiated.rings.length,
+      ringSlots: this.#rings[0].size,
+      persistent: false,
+      reattached,
+    });
+  }
+}
+
+/** A ring that the frontend described wrongly, in terms of its keys. */
+function ringError(cause: unknown, queue: number): XenBlockError {
+  const { code = 'EIO', message } = cause as { code?: string; message: string };
+  return new XenBlockError(code, 'connect', `ring ${queue} of the frontend cannot be used: ${message}`, { cause });
+}
