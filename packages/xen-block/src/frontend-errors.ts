@@ -1,0 +1,28 @@
+/**
+ * `ERR_ALIGNMENT`, `ERR_RANGE`, `ERR_READ_ONLY`: refused here. `EIO`, `EOPNOTSUPP`: the backend's answer.
+ * `ERR_HANDSHAKE`: no connection came about. `ERR_CLOSED`: closed, by us or by the backend.
+ * `ERR_BACKEND`: the backend broke the protocol, nothing of it is trusted any more.
+ */
+export type BlkfrontErrorCode =
+  | 'ERR_ALIGNMENT'
+  | 'ERR_RANGE'
+  | 'ERR_READ_ONLY'
+  | 'ERR_HANDSHAKE'
+  | 'ERR_CLOSED'
+  | 'ERR_BACKEND'
+  | 'EIO'
+  | 'EOPNOTSUPP';
+
+/** A request or a connection of a {@link Blkfront} that failed. */
+export class BlkfrontError extends Error {
+  override readonly name = 'BlkfrontError';
+  readonly code: BlkfrontErrorCode;
+  /** What was asked: `read`, `write`, `flush`, `discard`, `connect`. */
+  readonly op: string;
+
+  constructor(code: BlkfrontErrorCode, op: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.op = op;
+  }
+}

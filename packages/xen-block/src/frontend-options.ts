@@ -1,0 +1,35 @@
+import type { AbiName } from '@xenpv/blkif';
+import type { XenProvider } from '@xenpv/xen-sys';
+import type { XenstoreClient } from '@xenpv/xenstore';
+
+/** How a {@link Blkfront} connects. What is left out is as Linux's blkfront does it by default. */
+export interface BlkfrontOptions {
+  /** The guest's own view of Xen; it must have a grant allocator. Left open by {@link Blkfront.close}. */
+  readonly provider: XenProvider;
+  /** The guest's xenstore. Left open too. */
+  readonly store: XenstoreClient;
+  /** The guest's domain, where `store` is another's (a test in dom0). By default paths are relative to the guest's home. */
+  readonly domid?: number;
+  /** The disk by name or number, see parseVdev of @xenpv/blkif: this, or `devid`. */
+  readonly vdev?: string;
+  /** The disk by its number in `device/vbd/<devid>`. */
+  readonly devid?: number;
+  /** The layout of requests; x86_64 by default. */
+  readonly abi?: AbiName;
+  /** Whether the `protocol` key is written; without it a backend on x86 takes x86_32. Default true. */
+  readonly announceProtocol?: boolean;
+  /** log2 of the ring's pages; the backend's maximum, but at most this. Default 4. */
+  readonly ringPageOrder?: number;
+  /** Rings; the backend's maximum, but at most this. Default 1. */
+  readonly queues?: number;
+  /** Lets the backend keep the data pages mapped, when it wants to. Default false. */
+  readonly persistent?: boolean;
+  /** Segments of an indirect request; the backend's maximum, but at most this. 0: none are used. Default 32. */
+  readonly maxIndirectSegments?: number;
+  /** Data pages of each queue, at most. Default: as many as all requests of a ring need, but at most 2048. */
+  readonly poolPages?: number;
+  /** Tells that the disk has another size now, in bytes. */
+  readonly onResize?: (size: number) => void;
+  /** Gives up the handshake. */
+  readonly signal?: AbortSignal;
+}
