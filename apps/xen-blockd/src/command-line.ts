@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { runDemo } from './demo.js';
 import { checkDemoOptions, type DemoArguments } from './demo-options.js';
 import { BlockdError, ExitCode } from './errors.js';
 
@@ -60,6 +59,8 @@ function addDemo(program: Command, ended: (code: number) => void): void {
     .option('--xenstore <socket>', 'let the embedded xenstored listen on this Unix socket too')
     .addHelpText('after', DEMO_EXAMPLES)
     .action(async (image: string | undefined, options: Omit<DemoArguments, 'image'>) => {
+      // The daemon itself needs no emulator.
+      const { runDemo } = await import('./demo.js');
       ended(await runDemo(checkDemoOptions({ image, ...options })));
     });
 }

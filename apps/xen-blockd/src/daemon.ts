@@ -1,7 +1,7 @@
 import { type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
-import type { DeviceAddress } from '@xenpv/xenbus';
-import { XenstoreClient } from '@xenpv/xenstore';
+import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
+import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from './cleanup.js';
 import { logEvents } from './event-log.js';
@@ -9,6 +9,8 @@ import { type ImageOpenerOptions, imageOpener } from './image-opener.js';
 
 export interface DaemonOptions extends ImageOpenerOptions {
   readonly provider: XenProvider;
+  /** A connection of this domain; closed with the daemon. */
+  readonly store: XenstoreClient;
   /** Backend types to serve. */
   readonly types: readonly string[];
   readonly logger: Logger;
@@ -20,26 +22,24 @@ export interface DaemonOptions extends ImageOpenerOptions {
  */
 export class Daemon implements AsyncDisposable {
   readonly backend: XenBlockBackend;
-  readonly store: XenstoreClient;
   readonly #cleanup: Cleanup;
 
-  private constructor(backend: XenBlockBackend, store: XenstoreClient, cleanup: Cleanup) {
+  private constructor(backend: XenBlockBackend, cleanup: Cleanup) {
     this.backend = backend;
-    this.store = store;
     this.#cleanup = cleanup;
   }
 
-  /** Disks that exist already are taken up. Errors: those of the provider and of xenstored. */
+  /** Disks that exist already are taken up. Errors: those of the provider and of xenstored; `store` is closed then too. */
   static async start(options: DaemonOptions): Promise<Daemon> {
-    const { provider, types, logger } = options;
+    const { provider, store, types, logger } = options;
     const cleanup = new Cleanup();
+    cleanup.use(store);
     try {
-      const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
       cleanup.use(logEvents(logger));
       const backend = cleanup.use(
         await XenBlockBackend.start({ provider, store, types, openImage: imageOpener(options) }),
       );
-      return new Daemon(backend, store, cleanup);
+      return new Daemon(backend, cleanup);
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -48,7 +48,9 @@ export class Daemon implements AsyncDisposable {
 
   /** Undefined for a disk that is not there. */
   statistics(address: DeviceAddress): DiskStatistics | undefined {
-    return this.backend.statistics(address);
+    const name = deviceName(address);
+    for (const device of this.backend.devices) if (deviceName(device.address) === name) return device.statistics();
+    return undefined;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -6,7 +6,7 @@ import { Daemon } from './daemon.js';
 import { findImage, makeImage } from './demo-image.js';
 import type { DemoOptions } from './demo-options.js';
 import { type DemoReporter, type GuestReport, jsonReporter, textReporter } from './demo-report.js';
-import { BlockdError, ExitCode } from './errors.js';
+import { ExitCode } from './errors.js';
 import { GuestThread } from './guest-thread.js';
 import { HandshakeTrace } from './handshake.js';
 import { createLogger } from './logger.js';
@@ -61,7 +61,12 @@ class Demo {
     const host = await this.#startHost();
     const store = this.#cleanup.use(XenstoreClient.open(await host.provider(0).connectXenstore()));
     const daemon = this.#cleanup.use(
-      await Daemon.start({ provider: host.provider(0), types: [TYPE], logger: createLogger('warn', 'text') }),
+      await Daemon.start({
+        provider: host.provider(0),
+        store: XenstoreClient.open(await host.provider(0).connectXenstore()),
+        types: [TYPE],
+        logger: createLogger('warn', 'text'),
+      }),
     );
     const mode = readOnly ? 'read-only' : 'writable';
     this.#reporter.line(`xen-blockd serves ${image.description} (${image.path}), ${mode}, as ${vdev} (${devid})`);

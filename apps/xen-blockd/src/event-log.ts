@@ -1,4 +1,10 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type {
+  DeviceConnectedEvent,
+  DeviceMediumEvent,
+  DeviceResizedEvent,
+  RequestRefusedEvent,
+} from '@xenpv/xen-block';
 import {
   type DeviceErrorEvent,
   type DeviceEvent,
@@ -23,7 +29,7 @@ export function logEvents(logger: Logger): Disposable {
       logger.debug({ device: deviceName(address) }, 'device found');
     },
     'xenbus:device:removed': ({ address }: DeviceEvent) => {
-      limit.forget(deviceName(address));
+      for (const kind of ['state', 'error', 'connected', 'refused']) limit.forget(`${kind} ${deviceName(address)}`);
       logger.info({ device: deviceName(address) }, 'device gone');
     },
     'xenbus:device:state': ({ address, to }: DeviceStateEvent) => {
@@ -36,6 +42,29 @@ export function logEvents(logger: Logger): Disposable {
       const admitted = limit.admit(`error ${device}`);
       if (!admitted) return;
       logger.error({ device, code: errorCode(error), ...keptBack(admitted) }, errorMessage(error));
+    },
+    'xen-block:device:connected': ({ address, abi, queues, ringSlots, reattached }: DeviceConnectedEvent) => {
+      const device = deviceName(address);
+      if (limit.admit(`connected ${device}`)) logger.info({ device, abi, queues, ringSlots, reattached }, 'serving');
+    },
+    'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) => {
+      logger.info({ device: deviceName(address), from, to }, 'resized');
+    },
+    'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) => {
+      const device = deviceName(address);
+      if (error === undefined) logger.info({ device, target }, 'another medium');
+      else logger.error({ device, target }, errorMessage(error));
+    },
+    'xen-block:request:refused': ({ address, reason, count }: RequestRefusedEvent) => {
+      const device = deviceName(address);
+      const admitted = limit.admit(`refused ${device}`);
+      if (admitted) logger.warn({ device, count, ...keptBack(admitted) }, `request refused: ${reason}`);
+    },
+    'xenstore:connection:lost': ({ description, error }: { description: string; error: Error }) => {
+      logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');
+    },
+    'xenstore:connection:restored': ({ description }: { description: string }) => {
+      logger.info({ xenstored: description }, 'connected to xenstored again');
     },
   };
   const entries = Object.entries(listeners) as [string, (event: unknown) => void][];

@@ -47,8 +47,8 @@ export class GuestThread implements AsyncDisposable {
   }
 
   #note(message: GuestMessage): void {
-    if (message.type === 'error') return this.#fail(message.message);
-    this.#seen.set(message.type, message);
+    if (message.type === 'error') this.#fail(message.message);
+    else this.#seen.set(message.type, message);
     this.#wake();
   }
 

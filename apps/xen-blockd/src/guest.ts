@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Blkfront } from '@xenpv/xen-block/frontend';
 import type { XenProvider } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
 import { hashDisk } from './disk-hash.js';
 import { errorCode } from './errors.js';
 import { nbdDiskOf } from './guest-disk.js';
@@ -26,8 +27,18 @@ try {
 }
 
 async function live(provider: XenProvider): Promise<void> {
+  const store = XenstoreClient.open(await provider.connectXenstore());
+  try {
+    await useDisk(provider, store);
+  } finally {
+    await store.close();
+  }
+}
+
+async function useDisk(provider: XenProvider, store: XenstoreClient): Promise<void> {
   const disk = await Blkfront.connect({
     provider,
+    store,
     devid: data.devid,
     abi: data.abi,
     ringPageOrder: data.ringPageOrder,

@@ -1,0 +1,82 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { XenProvider } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
+import type { Logger } from 'pino';
+import { Cleanup } from './cleanup.js';
+import type { Config } from './config.js';
+import { type ControlRequest, type ControlResponse, ControlServer } from './control-socket.js';
+import { Daemon } from './daemon.js';
+import { deviceStatus } from './device-status.js';
+import { BlockdError, ExitCode } from './errors.js';
+import { MetricsServer } from './metrics.js';
+import { notifyServiceManager } from './service-manager.js';
+import { StopSignal } from './stop-signal.js';
+
+/**
+ * The daemon proper: serves until a signal comes, then answers what was taken and leaves the disks Connected in
+ * xenstore, so that the next process takes them over and the guests notice nothing but a pause. Resolves with the exit
+ * code: 69 when xenstored went away for good.
+ */
+export async function runDaemon(config: Config, provider: XenProvider, logger: Logger): Promise<number> {
+  const cleanup = new Cleanup();
+  const stop = cleanup.use(new StopSignal());
+  try {
+    const store = await connectStore(provider, stop.signal);
+    const daemon = cleanup.use(await startDaemon(config, provider, store, logger));
+    if (config['control-socket']) await openControl(config['control-socket'], daemon, cleanup);
+    if (config.metrics !== undefined) {
+      cleanup.use(await MetricsServer.listen(config.metrics, () => [...daemon.backend.devices].map(deviceStatus)));
+    }
+    logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
+    await tellServiceManager('ready', logger);
+    const ended = await Promise.race([stop.wait(), store.closed]);
+    if (ended instanceof Error) {
+      logger.fatal({ reason: ended.message }, 'xenstored went away');
+      return ExitCode.unavailable;
+    }
+    logger.info({ signal: stop.received }, 'stopping; disks stay connected for the next process');
+    await tellServiceManager('stopping', logger);
+    return ExitCode.ok;
+  } finally {
+    await cleanup[Symbol.asyncDispose]();
+  }
+}
+
+async function connectStore(provider: XenProvider, signal: AbortSignal): Promise<XenstoreClient> {
+  try {
+    return await XenstoreClient.connect({ provider, reconnect: true, signal });
+  } catch (error) {
+    throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
+  }
+}
+
+async function startDaemon(config: Config, provider: XenProvider, store: XenstoreClient, logger: Logger) {
+  try {
+    return await Daemon.start({
+      provider,
+      store,
+      logger,
+      types: config.types,
+      directories: config['image-directories'],
+    });
+  } catch (error) {
+    throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
+  }
+}
+
+async function openControl(path: string, daemon: Daemon, cleanup: Cleanup): Promise<void> {
+  // /run is empty after a boot; a failure shows when the socket is made.
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 }).catch(() => undefined);
+  const handler = async ({ command }: ControlRequest): Promise<ControlResponse> => {
+    if (command === 'refresh') await daemon.backend.refresh();
+    else if (command !== 'list') return { error: `unknown command ${JSON.stringify(command)}` };
+    return { devices: [...daemon.backend.devices].map(deviceStatus) };
+  };
+  cleanup.use(await ControlServer.listen(path, handler));
+}
+
+/** Without it systemd's own timeout decides; serving goes on. */
+async function tellServiceManager(state: 'ready' | 'stopping', logger: Logger): Promise<void> {
+  await notifyServiceManager(state).catch((error) => logger.warn(error.message));
+}
