@@ -3,6 +3,7 @@ export type XenSysErrorCode =
   | 'ERR_NO_LIBRARY'
   | 'ERR_NO_DEVICE'
   | 'ERR_NO_ADDON'
+  | 'ERR_NO_XENSTORE'
   | 'ERR_CLOSED'
   | 'ERR_NOT_CONTIGUOUS'
   | (string & {});

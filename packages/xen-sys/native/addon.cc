@@ -1,0 +1,56 @@
+#include <napi.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "descriptor.h"
+#include "foreign-memory.h"
+#include "typed-memory.h"
+
+namespace {
+
+/** addressOf(typedArray): where its memory is; 0 for anything else. */
+Napi::Value AddressOf(const Napi::CallbackInfo& info) {
+  TypedMemory memory(info[0]);
+  return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(memory.data)));
+}
+
+int Send(const TypedMemory& path, const TypedMemory& data) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.bytes > sizeof address.sun_path) return -ENAMETOOLONG;
+  std::memcpy(address.sun_path, path.data, path.bytes);
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  socklen_t length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.bytes);
+  ssize_t sent = sendto(fd, data.data, data.bytes, MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address), length);
+  int error = sent < 0 ? -errno : 0;
+  close(fd);
+  return error;
+}
+
+/**
+ * sendDatagram(path: Uint8Array, data: Uint8Array): one datagram to a Unix socket, which Node has no interface
+ * for. A path that begins with a zero byte is in the abstract namespace. 0 or a negative errno.
+ */
+Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
+  TypedMemory path(info[0]);
+  TypedMemory data(info[1]);
+  if (path.data == nullptr || data.data == nullptr) return Napi::Number::New(info.Env(), -EINVAL);
+  return Napi::Number::New(info.Env(), Send(path, data));
+}
+
+Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
+  exports["Descriptor"] = Descriptor::Define(env);
+  exports["ForeignMemory"] = ForeignMemory::Define(env);
+  exports["addressOf"] = Napi::Function::New<AddressOf>(env, "addressOf");
+  exports["sendDatagram"] = Napi::Function::New<SendDatagram>(env, "sendDatagram");
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(NODE_GYP_MODULE_NAME, Initialise)

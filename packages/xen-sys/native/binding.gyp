@@ -1,0 +1,18 @@
+{
+  "targets": [
+    {
+      "target_name": "xen-sys",
+      "sources": [
+        "addon.cc",
+        "descriptor.cc",
+        "foreign-memory.cc",
+        "mapping.cc",
+        "poller.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS"],
+      "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"],
+      "libraries": ["-ldl"]
+    }
+  ]
+}

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <napi.h>
+
+#include "mapping.h"
+#include "poller.h"
+
+/**
+ * One open file: a device of Xen's, or a file to be mapped. Every method returns 0 or more, or a negative errno;
+ * a descriptor that could not be opened has a negative errno as its `fd`.
+ */
+class Descriptor : public Napi::ObjectWrap<Descriptor> {
+ public:
+  static Napi::Function Define(Napi::Env env);
+
+  explicit Descriptor(const Napi::CallbackInfo& info);
+  ~Descriptor() override;
+
+ private:
+  Napi::Value Fd(const Napi::CallbackInfo& info);
+  Napi::Value Read(const Napi::CallbackInfo& info);
+  Napi::Value Write(const Napi::CallbackInfo& info);
+  Napi::Value Ioctl(const Napi::CallbackInfo& info);
+  Napi::Value IoctlWord(const Napi::CallbackInfo& info);
+  Napi::Value IoctlArray(const Napi::CallbackInfo& info);
+  Napi::Value Reserve(const Napi::CallbackInfo& info);
+  Napi::Value Map(const Napi::CallbackInfo& info);
+  Napi::Value Unmap(const Napi::CallbackInfo& info);
+  Napi::Value Listen(const Napi::CallbackInfo& info);
+  Napi::Value KeepAlive(const Napi::CallbackInfo& info);
+  Napi::Value Close(const Napi::CallbackInfo& info);
+
+  void StopListening();
+  void CloseFile();
+
+  int fd_;
+  Poller* poller_ = nullptr;
+  bool listening_ = false;
+  MappingTable mappings_;
+};

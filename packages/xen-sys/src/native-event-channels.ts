@@ -1,0 +1,110 @@
+import type { Descriptor } from './addon.js';
+import { openDevice } from './device.js';
+import { EINVAL, ENOTCONN, errnoError } from './errno.js';
+import { XenSysError } from './errors.js';
+import type { EventChannels, EventListener } from './event-channels.js';
+import { EvtchnIoctl } from './ioctl.js';
+
+/** What one read(2) or write(2) of /dev/xen/evtchn takes: a page of u32 port numbers. */
+const PORTS_PER_CALL = 1024;
+
+/** /dev/xen/evtchn. */
+export class NativeEventChannels implements EventChannels {
+  readonly #path: string;
+  readonly #device: Descriptor;
+  readonly #ports = new Uint32Array(PORTS_PER_CALL);
+  #keepAlive = true;
+
+  constructor(directory: string) {
+    this.#path = `${directory}/evtchn`;
+    this.#device = openDevice(directory, 'evtchn');
+  }
+
+  get fd(): number {
+    return this.#device.fd;
+  }
+
+  bindInterdomain(domid: number, remotePort: number): number {
+    const result = this.#device.ioctl(EvtchnIoctl.bindInterdomain, Uint32Array.of(domid, remotePort));
+    return this.#check(result, 'bindInterdomain', `port ${remotePort} of domain ${domid}`);
+  }
+
+  bindUnbound(domid: number): number {
+    const result = this.#device.ioctlWord(EvtchnIoctl.bindUnboundPort, domid);
+    return this.#check(result, 'bindUnbound', `domain ${domid}`);
+  }
+
+  unbind(port: number): void {
+    const result = this.#device.ioctlWord(EvtchnIoctl.unbind, port);
+    this.#check(result === -ENOTCONN ? -EINVAL : result, 'unbind', `port ${port}`);
+  }
+
+  notify(port: number): number {
+    const result = this.#device.ioctlWord(EvtchnIoctl.notify, port);
+    // The kernel's word for a port that this handle has not bound.
+    return result === -ENOTCONN ? -EINVAL : result;
+  }
+
+  pending(ports: Uint32Array): number {
+    const bytes = this.#device.read(ports);
+    return bytes < 0 ? bytes : bytes >>> 2;
+  }
+
+  unmask(ports: Uint32Array, count: number): number {
+    let rest = ports;
+    for (let left = count; left > PORTS_PER_CALL; left -= PORTS_PER_CALL) {
+      const result = this.#device.write(rest, PORTS_PER_CALL * 4);
+      if (result < 0) return result;
+      rest = rest.subarray(PORTS_PER_CALL);
+      count -= PORTS_PER_CALL;
+    }
+    const result = this.#device.write(rest, count * 4);
+    return Math.min(result, 0);
+  }
+
+  listen(listener: EventListener | undefined): void {
+    if (listener === undefined) {
+      this.#device.listen();
+      return;
+    }
+    const ports = this.#ports;
+    const result = this.#device.listen(ports, (bytes) => {
+      if (bytes > 0) listener(ports, bytes >>> 2);
+      else if (bytes < 0) this.#fail(bytes);
+    });
+    this.#check(result, 'listen');
+    this.#device.keepAlive(this.#keepAlive);
+  }
+
+  ref(): void {
+    this.#keepAlive = true;
+    this.#device.keepAlive(true);
+  }
+
+  unref(): void {
+    this.#keepAlive = false;
+    this.#device.keepAlive(false);
+  }
+
+  close(): void {
+    this.#device.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+
+  /** A device that cannot be read any more would be reported as readable for ever. */
+  #fail(result: number): never {
+    this.#device.listen();
+    throw errnoError(result, 'evtchn.listen', this.#path);
+  }
+
+  #check(result: number, op: string, about = ''): number {
+    if (result >= 0) return result;
+    if (this.#device.fd < 0) {
+      throw new XenSysError('ERR_CLOSED', `evtchn.${op}`, `evtchn.${op}: closed`, { path: this.#path });
+    }
+    throw errnoError(result, `evtchn.${op}`, this.#path, about);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * Builds the addon of each package that has a native/binding.gyp into its prebuilds/, where node-gyp-build finds it:
+ *
+ *   node scripts/build-native.mjs [--all] [PACKAGE_FOLDER...]
+ *
+ * For this machine; with --all for x64 and arm64, as far as their compilers are installed. An addon whose sources are
+ * those that it was built from is left alone. The compiler is called directly, with the headers of Node-API from npm:
+ * node-gyp would fetch those of Node itself. (A binding.gyp beside package.json would make every installation run node-gyp.)
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { basename, dirname, join, resolve } from 'node:path';
+import { run } from './lib/steps.mjs';
+import { ROOT } from './lib/workspace.mjs';
+import { runMain } from './setup.mjs';
+
+const COMPILERS = { x64: 'x86_64-linux-gnu-g++', arm64: 'aarch64-linux-gnu-g++' };
+const FLAGS = '-O2 -fPIC -shared -Wall -Wextra -ffunction-sections -fdata-sections'.split(' ');
+const LINK_FLAGS = '-Wl,--gc-sections -s'.split(' ');
+
+/** The first target of a binding.gyp, which is Python's notation: comments, single quotes and trailing commas. */
+function readTarget(folder) {
+  const text = readFileSync(join(folder, 'native', 'binding.gyp'), 'utf8')
+    .replace(/"(?:[^"\\]|\\.)*"|'((?:[^'\\]|\\.)*)'|#.*$/gm, (token, quoted) =>
+      token.startsWith('"') ? token : token.startsWith('#') ? '' : JSON.stringify(quoted),
+    )
+    .replace(/,(\s*[\]}])/g, '$1');
+  return JSON.parse(text).targets[0];
+}
+
+function includeFolders() {
+  const require = createRequire(join(ROOT, 'packages', 'xen-sys', 'package.json'));
+  const ofNode = join(dirname(process.execPath), '..', 'include', 'node');
+  const folders = [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api'))];
+  return existsSync(ofNode) ? [...folders, ofNode] : folders;
+}
+
+function sourceHash(folder) {
+  const hash = createHash('sha256').update([...FLAGS, ...LINK_FLAGS].join(' '));
+  const sources = readdirSync(join(folder, 'native')).filter((name) => /\.(cc|c|h|gyp)$/.test(name));
+  for (const name of sources.sort()) hash.update(`\0${name}\0`).update(readFileSync(join(folder, 'native', name)));
+  return hash.digest('hex');
+}
+
+async function compile(folder, target, compiler, output) {
+  const args = [
+    ...FLAGS,
+    ...(target.cflags_cc ?? ['-std=c++17']),
+    '-DBUILDING_NODE_EXTENSION',
+    `-DNODE_GYP_MODULE_NAME=${target.target_name.replace(/\W/g, '_')}`,
+    ...(target.defines ?? []).map((define) => `-D${define}`),
+    ...includeFolders().flatMap((include) => ['-isystem', include]),
+    ...target.sources,
+    ...LINK_FLAGS,
+    ...(target.libraries ?? []),
+    '-o',
+    output,
+  ];
+  await run(`native: ${basename(folder)} with ${compiler}`, compiler, args, { cwd: join(folder, 'native') });
+}
+
+async function build(folder, arch, compiler) {
+  const target = readTarget(folder);
+  const output = join(folder, 'prebuilds', `linux-${arch}`, `${target.target_name}.glibc.node`);
+  const stamp = output.replace(/\.node$/, '.sources');
+  const hash = sourceHash(folder);
+  if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8').trim() === hash) return;
+  mkdirSync(dirname(output), { recursive: true });
+  rmSync(stamp, { force: true });
+  await compile(folder, target, compiler, output);
+  writeFileSync(stamp, `${hash}\n`);
+  console.log(`built ${output.slice(ROOT.length + 1)}`);
+}
+
+async function isInstalled(compiler) {
+  return run('compiler', compiler, ['--version']).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function compilerFor(arch) {
+  const candidates = arch === process.arch ? ['g++', 'c++', COMPILERS[arch]] : [COMPILERS[arch]];
+  for (const compiler of candidates) if (compiler && (await isInstalled(compiler))) return compiler;
+  return undefined;
+}
+
+function packageFolders(named) {
+  if (named.length > 0) return named.map((folder) => resolve(folder));
+  if (existsSync(join('native', 'binding.gyp'))) return [process.cwd()];
+  return readdirSync(join(ROOT, 'packages'))
+    .map((name) => join(ROOT, 'packages', name))
+    .filter((folder) => existsSync(join(folder, 'native', 'binding.gyp')));
+}
+
+await runMain(async () => {
+  const args = process.argv.slice(2);
+  const folders = packageFolders(args.filter((argument) => !argument.startsWith('--')));
+  for (const arch of args.includes('--all') ? Object.keys(COMPILERS) : [process.arch]) {
+    const compiler = await compilerFor(arch);
+    if (!compiler) console.log(`linux-${arch}: no compiler, skipped`);
+    for (const folder of compiler ? folders : []) await build(folder, arch, compiler);
+  }
+});
