@@ -28,6 +28,7 @@ import {
   readTransportLimits,
   setState,
 } from './frontend-handshake.js';
+import { type LoadOptions, type LoadResult, runLoad } from './frontend-load.js';
 import type { BlkfrontOptions } from './frontend-options.js';
 import { FrontendPages } from './frontend-pages.js';
 import { FrontendQueue, pagesOfRequest } from './frontend-queue.js';
@@ -194,11 +195,17 @@ export class Blkfront implements AsyncDisposable {
   }
 
   /**
-   * The rings themselves, for a caller that drives them without promises. It must be alone with them: no other call
-   * is in flight, and each queue's `onResponse` is put back afterwards ({@link runRequests} does all that).
+   * Keeps the rings full of requests of one kind, for measurements: no promise, object or copy per request. Nothing
+   * else may be in flight meanwhile. Rejects with ERR_RANGE, ERR_ALIGNMENT, ERR_READ_ONLY for a wrong `blockSize`.
    */
-  get frontendQueues(): readonly FrontendQueue[] {
-    return this.#lanes.map((lane) => lane.queue);
+  async load(options: LoadOptions): Promise<LoadResult> {
+    const wrong = this.#check(options.operation, 0, options.blockSize);
+    if (wrong !== undefined) throw wrong;
+    const queues = this.#lanes.map((lane) => lane.queue);
+    if (options.blockSize > queues[0].maxBytes) {
+      throw new BlkfrontError('ERR_RANGE', 'load', `a request has at most ${queues[0].maxBytes} bytes`);
+    }
+    return runLoad(queues, this.#resources.events, this.size, options);
   }
 
   /**
@@ -215,7 +222,7 @@ export class Blkfront implements AsyncDisposable {
   }
 
   #makeLane(made: MadeRing): Lane {
-    const { provider: _, poolPages } = this.#options;
+    const { poolPages } = this.#options;
     const { allocator, events } = this.#resources;
     const maxSegments = Math.max(MAX_SEGMENTS, this.features.maxIndirectSegments);
     const perRequest = pagesOfRequest(maxSegments);
