@@ -1,0 +1,353 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { EmulatedXenstored } from '@xenpv/emulator';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BackendBus, type BackendBusOptions } from './bus.js';
+import { errorNodePath } from './error-node.js';
+import type { DeviceStateEvent } from './events.js';
+import type { BackendContext, BackendHandler } from './handler.js';
+import { backendPath } from './paths.js';
+import { parseState, XenbusState as S, stateName } from './states.js';
+import { createDevice, deleteDevice, frontendPath, removeDevice, unplugDevice } from './toolstack.js';
+
+const GUEST = 5;
+const address = { type: 'toy', domid: GUEST, devid: 7 };
+const back = backendPath(0, address);
+const front = frontendPath(address, 'toy');
+
+/** A backend that only remembers what was asked of it. */
+class ToyBackend implements BackendHandler {
+  readonly calls: string[] = [];
+  readonly keys: string[] = [];
+  readonly context: BackendContext;
+  prepareError: Error | undefined;
+  connectError: Error | undefined;
+
+  constructor(context: BackendContext) {
+    this.context = context;
+  }
+
+  async prepare() {
+    this.calls.push('prepare');
+    if (this.prepareError) throw this.prepareError;
+    return { 'max-toys': 3 };
+  }
+
+  async connect({ reattach }: { reattach: boolean }) {
+    this.calls.push(reattach ? 'reattach' : 'connect');
+    if (this.connectError) throw this.connectError;
+    return { toys: 2 };
+  }
+
+  async disconnect() {
+    this.calls.push('disconnect');
+  }
+
+  changed(key: string) {
+    this.keys.push(key);
+  }
+
+  async close({ leave }: { leave: boolean }) {
+    this.calls.push(leave ? 'leave' : 'close');
+  }
+}
+
+let xenstored: EmulatedXenstored;
+let dom0: XenstoreClient;
+let guest: XenstoreClient;
+let bus: BackendBus;
+let toys: ToyBackend[];
+let written: string[];
+
+const onState = (message: unknown) => {
+  written.push(stateName((message as DeviceStateEvent).to));
+};
+
+beforeEach(async () => {
+  toys = [];
+  written = [];
+  subscribe('xenbus:device:state', onState);
+  xenstored = new EmulatedXenstored();
+  await xenstored.introduceDomain(GUEST);
+  dom0 = XenstoreClient.open(xenstored.connect(0));
+  guest = XenstoreClient.open(xenstored.connect(GUEST));
+});
+
+afterEach(async () => {
+  unsubscribe('xenbus:device:state', onState);
+  await bus?.close();
+  await guest.close();
+  await dom0.close();
+  await xenstored.close();
+});
+
+async function startBus(options: Partial<BackendBusOptions> & { fail?: Partial<ToyBackend> } = {}): Promise<void> {
+  const { fail, ...rest } = options;
+  bus = await BackendBus.start({
+    store: dom0,
+    types: ['toy'],
+    ownDomid: 0,
+    createHandler: (context) => {
+      const toy = Object.assign(new ToyBackend(context), fail);
+      toys.push(toy);
+      return toy;
+    },
+    ...rest,
+  });
+}
+
+const create = (device = address) =>
+  createDevice(dom0, {
+    backendDomid: 0,
+    address: device,
+    frontendType: 'toy',
+    backendValues: { colour: 'red' },
+    frontendValues: {},
+  });
+
+/** Resolves once the backend's state is `state`; the test's own timeout is the limit. */
+const backendIs = (state: S | undefined, path = back) =>
+  dom0.waitFor(async (ops) => {
+    const text = await ops.tryRead(`${path}/state`);
+    return (text === undefined ? undefined : parseState(text)) === state ? true : undefined;
+  });
+
+const backendGone = () => dom0.waitFor(async (ops) => ((await ops.exists(back)) ? undefined : true));
+const noDevices = () => vi.waitFor(() => expect([...bus.devices]).toEqual([]));
+const frontend = (state: S) => guest.write(`${front}/state`, state);
+
+async function connected(): Promise<void> {
+  await create();
+  await backendIs(S.initWait);
+  await frontend(S.initialised);
+  await backendIs(S.connected);
+  await frontend(S.connected);
+}
+
+describe('a device from creation to removal', () => {
+  it('is served as the frontend goes through its states', async () => {
+    await startBus();
+    await create();
+    await backendIs(S.initWait);
+    expect(await guest.read(`${back}/max-toys`)).toBe('3');
+    expect(await dom0.exists(`${back}/toys`)).toBe(false);
+    await frontend(S.initialised);
+    await backendIs(S.connected);
+    expect(await guest.read(`${back}/toys`)).toBe('2');
+    await frontend(S.connected);
+    await frontend(S.closing);
+    await backendIs(S.closing);
+    await frontend(S.closed);
+    await backendIs(S.closed);
+    expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect']);
+    expect(written).toEqual(['InitWait', 'Connected', 'Closing', 'Closed']);
+  });
+
+  it('is taken up when it was there before', async () => {
+    await create();
+    await startBus();
+    await backendIs(S.initWait);
+  });
+
+  it('is taken up though the frontend is ahead', async () => {
+    await create();
+    await frontend(S.initialised);
+    await startBus();
+    await backendIs(S.connected);
+  });
+
+  it('comes back after Closed while it is online', async () => {
+    await startBus();
+    await connected();
+    await frontend(S.closed);
+    await backendIs(S.closed);
+    await frontend(S.initialising);
+    await backendIs(S.initWait);
+    await frontend(S.initialised);
+    await backendIs(S.connected);
+    expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect', 'connect']);
+  });
+
+  it('ends when the toolstack says so and the frontend agrees', async () => {
+    await startBus();
+    await connected();
+    const removal = removeDevice(dom0, 0, address, 'toy');
+    await dom0.waitFor(async (ops) => ((await ops.tryRead(`${back}/online`)) === '0' ? true : undefined));
+    expect(toys[0].calls).toEqual(['prepare', 'connect']);
+    await frontend(S.closed);
+    await removal;
+    await noDevices();
+    expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect', 'disconnect', 'close']);
+  });
+
+  it('is Closed at once when no frontend ever came', async () => {
+    await startBus();
+    await create();
+    await backendIs(S.initWait);
+    await removeDevice(dom0, 0, address, 'toy');
+    await noDevices();
+  });
+
+  it('answers Closing with Closed when the frontend directory is gone', async () => {
+    await startBus();
+    await create();
+    await backendIs(S.initWait);
+    await dom0.remove(front);
+    await backendIs(S.closed);
+    await unplugDevice(dom0, 0, address);
+    await backendIs(S.closed);
+  });
+
+  it('is released when its directory is deleted while it serves, and nothing is written again', async () => {
+    await startBus();
+    await connected();
+    await dom0.remove(back);
+    await noDevices();
+    expect(toys[0].calls.slice(-2)).toEqual(['disconnect', 'close']);
+    expect(await dom0.exists(back)).toBe(false);
+  });
+
+  it('is another device when it is deleted and created again', async () => {
+    await startBus();
+    await connected();
+    await deleteDevice(dom0, 0, address, 'toy');
+    await connected();
+    expect(toys).toHaveLength(2);
+    expect(toys[0].calls.at(-1)).toBe('close');
+  });
+
+  it('survives a frontend that toggles its state a thousand times', async () => {
+    await startBus();
+    await connected();
+    const states = [S.closing, S.closed, S.initialising, S.initialised, S.connected];
+    for (let i = 0; i < 1000; i++) await frontend(states[i % states.length]);
+    await frontend(S.closed);
+    await backendIs(S.closed);
+    await frontend(S.initialising);
+    await backendIs(S.initWait);
+    await frontend(S.initialised);
+    await backendIs(S.connected);
+    const balance = toys[0].calls.filter((call) => call === 'connect').length;
+    expect(balance).toBeGreaterThan(1);
+  });
+});
+
+describe('what can go wrong', () => {
+  it('an error of prepare is in the error node, and the device Closing then Closed', async () => {
+    await startBus({ fail: { prepareError: Object.assign(new Error('no such toy'), { code: 'ENOENT' }) } });
+    await create();
+    await backendIs(S.closed);
+    expect(await dom0.read(`${errorNodePath(0, address)}/error`)).toBe('ENOENT no such toy');
+    await removeDevice(dom0, 0, address, 'toy');
+    await dom0.waitFor(async (ops) => ((await ops.exists(errorNodePath(0, address))) ? undefined : true));
+  });
+
+  it('an error of connect closes the device, and the frontend may try again', async () => {
+    await startBus({ fail: { connectError: new Error('bad ring') } });
+    await create();
+    await backendIs(S.initWait);
+    await frontend(S.initialised);
+    await backendIs(S.closing);
+    expect(await dom0.read(`${errorNodePath(0, address)}/error`)).toBe('EIO bad ring');
+    toys[0].connectError = undefined;
+    await frontend(S.closed);
+    await backendIs(S.closed);
+    await frontend(S.initialising);
+    await backendIs(S.initWait);
+    await frontend(S.initialised);
+    await backendIs(S.connected);
+    expect(await dom0.exists(errorNodePath(0, address))).toBe(false);
+  });
+
+  it('a frontend path outside the frontend domain is refused', async () => {
+    await startBus();
+    await createDevice(dom0, {
+      backendDomid: 0,
+      address,
+      frontendType: 'toy',
+      backendValues: {},
+      frontendValues: {},
+    });
+    await deleteDevice(dom0, 0, address, 'toy');
+    await dom0.write(`${back}/frontend`, '/local/domain/6/device/toy/7');
+    await dom0.write(`${back}/online`, 1);
+    await dom0.write(`${back}/state`, 1);
+    await backendIs(S.closed);
+    expect(await dom0.read(`${errorNodePath(0, address)}/error`)).toMatch(/^EINVAL .*frontend is "\/local\/domain\/6/);
+  });
+
+  it('a failure while serving closes the device', async () => {
+    await startBus();
+    await connected();
+    toys[0].context.fail(new Error('lost the storage'));
+    await backendIs(S.closing);
+    expect(await dom0.read(`${errorNodePath(0, address)}/error`)).toBe('EIO lost the storage');
+  });
+
+  it('other devices go on', async () => {
+    await startBus();
+    await connected();
+    const other = { ...address, devid: 8 };
+    await create(other);
+    await backendIs(S.initWait, backendPath(0, other));
+    toys[0].context.fail(new Error('broken'));
+    await backendIs(S.closing);
+    expect(await dom0.read(`${backendPath(0, other)}/state`)).toBe('2');
+  });
+});
+
+describe('where the rules differ', () => {
+  it('Connected waits for the hotplug script', async () => {
+    await startBus({ hotplugTypes: ['toy'] });
+    await create();
+    await backendIs(S.initWait);
+    await frontend(S.initialised);
+    await dom0.write(`${back}/marker`, 'x');
+    await vi.waitFor(() => expect(toys[0].keys).toContain('marker'));
+    expect(toys[0].calls).not.toContain('connect');
+    await dom0.write(`${back}/hotplug-status`, 'connected');
+    await backendIs(S.connected);
+  });
+
+  it('a driver domain deletes its own directory, and the empty one above it', async () => {
+    await startBus({ removeDirectories: true });
+    await connected();
+    await unplugDevice(dom0, 0, address);
+    await frontend(S.closed);
+    await backendGone();
+    expect(await dom0.exists('/local/domain/0/backend/toy/5')).toBe(false);
+  });
+
+  it('a stopped process leaves the device Connected, and the next takes it up', async () => {
+    await startBus();
+    await connected();
+    await bus.close();
+    expect(await dom0.read(`${back}/state`)).toBe('4');
+    expect(toys[0].calls.slice(-2)).toEqual(['disconnect', 'leave']);
+    await startBus();
+    await vi.waitFor(() => expect(toys[1]?.calls).toContain('reattach'));
+    expect(await dom0.read(`${back}/state`)).toBe('4');
+  });
+
+  it('changed keys are announced by writing the state again', async () => {
+    await startBus();
+    await connected();
+    const watch = await guest.watch(`${back}/state`);
+    await watch.next();
+    await toys[0].context.update({ toys: 9 });
+    await watch.next();
+    expect(await guest.read(`${back}/toys`)).toBe('9');
+    await watch.close();
+  });
+});
+
+it('a thousand devices are taken up and removed', async () => {
+  await startBus();
+  const devices = Array.from({ length: 1000 }, (_, i) => ({ ...address, domid: 10 + (i % 20), devid: i }));
+  for (let domid = 10; domid < 30; domid++) xenstored.introduceDomain(domid);
+  for (const device of devices) await create(device);
+  await Promise.all(devices.map((device) => backendIs(S.initWait, backendPath(0, device))));
+  await dom0.remove('/local/domain/0/backend/toy');
+  await noDevices();
+  expect(toys.every((toy) => toy.calls.at(-1) === 'close')).toBe(true);
+});

@@ -1,0 +1,116 @@
+import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
+import { XenbusError } from './errors.js';
+import type { XenstoreValues } from './handler.js';
+import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
+import { parseState, stateName, XenbusState } from './states.js';
+
+/** A device as a toolstack describes it. */
+export interface NewDevice {
+  readonly backendDomid: number;
+  readonly address: DeviceAddress;
+  /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
+  readonly frontendType: string;
+  readonly backendValues: XenstoreValues;
+  readonly frontendValues: XenstoreValues;
+}
+
+const TIMEOUT_MS = 10_000;
+
+/** Where the frontend's half of a device is. */
+export function frontendPath(address: DeviceAddress, frontendType: string): string {
+  return `${domainPath(address.domid)}/device/${frontendType}/${address.devid}`;
+}
+
+/**
+ * Creates both halves of a device in one transaction, as libxl does: each directory belongs to its own domain and may
+ * be read by the other. Fails with EEXIST when there is one already.
+ */
+export async function createDevice(store: XenstoreClient, device: NewDevice): Promise<void> {
+  const { address, backendDomid } = device;
+  const back = backendPath(backendDomid, address);
+  const front = frontendPath(address, device.frontendType);
+  await store.transaction(async (tx) => {
+    if (await tx.exists(`${front}/state`)) {
+      throw new XenbusError('EEXIST', `${front} exists already; detach that device first`, { path: front });
+    }
+    await makeDirectory(tx, front, address.domid, backendDomid);
+    await makeDirectory(tx, back, backendDomid, address.domid);
+    await writeAll(tx, front, {
+      ...device.frontendValues,
+      backend: back,
+      'backend-id': backendDomid,
+      state: XenbusState.initialising,
+    });
+    await writeAll(tx, back, {
+      ...device.backendValues,
+      frontend: front,
+      'frontend-id': address.domid,
+      online: true,
+      state: XenbusState.initialising,
+    });
+  });
+}
+
+async function makeDirectory(tx: XenstoreOperations, path: string, owner: number, reader: number): Promise<void> {
+  await tx.remove(path).catch(() => {});
+  await tx.mkdir(path);
+  await tx.setPermissions(path, [
+    { domid: owner, access: 'n' },
+    { domid: reader, access: 'r' },
+  ]);
+}
+
+async function writeAll(tx: XenstoreOperations, path: string, values: XenstoreValues): Promise<void> {
+  await Promise.all(Object.entries(values).map(([key, value]) => tx.write(`${path}/${key}`, value)));
+}
+
+/** Asks the backend to end a device: offline and Closing, in one transaction. Nothing happens when it is gone. */
+export async function unplugDevice(store: XenstoreClient, backendDomid: number, address: DeviceAddress): Promise<void> {
+  const path = backendPath(backendDomid, address);
+  await store.transaction(async (tx) => {
+    const state = await tx.tryRead(`${path}/state`);
+    if (state === undefined) return;
+    await tx.write(`${path}/online`, false);
+    if (parseState(state) !== XenbusState.closed) await tx.write(`${path}/state`, XenbusState.closing);
+  });
+}
+
+/** Deletes both halves, whatever their states: what a forced detach and a domain's end do. */
+export async function deleteDevice(
+  store: XenstoreClient,
+  backendDomid: number,
+  address: DeviceAddress,
+  frontendType: string,
+): Promise<void> {
+  await store.remove(frontendPath(address, frontendType));
+  await store.remove(backendPath(backendDomid, address));
+}
+
+/** {@link unplugDevice}, wait for the backend's Closed as libxl does for ten seconds, {@link deleteDevice}. */
+export async function removeDevice(
+  store: XenstoreClient,
+  backendDomid: number,
+  address: DeviceAddress,
+  frontendType: string,
+  options: { timeoutMs?: number } = {},
+): Promise<void> {
+  const path = backendPath(backendDomid, address);
+  await unplugDevice(store, backendDomid, address);
+  const timeout = options.timeoutMs ?? TIMEOUT_MS;
+  const signal = AbortSignal.timeout(timeout);
+  try {
+    await store.waitFor(
+      async (ops) => {
+        const state = await ops.tryRead(`${path}/state`);
+        return state === undefined || parseState(state) === XenbusState.closed ? true : undefined;
+      },
+      { signal },
+    );
+  } catch (cause) {
+    if (!signal.aborted) throw cause;
+    const now = stateName(parseState(await store.tryRead(`${path}/state`)));
+    const text = `${deviceName(address)} did not close within ${timeout} ms; its backend is ${now}`;
+    throw new XenbusError('ETIMEDOUT', text, { path, cause });
+  }
+  await deleteDevice(store, backendDomid, address, frontendType);
+}
