@@ -1,7 +1,23 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import {
+  BACKEND_TYPES,
+  type BackendType,
+  DEFAULT_CONFIG_PATH,
+  LOG_LEVEL_NAMES,
+  type LogLevel,
+  loadConfig,
+  type PartialConfig,
+} from './config.js';
+import { askDaemon, type ControlRequest } from './control-socket.js';
 import { checkDemoOptions, type DemoArguments } from './demo-options.js';
+import type { DeviceStatus } from './device-status.js';
+import { formatAllStatistics, formatDevices } from './device-table.js';
 import { BlockdError, ExitCode } from './errors.js';
+import { createLogger, defaultLogFormat, type LogFormat } from './logger.js';
+import { checkMachine, formatFindings } from './machine-check.js';
+import { openNativeProvider } from './native.js';
+import { runDaemon } from './run.js';
 
 /** Runs `xen-blockd` with these arguments; resolves with the exit code. An error is one line on standard error. */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
@@ -15,6 +31,16 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   } catch (error) {
     return reportError(error);
   }
+}
+
+/** Commander's message as one line like all the others. */
+function usageLine(text: string): string {
+  const message = text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  return `xen-blockd: ${message}. See xen-blockd --help.\n`;
 }
 
 function reportError(error: unknown): number {
@@ -33,11 +59,95 @@ function makeProgram(ended: (code: number) => void): Command {
     .description('Serves disk images to Xen guests over the paravirtual block protocol.')
     .version(readVersion())
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'xen-blockd: ')) })
-    .showHelpAfterError('(xen-blockd --help says more)');
+    .configureOutput({ outputError: (text, write) => write(usageLine(text)) });
+  addRun(program, ended);
+  addCheck(program, ended);
+  addQueries(program);
   addDemo(program, ended);
   return program;
 }
+
+interface RunArguments {
+  readonly config?: string;
+  readonly type?: BackendType[];
+  readonly logLevel?: LogLevel;
+  readonly logFormat: LogFormat;
+  readonly controlSocket?: string | false;
+  readonly metrics?: string;
+}
+
+function addRun(program: Command, ended: (code: number) => void): void {
+  program
+    .command('run')
+    .description('serve the disks that the toolstack creates in this domain, until SIGTERM')
+    .option('--config <file>', `configuration; ${DEFAULT_CONFIG_PATH} is read if it is there`)
+    .addOption(new Option('--type <types...>', 'backend types to serve (default: qdisk)').choices(BACKEND_TYPES))
+    .addOption(new Option('--log-level <level>', 'how much is logged (default: info)').choices(LOG_LEVEL_NAMES))
+    .addOption(
+      new Option('--log-format <format>', 'how log lines look')
+        .choices(['json', 'journal', 'text'])
+        .default(defaultLogFormat(), 'what standard error is'),
+    )
+    .option('--control-socket <path>', 'where list and stats ask (default: /run/xen-blockd/control)')
+    .option('--no-control-socket', 'answer neither list nor stats')
+    .option('--metrics <address>', 'Prometheus metrics on a Unix socket (a path) or HOST:PORT')
+    .addHelpText('after', RUN_EXAMPLES)
+    .action(async (options: RunArguments, command: Command) => {
+      const config = loadConfig(options.config, overridesOf(options, command));
+      const logger = createLogger(config['log-level'], options.logFormat);
+      ended(await runDaemon(config, openNativeProvider(), logger));
+    });
+}
+
+/** Only what was said on the command line goes over the file. */
+function overridesOf(options: RunArguments, command: Command): PartialConfig {
+  const control = command.getOptionValueSource('controlSocket') === 'cli' ? options.controlSocket : undefined;
+  return {
+    ...(options.type ? { types: options.type } : {}),
+    ...(options.logLevel ? { 'log-level': options.logLevel } : {}),
+    ...(options.metrics ? { metrics: options.metrics } : {}),
+    ...(control === undefined ? {} : { 'control-socket': control as string | false }),
+  };
+}
+
+function addCheck(program: Command, ended: (code: number) => void): void {
+  program
+    .command('check')
+    .description('tell what this machine has of what the daemon needs; exit code 69 if something is missing')
+    .option('--json', 'print JSON')
+    .action(async ({ json }: { json?: boolean }) => {
+      const findings = await checkMachine();
+      process.stdout.write(json ? `${JSON.stringify(findings, null, 2)}\n` : formatFindings(findings));
+      ended(findings.some(({ needed, ok }) => needed && !ok) ? ExitCode.unavailable : ExitCode.ok);
+    });
+}
+
+/** What asks a running daemon. */
+function addQueries(program: Command): void {
+  const query = (name: string, description: string, request: ControlRequest, format: (s: DeviceStatus[]) => string) =>
+    program
+      .command(name)
+      .description(description)
+      .option('--socket <path>', "the daemon's control socket", '/run/xen-blockd/control')
+      .option('--json', 'print JSON')
+      .action(async ({ socket, json }: { socket: string; json?: boolean }) => {
+        const devices = await askDaemon(socket, request);
+        process.stdout.write(json ? `${JSON.stringify(devices, null, 2)}\n` : format([...devices]));
+      });
+  query('list', 'list the disks that the daemon serves', { command: 'list' }, formatDevices);
+  query('stats', "print the disks' counters", { command: 'list' }, formatAllStatistics);
+  query('refresh', 'look at the size of every image again, and tell the guests', { command: 'refresh' }, formatDevices);
+}
+
+const RUN_EXAMPLES = `
+Examples:
+  xen-blockd run                                  a storage driver domain: backendtype=qdisk
+  xen-blockd run --type vbd3                      dom0: backendtype=tap,script=block-xen-blockd
+  xen-blockd run --type vbd --log-level debug     dom0: backendtype=phy,script=block-xen-blockd
+  xen-blockd run --metrics localhost:9105         counters for Prometheus
+
+SIGTERM answers what was taken and leaves the disks connected for the next process. Exit codes: 2 usage,
+69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong, 1 anything else.`;
 
 function addDemo(program: Command, ended: (code: number) => void): void {
   program

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { XenProvider } from '@xenpv/xen-sys';
+import { sdNotify, type XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from './cleanup.js';
@@ -10,7 +10,6 @@ import { Daemon } from './daemon.js';
 import { deviceStatus } from './device-status.js';
 import { BlockdError, ExitCode } from './errors.js';
 import { MetricsServer } from './metrics.js';
-import { notifyServiceManager } from './service-manager.js';
 import { StopSignal } from './stop-signal.js';
 
 /**
@@ -29,14 +28,14 @@ export async function runDaemon(config: Config, provider: XenProvider, logger: L
       cleanup.use(await MetricsServer.listen(config.metrics, () => [...daemon.backend.devices].map(deviceStatus)));
     }
     logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
-    await tellServiceManager('ready', logger);
+    tellServiceManager('READY=1', logger);
     const ended = await Promise.race([stop.wait(), store.closed]);
     if (ended instanceof Error) {
       logger.fatal({ reason: ended.message }, 'xenstored went away');
       return ExitCode.unavailable;
     }
     logger.info({ signal: stop.received }, 'stopping; disks stay connected for the next process');
-    await tellServiceManager('stopping', logger);
+    tellServiceManager('STOPPING=1', logger);
     return ExitCode.ok;
   } finally {
     await cleanup[Symbol.asyncDispose]();
@@ -45,7 +44,8 @@ export async function runDaemon(config: Config, provider: XenProvider, logger: L
 
 async function connectStore(provider: XenProvider, signal: AbortSignal): Promise<XenstoreClient> {
   try {
-    return await XenstoreClient.connect({ provider, reconnect: true, signal });
+    const transport = await provider.connectXenstore({ signal });
+    return XenstoreClient.open(transport, { reconnect: (options) => provider.connectXenstore(options) });
   } catch (error) {
     throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
   }
@@ -76,7 +76,11 @@ async function openControl(path: string, daemon: Daemon, cleanup: Cleanup): Prom
   cleanup.use(await ControlServer.listen(path, handler));
 }
 
-/** Without it systemd's own timeout decides; serving goes on. */
-async function tellServiceManager(state: 'ready' | 'stopping', logger: Logger): Promise<void> {
-  await notifyServiceManager(state).catch((error) => logger.warn(error.message));
+/** A service manager that cannot be reached has its own timeout; serving goes on. */
+function tellServiceManager(state: string, logger: Logger): void {
+  try {
+    sdNotify(state);
+  } catch (error) {
+    logger.warn({ reason: (error as Error).message }, 'the service manager cannot be told');
+  }
 }
