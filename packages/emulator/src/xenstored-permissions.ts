@@ -36,9 +36,15 @@ export function encodePermissions(permissions: readonly NodePermission[]): strin
   return permissions.map((entry) => `${LETTERS[entry.access]}${entry.domid}\0`).join('');
 }
 
-/** Reads one permission as a client sent it; undefined when it is none. */
+/** Digits as strtol(3) with base 0 takes them. */
+const NUMBER = /^[\t-\r ]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$/;
+
+/** Reads one permission as a client sent it, numbers as C reads them; undefined when it is none. */
 export function decodePermission(text: string): NodePermission | undefined {
   const access = LETTERS.indexOf(text[0] ?? '');
-  if (access < 0 || !/^.(?:0|[1-9][0-9]{0,9})$/.test(text)) return undefined;
-  return { access, domid: Number(text.slice(1)), stale: false };
+  const match = NUMBER.exec(text.slice(1));
+  if (access < 0 || match === null) return undefined;
+  const digits = /^0[0-7]/.test(match[2]!) ? `0o${match[2]!.slice(1)}` : match[2]!;
+  const value = BigInt(digits);
+  return { access, domid: Number(BigInt.asUintN(32, match[1] === '-' ? -value : value)), stale: false };
 }

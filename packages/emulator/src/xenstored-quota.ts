@@ -1,5 +1,5 @@
 /**
- * What an unprivileged domain may use of xenstore. Domain 0 has no limits. The defaults are those of the C daemon
+ * What an unprivileged domain may use of xenstore. For domain 0 only the length of paths is limited. The defaults are those of the C daemon
  * (tools/xenstored), and so are the errors: some limits admit one more than they say, as theirs do.
  */
 export interface XenstoredQuotas {
@@ -15,6 +15,8 @@ export interface XenstoredQuotas {
   readonly nodeBytes: number;
   /** Entries in the permissions of a node; ENOSPC. */
   readonly permissions: number;
+  /** Length of a path, not counting `/local/domain/N/`; for domain 0 too; EINVAL. */
+  readonly pathBytes: number;
   /** Replies, and events caused for others, that nobody has taken yet; further requests wait. */
   readonly outstanding: number;
   /** Bytes of output that wait for a domain; further events are dropped. */
@@ -28,6 +30,7 @@ export const DEFAULT_XENSTORED_QUOTAS: XenstoredQuotas = {
   transactionNodes: 1024,
   nodeBytes: 2048,
   permissions: 5,
+  pathBytes: 2048,
   outstanding: 20,
   outputBytes: 2.5 * 1024 * 1024,
 };

@@ -1,4 +1,4 @@
-import { pathProblem, XS_MAX_PAYLOAD, XS_MAX_RELATIVE_PATH, type XsMessage, XsOp } from '@xenpv/xenstore';
+import { XS_MAX_PAYLOAD, XS_MAX_RELATIVE_PATH, type XsMessage, XsOp } from '@xenpv/xenstore';
 import type { Connection } from './xenstored-connection.js';
 import type { DomainRecord } from './xenstored-domains.js';
 import { DOMID_SELF } from './xenstored-limits.js';
@@ -6,7 +6,15 @@ import { Access, decodePermission, encodePermissions, type NodePermission } from
 import type { XenstoredQuotas } from './xenstored-quota.js';
 import type { Errno, Store, StoreView } from './xenstored-store.js';
 import { Transaction } from './xenstored-transaction.js';
-import { getNode, makeNode, removeNode, setPermissions, type TreeContext, writeNode } from './xenstored-tree.js';
+import {
+  getNode,
+  isNodePath,
+  makeNode,
+  removeNode,
+  setPermissions,
+  type TreeContext,
+  writeNode,
+} from './xenstored-tree.js';
 import { eventPath, type Watch } from './xenstored-watches.js';
 
 /** What the handlers of requests ask of the daemon. */
@@ -216,7 +224,7 @@ function watch(call: Call): Answer {
   const [path, token] = words;
   if (words.length !== 2 && !(words.length === 3 && host.watchDepth)) return failure('EINVAL');
   const target = absolute(connection, path!);
-  if (path![0] === '@' ? path!.length > XS_MAX_RELATIVE_PATH : pathProblem(target) !== undefined)
+  if (path![0] === '@' ? path!.length > XS_MAX_RELATIVE_PATH : !isNodePath(target, host.quotas))
     return failure('EINVAL');
   const depth = words.length === 3 ? /^[0-9]+$/.test(words[2]!) && Number(words[2]) : undefined;
   if (depth === false) return failure('EINVAL');

@@ -33,12 +33,20 @@ function tooLarge(context: TreeContext, content: NodeContent, addedName?: string
   return !context.domain.privileged && nodeBytes(content, addedName) >= context.quotas.nodeBytes;
 }
 
+const HOME = /^\/local\/domain\/[0-9]{1,5}\//;
+
+/** Whether `path` may name a node: absolute, of the allowed characters, and not too long. */
+export function isNodePath(path: string, quotas: XenstoredQuotas): boolean {
+  if (path[0] !== '/' || pathProblem(path) !== undefined) return false;
+  return path.length <= quotas.pathBytes || path.length - (HOME.exec(path)?.[0].length ?? 0) <= quotas.pathBytes;
+}
+
 /**
  * The node at an absolute path, if the requester has all of `wanted`. Who may not look at the nearest ancestor either
  * learns nothing but EACCES.
  */
 export function getNode(context: TreeContext, path: string | undefined, wanted: number): StoreNode | Errno {
-  if (path === undefined || path[0] !== '/' || pathProblem(path) !== undefined) return 'EINVAL';
+  if (path === undefined || !isNodePath(path, context.quotas)) return 'EINVAL';
   const node = context.view.read(path);
   if (node === 'ENOSPC') return node;
   if (node === undefined) return errorFromAncestors(context, path, 'ENOENT', wanted);
