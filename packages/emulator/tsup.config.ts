@@ -1,4 +1,5 @@
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.js';
 
-export default defineConfig({ ...base, entry: ['src/index.ts'] });
+/** The shims give the CommonJS build an import.meta.url, which finds attach.js for worker threads. */
+export default defineConfig({ ...base, entry: ['src/index.ts', 'src/attach.ts'], shims: true });

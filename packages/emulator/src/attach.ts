@@ -1,0 +1,1 @@
+export { attachProvider } from './provider.js';

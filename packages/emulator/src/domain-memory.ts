@@ -1,0 +1,123 @@
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { DOORBELL_WORDS } from './doorbell.js';
+import { PageViews } from './page-views.js';
+
+/** How large a domain is. */
+export interface DomainSize {
+  /** Pages of RAM. */
+  readonly pages: number;
+  /** Grant references, the reserved ones included. */
+  readonly grants: number;
+  /** Event-channel ports, port 0 included, a multiple of 32. */
+  readonly ports: number;
+  /** Open event-channel handles. */
+  readonly handles: number;
+}
+
+/** What one thread sends another so that it sees the domain: structured-cloneable, shared, not copied. */
+export interface DomainSnapshot {
+  readonly domid: number;
+  readonly size: DomainSize;
+  readonly ram: SharedArrayBuffer;
+  readonly control: SharedArrayBuffer;
+}
+
+/** Words of one grant entry: flags and count, frame, next free. */
+export const GRANT_WORDS = 3;
+/** Words of one port: state, remote domain, remote port, handle. */
+export const PORT_WORDS = 4;
+/** Words of one event-channel handle: state and a doorbell, alone on its cache line. */
+export const HANDLE_WORDS = 16;
+/** Where in a handle its doorbell is. */
+export const HANDLE_DOORBELL = 16 - 2 * DOORBELL_WORDS;
+
+/** Words at the start of the control area. */
+export const Header = {
+  /** 1 while the domain lives. */
+  alive: 0,
+  /** The {@link SharedLock} of grants and frames. */
+  lock: 1,
+  /** First grant entry never used. */
+  grantsTouched: 2,
+  /** First of the chain of freed grant entries, 0 none. */
+  grantsFree: 3,
+  /** First frame never used, hence still zero. */
+  framesTouched: 4,
+  /** Where to begin looking for a free frame. */
+  frameHint: 5,
+  /** Grant entries in use. */
+  grantsUsed: 6,
+  words: 16,
+} as const;
+
+/** Where in the control area each table begins, in words. */
+interface Layout {
+  readonly frames: number;
+  readonly pending: number;
+  readonly masked: number;
+  readonly ports: number;
+  readonly handles: number;
+  readonly grants: number;
+  readonly words: number;
+}
+
+/** The grants come last: they are the largest table, and the operating system commits only what is touched. */
+function layoutOf(size: DomainSize): Layout {
+  const frames = Header.words;
+  const pending = frames + Math.ceil(size.pages / 32);
+  const masked = pending + size.ports / 32;
+  const ports = masked + size.ports / 32;
+  const handles = Math.ceil((ports + size.ports * PORT_WORDS) / HANDLE_WORDS) * HANDLE_WORDS;
+  const grants = handles + size.handles * HANDLE_WORDS;
+  return { frames, pending, masked, ports, handles, grants, words: grants + size.grants * GRANT_WORDS };
+}
+
+/** A domain's RAM and tables as one thread sees them. All state is in the shared memory; this is views of it. */
+export class DomainMemory {
+  readonly domid: number;
+  readonly size: DomainSize;
+  readonly ram: SharedArrayBuffer;
+  /** The RAM for copying. */
+  readonly views: PageViews;
+  /** Everything but the RAM, as 32-bit words. */
+  readonly control: Int32Array;
+  readonly at: Layout;
+
+  constructor(snapshot: DomainSnapshot) {
+    this.domid = snapshot.domid;
+    this.size = snapshot.size;
+    this.ram = snapshot.ram;
+    this.views = new PageViews(snapshot.ram);
+    this.control = new Int32Array(snapshot.control);
+    this.at = layoutOf(snapshot.size);
+  }
+
+  static create(domid: number, size: DomainSize): DomainMemory {
+    const memory = new DomainMemory({
+      domid,
+      size,
+      ram: new SharedArrayBuffer(size.pages * XEN_PAGE_SIZE),
+      control: new SharedArrayBuffer(layoutOf(size).words * 4),
+    });
+    Atomics.store(memory.control, Header.alive, 1);
+    return memory;
+  }
+
+  get alive(): boolean {
+    return Atomics.load(this.control, Header.alive) === 1;
+  }
+
+  /** Marks the domain destroyed, for every thread. */
+  kill(): void {
+    Atomics.store(this.control, Header.alive, 0);
+  }
+
+  snapshot(): DomainSnapshot {
+    return {
+      domid: this.domid,
+      size: this.size,
+      ram: this.ram,
+      control: this.control.buffer as SharedArrayBuffer,
+    };
+  }
+}

@@ -1,0 +1,29 @@
+/** What the toolstack could not do. */
+export type ToolstackErrorCode =
+  /** No such domain. */
+  | 'ERR_NO_DOMAIN'
+  /** The domain or the device is there already. */
+  | 'ERR_EXISTS'
+  /** Not a virtual device name of xen-vbd-interface(7). */
+  | 'ERR_VDEV'
+  /** The domain has no such device. */
+  | 'ERR_NO_DEVICE'
+  /** The backend did not do its part in time. */
+  | 'ERR_TIMEOUT';
+
+/** An operation of the toolstack that failed. */
+export class ToolstackError extends Error {
+  override readonly name = 'ToolstackError';
+  readonly code: ToolstackErrorCode;
+  /** The operation: `attachDisk`. */
+  readonly op: string;
+  /** The xenstore path that it was about. */
+  readonly path: string | undefined;
+
+  constructor(code: ToolstackErrorCode, op: string, message: string, path?: string) {
+    super(message);
+    this.code = code;
+    this.op = op;
+    this.path = path;
+  }
+}

@@ -1,0 +1,162 @@
+import { randomUUID } from 'node:crypto';
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { EmulatedDomain } from './domain.js';
+import type { DomainSize } from './domain-memory.js';
+import { removeDomainNodes, writeDomainNodes } from './domain-nodes.js';
+import { ToolstackError } from './errors.js';
+import { HostMachine } from './host-machine.js';
+import { DOMID_SELF } from './machine.js';
+import { EmulatedProvider } from './provider.js';
+import { Toolstack } from './toolstack.js';
+import { EmulatedXenstored, type EmulatedXenstoredOptions } from './xenstored.js';
+
+/** RAM of a domain unless told otherwise. Untouched pages cost nothing. */
+const DEFAULT_MEMORY_MIB = 64;
+
+/** As many references as Xen gives by default (64 frames of 512), if there are pages for them. */
+const MAX_GRANTS = 32 * 1024;
+
+const PRIVILEGED = { ports: 32 * 1024, handles: 8 * 1024 };
+const GUEST = { ports: 1024, handles: 128 };
+
+/** What an {@link EmulatedHost} is made of. */
+export interface EmulatedHostOptions {
+  /** RAM of domain 0, of which it can grant pages; 64 MiB by default. */
+  readonly memoryMiB?: number;
+  /** How long the toolstack waits for backends; 10 s by default, as xl. */
+  readonly toolstackTimeoutMs?: number;
+  readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'>;
+}
+
+/** What a domain is made of. */
+export interface DomainConfig {
+  readonly name: string;
+  /** 64 by default. */
+  readonly memoryMiB?: number;
+  /** The next free one by default. */
+  readonly domid?: number;
+  /** Whether it may serve devices to others (`driver_domain=1` in xl.cfg). */
+  readonly driverDomain?: boolean;
+}
+
+/**
+ * A Xen host in this process: domain 0, further domains, their grant tables and event channels in shared memory,
+ * xenstored and a small toolstack. It keeps nothing alive: a process that only has a host ends.
+ */
+export class EmulatedHost implements AsyncDisposable {
+  readonly xenstored: EmulatedXenstored;
+  readonly toolstack: Toolstack;
+  readonly #machine: HostMachine;
+  readonly #store: XenstoreClient;
+  readonly #domains = new Map<number, EmulatedDomain>();
+  readonly #destroying = new Map<number, Promise<void>>();
+  #nextDomid = 1;
+  #closing: Promise<void> | undefined;
+
+  private constructor(options: EmulatedHostOptions) {
+    this.#machine = new HostMachine((domid) => this.xenstored.connect(domid));
+    this.xenstored = new EmulatedXenstored({
+      ...options.xenstored,
+      domainExists: (domid) => this.#machine.find(domid) !== undefined,
+    });
+    this.#machine.create(0, sizeOf(options.memoryMiB, true));
+    this.#store = XenstoreClient.open(this.xenstored.connect(0));
+    this.toolstack = new Toolstack(this.#store, options.toolstackTimeoutMs);
+  }
+
+  /** A host with domain 0 alone. */
+  static async create(options: EmulatedHostOptions = {}): Promise<EmulatedHost> {
+    const host = new EmulatedHost(options);
+    await host.#store.transaction(async (tx) => {
+      await tx.write('/local/domain/0/name', 'Domain-0');
+      await tx.write('/local/domain/0/domid', 0);
+    });
+    return host;
+  }
+
+  /** Xen as domain `domid` sees it, on this thread. */
+  provider(domid = 0): EmulatedProvider {
+    return new EmulatedProvider(this.#machine, domid);
+  }
+
+  /** The domains but domain 0. */
+  get domains(): readonly EmulatedDomain[] {
+    return [...this.#domains.values()];
+  }
+
+  /**
+   * Makes a domain and its xenstore nodes, as `xl create` does, and introduces it to xenstored.
+   * Error: {@link ToolstackError} ERR_EXISTS for a domid in use.
+   */
+  async createDomain(config: DomainConfig): Promise<EmulatedDomain> {
+    const domid = config.domid ?? this.#freeDomid();
+    if (domid < 1 || domid >= DOMID_SELF || this.#machine.find(domid) !== undefined) {
+      throw new ToolstackError('ERR_EXISTS', 'createDomain', `domid ${domid} is not free`);
+    }
+    const memoryMiB = config.memoryMiB ?? DEFAULT_MEMORY_MIB;
+    const driverDomain = config.driverDomain ?? false;
+    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain));
+    const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
+    await this.#store.transaction((tx) => writeDomainNodes(tx, description));
+    this.xenstored.introduceDomain(domid);
+    const domain = new EmulatedDomain(config.name, this.provider(domid), machineDomain, {
+      usage: () => this.#machine.usage(machineDomain),
+      destroy: () => this.destroyDomain(domid),
+    });
+    this.#domains.set(domid, domain);
+    return domain;
+  }
+
+  /**
+   * Ends a domain, as `xl destroy` does: its disks are detached by force, its event channels and mappings end, its
+   * nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
+   */
+  destroyDomain(domid: number): Promise<void> {
+    if (!this.#domains.has(domid)) return Promise.resolve();
+    let promise = this.#destroying.get(domid);
+    if (promise === undefined) {
+      promise = this.#destroy(domid).finally(() => this.#destroying.delete(domid));
+      this.#destroying.set(domid, promise);
+    }
+    return promise;
+  }
+
+  /** Ends the domains without waiting for their backends, then xenstored. Harmless when repeated. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #destroy(domid: number): Promise<void> {
+    await this.toolstack.detachAll(domid);
+    this.#machine.destroy(domid);
+    await this.#store.transaction((tx) => removeDomainNodes(tx, domid));
+    this.xenstored.releaseDomain(domid);
+    this.#domains.delete(domid);
+  }
+
+  async #close(): Promise<void> {
+    this.#machine.close();
+    this.#domains.clear();
+    await this.#store.close();
+    await this.xenstored.close();
+  }
+
+  #freeDomid(): number {
+    while (this.#machine.find(this.#nextDomid) !== undefined)
+      this.#nextDomid = (this.#nextDomid % (DOMID_SELF - 1)) + 1;
+    const domid = this.#nextDomid;
+    this.#nextDomid = (domid % (DOMID_SELF - 1)) + 1;
+    return domid;
+  }
+}
+
+function sizeOf(memoryMiB = DEFAULT_MEMORY_MIB, servesOthers = false): DomainSize {
+  const pages = Math.max(1, Math.ceil((memoryMiB * 1024 * 1024) / XEN_PAGE_SIZE));
+  return { pages, grants: Math.min(MAX_GRANTS, pages + 64), ...(servesOthers ? PRIVILEGED : GUEST) };
+}

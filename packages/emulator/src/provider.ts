@@ -1,0 +1,95 @@
+import {
+  type ForeignMemory,
+  type GrantAllocator,
+  type GrantTable,
+  type ProviderFeatures,
+  type SharedProvider,
+  type XenProvider,
+  XenSysError,
+  type XenstoreTransport,
+} from '@xenpv/xen-sys';
+import type { SharedMachine } from './announcements.js';
+import { AttachedMachine } from './attached-machine.js';
+import { failed } from './errno.js';
+import { EmulatedEventChannels } from './event-channels.js';
+import { EmulatedForeignMemory } from './foreign-memory.js';
+import { EmulatedGrantAllocator } from './grant-allocator.js';
+import { EmulatedGrantTable } from './grant-table.js';
+import type { Machine, MachineDomain } from './machine.js';
+import { machines } from './threads.js';
+
+/** Xen as an emulated domain sees it, on this thread. */
+export class EmulatedProvider implements XenProvider {
+  readonly name = 'emulator';
+  /** The domain that it is the provider of. */
+  readonly domid: number;
+  readonly features: ProviderFeatures;
+  readonly #machine: Machine;
+
+  constructor(machine: Machine, domid: number) {
+    this.domid = domid;
+    this.#machine = machine;
+    this.features = { mapMultiple: true, grantCopy: true, foreignMemory: domid === 0, grantAllocator: true };
+  }
+
+  openEventChannels(): EmulatedEventChannels {
+    return new EmulatedEventChannels(this.#machine, this.#self('evtchn.open'));
+  }
+
+  openGrantTable(): GrantTable {
+    return new EmulatedGrantTable(this.#machine, this.#self('gnttab.open'));
+  }
+
+  openGrantAllocator(): GrantAllocator {
+    return new EmulatedGrantAllocator(this.#self('gntalloc.open'));
+  }
+
+  openForeignMemory(): ForeignMemory {
+    if (!this.features.foreignMemory) {
+      throw failed('EACCES', 'foreignmem.open', 'only domain 0 may map the frames of others');
+    }
+    return new EmulatedForeignMemory(this.#machine);
+  }
+
+  async connectXenstore(options: { signal?: AbortSignal } = {}): Promise<XenstoreTransport> {
+    options.signal?.throwIfAborted();
+    this.#self('xenstore.connect');
+    return this.#machine.connectXenstore(this.domid);
+  }
+
+  share(): SharedProvider {
+    const data: SharedMachine = { machine: this.#machine.name, domid: this.domid };
+    return { module: new URL('./attach.js', import.meta.url).href, data };
+  }
+
+  #self(op: string): MachineDomain {
+    const domain = this.#machine.find(this.domid);
+    if (domain === undefined) throw new XenSysError('ERR_NO_DEVICE', op, `there is no domain ${this.domid}`);
+    return domain;
+  }
+}
+
+/**
+ * Opens on this thread a provider that another thread shared ({@link XenProvider.share}). Errors: ERR_NO_DEVICE when
+ * the host is gone or has not answered within 10 s.
+ */
+export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
+  const { machine, domid } = data as SharedMachine;
+  return new EmulatedProvider(await machineNamed(machine), domid);
+}
+
+const attaching = new Map<string, Promise<Machine>>();
+
+/** One attachment per thread, however many providers. */
+async function machineNamed(name: string): Promise<Machine> {
+  const known = machines.get(name);
+  if (known !== undefined) return known;
+  let promise = attaching.get(name);
+  if (promise === undefined) {
+    promise = AttachedMachine.attach(name).finally(() => attaching.delete(name));
+    attaching.set(name, promise);
+  }
+  const machine = await promise;
+  machines.set(name, machine);
+  return machine;
+}
