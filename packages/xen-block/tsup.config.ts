@@ -1,4 +1,5 @@
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.js';
 
-export default defineConfig({ ...base, entry: ['src/index.ts', 'src/frontend.ts', 'src/worker.ts'] });
+// The shims give CommonJS an import.meta.url, by which the worker's module is found.
+export default defineConfig({ ...base, shims: true, entry: ['src/index.ts', 'src/frontend.ts', 'src/worker.ts'] });

@@ -9,6 +9,7 @@ import type { DiskConfig } from './device-config.js';
 import { XenBlockError } from './errors.js';
 import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './published-keys.js';
 import { LocalRingHost, type RingHost } from './ring-host.js';
+import { WorkerRingHost } from './worker-ring-host.js';
 
 export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly provider: XenProvider;
@@ -22,6 +23,8 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly hotplugTypes?: readonly string[];
   /** Delete a device's directory when the toolstack is done with it; by default in every domain but 0. */
   readonly removeDirectories?: boolean;
+  /** Threads that serve rings besides this one. 0 when not given: everything on this one. */
+  readonly threads?: number;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
@@ -44,7 +47,7 @@ export class XenBlockBackend implements AsyncDisposable {
   /** Devices that exist already are being taken up when it resolves. */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const limits = checkedLimits(options.limits ?? {});
-    const hosts: RingHost[] = [new LocalRingHost(new DataPlane(options.provider, options))];
+    const hosts = await startHosts(options);
     const openImage = options.openImage ?? openRawImage;
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => {
@@ -116,6 +119,20 @@ class TrackedDevice extends BlockDevice {
     if (this.#devices.get(name) === this) this.#devices.delete(name);
     await super.close();
   }
+}
+
+async function startHosts({ provider, threads = 0, memoryBytes }: XenBlockBackendOptions): Promise<RingHost[]> {
+  checkLimit('threads', threads, 0, 256);
+  const options = memoryBytes === undefined ? {} : { memoryBytes };
+  const local = new LocalRingHost(new DataPlane(provider, options));
+  const starts = Array.from({ length: threads }, () => WorkerRingHost.start(provider, options));
+  const started = await Promise.allSettled(starts);
+  const hosts: RingHost[] = [local];
+  for (const start of started) if (start.status === 'fulfilled') hosts.push(start.value);
+  const failed = started.find((start) => start.status === 'rejected');
+  if (!failed) return hosts;
+  await Promise.all(hosts.map((host) => host.close()));
+  throw failed.reason;
 }
 
 function checkedLimits(limits: Partial<ProtocolLimits>): ProtocolLimits {

@@ -4,6 +4,7 @@ import type { BackRing } from '@xenpv/ring';
 import type { GrantMapping } from '@xenpv/xen-sys';
 import { BAD_REQUESTS } from './bad-request.js';
 import { RingCounters } from './counters.js';
+import type { XenBlockError } from './errors.js';
 import type { DiskGeometry } from './request-check.js';
 
 /** What a ring tells the device that it belongs to. */
@@ -12,8 +13,8 @@ export interface RingListener {
   badRequest(reason: number, count: number): void;
   /** The storage has no such operation after all: the feature should be taken back. */
   unsupported(operation: number): void;
-  /** The frontend's producer index is impossible: nothing is served any more. */
-  broken(): void;
+  /** Nothing is served any more: the frontend's producer index is impossible, or the data plane ended. */
+  broken(error: XenBlockError): void;
 }
 
 /** What a data plane needs to serve one ring. */

@@ -268,7 +268,7 @@ export class DataPlane implements AsyncDisposable {
     if (count === 0) return 0;
     if (count < 0) {
       ring.broken = true;
-      ring.listener.broken();
+      ring.listener.broken(overflow());
       return 0;
     }
     const t = this.#table;
@@ -689,6 +689,11 @@ export class DataPlane implements AsyncDisposable {
   #ringOf(row: number): BlockRing {
     return this.#rings[this.#table.ring[row]]!;
   }
+}
+
+function overflow(): XenBlockError {
+  const text = 'the frontend put more requests on its ring than the ring has slots';
+  return new XenBlockError('EINVAL', 'serve', text);
 }
 
 /** A multi-page ring must be one piece of memory. */

@@ -11,7 +11,7 @@ import { connectedChannel, mediumChannel, refusedChannel, resizedChannel } from 
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, diskGeometry, type ProtocolLimits, transportValues } from './published-keys.js';
 import type { DiskGeometry } from './request-check.js';
-import { leastLoaded, type RingHost } from './ring-host.js';
+import { chooseHost, type RingHost } from './ring-host.js';
 
 /** Opens what a disk's configuration names. Never called for an empty drive. */
 export type ImageOpener = (config: DiskConfig) => Promise<BlockImage>;
@@ -164,7 +164,7 @@ export class BlockDevice implements BackendHandler {
           counters: this.#counters[queue],
           listener: this.#listener(),
         };
-        attached.push(await leastLoaded(this.#o.hosts).attach(options));
+        attached.push(await chooseHost(this.#o.hosts, this.#image).attach(options));
       }
     } catch (cause) {
       await Promise.all(attached.map((ring) => ring.detach()));
@@ -181,11 +181,7 @@ export class BlockDevice implements BackendHandler {
         refusedChannel.publish({ address, reason: badRequestText(reason as BadRequest), count });
       },
       unsupported: (operation) => void this.#takeBack(operation),
-      broken: () => {
-        this.#context.fail(
-          new XenBlockError('EINVAL', 'serve', 'the frontend put more requests on its ring than the ring has slots'),
-        );
-      },
+      broken: (error) => this.#context.fail(error),
     };
   }
 

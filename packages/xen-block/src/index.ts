@@ -24,3 +24,4 @@ export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegot
 export type { ProtocolLimits } from './published-keys.js';
 export type { DiskGeometry } from './request-check.js';
 export { LocalRingHost, type RingHost } from './ring-host.js';
+export { WorkerRingHost } from './worker-ring-host.js';

@@ -1,9 +1,12 @@
+import type { BlockImage } from '@xenpv/blockdev';
 import type { RingOptions } from './block-ring.js';
 import type { DataPlane, ServedRing } from './data-plane.js';
 
 /** Where rings are served: a data plane on this thread or on a worker. */
 export interface RingHost extends AsyncDisposable {
   attach(options: RingOptions): Promise<ServedRing>;
+  /** Whether a ring of this image can be served here. */
+  accepts(image: BlockImage | undefined): boolean;
   /** Rings served now, to spread them. */
   readonly ringCount: number;
   close(): Promise<void>;
@@ -21,6 +24,10 @@ export class LocalRingHost implements RingHost {
     return this.#plane.attach(options);
   }
 
+  accepts(): boolean {
+    return true;
+  }
+
   get ringCount(): number {
     return this.#plane.ringCount;
   }
@@ -34,7 +41,12 @@ export class LocalRingHost implements RingHost {
   }
 }
 
-/** The host with the fewest rings. */
-export function leastLoaded(hosts: readonly RingHost[]): RingHost {
-  return hosts.reduce((best, host) => (host.ringCount < best.ringCount ? host : best));
+/**
+ * The host with the fewest rings among those that can serve the image. The first host is this thread's own, which
+ * takes only what no other can.
+ */
+export function chooseHost(hosts: readonly RingHost[], image: BlockImage | undefined): RingHost {
+  const able = hosts.slice(1).filter((host) => host.accepts(image));
+  if (able.length === 0) return hosts[0];
+  return able.reduce((best, host) => (host.ringCount < best.ringCount ? host : best));
 }
