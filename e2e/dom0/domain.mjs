@@ -1,0 +1,165 @@
+/** Domains, made and ended by xl as an administrator would. */
+import { existsSync, writeFileSync } from 'node:fs';
+import { DomainConsole } from './console.mjs';
+import { sh, until } from './shell.mjs';
+
+const BOOT = '/lab/boot';
+const domains = new Set();
+
+/** What xl lists: `{ name, domid, memory, state }`. */
+export async function listDomains() {
+  const lines = (await sh('xl list')).trim().split('\n').slice(1);
+  return lines.map((line) => {
+    const [name, domid, memory, , state] = line.split(/\s+/);
+    return { name, domid: Number(domid), memory: Number(memory), state };
+  });
+}
+
+/** A domain with the lab's agent in it. */
+export class Domain {
+  name;
+  domid = 0;
+  console;
+
+  constructor(name, config) {
+    this.name = name;
+    this.config = config;
+  }
+
+  /**
+   * Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio; `blkfront` are
+   * parameters of its driver.
+   */
+  static async guest(
+    name,
+    { disks = [], fio = false, memory, blkfront = '', bits = 64, type = 'pv', lines = [] } = {},
+  ) {
+    const config = [
+      `name="${name}"`,
+      `type="${type}"`,
+      `kernel="${BOOT}/vmlinuz${bits === 32 ? '32' : ''}"`,
+      `ramdisk="${BOOT}/guest${bits === 32 ? '32' : fio ? '-fio' : ''}.initrd"`,
+      `memory=${memory ?? (fio ? 384 : 160)}`,
+      `extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1${blkfront && ` lab.blkfront=${blkfront}`}"`,
+      'vcpus=1',
+      'cpus="1"',
+      `disk=[${disks.map((disk) => `'${disk}'`).join(', ')}]`,
+      ...lines,
+    ];
+    return Domain.create(name, config);
+  }
+
+  /** Creates a storage driver domain: the same root file system and run disk as dom0's, served by xen-blkback. */
+  static async driver(name, { memory = 640, lines = [] } = {}) {
+    await sh('modprobe xen-blkback');
+    const config = [
+      `name="${name}"`,
+      'type="pv"',
+      `kernel="${BOOT}/vmlinuz"`,
+      `ramdisk="${BOOT}/domain.initrd"`,
+      `memory=${memory}`,
+      'driver_domain=1',
+      'extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1"',
+      'vcpus=1',
+      'cpus="0"',
+      `disk=['phy:/dev/vda,xvda,r', 'phy:/dev/vdb,xvdb,r']`,
+      ...lines,
+    ];
+    return Domain.create(name, config);
+  }
+
+  static async create(name, config) {
+    const domain = new Domain(name, config);
+    const file = `/tmp/logs/${name}.cfg`;
+    writeFileSync(file, `${config.join('\n')}\n`);
+    domains.add(domain);
+    await sh(`xl create ${file}`, { timeout: 150 });
+    await domain.#attach();
+    return domain;
+  }
+
+  async #attach() {
+    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
+    this.console = await DomainConsole.open(this.name, this.domid);
+    await this.console.ready();
+  }
+
+  /** Runs a command in the domain. */
+  sh(command, options) {
+    return this.console.sh(command, options);
+  }
+
+  /** When the domain has started anew by itself under a new number. */
+  async restarted({ timeout = 180 } = {}) {
+    const old = this.domid;
+    await until(
+      `restart of ${this.name}`,
+      async () => {
+        const domid = Number((await sh(`xl domid ${this.name} 2>/dev/null || echo ${old}`)).trim());
+        return domid !== old;
+      },
+      { timeout },
+    );
+    this.console.close();
+    await this.#attach();
+  }
+
+  /** xl save, which ends the domain, and xl restore. */
+  async save(file) {
+    await sh(`xl save ${this.name} ${file}`, { timeout: 240 });
+    this.console.close();
+  }
+
+  async restore(file) {
+    await sh(`xl restore ${file}`, { timeout: 240 });
+    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
+    this.console = await DomainConsole.open(this.name, this.domid);
+  }
+
+  attach(disk, { timeout = 120 } = {}) {
+    return sh(`xl block-attach ${this.name} '${disk}'`, { timeout });
+  }
+
+  detach(vdev, { timeout = 120 } = {}) {
+    return sh(`xl block-detach ${this.name} ${vdev}`, { timeout });
+  }
+
+  /** Waits until the guest has `disk` (xvdb) or, with `gone`, no longer has it. */
+  async disk(disk, { gone = false, timeout = 60 } = {}) {
+    const test = gone ? `! test -b /dev/${disk}` : `test -b /dev/${disk}`;
+    const loop = `for i in $(seq ${timeout * 4}); do ${test} && exit 0; sleep 0.25; done; dmesg | tail -20; exit 1`;
+    return this.sh(loop, { timeout: timeout + 30 });
+  }
+
+  async shutdown({ timeout = 90 } = {}) {
+    this.console.post('sync; poweroff -f');
+    await this.gone({ timeout });
+  }
+
+  async destroy() {
+    domains.delete(this);
+    this.console?.close();
+    const exists = (await listDomains()).some(({ name }) => name === this.name);
+    if (exists) await sh(`xl destroy ${this.name}`, { timeout: 120 });
+  }
+
+  /** Waits until nothing is left of the domain. Errors: what xl still lists, such as a zombie. */
+  async gone({ timeout = 60 } = {}) {
+    domains.delete(this);
+    const state = async () => (await listDomains()).find(({ domid }) => domid === this.domid);
+    await until(`end of ${this.name}`, async () => !(await state()), { timeout });
+    this.console?.close();
+  }
+}
+
+/** Ends what a failed test left. */
+export async function destroyAll({ except = [] } = {}) {
+  for (const domain of [...domains]) {
+    if (!except.includes(domain)) await domain.destroy().catch(() => {});
+  }
+}
+
+/** Unloads the kernel's own backend, which would serve `backend/vbd` before anybody else. */
+export async function withoutBlkback() {
+  if (existsSync('/sys/module/xen_blkback')) await sh('modprobe -r xen-blkback', { timeout: 60 });
+}

@@ -1,0 +1,87 @@
+/** Runs the tests of /lab/e2e/tests in dom0, and reports each. */
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { destroyAll } from './domain.mjs';
+import { groups } from './registry.mjs';
+import { log, report } from './report.mjs';
+import { sh } from './shell.mjs';
+
+const FILES = ['peers', 'provider', 'driver-domain', 'dom0-ways', 'robustness'];
+
+export async function main({ xen, filters, list }) {
+  for (const file of FILES) await import(`../tests/${file}.mjs`);
+  const plan = choose(xen, filters);
+  report({ type: 'plan', names: plan.flatMap(({ tests }) => tests.map(({ full }) => full)) });
+  if (list) {
+    for (const { full } of plan.flatMap(({ tests }) => tests)) report({ type: 'listed', name: full });
+    return;
+  }
+  for (const group of plan) await runGroup(group);
+}
+
+function choose(xen, filters) {
+  const here = ({ xen: only }) => !only || only.includes(xen);
+  const wanted = ({ full }) => filters.length === 0 || filters.some((filter) => full.includes(filter));
+  return groups
+    .filter(here)
+    .map((group) => ({
+      ...group,
+      tests: group.tests
+        .filter(here)
+        .map((test) => ({ ...test, full: `${group.name}: ${test.name}` }))
+        .filter(wanted),
+    }))
+    .filter(({ tests }) => tests.length > 0);
+}
+
+async function runGroup(group) {
+  const context = {};
+  const failure = await attempt(() => group.setup(context), 8).then(
+    () => undefined,
+    (error) => error,
+  );
+  for (const test of group.tests) {
+    const began = performance.now();
+    const result = failure ? { error: new Error(`set-up: ${failure.message}`) } : await runTest(group, test, context);
+    const { error, note } = result;
+    const ms = performance.now() - began;
+    if (error) await evidence(test.full, error);
+    report({ type: 'test', name: test.full, ok: !error, ms, note, error: error && String(error.stack ?? error) });
+  }
+  await attempt(() => group.teardown(context), 4).catch((error) => log(`end of ${group.name}: ${error.message}`));
+  await destroyAll();
+}
+
+async function runTest(group, test, context) {
+  try {
+    const note = await attempt(() => test.run(context), test.minutes);
+    await attempt(() => group.after(context), 3);
+    return { note };
+  } catch (error) {
+    await attempt(() => destroyAll({ except: context.keep ?? [] }), 3).catch(() => {});
+    return { error };
+  }
+}
+
+/** `work` within `minutes`. What goes on after that is left alone. */
+async function attempt(work, minutes) {
+  const over = new AbortController();
+  const late = sleep(minutes * 60_000, undefined, { signal: over.signal }).then(() => {
+    throw new Error(`not done after ${minutes} minutes`);
+  });
+  try {
+    return await Promise.race([work(), late]);
+  } finally {
+    over.abort();
+    late.catch(() => {});
+  }
+}
+
+let failures = 0;
+/** What a failure may have left, for the logs. */
+async function evidence(name, error) {
+  const commands = ['xl list', 'xenstore-ls -fp', 'dmesg | tail -60', 'xl dmesg | tail -40', 'ps ax'];
+  const parts = [`${name}\n${error.stack}\n`];
+  for (const command of commands) parts.push(`\n# ${command}\n${await sh(command).catch(String)}`);
+  writeFileSync(`/tmp/logs/failure-${++failures}.log`, parts.join(''));
+}
