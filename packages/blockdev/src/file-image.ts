@@ -1,11 +1,19 @@
 import { close, constants, fstat, open } from 'node:fs';
+import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from './block-image.js';
+import { DIRECT_FLAG, directWorks } from './direct-io.js';
 import type { QueueOptions } from './engine-queue.js';
+import { BlockDeviceError } from './errors.js';
+import { reportFallback } from './fallback.js';
+import { fileFeatures } from './file-features.js';
 import { checkFileType, openError, type StorageFacts, storageFacts, storageSize } from './file-probe.js';
 import { checkGeometry } from './geometry.js';
+import { IoUringQueue } from './io-uring-queue.js';
+import { loadNative } from './native.js';
 import { attachModule } from './package-root.js';
-import { type FileDescriptors, ThreadQueue } from './thread-queue.js';
+import { type FileDescriptors, type RangeWorker, ThreadQueue } from './thread-queue.js';
+import { type ThreadRing, threadRing } from './thread-ring.js';
 
 /** How `openFileImage` opens a file or block device. */
 export interface FileImageOptions {
@@ -18,6 +26,8 @@ export interface FileImageOptions {
   readonly sectorSize?: number;
   /** False hides discard from users of the image. */
   readonly discard?: boolean;
+  /** True promises that a block device has BLKSECDISCARD, which the kernel does not tell. */
+  readonly secureDiscard?: boolean;
 }
 
 const openFile = promisify(open);
@@ -25,8 +35,8 @@ const closeFile = promisify(close);
 const statFile = promisify(fstat);
 
 /** A raw file or block device. */
-class FileImage implements BlockImage {
-  readonly engine: 'threads' | 'io_uring' = 'threads';
+export class FileImage implements BlockImage {
+  readonly engine: 'threads' | 'io_uring';
   readonly description: string;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
@@ -34,47 +44,57 @@ class FileImage implements BlockImage {
   readonly features: BlockFeatures;
   readonly #files: FileDescriptors;
   readonly #options: FileImageOptions;
+  readonly #blockDevice: boolean;
+  readonly #ring: ThreadRing | undefined;
   readonly #queues = new Set<BlockQueue>();
   #size: number;
   #closing: Promise<void> | undefined;
 
-  constructor(path: string, options: FileImageOptions, facts: StorageFacts, files: FileDescriptors) {
+  constructor(
+    path: string,
+    options: FileImageOptions,
+    facts: StorageFacts,
+    files: FileDescriptors,
+    ring: ThreadRing | undefined,
+  ) {
+    this.engine = ring ? 'io_uring' : 'threads';
     this.description = path;
     this.#options = options;
     this.#files = files;
+    this.#blockDevice = facts.blockDevice;
+    this.#ring = ring;
     this.#size = facts.size;
     this.readOnly = options.readOnly ?? false;
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
-    this.features = {
-      flush: true,
-      fua: true,
-      discard: false,
-      secureDiscard: false,
-      writeZeroes: false,
-      discardGranularity: 0,
-      discardAlignment: 0,
-    };
+    this.features = fileFeatures(files.buffered, facts, options);
   }
 
   get size(): number {
     return this.#size;
   }
 
+  /** Whether reads and writes pass the page cache. */
+  get direct(): boolean {
+    return this.#files.main !== this.#files.buffered;
+  }
+
   createQueue(options: QueueOptions): BlockQueue {
-    const queue = new ThreadQueue(this, options, this.#files, undefined);
+    const queue = this.#ring
+      ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice)
+      : new ThreadQueue(this, options, this.#files, this.#rangeWorker());
     this.#queues.add(queue);
     return queue;
   }
 
   async refresh(): Promise<number> {
-    const size = storageSize(await statFile(this.#files.main));
+    const size = storageSize(await statFile(this.#files.buffered));
     this.#size = size - (size % this.sectorSize);
     return this.#size;
   }
 
   share(): SharedImage {
-    return { module: attachModule, data: { kind: 'file', path: this.description, options: this.#options } };
+    return { module: attachModule, data: { kind: 'file', path: resolve(this.description), options: this.#options } };
   }
 
   close(): Promise<void> {
@@ -90,35 +110,74 @@ class FileImage implements BlockImage {
     await Promise.all([...this.#queues].map((queue) => queue.close()));
     await closeFiles(this.#files);
   }
+
+  #rangeWorker(): RangeWorker | undefined {
+    const native = loadNative();
+    if (native instanceof Error) return undefined;
+    const { buffered } = this.#files;
+    return (op, offset, length, done) => native.range(op, buffered, this.#blockDevice, offset, length, done);
+  }
 }
 
 /**
  * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
- * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not a whole number of sectors), ERR_SECTOR_SIZE, or
- * ERR_NO_IO_URING when that engine is asked for and does not work here.
+ * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not a whole number of sectors), ERR_SECTOR_SIZE,
+ * ERR_NO_IO_URING when that engine is asked for and does not work here, or ERR_NO_DIRECT likewise.
  */
-export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<BlockImage> {
+export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<FileImage> {
   await checkFileType(path);
-  const files = await openFiles(path, options.readOnly ?? false, options.direct === true);
+  const ring = ringFor(path, options.engine ?? 'auto');
+  const flags = options.readOnly ? constants.O_RDONLY : constants.O_RDWR;
+  const buffered = await openDescriptor(path, flags);
   try {
-    const facts = storageFacts(await statFile(files.main));
-    checkGeometry(facts.size, options.sectorSize ?? facts.logicalSectorSize, path);
-    return new FileImage(path, options, facts, files);
+    const facts = storageFacts(await statFile(buffered));
+    const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
+    checkGeometry(facts.size, sectorSize, path);
+    const direct = options.direct ?? 'auto';
+    const wanted = direct === true || (direct === 'auto' && ring !== undefined);
+    const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
+    if (main === undefined && direct === true) throw noDirect(path, sectorSize);
+    return new FileImage(path, options, facts, { main: main ?? buffered, buffered }, ring);
   } catch (error) {
-    await closeFiles(files);
+    await closeFile(buffered);
     throw openError(error, 'open', path);
   }
 }
 
-async function openFiles(path: string, readOnly: boolean, direct: boolean): Promise<FileDescriptors> {
-  const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
+/** The thread's ring, or undefined where the thread pool has to do. */
+function ringFor(path: string, engine: 'auto' | 'threads' | 'io_uring'): ThreadRing | undefined {
+  if (engine === 'threads') return undefined;
+  const ring = threadRing();
+  if (typeof ring !== 'string') return ring;
+  if (engine === 'io_uring') throw new BlockDeviceError('ERR_NO_IO_URING', 'open', `${path}: ${ring}`, { path });
+  reportFallback({ path, wanted: 'io_uring', used: 'threads', reason: ring });
+  return undefined;
+}
+
+async function openDescriptor(path: string, flags: number): Promise<number> {
   try {
-    const buffered = await openFile(path, flags);
-    const main = direct ? await openFile(path, flags | constants.O_DIRECT) : buffered;
-    return { main, buffered };
+    return await openFile(path, flags);
   } catch (error) {
     throw openError(error, 'open', path);
   }
+}
+
+/** A descriptor with O_DIRECT, or undefined where that does not work. */
+async function openDirect(
+  path: string,
+  flags: number,
+  facts: StorageFacts,
+  sectorSize: number,
+): Promise<number | undefined> {
+  const fd = await openFile(path, flags | DIRECT_FLAG).catch(() => undefined);
+  if (fd === undefined || (await directWorks(fd, facts, sectorSize))) return fd;
+  await closeFile(fd);
+  return undefined;
+}
+
+function noDirect(path: string, sectorSize: number): BlockDeviceError {
+  const message = `${path}: O_DIRECT does not work here with sectors of ${sectorSize} bytes`;
+  return new BlockDeviceError('ERR_NO_DIRECT', 'open', message, { path });
 }
 
 async function closeFiles({ main, buffered }: FileDescriptors): Promise<void> {

@@ -1,0 +1,16 @@
+import { channel } from 'node:diagnostics_channel';
+
+/** What the diagnostics channel `blockdev:engine:fallback` says when an image is served by another engine than wanted. */
+export interface EngineFallback {
+  readonly path: string;
+  readonly wanted: 'io_uring';
+  readonly used: 'threads';
+  /** Why, for people. */
+  readonly reason: string;
+}
+
+const fallbacks = channel('blockdev:engine:fallback');
+
+export function reportFallback(message: EngineFallback): void {
+  if (fallbacks.hasSubscribers) fallbacks.publish(message);
+}

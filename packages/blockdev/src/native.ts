@@ -1,0 +1,65 @@
+import { fileURLToPath } from 'node:url';
+import nodeGypBuild from 'node-gyp-build';
+import { packageRoot } from './package-root.js';
+
+/** The addon's functions (native/addon.cc). Those that can fail return a negative errno. */
+export interface Native {
+  /**
+   * Makes this thread's ring. `onReady` is called by the event loop while there are completions to reap; `ready`
+   * receives what `ringReap` finds.
+   */
+  ringOpen(onReady: () => void, ready: Int32Array): number;
+  /** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */
+  ringReap(): number;
+  /** Makes a queue on this thread's ring, whose completions are written to `tags` and `results`; returns its number. */
+  queueOpen(
+    depth: number,
+    mainFd: number,
+    bufferedFd: number,
+    blockDevice: boolean,
+    tags: Int32Array,
+    results: Int32Array,
+  ): number;
+  /** Says where the queue's staged operations and scatter lists are (staging.ts). */
+  queueStaging(queue: number, operations: Float64Array, iov: Float64Array): void;
+  queueRegion(queue: number, region: number, bytes: Uint8Array | undefined): void;
+  /** Starts the first `count` staged operations; returns how many the kernel has not taken yet. */
+  queueSubmit(queue: number, count: number): number;
+  queueClose(queue: number): void;
+  /** Performs a range operation (a BlockOp) on libuv's thread pool. */
+  range(
+    op: number,
+    fd: number,
+    blockDevice: boolean,
+    offset: number,
+    length: number,
+    done: (result: number) => void,
+  ): void;
+  /** Makes a hole in a file, at once. */
+  punch(fd: number, offset: number, length: number): number;
+  /** Writes what O_DIRECT wants memory and offsets to be multiples of, 0 and 0 where it does not work. */
+  directAlignment(fd: number, alignments: Float64Array): number;
+  /** The address of an array's first byte. */
+  address(bytes: Uint8Array): number;
+}
+
+let loaded: Native | Error | undefined;
+
+/** The addon, or why it is not there. */
+export function loadNative(): Native | Error {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Native | Error {
+  let failure: unknown;
+  // A prebuild lies in the package's folder, a build made by node-gyp beside its binding.gyp.
+  for (const folder of [packageRoot, new URL('native/', packageRoot)]) {
+    try {
+      return nodeGypBuild(fileURLToPath(folder)) as Native;
+    } catch (error) {
+      failure ??= error;
+    }
+  }
+  return failure instanceof Error ? failure : new Error(String(failure));
+}

@@ -1,0 +1,88 @@
+import { getSystemErrorName } from 'node:util';
+import { loadNative, type Native } from './native.js';
+
+/** Queues whose completions one call collects; more take another call. */
+const READY_QUEUES = 256;
+
+/** Who gets the completions of a queue of the ring. */
+export interface RingMember {
+  /** The first `count` entries of the arrays given to `openQueue` are completions. */
+  completed(count: number): void;
+}
+
+let current: ThreadRing | string | undefined;
+
+/** This thread's ring, made when first asked for, or why there is none. */
+export function threadRing(): ThreadRing | string {
+  current ??= openRing();
+  return current;
+}
+
+function openRing(): ThreadRing | string {
+  const native = loadNative();
+  if (native instanceof Error) return `the addon is not there: ${native.message.split('\n')[0]}`;
+  const ring = new ThreadRing(native);
+  const result = ring.open();
+  return result < 0 ? `io_uring does not work here: ${getSystemErrorName(result)}` : ring;
+}
+
+/** The io_uring of this thread, which all its queues use. */
+export class ThreadRing {
+  readonly native: Native;
+  readonly #ready = new Int32Array(2 * READY_QUEUES);
+  readonly #members: (RingMember | undefined)[] = [];
+  /** Pairs of `#ready` that are still to be delivered: a listener may throw, or call `poll`. */
+  #at = 0;
+  #count = 0;
+  #delivering = false;
+  readonly #poll = () => {
+    this.poll();
+  };
+
+  constructor(native: Native) {
+    this.native = native;
+  }
+
+  /** 0 or a negative errno. */
+  open(): number {
+    return this.native.ringOpen(this.#poll, this.#ready);
+  }
+
+  add(queue: number, member: RingMember): void {
+    this.#members[queue] = member;
+  }
+
+  remove(queue: number): void {
+    this.#members[queue] = undefined;
+    this.native.queueClose(queue);
+  }
+
+  submit(queue: number, count: number): void {
+    // The kernel takes everything but when it is out of memory.
+    if (this.native.queueSubmit(queue, count) > 0) setImmediate(this.#poll);
+  }
+
+  /** Delivers what has completed, of any queue. */
+  poll(): void {
+    if (this.#delivering) return;
+    this.#delivering = true;
+    try {
+      this.#deliver();
+      do {
+        this.#at = 0;
+        this.#count = this.native.ringReap();
+        this.#deliver();
+      } while (this.#count === READY_QUEUES);
+    } finally {
+      this.#delivering = false;
+      if (this.#at < this.#count) setImmediate(this.#poll);
+    }
+  }
+
+  #deliver(): void {
+    while (this.#at < this.#count) {
+      const at = this.#at++ * 2;
+      this.#members[this.#ready[at]]?.completed(this.#ready[at + 1]);
+    }
+  }
+}
