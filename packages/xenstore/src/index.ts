@@ -8,11 +8,21 @@ export {
   XenstoreFeature,
 } from './client.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
+export type { FieldSpec, FieldValue } from './fields.js';
 export { type XenstoreProvider, xenstoredSocketPath } from './locate.js';
 export type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 export { checkPath, isSpecialPath, pathProblem } from './paths.js';
 export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './permissions.js';
 export type { Transaction } from './transaction.js';
+export {
+  readTree,
+  type TreeChanges,
+  type TreeOperations,
+  type TreeSchema,
+  type TreeValues,
+  writeTree,
+} from './tree.js';
+export { type TreeState, type TreeWatch, watchTree } from './tree-watch.js';
 export type { Watch, WatchEvent } from './watch.js';
 export {
   allocateMessage,

@@ -67,6 +67,12 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     return this;
   }
 
+  /** Drops the events that wait: whoever looks at everything next needs none of them. */
+  skip(): void {
+    this.#waiting.clear();
+    this.#collapsed = false;
+  }
+
   /** Ends the watch: the loop over it finishes, events that nobody took are dropped. Harmless when repeated. */
   async close(): Promise<void> {
     this.#waiting.clear();
