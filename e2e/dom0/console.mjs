@@ -95,7 +95,7 @@ export class DomainConsole {
   #line(line) {
     const at = line.indexOf('AGENT ');
     if (at < 0) {
-      this.noise = (this.noise + line + '\n').slice(-20_000);
+      this.noise = `${this.noise}${line}\n`.slice(-20_000);
       return;
     }
     const [id, mark, value] = line.slice(at + 6).split(' ');

@@ -16,7 +16,7 @@ import { logged } from './host.mjs';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 const E2E = join(ROOT, 'e2e');
 /** Of the workspace's packages, only what is published and the addons. */
-const PUBLISHED = ['package.json', 'dist', 'prebuilds', 'scripts'];
+const PUBLISHED = ['package.json', 'dist', 'prebuilds', 'scripts', 'hotplug'];
 
 /** Makes `folder`/run.img for one run of `lab`; `run` goes to /lab/run.json. */
 export async function packRun(lab, folder, run) {

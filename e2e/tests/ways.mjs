@@ -1,0 +1,119 @@
+/** The three ways in which an unmodified toolstack reaches xen-blockd, for tests that run on any of them. */
+import { writeFileSync } from 'node:fs';
+import { Daemon, holdings, RemoteDaemon } from '../dom0/daemon.mjs';
+import { Domain, listDomains, withoutBlkback } from '../dom0/domain.mjs';
+import { sh, until } from '../dom0/shell.mjs';
+import { xsList } from '../dom0/xenstore.mjs';
+
+const STORAGE = 'storage';
+
+/** Where the daemon runs and how a disk's line names it. Images are files in memory. */
+class Way {
+  constructor(type, line) {
+    this.type = type;
+    this.line = line;
+  }
+
+  /** xl's line for the image `name`. */
+  disk(vdev, name, { readOnly = false } = {}) {
+    return `vdev=${vdev},format=raw,access=${readOnly ? 'ro' : 'rw'},${this.line},target=/tmp/images/${name}`;
+  }
+
+  /** Makes an image of zeroes. */
+  async image(name, mib) {
+    await this.daemon.sh(
+      `mkdir -p /tmp/images && rm -f /tmp/images/${name} && truncate -s ${mib}M /tmp/images/${name}`,
+    );
+  }
+
+  get backendDomid() {
+    return 0;
+  }
+
+  /** Backend directories that are left. */
+  async backendDirectories() {
+    const base = `/local/domain/${this.backendDomid}/backend/${this.type}`;
+    const found = [];
+    for (const domid of await xsList(base)) {
+      if (domid === String(this.driver?.domid)) continue;
+      for (const devid of await xsList(`${base}/${domid}`)) found.push(`${base}/${domid}/${devid}`);
+    }
+    return found;
+  }
+
+  /** Remembers what the daemon holds while it serves nothing. */
+  async rest() {
+    this.atRest = await holdings(this.daemon);
+  }
+
+  /** Errors: a zombie, a backend directory, a mapping, a descriptor or an event channel is left. */
+  async checkLeaks() {
+    await this.daemon.check();
+    await until('end of the guests', async () =>
+      (await listDomains()).every(({ name }) => ['Domain-0', STORAGE].includes(name)),
+    );
+    let left;
+    await until(
+      'removal of the backend directories',
+      async () => (left = await this.backendDirectories()).length === 0,
+    ).catch((error) => {
+      throw new Error(`${error.message}: ${left.join(' ')}`);
+    });
+    let held;
+    await until(
+      'release of what a guest needed',
+      async () => {
+        held = await holdings(this.daemon);
+        return Object.keys(held).every((what) => held[what] <= this.atRest[what]);
+      },
+      { timeout: 30, every: 1 },
+    ).catch((error) => {
+      throw new Error(`${error.message}: ${JSON.stringify(held)}, at rest ${JSON.stringify(this.atRest)}`);
+    });
+  }
+}
+
+class Dom0Way extends Way {
+  async start() {
+    await withoutBlkback();
+    this.daemon = await Daemon.start({ types: this.type });
+    await this.image('warm-up', 16);
+    await this.rest();
+  }
+
+  async stop() {
+    await this.daemon?.stop();
+    await sh('rm -rf /tmp/images');
+  }
+}
+
+class DriverDomainWay extends Way {
+  async start() {
+    this.driver = await Domain.driver(STORAGE);
+    this.daemon = await RemoteDaemon.start(this.driver, { types: this.type });
+    await this.rest();
+  }
+
+  get backendDomid() {
+    return this.driver.domid;
+  }
+
+  get keep() {
+    return [this.driver];
+  }
+
+  async stop() {
+    const log = await this.driver?.sh('cat /tmp/xen-blockd.log').catch(String);
+    if (log) writeFileSync('/tmp/logs/xen-blockd-driver-domain.log', log);
+    await this.driver?.destroy();
+    await this.driver?.gone();
+    await withoutBlkback();
+  }
+}
+
+/** A: a storage driver domain. */
+export const driverDomain = () => new DriverDomainWay('qdisk', `backend=${STORAGE},backendtype=qdisk`);
+/** B: dom0, as tapdisk's. From Xen 4.19 on. */
+export const tap = () => new Dom0Way('vbd3', 'backendtype=tap,script=block-xen-blockd');
+/** C: dom0, in the place of xen-blkback. */
+export const phy = () => new Dom0Way('vbd', 'backendtype=phy,script=block-xen-blockd');
