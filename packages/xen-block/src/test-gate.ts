@@ -1,0 +1,168 @@
+import {
+  type BlockImage,
+  type BlockOp,
+  type BlockQueue,
+  type CompletionListener,
+  IOV_WORDS,
+  type SharedImage,
+} from '@xenpv/blockdev';
+
+/** What reached the storage: operation, offset, length and number of pieces. */
+export interface GateEntry {
+  readonly op: BlockOp;
+  readonly offset: number;
+  readonly length: number;
+  readonly pieces: number;
+}
+
+interface Held {
+  readonly queue: GatedQueue;
+  readonly tag: number;
+  readonly entry: GateEntry;
+  readonly iov: Float64Array;
+}
+
+/**
+ * An image whose operations wait until a test lets them go, one by one or all, in any order, and which writes down
+ * what came. `fail` decides which of them fail instead.
+ */
+export class GatedImage implements BlockImage {
+  readonly engine = 'gated';
+  readonly description = 'gated';
+  readonly inner: BlockImage;
+  readonly log: GateEntry[] = [];
+  readonly held: Held[] = [];
+  /** When true nothing waits. */
+  open = false;
+  /** A negative errno for an operation that is to fail, otherwise 0. */
+  fail: (entry: GateEntry) => number = () => 0;
+
+  constructor(inner: BlockImage) {
+    this.inner = inner;
+  }
+
+  get size(): number {
+    return this.inner.size;
+  }
+  get sectorSize(): number {
+    return this.inner.sectorSize;
+  }
+  get physicalSectorSize(): number {
+    return this.inner.physicalSectorSize;
+  }
+  get readOnly(): boolean {
+    return this.inner.readOnly;
+  }
+  get features() {
+    return this.inner.features;
+  }
+
+  createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
+    return new GatedQueue(this, this.inner.createQueue(options));
+  }
+
+  refresh(): Promise<number> {
+    return this.inner.refresh();
+  }
+
+  share(): SharedImage | undefined {
+    return undefined;
+  }
+
+  close(): Promise<void> {
+    return this.inner.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Lets the held operations go, or only those that `which` picks. */
+  release(which: (entry: GateEntry) => boolean = () => true): void {
+    const going = this.held.filter((held) => which(held.entry));
+    for (const held of going) {
+      this.held.splice(this.held.indexOf(held), 1);
+      held.queue.carryOut(held);
+    }
+  }
+
+  arrived(held: Held): void {
+    this.log.push(held.entry);
+    this.held.push(held);
+    if (this.open) setImmediate(() => this.release());
+  }
+}
+
+class GatedQueue implements BlockQueue {
+  readonly #image: GatedImage;
+  readonly #inner: BlockQueue;
+  readonly #staged: Held[] = [];
+  #listener: CompletionListener = () => {};
+  #inFlight = 0;
+
+  constructor(image: GatedImage, inner: BlockQueue) {
+    this.#image = image;
+    this.#inner = inner;
+    inner.onComplete((tags, results, count) => {
+      this.#inFlight -= count;
+      this.#listener(tags, results, count);
+    });
+  }
+
+  get depth(): number {
+    return this.#inner.depth;
+  }
+  get memory(): ArrayBufferLike {
+    return this.#inner.memory;
+  }
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  addRegion(buffer: ArrayBufferLike): number {
+    return this.#inner.addRegion(buffer);
+  }
+
+  removeRegion(region: number): void {
+    this.#inner.removeRegion(region);
+  }
+
+  push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
+    const entry = { op, offset, length, pieces: iovCount };
+    this.#staged.push({ queue: this, tag, entry, iov: iov.slice(0, iovCount * IOV_WORDS) });
+    this.#inFlight++;
+    return true;
+  }
+
+  submit(): void {
+    for (const held of this.#staged.splice(0)) this.#image.arrived(held);
+  }
+
+  poll(): number {
+    return 0;
+  }
+
+  onComplete(listener: CompletionListener): void {
+    this.#listener = listener;
+  }
+
+  carryOut({ tag, entry, iov }: Held): void {
+    const error = this.#image.fail(entry);
+    if (error < 0) {
+      this.#inFlight--;
+      this.#listener(Int32Array.of(tag), Int32Array.of(error), 1);
+      return;
+    }
+    this.#inner.push(entry.op, tag, entry.offset, entry.length, iov, entry.pieces);
+    this.#inner.submit();
+    this.#inner.poll();
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
