@@ -372,10 +372,11 @@ export class Blkfront implements AsyncDisposable {
   async #follow(): Promise<void> {
     try {
       for await (const _ of this.#watch) await this.#onBackendChange();
+      if (this.#closing === undefined) this.#lose('xenstore is closed');
     } catch (error) {
       this.#lose(`xenstore: ${(error as Error).message}`, error);
-      await this.close();
     }
+    await this.close();
   }
 
   async #onBackendChange(): Promise<void> {
@@ -462,8 +463,9 @@ async function negotiate(options: BlkfrontOptions, resources: Resources): Promis
   const devid = deviceId(options);
   const home = options.domid === undefined ? '' : `/local/domain/${options.domid}/`;
   const paths = await findBackend(store, `${home}device/vbd/${devid}`);
-  await reachInitWait(store, paths, signal);
-  const limits = await readTransportLimits(store, paths);
+  const patient = options.waitForInitWait ?? true;
+  if (patient) await reachInitWait(store, paths, signal);
+  const limits = patient ? await readTransportLimits(store, paths) : { maxRingPageOrder: 0, maxQueues: 1 };
   const order = Math.min(options.ringPageOrder ?? DEFAULT_RING_PAGE_ORDER, limits.maxRingPageOrder);
   const queues = Math.min(options.queues ?? 1, limits.maxQueues);
   const { allocator, events, rings } = resources;
@@ -471,7 +473,8 @@ async function negotiate(options: BlkfrontOptions, resources: Resources): Promis
   const persistent = options.persistent ?? false;
   const protocol = options.announceProtocol === false ? undefined : abi.protocol;
   try {
-    await announce(store, paths, { rings, order, protocol, persistent });
+    const legacyRingPages = options.legacyRingPages ?? false;
+    await announce(store, paths, { rings, order, legacyRingPages, protocol, persistent });
     await reachConnected(store, paths, signal);
     const geometry = await readGeometry(store, paths);
     const maxIndirectSegments = options.maxIndirectSegments ?? DEFAULT_INDIRECT_SEGMENTS;

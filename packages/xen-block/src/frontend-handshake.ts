@@ -159,6 +159,8 @@ export function makeRing(
 export interface Announcement {
   readonly rings: readonly MadeRing[];
   readonly order: number;
+  /** Says the order as a number of pages. */
+  readonly legacyRingPages: boolean;
   /** Undefined: the `protocol` key is not written. */
   readonly protocol: string | undefined;
   readonly persistent: boolean;
@@ -169,7 +171,8 @@ export async function announce(store: XenstoreClient, paths: FrontendPaths, what
   const count = what.rings.length;
   await store.transaction(async (tx) => {
     await removeOldKeys(tx, paths.own);
-    if (what.order > 0) await tx.write(`${paths.own}/ring-page-order`, what.order);
+    if (what.order > 0 && what.legacyRingPages) await tx.write(`${paths.own}/num-ring-pages`, 2 ** what.order);
+    else if (what.order > 0) await tx.write(`${paths.own}/ring-page-order`, what.order);
     if (count > 1) await tx.write(`${paths.own}/multi-queue-num-queues`, count);
     for (const [index, made] of what.rings.entries()) {
       await writeQueue(tx, joinPath(paths.own, queueDirectory(index, count)), made, what.order);

@@ -20,6 +20,13 @@ export interface BlkfrontOptions {
   readonly announceProtocol?: boolean;
   /** log2 of the ring's pages; the backend's maximum, but at most this. Default 4. */
   readonly ringPageOrder?: number;
+  /** Writes `num-ring-pages`, the older spelling, instead of `ring-page-order`. Default false. */
+  readonly legacyRingPages?: boolean;
+  /**
+   * Whether InitWait is waited for. Without it the rings are published at once, one of one page, as some frontends do
+   * when they resume. Default true.
+   */
+  readonly waitForInitWait?: boolean;
   /** Rings; the backend's maximum, but at most this. Default 1. */
   readonly queues?: number;
   /** Lets the backend keep the data pages mapped, when it wants to. Default false. */

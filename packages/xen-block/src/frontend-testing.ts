@@ -8,9 +8,12 @@ import { Blkfront, type BlkfrontOptions } from './frontend.js';
 export interface TestDisk extends AsyncDisposable {
   readonly host: EmulatedHost;
   readonly guest: EmulatedDomain;
+  /** The one that serves now. */
   readonly backend: XenBlockBackend;
   /** Domain 0's. */
   readonly store: XenstoreClient;
+  /** Everything of the backend's gone, its nodes left Connected; and another in its place. */
+  restartBackend(): Promise<void>;
   /** The guest's. */
   readonly guestStore: XenstoreClient;
   readonly frontendPath: string;
@@ -30,7 +33,9 @@ export async function attachTestDisk(options: TestDiskOptions = {}): Promise<Tes
   const image = options.image ?? memoryImage({ size: 4 << 20 });
   const provider = host.provider();
   const store = XenstoreClient.open(await provider.connectXenstore());
-  const backend = await XenBlockBackend.start({ provider, store, openImage: async () => image, ...options.backend });
+  const startBackend = () =>
+    XenBlockBackend.start({ provider, store, openImage: async () => image, ...options.backend });
+  let backend = await startBackend();
   const guest = await host.createDomain({ name: 'guest' });
   const guestStore = XenstoreClient.open(await guest.provider.connectXenstore());
   const readOnly = options.readOnly ?? false;
@@ -38,8 +43,14 @@ export async function attachTestDisk(options: TestDiskOptions = {}): Promise<Tes
   return {
     host,
     guest,
-    backend,
+    get backend() {
+      return backend;
+    },
     store,
+    async restartBackend() {
+      await backend.close();
+      backend = await startBackend();
+    },
     guestStore,
     frontendPath: disk.frontendPath,
     backendPath: disk.backendPath,
