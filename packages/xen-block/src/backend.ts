@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
+import { MAX_SEGMENTS } from '@xenpv/blkif';
 import { openFileImage } from '@xenpv/blockdev';
-import type { XenProvider } from '@xenpv/xen-sys';
+import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import { BackendBus, type BackendContext, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { DataPlane, type DataPlaneOptions } from './data-plane.js';
@@ -47,6 +48,7 @@ export class XenBlockBackend implements AsyncDisposable {
   /** Devices that exist already are being taken up when it resolves. */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const limits = checkedLimits(options.limits ?? {});
+    checkMemory(options.memoryBytes, limits);
     const hosts = await startHosts(options);
     const openImage = options.openImage ?? openRawImage;
     const devices = new Map<string, BlockDevice>();
@@ -145,6 +147,13 @@ function checkedLimits(limits: Partial<ProtocolLimits>): ProtocolLimits {
   checkLimit('maxQueues', all.maxQueues, 1, 256);
   checkLimit('maxIndirectSegments', all.maxIndirectSegments, 0, MAX_INDIRECT_SEGMENTS);
   return all;
+}
+
+/** Room for the largest request and its segments, always: otherwise it would wait for ever. */
+function checkMemory(bytes: number | undefined, { maxIndirectSegments }: ProtocolLimits): void {
+  const least = 2 * Math.max(maxIndirectSegments, MAX_SEGMENTS) * XEN_PAGE_SIZE;
+  if (bytes === undefined || (bytes >= least && Number.isInteger(Math.log2(bytes)))) return;
+  throw new RangeError(`memoryBytes is ${bytes}; expected a power of two from ${least} on`);
 }
 
 function checkLimit(name: string, value: number, least: number, most: number): void {
