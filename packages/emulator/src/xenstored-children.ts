@@ -42,6 +42,11 @@ export class ChildList {
     if (this.#names !== undefined) yield* this.#names;
   }
 
+  has(name: string): boolean {
+    if (this.#names?.has(name)) return true;
+    return this.#base?.has(name) === true && !this.#removed?.has(name);
+  }
+
   /** Appends a name that is not in the list. */
   add(name: string): void {
     this.#names ??= new Set();

@@ -9,7 +9,8 @@ export class DomainRecord {
   introduced = false;
   /** The domain that this one serves as a device model. */
   target: number | undefined;
-  nodes = 0;
+  /** Paths of the nodes that it owns; not kept for domain 0, which owns most. */
+  readonly owned = new Set<string>();
   watches = 0;
   transactions = 0;
   outstanding = 0;

@@ -33,7 +33,7 @@ export function accessOf(permissions: readonly NodePermission[], requester: Requ
 
 /** Permissions as on the wire: `n0`, `r5`, each with a NUL. */
 export function encodePermissions(permissions: readonly NodePermission[]): string {
-  return permissions.map((entry) => `${LETTERS[entry.access]}${entry.domid}\0`).join('');
+  return permissions.map((entry) => `${LETTERS[entry.access]}${entry.domid | 0}\0`).join('');
 }
 
 /** Digits as strtol(3) with base 0 takes them. */

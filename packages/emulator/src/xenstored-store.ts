@@ -19,6 +19,7 @@ export type Errno =
   | 'EINVAL'
   | 'EACCES'
   | 'EEXIST'
+  | 'EIO'
   | 'ENOENT'
   | 'ENOMEM'
   | 'ENOSPC'
@@ -52,7 +53,7 @@ export interface StoreView {
   remove(path: string): void;
   /** The list of a node's children to be changed and then written with the node. */
   writableChildren(path: string, node: StoreNode): ChildList;
-  /** Counts nodes for their owner. */
+  /** Counts nodes for their owner, where that is not done by writing them. */
   countNodes(domid: number, difference: number): void;
   /** Tells watches, now or when the transaction is committed. */
   changed(change: NodeChange): void;
@@ -76,7 +77,6 @@ export class Store implements StoreView {
     this.#notify = notify;
     this.domains = domains(() => this.#generation);
     for (const path of ['/', '/tool', '/tool/xenstored']) this.#seed(path);
-    this.domains.domain0.nodes = this.#nodes.size;
   }
 
   #seed(path: string): void {
@@ -109,23 +109,30 @@ export class Store implements StoreView {
   write(path: string, content: NodeContent): StoreNode {
     const { permissions, data, children } = content;
     const node: StoreNode = { generation: this.nextGeneration(), permissions, data, children };
+    this.#own(path, permissions[0]!.domid);
     this.#nodes.set(path, node);
     return node;
   }
 
   remove(path: string): void {
     this.nextGeneration();
+    this.#own(path, 0);
     this.#nodes.delete(path);
+  }
+
+  /** Notes who owns a node from now on. */
+  #own(path: string, owner: number): void {
+    const before = this.#nodes.get(path)?.permissions[0]?.domid ?? 0;
+    if (before === owner) return;
+    if (before !== 0) this.domains.get(before)?.owned.delete(path);
+    if (owner !== 0) this.domains.open(owner)?.owned.add(path);
   }
 
   writableChildren(_path: string, node: StoreNode): ChildList {
     return node.children.writable();
   }
 
-  countNodes(domid: number, difference: number): void {
-    const domain = this.domains.open(domid);
-    if (domain !== undefined) domain.nodes += difference;
-  }
+  countNodes(): void {}
 
   changed(change: NodeChange): void {
     this.#notify(change);

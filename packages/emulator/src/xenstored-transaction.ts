@@ -137,7 +137,7 @@ export class Transaction implements StoreView {
     for (const [domid, difference] of this.#nodeCounts) {
       const domain = this.#store.domains.open(domid);
       if (domain === undefined) return 'ENOSPC';
-      if (!domain.privileged && domain.nodes + difference >= this.#limits.nodes) return 'ENOSPC';
+      if (!domain.privileged && domain.owned.size + difference >= this.#limits.nodes) return 'ENOSPC';
     }
     for (const [path, accessed] of this.#accessed) {
       if (this.#store.generationOf(path) !== accessed.generation) return 'EAGAIN';
@@ -154,6 +154,5 @@ export class Transaction implements StoreView {
       if (accessed.event === 'none') continue;
       this.#store.changed({ path, exact: accessed.event === 'exact', before: accessed.before });
     }
-    for (const [domid, difference] of this.#nodeCounts) this.#store.countNodes(domid, difference);
   }
 }

@@ -137,7 +137,7 @@ function mayCreate(context: TreeContext, contents: NodeContent[], parent: StoreN
   if (context.domain.privileged) return true;
   const { view, domain, quotas } = context;
   for (let i = 0; i < contents.length; i++) {
-    const counted = domain.nodes + (view.isTransaction ? 0 : i);
+    const counted = domain.owned.size + (view.isTransaction ? 0 : i);
     const full = counted >= quotas.nodes;
     if (!full && !tooLarge(context, contents[i]!)) continue;
     if (!full || i > 0) view.fail();
@@ -161,26 +161,52 @@ export function removeNode(context: TreeContext, path: string | undefined): Errn
   const parentNode = context.view.read(parent);
   if (typeof parentNode === 'string') return parentNode;
   if (parentNode === undefined) return 'EINVAL';
-  if (!removeSubtree(context, path!, node, false)) return 'EINVAL';
+  if (!removeSubtree(context, path!, node, false)) return 'EIO';
+  // A transaction that looked at the directory before others made the node does not find it there. It is lost anyway.
+  if (!parentNode.children.has(baseName(path!))) return 'EIO';
   const children = context.view.writableChildren(parent, parentNode);
   children.remove(baseName(path!));
   context.view.write(parent, { permissions: parentNode.permissions, data: parentNode.data, children });
   return undefined;
 }
 
-/** Removes what is below a node, then the node; false when a transaction may not touch that many nodes. */
+/**
+ * Removes what is below a node, then the node. False when a transaction may not touch that many nodes, or when others
+ * removed one since it looked at the directory.
+ */
 function removeSubtree(context: TreeContext, path: string, node: StoreNode, exact: boolean): boolean {
   const { view } = context;
   for (const name of [...node.children]) {
     const below = childPath(path, name);
     const child = view.read(below);
-    if (typeof child === 'string') return false;
-    if (child !== undefined && !removeSubtree(context, below, child, true)) return false;
+    if (child === undefined || child === 'ENOSPC' || !removeSubtree(context, below, child, true)) return false;
   }
   view.remove(path);
   view.changed({ path, exact, node });
   view.countNodes(node.permissions[0]!.domid, -1);
   return true;
+}
+
+/** Removes all nodes that a domain owns, and what is below them, as the C daemon does when a domain is gone. */
+export function removeOwned(context: TreeContext, owner: DomainRecord): void {
+  const onTheWay = new Set<string>();
+  for (let path of owner.owned) {
+    while (!onTheWay.has(path)) {
+      onTheWay.add(path);
+      path = parentPath(path);
+    }
+  }
+  if (onTheWay.size > 0) removeOwnedBelow(context, owner, '/', onTheWay);
+}
+
+function removeOwnedBelow(context: TreeContext, owner: DomainRecord, path: string, onTheWay: Set<string>): void {
+  const node = context.view.read(path);
+  if (node === undefined || node === 'ENOSPC') return;
+  for (const name of [...node.children]) {
+    const child = childPath(path, name);
+    if (owner.owned.has(child)) removeNode(context, child);
+    else if (onTheWay.has(child)) removeOwnedBelow(context, owner, child, onTheWay);
+  }
 }
 
 /** SET_PERMS of an ordinary node. */

@@ -9,6 +9,7 @@ import { processRequest, type RequestHost } from './xenstored-requests.js';
 import { type RingPage, RingServer } from './xenstored-ring.js';
 import { XenstoreSocket } from './xenstored-socket.js';
 import { type Errno, type NodeChange, parentPath, Store } from './xenstored-store.js';
+import { removeOwned } from './xenstored-tree.js';
 import { eventPath, type Watch, WatchIndex } from './xenstored-watches.js';
 
 /** How an {@link EmulatedXenstored} differs from a freshly installed C daemon. */
@@ -133,12 +134,13 @@ export class EmulatedXenstored implements AsyncDisposable {
     const domain = this.#domain(domid);
     if (domain.introduced) return;
     domain.introduced = true;
-    this.#fire({ path: INTRODUCE_DOMAIN, exact: false });
+    this.#fire({ path: INTRODUCE_DOMAIN, exact: true });
   }
 
   /**
-   * Tells that a domain is gone: its connections, watches and transactions end, its nodes become domain 0's, what it
-   * was permitted no later domain of the same number gets, and `@releaseDomain` fires. Its nodes stay.
+   * Tells that a domain is gone. Its connections, watches and transactions end, the nodes that it owns are removed
+   * with all below them, what it was permitted no later domain of the same number gets, and `@releaseDomain` fires:
+   * as the C daemon does it.
    */
   releaseDomain(domid: number): void {
     const domain = this.#store.domains.get(domid);
@@ -148,13 +150,16 @@ export class EmulatedXenstored implements AsyncDisposable {
     for (const connection of [...this.#connections]) {
       if (connection.domain === domain) connection.fail('the domain was released');
     }
+    const domain0 = this.#store.domains.domain0;
+    removeOwned({ view: this.#store, requester: domain0, domain: domain0, quotas: this.#quotas }, domain);
     this.#store.domains.forget(domid);
-    if (domain.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: false });
+    for (const [name, permissions] of this.#special) this.#special.set(name, withoutDomain(permissions, domid));
+    if (domain.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: true });
   }
 
   /** Tells that a domain shut down or crashed, but is still there: fires `@releaseDomain`. */
   domainShutDown(domid: number): void {
-    if (this.#store.domains.get(domid)?.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: false });
+    if (this.#store.domains.get(domid)?.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: true });
   }
 
   /**
@@ -301,8 +306,11 @@ export class EmulatedXenstored implements AsyncDisposable {
   }
 
   #introduceByClient(domid: number, port: number, then?: (domid: number, port: number) => void): Errno | undefined {
-    if (this.#store.domains.open(domid) === undefined) return 'EINVAL';
-    this.introduceDomain(domid);
+    const domain = this.#store.domains.open(domid);
+    if (domain === undefined) return 'EINVAL';
+    if (!domain.introduced) this.introduceDomain(domid);
+    // A domain that was saved and restored begins anew.
+    else for (const connection of this.#connections) if (connection.domain === domain) this.#reset(connection);
     then?.(domid, port);
     return undefined;
   }
@@ -325,4 +333,13 @@ export class EmulatedXenstored implements AsyncDisposable {
     if (words[0] === 'check' || words[0] === 'print') return 'OK\0';
     return { error: 'EINVAL' };
   }
+}
+
+/** Permissions of a special name after a domain is gone. */
+function withoutDomain(permissions: readonly NodePermission[], domid: number): readonly NodePermission[] {
+  const [owner, ...others] = permissions;
+  return [
+    owner!.domid === domid ? { ...owner!, domid: 0 } : owner!,
+    ...others.filter((entry) => entry.domid !== domid),
+  ];
 }
