@@ -17,11 +17,12 @@ namespace {
 
 const int kDrainSeconds = 30;
 
-// The io_uring engine of one JavaScript thread.
+// The io_uring engine of one JavaScript thread, or one of them: a thread that loads the package both as ES modules and
+// as CommonJS has two.
 class ThreadEngine {
  public:
-  ThreadEngine(napi_env env, Napi::Function on_ready, Napi::Int32Array ready)
-      : env_(env), on_ready_(Napi::Persistent(on_ready)), ready_(Napi::Persistent(ready)) {
+  ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, Napi::Int32Array ready)
+      : env_(env), id_(id), on_ready_(Napi::Persistent(on_ready)), ready_(Napi::Persistent(ready)) {
     ready_words_ = ready.Data();
     ready_room_ = static_cast<uint32_t>(ready.ElementLength() / 2);
   }
@@ -40,6 +41,7 @@ class ThreadEngine {
   void RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length);
 
   napi_env env_;
+  uint32_t id_;
   Napi::FunctionReference on_ready_;
   Napi::Reference<Napi::Int32Array> ready_;
   int32_t* ready_words_;
@@ -53,7 +55,8 @@ class ThreadEngine {
 };
 
 struct InstanceData {
-  ThreadEngine* engine = nullptr;
+  // By their ids; nullptr when the thread is about to end.
+  std::vector<ThreadEngine*> engines;
 };
 
 // A range operation on libuv's thread pool; calls `done` with the result on the JavaScript thread.
@@ -75,7 +78,7 @@ class RangeWork : public Napi::AsyncWorker {
   std::function<void(Napi::Env, int)> done_;
 };
 
-ThreadEngine* EngineOf(Napi::Env env) { return env.GetInstanceData<InstanceData>()->engine; }
+ThreadEngine*& EngineAt(Napi::Env env, uint32_t id) { return env.GetInstanceData<InstanceData>()->engines[id]; }
 
 int ThreadEngine::Open() {
   int result = engine_.Open();
@@ -133,8 +136,8 @@ std::vector<Napi::ObjectReference>& ThreadEngine::references(uint32_t queue) {
 
 void ThreadEngine::RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length) {
   bool block_device = engine_.queue(queue)->files.block_device;
-  auto done = [queue, slot](Napi::Env env, int result) {
-    ThreadEngine* self = EngineOf(env);
+  auto done = [id = id_, queue, slot](Napi::Env env, int result) {
+    ThreadEngine* self = EngineAt(env, id);
     if (!self) return;
     self->engine_.RangeDone(queue, slot, result);
     self->CallJavaScript();
@@ -145,7 +148,7 @@ void ThreadEngine::RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint6
 // The thread ends, perhaps with operations under way: their memory must outlive them.
 void ThreadEngine::OnExit(napi_async_cleanup_hook_handle handle, void* data) {
   auto* self = static_cast<ThreadEngine*>(data);
-  Napi::Env(self->env_).GetInstanceData<InstanceData>()->engine = nullptr;
+  EngineAt(self->env_, self->id_) = nullptr;
   self->engine_.Drain(kDrainSeconds);
   uv_close(self->poll_, [](uv_poll_s* closed) {
     auto* self = static_cast<ThreadEngine*>(uv_handle_get_data(closed));
@@ -169,8 +172,12 @@ uint64_t BytesAt(const Napi::CallbackInfo& info, size_t at) {
 
 Napi::Value Int(const Napi::CallbackInfo& info, int value) { return Napi::Number::New(info.Env(), value); }
 
+ThreadEngine* EngineOf(const Napi::CallbackInfo& info) {
+  return EngineAt(info.Env(), info[0].As<Napi::Number>().Uint32Value());
+}
+
 Queue* QueueAt(const Napi::CallbackInfo& info) {
-  return EngineOf(info.Env())->engine().queue(info[0].As<Napi::Number>().Uint32Value());
+  return EngineOf(info)->engine().queue(info[1].As<Napi::Number>().Uint32Value());
 }
 
 // The first byte of a typed array, of shared memory too (which Napi::TypedArray does not expect).
@@ -181,7 +188,7 @@ char* BytesOf(Napi::Value array) {
 }
 
 void Keep(const Napi::CallbackInfo& info, Queue* queue, size_t slot, Napi::Value value) {
-  auto& references = EngineOf(info.Env())->references(queue->id);
+  auto& references = EngineOf(info)->references(queue->id);
   if (slot >= references.size()) references.resize(slot + 1);
   references[slot] = value.IsObject() ? Napi::Persistent(value.As<Napi::Object>()) : Napi::ObjectReference();
 }
@@ -190,55 +197,56 @@ void Keep(const Napi::CallbackInfo& info, Queue* queue, size_t slot, Napi::Value
 enum Kept { kTags, kResults, kOperations, kIov, kFirstRegion };
 
 Napi::Value RingOpen(const Napi::CallbackInfo& info) {
-  auto* data = info.Env().GetInstanceData<InstanceData>();
-  auto engine = std::make_unique<ThreadEngine>(info.Env(), info[0].As<Napi::Function>(), info[1].As<Napi::Int32Array>());
+  auto& engines = info.Env().GetInstanceData<InstanceData>()->engines;
+  uint32_t id = static_cast<uint32_t>(engines.size());
+  auto engine =
+      std::make_unique<ThreadEngine>(info.Env(), id, info[0].As<Napi::Function>(), info[1].As<Napi::Int32Array>());
   int result = engine->Open();
-  if (result == 0) data->engine = engine.release();
-  return Int(info, result);
+  if (result < 0) return Int(info, result);
+  engines.push_back(engine.release());
+  return Int(info, static_cast<int>(id));
 }
 
-Napi::Value RingReap(const Napi::CallbackInfo& info) {
-  return Int(info, static_cast<int>(EngineOf(info.Env())->Reap()));
-}
+Napi::Value RingReap(const Napi::CallbackInfo& info) { return Int(info, static_cast<int>(EngineOf(info)->Reap())); }
 
 Napi::Value QueueOpen(const Napi::CallbackInfo& info) {
   QueueFiles files;
-  files.main = IntAt(info, 1);
-  files.buffered = IntAt(info, 2);
-  files.block_device = info[3].ToBoolean();
-  Queue* queue = EngineOf(info.Env())->engine().AddQueue(static_cast<uint32_t>(IntAt(info, 0)), files);
-  queue->tags = reinterpret_cast<int32_t*>(BytesOf(info[4]));
-  queue->results = reinterpret_cast<int32_t*>(BytesOf(info[5]));
-  Keep(info, queue, kTags, info[4]);
-  Keep(info, queue, kResults, info[5]);
+  files.main = IntAt(info, 2);
+  files.buffered = IntAt(info, 3);
+  files.block_device = info[4].ToBoolean();
+  Queue* queue = EngineOf(info)->engine().AddQueue(static_cast<uint32_t>(IntAt(info, 1)), files);
+  queue->tags = reinterpret_cast<int32_t*>(BytesOf(info[5]));
+  queue->results = reinterpret_cast<int32_t*>(BytesOf(info[6]));
+  Keep(info, queue, kTags, info[5]);
+  Keep(info, queue, kResults, info[6]);
   return Int(info, static_cast<int>(queue->id));
 }
 
 void QueueStaging(const Napi::CallbackInfo& info) {
   Queue* queue = QueueAt(info);
-  queue->staged.operations = reinterpret_cast<double*>(BytesOf(info[1]));
-  queue->staged.iov = reinterpret_cast<double*>(BytesOf(info[2]));
-  Keep(info, queue, kOperations, info[1]);
-  Keep(info, queue, kIov, info[2]);
+  queue->staged.operations = reinterpret_cast<double*>(BytesOf(info[2]));
+  queue->staged.iov = reinterpret_cast<double*>(BytesOf(info[3]));
+  Keep(info, queue, kOperations, info[2]);
+  Keep(info, queue, kIov, info[3]);
 }
 
 void QueueRegion(const Napi::CallbackInfo& info) {
   Queue* queue = QueueAt(info);
-  size_t region = info[1].As<Napi::Number>().Uint32Value();
+  size_t region = info[2].As<Napi::Number>().Uint32Value();
   if (region >= queue->regions.size()) queue->regions.resize(region + 1);
-  queue->regions[region] = info[2].IsTypedArray() ? BytesOf(info[2]) : nullptr;
-  Keep(info, queue, kFirstRegion + region, info[2]);
+  queue->regions[region] = info[3].IsTypedArray() ? BytesOf(info[3]) : nullptr;
+  Keep(info, queue, kFirstRegion + region, info[3]);
 }
 
 Napi::Value QueueSubmit(const Napi::CallbackInfo& info) {
-  ThreadEngine* self = EngineOf(info.Env());
-  self->engine().Start(QueueAt(info), info[1].As<Napi::Number>().Uint32Value());
+  ThreadEngine* self = EngineOf(info);
+  self->engine().Start(QueueAt(info), info[2].As<Napi::Number>().Uint32Value());
   self->UpdateReference();
   return Int(info, static_cast<int>(self->engine().pending()));
 }
 
 void QueueClose(const Napi::CallbackInfo& info) {
-  ThreadEngine* self = EngineOf(info.Env());
+  ThreadEngine* self = EngineOf(info);
   Queue* queue = QueueAt(info);
   self->references(queue->id).clear();
   self->engine().RemoveQueue(queue);

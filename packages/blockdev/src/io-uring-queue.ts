@@ -20,6 +20,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     super(image, options);
     this.#ring = ring;
     this.#queue = ring.native.queueOpen(
+      ring.id,
       options.depth,
       files.main,
       files.buffered,
@@ -28,20 +29,20 @@ export class IoUringQueue extends EngineQueue implements RingMember {
       this.results,
     );
     this.#iov = this.staging.iov;
-    ring.native.queueStaging(this.#queue, this.staging.operations, this.#iov);
-    ring.native.queueRegion(this.#queue, 0, new Uint8Array(options.memory));
+    ring.native.queueStaging(ring.id, this.#queue, this.staging.operations, this.#iov);
+    ring.native.queueRegion(ring.id, this.#queue, 0, new Uint8Array(options.memory));
     ring.add(this.#queue, this);
   }
 
   override addRegion(buffer: ArrayBufferLike): number {
     const region = super.addRegion(buffer);
-    this.#ring.native.queueRegion(this.#queue, region, new Uint8Array(buffer));
+    this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, new Uint8Array(buffer));
     return region;
   }
 
   override removeRegion(region: number): void {
     super.removeRegion(region);
-    if (region > 0) this.#ring.native.queueRegion(this.#queue, region, undefined);
+    if (region > 0) this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, undefined);
   }
 
   override submit(): void {
@@ -49,7 +50,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     if (count === 0) return;
     if (iov !== this.#iov) {
       this.#iov = iov;
-      this.#ring.native.queueStaging(this.#queue, operations, iov);
+      this.#ring.native.queueStaging(this.#ring.id, this.#queue, operations, iov);
     }
     this.staging.clear();
     this.#ring.submit(this.#queue, count);

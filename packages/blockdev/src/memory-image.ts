@@ -1,6 +1,7 @@
 import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from './block-image.js';
 import type { QueueOptions } from './engine-queue.js';
 import { checkGeometry } from './geometry.js';
+import { memoryFeatures } from './memory-features.js';
 import { MemoryQueue } from './memory-queue.js';
 import { attachModule } from './package-root.js';
 
@@ -14,16 +15,6 @@ export interface MemoryImageOptions {
   readonly sectorSize?: number;
   readonly readOnly?: boolean;
 }
-
-const FEATURES: BlockFeatures = {
-  flush: true,
-  fua: true,
-  discard: true,
-  secureDiscard: true,
-  writeZeroes: true,
-  discardGranularity: 512,
-  discardAlignment: 0,
-};
 
 /** A disk in a SharedArrayBuffer. Its worker threads see the same bytes. */
 export class MemoryImage implements BlockImage {
@@ -42,7 +33,7 @@ export class MemoryImage implements BlockImage {
     this.size = data.byteLength;
     this.sectorSize = this.physicalSectorSize = sectorSize;
     this.readOnly = readOnly;
-    this.features = { ...FEATURES, discardGranularity: sectorSize };
+    this.features = memoryFeatures(sectorSize, readOnly);
   }
 
   createQueue(options: QueueOptions): BlockQueue {

@@ -5,14 +5,15 @@ import { packageRoot } from './package-root.js';
 /** The addon's functions (native/addon.cc). Those that can fail return a negative errno. */
 export interface Native {
   /**
-   * Makes this thread's ring. `onReady` is called by the event loop while there are completions to reap; `ready`
-   * receives what `ringReap` finds.
+   * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
+   * completions to reap; `ready` receives what `ringReap` finds.
    */
   ringOpen(onReady: () => void, ready: Int32Array): number;
   /** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */
-  ringReap(): number;
+  ringReap(ring: number): number;
   /** Makes a queue on this thread's ring, whose completions are written to `tags` and `results`; returns its number. */
   queueOpen(
+    ring: number,
     depth: number,
     mainFd: number,
     bufferedFd: number,
@@ -21,11 +22,11 @@ export interface Native {
     results: Int32Array,
   ): number;
   /** Says where the queue's staged operations and scatter lists are (staging.ts). */
-  queueStaging(queue: number, operations: Float64Array, iov: Float64Array): void;
-  queueRegion(queue: number, region: number, bytes: Uint8Array | undefined): void;
+  queueStaging(ring: number, queue: number, operations: Float64Array, iov: Float64Array): void;
+  queueRegion(ring: number, queue: number, region: number, bytes: Uint8Array | undefined): void;
   /** Starts the first `count` staged operations; returns how many the kernel has not taken yet. */
-  queueSubmit(queue: number, count: number): number;
-  queueClose(queue: number): void;
+  queueSubmit(ring: number, queue: number, count: number): number;
+  queueClose(ring: number, queue: number): void;
   /** Performs a range operation (a BlockOp) on libuv's thread pool. */
   range(
     op: number,

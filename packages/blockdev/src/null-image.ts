@@ -9,6 +9,7 @@ import {
 import type { QueueOptions } from './engine-queue.js';
 import { checkGeometry } from './geometry.js';
 import { LocalQueue } from './local-queue.js';
+import { memoryFeatures } from './memory-features.js';
 import { attachModule } from './package-root.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
 
@@ -75,15 +76,7 @@ export class NullImage implements BlockImage {
     this.sectorSize = this.physicalSectorSize = sectorSize;
     this.readOnly = readOnly;
     this.readZeroes = readZeroes;
-    this.features = {
-      flush: true,
-      fua: true,
-      discard: true,
-      secureDiscard: true,
-      writeZeroes: true,
-      discardGranularity: sectorSize,
-      discardAlignment: 0,
-    };
+    this.features = memoryFeatures(sectorSize, readOnly);
   }
 
   createQueue(options: QueueOptions): BlockQueue {

@@ -22,13 +22,14 @@ function openRing(): ThreadRing | string {
   const native = loadNative();
   if (native instanceof Error) return `the addon is not there: ${native.message.split('\n')[0]}`;
   const ring = new ThreadRing(native);
-  const result = ring.open();
-  return result < 0 ? `io_uring does not work here: ${getSystemErrorName(result)}` : ring;
+  return ring.id < 0 ? `io_uring does not work here: ${getSystemErrorName(ring.id)}` : ring;
 }
 
 /** The io_uring of this thread, which all its queues use. */
 export class ThreadRing {
   readonly native: Native;
+  /** Its number in the addon, or a negative errno when it could not be made. */
+  readonly id: number;
   readonly #ready = new Int32Array(2 * READY_QUEUES);
   readonly #members: (RingMember | undefined)[] = [];
   /** Pairs of `#ready` that are still to be delivered: a listener may throw, or call `poll`. */
@@ -41,11 +42,7 @@ export class ThreadRing {
 
   constructor(native: Native) {
     this.native = native;
-  }
-
-  /** 0 or a negative errno. */
-  open(): number {
-    return this.native.ringOpen(this.#poll, this.#ready);
+    this.id = native.ringOpen(this.#poll, this.#ready);
   }
 
   add(queue: number, member: RingMember): void {
@@ -54,12 +51,12 @@ export class ThreadRing {
 
   remove(queue: number): void {
     this.#members[queue] = undefined;
-    this.native.queueClose(queue);
+    this.native.queueClose(this.id, queue);
   }
 
   submit(queue: number, count: number): void {
     // The kernel takes everything but when it is out of memory.
-    if (this.native.queueSubmit(queue, count) > 0) setImmediate(this.#poll);
+    if (this.native.queueSubmit(this.id, queue, count) > 0) setImmediate(this.#poll);
   }
 
   /** Delivers what has completed, of any queue. */
@@ -70,7 +67,7 @@ export class ThreadRing {
       this.#deliver();
       do {
         this.#at = 0;
-        this.#count = this.native.ringReap();
+        this.#count = this.native.ringReap(this.id);
         this.#deliver();
       } while (this.#count === READY_QUEUES);
     } finally {

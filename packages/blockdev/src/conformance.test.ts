@@ -1,0 +1,53 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, test } from 'vitest';
+import { testEngine } from './conformance.js';
+import { type FileImageOptions, openFileImage } from './file-image.js';
+import { memoryImage } from './memory-image.js';
+import { nullImage } from './null-image.js';
+import { threadRing } from './thread-ring.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+
+function testFileEngine(name: string, options: FileImageOptions): void {
+  testEngine(
+    { describe, test },
+    {
+      name,
+      open(content, { readOnly }) {
+        const path = join(folder, `disk-${files++}.img`);
+        writeFileSync(path, content);
+        return openFileImage(path, { ...options, readOnly });
+      },
+    },
+  );
+}
+
+for (const sectorSize of [512, 4096]) {
+  testEngine(
+    { describe, test },
+    {
+      name: `memory, ${sectorSize}-byte sectors`,
+      open: async (data, { readOnly }) => memoryImage({ data, sectorSize, readOnly }),
+    },
+  );
+  testEngine(
+    { describe, test },
+    {
+      name: `null, ${sectorSize}-byte sectors`,
+      forgetful: true,
+      open: async ({ length }, { readOnly }) => nullImage({ size: length, sectorSize, readOnly }),
+    },
+  );
+  testFileEngine(`threads, ${sectorSize}-byte sectors`, { engine: 'threads', sectorSize });
+  testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
+  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; fallback.test.ts covers that.
+  describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
+    testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
+    testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
+  });
+}
