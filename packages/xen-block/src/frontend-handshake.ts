@@ -195,13 +195,16 @@ export async function reachConnected(store: XenstoreClient, paths: FrontendPaths
   throw refused(paths, state);
 }
 
-/** The disk as the backend describes it at Connected. */
+/** The disk as the backend describes it at Connected. BlkfrontError ERR_HANDSHAKE when that is no disk. */
 export async function readGeometry(store: XenstoreOperations, paths: FrontendPaths): Promise<BlkfrontGeometry> {
-  const sectors = await store.read(`${paths.backend}/sectors`);
+  const sectors = await readNumber(store, `${paths.backend}/sectors`, -1);
   const sectorSize = await readNumber(store, `${paths.backend}/sector-size`, deviceKeys['sector-size'].default);
   const info = await readNumber(store, `${paths.backend}/info`, 0);
+  if (sectors < 0 || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`);
+  }
   return {
-    size: Number(sectors) * SECTOR_SIZE,
+    size: sectors * SECTOR_SIZE,
     sectorSize,
     physicalSectorSize: await readNumber(store, `${paths.backend}/physical-sector-size`, sectorSize),
     info,
