@@ -5,7 +5,7 @@ import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import { BackendBus, type BackendContext, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { DataPlane, type DataPlaneOptions } from './data-plane.js';
-import { BlockDevice, type ImageOpener } from './device.js';
+import { BlockDevice, type ImageOpener, type TransferPolicy } from './device.js';
 import type { DiskConfig } from './device-config.js';
 import { XenBlockError } from './errors.js';
 import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './published-keys.js';
@@ -26,6 +26,14 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly removeDirectories?: boolean;
   /** Threads that serve rings besides this one. 0 when not given: everything on this one. */
   readonly threads?: number;
+  /**
+   * How data gets between guests and storage. `copy` (the default where the provider can): the hypervisor copies it
+   * through our memory. `map`: every request's pages are mapped. `persistent`: pages stay mapped for frontends that
+   * know how; they then copy every byte themselves.
+   */
+  readonly transfer?: 'copy' | 'map' | 'persistent';
+  /** With `persistent`: pages of each ring that stay mapped. 1056, as blkback. */
+  readonly persistentPages?: number;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
@@ -51,9 +59,10 @@ export class XenBlockBackend implements AsyncDisposable {
     checkMemory(options.memoryBytes, limits);
     const hosts = await startHosts(options);
     const openImage = options.openImage ?? openRawImage;
+    const transfer = transferPolicy(options);
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => {
-      const device = new TrackedDevice(context, { limits, hosts, openImage }, devices);
+      const device = new TrackedDevice(context, { limits, hosts, openImage, transfer }, devices);
       devices.set(deviceName(context.address), device);
       return device;
     };
@@ -121,6 +130,16 @@ class TrackedDevice extends BlockDevice {
     if (this.#devices.get(name) === this) this.#devices.delete(name);
     await super.close();
   }
+}
+
+function transferPolicy({
+  provider,
+  transfer = 'copy',
+  persistentPages = 1056,
+}: XenBlockBackendOptions): TransferPolicy {
+  checkLimit('persistentPages', persistentPages, 1, 1 << 20);
+  const once = transfer === 'map' || !provider.features.grantCopy ? 'map' : 'copy';
+  return { transfer: once, persistentPages: transfer === 'persistent' ? persistentPages : 0 };
 }
 
 async function startHosts({ provider, threads = 0, memoryBytes }: XenBlockBackendOptions): Promise<RingHost[]> {

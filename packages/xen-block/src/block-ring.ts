@@ -5,6 +5,7 @@ import type { GrantMapping } from '@xenpv/xen-sys';
 import { BAD_REQUESTS } from './bad-request.js';
 import { RingCounters } from './counters.js';
 import type { XenBlockError } from './errors.js';
+import type { PageMapper } from './page-mapper.js';
 import type { DiskGeometry } from './request-check.js';
 
 /** What a ring tells the device that it belongs to. */
@@ -17,6 +18,9 @@ export interface RingListener {
   broken(error: XenBlockError): void;
 }
 
+/** `copy` through our own memory, by the hypervisor; or `map`: the storage works on the guest's own pages. */
+export type Transfer = 'copy' | 'map';
+
 /** What a data plane needs to serve one ring. */
 export interface RingOptions {
   readonly domid: number;
@@ -28,6 +32,10 @@ export interface RingOptions {
   readonly geometry: DiskGeometry;
   /** Absent for an empty drive. */
   readonly image: BlockImage | undefined;
+  /** How data gets between the guest's pages and the storage; `copy` when not given. */
+  readonly transfer?: Transfer;
+  /** With `map`: guest pages that stay mapped, because the frontend granted them for good. 0 when not given. */
+  readonly persistentPages?: number;
   readonly counters?: RingCounters;
   readonly listener: RingListener;
 }
@@ -45,8 +53,12 @@ export class BlockRing {
   readonly mapping: GrantMapping;
   readonly counters: RingCounters;
   readonly listener: RingListener;
+  readonly transfer: Transfer;
+  readonly persistentPages: number;
   geometry: DiskGeometry;
   queue: BlockQueue | undefined;
+  /** With transfer by mapping. */
+  mapper: PageMapper | undefined;
   /** Requests taken and not answered. */
   pending = 0;
   /** The row of a barrier under way: nothing is taken behind it. */
@@ -75,6 +87,8 @@ export class BlockRing {
     this.geometry = options.geometry;
     this.counters = options.counters ?? new RingCounters();
     this.listener = options.listener;
+    this.transfer = options.transfer ?? 'copy';
+    this.persistentPages = options.persistentPages ?? 0;
     this.back = back;
     this.mapping = mapping;
     this.port = port;

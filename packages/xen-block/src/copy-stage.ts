@@ -1,17 +1,20 @@
-import { GrantCopyBatch, type GrantTable } from '@xenpv/xen-sys';
+import { GrantCopyBatch } from '@xenpv/xen-sys';
+
+/** Carries out a batch: {@link GrantTable.copy}, or what stands in for it. */
+export type CopyFunction = (batch: GrantCopyBatch) => number;
 
 /**
  * Gathers the grant copies of many requests, all in one direction, into one call. A batch that is full is carried
  * out early. Each segment remembers the row it is for, so that one bad reference fails its own request only.
  */
 export class CopyStage {
-  readonly #grants: GrantTable;
+  readonly #copy: CopyFunction;
   readonly #batch: GrantCopyBatch;
   readonly #rows: Int32Array;
   readonly #failed: (row: number) => void;
 
-  constructor(grants: GrantTable, capacity: number, failed: (row: number) => void) {
-    this.#grants = grants;
+  constructor(copy: CopyFunction, capacity: number, failed: (row: number) => void) {
+    this.#copy = copy;
     this.#batch = new GrantCopyBatch(capacity);
     this.#rows = new Int32Array(capacity);
     this.#failed = failed;
@@ -34,7 +37,7 @@ export class CopyStage {
     const batch = this.#batch;
     const { count } = batch;
     if (count === 0) return;
-    const result = this.#grants.copy(batch);
+    const result = this.#copy(batch);
     for (let i = 0; i < count; i++) {
       if (result < 0 || batch.status(i) !== 0) this.#failed(this.#rows[i]);
     }

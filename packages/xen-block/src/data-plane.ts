@@ -24,10 +24,13 @@ import {
 } from '@xenpv/xen-sys';
 import { BadRequest, badRequestStatus } from './bad-request.js';
 import { BlockRing, type RingOptions } from './block-ring.js';
-import { CopyStage } from './copy-stage.js';
+import { copyByMapping } from './copy-by-mapping.js';
+import { type CopyFunction, CopyStage } from './copy-stage.js';
 import { AccountingClass } from './counters.js';
 import { XenBlockError } from './errors.js';
+import { PageMapper } from './page-mapper.js';
 import { PagePool } from './page-pool.js';
+import { MAX_INDIRECT_SEGMENTS } from './published-keys.js';
 import { checkHeader, checkRange, type DiskGeometry, isSecureDiscard } from './request-check.js';
 import { Phase, RequestTable, ROW_WORDS, RowList } from './request-table.js';
 
@@ -36,6 +39,7 @@ const EAGAIN = -11;
 const EOPNOTSUPP = -95;
 /** Bytes of a scatter list entry that one merged engine call may have, and its bytes. */
 const MAX_MERGED_ROWS = 64;
+const MAX_MERGED_SEGMENTS = 256;
 const MAX_MERGED_BYTES = 1024 * 1024;
 const COPY_BATCH = 2048;
 /** How long the event loop may be held before other work gets a turn. */
@@ -91,7 +95,7 @@ export class DataPlane implements AsyncDisposable {
   readonly #indirectIn: CopyStage;
   readonly #copyIn: CopyStage;
   readonly #copyOut: CopyStage;
-  readonly #iov = new Float64Array(MAX_MERGED_ROWS * IOV_WORDS);
+  readonly #iov = new Float64Array(MAX_INDIRECT_SEGMENTS * IOV_WORDS);
   readonly #response = new Int32Array(8);
   #ports = new Uint32Array(64);
   #serving = false;
@@ -108,9 +112,10 @@ export class DataPlane implements AsyncDisposable {
     this.#grants = provider.openGrantTable();
     this.#memoryAddress = this.#grants.register(this.#memory);
     const copyFailed = (row: number) => this.#grantFailed(row);
-    this.#indirectIn = new CopyStage(this.#grants, COPY_BATCH, copyFailed);
-    this.#copyIn = new CopyStage(this.#grants, COPY_BATCH, copyFailed);
-    this.#copyOut = new CopyStage(this.#grants, COPY_BATCH, copyFailed);
+    const copy = copyFunction(this.#grants, provider.features.grantCopy, this.#memory, this.#memoryAddress);
+    this.#indirectIn = new CopyStage(copy, COPY_BATCH, copyFailed);
+    this.#copyIn = new CopyStage(copy, COPY_BATCH, copyFailed);
+    this.#copyOut = new CopyStage(copy, COPY_BATCH, copyFailed);
     this.#events.listen((ports, count) => this.#fired(ports, count));
   }
 
@@ -172,6 +177,9 @@ export class DataPlane implements AsyncDisposable {
 
   #openQueue(ring: BlockRing, image: BlockImage | undefined): void {
     ring.queue = image?.createQueue({ depth: ring.back.size, memory: this.#memory });
+    if (ring.queue && ring.transfer === 'map') {
+      ring.mapper = new PageMapper(this.#grants, ring.domid, ring.queue, ring.persistentPages);
+    }
     ring.queue?.onComplete((tags, results, count) => this.#completed(tags, results, count));
   }
 
@@ -188,6 +196,8 @@ export class DataPlane implements AsyncDisposable {
 
   async #setImage(ring: BlockRing, image: BlockImage | undefined): Promise<void> {
     const old = ring.queue;
+    ring.mapper?.close();
+    ring.mapper = undefined;
     this.#openQueue(ring, image);
     await old?.close();
   }
@@ -199,6 +209,7 @@ export class DataPlane implements AsyncDisposable {
     this.#rings[ring.index] = undefined;
     this.#byPort[ring.port] = undefined;
     this.#awake = this.#awake.filter((other) => other !== ring);
+    ring.mapper?.close();
     await ring.queue?.close();
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);
@@ -344,13 +355,25 @@ export class DataPlane implements AsyncDisposable {
       this.#refuse(row, bad);
       return true;
     }
-    if (t.segments[row] > 0) {
-      t.buffer[row] = this.#pool.take(t.length[row]);
-      if (t.buffer[row] === NONE) return this.#wait(row);
-      if (t.operation[row] !== BlkifOp.read) this.#copySegments(row, ring, this.#copyIn, false);
-    }
+    if (t.segments[row] > 0 && !this.#takeData(row, ring)) return this.#wait(row);
     t.phase[row] = Phase.ready;
     this.#ready.add(row);
+    return true;
+  }
+
+  /** Makes a request's data reachable for the engine: maps its pages, or finds memory and copies in what it writes. */
+  #takeData(row: number, ring: BlockRing): boolean {
+    const t = this.#table;
+    const read = t.operation[row] === BlkifOp.read;
+    if (ring.mapper) {
+      const words = this.#segmentWords(row);
+      const mapped = ring.mapper.map(row, words, this.#segmentAt(row, ring), t.segments[row], read);
+      if (!mapped) this.#grantFailed(row);
+      return true;
+    }
+    t.buffer[row] = this.#pool.take(t.length[row]);
+    if (t.buffer[row] === NONE) return false;
+    if (!read) this.#copySegments(row, ring, this.#copyIn, false);
     return true;
   }
 
@@ -406,9 +429,11 @@ export class DataPlane implements AsyncDisposable {
       let last = row;
       let rows = 1;
       let bytes = t.length[row];
+      let segments = t.segments[row];
       while (i < count && rows < MAX_MERGED_ROWS && this.#continues(last, items[i])) {
-        if (bytes + t.length[items[i]] > MAX_MERGED_BYTES) break;
         bytes += t.length[items[i]];
+        segments += t.segments[items[i]];
+        if (bytes > MAX_MERGED_BYTES || segments > MAX_MERGED_SEGMENTS) break;
         t.next[last] = items[i];
         last = items[i++];
         rows++;
@@ -499,11 +524,7 @@ export class DataPlane implements AsyncDisposable {
       bytes += t.length[row];
       t.phase[row] = Phase.queued;
       t.queuedAt[row] = this.#now;
-      if (t.buffer[row] === NONE || t.length[row] === 0) continue;
-      const at = count++ * IOV_WORDS;
-      this.#iov[at] = 0;
-      this.#iov[at + 1] = t.buffer[row];
-      this.#iov[at + 2] = t.length[row];
+      if (t.length[row] > 0 && t.segments[row] > 0) count = this.#addIov(row, ring, count);
     }
     if (!ring.queue?.push(operation, leader, t.offset[leader], bytes, this.#iov, count)) {
       this.#ended(leader, EAGAIN);
@@ -512,6 +533,17 @@ export class DataPlane implements AsyncDisposable {
     if (ring.staged) return;
     ring.staged = true;
     this.#staged.push(ring);
+  }
+
+  #addIov(row: number, ring: BlockRing, count: number): number {
+    const t = this.#table;
+    if (ring.mapper)
+      return ring.mapper.addIov(row, this.#segmentWords(row), this.#segmentAt(row, ring), this.#iov, count);
+    const at = count * IOV_WORDS;
+    this.#iov[at] = 0;
+    this.#iov[at + 1] = t.buffer[row];
+    this.#iov[at + 2] = t.length[row];
+    return count + 1;
   }
 
   #poll(): void {
@@ -592,7 +624,7 @@ export class DataPlane implements AsyncDisposable {
     const t = this.#table;
     for (let i = 0; i < count; i++) {
       const row = items[i];
-      if (t.operation[row] !== BlkifOp.read || t.status[row] !== BlkifStatus.okay) continue;
+      if (t.buffer[row] === NONE || t.operation[row] !== BlkifOp.read || t.status[row] !== BlkifStatus.okay) continue;
       this.#copySegments(row, this.#ringOf(row), this.#copyOut, true);
     }
     this.#copyOut.run();
@@ -609,6 +641,7 @@ export class DataPlane implements AsyncDisposable {
     const at = row * ROW_WORDS;
     const { abi } = ring;
     this.#account(row, ring);
+    ring.mapper?.unmap(row);
     if (!ring.broken) {
       const low = requestIdLow(t.words, at, abi);
       const high = requestIdHigh(t.words, at, abi);
@@ -689,6 +722,12 @@ export class DataPlane implements AsyncDisposable {
   #ringOf(row: number): BlockRing {
     return this.#rings[this.#table.ring[row]]!;
   }
+}
+
+function copyFunction(grants: GrantTable, native: boolean, memory: ArrayBufferLike, base: number): CopyFunction {
+  if (native) return (batch) => grants.copy(batch);
+  const bytes = new Uint8Array(memory);
+  return (batch) => copyByMapping(grants, batch, bytes, base);
 }
 
 function overflow(): XenBlockError {

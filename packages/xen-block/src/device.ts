@@ -2,7 +2,7 @@ import { BlkifOp } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { BackendContext, BackendHandler, DeviceAddress, XenstoreValues } from '@xenpv/xenbus';
 import { type BadRequest, badRequestText } from './bad-request.js';
-import type { RingListener } from './block-ring.js';
+import type { RingListener, Transfer } from './block-ring.js';
 import { type DiskStatistics, RingCounters, readStatistics } from './counters.js';
 import type { ServedRing } from './data-plane.js';
 import { type DiskConfig, readDiskConfig } from './device-config.js';
@@ -13,6 +13,14 @@ import { deviceValues, diskGeometry, type ProtocolLimits, transportValues } from
 import type { DiskGeometry } from './request-check.js';
 import { chooseHost, type RingHost } from './ring-host.js';
 
+/** How data gets to the storage, see {@link Transfer}. */
+export interface TransferPolicy {
+  /** For frontends without persistent grants. */
+  readonly transfer: Transfer;
+  /** Pages of each ring that may stay mapped; above 0 persistent grants are offered. */
+  readonly persistentPages: number;
+}
+
 /** Opens what a disk's configuration names. Never called for an empty drive. */
 export type ImageOpener = (config: DiskConfig) => Promise<BlockImage>;
 
@@ -20,6 +28,7 @@ export interface BlockDeviceOptions {
   readonly limits: ProtocolLimits;
   readonly hosts: readonly RingHost[];
   readonly openImage: ImageOpener;
+  readonly transfer: TransferPolicy;
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -79,7 +88,7 @@ export class BlockDevice implements BackendHandler {
     await this.#attachRings(negotiated);
     this.#negotiated = negotiated;
     if (connectedChannel.hasSubscribers) this.#announce(negotiated, reattach);
-    return deviceValues(this.#image, this.#config!, this.#geometry!, false);
+    return this.#deviceValues();
   }
 
   async disconnect(): Promise<void> {
@@ -163,6 +172,7 @@ export class BlockDevice implements BackendHandler {
           image: this.#image,
           counters: this.#counters[queue],
           listener: this.#listener(),
+          ...ringTransfer(this.#o.transfer, negotiated),
         };
         attached.push(await chooseHost(this.#o.hosts, this.#image).attach(options));
       }
@@ -212,9 +222,12 @@ export class BlockDevice implements BackendHandler {
     await Promise.all(this.#rings.map((ring) => ring.setImage(this.#image)));
     this.undrain();
     await old?.close();
-    const { sectors } = this.#geometry!;
-    await this.#context.update({ sectors, ...deviceValues(this.#image, config, this.#geometry!, false) });
+    await this.#context.update(this.#deviceValues());
     mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+  }
+
+  #deviceValues(): XenstoreValues {
+    return deviceValues(this.#image, this.#config!, this.#geometry!, this.#o.transfer.persistentPages > 0);
   }
 
   #announce(negotiated: Negotiated, reattached: boolean): void {
@@ -223,10 +236,15 @@ export class BlockDevice implements BackendHandler {
       abi: negotiated.abi.name,
       queues: negotiated.rings.length,
       ringSlots: this.#rings[0].size,
-      persistent: false,
+      persistent: ringTransfer(this.#o.transfer, negotiated).persistentPages > 0,
       reattached,
     });
   }
+}
+
+function ringTransfer({ transfer, persistentPages }: TransferPolicy, { persistent }: Negotiated): TransferPolicy {
+  if (persistent && persistentPages > 0) return { transfer: 'map', persistentPages };
+  return { transfer, persistentPages: 0 };
 }
 
 /** A ring that the frontend described wrongly, in terms of its keys. */

@@ -1,6 +1,6 @@
 export { openRawImage, XenBlockBackend, type XenBlockBackendOptions } from './backend.js';
 export { BadRequest, badRequestText } from './bad-request.js';
-export type { RingListener, RingOptions } from './block-ring.js';
+export type { RingListener, RingOptions, Transfer } from './block-ring.js';
 export {
   type ClassStatistics,
   type DiskStatistics,
@@ -11,7 +11,7 @@ export {
   readStatistics,
 } from './counters.js';
 export { DataPlane, type DataPlaneOptions, type ServedRing } from './data-plane.js';
-export { BlockDevice, type BlockDeviceOptions, type ImageOpener } from './device.js';
+export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type TransferPolicy } from './device.js';
 export { type DiskConfig, parseParams, readDiskConfig } from './device-config.js';
 export { XenBlockError } from './errors.js';
 export type {

@@ -43,12 +43,13 @@ export class TestHost implements AsyncDisposable {
     return host;
   }
 
-  async startBackend(): Promise<void> {
+  async startBackend(options: Partial<XenBlockBackendOptions> = {}): Promise<void> {
     this.backend = await XenBlockBackend.start({
       provider: this.xen.provider(0),
       store: this.store,
       openImage: async (config: DiskConfig) => this.#open(config),
       ...this.#options,
+      ...options,
     });
   }
 

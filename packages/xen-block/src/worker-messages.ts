@@ -1,6 +1,7 @@
 import type { AbiName } from '@xenpv/blkif';
 import type { SharedImage } from '@xenpv/blockdev';
 import type { SharedProvider } from '@xenpv/xen-sys';
+import type { Transfer } from './block-ring.js';
 import type { DataPlaneOptions } from './data-plane.js';
 import type { DiskGeometry } from './request-check.js';
 
@@ -25,6 +26,8 @@ export interface RingToServe {
   readonly abi: AbiName;
   readonly geometry: DiskGeometry;
   readonly image: ImageToShare | undefined;
+  readonly transfer?: Transfer;
+  readonly persistentPages?: number;
   readonly counters: SharedArrayBuffer;
 }
 

@@ -81,4 +81,9 @@ export class GrantCopyBatch {
   status(index: number): number {
     return this.#statuses[index * (GRANT_COPY_SEGMENT_BYTES / 2) + 10];
   }
+
+  /** For whoever carries out copies: sets the status of segment `index`. */
+  setStatus(index: number, status: number): void {
+    this.#statuses[index * (GRANT_COPY_SEGMENT_BYTES / 2) + 10] = status;
+  }
 }
