@@ -1,18 +1,32 @@
 import type { Descriptor } from './addon.js';
 import { openDevice } from './device.js';
 import { errnoError } from './errno.js';
+import { ReplyCounter } from './xenstore-replies.js';
 import type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';
 
 /** The kernel keeps header (16 bytes) and payload of one message in 4096 bytes. */
 const MAX_PAYLOAD = 4080;
 const READ_BYTES = 8192;
+/** XS_WATCH and XS_UNWATCH: the first byte of a message is its type's lowest. */
+const WATCH = 4;
+const UNWATCH = 5;
 
-/** /dev/xen/xenbus: one message a write(2); answers and watch events come as a byte stream. */
+/**
+ * /dev/xen/xenbus: one message a write(2); answers and watch events come as a byte stream.
+ *
+ * Linux carries WATCH and UNWATCH out within the write(2), holding a lock that it also takes to queue the replies to
+ * this descriptor's earlier requests: with one of those on its way, the write never returns, and neither does any
+ * other use of xenstore in this domain (seen with Linux 6.12). So these two wait until nothing is on its way; all
+ * else is pipelined.
+ */
 export class XenstoreDevice implements XenstoreTransport {
   readonly description: string;
   readonly maxPayload = MAX_PAYLOAD;
   readonly #device: Descriptor;
+  readonly #replies = new ReplyCounter();
+  readonly #queue: Uint8Array[] = [];
   #listener: XenstoreTransportListener | undefined;
+  #unanswered = 0;
   #keepAlive = true;
 
   constructor(directory: string) {
@@ -24,7 +38,7 @@ export class XenstoreDevice implements XenstoreTransport {
     this.#listener = listener;
     const chunk = new Uint8Array(READ_BYTES);
     const result = this.#device.listen(chunk, (bytes) => {
-      if (bytes > 0) listener.data(chunk.slice(0, bytes));
+      if (bytes > 0) this.#receive(chunk.slice(0, bytes), listener);
       else this.#fail(bytes, 'read');
     });
     if (result < 0) this.#fail(result, 'poll');
@@ -32,10 +46,8 @@ export class XenstoreDevice implements XenstoreTransport {
   }
 
   send(message: Uint8Array): void {
-    if (this.#device.fd < 0) return;
-    const result = this.#device.write(message, message.length);
-    // Reported later, as a socket would: the caller is in the middle of its own bookkeeping.
-    if (result < 0) queueMicrotask(() => this.#fail(result, 'write'));
+    this.#queue.push(message);
+    this.#flush();
   }
 
   ref(): void {
@@ -54,6 +66,25 @@ export class XenstoreDevice implements XenstoreTransport {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  #receive(chunk: Uint8Array, listener: XenstoreTransportListener): void {
+    this.#unanswered -= this.#replies.push(chunk);
+    this.#flush();
+    listener.data(chunk);
+  }
+
+  #flush(): void {
+    while (this.#queue.length > 0 && this.#device.fd >= 0) {
+      const [message] = this.#queue;
+      const alone = message[0] === WATCH || message[0] === UNWATCH;
+      if (alone && this.#unanswered > 0) return;
+      this.#queue.shift();
+      this.#unanswered++;
+      const result = this.#device.write(message, message.length);
+      // Reported later, as a socket would: the caller is in the middle of its own bookkeeping.
+      if (result < 0) queueMicrotask(() => this.#fail(result, 'write'));
+    }
   }
 
   #fail(result: number, call: string): void {
