@@ -10,5 +10,6 @@ export function nbdDiskOf(disk: Blkfront): NbdDisk {
     read: (offset, length) => disk.read(offset, length),
     write: (offset, data) => disk.write(offset, data),
     flush: () => disk.flush(),
+    ...(disk.features.discard ? { discard: (offset, length) => disk.discard(offset, length) } : {}),
   };
 }

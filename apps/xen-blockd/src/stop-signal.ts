@@ -1,11 +1,12 @@
 /**
  * An AbortSignal that SIGINT, SIGTERM and SIGHUP abort, with the signal's name as the reason. A second signal ends the
- * process at once.
+ * process at once, and so does half a minute of not ending.
  */
 export class StopSignal implements Disposable {
   readonly #controller = new AbortController();
   readonly #stop = (name: NodeJS.Signals) => {
     if (this.#controller.signal.aborted) process.exit(1);
+    setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
     this.#controller.abort(name);
   };
 
@@ -36,3 +37,6 @@ export class StopSignal implements Disposable {
 }
 
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** systemd's unit waits as long. */
+const STOP_TIMEOUT_MS = 30_000;
