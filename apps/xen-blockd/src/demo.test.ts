@@ -147,17 +147,11 @@ describe("the guest's disk over NBD", { timeout: 60_000 }, () => {
     makeRandomImage(16 * MIB);
     await lend('--writable', '--abi', 'x86_32', '--ring-page-order', '2');
     const job = ['--rw=randwrite', '--bsrange=512-128k', '--iodepth=32', '--size=16m', '--verify=crc32c'];
-    const args = [
-      '--name=verify',
-      '--ioengine=nbd',
-      `--uri=${uri}`,
-      ...job,
-      '--verify_fatal=1',
-      '--output-format=json',
-    ];
-    const outcome = await runTool('fio', args, { cwd: directory });
-    expect(outcome).toMatchObject({ code: 0, stderr: '' });
-    expect(JSON.parse(outcome.stdout).jobs[0]).toMatchObject({ error: 0, write: { io_bytes: 16 * MIB } });
+    const output = ['--verify_fatal=1', '--output-format=json', '--output=report'];
+    const args = ['--name=verify', '--ioengine=nbd', `--uri=${uri}`, ...job, ...output];
+    expect(await runTool('fio', args, { cwd: directory })).toMatchObject({ code: 0, stderr: '' });
+    const report = JSON.parse(readFileSync(join(directory, 'report'), 'utf8'));
+    expect(report.jobs[0]).toMatchObject({ error: 0, write: { io_bytes: 16 * MIB } });
     await end('SIGINT');
   });
 
