@@ -24,6 +24,7 @@ const unsigned kFixedFiles = 512;
 const uint32_t kIovMax = 1024;  // UIO_MAXIOV
 const uint32_t kNone = UINT32_MAX;
 const uint64_t kSector = 512;
+const uint32_t kLargeBatch = 8;
 
 // IORING_OP_URING_CMD and BLOCK_URING_CMD_DISCARD by number, for older headers. In the entry the command's number
 // takes the place of the low half of `off`, its second argument that of the last 16 bytes' first half.
@@ -123,7 +124,13 @@ void Engine::RemoveQueue(Queue* queue) {
 }
 
 void Engine::Start(Queue* queue, uint32_t count) {
-  for (uint32_t i = 0; i < count; i++) StartOne(queue, queue->staged.operations + i * kStagedWords);
+  // A device with nothing to do gets the first operations while the rest of a large batch is being prepared.
+  bool early = queue->in_flight == 0 && queue->files.main != queue->files.buffered && count >= kLargeBatch;
+  for (uint32_t i = 0; i < count; i++) {
+    StartOne(queue, queue->staged.operations + i * kStagedWords);
+    bool power_of_two = (i & (i + 1)) == 0;
+    if (early && power_of_two) ring_.Submit();
+  }
   ring_.Submit();
 }
 
@@ -152,6 +159,7 @@ void Engine::StartOne(Queue* queue, const double* words) {
   Slot& slot = queue->slots[index];
   queue->free_slot = slot.next_free;
   in_flight_++;
+  queue->in_flight++;
   slot.op = static_cast<int32_t>(words[0]);
   slot.tag = static_cast<int32_t>(words[1]);
   slot.offset = static_cast<uint64_t>(words[2]);
@@ -318,6 +326,7 @@ void Engine::Finish(Queue* queue, uint32_t index) {
   slot.next_free = queue->free_slot;
   queue->free_slot = index;
   in_flight_--;
+  queue->in_flight--;
 }
 
 void Engine::RangeDone(uint32_t queue, uint32_t slot, int result) { finished_.push_back({queue, slot, result}); }

@@ -50,6 +50,7 @@ struct Queue {
   std::vector<char*> regions;
   std::vector<Slot> slots;
   uint32_t free_slot = 0;
+  uint32_t in_flight = 0;
   // Where completions go: arrays of JavaScript with room for every slot.
   int32_t* tags = nullptr;
   int32_t* results = nullptr;
