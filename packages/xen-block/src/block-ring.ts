@@ -75,8 +75,7 @@ export class BlockRing {
   staged = false;
   paused = 0;
   broken = false;
-  /** Called when `pending` gets to 0. */
-  whenIdle: (() => void)[] = [];
+  #whenIdle: (() => void)[] = [];
   readonly #badCounts = new Uint32Array(BAD_REQUESTS);
   readonly #badReported = new Float64Array(BAD_REQUESTS).fill(-REPORT_INTERVAL_MS);
 
@@ -97,6 +96,18 @@ export class BlockRing {
   /** Whether requests may be taken now. */
   get open(): boolean {
     return this.paused === 0 && this.barrier === NONE && !this.broken;
+  }
+
+  /** Resolves when nothing is pending. */
+  idle(): Promise<void> {
+    if (this.pending === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /** Nothing is pending now. */
+  tellIdle(): void {
+    if (this.#whenIdle.length === 0) return;
+    for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   /** Tells the listener of a refused request, each reason at most once a second: a guest can send millions. */

@@ -1,6 +1,22 @@
+import { BlkifOp } from '@xenpv/blkif';
+
 /** What a request is counted as: QEMU's block_acct classes. */
-export const AccountingClass = { read: 0, write: 1, flush: 2, discard: 3 } as const;
+const AccountingClass = { read: 0, write: 1, flush: 2, discard: 3 } as const;
 export type AccountingClass = (typeof AccountingClass)[keyof typeof AccountingClass];
+
+/** What a request of this operation is counted as; a barrier is a write. */
+export function accountingClass(operation: number): AccountingClass {
+  switch (operation) {
+    case BlkifOp.read:
+      return AccountingClass.read;
+    case BlkifOp.flushDiskcache:
+      return AccountingClass.flush;
+    case BlkifOp.discard:
+      return AccountingClass.discard;
+    default:
+      return AccountingClass.write;
+  }
+}
 
 const CLASS_NAMES = ['read', 'write', 'flush', 'discard'] as const;
 const CLASSES = CLASS_NAMES.length;

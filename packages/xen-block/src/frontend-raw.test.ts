@@ -12,10 +12,9 @@ import {
   encodeSegment,
 } from '@xenpv/blkif';
 import { type BlockImage, MemoryImage, memoryImage } from '@xenpv/blockdev';
-import { XenstoreClient } from '@xenpv/xenstore';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Blkfront, type RawResponse } from './frontend.js';
+import type { Blkfront, RawResponse } from './frontend.js';
 import { attachTestDisk, type TestDisk } from './frontend-testing.js';
 
 const SECTORS = 2048;
@@ -96,32 +95,12 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
   type Row = readonly [string, (setting: Setting) => Int32Array, number, number];
   const full = (gref: number): Segment => [gref, 0, 7];
 
+  // What malformed.test.ts does not have: mostly numbers that no double holds.
   const rows: Row[] = [
-    ['read', ({ gref }) => readWrite(abi, BlkifOp.read, 0, [full(gref)]), 0, okay],
-    ['write', ({ gref }) => readWrite(abi, BlkifOp.write, 0, [full(gref)]), 1, okay],
     ['write of one sector in the middle of a page', ({ gref }) => readWrite(abi, 1, 9, [[gref, 3, 3]]), 1, okay],
-    ['the last sector', ({ gref }) => readWrite(abi, 0, SECTORS - 1, [[gref, 0, 0]]), 0, okay],
-    ['11 segments of one page', ({ gref }) => readWrite(abi, 0, 0, new Array(11).fill(full(gref))), 0, okay],
-    ['flush of nothing', () => readWrite(abi, BlkifOp.flushDiskcache, 0, []), 3, okay],
-    ['barrier of nothing', () => readWrite(abi, BlkifOp.writeBarrier, 0, []), 2, okay],
     ['flush of nothing at a sector beyond all', () => readWrite(abi, 3, 2 ** 50, []), 3, okay],
-    ['flush with data', ({ gref }) => readWrite(abi, 3, 0, [full(gref)]), 3, okay],
-    ['barrier with data', ({ gref }) => readWrite(abi, 2, 0, [full(gref)]), 2, okay],
-    ['packet command of SLES', () => readWrite(abi, BlkifOp.reserved1, 0, []), 4, eopnotsupp],
-    ['operation 7', ({ gref }) => readWrite(abi, 7, 0, [full(gref)]), 7, eopnotsupp],
-    ['operation 255', () => readWrite(abi, 255, 0, [], 255), 255, eopnotsupp],
-    ['read of no segments', () => readWrite(abi, 0, 0, []), 0, error],
-    ['write of no segments', () => readWrite(abi, 1, 0, []), 1, error],
-    ['12 segments', ({ gref }) => readWrite(abi, 0, 0, [full(gref)], 12), 0, error],
-    ['255 segments', ({ gref }) => readWrite(abi, 1, 0, [full(gref)], 255), 1, error],
-    ['flush of 12 segments', ({ gref }) => readWrite(abi, 3, 0, [full(gref)], 12), 3, error],
-    ['last sector 8', ({ gref }) => readWrite(abi, 0, 0, [[gref, 0, 8]]), 0, error],
-    ['last sector 255', ({ gref }) => readWrite(abi, 1, 0, [[gref, 0, 255]]), 1, error],
-    ['last before first', ({ gref }) => readWrite(abi, 0, 0, [[gref, 4, 3]]), 0, error],
     ['a bad segment after a good one', ({ gref }) => readWrite(abi, 1, 0, [full(gref), [gref, 7, 6]]), 1, error],
     ['one sector beyond the end', ({ gref }) => readWrite(abi, 0, SECTORS - 7, [full(gref)]), 0, error],
-    ['the first sector beyond the end', ({ gref }) => readWrite(abi, 1, SECTORS, [full(gref)]), 1, error],
-    ['sector 2^55, whose byte offset wraps to 0', ({ gref }) => readWrite(abi, 0, 2 ** 55, [full(gref)]), 0, error],
     ['sector 2^64 - 1', ({ gref }) => withSector(abi, readWrite(abi, 1, 0, [full(gref)]), -1, -1), 1, error],
     [
       'sector 2^64 - 8, whose end wraps',
@@ -129,30 +108,18 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
       0,
       error,
     ],
-    ['a reference that was never given', () => readWrite(abi, 0, 0, [full(0x7fff)]), 0, error],
-    ['a reference beyond the table', () => readWrite(abi, 1, 0, [full(0xfffffff0)]), 1, error],
     ['a bad reference after a good one', ({ gref }) => readWrite(abi, 0, 0, [full(gref), full(0x7fff)]), 0, error],
-    ['discard', () => discard(abi, 0, SECTORS), 5, okay],
-    ['discard of nothing', () => discard(abi, SECTORS, 0), 5, okay],
     ['secure discard', () => discard(abi, 8, 8, DISCARD_SECURE), 5, okay],
-    ['discard beyond the end', () => discard(abi, 1, SECTORS), 5, error],
     ['discard of more than 2^32 sectors', () => discard(abi, 0, 2 ** 40), 5, error],
     ['discard whose end wraps', () => withSector(abi, discard(abi, 0, 16), -1, -8), 5, error],
-    ['indirect read', ({ gref }) => indirect(abi, 0, 1, 0, [gref]), 0, error],
-    ['indirect of no segments', ({ gref }) => indirect(abi, 0, 0, 0, [gref]), 0, error],
-    ['indirect of 257 segments', ({ gref }) => indirect(abi, 1, 257, 0, [gref]), 1, error],
-    ['indirect of 65535 segments', ({ gref }) => indirect(abi, 0, 65535, 0, [gref]), 0, error],
     ['indirect flush', ({ gref }) => indirect(abi, 3, 1, 0, [gref]), 3, error],
-    ['indirect indirect', ({ gref }) => indirect(abi, 6, 1, 0, [gref]), 6, error],
-    ['indirect discard', ({ gref }) => indirect(abi, 5, 1, 0, [gref]), 5, error],
-    ['indirect operation 200', ({ gref }) => indirect(abi, 200, 1, 0, [gref]), 200, error],
-    ['indirect with a bad page', () => indirect(abi, 0, 12, 0, [0x7fff]), 0, error],
+    ['indirect whose pages name nothing', ({ gref }) => indirect(abi, 0, 12, 0, [gref]), 0, error],
   ];
 
   it('answers what it can do and refuses what it must not, and goes on', async () => {
     await inSetting(abi, async (setting) => {
       // As an indirect page it has segments of pages that were never given.
-      setting.page.fill(0x77);
+      setting.page.fill(0x07);
       for (const [name, request, operation, status] of rows) {
         const response = await send(setting.front, request(setting));
         expect([name, response.operation, response.status]).toEqual([name, operation, status]);
@@ -214,47 +181,6 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
         ...new Array(abi.responseWords - 3).fill(0),
       ]);
     });
-  });
-
-  it('lets a read-only disk be read and flushed only', async () => {
-    const options = { readOnly: true };
-    await inSetting(
-      abi,
-      async ({ front, gref }) => {
-        const segments: Segment[] = [full(gref)];
-        expect(await send(front, readWrite(abi, 0, 0, segments))).toMatchObject({ status: okay });
-        expect(await send(front, readWrite(abi, 3, 0, []))).toMatchObject({ status: okay });
-        for (const operation of [1, 2, 3]) {
-          expect(await send(front, readWrite(abi, operation, 0, segments))).toMatchObject({ operation, status: error });
-        }
-        expect(await send(front, discard(abi, 0, 8))).toMatchObject({ status: error });
-      },
-      options,
-    );
-  });
-
-  it('wants multiples of 4096 where that is the sector size, in units of 512', async () => {
-    const image = memoryImage({ size: SECTORS * 512, sectorSize: 4096 });
-    await inSetting(
-      abi,
-      async ({ front, gref }) => {
-        const status = async (words: Int32Array) => (await send(front, words)).status;
-        expect(await status(readWrite(abi, 0, SECTORS - 8, [full(gref)]))).toBe(okay);
-        expect(await status(readWrite(abi, 1, 4, [full(gref)]))).toBe(error);
-        expect(await status(readWrite(abi, 1, 8, [[gref, 0, 3]]))).toBe(error);
-        expect(
-          await status(
-            readWrite(abi, 0, 8, [
-              [gref, 0, 3],
-              [gref, 4, 7],
-            ]),
-          ),
-        ).toBe(error);
-        expect(await status(discard(abi, 8, 4))).toBe(error);
-        expect(await status(discard(abi, 8, 8))).toBe(okay);
-      },
-      { image },
-    );
   });
 
   it('has no discard where the storage has none, and a plain one for a secure one', async () => {
@@ -336,25 +262,19 @@ describe('grants', () => {
 
 describe('a ring whose producer is impossible', () => {
   it.each([
-    ['ahead by more than the ring', 512 + 1],
-    ['back', -1],
+    ['ahead by one more than the ring has', 512 + 1],
+    ['behind what was taken', -1],
     ['far away', 2 ** 31],
-  ])('%s: stops, with an error node, and nobody else is disturbed', async (_name, by) => {
+  ])('%s, is given up', async (_name, by) => {
     await using disk = await attachTestDisk();
-    const other = await disk.host.createDomain({ name: 'other' });
-    await disk.host.toolstack.attachDisk(other.domid, { vdev: 'xvda', target: '/image' });
     const front = await disk.connect();
     await front.read(0, 4096);
-    const shared = front.raw().shared;
-    Atomics.add(shared, 0, by);
+    Atomics.add(front.raw().shared, 0, by);
     front.raw().notify();
     await front.closed;
     const errorNode = disk.backendPath.replace('/local/domain/0/', '/local/domain/0/error/');
-    expect(await disk.store.read(`${errorNode}/error`)).toMatch(/more requests .* than the ring has slots/);
+    expect(await disk.store.read(`${errorNode}/error`)).toMatch(/more requests/);
     expect(await disk.store.read(`${disk.backendPath}/state`)).toBe('6');
-    await using store = XenstoreClient.open(await other.provider.connectXenstore());
-    await using healthy = await Blkfront.connect({ provider: other.provider, store, vdev: 'xvda' });
-    await healthy.read(0, 4096);
   });
 });
 

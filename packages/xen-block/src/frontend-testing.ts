@@ -1,8 +1,9 @@
 import { type BlockImage, memoryImage } from '@xenpv/blockdev';
-import { type EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
-import { XenstoreClient } from '@xenpv/xenstore';
-import { XenBlockBackend, type XenBlockBackendOptions } from './backend.js';
-import { Blkfront, type BlkfrontOptions } from './frontend.js';
+import type { EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
+import type { XenstoreClient } from '@xenpv/xenstore';
+import type { XenBlockBackend, XenBlockBackendOptions } from './backend.js';
+import type { Blkfront, BlkfrontOptions } from './frontend.js';
+import { TestHost } from './test-host.js';
 
 /** A disk attached to a guest of an emulated host, the real backend serving it: what the tests of the frontend need. */
 export interface TestDisk extends AsyncDisposable {
@@ -12,13 +13,11 @@ export interface TestDisk extends AsyncDisposable {
   readonly backend: XenBlockBackend;
   /** Domain 0's. */
   readonly store: XenstoreClient;
-  /** Everything of the backend's gone, its nodes left Connected; and another in its place. */
-  restartBackend(): Promise<void>;
-  /** The guest's. */
-  readonly guestStore: XenstoreClient;
   readonly frontendPath: string;
   readonly backendPath: string;
   connect(options?: Partial<BlkfrontOptions>): Promise<Blkfront>;
+  /** Everything of the backend's gone, its nodes left Connected; and another in its place. */
+  restartBackend(): Promise<void>;
 }
 
 export interface TestDiskOptions {
@@ -29,37 +28,25 @@ export interface TestDiskOptions {
 
 /** An attached xvda of 4 MiB unless an image is given. */
 export async function attachTestDisk(options: TestDiskOptions = {}): Promise<TestDisk> {
-  const host = await EmulatedHost.create({ toolstackTimeoutMs: 2000 });
-  const image = options.image ?? memoryImage({ size: 4 << 20 });
-  const provider = host.provider();
-  const store = XenstoreClient.open(await provider.connectXenstore());
-  const startBackend = () =>
-    XenBlockBackend.start({ provider, store, openImage: async () => image, ...options.backend });
-  let backend = await startBackend();
-  const guest = await host.createDomain({ name: 'guest' });
-  const guestStore = XenstoreClient.open(await guest.provider.connectXenstore());
-  const readOnly = options.readOnly ?? false;
-  const disk = await host.toolstack.attachDisk(guest.domid, { vdev: 'xvda', target: '/image', readOnly });
+  const { image = memoryImage({ size: 4 << 20 }), readOnly = false, backend = {} } = options;
+  const test = await TestHost.start({ openImage: async () => image, ...backend });
+  const guest = await test.guest();
+  const backendPath = await guest.attach({ readOnly });
+  const [domain] = test.xen.domains;
   return {
-    host,
-    guest,
+    host: test.xen,
+    guest: domain,
     get backend() {
-      return backend;
+      return test.backend;
     },
-    store,
+    store: test.store,
+    frontendPath: `/local/domain/${guest.domid}/device/vbd/51712`,
+    backendPath,
+    connect: (more) => guest.reconnect(more),
     async restartBackend() {
-      await backend.close();
-      backend = await startBackend();
+      await test.backend.close();
+      await test.startBackend();
     },
-    guestStore,
-    frontendPath: disk.frontendPath,
-    backendPath: disk.backendPath,
-    connect: (more) => Blkfront.connect({ provider: guest.provider, store: guestStore, vdev: 'xvda', ...more }),
-    async [Symbol.asyncDispose]() {
-      await backend.close();
-      await guestStore.close();
-      await store.close();
-      await host.close();
-    },
+    [Symbol.asyncDispose]: () => test[Symbol.asyncDispose](),
   };
 }

@@ -1,0 +1,107 @@
+import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
+import type { EventChannels } from '@xenpv/xen-sys';
+import type { BlockRing } from './block-ring.js';
+import { type CopyFunction, CopyStage } from './copy-stage.js';
+import { accountingClass } from './counters.js';
+import type { PlaneState } from './plane-state.js';
+import { ROW_WORDS } from './request-table.js';
+import { copySegments } from './segments.js';
+
+const NONE = -1;
+const COPY_BATCH = 2048;
+
+/** The second half of a pass: copies out what was read, puts and pushes the answers, notifies who asked for it. */
+export class RequestAnswers {
+  readonly #s: PlaneState;
+  readonly #events: EventChannels;
+  readonly #copyOut: CopyStage;
+  /** Rings with answers to push. */
+  readonly #touched: BlockRing[] = [];
+  readonly #response = new Int32Array(4);
+
+  constructor(state: PlaneState, events: EventChannels, copy: CopyFunction) {
+    this.#s = state;
+    this.#events = events;
+    this.#copyOut = new CopyStage(copy, COPY_BATCH, (row) => state.grantFailed(row));
+  }
+
+  /** Answers all that has ended; returns how many requests. */
+  answer(): number {
+    const s = this.#s;
+    const { items, count } = s.done;
+    if (count === 0) return 0;
+    for (let i = 0; i < count; i++) this.#copyRead(items[i]);
+    this.#copyOut.run();
+    s.now = performance.now();
+    for (let i = 0; i < count; i++) this.#respond(items[i]);
+    s.done.clear();
+    for (let i = 0; i < this.#touched.length; i++) this.#push(this.#touched[i]);
+    this.#touched.length = 0;
+    return count;
+  }
+
+  #copyRead(row: number): void {
+    const t = this.#s.table;
+    if (t.buffer[row] === NONE || t.operation[row] !== BlkifOp.read || t.status[row] !== BlkifStatus.okay) return;
+    copySegments(this.#s, row, this.#s.ringOf(row), this.#copyOut, true);
+  }
+
+  #respond(row: number): void {
+    const t = this.#s.table;
+    const ring = this.#s.ringOf(row);
+    this.#account(row, ring);
+    // A frontend that gets its answer may check that its pages are not mapped any more.
+    ring.mapper?.unmap(row);
+    if (!ring.broken) this.#put(row, ring);
+    if (ring.barrier === row) ring.barrier = NONE;
+    this.#release(row);
+    t.give(row);
+    ring.pending--;
+    if (ring.answered) return;
+    ring.answered = true;
+    this.#touched.push(ring);
+  }
+
+  #put(row: number, ring: BlockRing): void {
+    const t = this.#s.table;
+    const { abi } = ring;
+    const low = requestIdLow(t.words, row * ROW_WORDS, abi);
+    const high = requestIdHigh(t.words, row * ROW_WORDS, abi);
+    encodeResponse(this.#response, 0, abi, low, high, t.operation[row], t.status[row]);
+    ring.back.putResponse(this.#response, 0, abi.responseWords);
+  }
+
+  #account(row: number, ring: BlockRing): void {
+    const t = this.#s.table;
+    if (t.refused[row] === 1) return;
+    const kind = accountingClass(t.operation[row]);
+    if (t.status[row] !== BlkifStatus.okay) {
+      ring.counters.failed(kind);
+      return;
+    }
+    ring.counters.done(kind, t.length[row]);
+    ring.counters.latency(kind, t.pulledAt[row], t.queuedAt[row], t.completedAt[row], this.#s.now);
+  }
+
+  #release(row: number): void {
+    const { table, pool } = this.#s;
+    if (table.indirect[row] !== NONE) pool.give(table.indirect[row]);
+    if (table.buffer[row] !== NONE) pool.give(table.buffer[row]);
+    table.indirect[row] = NONE;
+    table.buffer[row] = NONE;
+  }
+
+  #push(ring: BlockRing): void {
+    ring.answered = false;
+    ring.counters.inFlight(ring.pending);
+    if (!ring.broken && ring.back.pushResponses()) {
+      this.#events.notify(ring.port);
+      ring.counters.notification();
+    }
+    if (ring.barrierParked && ring.pending === 1) {
+      ring.barrierParked = false;
+      this.#s.again.add(ring.barrier);
+    }
+    if (ring.pending === 0) ring.tellIdle();
+  }
+}
