@@ -22,10 +22,12 @@ export interface DaemonOptions extends ImageOpenerOptions {
  */
 export class Daemon implements AsyncDisposable {
   readonly backend: XenBlockBackend;
+  readonly #store: XenstoreClient;
   readonly #cleanup: Cleanup;
 
-  private constructor(backend: XenBlockBackend, cleanup: Cleanup) {
+  private constructor(backend: XenBlockBackend, store: XenstoreClient, cleanup: Cleanup) {
     this.backend = backend;
+    this.#store = store;
     this.#cleanup = cleanup;
   }
 
@@ -39,7 +41,7 @@ export class Daemon implements AsyncDisposable {
       const backend = cleanup.use(
         await XenBlockBackend.start({ provider, store, types, openImage: imageOpener(options) }),
       );
-      return new Daemon(backend, cleanup);
+      return new Daemon(backend, store, cleanup);
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -53,7 +55,21 @@ export class Daemon implements AsyncDisposable {
     return undefined;
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#cleanup[Symbol.asyncDispose]();
+  async [Symbol.asyncDispose](): Promise<void> {
+    let gaveUp = false;
+    const timer = setTimeout(() => {
+      gaveUp = true;
+      void this.#store.close();
+    }, STORE_TIMEOUT_MS);
+    try {
+      await this.#cleanup[Symbol.asyncDispose]();
+    } catch (error) {
+      if (!gaveUp) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 }
+
+/** How long the end waits for a xenstored that is being connected to again; its watches end without it too. */
+const STORE_TIMEOUT_MS = 2000;

@@ -59,7 +59,7 @@ export const NbdCommand = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4,
 
 export const NbdCommandFlag = { fua: 1 << 0, noHole: 1 << 1, df: 1 << 2 } as const;
 
-export const NbdReplyType = { none: 0, offsetData: 1, error: 0x8001 } as const;
+const NbdReplyType = { none: 0, offsetData: 1, error: 0x8001 } as const;
 const REPLY_DONE = 1;
 
 export const NbdError = { eperm: 1, eio: 5, enomem: 12, einval: 22, enospc: 28, enotsup: 95, eshutdown: 108 } as const;

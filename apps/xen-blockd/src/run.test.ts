@@ -1,0 +1,203 @@
+import { randomBytes } from 'node:crypto';
+import { appendFileSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Config } from './config.js';
+import { askDaemon } from './control-socket.js';
+import { runDaemon } from './run.js';
+import { TestHost } from './testing-host.js';
+import { runBlockd } from './testing-process.js';
+
+const MIB = 1024 * 1024;
+
+let test: TestHost;
+let lines: Record<string, unknown>[];
+
+beforeEach(async () => {
+  test = await TestHost.create();
+  lines = [];
+});
+afterEach(() => test[Symbol.asyncDispose]());
+
+const logger = () => pino({ level: 'debug', base: null }, { write: (line) => lines.push(JSON.parse(line)) });
+
+/** The daemon in this process; a signal is only an event here. */
+function start(config: Partial<Config> = {}): Promise<number> {
+  const all = { types: ['qdisk'], 'log-level': 'debug', 'control-socket': test.path('control'), ...config } as Config;
+  return runDaemon(all, test.host.provider(0), logger());
+}
+
+const ready = () => expect.poll(() => lines.some(({ msg }) => msg === 'ready')).toBe(true);
+const stop = () => process.emit('SIGTERM', 'SIGTERM');
+
+async function attach(name = 'image'): Promise<{ data: Buffer; domid: number }> {
+  const data = randomBytes(2 * MIB);
+  writeFileSync(test.path(name), data);
+  const { domid } = await test.host.createDomain({ name });
+  await test.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: test.path(name) });
+  return { data, domid };
+}
+
+function get(socketPath: string, path: string): Promise<{ status: number | undefined; text: string }> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path }, (response) => {
+      let text = '';
+      response.on('data', (chunk) => {
+        text += chunk;
+      });
+      response.on('end', () => resolve({ status: response.statusCode, text }));
+    });
+    asked.on('error', reject).end();
+  });
+}
+
+describe('the daemon', () => {
+  it('serves, answers list and stats, and counts for Prometheus', async () => {
+    const metrics = test.path('metrics');
+    const ended = start({ metrics });
+    await ready();
+    const { data, domid } = await attach();
+    const guest = await test.connectGuest(domid);
+    expect(Buffer.from(await guest.read(0, MIB)).equals(data.subarray(0, MIB))).toBe(true);
+
+    const [device] = await askDaemon(test.path('control'), { command: 'list' });
+    expect(device).toMatchObject({
+      device: `qdisk-${domid}-51712`,
+      vdev: 'xvda',
+      image: test.path('image'),
+      size: 2 * MIB,
+      readOnly: false,
+      connected: true,
+      abi: 'x86_64',
+      queues: 1,
+      statistics: { read: { bytes: MIB } },
+    });
+    const listed = await runBlockd('list', '--socket', test.path('control'));
+    expect(listed).toMatchObject({ code: 0, stderr: '' });
+    expect(listed.stdout).toMatch(/qdisk-1-51712 +xvda +2\.0 MiB +rw +x86_64, 1 ring /);
+    const stats = await runBlockd('stats', '--socket', test.path('control'), '--json');
+    expect(JSON.parse(stats.stdout)).toMatchObject([{ statistics: { read: { bytes: MIB } } }]);
+
+    const { status, text } = await get(metrics, '/metrics');
+    expect(status).toBe(200);
+    expect(text).toContain(
+      `xen_blockd_bytes_total{device="qdisk-1-51712",domid="1",vdev="xvda",operation="read"} ${MIB}`,
+    );
+    expect((await get(metrics, '/')).status).toBe(404);
+    await test.host.toolstack.detachDisk(domid, 'xvda');
+    stop();
+    expect(await ended).toBe(0);
+  });
+
+  it('leaves the disks connected when it ends, and the next one takes them over', async () => {
+    const first = start();
+    await ready();
+    const { data, domid } = await attach();
+    const guest = await test.connectGuest(domid);
+    await guest.read(0, 4096);
+    stop();
+    expect(await first).toBe(0);
+    const state = `/local/domain/0/backend/qdisk/${domid}/51712/state`;
+    expect(await test.store.read(state)).toBe('4');
+    const waiting = guest.read(MIB, MIB);
+    lines = [];
+    const second = start();
+    expect(Buffer.from(await waiting).equals(data.subarray(MIB))).toBe(true);
+    expect(lines.find(({ msg }) => msg === 'serving')).toMatchObject({ reattached: true });
+    await test.host.toolstack.detachDisk(domid, 'xvda');
+    stop();
+    expect(await second).toBe(0);
+  });
+
+  it('tells a guest of an image that grew, when it is asked to look', async () => {
+    const ended = start();
+    await ready();
+    const { domid } = await attach();
+    const sizes: number[] = [];
+    const guest = await test.connectGuest(domid, { onResize: (size) => sizes.push(size) });
+    appendFileSync(test.path('image'), Buffer.alloc(MIB));
+    expect((await runBlockd('refresh', '--socket', test.path('control'))).code).toBe(0);
+    await expect.poll(() => sizes).toEqual([3 * MIB]);
+    expect(guest.size).toBe(3 * MIB);
+    await test.host.toolstack.detachDisk(domid, 'xvda');
+    stop();
+    expect(await ended).toBe(0);
+  });
+
+  it('opens nothing outside of image-directories', async () => {
+    const ended = start({ 'image-directories': ['/srv/images'] });
+    await ready();
+    const { domid } = await attach();
+    const error = `/local/domain/0/error/backend/qdisk/${domid}/51712/error`;
+    await expect.poll(() => test.store.tryRead(error)).toContain('image-directories (/srv/images)');
+    expect(lines.find(({ level }) => level === 50)).toMatchObject({ device: `qdisk-${domid}-51712` });
+    stop();
+    expect(await ended).toBe(0);
+  });
+
+  it('refuses a format that it cannot serve, and a missing image, and goes on', async () => {
+    const ended = start();
+    await ready();
+    for (const [domid, params, text] of [
+      [7, 'qcow2:/srv/x.qcow2', 'qcow2'],
+      [8, `aio:${test.path('none')}`, 'none'],
+    ] as const) {
+      await test.host.createDomain({ name: `guest${domid}`, domid });
+      await test.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: '/x' });
+      const backend = `/local/domain/0/backend/qdisk/${domid}/51712`;
+      await test.store.transaction(async (tx) => {
+        await tx.write(`${backend}/params`, params);
+        await tx.write(`${backend}/state`, 1);
+      });
+      const error = `/local/domain/0/error/backend/qdisk/${domid}/51712/error`;
+      await expect.poll(() => test.store.tryRead(error)).toContain(text);
+    }
+    const { data, domid } = await attach();
+    const guest = await test.connectGuest(domid);
+    expect(Buffer.from(await guest.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
+    await test.host.toolstack.detachDisk(domid, 'xvda');
+    stop();
+    expect(await ended).toBe(0);
+  });
+
+  it('can be stopped while xenstored is away', async () => {
+    const ended = start({ 'control-socket': false });
+    await ready();
+    await test.host.close();
+    await expect.poll(() => lines.some(({ msg }) => msg === 'lost the connection to xenstored')).toBe(true);
+    stop();
+    expect(await ended).toBe(0);
+  });
+});
+
+describe('a machine without Xen', () => {
+  const underXen = process.platform !== 'linux';
+
+  it.skipIf(underXen)('is told apart: exit code 69 and what is missing', async () => {
+    const env = { XENSTORED_PATH: '/nonexistent/xenstored' };
+    const saved = process.env.XENSTORED_PATH;
+    Object.assign(process.env, env);
+    const run = await runBlockd('run');
+    expect(run).toMatchObject({ code: 69, stdout: '' });
+    expect(run.stderr).toMatch(/^xen-blockd: [^\n]+\n$/);
+    const check = await runBlockd('check', '--json');
+    expect(check.code).toBe(69);
+    expect(JSON.parse(check.stdout).map(({ name }: { name: string }) => name)).toContain('native addon');
+    if (saved === undefined) delete process.env.XENSTORED_PATH;
+    else process.env.XENSTORED_PATH = saved;
+  });
+
+  it('a query finds no daemon', async () => {
+    const outcome = await runBlockd('list', '--socket', test.path('none'));
+    expect(outcome).toMatchObject({ code: 1, stdout: '' });
+    expect(outcome.stderr).toContain('no daemon answers');
+  });
+
+  it('a wrong configuration has exit code 78', async () => {
+    writeFileSync(test.path('config'), 'types = ["floppy"]\n');
+    const outcome = await runBlockd('run', '--config', test.path('config'));
+    expect(outcome.code).toBe(78);
+    expect(outcome.stderr).toContain('types.0');
+  });
+});
