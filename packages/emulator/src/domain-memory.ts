@@ -1,5 +1,6 @@
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { DOORBELL_WORDS } from './doorbell.js';
+import { type LazyAreas, lazyBuffer } from './lazy-memory.js';
 import { PageViews } from './page-views.js';
 
 /** How large a domain is. */
@@ -20,6 +21,8 @@ export interface DomainSnapshot {
   readonly size: DomainSize;
   readonly ram: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;
+  /** Where in `control` the domain's area begins, in bytes. */
+  readonly controlOffset: number;
 }
 
 /** Words of one grant entry: flags and count, frame, next free. */
@@ -87,18 +90,15 @@ export class DomainMemory {
     this.domid = snapshot.domid;
     this.size = snapshot.size;
     this.ram = snapshot.ram;
-    this.views = new PageViews(snapshot.ram);
-    this.control = new Int32Array(snapshot.control);
+    this.views = new PageViews(snapshot.ram, 0, snapshot.size.pages * XEN_PAGE_SIZE);
     this.at = layoutOf(snapshot.size);
+    this.control = new Int32Array(snapshot.control, snapshot.controlOffset, this.at.words);
   }
 
-  static create(domid: number, size: DomainSize): DomainMemory {
-    const memory = new DomainMemory({
-      domid,
-      size,
-      ram: new SharedArrayBuffer(size.pages * XEN_PAGE_SIZE),
-      control: new SharedArrayBuffer(layoutOf(size).words * 4),
-    });
+  static create(domid: number, size: DomainSize, areas: LazyAreas): DomainMemory {
+    const { buffer, offset } = areas.take(layoutOf(size).words * 4);
+    const ram = lazyBuffer(size.pages * XEN_PAGE_SIZE);
+    const memory = new DomainMemory({ domid, size, ram, control: buffer, controlOffset: offset });
     Atomics.store(memory.control, Header.alive, 1);
     return memory;
   }
@@ -118,6 +118,7 @@ export class DomainMemory {
       size: this.size,
       ram: this.ram,
       control: this.control.buffer as SharedArrayBuffer,
+      controlOffset: this.control.byteOffset,
     };
   }
 }

@@ -26,7 +26,7 @@ export class EmulatedDomain implements AsyncDisposable {
     this.#destroy = actions.destroy;
   }
 
-  /** The domain's memory. Pages are handed out by its {@link EmulatedProvider.openGrantAllocator}. */
+  /** The domain's memory, or a little more. Pages are handed out by its {@link EmulatedProvider.openGrantAllocator}. */
   get ram(): SharedArrayBuffer {
     return this.#machineDomain.memory.ram;
   }

@@ -108,6 +108,7 @@ export class EmulatedEventChannels implements EventChannels {
     return 0;
   }
 
+  /** A listener whose domain is destroyed hears nothing more and keeps nothing alive. */
   listen(listener: EventListener | undefined): void {
     if (this.#closed) {
       if (listener === undefined) return;
@@ -153,6 +154,7 @@ export class EmulatedEventChannels implements EventChannels {
     const count = this.pending(this.#ports);
     if (count === this.#ports.length) this.#doorbell.again();
     if (count > 0) this.#listener?.(this.#ports, count);
+    if (!this.#domain.memory.alive) this.#doorbell.stop();
   };
 
   readonly #anyFired = (): boolean => {

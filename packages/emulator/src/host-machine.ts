@@ -3,6 +3,7 @@ import { BroadcastChannel } from 'node:worker_threads';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import type { Announcement } from './announcements.js';
 import { DomainMemory, type DomainSize } from './domain-memory.js';
+import { LazyAreas } from './lazy-memory.js';
 import { Machine, type MachineDomain } from './machine.js';
 import { MessagePipe } from './message-pipe.js';
 import { servePipe } from './pipe-transport.js';
@@ -13,6 +14,7 @@ export class HostMachine extends Machine {
   readonly name = `xenpv-emulator-${randomUUID()}`;
   readonly #channel: BroadcastChannel;
   readonly #connect: (domid: number) => XenstoreTransport;
+  readonly #areas = new LazyAreas();
   #closed = false;
 
   /** `connect` gives connections to xenstored in this thread. */
@@ -26,7 +28,7 @@ export class HostMachine extends Machine {
   }
 
   create(domid: number, size: DomainSize): MachineDomain {
-    const domain = this.add(DomainMemory.create(domid, size));
+    const domain = this.add(DomainMemory.create(domid, size, this.#areas));
     this.#post({ kind: 'created', domain: domain.memory.snapshot() });
     return domain;
   }
