@@ -1,4 +1,5 @@
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.js';
 
-export default defineConfig({ ...base, entry: ['src/index.ts', 'src/cli.ts'] });
+// The shims give CommonJS the import.meta.url by which ./testing finds test-servers/.
+export default defineConfig({ ...base, shims: true, entry: ['src/index.ts', 'src/testing.ts', 'src/cli.ts'] });

@@ -269,7 +269,10 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     options?: OperationOptions,
   ): Promise<T> {
     const payload = encodeStrings(...args.map(String));
-    return this.send({ type, path: undefined, payload, decode }, options);
+    const reply = this.send({ type, path: undefined, payload, decode }, options);
+    // oxenstored does not look at a message without payload before the next one comes.
+    if (payload.length === 0) void this.getDomainPath(0).catch(() => {});
+    return reply;
   }
 
   async #transactionOnce<T>(fn: (transaction: XenstoreOperations) => Promise<T>, signal?: AbortSignal): Promise<T> {

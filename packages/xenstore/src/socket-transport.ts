@@ -1,7 +1,10 @@
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
 import { XenstoreError } from './errors.js';
 import { XS_MAX_PAYLOAD } from './wire.js';
+
+const LONGEST_CONNECT_DELAY_MS = 50;
 
 /** The Unix socket of a xenstored. Messages that are sent in one turn of the event loop go out in one write. */
 export class SocketTransport implements XenstoreTransport {
@@ -23,26 +26,17 @@ export class SocketTransport implements XenstoreTransport {
   }
 
   /** Connects to the socket at `path`. Rejects with the system's error (ENOENT, ECONNREFUSED, EACCES). */
-  static connect(path: string, options: { signal?: AbortSignal | undefined } = {}): Promise<SocketTransport> {
-    return new Promise((resolve, reject) => {
-      const { signal } = options;
-      if (signal?.aborted) return reject(signal.reason);
-      const socket = connect({ path });
-      const abort = () => {
-        socket.destroy();
-        reject(signal!.reason);
-      };
-      signal?.addEventListener('abort', abort, { once: true });
-      socket.once('error', (error) => {
-        signal?.removeEventListener('abort', abort);
-        reject(error);
-      });
-      socket.once('connect', () => {
-        signal?.removeEventListener('abort', abort);
-        socket.removeAllListeners('error');
-        resolve(new SocketTransport(socket, path));
-      });
-    });
+  static async connect(path: string, options: { signal?: AbortSignal | undefined } = {}): Promise<SocketTransport> {
+    const { signal } = options;
+    for (let delay = 1; ; delay = Math.min(delay * 2, LONGEST_CONNECT_DELAY_MS)) {
+      try {
+        return new SocketTransport(await connectSocket(path, signal), path);
+      } catch (error) {
+        // xenstored listens with a backlog of one: while it is busy the kernel says "try again".
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      }
+      await sleep(delay);
+    }
   }
 
   start(listener: XenstoreTransportListener): void {
@@ -84,6 +78,27 @@ export class SocketTransport implements XenstoreTransport {
     this.#queue = [];
     if (this.#socket.writable) this.#socket.write(queue.length === 1 ? queue[0] : Buffer.concat(queue));
   }
+}
+
+function connectSocket(path: string, signal: AbortSignal | undefined): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const socket = connect({ path });
+    const abort = () => {
+      socket.destroy();
+      reject(signal!.reason);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    socket.once('error', (error) => {
+      signal?.removeEventListener('abort', abort);
+      reject(error);
+    });
+    socket.once('connect', () => {
+      signal?.removeEventListener('abort', abort);
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+  });
 }
 
 function flush(transport: SocketTransport): void {

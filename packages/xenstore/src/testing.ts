@@ -1,0 +1,10 @@
+export {
+  type ConformanceCase,
+  type ConformanceResult,
+  checkConformanceCase,
+  conformanceCases,
+  runConformanceCase,
+} from './conformance.js';
+export { type KnownDifference, knownDifferences } from './conformance-differences.js';
+export type { ConformanceTarget, Scene, ServerKind } from './conformance-scene.js';
+export { type GenuineKind, GenuineServer } from './genuine-server.js';
