@@ -2,6 +2,7 @@ import { XsOp } from '@xenpv/xenstore';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EmulatedXenstored } from './xenstored.js';
+import type { XenstoredQuotas } from './xenstored-quota.js';
 import { RawClient } from './xenstored-test-client.js';
 import { GenuineXenstored, genuineMissing } from './xenstored-test-genuine.js';
 
@@ -23,8 +24,19 @@ interface Server {
   stop(): Promise<void>;
 }
 
-async function startGenuine(): Promise<Server> {
-  const daemon = await GenuineXenstored.start();
+/** Limits that random requests meet often, and the C daemon's options for them. */
+const TIGHT: Partial<XenstoredQuotas> = {
+  nodes: 8,
+  watches: 2,
+  transactions: 1,
+  nodeBytes: 130,
+  permissions: 3,
+  transactionNodes: 9,
+};
+const TIGHT_OPTIONS = ['-E', '8', '-W', '2', '-t', '1', '-S', '130', '-A', '3', '-Q', 'transaction-nodes=9'];
+
+async function startGenuine(options: readonly string[] = []): Promise<Server> {
+  const daemon = await GenuineXenstored.start(options);
   for (const domid of [...GUESTS, 7]) daemon.createDomain(domid);
   const clients = [await daemon.connect(0), await daemon.connect(0)];
   for (const domid of GUESTS) {
@@ -35,8 +47,8 @@ async function startGenuine(): Promise<Server> {
   return { clients, connect: (domid) => daemon.connect(domid), stop: () => daemon.stop() };
 }
 
-async function startEmulated(): Promise<Server> {
-  const daemon = new EmulatedXenstored({ domainExists: (domid) => [5, 6, 7].includes(domid) });
+async function startEmulated(quotas: Partial<XenstoredQuotas> = {}): Promise<Server> {
+  const daemon = new EmulatedXenstored({ quotas, domainExists: (domid) => [5, 6, 7].includes(domid) });
   const connect = async (domid: number) => RawClient.onTransport(daemon.connect(domid));
   const clients = [await connect(0), await connect(0)];
   for (const domid of GUESTS) {
@@ -134,7 +146,10 @@ const path = fc.oneof(
     ),
   },
 );
-const value = fc.constantFrom('', '1', 'x\0y', 'v'.repeat(1900), 'w'.repeat(2100), '\xff\x80');
+const value = fc.oneof(
+  fc.constantFrom('', '1', 'x\0y', '\xff\x80'),
+  fc.constantFrom(1900, 2010, 2015, 2016, 2100, 80, 90, 97, 98, 99).map((length) => 'v'.repeat(length)),
+);
 const permission = fc.oneof(
   {
     weight: 9,
@@ -264,23 +279,31 @@ const step: fc.Arbitrary<Step> = fc
 const missing = genuineMissing();
 const runs = Number(process.env.XENSTORED_FUZZ_RUNS ?? 25);
 
-describe('emulated and genuine C xenstored', () => {
-  it.skipIf(missing !== undefined)(
-    `answer random requests alike${missing === undefined ? '' : ` (${missing})`}`,
-    async () => {
-      await fc.assert(
-        fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 120, size: 'max' }), async (steps) => {
-          const servers = [await startGenuine(), await startEmulated()] as const;
-          try {
-            const genuine = await play(servers[0], steps);
-            expect(await play(servers[1], steps)).toEqual(genuine);
-          } finally {
-            for (const server of servers) await server.stop();
-          }
-        }),
-        { numRuns: runs },
-      );
-    },
+/** Plays random scenarios on fresh servers of both kinds. */
+async function compare(genuine: () => Promise<Server>, emulated: () => Promise<Server>): Promise<void> {
+  const scenario = fc.array(step, { minLength: 5, maxLength: 120, size: 'max' });
+  const property = fc.asyncProperty(scenario, async (steps) => {
+    const servers = [await genuine(), await emulated()] as const;
+    try {
+      const expected = await play(servers[0], steps);
+      expect(await play(servers[1], steps)).toEqual(expected);
+    } finally {
+      for (const server of servers) await server.stop();
+    }
+  });
+  await fc.assert(property, { numRuns: runs });
+}
+
+describe.skipIf(missing !== undefined)(`emulated and genuine C xenstored${missing ? ` (${missing})` : ''}`, () => {
+  it('answer random requests alike', () => compare(startGenuine, startEmulated), 600_000);
+
+  it(
+    'enforce quotas alike',
+    () =>
+      compare(
+        () => startGenuine(TIGHT_OPTIONS),
+        () => startEmulated(TIGHT),
+      ),
     600_000,
   );
 });

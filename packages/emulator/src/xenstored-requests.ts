@@ -258,11 +258,13 @@ function transactionStart(call: Call): Answer {
   if (call.transaction !== undefined) return failure('EBUSY');
   if (!domain.privileged && domain.transactions > host.quotas.transactions) return failure('ENOSPC');
   const id = unusedTransactionId(connection);
-  const transactionNodes = domain.privileged ? Number.POSITIVE_INFINITY : host.quotas.transactionNodes;
-  connection.transactions.set(id, new Transaction(id, host.store, { transactionNodes, nodes: host.quotas.nodes }));
+  const limits = domain.privileged ? UNLIMITED : host.quotas;
+  connection.transactions.set(id, new Transaction(id, host.store, limits));
   domain.transactions++;
   return `${id}\0`;
 }
+
+const UNLIMITED = { nodes: Number.POSITIVE_INFINITY, transactionNodes: Number.POSITIVE_INFINITY };
 
 function unusedTransactionId(connection: Connection): number {
   let id: number;

@@ -41,11 +41,12 @@ export class GenuineXenstored {
     this.#process = process;
   }
 
-  static async start(): Promise<GenuineXenstored> {
+  /** `options` for the command line. */
+  static async start(options: readonly string[] = []): Promise<GenuineXenstored> {
     const dir = mkdtempSync(join(tmpdir(), 'xenstored-'));
     mkdirSync(dir, { recursive: true });
     const env = { SHIM_DIR: dir, XENSTORED_RUNDIR: dir, XENSTORED_PATH: join(dir, 'socket'), LD_PRELOAD: shim! };
-    const process = spawn(DAEMONS.find(existsSync)!, ['-N', '-R'], { env, stdio: 'ignore' });
+    const process = spawn(DAEMONS.find(existsSync)!, ['-N', '-R', ...options], { env, stdio: 'ignore' });
     const daemon = new GenuineXenstored(dir, process);
     for (let tries = 0; !existsSync(daemon.socketPath); tries++) {
       if (tries > 2000 || process.exitCode !== null) throw new Error('the genuine xenstored does not start');

@@ -21,7 +21,7 @@ interface AccessedNode {
 export interface TransactionLimits {
   /** Nodes that may be touched. */
   readonly transactionNodes: number;
-  /** Nodes that an unprivileged domain may own. */
+  /** Nodes that a domain may own; infinite when the transaction is domain 0's. */
   readonly nodes: number;
 }
 
@@ -38,6 +38,8 @@ export class Transaction implements StoreView {
   /** In the order in which they were first touched, which is the order of the events. */
   readonly #accessed = new Map<string, AccessedNode>();
   readonly #nodeCounts = new Map<number, number>();
+  /** Only a transaction that made nodes can exceed the quota of nodes. */
+  #created = false;
   #failed = false;
   #ended = false;
 
@@ -88,7 +90,9 @@ export class Transaction implements StoreView {
   write(path: string, content: NodeContent): StoreNode {
     const { permissions, data, children } = content;
     const node: StoreNode = { generation: this.#store.nextGeneration(), permissions, data, children };
-    this.#touch(path).node = node;
+    const accessed = this.#touch(path);
+    this.#created ||= accessed.node === undefined;
+    accessed.node = node;
     return node;
   }
 
@@ -137,7 +141,7 @@ export class Transaction implements StoreView {
     for (const [domid, difference] of this.#nodeCounts) {
       const domain = this.#store.domains.open(domid);
       if (domain === undefined) return 'ENOSPC';
-      if (!domain.privileged && domain.owned.size + difference >= this.#limits.nodes) return 'ENOSPC';
+      if (this.#created && domain.owned.size + difference >= this.#limits.nodes) return 'ENOSPC';
     }
     for (const [path, accessed] of this.#accessed) {
       if (this.#store.generationOf(path) !== accessed.generation) return 'EAGAIN';
