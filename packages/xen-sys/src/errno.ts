@@ -2,8 +2,8 @@ import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
 import { XenSysError } from './errors.js';
 
-/** Errnos that the hot paths return, negated. */
-export const { EBADF, EINVAL, ENOTCONN } = constants.errno;
+/** Errnos that are told apart. */
+export const { EACCES, EINVAL, ENOTCONN } = constants.errno;
 
 /** The name of an errno, positive or negative: `ENOENT`. */
 export function errnoName(errno: number): string {

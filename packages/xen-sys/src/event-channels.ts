@@ -19,7 +19,7 @@ export interface EventChannels extends AsyncDisposable {
    * Errors: EINVAL no such port or not ours to bind, ESRCH no such domain, ENOSPC out of ports.
    */
   bindInterdomain(domid: number, remotePort: number): number;
-  /** Allocates a local port that domain `domid` may bind. Errors: ESRCH, ENOSPC. */
+  /** Allocates a local port that domain `domid`, which need not exist yet, may bind. Error: ENOSPC out of ports. */
   bindUnbound(domid: number): number;
   /** Closes a local port. The remote end becomes unbound again, for the same domain. Error: EINVAL not bound here. */
   unbind(port: number): void;

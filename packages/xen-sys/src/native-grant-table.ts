@@ -1,6 +1,6 @@
 import { type Descriptor, loadAddon } from './addon.js';
 import { openDevice } from './device.js';
-import { errnoError } from './errno.js';
+import { EACCES, errnoError } from './errno.js';
 import { XenSysError } from './errors.js';
 import type { GrantCopyBatch } from './grant-copy.js';
 import { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
@@ -34,9 +34,9 @@ export class NativeGrantTable implements GrantTable {
   map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping {
     const result = this.#map(domid, refs, options.writable);
     if (typeof result !== 'number') return result;
-    const about = `${refs.length} of domain ${domid}`;
     if (this.#device.fd < 0) throw this.#closed('map');
-    throw errnoError(result, 'gnttab.map', this.#path, about);
+    const refused = options.writable && this.#canRead(domid, refs) ? -EACCES : result;
+    throw errnoError(refused, 'gnttab.map', this.#path, `${refs.length} of domain ${domid}`);
   }
 
   unmap(mapping: GrantMapping): void {
@@ -94,6 +94,14 @@ export class NativeGrantTable implements GrantTable {
     const mapping = { domid, refs: Uint32Array.from(refs), writable, buffer, offsets, contiguous: true };
     this.#mappings.set(mapping, index);
     return mapping;
+  }
+
+  /** The kernel says EINVAL of whatever the hypervisor refused, also of a writable mapping of a read-only grant. */
+  #canRead(domid: number, refs: Uint32Array): boolean {
+    const mapping = this.#map(domid, refs, false);
+    if (typeof mapping === 'number') return false;
+    this.unmap(mapping);
+    return true;
   }
 
   #release(index: number, count: number): void {

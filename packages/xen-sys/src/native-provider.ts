@@ -1,4 +1,3 @@
-import { loadAddon } from './addon.js';
 import { DEVICE_DIRECTORY } from './device.js';
 import type { EventChannels } from './event-channels.js';
 import type { ForeignMemory } from './foreign-memory.js';
@@ -23,11 +22,11 @@ export interface NativeProviderOptions {
 }
 
 /**
- * The Xen that this machine runs under, through the kernel's devices. Nothing is opened before it is asked for.
- * Error: ERR_NO_ADDON.
+ * The Xen that this machine runs under, through the kernel's devices. Nothing is loaded or opened before it is asked
+ * for; the errors then are ERR_NO_ADDON, ERR_NO_DEVICE, ERR_NO_LIBRARY, ERR_NO_XENSTORE or an errno's name, with a
+ * message that says what to install. xenstore over a socket does not need the addon.
  */
 export function nativeProvider(options: NativeProviderOptions = {}): XenProvider {
-  loadAddon();
   return new NativeProvider(options);
 }
 

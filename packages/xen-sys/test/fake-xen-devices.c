@@ -1,7 +1,8 @@
 // Stands in for Linux's /dev/xen devices, below FAKE_XEN_DIRECTORY where empty files have their names, in a process
 // that is started with this library in LD_PRELOAD: one domain, number 0, that binds its own event channels and maps its own grants. Written from the kernel's interfaces alone
 // (include/uapi/xen/{evtchn,gntdev,gntalloc}.h), so that it checks the layouts that the package sends.
-// FAKE_XEN_DENY=path:errno makes opening that path fail.
+// FAKE_XEN_DENY=path:errno makes opening that path fail. It is a libxenforeignmemory as well, of a domain 1 that has
+// frames 0 to 255.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -22,7 +23,7 @@ enum kind { NOT_OURS, EVTCHN, GNTDEV, GNTALLOC, PRIVCMD, XENBUS };
 
 struct file {
   enum kind kind;
-  int peer;  // the kernel's end of the socket pair
+  int peer;  // the kernel's end
 };
 
 struct port {
@@ -93,7 +94,9 @@ static int open_device(const char* path, enum kind kind, int flags) {
     files[fd] = (struct file){kind, -1};
     return fd;
   }
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (flags & O_NONBLOCK), 0, ends) < 0) return -1;
+  if (kind == EVTCHN ? pipe2(ends, O_CLOEXEC | (flags & O_NONBLOCK)) < 0
+                     : socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (flags & O_NONBLOCK), 0, ends) < 0)
+    return -1;
   files[ends[0]] = (struct file){kind, ends[1]};
   return ends[0];
 }
@@ -329,3 +332,34 @@ void* mmap(void* address, size_t length, int protection, int flags, int fd, off_
 
 void* mmap64(void* address, size_t length, int protection, int flags, int fd, off_t offset)
     __attribute__((alias("mmap")));
+
+void* xenforeignmemory_open(void* logger, unsigned flags) {
+  (void)logger, (void)flags;
+  pthread_mutex_lock(&lock);
+  make_memory();
+  pthread_mutex_unlock(&lock);
+  return &memory_fd;
+}
+
+int xenforeignmemory_close(void* handle) {
+  (void)handle;
+  return 0;
+}
+
+void* xenforeignmemory_map(void* handle, uint32_t domid, int protection, size_t count, const uint64_t* frames,
+                           int* errors) {
+  (void)handle;
+  if (domid != 1) return (void*)(intptr_t)(fail(ESRCH) + 1);
+  uint8_t* at = (uint8_t*)syscall(SYS_mmap, NULL, count * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+  for (size_t i = 0; i < count; i++) {
+    errors[i] = frames[i] < PAGES ? 0 : -EINVAL;
+    long page = (long)frames[i] * PAGE;
+    if (errors[i] == 0) syscall(SYS_mmap, at + i * PAGE, PAGE, protection, MAP_SHARED | MAP_FIXED, memory_fd, page);
+  }
+  return at;
+}
+
+int xenforeignmemory_unmap(void* handle, void* address, size_t count) {
+  (void)handle;
+  return munmap(address, count * PAGE);
+}
