@@ -1,46 +1,13 @@
-import {
-  ABIS,
-  type Abi,
-  BlkifOp,
-  DISCARD_SECURE,
-  MAX_SEGMENTS,
-  parseVdev,
-  SECTOR_SIZE,
-  SECTORS_PER_PAGE,
-} from '@xenpv/blkif';
-import { type EventChannels, type GrantAllocator, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { type Abi, BlkifOp, DISCARD_SECURE, MAX_SEGMENTS, SECTOR_SIZE, SECTORS_PER_PAGE } from '@xenpv/blkif';
 import { parseState, XenbusState } from '@xenpv/xenbus';
-import type { Watch } from '@xenpv/xenstore';
+import { CLOSE_TIMEOUT_MS, type Connection, negotiate } from './frontend-connection.js';
 import { BlkfrontError } from './frontend-errors.js';
-import {
-  announce,
-  type BlkfrontFeatures,
-  type BlkfrontGeometry,
-  closeConnection,
-  type FrontendPaths,
-  findBackend,
-  type MadeRing,
-  makeRing,
-  reachConnected,
-  reachInitWait,
-  readFeatures,
-  readGeometry,
-  readTransportLimits,
-  setState,
-} from './frontend-handshake.js';
+import { type BlkfrontFeatures, type BlkfrontGeometry, closeConnection, readGeometry } from './frontend-handshake.js';
+import type { Lanes } from './frontend-lanes.js';
 import { type LoadOptions, type LoadResult, runLoad } from './frontend-load.js';
 import type { BlkfrontOptions } from './frontend-options.js';
-import { FrontendPages } from './frontend-pages.js';
-import { FrontendQueue, pagesOfRequest } from './frontend-queue.js';
-import { RawQueue } from './frontend-raw.js';
-import { finishPiece, type Piece, startPiece, Transfer } from './frontend-transfer.js';
-
-const DEFAULT_INDIRECT_SEGMENTS = 32;
-const DEFAULT_RING_PAGE_ORDER = 4;
-const DEFAULT_POOL_PAGES = 2048;
-const POOL_CHUNK = 64;
-/** How long close waits for a backend that does not answer. */
-const CLOSE_TIMEOUT_MS = 5000;
+import type { RawQueue } from './frontend-raw.js';
+import { Transfer } from './frontend-transfer.js';
 
 /** How a write is to be ordered: `flush` flushes what was written before it, `barrier` also holds back what follows. */
 export type WriteMode = 'plain' | 'flush' | 'barrier';
@@ -50,14 +17,6 @@ const writeOperations = {
   flush: BlkifOp.flushDiskcache,
   barrier: BlkifOp.writeBarrier,
 } as const satisfies Record<WriteMode, number>;
-
-/** A queue with its pages and the pieces of transfers that are in it. */
-interface Lane {
-  readonly queue: FrontendQueue;
-  readonly pages: FrontendPages;
-  readonly pieces: (Piece | undefined)[];
-  readonly raw: RawQueue;
-}
 
 /**
  * A guest's disk: the frontend of blkif, negotiating as Linux's blkfront does, with promises on top. Offsets and
@@ -72,17 +31,10 @@ export class Blkfront implements AsyncDisposable {
   /** Settles when the disk is closed, whoever closed it. */
   readonly closed: Promise<void>;
   readonly #options: BlkfrontOptions;
-  readonly #paths: FrontendPaths;
-  readonly #resources: Resources;
-  readonly #lanes: Lane[];
-  readonly #backlog: Piece[] = [];
-  readonly #watch: Watch;
+  readonly #connection: Connection;
+  readonly #lanes: Lanes;
   #geometry: BlkfrontGeometry;
-  #nextLane = 0;
-  #pushing = false;
-  #idle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
-  #failure: BlkfrontError | undefined;
   #settleClosed!: () => void;
 
   /**
@@ -91,31 +43,22 @@ export class Blkfront implements AsyncDisposable {
    * signal's reason when that is aborted, and what the provider and the store throw.
    */
   static async connect(options: BlkfrontOptions): Promise<Blkfront> {
-    const resources = new Resources(options);
-    try {
-      return await negotiate(options, resources);
-    } catch (error) {
-      resources.release();
-      throw error;
-    }
+    return new Blkfront(options, await negotiate(options));
   }
 
-  /** Use {@link Blkfront.connect}. */
-  constructor(parts: BlkfrontParts) {
-    this.devid = parts.devid;
-    this.abi = parts.abi;
-    this.ringPageOrder = parts.order;
-    this.features = parts.features;
-    this.#options = parts.options;
-    this.#paths = parts.paths;
-    this.#resources = parts.resources;
-    this.#geometry = parts.geometry;
-    this.#watch = parts.watch;
-    this.#lanes = parts.resources.rings.map((made) => this.#makeLane(made));
+  private constructor(options: BlkfrontOptions, connection: Connection) {
+    this.devid = connection.devid;
+    this.abi = connection.abi;
+    this.ringPageOrder = connection.order;
+    this.features = connection.features;
+    this.#options = options;
+    this.#connection = connection;
+    this.#lanes = connection.lanes;
+    this.#geometry = connection.geometry;
     this.closed = new Promise((resolve) => {
       this.#settleClosed = resolve;
     });
-    parts.resources.events.listen((ports, count) => this.#onEvents(ports, count));
+    connection.resources.events.listen(connection.lanes.onEvents);
     void this.#follow();
   }
 
@@ -144,17 +87,17 @@ export class Blkfront implements AsyncDisposable {
 
   /** How many rings there are. */
   get queues(): number {
-    return this.#lanes.length;
+    return this.#lanes.queues.length;
   }
 
   /** Segments, pages of 4 KiB, of the largest read or write request. */
   get maxSegments(): number {
-    return this.#lanes[0].queue.maxSegments;
+    return this.#lanes.queues[0].maxSegments;
   }
 
   /** Requests that were sent and not answered. */
   get inFlight(): number {
-    return this.#lanes.reduce((sum, lane) => sum + lane.queue.inFlight, 0);
+    return this.#lanes.inFlight;
   }
 
   /** Reads `length` bytes at `offset`. */
@@ -191,7 +134,7 @@ export class Blkfront implements AsyncDisposable {
 
   /** The protocol by hand on one of the queues. */
   raw(queue = 0): RawQueue {
-    return this.#lanes[queue].raw;
+    return this.#lanes.raw(queue);
   }
 
   /**
@@ -201,11 +144,11 @@ export class Blkfront implements AsyncDisposable {
   async load(options: LoadOptions): Promise<LoadResult> {
     const wrong = this.#check(options.operation, 0, options.blockSize);
     if (wrong !== undefined) throw wrong;
-    const queues = this.#lanes.map((lane) => lane.queue);
+    const { queues } = this.#lanes;
     if (options.blockSize > queues[0].maxBytes) {
       throw new BlkfrontError('ERR_RANGE', 'load', `a request has at most ${queues[0].maxBytes} bytes`);
     }
-    return runLoad(queues, this.#resources.events, this.size, options);
+    return runLoad(queues, this.#connection.resources.events, this.size, options);
   }
 
   /**
@@ -221,35 +164,6 @@ export class Blkfront implements AsyncDisposable {
     return this.close();
   }
 
-  #makeLane(made: MadeRing): Lane {
-    const { poolPages } = this.#options;
-    const { allocator, events } = this.#resources;
-    const maxSegments = Math.max(MAX_SEGMENTS, this.features.maxIndirectSegments);
-    const perRequest = pagesOfRequest(maxSegments);
-    const limit = Math.max(perRequest, poolPages ?? Math.min(made.ring.size * perRequest, DEFAULT_POOL_PAGES));
-    const pages = new FrontendPages(allocator, this.#paths.backendDomid, limit, Math.max(POOL_CHUNK, perRequest));
-    this.#resources.pools.push(pages);
-    const { ring, port } = made;
-    const queue = new FrontendQueue({
-      ring,
-      port,
-      abi: this.abi,
-      pages,
-      events,
-      maxSegments,
-      handle: this.devid & 0xffff,
-    });
-    const pieces: (Piece | undefined)[] = new Array(ring.size).fill(undefined);
-    queue.onResponse = (slot, status) => {
-      const piece = pieces[slot];
-      if (piece !== undefined) finishPiece(queue, slot, piece, status);
-      pieces[slot] = undefined;
-    };
-    const words = (XEN_PAGE_SIZE << this.ringPageOrder) / 4;
-    const shared = new Int32Array(made.pages.buffer, made.pages.offsets[0], words);
-    return { queue, pages, pieces, raw: new RawQueue(queue, this.abi, pages, shared, () => events.notify(port)) };
-  }
-
   #move(op: string, operation: number, offset: number, data: Uint8Array): Promise<void> {
     const wrong = this.#check(op, offset, data.length);
     if (wrong !== undefined) return Promise.reject(wrong);
@@ -261,17 +175,9 @@ export class Blkfront implements AsyncDisposable {
     const from = offset / SECTOR_SIZE;
     for (let done = 0; done < sectors; done += limit) {
       const count = Math.min(limit, sectors - done);
-      this.#enqueue({
-        transfer,
-        operation,
-        sector: from + done,
-        sectors: count,
-        data,
-        at: done * SECTOR_SIZE,
-        flag: 0,
-      });
+      const at = done * SECTOR_SIZE;
+      this.#lanes.enqueue({ transfer, operation, sector: from + done, sectors: count, data, at, flag: 0 });
     }
-    this.#pumpSoon();
     return transfer.promise;
   }
 
@@ -279,59 +185,8 @@ export class Blkfront implements AsyncDisposable {
     const refusal = this.#refusal(op);
     if (refusal !== undefined) return refusal;
     const transfer = new Transfer(op);
-    this.#enqueue({ transfer, operation, sector, sectors, data: undefined, at: 0, flag });
-    this.#pumpSoon();
+    this.#lanes.enqueue({ transfer, operation, sector, sectors, data: undefined, at: 0, flag });
     return transfer.promise;
-  }
-
-  #enqueue(piece: Piece): void {
-    piece.transfer.add();
-    this.#backlog.push(piece);
-  }
-
-  /** Calls made in one turn of the event loop go to the backend together. */
-  #pumpSoon(): void {
-    if (this.#pushing) return;
-    this.#pushing = true;
-    queueMicrotask(() => {
-      this.#pushing = false;
-      this.#pump();
-    });
-  }
-
-  #pump(): void {
-    if (this.#failure !== undefined) return this.#failAll(this.#failure);
-    let started = 0;
-    while (started < this.#backlog.length && this.#start(this.#backlog[started])) started++;
-    if (started > 0) {
-      this.#backlog.splice(0, started);
-      for (const lane of this.#lanes) lane.queue.push();
-    }
-    if (this.inFlight === 0 && this.#backlog.length === 0) this.#idle?.();
-  }
-
-  /** On the next queue that has room. */
-  #start(piece: Piece): boolean {
-    for (let tried = 0; tried < this.#lanes.length; tried++) {
-      const lane = this.#lanes[this.#nextLane];
-      this.#nextLane = (this.#nextLane + 1) % this.#lanes.length;
-      const slot = startPiece(lane.queue, piece);
-      if (slot < 0) continue;
-      lane.pieces[slot] = piece;
-      return true;
-    }
-    return false;
-  }
-
-  #onEvents(ports: Uint32Array, count: number): void {
-    for (const lane of this.#lanes) {
-      if (ports.subarray(0, count).includes(lane.queue.port) && lane.queue.drain() < 0) {
-        const why = `the backend is broken: ${lane.queue.broken}`;
-        this.#failure ??= new BlkfrontError('ERR_BACKEND', 'ring', why);
-      }
-    }
-    this.#resources.events.unmask(ports, count);
-    this.#pump();
   }
 
   #check(op: string, offset: number, length: number): BlkfrontError | undefined {
@@ -347,7 +202,7 @@ export class Blkfront implements AsyncDisposable {
   }
 
   #unusable(op: string): BlkfrontError | undefined {
-    if (this.#failure !== undefined) return this.#failure;
+    if (this.#lanes.failure !== undefined) return this.#lanes.failure;
     return this.#closing === undefined ? undefined : new BlkfrontError('ERR_CLOSED', op, 'the disk is closed');
   }
 
@@ -356,22 +211,10 @@ export class Blkfront implements AsyncDisposable {
     return wrong === undefined ? undefined : Promise.reject(wrong);
   }
 
-  #failAll(error: BlkfrontError): void {
-    for (const piece of this.#backlog.splice(0)) piece.transfer.settle(error);
-    for (const lane of this.#lanes) {
-      for (const [slot, piece] of lane.pieces.entries()) {
-        piece?.transfer.settle(error);
-        lane.pieces[slot] = undefined;
-      }
-      lane.raw.fail(error);
-    }
-    this.#idle?.();
-  }
-
   /** Does what the backend's state asks for, until the disk is closed. */
   async #follow(): Promise<void> {
     try {
-      for await (const _ of this.#watch) await this.#onBackendChange();
+      for await (const _ of this.#connection.watch) await this.#onBackendChange();
       if (this.#closing === undefined) this.#lose('xenstore is closed');
     } catch (error) {
       this.#lose(`xenstore: ${(error as Error).message}`, error);
@@ -381,7 +224,7 @@ export class Blkfront implements AsyncDisposable {
 
   async #onBackendChange(): Promise<void> {
     const { store } = this.#options;
-    const state = parseState(await store.tryRead(`${this.#paths.backend}/state`));
+    const state = parseState(await store.tryRead(`${this.#connection.paths.backend}/state`));
     if (state === XenbusState.connected) return this.#resize();
     if (state === XenbusState.closed || state === XenbusState.unknown) this.#lose('the backend is gone');
     if (state >= XenbusState.closing || state === XenbusState.unknown) void this.close();
@@ -390,107 +233,26 @@ export class Blkfront implements AsyncDisposable {
   /** Requests in flight will not be answered any more. */
   #lose(why: string, cause?: unknown): void {
     if (this.#closing !== undefined && this.inFlight === 0) return;
-    this.#failure ??= new BlkfrontError('ERR_CLOSED', 'ring', why, { cause });
-    this.#failAll(this.#failure);
+    this.#lanes.failure ??= new BlkfrontError('ERR_CLOSED', 'ring', why, { cause });
+    this.#lanes.fail(this.#lanes.failure);
   }
 
   async #resize(): Promise<void> {
-    const geometry = await readGeometry(this.#options.store, this.#paths);
+    const geometry = await readGeometry(this.#options.store, this.#connection.paths);
     const changed = geometry.size !== this.#geometry.size;
     this.#geometry = geometry;
     if (changed) this.#options.onResize?.(geometry.size);
   }
 
   async #close(): Promise<void> {
+    const { paths, watch, resources } = this.#connection;
     const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
-    await this.#quiesce(signal);
-    this.#failAll(new BlkfrontError('ERR_CLOSED', 'close', 'the disk is closed'));
-    try {
-      await closeConnection(this.#options.store, this.#paths, signal);
-    } catch {
-      // The backend does not answer, or the store is gone: there is nobody left to tell.
-    }
-    await this.#watch.close().catch(() => {});
-    this.#resources.release();
+    await this.#lanes.idle(signal);
+    this.#lanes.fail(new BlkfrontError('ERR_CLOSED', 'close', 'the disk is closed'));
+    // When the backend does not answer or the store is gone, there is nobody left to tell.
+    await closeConnection(this.#options.store, paths, signal).catch(() => {});
+    await watch.close().catch(() => {});
+    resources.release();
     this.#settleClosed();
   }
-
-  #quiesce(signal: AbortSignal): Promise<void> {
-    if (this.#failure !== undefined || (this.inFlight === 0 && this.#backlog.length === 0)) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#idle = resolve;
-      signal.addEventListener('abort', () => resolve(), { once: true });
-    });
-  }
-}
-
-/** What belongs to a connection and must be given back, however far it came. */
-class Resources {
-  readonly events: EventChannels;
-  readonly allocator: GrantAllocator;
-  readonly rings: MadeRing[] = [];
-  readonly pools: FrontendPages[] = [];
-
-  constructor({ provider }: BlkfrontOptions) {
-    this.events = provider.openEventChannels();
-    this.allocator = provider.openGrantAllocator();
-  }
-
-  release(): void {
-    this.events.listen(undefined);
-    for (const pool of this.pools.splice(0)) pool.release();
-    for (const ring of this.rings.splice(0)) this.allocator.release(ring.pages);
-    this.allocator.close();
-    this.events.close();
-  }
-}
-
-interface BlkfrontParts {
-  readonly options: BlkfrontOptions;
-  readonly devid: number;
-  readonly abi: Abi;
-  readonly order: number;
-  readonly paths: FrontendPaths;
-  readonly resources: Resources;
-  readonly features: BlkfrontFeatures;
-  readonly geometry: BlkfrontGeometry;
-  readonly watch: Watch;
-}
-
-async function negotiate(options: BlkfrontOptions, resources: Resources): Promise<Blkfront> {
-  const { store, signal } = options;
-  const abi = ABIS[options.abi ?? 'x86_64'];
-  const devid = deviceId(options);
-  const home = options.domid === undefined ? '' : `/local/domain/${options.domid}/`;
-  const paths = await findBackend(store, `${home}device/vbd/${devid}`);
-  const patient = options.waitForInitWait ?? true;
-  if (patient) await reachInitWait(store, paths, signal);
-  const limits = patient ? await readTransportLimits(store, paths) : { maxRingPageOrder: 0, maxQueues: 1 };
-  const order = Math.min(options.ringPageOrder ?? DEFAULT_RING_PAGE_ORDER, limits.maxRingPageOrder);
-  const queues = Math.min(options.queues ?? 1, limits.maxQueues);
-  const { allocator, events, rings } = resources;
-  for (let i = 0; i < queues; i++) rings.push(makeRing(allocator, events, paths.backendDomid, order, abi));
-  const persistent = options.persistent ?? false;
-  const protocol = options.announceProtocol === false ? undefined : abi.protocol;
-  try {
-    const legacyRingPages = options.legacyRingPages ?? false;
-    await announce(store, paths, { rings, order, legacyRingPages, protocol, persistent });
-    await reachConnected(store, paths, signal);
-    const geometry = await readGeometry(store, paths);
-    const maxIndirectSegments = options.maxIndirectSegments ?? DEFAULT_INDIRECT_SEGMENTS;
-    const wanted = { persistent, maxIndirectSegments, sectorSize: geometry.sectorSize };
-    const features = await readFeatures(store, paths, wanted);
-    await setState(store, paths, XenbusState.connected);
-    const watch = await store.watch(`${paths.backend}/state`);
-    return new Blkfront({ options, devid, abi, order, paths, resources, features, geometry, watch });
-  } catch (error) {
-    await closeConnection(store, paths, AbortSignal.timeout(CLOSE_TIMEOUT_MS)).catch(() => {});
-    throw error;
-  }
-}
-
-function deviceId({ devid, vdev }: BlkfrontOptions): number {
-  if (devid !== undefined) return devid;
-  if (vdev !== undefined) return parseVdev(vdev).number;
-  throw new BlkfrontError('ERR_HANDSHAKE', 'connect', 'which disk? give vdev or devid');
 }

@@ -17,7 +17,7 @@ export interface TestDisk extends AsyncDisposable {
   readonly backendPath: string;
   connect(options?: Partial<BlkfrontOptions>): Promise<Blkfront>;
   /** Everything of the backend's gone, its nodes left Connected; and another in its place. */
-  restartBackend(): Promise<void>;
+  restartBackend(options?: Partial<XenBlockBackendOptions>): Promise<void>;
 }
 
 export interface TestDiskOptions {
@@ -43,9 +43,9 @@ export async function attachTestDisk(options: TestDiskOptions = {}): Promise<Tes
     frontendPath: `/local/domain/${guest.domid}/device/vbd/51712`,
     backendPath,
     connect: (more) => guest.reconnect(more),
-    async restartBackend() {
+    async restartBackend(more) {
       await test.backend.close();
-      await test.startBackend();
+      await test.startBackend(more);
     },
     [Symbol.asyncDispose]: () => test[Symbol.asyncDispose](),
   };

@@ -59,7 +59,10 @@ export function startPiece(queue: FrontendQueue, piece: Piece): number {
 
 /** Takes the data of an answered piece and settles it. */
 export function finishPiece(queue: FrontendQueue, slot: number, piece: Piece, status: number): void {
-  if (status !== BlkifStatus.okay) return piece.transfer.settle(failure(piece, status));
+  if (status !== BlkifStatus.okay) {
+    piece.transfer.settle(failure(piece, status));
+    return;
+  }
   if (piece.operation === BlkifOp.read && piece.data !== undefined) {
     queue.copyOut(slot, piece.data, piece.at, piece.sectors * SECTOR_SIZE);
   }

@@ -2,7 +2,7 @@ import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { memoryImage, nullImage, openFileImage } from '@xenpv/blockdev';
-import { XenstoreClient } from '@xenpv/xenstore';
+import { XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Blkfront } from './frontend.js';
@@ -268,6 +268,16 @@ describe('negotiation', () => {
     await using disk = await attachTestDisk();
     await using front = await disk.connect({ waitForInitWait: false, queues: 4 });
     expect(front).toMatchObject({ ringPageOrder: 0, queues: 1 });
+    await front.read(0, 4096);
+  });
+
+  it('may be at Initialised before the backend even looks', async () => {
+    await using disk = await attachTestDisk({ backend: { types: ['vbd'] } });
+    const connecting = disk.connect({ waitForInitWait: false });
+    const published = async (ops: XenstoreOperations) => (await ops.tryRead(`${disk.frontendPath}/state`)) === '3';
+    await disk.store.waitFor(async (ops) => ((await published(ops)) ? true : undefined));
+    await disk.restartBackend({ types: ['qdisk'] });
+    await using front = await connecting;
     await front.read(0, 4096);
   });
 
