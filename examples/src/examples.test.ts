@@ -1,0 +1,18 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+
+const run = promisify(execFile);
+
+describe('each example runs as it stands', { timeout: 30_000 }, () => {
+  it.each([
+    ['shout-backend', 'A WHOLE BACKEND, AND NO BLOCK DEVICE\n'],
+    ['serve-memory', '67108864 bytes; sector 8 says: written by a guest\n'],
+    ['follow-xenstore', 'counted to three\n/tool/counter is 3\n'],
+  ])('%s', async (name, expected) => {
+    const program = fileURLToPath(new URL(`../dist/${name}.js`, import.meta.url));
+    const { stdout, stderr } = await run(process.execPath, [program]);
+    expect({ stdout, stderr }).toEqual({ stdout: expected, stderr: '' });
+  });
+});
