@@ -88,6 +88,11 @@ export class XenBlockBackend implements AsyncDisposable {
     return this.#devices.values();
   }
 
+  /** Where rings are served: this thread first, then its worker threads. */
+  get hosts(): readonly RingHost[] {
+    return this.#hosts;
+  }
+
   /** Looks at the size of every image again. */
   async refresh(): Promise<void> {
     await Promise.all([...this.#devices.values()].map((device) => device.refresh()));

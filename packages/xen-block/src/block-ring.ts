@@ -23,6 +23,8 @@ export type Transfer = 'copy' | 'map';
 
 /** What a data plane needs to serve one ring. */
 export interface RingOptions {
+  /** For messages: `qdisk-5-51712/0`. */
+  readonly name: string;
   readonly domid: number;
   /** Grant references of the ring's pages, in order. */
   readonly refs: Uint32Array;
@@ -46,6 +48,7 @@ const REPORT_INTERVAL_MS = 1000;
 /** A ring as its data plane sees it. */
 export class BlockRing {
   readonly index: number;
+  readonly name: string;
   readonly domid: number;
   readonly abi: Abi;
   readonly port: number;
@@ -81,6 +84,7 @@ export class BlockRing {
 
   constructor(index: number, options: RingOptions, back: BackRing, mapping: GrantMapping, port: number) {
     this.index = index;
+    this.name = options.name;
     this.domid = options.domid;
     this.abi = options.abi;
     this.geometry = options.geometry;

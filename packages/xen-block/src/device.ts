@@ -2,7 +2,7 @@ import { BlkifOp } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { BackendContext, BackendHandler, DeviceAddress, XenstoreValues } from '@xenpv/xenbus';
 import { type BadRequest, badRequestText } from './bad-request.js';
-import type { RingListener, Transfer } from './block-ring.js';
+import type { RingListener, RingOptions, Transfer } from './block-ring.js';
 import { type DiskStatistics, RingCounters, readStatistics } from './counters.js';
 import type { ServedRing } from './data-plane.js';
 import { type DiskConfig, readDiskConfig } from './device-config.js';
@@ -123,6 +123,23 @@ export class BlockDevice implements BackendHandler {
     });
   }
 
+  /**
+   * Has a queue served elsewhere from now on, without the frontend's noticing: what was taken is answered, then the
+   * ring is taken up there where it was left.
+   */
+  moveQueue(queue: number, host: RingHost): Promise<void> {
+    return this.#inTurn(async () => {
+      const negotiated = this.#negotiated;
+      if (!negotiated || !this.#rings[queue]) return;
+      await this.#rings[queue].detach();
+      try {
+        this.#rings[queue] = await host.attach(this.#ringOptions(negotiated, queue));
+      } catch (cause) {
+        this.#context.fail(ringError(cause, queue));
+      }
+    });
+  }
+
   /** Stops taking requests; resolves when all that were taken are answered. */
   async drain(): Promise<void> {
     await Promise.all(this.#rings.map((ring) => ring.pause()));
@@ -158,29 +175,33 @@ export class BlockDevice implements BackendHandler {
 
   /** All rings or none. */
   async #attachRings(negotiated: Negotiated): Promise<void> {
-    const { address } = this.#context;
     const attached: ServedRing[] = [];
     try {
-      for (const [queue, { refs, eventChannel }] of negotiated.rings.entries()) {
-        this.#counters[queue] ??= new RingCounters();
-        const options = {
-          domid: address.domid,
-          refs,
-          eventChannel,
-          abi: negotiated.abi,
-          geometry: this.#geometry!,
-          image: this.#image,
-          counters: this.#counters[queue],
-          listener: this.#listener(),
-          ...ringTransfer(this.#o.transfer, negotiated),
-        };
-        attached.push(await chooseHost(this.#o.hosts, this.#image).attach(options));
+      for (let queue = 0; queue < negotiated.rings.length; queue++) {
+        const host = chooseHost(this.#o.hosts, this.#image);
+        attached.push(await host.attach(this.#ringOptions(negotiated, queue)));
       }
     } catch (cause) {
       await Promise.all(attached.map((ring) => ring.detach()));
       throw ringError(cause, attached.length);
     }
     this.#rings = attached;
+  }
+
+  #ringOptions(negotiated: Negotiated, queue: number): RingOptions {
+    const { address, name } = this.#context;
+    this.#counters[queue] ??= new RingCounters();
+    return {
+      ...negotiated.rings[queue],
+      name: `${name}/${queue}`,
+      domid: address.domid,
+      abi: negotiated.abi,
+      geometry: this.#geometry!,
+      image: this.#image,
+      counters: this.#counters[queue],
+      listener: this.#listener(),
+      ...ringTransfer(this.#o.transfer, negotiated),
+    };
   }
 
   #listener(): RingListener {

@@ -20,8 +20,10 @@ export type {
   DeviceResizedEvent,
   RequestRefusedEvent,
 } from './events.js';
+export { firstFreeVdev } from './free-vdev.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './negotiation.js';
 export type { ProtocolLimits } from './published-keys.js';
 export type { DiskGeometry } from './request-check.js';
+export type { RequestEvent } from './request-trace.js';
 export { LocalRingHost, type RingHost } from './ring-host.js';
 export { WorkerRingHost } from './worker-ring-host.js';

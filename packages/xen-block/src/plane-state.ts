@@ -6,6 +6,7 @@ import type { BlockRing } from './block-ring.js';
 import { accountingClass } from './counters.js';
 import { PagePool } from './page-pool.js';
 import { Phase, RequestTable, RowList } from './request-table.js';
+import { publishRequest, requestChannels } from './request-trace.js';
 
 /** What the parts of a data plane share: its memory, its requests, and the lists that requests pass through. */
 export class PlaneState {
@@ -52,6 +53,8 @@ export class PlaneState {
     this.table.phase[row] = Phase.done;
     this.table.completedAt[row] = this.now;
     this.done.add(row);
+    if (!requestChannels.completed.hasSubscribers) return;
+    publishRequest(requestChannels.completed, this.table, row, this.ringOf(row));
   }
 
   /** Ends a request before anything was done for it. */

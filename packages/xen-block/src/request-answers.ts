@@ -5,6 +5,7 @@ import { type CopyFunction, CopyStage } from './copy-stage.js';
 import { accountingClass } from './counters.js';
 import type { PlaneState } from './plane-state.js';
 import { ROW_WORDS } from './request-table.js';
+import { publishRequest, requestChannels } from './request-trace.js';
 import { copySegments } from './segments.js';
 
 const NONE = -1;
@@ -53,6 +54,7 @@ export class RequestAnswers {
     // A frontend that gets its answer may check that its pages are not mapped any more.
     ring.mapper?.unmap(row);
     if (!ring.broken) this.#put(row, ring);
+    if (requestChannels.pushed.hasSubscribers) publishRequest(requestChannels.pushed, t, row, ring);
     if (ring.barrier === row) ring.barrier = NONE;
     this.#release(row);
     t.give(row);

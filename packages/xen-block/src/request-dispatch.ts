@@ -6,6 +6,7 @@ import type { PlaneState } from './plane-state.js';
 import { MAX_INDIRECT_SEGMENTS } from './published-keys.js';
 import { isSecureDiscard } from './request-check.js';
 import { Phase, RowList } from './request-table.js';
+import { publishRequest, requestChannels } from './request-trace.js';
 import { segmentAt, segmentWords } from './segments.js';
 
 const NONE = -1;
@@ -195,6 +196,7 @@ export class RequestDispatch {
       bytes += t.length[row];
       t.phase[row] = Phase.queued;
       t.queuedAt[row] = s.now;
+      if (requestChannels.queued.hasSubscribers) publishRequest(requestChannels.queued, t, row, ring);
       if (t.length[row] > 0 && t.segments[row] > 0) count = this.#addIov(row, ring, count);
     }
     if (!ring.queue?.push(operation, leader, t.offset[leader], bytes, this.#iov, count)) {

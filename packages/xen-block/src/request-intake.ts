@@ -13,6 +13,7 @@ import { XenBlockError } from './errors.js';
 import type { PlaneState } from './plane-state.js';
 import { checkHeader, checkRange } from './request-check.js';
 import { Phase, ROW_WORDS } from './request-table.js';
+import { publishRequest, requestChannels } from './request-trace.js';
 import { copySegments, segmentAt, segmentWords } from './segments.js';
 
 const NONE = -1;
@@ -65,6 +66,7 @@ export class RequestIntake {
     t.pulledAt[row] = s.now;
     s.fresh.add(row);
     ring.pending++;
+    if (requestChannels.pulled.hasSubscribers) publishRequest(requestChannels.pulled, t, row, ring);
     if (requestOperation(t.words, row * ROW_WORDS) !== BlkifOp.writeBarrier) return;
     ring.barrier = row;
     ring.barrierParked = false;

@@ -65,3 +65,22 @@ it('an image that cannot be shared is served on the main thread', async () => {
   await vi.waitFor(async () => expect(host.device.negotiated).toBeUndefined());
   await host[Symbol.asyncDispose]();
 });
+
+it('a queue moves from thread to thread under load, and nobody notices', async () => {
+  const host = await TestHost.start({ threads: 2 });
+  const guest = await host.guest();
+  const data = randomBytes(MIB);
+  const image = memoryImage({ data: new Uint8Array(data) });
+  host.images.set('disk', () => image);
+  const disk = await guest.connect();
+  for (let round = 0; round < 6; round++) {
+    const reads = Array.from({ length: 64 }, (_, i) => disk.read(i * 4096, 4096));
+    await host.device.moveQueue(0, host.backend.hosts[round % 3]);
+    for (const [i, part] of (await Promise.all(reads)).entries()) {
+      expect(Buffer.compare(part, data.subarray(i * 4096, (i + 1) * 4096))).toBe(0);
+    }
+  }
+  expect(host.device.statistics().read.bytes).toBe(6 * 64 * 4096);
+  await disk.close();
+  await host[Symbol.asyncDispose]();
+});

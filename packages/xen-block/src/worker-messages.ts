@@ -20,6 +20,7 @@ export interface ImageToShare {
 /** {@link RingOptions} as they go to a worker. `ring` is how messages name it. */
 export interface RingToServe {
   readonly ring: number;
+  readonly name: string;
   readonly domid: number;
   readonly refs: Uint32Array;
   readonly eventChannel: number;
