@@ -6,7 +6,7 @@ import type { DomainSize } from './domain-memory.js';
 import { removeDomainNodes, writeDomainNodes } from './domain-nodes.js';
 import { ToolstackError } from './errors.js';
 import { HostMachine } from './host-machine.js';
-import { DOMID_SELF } from './machine.js';
+import { DOMID_SELF, type DomainUsage } from './machine.js';
 import { EmulatedProvider } from './provider.js';
 import { Toolstack } from './toolstack.js';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from './xenstored.js';
@@ -19,6 +19,8 @@ const MAX_GRANTS = 32 * 1024;
 
 const PRIVILEGED = { ports: 32 * 1024, handles: 8 * 1024 };
 const GUEST = { ports: 1024, handles: 128 };
+
+const NOTHING: DomainUsage = { grants: 0, mapped: 0, frames: 0, ports: 0, eventHandles: 0 };
 
 /** What an {@link EmulatedHost} is made of. */
 export interface EmulatedHostOptions {
@@ -120,6 +122,12 @@ export class EmulatedHost implements AsyncDisposable {
       this.#destroying.set(domid, promise);
     }
     return promise;
+  }
+
+  /** What a domain holds now; all zero for one that is not there. */
+  usage(domid: number): DomainUsage {
+    const domain = this.#machine.find(domid);
+    return domain === undefined ? NOTHING : this.#machine.usage(domain);
   }
 
   /** Ends the domains without waiting for their backends, then xenstored. Harmless when repeated. */
