@@ -116,7 +116,7 @@ export async function setState(store: XenstoreClient, paths: FrontendPaths, stat
 }
 
 /** Waits until `verdict` of the backend's state is something. */
-export function waitForBackend<T>(
+function waitForBackend<T>(
   store: XenstoreClient,
   paths: FrontendPaths,
   verdict: (state: XenbusState) => T | undefined,
