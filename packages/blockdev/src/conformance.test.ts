@@ -3,10 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, test } from 'vitest';
 import { testEngine } from './conformance.js';
+import { faultyImage } from './faulty-image.js';
 import { type FileImageOptions, openFileImage } from './file-image.js';
 import { memoryImage } from './memory-image.js';
 import { nullImage } from './null-image.js';
+import { rmwImage } from './rmw-image.js';
 import { threadRing } from './thread-ring.js';
+import { throttledImage } from './throttled-image.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -51,3 +54,25 @@ for (const sectorSize of [512, 4096]) {
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
   });
 }
+
+testEngine(
+  { describe, test },
+  {
+    name: '512-byte sectors over 4096-byte ones',
+    open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
+  },
+);
+testEngine(
+  { describe, test },
+  {
+    name: 'faulty without faults',
+    open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
+  },
+);
+testEngine(
+  { describe, test },
+  {
+    name: 'throttled',
+    open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
+  },
+);

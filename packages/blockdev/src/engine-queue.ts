@@ -90,7 +90,7 @@ export abstract class EngineQueue implements BlockQueue {
   }
 
   /** Frees what the engine holds; nothing is in flight. */
-  protected release(): void {}
+  protected release(): void | Promise<void> {}
 
   /** Hands `count` completions, the first of `tags` and `results`, to the listener. */
   protected deliver(count: number): void {
@@ -111,7 +111,7 @@ export abstract class EngineQueue implements BlockQueue {
         this.#whenIdle = resolve;
       });
     }
-    this.release();
+    await this.release();
   }
 
   #check(op: BlockOp, offset: number, length: number, iov: Float64Array, iovCount: number): number {
@@ -122,7 +122,15 @@ export abstract class EngineQueue implements BlockQueue {
     }
     const { sectorSize } = this.image;
     if (!(offset >= 0 && length > 0) || offset % sectorSize !== 0 || length % sectorSize !== 0) return Failure.invalid;
-    return carriesData(op) ? this.#checkIov(length, iov, iovCount) : 0;
+    if (carriesData(op)) return this.#checkIov(length, iov, iovCount);
+    return this.#has(op) ? 0 : Failure.unsupported;
+  }
+
+  #has(op: BlockOp): boolean {
+    const { features } = this.image;
+    if (op === BlockOp.discard) return features.discard;
+    if (op === BlockOp.secureDiscard) return features.secureDiscard;
+    return op === BlockOp.writeZeroes && features.writeZeroes;
   }
 
   #checkIov(length: number, iov: Float64Array, iovCount: number): number {
