@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EmulatedXenstored } from './xenstored.js';
 import type { XenstoredQuotas } from './xenstored-quota.js';
-import { RawClient } from './xenstored-test-client.js';
+import { answerText, RawClient } from './xenstored-test-client.js';
 import { GenuineXenstored, genuineMissing } from './xenstored-test-genuine.js';
 
 /** Domains of the clients: two tools and two guests. */
@@ -80,7 +80,8 @@ async function play(server: Server, steps: readonly Step[]): Promise<string[]> {
     const open = slots[step.client]!;
     const transaction = open.get(step.slot) ?? 0;
     const starts = step.type === XsOp.transactionStart;
-    const answer = await client.ask(step.type, step.payload, starts ? 0 : transaction);
+    const reply = await client.request(step.type, step.payload, starts ? 0 : transaction);
+    const answer = answerText(step.type, reply);
     if (starts && !answer.startsWith('!')) open.set(step.slot, Number(answer.slice(0, -1)));
     if (step.type === XsOp.transactionEnd && !answer.startsWith('!EINVAL')) open.delete(step.slot);
     if (step.type === XsOp.setTarget && answer === 'OK\0') targets.add(Number(step.payload.split('\0')[1]));
@@ -89,7 +90,7 @@ async function play(server: Server, steps: readonly Step[]): Promise<string[]> {
       introduced.add(domid);
       await reconnect(server, domid);
     }
-    log.push(`${describeStep(step, transaction)} -> ${comparable(step, answer)}`);
+    log.push(`${describeStep(step, transaction)} -> ${comparable(step, answer)} after ${reply.eventsBefore}`);
     for (const [i, other] of server.clients.entries()) {
       for (const event of await other.takeEvents()) log.push(`  client ${i}: ${event}`);
     }

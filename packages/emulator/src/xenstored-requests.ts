@@ -48,8 +48,12 @@ interface Call {
   readonly transaction: Transaction | undefined;
 }
 
-/** An answer: what to send back, or why not. */
-type Answer = string | Uint8Array | { readonly error: Errno };
+/** An answer: what to send back, and what to do after that; or why not. */
+type Answer =
+  | string
+  | Uint8Array
+  | { readonly error: Errno }
+  | { readonly reply: string; readonly afterwards: () => void };
 
 interface Operation {
   readonly handle: (call: Call) => Answer;
@@ -86,8 +90,14 @@ OPERATIONS[XsOp.directoryPart] = { handle: directoryPart };
 /** Carries out one request and queues the answer. Nothing that a client sends makes it throw. */
 export function processRequest(host: RequestHost, connection: Connection, message: XsMessage): void {
   const answer = carryOut(host, connection, message);
-  if (typeof answer === 'object' && 'error' in answer) connection.replyError(message, answer.error);
-  else connection.reply(message, answer);
+  if (typeof answer === 'string' || answer instanceof Uint8Array) {
+    connection.reply(message, answer);
+  } else if ('error' in answer) {
+    connection.replyError(message, answer.error);
+  } else {
+    connection.reply(message, answer.reply);
+    answer.afterwards();
+  }
 }
 
 function carryOut(host: RequestHost, connection: Connection, message: XsMessage): Answer {
@@ -217,7 +227,7 @@ function changePermissions(call: Call): Answer {
   return done(setPermissions(context(call), absolute(connection, path), permissions));
 }
 
-/** path|token|, and depth| where the daemon has it. The first event goes out before the answer. */
+/** path|token|, and depth| where the daemon has it. The first event follows the answer; others precede the answers to their causes. */
 function watch(call: Call): Answer {
   const { host, connection } = call;
   const words = strings(call.payload);
@@ -232,8 +242,7 @@ function watch(call: Call): Answer {
   if (!connection.domain.privileged && connection.domain.watches > host.quotas.watches) return failure('E2BIG');
   const prefixLength = target === path ? 0 : connection.home.length;
   const added = host.addWatch(connection, { path: target, token: token!, prefixLength, depth });
-  connection.sendEvent(eventPath(added, target), token!);
-  return OK;
+  return { reply: OK, afterwards: () => connection.sendEvent(eventPath(added, target), token!) };
 }
 
 /** path|token| */

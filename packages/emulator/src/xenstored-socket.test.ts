@@ -87,7 +87,7 @@ describe('xenstored on a Unix socket', () => {
     const stream = connect(path);
     const answer = new Promise<Buffer>((resolve) => stream.once('data', resolve));
     for (const byte of encodeMessage(XsOp.watch, 9, 0, Buffer.from('/x\0t\0'))) stream.write(Buffer.of(byte));
-    expect((await answer)[0]).toBe(XsOp.watchEvent);
+    expect((await answer)[0]).toBe(XsOp.watch);
     expect(daemon.watchCount).toBe(1);
     stream.end(Buffer.alloc(7));
     const client = await RawClient.onSocket(path);

@@ -1,12 +1,17 @@
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { encodeMessage, MessageDecoder, type XsMessage, XsOp } from '@xenpv/xenstore';
+import { encodeMessage, MessageDecoder, XS_MAX_PAYLOAD, type XsMessage, XsOp } from '@xenpv/xenstore';
 
 /** An answer as it came: its type, or the error's name. */
 export interface RawReply {
   readonly type: number;
   readonly text: string;
+  /** Events that came before it and were not taken yet. */
+  readonly eventsBefore: number;
 }
+
+const CLOSED: RawReply = { type: -1, text: 'closed', eventsBefore: 0 };
 
 /** A client that sends what it is told to, right or wrong, and shows what comes back. For tests. */
 export class RawClient {
@@ -66,12 +71,12 @@ export class RawClient {
     }
     const resolve = this.#waiting.get(message.requestId);
     this.#waiting.delete(message.requestId);
-    resolve?.({ type: message.type, text });
+    resolve?.({ type: message.type, text, eventsBefore: this.events.length });
   }
 
   #ended(): void {
     this.closed = true;
-    for (const resolve of this.#waiting.values()) resolve({ type: -1, text: 'closed' });
+    for (const resolve of this.#waiting.values()) resolve(CLOSED);
     this.#waiting.clear();
     for (const wake of this.#eventWaiters.splice(0)) wake();
   }
@@ -83,7 +88,7 @@ export class RawClient {
 
   /** Sends a request and waits for the answer. A string is sent as latin1, without anything added. */
   request(type: number, payload: string | Uint8Array, transaction = 0): Promise<RawReply> {
-    if (this.closed) return Promise.resolve({ type: -1, text: 'closed' });
+    if (this.closed) return Promise.resolve(CLOSED);
     const requestId = this.#nextId++;
     const bytes = typeof payload === 'string' ? Buffer.from(payload, 'latin1') : payload;
     return new Promise((resolve) => {
@@ -94,9 +99,7 @@ export class RawClient {
 
   /** As {@link request}, but the answer as text: `!ENOENT` for an error. */
   async ask(type: number, payload: string | Uint8Array, transaction = 0): Promise<string> {
-    const { type: got, text } = await this.request(type, payload, transaction);
-    if (got === XsOp.error) return `!${text.slice(0, -1)}`;
-    return got === type ? text : `?${got} ${text}`;
+    return answerText(type, await this.request(type, payload, transaction));
   }
 
   /** The events that have been sent so far, without the ones that were returned before. */
@@ -113,4 +116,33 @@ export class RawClient {
   close(): void {
     this.#close();
   }
+}
+
+/** The answer to a request of `type` as text: `!ENOENT` for an error. */
+export function answerText(type: number, { type: got, text }: RawReply): string {
+  if (got === XsOp.error) return `!${text.slice(0, -1)}`;
+  return got === type ? text : `?${got} ${text}`;
+}
+
+/** A transport over a Unix socket, for the conformance suite. */
+export async function socketTransport(path: string): Promise<XenstoreTransport> {
+  const stream = connect(path);
+  await once(stream, 'connect');
+  const close = async (): Promise<void> => {
+    stream.destroy();
+  };
+  return {
+    description: path,
+    maxPayload: XS_MAX_PAYLOAD,
+    start(listener) {
+      stream.on('data', (chunk) => listener.data(chunk));
+      stream.on('error', (error) => stream.destroy(error));
+      stream.on('close', () => listener.close());
+    },
+    send: (message) => void stream.write(message),
+    ref: () => void stream.ref(),
+    unref: () => void stream.unref(),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
 }

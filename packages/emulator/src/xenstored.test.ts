@@ -286,13 +286,16 @@ describe('quotas of a domain', () => {
 });
 
 describe('watches', () => {
-  it('fire once when registered, before the reply', async () => {
+  it('fire once when registered, after the reply', async () => {
     const order: string[] = [];
     const transport = daemon.connect(0);
     transport.start({ data: (bytes) => order.push(bytes[0] === XsOp.watchEvent ? 'event' : 'reply'), close: () => {} });
     transport.send(encodeMessage(XsOp.watch, 1, 0, Buffer.from('/none\0t\0')));
     await tool.takeEvents();
-    expect(order).toEqual(['event', 'reply']);
+    expect(order).toEqual(['reply', 'event']);
+    transport.send(encodeMessage(XsOp.write, 2, 0, Buffer.from('/none\0x')));
+    await tool.takeEvents();
+    expect(order).toEqual(['reply', 'event', 'event', 'reply']);
   });
 
   it('report paths as they were registered', async () => {
