@@ -133,6 +133,7 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
     const facts = storageFacts(await statFile(buffered));
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     checkGeometry(facts.size, sectorSize, path);
+    if (facts.writeProtected && !options.readOnly) throw writeProtected(path);
     const direct = options.direct ?? 'auto';
     const wanted = direct === true || (direct === 'auto' && ring !== undefined);
     const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
@@ -173,6 +174,10 @@ async function openDirect(
   if (fd === undefined || (await directWorks(fd, facts, sectorSize))) return fd;
   await closeFile(fd);
   return undefined;
+}
+
+function writeProtected(path: string): BlockDeviceError {
+  return new BlockDeviceError('EROFS', 'open', `${path} is a write-protected device: open it read-only`, { path });
 }
 
 function noDirect(path: string, sectorSize: number): BlockDeviceError {

@@ -12,6 +12,8 @@ export interface StorageFacts {
   readonly discardAlignment: number;
   /** Block devices: whether the device says that it can discard. Files: true, to be tried out. */
   readonly mayDiscard: boolean;
+  /** The device takes no writes, although it may be opened for them. */
+  readonly writeProtected: boolean;
 }
 
 const ADVICE: Record<string, string> = {
@@ -59,6 +61,7 @@ export function storageFacts(stats: Stats): StorageFacts {
     discardGranularity: Math.max(512, stats.blksize),
     discardAlignment: 0,
     mayDiscard: true,
+    writeProtected: false,
   };
 }
 
@@ -79,6 +82,7 @@ function deviceFacts(rdev: number): StorageFacts {
     discardGranularity: sysfsNumber(`${queue}/discard_granularity`, 0),
     discardAlignment: Math.max(0, sysfsNumber(`${folder}/discard_alignment`, 0)),
     mayDiscard: sysfsNumber(`${queue}/discard_max_bytes`, 0) > 0,
+    writeProtected: sysfsNumber(`${folder}/ro`, 0) > 0,
   };
 }
 
