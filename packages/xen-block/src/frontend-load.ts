@@ -1,5 +1,6 @@
 import { BlkifOp, BlkifStatus, SECTOR_SIZE } from '@xenpv/blkif';
 import type { EventChannels } from '@xenpv/xen-sys';
+import { type Latency, LatencyHistogram } from './frontend-latency.js';
 import type { FrontendQueue } from './frontend-queue.js';
 
 /** What to ask of a disk, as fast as it goes. */
@@ -18,6 +19,8 @@ export interface LoadOptions {
    * event channel where the provider can do that, and spins where not. Default: idle turns go to the event loop.
    */
   readonly blocking?: boolean;
+  /** Whether each request is timed, which costs a tenth of a microsecond. */
+  readonly latency?: boolean;
   /** Looks at the ring this often in vain before it sleeps. Default 2000. */
   readonly spins?: number;
 }
@@ -30,6 +33,8 @@ export interface LoadResult {
   readonly seconds: number;
   /** Times that this side slept until an event came. */
   readonly sleeps: number;
+  /** From the turn in which a request was started to the one in which its answer was seen; when it was asked for. */
+  readonly latency?: Latency;
 }
 
 /** Event channels that a thread can block in, as the emulator's. */
@@ -53,7 +58,7 @@ export async function runLoad(
 ): Promise<LoadResult> {
   const load = new Load(queues, diskSize, options);
   const handlers = queues.map((queue) => queue.onResponse);
-  for (const queue of queues) queue.onResponse = load.onResponse;
+  for (const [index, queue] of queues.entries()) queue.onResponse = load.handler(index);
   try {
     const begin = performance.now();
     while (!load.done) {
@@ -75,6 +80,9 @@ class Load {
   readonly #sectors: number;
   readonly #options: LoadOptions;
   readonly #spins: number;
+  readonly #histogram = new LatencyHistogram();
+  /** By queue, of each slot. */
+  readonly #startedAt: readonly Float64Array[];
   #block = 0;
   #seed = 1;
   #started = 0;
@@ -90,13 +98,25 @@ class Load {
     this.#blocks = Math.floor(diskSize / options.blockSize);
     this.#sectors = options.blockSize / SECTOR_SIZE;
     this.#spins = options.spins ?? DEFAULT_SPINS;
+    this.#startedAt = queues.map((queue) => new Float64Array(queue.ring.size));
   }
 
   get done(): boolean {
     return this.#answered === this.#options.requests;
   }
 
-  readonly onResponse = (_slot: number, status: number): void => {
+  /** What a queue tells its responses to. */
+  handler(queue: number): (slot: number, status: number) => void {
+    const onResponse = this.#onResponse;
+    if (!this.#options.latency) return onResponse;
+    const started = this.#startedAt[queue];
+    return (slot, status) => {
+      this.#histogram.add((performance.now() - started[slot]) * 1000);
+      onResponse(slot, status);
+    };
+  }
+
+  readonly #onResponse = (_slot: number, status: number): void => {
     if (status !== BlkifStatus.okay) this.#errors++;
     this.#answered++;
     this.#awaken?.();
@@ -105,7 +125,7 @@ class Load {
   /** Until all is done, or nothing happens and the backend has been asked for events. */
   run(): void {
     for (let vain = 0; !this.done; ) {
-      for (const queue of this.#queues) this.#fill(queue);
+      for (let i = 0; i < this.#queues.length; i++) this.#fill(this.#queues[i], this.#startedAt[i]);
       if (this.#poll() > 0) vain = 0;
       else if (++vain > this.#spins) {
         if (this.#sleep()) return;
@@ -126,14 +146,17 @@ class Load {
 
   result(seconds: number): LoadResult {
     const bytes = this.#answered * this.#options.blockSize;
-    return { requests: this.#answered, errors: this.#errors, bytes, seconds, sleeps: this.#sleeps };
+    const result = { requests: this.#answered, errors: this.#errors, bytes, seconds, sleeps: this.#sleeps };
+    return this.#options.latency ? { ...result, latency: this.#histogram.read() } : result;
   }
 
-  #fill(queue: FrontendQueue): void {
+  #fill(queue: FrontendQueue, startedAt: Float64Array): void {
     const depth = this.#options.depth ?? queue.ring.size;
     let fresh = false;
     while (this.#started < this.#options.requests && queue.inFlight < depth) {
-      if (queue.start(this.#operation, this.#nextBlock() * this.#sectors, this.#sectors) < 0) break;
+      const slot = queue.start(this.#operation, this.#nextBlock() * this.#sectors, this.#sectors);
+      if (slot < 0) break;
+      if (this.#options.latency) startedAt[slot] = performance.now();
       this.#started++;
       fresh = true;
     }

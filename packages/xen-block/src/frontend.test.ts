@@ -410,6 +410,9 @@ it('keeps the rings full for measurements', async () => {
   expect(await front.load(load)).toMatchObject({ requests: 5000, errors: 0, bytes: 5000 * 4096 });
   expect(await front.load({ ...load, operation: 'write', random: true, depth: 3 })).toMatchObject({ requests: 5000 });
   expect(requests(disk.backend)).toMatchObject({ read: 5000, write: 5000 });
+  const { latency } = await front.load({ ...load, latency: true });
+  expect(latency?.p50).toBeGreaterThan(0);
+  expect(latency?.max).toBeGreaterThanOrEqual(latency?.p99 ?? Number.POSITIVE_INFINITY);
   await expect(front.load({ ...load, blockSize: 2 ** 24 })).rejects.toThrow(code('ERR_RANGE'));
   await expect(front.load({ ...load, blockSize: 100 })).rejects.toThrow(code('ERR_ALIGNMENT'));
   expect((await front.read(0, 4096)).length).toBe(4096);
