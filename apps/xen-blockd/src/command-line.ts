@@ -4,10 +4,12 @@ import {
   BACKEND_TYPES,
   type BackendType,
   DEFAULT_CONFIG_PATH,
+  ENGINES,
   LOG_LEVEL_NAMES,
   type LogLevel,
   loadConfig,
   type PartialConfig,
+  TRANSFERS,
 } from './config.js';
 import { askDaemon, type ControlRequest } from './control-socket.js';
 import { checkDemoOptions, type DemoArguments } from './demo-options.js';
@@ -74,6 +76,9 @@ interface RunArguments {
   readonly logFormat: LogFormat;
   readonly controlSocket?: string | false;
   readonly metrics?: string;
+  readonly threads?: number;
+  readonly transfer?: PartialConfig['transfer'];
+  readonly engine?: PartialConfig['engine'];
 }
 
 function addRun(program: Command, ended: (code: number) => void): void {
@@ -91,6 +96,9 @@ function addRun(program: Command, ended: (code: number) => void): void {
     .option('--control-socket <path>', 'where list and stats ask (default: /run/xen-blockd/control)')
     .option('--no-control-socket', 'answer neither list nor stats')
     .option('--metrics <address>', 'Prometheus metrics on a Unix socket (a path) or HOST:PORT')
+    .option('--threads <n>', 'threads that serve rings besides the main one', integer(0, 64))
+    .addOption(new Option('--transfer <way>', 'how data gets between guests and storage').choices(TRANSFERS))
+    .addOption(new Option('--engine <name>', 'storage engine (default: auto)').choices(ENGINES))
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments, command: Command) => {
       const config = loadConfig(options.config, overridesOf(options, command));
@@ -106,6 +114,9 @@ function overridesOf(options: RunArguments, command: Command): PartialConfig {
     ...(options.type ? { types: options.type } : {}),
     ...(options.logLevel ? { 'log-level': options.logLevel } : {}),
     ...(options.metrics ? { metrics: options.metrics } : {}),
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.transfer ? { transfer: options.transfer } : {}),
+    ...(options.engine ? { engine: options.engine } : {}),
     ...(control === undefined ? {} : { 'control-socket': control as string | false }),
   };
 }

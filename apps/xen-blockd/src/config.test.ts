@@ -20,6 +20,8 @@ describe('the configuration', () => {
       types: ['qdisk'],
       'log-level': 'info',
       'control-socket': '/run/xen-blockd/control',
+      engine: 'auto',
+      direct: 'auto',
     });
   });
 
@@ -41,6 +43,8 @@ describe('the configuration', () => {
     ['types = []', 'at least one'],
     ['typos = 1', 'unknown key; the keys are types'],
     ['metrics = "nonsense"', 'HOST:PORT'],
+    ['threads = 1.5', 'threads: expected a whole number from 0 to 64'],
+    ['transfer = "teleport"', 'transfer'],
     ['image-directories = ["images"]', 'absolute path'],
     ['types = [', ':1:'],
   ])('refuses %s', (text, message) => {

@@ -14,6 +14,16 @@ export const LOG_LEVEL_NAMES: readonly string[] = LOG_LEVELS;
 export const BACKEND_TYPES = ['qdisk', 'vbd3', 'vbd'] as const;
 export type BackendType = (typeof BACKEND_TYPES)[number];
 
+/** Ways of the data, as XenBlockBackendOptions.transfer has them. */
+export const TRANSFERS = ['copy', 'map', 'persistent'] as const;
+/** As FileImageOptions.engine has them. */
+export const ENGINES = ['auto', 'io_uring', 'threads'] as const;
+
+const whole = (least: number, most: number) =>
+  v.pipe(
+    v.number(),
+    v.check((n) => Number.isInteger(n) && n >= least && n <= most, `expected a whole number from ${least} to ${most}`),
+  );
 const path = v.pipe(v.string(), v.startsWith('/', 'expected an absolute path'));
 
 const schema = v.strictObject({
@@ -27,6 +37,18 @@ const schema = v.strictObject({
   metrics: v.optional(
     v.pipe(v.string(), v.regex(/^(\/.+|[^/]*:[0-9]+)$/, 'expected the path of a socket or HOST:PORT')),
   ),
+  /** Threads that serve rings besides the main one; its own default when not given. */
+  threads: v.optional(whole(0, 64)),
+  /** How data gets between guests and storage, see XenBlockBackendOptions. */
+  transfer: v.optional(v.picklist(TRANSFERS)),
+  'persistent-pages': v.optional(whole(1, 1 << 20)),
+  'max-queues': v.optional(whole(1, 256)),
+  'max-ring-page-order': v.optional(whole(0, 4)),
+  'max-indirect-segments': v.optional(whole(0, 4096)),
+  /** Storage engine of files and block devices. */
+  engine: v.optional(v.picklist(ENGINES), 'auto'),
+  /** Past the page cache; `auto` where the storage's alignment allows it. */
+  direct: v.optional(v.union([v.literal('auto'), v.boolean()]), 'auto'),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
 });

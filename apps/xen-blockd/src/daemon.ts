@@ -1,4 +1,4 @@
-import { type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
+import { type DiskStatistics, XenBlockBackend, type XenBlockBackendOptions } from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
@@ -14,7 +14,11 @@ export interface DaemonOptions extends ImageOpenerOptions {
   /** Backend types to serve. */
   readonly types: readonly string[];
   readonly logger: Logger;
+  /** Threads, ways of the data, limits: what the backend has defaults for. */
+  readonly tuning?: Tuning;
 }
+
+export type Tuning = Pick<XenBlockBackendOptions, 'threads' | 'transfer' | 'persistentPages' | 'limits'>;
 
 /**
  * The daemon without its process: one connection to xenstored, one block backend, events in the log. Closing it stops
@@ -39,7 +43,7 @@ export class Daemon implements AsyncDisposable {
     try {
       cleanup.use(logEvents(logger));
       const backend = cleanup.use(
-        await XenBlockBackend.start({ provider, store, types, openImage: imageOpener(options) }),
+        await XenBlockBackend.start({ ...options.tuning, provider, store, types, openImage: imageOpener(options) }),
       );
       return new Daemon(backend, store, cleanup);
     } catch (error) {

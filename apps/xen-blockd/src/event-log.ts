@@ -1,4 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { EngineFallback } from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
   DeviceMediumEvent,
@@ -59,6 +60,9 @@ export function logEvents(logger: Logger): Disposable {
       const device = deviceName(address);
       const admitted = limit.admit(`refused ${device}`);
       if (admitted) logger.warn({ device, count, ...keptBack(admitted) }, `request refused: ${reason}`);
+    },
+    'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
+      logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
     },
     'xenstore:connection:lost': ({ description, error }: { description: string; error: Error }) => {
       logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');

@@ -1,12 +1,15 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
-import { type BlockImage, openFileImage } from '@xenpv/blockdev';
+import { type BlockImage, type FileImageOptions, openFileImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '@xenpv/xen-block';
 import { BlockdError } from './errors.js';
 
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these; undefined: anywhere. */
   readonly directories?: readonly string[] | undefined;
+  /** As FileImageOptions has them; `auto` when not given. */
+  readonly engine?: FileImageOptions['engine'];
+  readonly direct?: FileImageOptions['direct'];
 }
 
 /** Opens what a toolstack's `params` name. What it throws becomes the device's error node. */
@@ -19,7 +22,8 @@ export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) =
     if (options.directories) checkDirectory(config.target, options.directories);
     return openFileImage(config.target, {
       readOnly: config.readOnly,
-      ...(config.direct ? { direct: true } : {}),
+      engine: options.engine ?? 'auto',
+      direct: config.direct || (options.direct ?? 'auto'),
       ...(config.discard === false ? { discard: false } : {}),
     });
   };

@@ -6,7 +6,7 @@ import type { Logger } from 'pino';
 import { Cleanup } from './cleanup.js';
 import type { Config } from './config.js';
 import { type ControlRequest, type ControlResponse, ControlServer } from './control-socket.js';
-import { Daemon } from './daemon.js';
+import { Daemon, type Tuning } from './daemon.js';
 import { deviceStatus } from './device-status.js';
 import { BlockdError, ExitCode } from './errors.js';
 import { MetricsServer } from './metrics.js';
@@ -59,10 +59,32 @@ async function startDaemon(config: Config, provider: XenProvider, store: Xenstor
       logger,
       types: config.types,
       directories: config['image-directories'],
+      engine: config.engine,
+      direct: config.direct,
+      tuning: tuningOf(config),
     });
   } catch (error) {
     throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
   }
+}
+
+/** What the configuration does not say is left to the backend. */
+function tuningOf(config: Config): Tuning {
+  const defined = <T extends object>(values: T) =>
+    Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
+      [K in keyof T]: NonNullable<T[K]>;
+    };
+  const limits = defined({
+    maxQueues: config['max-queues'],
+    maxRingPageOrder: config['max-ring-page-order'],
+    maxIndirectSegments: config['max-indirect-segments'],
+  });
+  return defined({
+    threads: config.threads,
+    transfer: config.transfer,
+    persistentPages: config['persistent-pages'],
+    limits,
+  });
 }
 
 async function openControl(path: string, daemon: Daemon, cleanup: Cleanup): Promise<void> {
