@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, it, test } from 'vitest';
 import { BlockOp } from './block-image.js';
 import { testEngine } from './conformance.js';
 import { openFileImage } from './file-image.js';
@@ -55,7 +55,7 @@ describe.skipIf(!loopDevicesWork())('block devices', () => {
   for (const engine of engines) {
     for (const sectorSize of [512, 4096]) {
       testEngine(
-        { describe, test },
+        { describe, it },
         {
           name: `${engine} on a loop device of ${sectorSize}-byte sectors`,
           async open(content, { readOnly }) {

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, describe, test } from 'vitest';
+import { afterAll, describe, it } from 'vitest';
 import { testEngine } from './conformance.js';
 import { faultyImage } from './faulty-image.js';
 import { type FileImageOptions, openFileImage } from './file-image.js';
@@ -18,7 +18,7 @@ let files = 0;
 
 function testFileEngine(name: string, options: FileImageOptions): void {
   testEngine(
-    { describe, test },
+    { describe, it },
     {
       name,
       open(content, { readOnly }) {
@@ -32,14 +32,14 @@ function testFileEngine(name: string, options: FileImageOptions): void {
 
 for (const sectorSize of [512, 4096]) {
   testEngine(
-    { describe, test },
+    { describe, it },
     {
       name: `memory, ${sectorSize}-byte sectors`,
       open: async (data, { readOnly }) => memoryImage({ data, sectorSize, readOnly }),
     },
   );
   testEngine(
-    { describe, test },
+    { describe, it },
     {
       name: `null, ${sectorSize}-byte sectors`,
       forgetful: true,
@@ -56,21 +56,21 @@ for (const sectorSize of [512, 4096]) {
 }
 
 testEngine(
-  { describe, test },
+  { describe, it },
   {
     name: '512-byte sectors over 4096-byte ones',
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
   },
 );
 testEngine(
-  { describe, test },
+  { describe, it },
   {
     name: 'faulty without faults',
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
   },
 );
 testEngine(
-  { describe, test },
+  { describe, it },
   {
     name: 'throttled',
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),

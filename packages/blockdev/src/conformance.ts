@@ -5,10 +5,10 @@ import { type BlockImage, BlockOp, type BlockQueue, IOV_WORDS } from './block-im
 import { allocateMemory } from './memory.js';
 import { type Piece, QueueDriver } from './queue-driver.js';
 
-/** What the suite needs of a test runner: vitest, node:test and mocha have it. */
-export interface TestRunner {
+/** The part of vitest, node:test, mocha or jest that the suite needs. */
+export interface TestFramework {
   describe(name: string, body: () => void): unknown;
-  test(name: string, body: () => Promise<void>): unknown;
+  it(name: string, body: () => Promise<void>): unknown;
 }
 
 /** An engine to be tested. */
@@ -34,10 +34,10 @@ interface Bench {
   readonly expected: Uint8Array;
 }
 
-/** Registers, with the given runner, the tests that every engine of BlockImage passes. */
-export function testEngine({ describe, test }: TestRunner, subject: EngineSubject): void {
+/** Registers the tests that every engine of BlockImage passes. */
+export function testEngine({ describe, it }: TestFramework, subject: EngineSubject): void {
   const check = (name: string, body: (bench: Bench) => Promise<void>, readOnly = false) =>
-    test(name, () => withBench(subject, readOnly, body));
+    it(name, () => withBench(subject, readOnly, body));
   describe(`engine ${subject.name}`, () => {
     check('tells its geometry', tellsGeometry);
     check('reads through scatter lists', readsScattered);

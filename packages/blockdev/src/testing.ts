@@ -1,2 +1,2 @@
-export { type EngineSubject, type TestRunner, testEngine } from './conformance.js';
+export { type EngineSubject, type TestFramework, testEngine } from './conformance.js';
 export { type Piece, QueueDriver } from './queue-driver.js';

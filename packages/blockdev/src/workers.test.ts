@@ -50,7 +50,8 @@ test('a file is opened on several threads', async () => {
   writeFileSync(path, new Uint8Array(65536).fill(6));
   const image = await openFileImage(path);
   const workers = [start(image.share(), READ_FIRST), start(image.share(), READ_FIRST)];
-  for (const worker of workers) expect(await message(worker)).toEqual([image.engine, 4096, 6]);
+  const same = [image.engine, 4096, 6];
+  expect(await Promise.all(workers.map(message))).toEqual([same, same]);
   await image.close();
 });
 
