@@ -1,7 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ConformanceTarget, checkConformanceCase, conformanceCases } from '@xenpv/xenstore/testing';
+import {
+  type ConformanceTarget,
+  checkConformanceCase,
+  clientCases,
+  conformanceCases,
+  runClientCase,
+} from '@xenpv/xenstore/testing';
 import { afterAll, beforeAll, describe, it } from 'vitest';
 import { EmulatedXenstored } from './xenstored.js';
 import { RingTransport } from './xenstored-ring.js';
@@ -53,3 +59,5 @@ describe('the emulated xenstored, on a socket and on rings', () => {
   });
   it.each(conformanceCases)('$name', (one) => checkConformanceCase(one, remote), 30_000);
 });
+
+it.each(clientCases)('the client $name', (one) => runClientCase(one, target.connect), 30_000);

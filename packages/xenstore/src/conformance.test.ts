@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { clientCases, runClientCase } from './client-cases.js';
 import { checkConformanceCase, conformanceCases } from './conformance.js';
 import { knownDifferences } from './conformance-differences.js';
 import { type GenuineKind, GenuineServer } from './genuine-server.js';
@@ -20,5 +21,7 @@ for (const kind of ['xenstored', 'oxenstored'] satisfies GenuineKind[]) {
     afterAll(() => server[Symbol.asyncDispose]());
 
     it.each(conformanceCases)('$name', (one) => checkConformanceCase(one, server), 30_000);
+
+    it.each(clientCases)('the client $name', (one) => runClientCase(one, () => server.connect()), 30_000);
   });
 }

@@ -1,3 +1,4 @@
+export { type ClientCase, clientCases, runClientCase } from './client-cases.js';
 export {
   type ConformanceCase,
   type ConformanceResult,
