@@ -43,7 +43,7 @@ void Poller::Close() {
   slot_ = nullptr;
   buffer_.Reset();
   listener_.Reset();
-  napi_async_destroy(env_, context_);
+  if (!delivering_) napi_async_destroy(env_, context_);
   uv_close(handle_, OnClosed);
 }
 
@@ -70,8 +70,12 @@ void Poller::Deliver(int result) {
   napi_value receiver = buffer_.Value();
   napi_value argument = Napi::Number::New(env, result);
   napi_value function = listener_.Value();
-  // The listener may close this poller: nothing of it is touched afterwards.
-  if (napi_make_callback(env, context_, receiver, function, 1, &argument, nullptr) == napi_ok) return;
+  // The listener may close this poller, which the loop frees later, but must not end the context it is called in.
+  delivering_ = true;
+  napi_status status = napi_make_callback(env, context_, receiver, function, 1, &argument, nullptr);
+  delivering_ = false;
+  if (slot_ == nullptr) napi_async_destroy(env, context_);
+  if (status == napi_ok) return;
   bool pending = false;
   napi_value error;
   if (napi_is_exception_pending(env, &pending) != napi_ok || !pending) return;

@@ -43,4 +43,5 @@ class Poller {
   napi_async_cleanup_hook_handle hook_ = nullptr;
   uv_poll_s* handle_ = nullptr;
   Poller** slot_;
+  bool delivering_ = false;
 };

@@ -49,6 +49,7 @@ describe.skipIf(compiler)(`over fake devices${compiler}`, () => {
 
   test.each([
     'features',
+    'conforms to the provider suite',
     'events',
     'many events',
     'grants',

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum { PAGE = 4096, PAGES = 256, PORTS = 4096, FDS = 4096, MAPS = 256, FIRST_REF = 8 };
@@ -33,11 +34,11 @@ struct port {
 };
 
 struct grant {
-  int used, writable, domid;
+  int used, writable, domid, mapped, fd;
 };
 
 struct map {
-  int used;
+  int used, mapped, fd;
   uint32_t count;
   uint64_t index;
   uint32_t refs[64];
@@ -164,8 +165,10 @@ struct segment {
   int16_t status;
 };
 
+// The grant that this domain may use, or NULL.
 static struct grant* grant_of(uint32_t ref) {
-  return ref >= FIRST_REF && ref < FIRST_REF + PAGES && grants[ref - FIRST_REF].used ? &grants[ref - FIRST_REF] : NULL;
+  struct grant* grant = &grants[ref - FIRST_REF];
+  return ref >= FIRST_REF && ref < FIRST_REF + PAGES && grant->used && grant->domid == 0 ? grant : NULL;
 }
 
 static uint8_t* page_of(uint32_t ref) { return memory + (size_t)(ref - FIRST_REF) * PAGE; }
@@ -181,18 +184,26 @@ static int grant_copy(const uint32_t* argument) {
     s->status = foreign->grant.domid != 0 ? -2 : grant == NULL ? -3 : to && !grant->writable ? -8 : 0;
     if (s->status != 0) continue;
     uint8_t* page = page_of(foreign->grant.ref) + foreign->grant.offset;
-    if (from) memcpy(s->dest.address, page, s->length);
-    else memcpy(page, s->source.address, s->length);
+    struct iovec ours = {page, s->length};
+    struct iovec local = {from ? s->dest.address : s->source.address, s->length};
+    ssize_t copied = from ? process_vm_writev(getpid(), &ours, 1, &local, 1, 0)
+                          : process_vm_readv(getpid(), &ours, 1, &local, 1, 0);
+    if (copied != s->length) return fail(EFAULT);
   }
   return 0;
 }
 
-static int gntdev_ioctl(unsigned long request, uint32_t* words) {
+static void unmap(struct map* map) {
+  for (uint32_t i = 0; map->mapped && i < map->count; i++) grants[map->refs[i] - FIRST_REF].mapped--;
+  map->used = map->mapped = 0;
+}
+
+static int gntdev_ioctl(int fd, unsigned long request, uint32_t* words) {
   if (request == 0x104708) return grant_copy(words);
   if (request == 0x184700) {  // map grant reference
     for (int i = 0; i < MAPS; i++) {
       if (maps[i].used) continue;
-      maps[i] = (struct map){1, words[0], (uint64_t)(i + 1) << 32, {0}};
+      maps[i] = (struct map){1, 0, fd, words[0], (uint64_t)(i + 1) << 32, {0}};
       for (uint32_t j = 0; j < words[0]; j++) {
         if (j >= 64 || words[4 + 2 * j] != 0) return fail(EINVAL);
         maps[i].refs[j] = words[5 + 2 * j];
@@ -206,7 +217,7 @@ static int gntdev_ioctl(unsigned long request, uint32_t* words) {
     uint64_t index = *(uint64_t*)words;
     struct map* map = &maps[(index >> 32) - 1];
     if (!map->used || map->index != index || map->count != words[2]) return fail(ENOENT);
-    map->used = 0;
+    unmap(map);
     return 0;
   }
   return fail(ENOTTY);
@@ -222,20 +233,22 @@ static void* map_grants(size_t length, int protection, uint64_t offset) {
   uint8_t* at = (uint8_t*)syscall(SYS_mmap, NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
   for (uint32_t i = 0; i < map->count; i++) {
     long page = (long)(page_of(map->refs[i]) - memory);
+    grants[map->refs[i] - FIRST_REF].mapped++;
     syscall(SYS_mmap, at + i * (size_t)PAGE, PAGE, protection, MAP_SHARED | MAP_FIXED, memory_fd, page);
   }
+  map->mapped = 1;
   return at;
 }
 
-static int gntalloc_ioctl(unsigned long request, uint32_t* words) {
+static int gntalloc_ioctl(int fd, unsigned long request, uint32_t* words) {
   uint32_t count = request == 0x184705 ? words[1] : words[2];
   if (request == 0x184705) {  // allocate
     for (uint32_t first = 0; first + count <= PAGES; first++) {
       uint32_t i = 0;
-      while (i < count && !grants[first + i].used) i++;
+      while (i < count && !grants[first + i].used && !grants[first + i].mapped) i++;
       if (i < count) continue;
       for (i = 0; i < count; i++) {
-        grants[first + i] = (struct grant){1, words[0] >> 16 & 1, words[0] & 0xffff};
+        grants[first + i] = (struct grant){1, words[0] >> 16 & 1, words[0] & 0xffff, 0, fd};
         words[4 + i] = FIRST_REF + first + i;
       }
       memset(memory + first * (size_t)PAGE, 0, count * (size_t)PAGE);
@@ -248,7 +261,7 @@ static int gntalloc_ioctl(unsigned long request, uint32_t* words) {
   if (request == 0x104706) {  // deallocate
     uint32_t first = (uint32_t)(*(uint64_t*)words / PAGE);
     if (first + count > PAGES) return fail(EINVAL);
-    memset(&grants[first], 0, count * sizeof grants[0]);
+    for (uint32_t i = first; i < first + count; i++) grants[i].used = 0;
     return 0;
   }
   return fail(ENOTTY);
@@ -265,10 +278,16 @@ static ssize_t unmask(int fd, const uint32_t* list, size_t bytes) {
   return (ssize_t)(bytes & ~(size_t)3);
 }
 
-// The kernel takes one message a write; this one answers it with itself.
-static ssize_t echo(int fd, const uint32_t* message, size_t bytes) {
+// The kernel takes one message a write; this one answers it with itself, or a domain's path.
+static ssize_t answer(int fd, const uint32_t* message, size_t bytes) {
+  struct {
+    uint32_t header[4];
+    char path[16];
+  } reply = {{message[0], message[1], message[2], 16}, "/local/domain/0"};
   if (bytes > PAGE || bytes != 16 + message[3]) return fail(EINVAL);
-  return syscall(SYS_write, files[fd].peer, message, bytes);
+  const void* data = message[0] == 10 ? &reply : (const void*)message;
+  if (syscall(SYS_write, files[fd].peer, data, message[0] == 10 ? sizeof reply : bytes) < 0) return -1;
+  return (ssize_t)bytes;
 }
 
 int open(const char* path, int flags, ...) {
@@ -290,6 +309,10 @@ int close(int fd) {
     pthread_mutex_lock(&lock);
     for (uint32_t port = 1; file->kind == EVTCHN && port < PORTS; port++)
       if (ports[port].fd == fd) unbind(port);
+    for (int i = 0; file->kind == GNTDEV && i < MAPS; i++)
+      if (maps[i].used && maps[i].fd == fd) unmap(&maps[i]);
+    for (int i = 0; file->kind == GNTALLOC && i < PAGES; i++)
+      if (grants[i].fd == fd) grants[i].used = 0;
     if (file->peer >= 0) syscall(SYS_close, file->peer);
     file->kind = NOT_OURS;
     pthread_mutex_unlock(&lock);
@@ -306,8 +329,8 @@ int ioctl(int fd, unsigned long request, ...) {
   if (kind == NOT_OURS) return (int)syscall(SYS_ioctl, fd, request, argument);
   pthread_mutex_lock(&lock);
   int result = kind == EVTCHN     ? evtchn_ioctl(fd, request, argument)
-               : kind == GNTDEV   ? gntdev_ioctl(request, argument)
-               : kind == GNTALLOC ? gntalloc_ioctl(request, argument)
+               : kind == GNTDEV   ? gntdev_ioctl(fd, request, argument)
+               : kind == GNTALLOC ? gntalloc_ioctl(fd, request, argument)
                                   : fail(ENOTTY);
   pthread_mutex_unlock(&lock);
   return result;
@@ -317,7 +340,7 @@ ssize_t write(int fd, const void* data, size_t bytes) {
   enum kind kind = file_of(fd)->kind;
   if (kind != EVTCHN && kind != XENBUS) return syscall(SYS_write, fd, data, bytes);
   pthread_mutex_lock(&lock);
-  ssize_t result = kind == EVTCHN ? unmask(fd, data, bytes) : echo(fd, data, bytes);
+  ssize_t result = kind == EVTCHN ? unmask(fd, data, bytes) : answer(fd, data, bytes);
   pthread_mutex_unlock(&lock);
   return result;
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { GrantCopyBatch, GrantStatus, nativeProvider } from '@xenpv/xen-sys';
+import { testProvider } from '@xenpv/xen-sys/testing';
 
 const directory = process.env.FAKE_XEN_DIRECTORY;
 const provider = nativeProvider({ deviceDirectory: directory, foreignMemoryLibrary: process.env.LD_PRELOAD });
@@ -76,6 +77,25 @@ const scenarios = {
     b.close();
     assert.equal(a.notify(near), -9);
     throws(() => a.bindUnbound(0), 'ERR_CLOSED');
+  },
+
+  /** The suite that every provider passes, both domains being the only one there is. */
+  async 'conforms to the provider suite'() {
+    const own = nativeProvider({ deviceDirectory: directory, xenstorePath: `${directory}/xenbus` });
+    const domain = { domid: 0, provider: own };
+    const tests = [];
+    testProvider('native', async () => ({ backend: domain, frontend: domain, close() {} }), {
+      describe: (_, body) => body(),
+      it: (name, body) => tests.push({ name, body }),
+    });
+    const before = openFiles();
+    for (const { name, body } of tests) {
+      await body().catch((cause) => {
+        throw new Error(name, { cause });
+      });
+    }
+    assert.ok(tests.length > 30);
+    assert.ok(openFiles() <= before + 2, 'nothing leaked');
   },
 
   /** More ports than one write(2) of the kernel takes. */
