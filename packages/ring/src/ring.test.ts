@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BackRing, FrontRing, RingError, ringSlots } from './index.js';
 
 const U32 = 2 ** 32;
@@ -148,6 +148,81 @@ describe.each([
     expect(next.harvest()).toBe(3);
     next.takeRequest(slot, 0);
     expect(slot[0]).toBe(2);
+  });
+});
+
+describe('what happens while the other side decides to sleep is not lost', () => {
+  const REQ_PROD = 0;
+  const REQ_EVENT = 1;
+  const RSP_PROD = 2;
+  const RSP_EVENT = 3;
+
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  /** Runs `peer` in the very moment before a shared index is written. */
+  function meanwhile(index: number, peer: () => void): void {
+    const store = Atomics.store;
+    vi.spyOn(Atomics, 'store').mockImplementation(((words: Int32Array, at: number, value: number) => {
+      if (at !== index) return store(words, at, value);
+      vi.restoreAllMocks();
+      peer();
+      return store(words, at, value);
+    }) as typeof Atomics.store);
+  }
+
+  it('a request that comes while the backend asks for an event is seen', () => {
+    const { front, back, slot } = pair();
+    meanwhile(REQ_EVENT, () => {
+      front.putRequest(slot, 0, 28);
+      // The frontend has seen the old event index, which this request reaches, or one that it does not.
+      front.pushRequests();
+    });
+    expect(back.finalCheck()).toBe(true);
+  });
+
+  it('a response that comes while the frontend asks for an event is seen', () => {
+    const { front, back, slot } = pair();
+    front.putRequest(slot, 0, 28);
+    front.pushRequests();
+    back.takeRequest(slot, 0);
+    meanwhile(RSP_EVENT, () => {
+      back.putResponse(slot, 0, 4);
+      back.pushResponses();
+    });
+    expect(front.finalCheck()).toBe(true);
+  });
+
+  it('a backend that falls asleep while a request is pushed is woken', () => {
+    const { front, back, slot } = pair();
+    front.putRequest(slot, 0, 28);
+    front.pushRequests();
+    back.takeRequest(slot, 0);
+    front.putRequest(slot, 0, 28);
+    let asleep = false;
+    meanwhile(REQ_PROD, () => {
+      asleep = !back.finalCheck();
+    });
+    expect(front.pushRequests()).toBe(true);
+    expect(asleep).toBe(true);
+  });
+
+  it('a frontend that falls asleep while a response is pushed is woken', () => {
+    const { front, back, slot } = pair();
+    for (let i = 0; i < 2; i++) front.putRequest(slot, 0, 28);
+    front.pushRequests();
+    for (let i = 0; i < 2; i++) back.takeRequest(slot, 0);
+    back.putResponse(slot, 0, 4);
+    back.pushResponses();
+    front.takeResponse(slot, 0, 4);
+    back.putResponse(slot, 0, 4);
+    let asleep = false;
+    meanwhile(RSP_PROD, () => {
+      asleep = !front.finalCheck();
+    });
+    expect(back.pushResponses()).toBe(true);
+    expect(asleep).toBe(true);
   });
 });
 
