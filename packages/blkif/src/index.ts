@@ -54,4 +54,13 @@ export {
   responseStatus,
 } from './response.js';
 export { encodeSegment, SEGMENT_WORDS, segmentFirst, segmentGref, segmentLast } from './segment.js';
-export { decodeVdev, formatVdev, parseVdev, type Vdev, VdevError, type VdevKind, vdevOfDisk } from './vdev.js';
+export {
+  decodeVdev,
+  formatVdev,
+  freeVdev,
+  parseVdev,
+  type Vdev,
+  VdevError,
+  type VdevKind,
+  vdevOfDisk,
+} from './vdev.js';
