@@ -57,7 +57,6 @@ export { encodeSegment, SEGMENT_WORDS, segmentFirst, segmentGref, segmentLast } 
 export {
   decodeVdev,
   formatVdev,
-  freeVdev,
   parseVdev,
   type Vdev,
   VdevError,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeVdev, formatVdev, freeVdev, parseVdev, VdevError, vdevOfDisk } from './vdev.js';
+import { decodeVdev, formatVdev, parseVdev, VdevError, vdevOfDisk } from './vdev.js';
 
 describe('the forms of xen-vbd-interface(7)', () => {
   it.each([
@@ -121,42 +121,5 @@ describe('names of numbers', () => {
     expect(vdevOfDisk(0).number).toBe(51712);
     expect(formatVdev(vdevOfDisk(3).number)).toBe('xvdd');
     expect(formatVdev(vdevOfDisk(16).number)).toBe('xvdq');
-  });
-});
-
-describe('the first free disk', () => {
-  const free = (...names: string[]) => formatVdev(freeVdev(names.map((name) => parseVdev(name).number))!.number);
-
-  it.each([
-    [[], 'xvda'],
-    [['xvda'], 'xvdb'],
-    [['xvdb'], 'xvda'],
-    [['xvda', 'xvdb', 'xvdc', 'xvdd'], 'xvde'],
-    [['hda', 'sdb', 'xvdc'], 'xvdd'],
-    [['hdc', 'xvda1', 'xvdb'], 'xvdd'],
-    [['xvdg', 'xvdf', 'xvde', 'xvdd', 'xvdc', 'xvdb', 'xvda'], 'xvdh'],
-    [['d0p16', 'd1'], 'xvdc'],
-  ])('beside %j is %s', (names, name) => {
-    expect(free(...names)).toBe(name);
-  });
-
-  it('is one after the other up to the last of an extended number', () => {
-    const taken: number[] = [];
-    for (let disk = 0; disk < 300; disk++) {
-      const vdev = freeVdev(taken);
-      expect(vdev?.disk).toBe(disk);
-      taken.push(vdev?.number ?? Number.NaN);
-    }
-  });
-
-  it('is none that is taken, whatever is', () => {
-    fc.assert(
-      fc.property(fc.array(fc.oneof(fc.nat(2 ** 29 + 10), fc.integer({ min: 51712, max: 51967 }))), (taken) => {
-        const vdev = freeVdev(taken);
-        const disks = taken.map((number) => decodeVdev(number)?.disk);
-        expect(disks).not.toContain(vdev?.disk);
-        expect(taken).not.toContain(vdev?.number);
-      }),
-    );
   });
 });

@@ -88,22 +88,6 @@ export function vdevOfDisk(disk: number): Vdev {
   return named(`d${disk}`, 'xvd', disk, 0);
 }
 
-/**
- * The first disk that none of `taken` (the numbers in a guest's `device/vbd`) has, as `xvd<disk>`. A guest sees hda,
- * sda and xvda as rivals for the same place, so that a disk of any kind takes its index; so does a partition. Reserved
- * numbers take none. Undefined when there is none left.
- */
-export function freeVdev(taken: Iterable<number>): Vdev | undefined {
-  const disks = new Set<number>();
-  for (const number of taken) {
-    const vdev = decodeVdev(number);
-    if (vdev !== undefined) disks.add(vdev.disk);
-  }
-  let disk = 0;
-  while (disks.has(disk)) disk++;
-  return disk < MAX_DISKS ? vdevOfDisk(disk) : undefined;
-}
-
 function parseNumber(text: string): Vdev {
   const octal = /^0[0-7]+$/.test(text);
   const vdev = decodeVdev(octal ? Number.parseInt(text, 8) : Number(text));
