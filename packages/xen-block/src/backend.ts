@@ -147,9 +147,9 @@ function transferPolicy({
   return { transfer: once, persistentPages: transfer === 'persistent' ? persistentPages : 0 };
 }
 
-async function startHosts({ provider, threads = 0, memoryBytes }: XenBlockBackendOptions): Promise<RingHost[]> {
+async function startHosts({ provider, threads = 0, ...rest }: XenBlockBackendOptions): Promise<RingHost[]> {
   checkLimit('threads', threads, 0, 256);
-  const options = memoryBytes === undefined ? {} : { memoryBytes };
+  const options = dataPlaneOptions(rest);
   const local = new LocalRingHost(new DataPlane(provider, options));
   const starts = Array.from({ length: threads }, () => WorkerRingHost.start(provider, options));
   const started = await Promise.allSettled(starts);
@@ -159,6 +159,11 @@ async function startHosts({ provider, threads = 0, memoryBytes }: XenBlockBacken
   if (!failed) return hosts;
   await Promise.all(hosts.map((host) => host.close()));
   throw failed.reason;
+}
+
+function dataPlaneOptions({ memoryBytes, pollMicroseconds = 0 }: DataPlaneOptions): DataPlaneOptions {
+  checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
+  return { pollMicroseconds, ...(memoryBytes === undefined ? {} : { memoryBytes }) };
 }
 
 function checkedLimits(limits: Partial<ProtocolLimits>): ProtocolLimits {
