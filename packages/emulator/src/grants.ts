@@ -4,7 +4,7 @@ import { Frames } from './frames.js';
 import { SharedLock } from './shared-lock.js';
 
 /** References 0 to 7 are the toolstack's (GNTTAB_NR_RESERVED_ENTRIES). */
-export const RESERVED_GRANTS = 8;
+const RESERVED_GRANTS = 8;
 
 const DOMID = 0x7fff;
 const VALID = 1 << 15;
