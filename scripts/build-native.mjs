@@ -1,11 +1,11 @@
 /**
- * Builds the addon of each package that has a binding.gyp into its prebuilds/, where node-gyp-build finds it:
+ * Builds the addon of each package that has a native/binding.gyp into its prebuilds/, where node-gyp-build finds it:
  *
  *   node scripts/build-native.mjs [--all] [PACKAGE_FOLDER...]
  *
  * For this machine; with --all for x64 and arm64, as far as their compilers are installed. An addon whose sources are
  * those that it was built from is left alone. The compiler is called directly, with the headers of Node-API from npm:
- * node-gyp would fetch those of Node itself.
+ * node-gyp would fetch those of Node itself. (A binding.gyp beside package.json makes every installation run node-gyp.)
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -19,21 +19,14 @@ const COMPILERS = { x64: 'x86_64-linux-gnu-g++', arm64: 'aarch64-linux-gnu-g++' 
 const FLAGS = '-O2 -fPIC -shared -Wall -Wextra -ffunction-sections -fdata-sections'.split(' ');
 const LINK_FLAGS = '-Wl,--gc-sections -s'.split(' ');
 
-/** The folder of a package's binding.gyp: native/, so that installing the package does not run node-gyp; or undefined. */
-function gypFolder(folder) {
-  return [join(folder, 'native'), folder].find((candidate) => existsSync(join(candidate, 'binding.gyp')));
-}
-
 /** The first target of a binding.gyp, which is Python's notation: comments, single quotes and trailing commas. */
 function readTarget(folder) {
-  const text = readFileSync(join(folder, 'binding.gyp'), 'utf8')
+  const text = readFileSync(join(folder, 'native', 'binding.gyp'), 'utf8')
     .replace(/"(?:[^"\\]|\\.)*"|'((?:[^'\\]|\\.)*)'|#.*$/gm, (token, quoted) =>
       token.startsWith('"') ? token : token.startsWith('#') ? '' : JSON.stringify(quoted),
     )
     .replace(/,(\s*[\]}])/g, '$1');
-  const target = JSON.parse(text).targets[0];
-  const forLinux = target.conditions?.find(([condition]) => condition === "OS=='linux'");
-  return { ...target, ...forLinux?.[1] };
+  return JSON.parse(text).targets[0];
 }
 
 function includeFolders() {
@@ -45,9 +38,8 @@ function includeFolders() {
 
 function sourceHash(folder) {
   const hash = createHash('sha256').update([...FLAGS, ...LINK_FLAGS].join(' '));
-  const names = readdirSync(join(folder, 'native')).filter((name) => /\.(cc|c|h)$/.test(name));
-  const files = [join(gypFolder(folder), 'binding.gyp'), ...names.sort().map((name) => join(folder, 'native', name))];
-  for (const file of files) hash.update(`\0${basename(file)}\0`).update(readFileSync(file));
+  const names = readdirSync(join(folder, 'native')).filter((name) => /\.(cc|c|h|gyp)$/.test(name));
+  for (const name of names.sort()) hash.update(`\0${name}\0`).update(readFileSync(join(folder, 'native', name)));
   return hash.digest('hex');
 }
 
@@ -65,11 +57,11 @@ async function compile(folder, target, compiler, output) {
     '-o',
     output,
   ];
-  await run(`native: ${basename(folder)} with ${compiler}`, compiler, args, { cwd: gypFolder(folder) });
+  await run(`native: ${basename(folder)} with ${compiler}`, compiler, args, { cwd: join(folder, 'native') });
 }
 
 async function build(folder, arch, compiler) {
-  const target = readTarget(gypFolder(folder));
+  const target = readTarget(folder);
   const output = join(folder, 'prebuilds', `linux-${arch}`, `${target.target_name}.glibc.node`);
   const stamp = output.replace(/\.node$/, '.sources');
   const hash = sourceHash(folder);
@@ -94,12 +86,16 @@ async function compilerFor(arch) {
   return undefined;
 }
 
+function hasAddon(folder) {
+  return existsSync(join(folder, 'native', 'binding.gyp'));
+}
+
 function packageFolders(named) {
   if (named.length > 0) return named.map((folder) => resolve(folder));
-  if (gypFolder('.')) return [process.cwd()];
+  if (hasAddon('.')) return [process.cwd()];
   return readdirSync(join(ROOT, 'packages'))
     .map((name) => join(ROOT, 'packages', name))
-    .filter(gypFolder);
+    .filter(hasAddon);
 }
 
 await runMain(async () => {

@@ -31,7 +31,7 @@ export async function connectXenstore(paths: readonly string[], signal?: AbortSi
   throw new XenSysError(
     'ERR_NO_XENSTORE',
     'xenstore.connect',
-    `no xenstore: none of ${paths.join(', ')} is there; in dom0 start xenstored (on Debian: package xen-utils-common, or set XENSTORED_PATH), in another domain boot a kernel with Xen support`,
+    `no xenstore: none of ${paths.join(', ')} is there; in dom0 start xenstored (on Debian: package xen-utils-common, systemctl start xen) or set XENSTORED_PATH, in another domain boot a kernel with Xen support`,
   );
 }
 

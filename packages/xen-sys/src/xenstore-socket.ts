@@ -1,15 +1,22 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { XenSysError } from './errors.js';
 import type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';
 
 /** XENSTORE_PAYLOAD_MAX of io/xs_wire.h. */
 const MAX_PAYLOAD = 4096;
 
+const ADVICE: Record<string, string | undefined> = {
+  ECONNREFUSED: ', xenstored does not run (on Debian: package xen-utils-common, systemctl start xen)',
+  EACCES: ', no permission: run as root, or give this user the socket',
+};
+
 /** xenstored's Unix socket. */
 export class XenstoreSocket implements XenstoreTransport {
   readonly maxPayload = MAX_PAYLOAD;
   readonly #socket: Socket;
+  #queue: Uint8Array[] = [];
   #error: Error | undefined;
 
   private constructor(
@@ -24,16 +31,16 @@ export class XenstoreSocket implements XenstoreTransport {
 
   /** Errors: the errno of connecting (ENOENT, ECONNREFUSED, EACCES, ...), or the signal's reason. */
   static async connect(path: string, signal?: AbortSignal): Promise<XenstoreSocket> {
-    signal?.throwIfAborted();
-    const socket = connect({ path });
-    try {
-      await once(socket, 'connect', { signal: signal as AbortSignal });
-    } catch (error) {
-      socket.destroy();
-      signal?.throwIfAborted();
-      throw socketError(error as NodeJS.ErrnoException, path);
+    for (let delay = 1; ; delay = Math.min(delay * 2, LONGEST_RETRY_MS)) {
+      try {
+        return new XenstoreSocket(path, await openSocket(path, signal));
+      } catch (error) {
+        signal?.throwIfAborted();
+        // xenstored listens with a backlog of one: while it is busy, the kernel says "try again".
+        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw socketError(error as NodeJS.ErrnoException, path);
+      }
+      await sleep(delay);
     }
-    return new XenstoreSocket(path, socket);
   }
 
   start(listener: XenstoreTransportListener): void {
@@ -46,7 +53,15 @@ export class XenstoreSocket implements XenstoreTransport {
   }
 
   send(message: Uint8Array): void {
-    if (this.#socket.writable) this.#socket.write(message);
+    if (this.#queue.push(message) === 1) process.nextTick(flush, this);
+  }
+
+  /** Writes what is queued. */
+  flush(): void {
+    const queue = this.#queue;
+    this.#queue = [];
+    if (queue.length === 0 || !this.#socket.writable) return;
+    this.#socket.write(queue.length === 1 ? queue[0] : Buffer.concat(queue));
   }
 
   ref(): void {
@@ -60,6 +75,7 @@ export class XenstoreSocket implements XenstoreTransport {
   async close(): Promise<void> {
     if (this.#socket.closed) return;
     const closed = once(this.#socket, 'close');
+    this.flush();
     this.#socket.destroySoon();
     await closed;
   }
@@ -69,8 +85,24 @@ export class XenstoreSocket implements XenstoreTransport {
   }
 }
 
+async function openSocket(path: string, signal: AbortSignal | undefined): Promise<Socket> {
+  signal?.throwIfAborted();
+  const socket = connect({ path });
+  try {
+    await once(socket, 'connect', { signal: signal as AbortSignal });
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+  return socket;
+}
+
+function flush(socket: XenstoreSocket): void {
+  socket.flush();
+}
+
 function socketError(error: NodeJS.ErrnoException, path: string): XenSysError {
   const code = error.code ?? 'EIO';
   const options = error.errno === undefined ? { path, cause: error } : { path, cause: error, errno: -error.errno };
-  return new XenSysError(code, 'xenstore.connect', `${path}: ${code}`, options);
+  return new XenSysError(code, 'xenstore.connect', `${path}: ${code}${ADVICE[code] ?? ''}`, options);
 }
