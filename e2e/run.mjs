@@ -2,7 +2,7 @@
  * `npm run test:xen`: boots a real Xen under software emulation and runs the end-to-end tests in its dom0.
  * Ends with a line `N passed, N failed`. Options: see USAGE.
  */
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -90,10 +90,12 @@ async function testRelease(xen) {
   say(`Xen ${xen}: ${((performance.now() - began) / 60_000).toFixed(1)} minutes`);
 }
 
-function onReport(report, { xen, open, failures }) {
+function onReport(report, { xen, open, failures, folder }) {
   if (report.type === 'plan') {
     for (const name of report.names) open.add(name);
     if (values.list) for (const name of report.names) console.log(name);
+  } else if (report.type === 'evidence') {
+    appendFileSync(join(folder, 'failures.log'), `${report.text}\n\n`);
   } else if (report.type === 'log') {
     say(`dom0: ${report.text}`);
   } else if (report.type === 'test') {
@@ -116,7 +118,7 @@ async function keepLogs(folder, xen) {
   const target = join(LOGS, xen);
   rmSync(target, { recursive: true, force: true });
   mkdirSync(target, { recursive: true });
-  for (const name of ['console.log', 'qemu.log']) {
+  for (const name of ['console.log', 'qemu.log', 'failures.log']) {
     if (existsSync(join(folder, name))) cpSync(join(folder, name), join(target, name));
   }
   await logged('tar', ['-C', target, '-xf', join(folder, 'logs.img')]).catch(() => say('dom0 left no logs'));

@@ -1,5 +1,6 @@
 /** The agent at the other end of a domain's console: runs commands in that domain. */
 import { constants, openSync, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ReadStream } from 'node:tty';
 import { CommandError, until } from './shell.mjs';
 import { xsRead } from './xenstore.mjs';
@@ -11,8 +12,9 @@ export class DomainConsole {
   #rest = '';
   #next = 1;
   #waiting = new Map();
-  #ready;
-  #becomeReady;
+  #isReady = false;
+  #heard;
+  #onHeard;
   #closed = false;
   /** What was printed and is not the agent's. */
   noise = '';
@@ -20,8 +22,8 @@ export class DomainConsole {
   constructor(name, path) {
     this.#name = name;
     this.#fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
-    this.#ready = new Promise((resolve) => {
-      this.#becomeReady = resolve;
+    this.#heard = new Promise((resolve) => {
+      this.#onHeard = resolve;
     });
     this.#input = new ReadStream(this.#fd);
     this.#input.setRawMode(true);
@@ -38,19 +40,15 @@ export class DomainConsole {
 
   /** When the agent runs. Errors: after `timeout` seconds, with what was printed. */
   async ready({ timeout = 180 } = {}) {
-    let timer;
-    const late = new Promise((_, reject) => {
-      const error = () => reject(new Error(`${this.#name} is not up after ${timeout} s:\n${this.noise.slice(-2000)}`));
-      timer = setTimeout(error, timeout * 1000);
-    });
-    await Promise.race([this.#ready, late]).finally(() => clearTimeout(timer));
-  }
-
-  /** Forgets that the agent was ready: for a guest that starts again on the same console. */
-  expectRestart() {
-    this.#ready = new Promise((resolve) => {
-      this.#becomeReady = resolve;
-    });
+    const end = performance.now() + timeout * 1000;
+    while (!this.#isReady) {
+      if (performance.now() > end || this.#closed) {
+        throw new Error(`${this.#name} is not up after ${timeout} s:\n${this.noise.slice(-2000)}`);
+      }
+      // What it said before we listened may be lost: it answers this as soon as it can.
+      this.post('true');
+      await Promise.race([this.#heard, sleep(2000)]);
+    }
   }
 
   /** Runs a command; resolves with its output. Commands run one after another. Errors: CommandError. */
@@ -99,7 +97,8 @@ export class DomainConsole {
       return;
     }
     const [id, mark, value] = line.slice(at + 6).split(' ');
-    if (id === 'ready') return this.#becomeReady();
+    this.#isReady = true;
+    this.#onHeard();
     const command = this.#waiting.get(id);
     if (!command) return;
     if (mark === '+') return command.chunks.push(value);

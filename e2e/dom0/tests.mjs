@@ -1,5 +1,4 @@
 /** Runs the tests of /lab/e2e/tests in dom0, and reports each. */
-import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { destroyAll } from './domain.mjs';
 import { groups } from './registry.mjs';
@@ -77,11 +76,20 @@ async function attempt(work, minutes) {
   }
 }
 
-let failures = 0;
-/** What a failure may have left, for the logs. */
+/** What a failure may have left, sent at once: the machine may not live to its end. */
 async function evidence(name, error) {
-  const commands = ['xl list', 'xenstore-ls -fp', 'dmesg | tail -60', 'xl dmesg | tail -40', 'ps ax'];
+  const consoles = 'for f in /tmp/logs/consoles/*; do echo "== $f"; tail -n 15 "$f"; done';
+  const daemons = 'for f in /tmp/logs/xen-blockd*; do echo "== $f"; tail -n 30 "$f"; done';
+  const commands = [
+    'xl list',
+    'xenstore-ls -fp',
+    consoles,
+    daemons,
+    'dmesg | tail -40',
+    'xl dmesg | tail -30',
+    'ps ax',
+  ];
   const parts = [`${name}\n${error.stack}\n`];
   for (const command of commands) parts.push(`\n# ${command}\n${await sh(command).catch(String)}`);
-  writeFileSync(`/tmp/logs/failure-${++failures}.log`, parts.join(''));
+  report({ type: 'evidence', text: parts.join('') });
 }

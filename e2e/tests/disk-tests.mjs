@@ -1,4 +1,5 @@
 /** Tests of a guest's disk that run on every way; the context has the way. */
+import { holdings } from '../dom0/daemon.mjs';
 import { Domain } from '../dom0/domain.mjs';
 import { test } from '../dom0/registry.mjs';
 import { until } from '../dom0/shell.mjs';
@@ -18,6 +19,9 @@ export const basics = [
     await way.image('fio', 64);
     const guest = await Domain.guest('fio', { fio: true, disks: [way.disk('xvda', 'fio')] });
     await guest.disk('xvda');
+    // The check for leaks would find nothing if it looked in the wrong place.
+    const held = await holdings(way.daemon);
+    if (held.maps === 0 || held.ports <= way.atRest.ports) throw new Error(`held: ${JSON.stringify(held)}`);
     await verifyFio(guest, 'xvda');
     await guest.shutdown();
   }),

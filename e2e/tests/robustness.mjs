@@ -1,1 +1,183 @@
-/** Not yet. */
+/** Guests that restart, crash, move and vanish; what Linux's blkfront negotiates; a daemon that restarts under them. */
+import { Domain, listDomains } from '../dom0/domain.mjs';
+import { group, test } from '../dom0/registry.mjs';
+import { CommandError, sh, until } from '../dom0/shell.mjs';
+import { xsRead } from '../dom0/xenstore.mjs';
+import { phy, tap } from './ways.mjs';
+import { verifyFio } from './work.mjs';
+
+const LOAD =
+  'fio --name=load --filename=/dev/xvda --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=32 --size=48M';
+/** A load that proves at its end that nothing was lost. Its result is in /tmp/load.end. */
+const VERIFIED = `${LOAD} --rate_iops=200 --verify=crc32c --do_verify=1 --verify_fatal=1 --loops=1 --number_ios=6000`;
+
+const startLoad = (guest, load) => guest.sh(`(${load} >/tmp/load.out 2>&1; echo $? >/tmp/load.end) & echo started`);
+
+async function endOfLoad(guest, { timeout = 240 } = {}) {
+  const wait = `for i in $(seq ${timeout}); do test -e /tmp/load.end && break; sleep 1; done`;
+  await guest.sh(`${wait}; cat /tmp/load.out | tail -20; test "$(cat /tmp/load.end)" = 0`, { timeout: timeout + 30 });
+}
+
+async function diskGuest(way, name, options = {}) {
+  await way.image(name, 64);
+  const guest = await Domain.guest(name, { disks: [way.disk('xvda', name)], ...options });
+  await guest.disk('xvda');
+  return guest;
+}
+
+const tests = [
+  test('a guest restarts', async ({ way }) => {
+    const guest = await diskGuest(way, 'restart', { lines: ['on_reboot="restart"'] });
+    await guest.sh('echo kept | dd of=/dev/xvda conv=fsync');
+    for (let i = 0; i < 2; i++) {
+      guest.console.post('reboot -f');
+      await guest.restarted();
+      await guest.disk('xvda');
+      await guest.sh('test "$(head -c 4 /dev/xvda)" = kept');
+    }
+    await guest.shutdown();
+  }),
+  test('a guest crashes', async ({ way }) => {
+    const guest = await diskGuest(way, 'crash', { lines: ['on_crash="restart"'] });
+    await guest.sh('echo kept | dd of=/dev/xvda conv=fsync');
+    guest.console.post('(dd if=/dev/xvda of=/dev/null bs=64k iflag=direct &); echo c >/proc/sysrq-trigger');
+    await guest.restarted();
+    await guest.disk('xvda');
+    await guest.sh('test "$(head -c 4 /dev/xvda)" = kept');
+    await guest.shutdown();
+  }),
+  test('a guest is destroyed under load', async ({ way }) => {
+    for (let i = 0; i < 3; i++) {
+      const guest = await diskGuest(way, 'doomed', { fio: true });
+      await startLoad(guest, `${LOAD} --time_based --runtime=3600`);
+      await guest.sh('sleep 3; test ! -e /tmp/load.end');
+      await guest.destroy();
+      await guest.gone();
+    }
+  }),
+  test('a guest is saved and restored under load', async ({ way }) => {
+    const guest = await diskGuest(way, 'saved', { fio: true });
+    await startLoad(guest, VERIFIED);
+    await guest.sh('sleep 3; test ! -e /tmp/load.end');
+    await guest.save('/tmp/saved');
+    await guest.restore('/tmp/saved');
+    await sh('rm /tmp/saved');
+    await endOfLoad(guest);
+    await guest.shutdown();
+  }),
+  test('two guests at once', async ({ way }) => {
+    const guests = [await diskGuest(way, 'left', { fio: true }), await diskGuest(way, 'right', { fio: true })];
+    await Promise.all(guests.map((guest) => verifyFio(guest, 'xvda')));
+    await Promise.all(guests.map((guest) => guest.shutdown()));
+  }),
+  test('blkfront takes indirect segments, several queues and a ring of 16 pages', async ({ way }) => {
+    const blkfront = 'max_ring_page_order=4,max_queues=2,max_indirect_segments=256';
+    const guest = await diskGuest(way, 'wide', { fio: true, blkfront, lines: ['maxvcpus=2', 'vcpus=2'] });
+    const driver = await guest.sh('dmesg | grep blkfront');
+    const frontend = `/local/domain/${guest.domid}/device/vbd/51712`;
+    expect(driver, /flush diskcache: enabled/, /indirect descriptors: enabled/);
+    expect(`queues ${await xsRead(`${frontend}/multi-queue-num-queues`)}`, /queues 2/);
+    expect(`order ${await xsRead(`${frontend}/ring-page-order`)}`, /order 4/);
+    expect(await guest.sh('cat /sys/block/xvda/queue/max_segments'), /^256/);
+    await verifyFio(guest, 'xvda');
+    await guest.sh(
+      'fio --name=big --filename=/dev/xvda --ioengine=libaio --direct=1 --rw=write --bs=1M --iodepth=8 --size=48M --verify=crc32c --verify_fatal=1',
+      {
+        timeout: 240,
+      },
+    );
+    await guest.shutdown();
+    return driver
+      .trim()
+      .split('\n')
+      .at(-1)
+      .replace(/^.*blkfront: /, '');
+  }),
+  test('blkfront discards', async ({ way }) => {
+    const guest = await diskGuest(way, 'discard');
+    await guest.sh('dd if=/dev/urandom of=/dev/xvda bs=1M count=32 conv=fsync');
+    const before = await allocated(way, 'discard');
+    await guest.sh('blkdiscard -o 0 -l 16777216 /dev/xvda');
+    await guest.sh('dd if=/dev/xvda bs=1M count=16 iflag=direct | tr -d "\\0" | wc -c | grep -qx 0');
+    const after = await allocated(way, 'discard');
+    if (after > before - 12 * 1024) throw new Error(`allocated ${before} KiB, after the discard ${after} KiB`);
+    await guest.shutdown();
+  }),
+  test('a 32-bit guest works', async ({ way }) => {
+    const guest = await diskGuest(way, 'narrow', { bits: 32, type: 'pvh', memory: 256 });
+    expect(await guest.sh('uname -m'), /i686/);
+    const protocol = await xsRead(`/local/domain/${guest.domid}/device/vbd/51712/protocol`);
+    if (protocol !== undefined && protocol !== 'x86_32-abi') throw new Error(`protocol ${protocol}`);
+    await guest.sh(
+      'dd if=/dev/urandom of=/tmp/data bs=1M count=24 && dd if=/tmp/data of=/dev/xvda bs=256k conv=fsync',
+      {
+        timeout: 240,
+      },
+    );
+    await guest.sh('echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=256k count=96 | cmp - /tmp/data', {
+      timeout: 240,
+    });
+    await guest.shutdown();
+    return `protocol ${protocol ?? 'absent'}`;
+  }),
+  test('a disk of a paused guest is detached', async ({ way }) => {
+    await way.image('paused', 16);
+    const guest = await diskGuest(way, 'paused');
+    await guest.shutdown();
+    await sh('xl create -p /tmp/logs/paused.cfg');
+    await sh('xl block-detach paused xvda', { timeout: 30 });
+    await sh('xl destroy paused');
+    await until('end of the paused guest', async () => !(await listDomains()).some(({ name }) => name === 'paused'));
+  }),
+  test('an image that is missing fails the attach and nothing else', async ({ way }) => {
+    const guest = await diskGuest(way, 'whole');
+    const error = await guest.attach(way.disk('xvdb', 'none')).then(
+      () => undefined,
+      (failure) => failure,
+    );
+    if (!(error instanceof CommandError)) throw new Error('xl attached an image that is not there');
+    await sh(`xl block-detach whole xvdb`).catch(() => {});
+    await guest.sh('dd if=/dev/zero of=/dev/xvda bs=1M count=8 conv=fsync');
+    await guest.shutdown();
+  }),
+  test('the daemon ends and starts again under load', async ({ way }) => {
+    const guest = await diskGuest(way, 'upgrade', { fio: true });
+    await startLoad(guest, VERIFIED);
+    await guest.sh('sleep 2; test ! -e /tmp/load.end');
+    const code = await way.daemon.stop();
+    if (code !== 0) throw new Error(`exit code ${code} after SIGTERM`);
+    await way.daemon.start();
+    await guest.sh('sleep 2');
+    await way.daemon.stop({ signal: 'SIGKILL' });
+    await way.daemon.start();
+    await endOfLoad(guest);
+    await guest.shutdown();
+    await way.rest();
+  }),
+];
+
+/** KiB of an image that the file system has blocks for. */
+async function allocated(way, name) {
+  return Number((await way.daemon.sh(`du -k /tmp/images/${name} | cut -f1`)).trim());
+}
+
+function expect(text, ...patterns) {
+  for (const pattern of patterns) if (!pattern.test(text)) throw new Error(`no ${pattern} in: ${text}`);
+}
+
+const context = (way) => ({
+  async setup(shared) {
+    shared.way = way();
+    await shared.way.start();
+  },
+  teardown: ({ way: served }) => served.stop(),
+  after: ({ way: served }) => served.checkLeaks(),
+});
+
+group('robustness', { ...context(tap), xen: ['4.20'] }, tests);
+const onOlder = ['a guest restarts', 'a guest is saved', 'a guest is destroyed', 'blkfront takes'];
+group(
+  'robustness',
+  { ...context(phy), xen: ['4.17'] },
+  tests.filter(({ name }) => onOlder.some((part) => name.startsWith(part))),
+);

@@ -6,6 +6,7 @@ import { sh, until } from '../dom0/shell.mjs';
 import { xsList } from '../dom0/xenstore.mjs';
 
 const STORAGE = 'storage';
+const FIRST_DISK_FDS = 6;
 
 /** Where the daemon runs and how a disk's line names it. Images are files in memory. */
 class Way {
@@ -44,6 +45,7 @@ class Way {
   /** Remembers what the daemon holds while it serves nothing. */
   async rest() {
     this.atRest = await holdings(this.daemon);
+    this.mostFds = this.atRest.fds + FIRST_DISK_FDS;
   }
 
   /** Errors: a zombie, a backend directory, a mapping, a descriptor or an event channel is left. */
@@ -59,17 +61,20 @@ class Way {
     ).catch((error) => {
       throw new Error(`${error.message}: ${left.join(' ')}`);
     });
+    await this.#checkHoldings();
+  }
+
+  async #checkHoldings() {
     let held;
-    await until(
-      'release of what a guest needed',
-      async () => {
-        held = await holdings(this.daemon);
-        return Object.keys(held).every((what) => held[what] <= this.atRest[what]);
-      },
-      { timeout: 30, every: 1 },
-    ).catch((error) => {
+    const isAtRest = async () => {
+      held = await holdings(this.daemon);
+      return held.maps <= this.atRest.maps && held.ports <= this.atRest.ports && held.fds <= this.mostFds;
+    };
+    await until('release of what a guest needed', isAtRest, { timeout: 30, every: 1 }).catch((error) => {
       throw new Error(`${error.message}: ${JSON.stringify(held)}, at rest ${JSON.stringify(this.atRest)}`);
     });
+    // The first disk opens what later ones use too.
+    this.mostFds = held.fds;
   }
 }
 
@@ -77,7 +82,6 @@ class Dom0Way extends Way {
   async start() {
     await withoutBlkback();
     this.daemon = await Daemon.start({ types: this.type });
-    await this.image('warm-up', 16);
     await this.rest();
   }
 
