@@ -8,7 +8,7 @@
  * node-gyp would fetch those of Node itself. (A binding.gyp beside package.json makes every installation run node-gyp.)
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
 import { run } from './lib/steps.mjs';
@@ -68,7 +68,9 @@ async function build(folder, arch, compiler) {
   if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8').trim() === hash) return;
   mkdirSync(dirname(output), { recursive: true });
   rmSync(stamp, { force: true });
-  await compile(folder, target, compiler, output);
+  // Whoever loads it meanwhile gets the old one or the new one.
+  await compile(folder, target, compiler, `${output}.partial`);
+  renameSync(`${output}.partial`, output);
   writeFileSync(stamp, `${hash}\n`);
   console.log(`built ${output.slice(ROOT.length + 1)}`);
 }

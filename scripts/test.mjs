@@ -28,7 +28,7 @@ async function check(name, work) {
 async function buildNative() {
   const script = join(ROOT, 'scripts', 'build-native.mjs');
   if (!existsSync(script)) return 'no addons yet';
-  const missing = await missingPrograms(['python3', 'make', 'g++']);
+  const missing = await missingPrograms(['g++']);
   if (missing.length > 0) return `skipped: needs ${missing.join(', ')}; what uses the addons is skipped too`;
   await run('native', process.execPath, [script], { cwd: ROOT, env: TOOL_ENV });
   return undefined;
