@@ -7,17 +7,15 @@ import type { XenstoreTransport, XenstoreTransportListener } from './xenstore-tr
 /** The kernel keeps header (16 bytes) and payload of one message in 4096 bytes. */
 const MAX_PAYLOAD = 4080;
 const READ_BYTES = 8192;
-/** XS_WATCH and XS_UNWATCH: the first byte of a message is its type's lowest. */
-const WATCH = 4;
-const UNWATCH = 5;
 
 /**
  * /dev/xen/xenbus: one message a write(2); answers and watch events come as a byte stream.
  *
- * Linux carries WATCH and UNWATCH out within the write(2), holding a lock that it also takes to queue the replies to
- * this descriptor's earlier requests: with one of those on its way, the write never returns, and neither does any
- * other use of xenstore in this domain (seen with Linux 6.12). So these two wait until nothing is on its way; all
- * else is pipelined.
+ * Only one message is on its way at a time. Linux does not copy a payload: it sends it later out of the one buffer of
+ * this descriptor, which the next write(2) fills anew, so that pipelined requests name wrong paths or end in EINVAL.
+ * And it carries WATCH and UNWATCH out within the write(2), holding a lock that it also takes to queue the replies to
+ * earlier requests: with one of those on its way, the write never returns, and neither does any other use of xenstore
+ * in this domain (both seen with Linux 6.12).
  */
 export class XenstoreDevice implements XenstoreTransport {
   readonly description: string;
@@ -75,16 +73,13 @@ export class XenstoreDevice implements XenstoreTransport {
   }
 
   #flush(): void {
-    while (this.#queue.length > 0 && this.#device.fd >= 0) {
-      const [message] = this.#queue;
-      const alone = message[0] === WATCH || message[0] === UNWATCH;
-      if (alone && this.#unanswered > 0) return;
-      this.#queue.shift();
-      this.#unanswered++;
-      const result = this.#device.write(message, message.length);
-      // Reported later, as a socket would: the caller is in the middle of its own bookkeeping.
-      if (result < 0) queueMicrotask(() => this.#fail(result, 'write'));
-    }
+    if (this.#unanswered > 0 || this.#device.fd < 0) return;
+    const message = this.#queue.shift();
+    if (message === undefined) return;
+    this.#unanswered++;
+    const result = this.#device.write(message, message.length);
+    // Reported later, as a socket would: the caller is in the middle of its own bookkeeping.
+    if (result < 0) queueMicrotask(() => this.#fail(result, 'write'));
   }
 
   #fail(result: number, call: string): void {
