@@ -235,6 +235,7 @@ void QueueRegion(const Napi::CallbackInfo& info) {
   size_t region = info[2].As<Napi::Number>().Uint32Value();
   if (region >= queue->regions.size()) queue->regions.resize(region + 1);
   queue->regions[region] = info[3].IsTypedArray() ? BytesOf(info[3]) : nullptr;
+  if (region == 0) queue->memory_bytes = info[3].As<Napi::TypedArray>().ByteLength();
   Keep(info, queue, kFirstRegion + region, info[3]);
 }
 

@@ -13,6 +13,9 @@
 #ifndef RWF_DSYNC
 #define RWF_DSYNC 0x2
 #endif
+#ifndef IORING_RSRC_REGISTER_SPARSE
+#define IORING_RSRC_REGISTER_SPARSE (1U << 0)
+#endif
 
 namespace blockdev {
 
@@ -21,6 +24,21 @@ namespace {
 const unsigned kEntries = 1024;
 const unsigned kCompletions = 8192;
 const unsigned kFixedFiles = 512;
+const unsigned kFixedMemories = 64;
+const size_t kFixedMemoryMax = size_t{1} << 30;  // the kernel's limit
+
+// IORING_REGISTER_BUFFERS2 and IORING_REGISTER_BUFFERS_UPDATE (5.13), and what they take, for older headers.
+const unsigned kRegisterBuffers2 = 15;
+const unsigned kRegisterBuffersUpdate = 16;
+struct ResourceTable {
+  uint32_t count, flags;
+  uint64_t reserved, data, tags;
+};
+struct ResourceUpdate {
+  uint32_t offset, reserved;
+  uint64_t data, tags;
+  uint32_t count, reserved2;
+};
 const uint32_t kIovMax = 1024;  // UIO_MAXIOV
 const uint32_t kNone = UINT32_MAX;
 const uint64_t kSector = 512;
@@ -38,9 +56,11 @@ uint64_t UserData(uint32_t queue, uint32_t slot) { return static_cast<uint64_t>(
 void TakeIov(Queue* queue, Slot& slot, const double* words, int count) {
   slot.iov.clear();
   slot.iov_at = 0;
+  slot.in_memory = true;
   for (int i = 0; i < count; i++, words += kIovWords) {
     char* base = queue->regions[static_cast<size_t>(words[0])] + static_cast<size_t>(words[1]);
     size_t bytes = static_cast<size_t>(words[2]);
+    if (words[0] != 0) slot.in_memory = false;
     if (!slot.iov.empty()) {
       iovec& last = slot.iov.back();
       if (static_cast<char*>(last.iov_base) + last.iov_len == base) {
@@ -81,7 +101,45 @@ int Engine::Open() {
   std::vector<int> none(kFixedFiles, -1);
   // A table of files saves a reference count per operation; a low RLIMIT_NOFILE may forbid it.
   if (ring_.Register(IORING_REGISTER_FILES, none.data(), kFixedFiles) == 0) fixed_ = none;
+  ResourceTable table = {};
+  table.count = kFixedMemories;
+  table.flags = IORING_RSRC_REGISTER_SPARSE;
+  if (ring_.Register(kRegisterBuffers2, &table, sizeof(table)) == 0) fixed_memory_.resize(kFixedMemories);
   return 0;
+}
+
+// Queues of one thread often have the same memory: it is registered once. -1 when there is no room for it, or
+// RLIMIT_MEMLOCK forbids.
+int Engine::FixMemory(char* base, size_t bytes) {
+  if (bytes == 0 || bytes > kFixedMemoryMax) return -1;
+  size_t free = fixed_memory_.size();
+  for (size_t i = 0; i < fixed_memory_.size(); i++) {
+    FixedMemory& known = fixed_memory_[i];
+    if (known.users > 0 && known.base == base) {
+      known.users++;
+      return static_cast<int>(i);
+    }
+    if (known.users == 0 && free == fixed_memory_.size()) free = i;
+  }
+  if (free == fixed_memory_.size() || SetMemory(free, base, bytes) < 0) return -1;
+  fixed_memory_[free] = {base, 1};
+  return static_cast<int>(free);
+}
+
+void Engine::ReleaseMemory(int index) {
+  if (index < 0 || --fixed_memory_[static_cast<size_t>(index)].users > 0) return;
+  SetMemory(static_cast<size_t>(index), nullptr, 0);
+}
+
+int Engine::SetMemory(size_t index, char* base, size_t bytes) {
+  iovec memory = {base, bytes};
+  uint64_t tag = 0;
+  ResourceUpdate update = {};
+  update.offset = static_cast<uint32_t>(index);
+  update.data = reinterpret_cast<uintptr_t>(&memory);
+  update.tags = reinterpret_cast<uintptr_t>(&tag);
+  update.count = 1;
+  return ring_.Register(kRegisterBuffersUpdate, &update, sizeof(update));
 }
 
 int Engine::FixFile(int fd) {
@@ -111,6 +169,7 @@ Queue* Engine::AddQueue(uint32_t depth, const QueueFiles& files) {
 }
 
 void Engine::RemoveQueue(Queue* queue) {
+  ReleaseMemory(queue->memory_fixed);
   int index = queue->files.main_fixed;
   if (index >= 0) {
     int none = -1;
@@ -125,7 +184,11 @@ void Engine::RemoveQueue(Queue* queue) {
 
 void Engine::Start(Queue* queue, uint32_t count) {
   // A device with nothing to do gets the first operations while the rest of a large batch is being prepared.
-  bool early = queue->in_flight == 0 && queue->files.main != queue->files.buffered && count >= kLargeBatch;
+  bool direct = queue->files.main != queue->files.buffered;
+  bool early = direct && queue->in_flight == 0 && count >= kLargeBatch;
+  // Registering pins the memory, so it waits until the queue is used.
+  if (direct && !queue->started) queue->memory_fixed = FixMemory(queue->regions[0], queue->memory_bytes);
+  queue->started = true;
   for (uint32_t i = 0; i < count; i++) {
     StartOne(queue, queue->staged.operations + i * kStagedWords);
     bool power_of_two = (i & (i + 1)) == 0;
@@ -196,7 +259,7 @@ void Engine::Issue(Queue* queue, uint32_t index) {
     entry->fd = files.main;
   }
   if (IsTransfer(slot)) {
-    IssueTransfer(entry, slot);
+    IssueTransfer(entry, queue, slot);
   } else if (slot.op == kFlush) {
     entry->opcode = IORING_OP_FSYNC;
     entry->fsync_flags = IORING_FSYNC_DATASYNC;
@@ -205,7 +268,7 @@ void Engine::Issue(Queue* queue, uint32_t index) {
   }
 }
 
-void Engine::IssueTransfer(io_uring_sqe* entry, Slot& slot) {
+void Engine::IssueTransfer(io_uring_sqe* entry, const Queue* queue, Slot& slot) {
   bool read = slot.op == kRead;
   const iovec* iov = &slot.iov[slot.iov_at];
   uint32_t count = std::min(static_cast<uint32_t>(slot.iov.size()) - slot.iov_at, kIovMax);
@@ -214,6 +277,10 @@ void Engine::IssueTransfer(io_uring_sqe* entry, Slot& slot) {
     entry->opcode = read ? IORING_OP_READ : IORING_OP_WRITE;
     entry->addr = reinterpret_cast<uintptr_t>(iov->iov_base);
     entry->len = static_cast<uint32_t>(iov->iov_len);
+    if (slot.in_memory && queue->memory_fixed >= 0) {
+      entry->opcode = read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+      entry->buf_index = static_cast<uint16_t>(queue->memory_fixed);
+    }
   } else {
     entry->opcode = read ? IORING_OP_READV : IORING_OP_WRITEV;
     entry->addr = reinterpret_cast<uintptr_t>(iov);

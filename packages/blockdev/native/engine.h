@@ -28,6 +28,7 @@ struct Slot {
   int32_t result = 0;
   bool buffered = false;  // goes to the descriptor without O_DIRECT
   bool punch = false;     // a write of zeroes that has to make a hole
+  bool in_memory = false; // the data is in the queue's memory, region 0
   uint64_t offset = 0;    // of what is left
   uint64_t left = 0;
   uint32_t length = 0;
@@ -43,11 +44,20 @@ struct QueueFiles {
   bool block_device = false;
 };
 
+// Memory that the ring's table of buffers knows: direct input and output need not look its pages up each time.
+struct FixedMemory {
+  const char* base = nullptr;
+  uint32_t users = 0;
+};
+
 struct Queue {
   uint32_t id = 0;
   QueueFiles files;
   Staged staged;
   std::vector<char*> regions;
+  size_t memory_bytes = 0;  // of region 0
+  bool started = false;
+  int memory_fixed = -1;  // index of region 0 in the ring's table of buffers, or -1
   std::vector<Slot> slots;
   uint32_t free_slot = 0;
   uint32_t in_flight = 0;
@@ -99,7 +109,7 @@ class Engine {
   void Stash();
   void StartOne(Queue* queue, const double* words);
   void Issue(Queue* queue, uint32_t index);
-  void IssueTransfer(io_uring_sqe* entry, Slot& slot);
+  void IssueTransfer(io_uring_sqe* entry, const Queue* queue, Slot& slot);
   void IssueRange(io_uring_sqe* entry, Queue* queue, Slot& slot);
   bool Handle(Queue* queue, uint32_t index, int result);
   bool Transferred(Queue* queue, Slot& slot, int bytes);
@@ -107,12 +117,16 @@ class Engine {
   void Finish(Queue* queue, uint32_t index);
   bool Room(Queue* queue, int32_t* ready, uint32_t room);
   int FixFile(int fd);
+  int FixMemory(char* base, size_t bytes);
+  void ReleaseMemory(int index);
+  int SetMemory(size_t index, char* base, size_t bytes);
 
   Uring ring_;
   RangeRunner run_range_;
   std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<Finished> finished_;  // results not yet handled
   std::vector<int> fixed_;  // descriptors in the ring's file table, -1 where free
+  std::vector<FixedMemory> fixed_memory_;
   uint32_t in_flight_ = 0;
   uint32_t on_ring_ = 0;  // those of them that the kernel's ring knows
   uint32_t ready_count_ = 0;
