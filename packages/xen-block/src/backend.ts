@@ -55,7 +55,7 @@ export class XenBlockBackend implements AsyncDisposable {
 
   /** Devices that exist already are being taken up when it resolves. */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
-    const limits = checkedLimits(options.limits ?? {});
+    const limits = checkedLimits(options.limits ?? {}, options.provider.features.mapMultiple);
     checkMemory(options.memoryBytes, limits);
     const hosts = await startHosts(options);
     const openImage = options.openImage ?? openRawImage;
@@ -166,9 +166,10 @@ function dataPlaneOptions({ memoryBytes, pollMicroseconds = 0 }: DataPlaneOption
   return { pollMicroseconds, ...(memoryBytes === undefined ? {} : { memoryBytes }) };
 }
 
-function checkedLimits(limits: Partial<ProtocolLimits>): ProtocolLimits {
+/** A ring of several pages takes a mapping of several pages. */
+function checkedLimits(limits: Partial<ProtocolLimits>, mapMultiple: boolean): ProtocolLimits {
   const all = {
-    maxRingPageOrder: limits.maxRingPageOrder ?? 4,
+    maxRingPageOrder: mapMultiple ? (limits.maxRingPageOrder ?? 4) : 0,
     maxQueues: limits.maxQueues ?? availableParallelism(),
     maxIndirectSegments: limits.maxIndirectSegments ?? 256,
   };

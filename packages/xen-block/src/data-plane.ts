@@ -56,6 +56,7 @@ export interface ServedRing {
 export class DataPlane implements AsyncDisposable {
   readonly #events: EventChannels;
   readonly #grants: GrantTable;
+  readonly #mapMultiple: boolean;
   readonly #state: PlaneState;
   readonly #intake: RequestIntake;
   readonly #dispatch: RequestDispatch;
@@ -70,6 +71,7 @@ export class DataPlane implements AsyncDisposable {
   constructor(provider: XenProvider, options: DataPlaneOptions = {}) {
     this.#events = provider.openEventChannels();
     this.#grants = provider.openGrantTable();
+    this.#mapMultiple = provider.features.mapMultiple;
     this.#state = new PlaneState(this.#grants, options.memoryBytes ?? 32 * 1024 * 1024);
     const copy = copyFunction(this.#grants, provider.features.grantCopy, this.#state);
     this.#intake = new RequestIntake(this.#state, copy);
@@ -139,7 +141,8 @@ export class DataPlane implements AsyncDisposable {
     ring.queue = image?.createQueue({ depth: ring.back.size, memory: this.#state.memory });
     if (!ring.queue) return;
     if (ring.transfer === 'map') {
-      ring.mapper = new PageMapper(this.#grants, ring.domid, ring.queue, ring.persistentPages);
+      const { domid, queue, persistentPages } = ring;
+      ring.mapper = new PageMapper(this.#grants, this.#mapMultiple, domid, queue, persistentPages);
     }
     ring.queue.onComplete((tags, results, count) => this.#completed(tags, results, count));
   }

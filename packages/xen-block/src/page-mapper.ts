@@ -23,15 +23,17 @@ interface MappedRequest {
  */
 export class PageMapper {
   readonly #grants: GrantTable;
+  readonly #multiple: boolean;
   readonly #domid: number;
   readonly #regions: RegionCache;
   readonly #persistent: PersistentGrants | undefined;
   /** By row of the request table. */
   readonly #requests: (MappedRequest | undefined)[] = [];
 
-  /** `maxPersistent`: pages that stay mapped, 0 for none. */
-  constructor(grants: GrantTable, domid: number, queue: BlockQueue, maxPersistent: number) {
+  /** `multiple`: whether several pages can be mapped in one call. `maxPersistent`: pages that stay mapped, 0 for none. */
+  constructor(grants: GrantTable, multiple: boolean, domid: number, queue: BlockQueue, maxPersistent: number) {
     this.#grants = grants;
+    this.#multiple = multiple;
     this.#domid = domid;
     this.#regions = new RegionCache(queue);
     if (maxPersistent > 0) this.#persistent = new PersistentGrants(grants, domid, this.#regions, maxPersistent);
@@ -80,17 +82,29 @@ export class PageMapper {
   }
 
   #mapOnce(refs: Uint32Array, writable: boolean): MappedRequest {
+    const mappings: GrantMapping[] = [];
+    const release = () => {
+      for (const mapping of mappings) this.#unmap(mapping);
+    };
+    try {
+      const calls = this.#multiple ? [refs] : Array.from(refs, (ref) => Uint32Array.of(ref));
+      const pages = calls.flatMap((some) => this.#mapPages(some, writable, mappings));
+      return { pages, release };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  #mapPages(refs: Uint32Array, writable: boolean, mappings: GrantMapping[]): MappedPage[] {
     const mapping = this.#grants.map(this.#domid, refs, { writable });
+    mappings.push(mapping);
     const region = this.#regions.take(mapping.buffer);
-    return { pages: pagesOf(mapping, region), release: () => this.#unmap(mapping) };
+    return Array.from(mapping.offsets, (offset) => ({ region, offset }));
   }
 
   #unmap(mapping: GrantMapping): void {
     this.#regions.give(mapping.buffer);
     this.#grants.unmap(mapping);
   }
-}
-
-function pagesOf(mapping: GrantMapping, region: number): MappedPage[] {
-  return Array.from(mapping.offsets, (offset) => ({ region, offset }));
 }

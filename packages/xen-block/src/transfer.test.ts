@@ -1,54 +1,66 @@
 import { randomBytes } from 'node:crypto';
 import { BlkifOp, BlkifStatus, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
-import type { XenProvider } from '@xenpv/xen-sys';
+import type { GrantTable, XenProvider } from '@xenpv/xen-sys';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { XenBlockBackendOptions } from './backend.js';
 import { type TestGuest, TestHost } from './test-host.js';
 
 const MIB = 1024 * 1024;
-const without = { features: { grantCopy: false } };
+const without = { grantCopy: false };
+const single = { grantCopy: false, mapMultiple: false };
 
-/** The host's provider without grant copy. */
-function copyless(provider: XenProvider): XenProvider {
-  const features = { ...provider.features, grantCopy: false };
+type Lacking = { grantCopy: boolean; mapMultiple?: boolean };
+
+/** The host's provider without some of its features. */
+function lacking(provider: XenProvider, missing: Lacking): XenProvider {
+  const features = { ...provider.features, ...missing };
   return new Proxy(provider, {
     get: (target, key) => {
       if (key === 'features') return features;
-      if (key === 'openGrantTable') return () => refusingCopies(target.openGrantTable());
+      if (key === 'openGrantTable') return () => refusing(target.openGrantTable(), missing);
       const value = Reflect.get(target, key);
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
 }
 
-function refusingCopies<T extends object>(table: T): T {
+function refusing<T extends GrantTable>(table: T, { mapMultiple }: Lacking): T {
   return new Proxy(table, {
     get: (target, key) => {
       if (key === 'copy') return () => -38;
+      if (key === 'map' && mapMultiple === false) return oneByOne(target);
       const value = Reflect.get(target, key);
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
 }
 
-const MODES: [string, Partial<XenBlockBackendOptions>, typeof without | undefined, boolean][] = [
+function oneByOne(table: GrantTable): GrantTable['map'] {
+  return (domid, refs, options) => {
+    if (refs.length !== 1) throw new Error('EINVAL');
+    return table.map(domid, refs, options);
+  };
+}
+
+const MODES: [string, Partial<XenBlockBackendOptions>, Lacking | undefined, boolean][] = [
   ['copy', { transfer: 'copy' }, undefined, false],
   ['map', { transfer: 'map' }, undefined, false],
   ['persistent', { transfer: 'persistent' }, undefined, true],
   ['persistent, with room for three pages', { transfer: 'persistent', persistentPages: 3 }, undefined, true],
   ['persistent, to a frontend that is not', { transfer: 'persistent' }, undefined, false],
   ['a provider without copy', {}, without, false],
+  ['a provider that maps one page at a time', {}, single, false],
 ];
 
 let host: TestHost;
 let guest: TestGuest;
 
-async function start(options: Partial<XenBlockBackendOptions>, provider: typeof without | undefined): Promise<void> {
+async function start(options: Partial<XenBlockBackendOptions>, provider: Lacking | undefined): Promise<void> {
   host = await TestHost.start(options);
   if (provider) {
     await host.backend.close();
-    await host.startBackend({ provider: copyless(host.xen.provider(0)) });
+    await host.startBackend({ provider: lacking(host.xen.provider(0), provider) });
   }
   guest = await host.guest();
 }
