@@ -6,13 +6,14 @@ import type { XenstoreTransport, XenstoreTransportListener } from './xenstore-tr
 
 /** XENSTORE_PAYLOAD_MAX of io/xs_wire.h. */
 const MAX_PAYLOAD = 4096;
+const LONGEST_RETRY_MS = 50;
 
 const ADVICE: Record<string, string | undefined> = {
   ECONNREFUSED: ', xenstored does not run (on Debian: package xen-utils-common, systemctl start xen)',
   EACCES: ', no permission: run as root, or give this user the socket',
 };
 
-/** xenstored's Unix socket. */
+/** xenstored's Unix socket. Messages that are sent in one turn of the event loop go out in one write. */
 export class XenstoreSocket implements XenstoreTransport {
   readonly maxPayload = MAX_PAYLOAD;
   readonly #socket: Socket;
