@@ -7,10 +7,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type { XenstoreTransport } from '@xenpv/xen-sys';
+import { nativeProvider, type XenstoreTransport } from '@xenpv/xen-sys';
 import { XenstoreClient } from './client.js';
 import { PageFileRing } from './page-file-ring.js';
-import { SocketTransport } from './socket-transport.js';
 
 const run = promisify(execFile);
 
@@ -71,7 +70,7 @@ export class GenuineServer implements AsyncDisposable {
 
   /** A connection as domain 0 has it. */
   connect(): Promise<XenstoreTransport> {
-    return SocketTransport.connect(this.socketPath);
+    return nativeProvider({ xenstorePath: this.socketPath }).connectXenstore();
   }
 
   /** Makes up a domain, introduces it, and gives its own connection. */

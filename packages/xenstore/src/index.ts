@@ -9,7 +9,7 @@ export {
 } from './client.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
 export type { FieldSpec, FieldValue } from './fields.js';
-export { type XenstoreProvider, xenstoredSocketPath } from './locate.js';
+export type { XenstoreProvider } from './locate.js';
 export type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 export { checkPath, isSpecialPath, pathProblem } from './paths.js';
 export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './permissions.js';
