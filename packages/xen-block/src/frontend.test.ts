@@ -150,7 +150,7 @@ describe('requests', () => {
     await front.write(MIB, data);
     expect(requests(disk.backend).write).toBe(1);
     expect(same(await front.read(MIB, data.length), data)).toBe(true);
-  });
+  }, 20_000);
 
   it('discard, securely or not', async () => {
     await using disk = await attachTestDisk();
