@@ -3,21 +3,22 @@ import type { QueueOptions } from './engine-queue.js';
 import { Failure } from './errno.js';
 import { LocalQueue } from './local-queue.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
+import { zero } from './zero.js';
 
 /** Copies between scatter lists and one array of bytes. */
 export class MemoryQueue extends LocalQueue {
-  readonly #disk: Uint8Array;
-  readonly #views: Uint8Array[] = [];
+  readonly #disk: Buffer;
+  readonly #views: Buffer[] = [];
 
   constructor(image: BlockImage, disk: SharedArrayBuffer, options: QueueOptions) {
     super(image, options);
-    this.#disk = new Uint8Array(disk);
-    this.#views[0] = new Uint8Array(options.memory);
+    this.#disk = Buffer.from(disk);
+    this.#views[0] = Buffer.from(options.memory);
   }
 
   override addRegion(buffer: ArrayBufferLike): number {
     const region = super.addRegion(buffer);
-    this.#views[region] = new Uint8Array(buffer);
+    this.#views[region] = Buffer.from(buffer);
     return region;
   }
 
@@ -45,7 +46,7 @@ export class MemoryQueue extends LocalQueue {
       case BlockOp.discard:
       case BlockOp.secureDiscard:
       case BlockOp.writeZeroes:
-        this.#disk.fill(0, offset, offset + length);
+        zero(this.#disk, offset, offset + length);
         return 0;
       default:
         return op < 0 ? op : Failure.unsupported;
@@ -66,8 +67,8 @@ export class MemoryQueue extends LocalQueue {
 }
 
 /** Copies `length` bytes of `disk` at `offset` to `bytes[at]`; what is beyond the disk's end is zeroes. */
-function readInto(bytes: Uint8Array, at: number, length: number, disk: Uint8Array, offset: number): void {
+function readInto(bytes: Buffer, at: number, length: number, disk: Uint8Array, offset: number): void {
   const present = Math.max(0, Math.min(length, disk.length - offset));
   bytes.set(disk.subarray(offset, offset + present), at);
-  bytes.fill(0, at + present, at + length);
+  zero(bytes, at + present, at + length);
 }

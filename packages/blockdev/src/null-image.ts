@@ -12,6 +12,7 @@ import { LocalQueue } from './local-queue.js';
 import { memoryFeatures } from './memory-features.js';
 import { attachModule } from './package-root.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
+import { zero } from './zero.js';
 
 /** What `nullImage` pretends. */
 export interface NullImageOptions {
@@ -27,17 +28,17 @@ export interface NullImageOptions {
 /** Forgets what is written; reads are zeroes. */
 class NullQueue extends LocalQueue {
   readonly #readZeroes: boolean;
-  readonly #views: Uint8Array[] = [];
+  readonly #views: Buffer[] = [];
 
   constructor(image: NullImage, options: QueueOptions) {
     super(image, options);
     this.#readZeroes = image.readZeroes;
-    this.#views[0] = new Uint8Array(options.memory);
+    this.#views[0] = Buffer.from(options.memory);
   }
 
   override addRegion(buffer: ArrayBufferLike): number {
     const region = super.addRegion(buffer);
-    this.#views[region] = new Uint8Array(buffer);
+    this.#views[region] = Buffer.from(buffer);
     return region;
   }
 
@@ -56,7 +57,7 @@ class NullQueue extends LocalQueue {
     const { iov, operations } = this.staging;
     const first = operations[at + StagedWord.iovAt];
     const end = first + operations[at + StagedWord.iovCount] * IOV_WORDS;
-    for (let i = first; i < end; i += IOV_WORDS) this.#views[iov[i]].fill(0, iov[i + 1], iov[i + 1] + iov[i + 2]);
+    for (let i = first; i < end; i += IOV_WORDS) zero(this.#views[iov[i]], iov[i + 1], iov[i + 1] + iov[i + 2]);
   }
 }
 
