@@ -72,6 +72,22 @@ async function buildJavaScript(say) {
   markFresh('build', hash);
 }
 
+/** Builds the native addons; resolves with why not where it cannot. What uses them then does without, or is skipped. */
+export async function buildAddons() {
+  const missing = await missingPrograms(['g++']);
+  if (missing.length > 0) return `skipped: needs ${missing.join(', ')}; what uses the addons is skipped too`;
+  await run('native', process.execPath, [join(ROOT, 'scripts', 'build-native.mjs')], { cwd: ROOT, env: TOOL_ENV });
+  return undefined;
+}
+
+async function missingPrograms(programs) {
+  const missing = [];
+  for (const program of programs) {
+    await run(program, program, ['--version']).catch(() => missing.push(program));
+  }
+  return missing;
+}
+
 /** Runs tasks of turbo.json in every package that has them; what they print is shown only when they fail. */
 export function turbo(name, tasks, options = []) {
   const args = ['run', ...tasks, '--output-logs=errors-only', '--log-order=grouped', ...options];

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { run, seconds } from './lib/steps.mjs';
 import { ROOT, workspacePackages } from './lib/workspace.mjs';
-import { runMain, sayOnStderr, setup, TOOL_ENV, turbo } from './setup.mjs';
+import { buildAddons, runMain, sayOnStderr, setup, TOOL_ENV, turbo } from './setup.mjs';
 
 const bin = (name) => join(ROOT, 'node_modules', '.bin', name);
 const RESULTS = join(ROOT, '.tools', 'vitest.json');
@@ -23,23 +23,6 @@ async function check(name, work) {
     checks.failed.push(name);
     console.log(`${error.output ?? error.stack}\nFAIL  ${name}: ${error.message}`);
   }
-}
-
-async function buildNative() {
-  const script = join(ROOT, 'scripts', 'build-native.mjs');
-  if (!existsSync(script)) return 'no addons yet';
-  const missing = await missingPrograms(['g++']);
-  if (missing.length > 0) return `skipped: needs ${missing.join(', ')}; what uses the addons is skipped too`;
-  await run('native', process.execPath, [script], { cwd: ROOT, env: TOOL_ENV });
-  return undefined;
-}
-
-async function missingPrograms(programs) {
-  const missing = [];
-  for (const program of programs) {
-    await run(program, program, ['--version']).catch(() => missing.push(program));
-  }
-  return missing;
 }
 
 /** publint and attw on each package that is published, two at a time. */
@@ -102,7 +85,7 @@ async function runTests() {
 await runMain(async () => {
   const began = performance.now();
   await setup(sayOnStderr);
-  await check('native addons', buildNative);
+  await check('native addons', buildAddons);
   await check('biome', () =>
     run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
   );

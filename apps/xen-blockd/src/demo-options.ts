@@ -20,7 +20,7 @@ export interface DemoOptions {
   /** Undefined: make one. */
   readonly image: string | undefined;
   readonly readOnly: boolean;
-  /** As given: `xvda`. */
+  /** As given: `xvda`. A plain `dN` is spelled as xl wants it: `dNp0`. */
   readonly vdev: string;
   /** Its number in xenstore: 51712. */
   readonly devid: number;
@@ -50,7 +50,7 @@ export function checkDemoOptions(args: DemoArguments): DemoOptions {
   return {
     image: args.image,
     readOnly: readOnly || args.guests > 1,
-    vdev: args.vdev,
+    vdev: /^d\d+$/.test(args.vdev) ? `${args.vdev}p0` : args.vdev,
     devid: parseVdevOption(args.vdev),
     abi: args.abi,
     ringPageOrder: args.ringPageOrder,

@@ -1,0 +1,45 @@
+/** A guest's thread for the benchmarks: connects disks and loads one of them when it is told to. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { attachProvider } from '@xenpv/emulator';
+import { Blkfront, type BlkfrontOptions, type LoadOptions } from '@xenpv/xen-block/frontend';
+import { XenstoreClient } from '@xenpv/xenstore';
+
+/** What the thread is started with. */
+export interface GuestStart {
+  /** `share()` of the guest's provider, its data. */
+  readonly data: unknown;
+}
+
+/** What it is asked; it answers each with a LoadResult, or true. */
+export type GuestAsk =
+  | { readonly ask: 'connect'; readonly devids: readonly number[]; readonly options: Partial<BlkfrontOptions> }
+  | { readonly ask: 'load'; readonly options: LoadOptions }
+  | { readonly ask: 'close' };
+
+const provider = await attachProvider((workerData as GuestStart).data);
+const store = XenstoreClient.open(await provider.connectXenstore());
+const disks: Blkfront[] = [];
+
+async function answer(message: GuestAsk): Promise<unknown> {
+  switch (message.ask) {
+    case 'connect':
+      for (const devid of message.devids)
+        disks.push(await Blkfront.connect({ provider, store, devid, ...message.options }));
+      return true;
+    case 'load':
+      return disks[0].load(message.options);
+    case 'close':
+      await Promise.all(disks.map((disk) => disk.close()));
+      await store.close();
+      return true;
+  }
+}
+
+parentPort!.on('message', async (message: GuestAsk) => {
+  try {
+    parentPort!.postMessage({ value: await answer(message) });
+    if (message.ask === 'close') parentPort!.close();
+  } catch (error) {
+    parentPort!.postMessage({ error: (error as Error).message });
+  }
+});

@@ -1,0 +1,50 @@
+/**
+ * `npm run bench [-- --quick] [-- --json FILE]`: the benchmarks of the layers and of all of them on the embedded host.
+ * Each prints its table; FILE gets the figures of all as one JSON object.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { StepError } from './lib/steps.mjs';
+import { ROOT } from './lib/workspace.mjs';
+import { buildAddons, runMain, sayOnStderr, setup } from './setup.mjs';
+
+/** Programs of bench/dist: each takes --quick and --json FILE. */
+const PROGRAMS = ['embedded', 'blockdev', 'xenstore'];
+
+await runMain(async () => {
+  const { values } = parse();
+  await setup(sayOnStderr);
+  sayOnStderr(`addons: ${(await buildAddons()) ?? 'built'}`);
+  const directory = mkdtempSync(join(tmpdir(), 'xen-blockd-bench-'));
+  const figures = {};
+  try {
+    for (const name of PROGRAMS) Object.assign(figures, await bench(name, directory, values.quick));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+  if (values.json)
+    writeFileSync(resolve(process.env.INIT_CWD ?? '.', values.json), `${JSON.stringify(figures, null, 2)}\n`);
+});
+
+function parse() {
+  try {
+    return parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
+  } catch (error) {
+    throw new StepError('bench', error.message);
+  }
+}
+
+/** Resolves with the program's figures. */
+async function bench(name, directory, quick) {
+  const program = join(ROOT, 'bench', 'dist', `${name}.js`);
+  if (!existsSync(program)) return {};
+  console.log(`\n== ${name}`);
+  const json = join(directory, `${name}.json`);
+  const child = spawn(process.execPath, [program, ...(quick ? ['--quick'] : []), '--json', json], { stdio: 'inherit' });
+  const code = await new Promise((done) => child.on('close', done));
+  if (code !== 0) throw new StepError('bench', `${name} ended with ${code}`);
+  return existsSync(json) ? JSON.parse(readFileSync(json, 'utf8')) : {};
+}
