@@ -7,7 +7,15 @@ import { type DiskStatistics, RingCounters, readStatistics } from './counters.js
 import type { ServedRing } from './data-plane.js';
 import { type DiskConfig, readDiskConfig } from './device-config.js';
 import { XenBlockError } from './errors.js';
-import { connectedChannel, mediumChannel, refusedChannel, resizedChannel } from './events.js';
+import {
+  closedChannel,
+  connectedChannel,
+  disconnectedChannel,
+  mediumChannel,
+  preparedChannel,
+  refusedChannel,
+  resizedChannel,
+} from './events.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, diskGeometry, type ProtocolLimits, transportValues } from './published-keys.js';
 import type { DiskGeometry } from './request-check.js';
@@ -80,6 +88,8 @@ export class BlockDevice implements BackendHandler {
     const { store, backendPath, address } = this.#context;
     this.#config = await readDiskConfig(store, backendPath, address);
     await this.#openImage();
+    const { engine } = this.#image ?? {};
+    preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
     return transportValues(this.#o.limits, this.#config);
   }
 
@@ -97,6 +107,7 @@ export class BlockDevice implements BackendHandler {
     this.#rings = [];
     this.#negotiated = undefined;
     await Promise.all(rings.map((ring) => ring.detach()));
+    if (rings.length > 0) disconnectedChannel.publish({ address: this.address });
   }
 
   changed(key: string): void {
@@ -107,6 +118,7 @@ export class BlockDevice implements BackendHandler {
     await this.#changes;
     await this.#image?.close();
     this.#image = undefined;
+    closedChannel.publish({ address: this.address });
   }
 
   /** Looks at the image's size again and tells the frontend when it is another. */

@@ -1,5 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { DeviceAddress } from '@xenpv/xenbus';
+import type { DiskConfig } from './device-config.js';
+import type { DiskGeometry } from './request-check.js';
 
 /** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
 export interface RequestRefusedEvent {
@@ -8,6 +10,20 @@ export interface RequestRefusedEvent {
   readonly reason: string;
   /** How many since the last time. */
   readonly count: number;
+}
+
+/** Published on `xen-block:device:prepared`, when the image is open and the device can be offered. */
+export interface DevicePreparedEvent {
+  readonly address: DeviceAddress;
+  readonly config: DiskConfig;
+  /** How the image is served; undefined for an empty drive. */
+  readonly engine: string | undefined;
+  readonly geometry: DiskGeometry;
+}
+
+/** Published on `xen-block:device:disconnected` and `xen-block:device:closed`. */
+export interface BlockDeviceEvent {
+  readonly address: DeviceAddress;
 }
 
 /** Published on `xen-block:device:connected`. */
@@ -37,6 +53,9 @@ export interface DeviceMediumEvent {
 }
 
 export const refusedChannel = channel('xen-block:request:refused');
+export const preparedChannel = channel('xen-block:device:prepared');
+export const disconnectedChannel = channel('xen-block:device:disconnected');
+export const closedChannel = channel('xen-block:device:closed');
 export const connectedChannel = channel('xen-block:device:connected');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');

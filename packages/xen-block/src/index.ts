@@ -15,8 +15,10 @@ export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type TransferPo
 export { type DiskConfig, parseParams, readDiskConfig } from './device-config.js';
 export { XenBlockError } from './errors.js';
 export type {
+  BlockDeviceEvent,
   DeviceConnectedEvent,
   DeviceMediumEvent,
+  DevicePreparedEvent,
   DeviceResizedEvent,
   RequestRefusedEvent,
 } from './events.js';

@@ -1,6 +1,6 @@
 import type { Watch, XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './device.js';
-import { addedChannel, errorChannel, removedChannel } from './events.js';
+import { addedChannel, errorChannel, removedChannel, scanChannel } from './events.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
 
 export interface BackendBusOptions {
@@ -121,12 +121,14 @@ export class BackendBus implements AsyncDisposable {
   }
 
   async #scanType(type: string): Promise<void> {
+    if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid: undefined });
     const domains = await this.#o.store.tryDirectory(`${domainPath(this.ownDomid)}/backend/${type}`);
     this.#pokeMissing(type, undefined, domains);
     await Promise.all((domains ?? []).filter(isNumber).map((domid) => this.#scanDomain(type, Number(domid))));
   }
 
   async #scanDomain(type: string, domid: number): Promise<void> {
+    if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid });
     const path = `${domainPath(this.ownDomid)}/backend/${type}/${domid}`;
     const devices = await this.#o.store.tryDirectory(path);
     this.#pokeMissing(type, domid, devices);

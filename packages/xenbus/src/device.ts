@@ -1,7 +1,7 @@
 import type { Watch, XenstoreClient } from '@xenpv/xenstore';
 import { removeErrorNode, writeErrorNode } from './error-node.js';
 import { XenbusError } from './errors.js';
-import { errorChannel, frontendChannel, stateChannel } from './events.js';
+import { errorChannel, frontendChannel, onlineChannel, stateChannel } from './events.js';
 import type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
@@ -39,6 +39,7 @@ export class BackendDevice {
   #frontendPath = '';
   #frontendWatch: Watch | undefined;
   #frontend: XenbusState = XenbusState.unknown;
+  #online = false;
   #prepared = false;
   #connected = false;
   #failed = false;
@@ -109,6 +110,7 @@ export class BackendDevice {
     ]);
     const frontendState = parseState(frontend);
     this.#noticeFrontend(frontendState);
+    this.#noticeOnline(online === '1');
     return {
       backend: state === undefined ? undefined : parseState(state),
       frontend: frontendState,
@@ -133,6 +135,12 @@ export class BackendDevice {
     if (state === this.#frontend) return;
     this.#frontend = state;
     if (frontendChannel.hasSubscribers) frontendChannel.publish({ address: this.address, state });
+  }
+
+  #noticeOnline(online: boolean): void {
+    if (online === this.#online) return;
+    this.#online = online;
+    if (onlineChannel.hasSubscribers) onlineChannel.publish({ address: this.address, online });
   }
 
   async #perform(action: Exclude<DeviceAction, { do: 'wait' }>, view: DeviceView): Promise<void> {

@@ -11,9 +11,23 @@ export interface DeviceStateEvent {
   readonly values: Readonly<Record<string, string | number | boolean>>;
 }
 
+/** Published on `xenbus:device:online` when the toolstack's wish that the device goes on changes. */
+export interface DeviceOnlineEvent {
+  readonly address: DeviceAddress;
+  readonly online: boolean;
+}
+
+/** Published on `xenbus:bus:scan` when all devices of a type, or of one domain, are listed anew. */
+export interface BusScanEvent {
+  readonly type: string;
+  /** Undefined: of all domains. */
+  readonly domid: number | undefined;
+}
+
 /** Published on `xenbus:device:error`. */
 export interface DeviceErrorEvent {
-  readonly address: DeviceAddress;
+  /** Undefined when discovery itself failed. */
+  readonly address: DeviceAddress | undefined;
   readonly error: unknown;
 }
 
@@ -28,6 +42,8 @@ export interface FrontendStateEvent {
   readonly state: XenbusState;
 }
 
+export const onlineChannel = channel('xenbus:device:online');
+export const scanChannel = channel('xenbus:bus:scan');
 export const stateChannel = channel('xenbus:device:state');
 export const errorChannel = channel('xenbus:device:error');
 export const addedChannel = channel('xenbus:device:added');

@@ -2,7 +2,14 @@ export { BackendBus, type BackendBusOptions } from './bus.js';
 export { BackendDevice, type BackendDeviceOptions, type HandlerFactory } from './device.js';
 export { errorNodePath } from './error-node.js';
 export { errorCode, errorMessage, XenbusError } from './errors.js';
-export type { DeviceErrorEvent, DeviceEvent, DeviceStateEvent, FrontendStateEvent } from './events.js';
+export type {
+  BusScanEvent,
+  DeviceErrorEvent,
+  DeviceEvent,
+  DeviceOnlineEvent,
+  DeviceStateEvent,
+  FrontendStateEvent,
+} from './events.js';
 export type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
