@@ -1,7 +1,6 @@
 import { allocateMessage, XS_HEADER_BYTES, XS_MAX_PAYLOAD, type XsMessage, XsOp } from '@xenpv/xenstore';
 import type { DomainRecord } from './xenstored-domains.js';
 import type { Requester } from './xenstored-permissions.js';
-import type { XenstoredQuotas } from './xenstored-quota.js';
 import type { Transaction } from './xenstored-transaction.js';
 import type { Watch, Watcher } from './xenstored-watches.js';
 
@@ -18,18 +17,14 @@ interface Outgoing {
 export interface ConnectionPort {
   /** There is something to {@link Connection.take}; said once until everything was taken. */
   outputReady(): void;
-  /** The domain may be served again after having been {@link Connection.congested}. */
+  /** The domain may be served again after having been congested. */
   relieved?(): void;
   /** The connection is over, because of what the client did or because the daemon ends it. */
   failed(reason: string): void;
 }
 
-/** What a connection asks of the daemon. */
-export interface ConnectionOwner {
-  readonly quotas: XenstoredQuotas;
-  /** A domain is congested no more. */
-  relieved(domain: DomainRecord): void;
-}
+/** What a connection asks of the daemon: to go on with a domain that is congested no more. */
+export type Relieved = (domain: DomainRecord) => void;
 
 /** The daemon's end of one connection: what waits in either direction, its watches and transactions. */
 export class Connection implements Watcher {
@@ -41,7 +36,7 @@ export class Connection implements Watcher {
   /** By path and token. */
   readonly watches = new Map<string, Watch<Connection>>();
   nextTransactionId = 0;
-  readonly #owner: ConnectionOwner;
+  readonly #relieved: Relieved;
   readonly #input: XsMessage[] = [];
   #inputAt = 0;
   readonly #output: Outgoing[] = [];
@@ -50,10 +45,10 @@ export class Connection implements Watcher {
   readonly #waitingEvents = new Set<string>();
   #closed = false;
 
-  constructor(domain: DomainRecord, owner: ConnectionOwner, port: ConnectionPort) {
+  constructor(domain: DomainRecord, relieved: Relieved, port: ConnectionPort) {
     this.domain = domain;
     this.home = `/local/domain/${domain.domid}`;
-    this.#owner = owner;
+    this.#relieved = relieved;
     this.port = port;
   }
 
@@ -67,16 +62,7 @@ export class Connection implements Watcher {
 
   /** Whether a request waits and may be answered now. */
   get ready(): boolean {
-    return this.#inputAt < this.#input.length && !this.congested;
-  }
-
-  /** An unprivileged domain that does not take its replies gets no more of them. */
-  get congested(): boolean {
-    return this.#isCongested(this.domain);
-  }
-
-  #isCongested(domain: DomainRecord): boolean {
-    return !domain.privileged && domain.outstanding >= this.#owner.quotas.outstanding;
+    return this.#inputAt < this.#input.length && !this.domain.congested;
   }
 
   receive(messages: readonly XsMessage[]): void {
@@ -116,7 +102,7 @@ export class Connection implements Watcher {
     if (this.#closed || payload.length > XS_MAX_PAYLOAD) return;
     const eventKey = path[0] === '@' ? undefined : payload;
     if (eventKey !== undefined && this.#waitingEvents.has(eventKey)) return;
-    if (!this.domain.privileged && this.#outputBytes + payload.length > this.#owner.quotas.outputBytes) return;
+    if (this.#outputBytes + payload.length > this.domain.quotas.outputBytes) return;
     const bytes = allocateMessage(XsOp.watchEvent, 0, 0, payload.length);
     bytes.write(payload, XS_HEADER_BYTES, 'latin1');
     if (eventKey !== undefined) this.#waitingEvents.add(eventKey);
@@ -146,9 +132,9 @@ export class Connection implements Watcher {
   }
 
   #discharge(domain: DomainRecord): void {
-    const was = this.#isCongested(domain);
+    const was = domain.congested;
     domain.outstanding--;
-    if (was && !this.#isCongested(domain)) this.#owner.relieved(domain);
+    if (was && !domain.congested) this.#relieved(domain);
   }
 
   /** The client did what the protocol does not allow, or the daemon ends the connection. */

@@ -1,5 +1,6 @@
 import { FIRST_RESERVED_DOMID } from './xenstored-limits.js';
 import type { NodePermission } from './xenstored-permissions.js';
+import { type MutableQuotas, quotasOf } from './xenstored-quota.js';
 
 /** What xenstored knows of a domain: since when, and how much of its quotas it uses. */
 export class DomainRecord {
@@ -14,10 +15,21 @@ export class DomainRecord {
   watches = 0;
   transactions = 0;
   outstanding = 0;
+  /** What it may use. */
+  readonly quotas: MutableQuotas;
+  /** Bits of docs/misc/xenstore-ring.txt that it is shown. */
+  features: number;
 
-  constructor(domid: number, generation: number) {
+  constructor(domid: number, generation: number, quotas: MutableQuotas, features: number) {
     this.domid = domid;
     this.generation = generation;
+    this.quotas = quotas;
+    this.features = features;
+  }
+
+  /** It takes no replies, or others do not take the events that it caused: it has to wait. */
+  get congested(): boolean {
+    return this.outstanding >= this.quotas.outstanding;
   }
 
   get privileged(): boolean {
@@ -25,19 +37,32 @@ export class DomainRecord {
   }
 }
 
+/** What a new domain is given. */
+export interface DomainDefaults {
+  /** What the hypervisor would say: whether there is such a domain. */
+  readonly exists: (domid: number) => boolean;
+  readonly quotas: MutableQuotas;
+  readonly features: number;
+}
+
 /** The domains that xenstored has heard of. */
 export class DomainTable {
   readonly #records = new Map<number, DomainRecord>();
-  readonly #exists: (domid: number) => boolean;
+  readonly #defaults: DomainDefaults;
   readonly #generation: () => number;
 
-  /** `exists` says what the hypervisor would: whether there is such a domain. */
-  constructor(exists: (domid: number) => boolean, generation: () => number) {
-    this.#exists = exists;
+  /** `generation` gives the store's. */
+  constructor(defaults: DomainDefaults, generation: () => number) {
+    this.#defaults = defaults;
     this.#generation = generation;
-    const domain0 = new DomainRecord(0, 0);
-    domain0.introduced = true;
-    this.#records.set(0, domain0);
+    this.#add(0, 0).introduced = true;
+  }
+
+  #add(domid: number, generation: number): DomainRecord {
+    const { quotas, features } = this.#defaults;
+    const record = new DomainRecord(domid, generation, quotasOf(quotas, domid === 0), features);
+    this.#records.set(domid, record);
+    return record;
   }
 
   get domain0(): DomainRecord {
@@ -52,11 +77,8 @@ export class DomainTable {
   open(domid: number): DomainRecord | undefined {
     const known = this.#records.get(domid);
     if (known !== undefined) return known;
-    if (!Number.isInteger(domid) || domid < 0 || domid >= FIRST_RESERVED_DOMID || !this.#exists(domid))
-      return undefined;
-    const record = new DomainRecord(domid, this.#generation());
-    this.#records.set(domid, record);
-    return record;
+    if (!Number.isInteger(domid) || domid < 0 || domid >= FIRST_RESERVED_DOMID) return undefined;
+    return this.#defaults.exists(domid) ? this.#add(domid, this.#generation()) : undefined;
   }
 
   /** Forgets a domain: what nodes say of it no longer counts. */

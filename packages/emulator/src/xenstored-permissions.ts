@@ -1,3 +1,5 @@
+import { wholeNumber } from './xenstored-numbers.js';
+
 /** Bits of an access: what io/xs_wire.h and libxenstore call XS_PERM_READ and XS_PERM_WRITE. */
 export const Access = { none: 0, read: 1, write: 2, owner: 4 } as const;
 
@@ -36,15 +38,9 @@ export function encodePermissions(permissions: readonly NodePermission[]): strin
   return permissions.map((entry) => `${LETTERS[entry.access]}${entry.domid | 0}\0`).join('');
 }
 
-/** Digits as strtol(3) with base 0 takes them. */
-const NUMBER = /^[\t-\r ]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$/;
-
 /** Reads one permission as a client sent it, numbers as C reads them; undefined when it is none. */
 export function decodePermission(text: string): NodePermission | undefined {
   const access = LETTERS.indexOf(text[0] ?? '');
-  const match = NUMBER.exec(text.slice(1));
-  if (access < 0 || match === null) return undefined;
-  const digits = /^0[0-7]/.test(match[2]!) ? `0o${match[2]!.slice(1)}` : match[2]!;
-  const value = BigInt(digits);
-  return { access, domid: Number(BigInt.asUintN(32, match[1] === '-' ? -value : value)), stale: false };
+  const domid = wholeNumber(text.slice(1));
+  return access < 0 || domid === undefined ? undefined : { access, domid: domid >>> 0, stale: false };
 }

@@ -34,3 +34,41 @@ export const DEFAULT_XENSTORED_QUOTAS: XenstoredQuotas = {
   outstanding: 20,
   outputBytes: 2.5 * 1024 * 1024,
 };
+
+/** The limits in force, which CONTROL and SET_QUOTA change. */
+export type MutableQuotas = { -readonly [Name in keyof XenstoredQuotas]: number };
+
+/** A quota as clients name it, and what CONTROL says of it. */
+interface QuotaName {
+  readonly name: string;
+  readonly key: keyof XenstoredQuotas;
+  readonly description: string;
+}
+
+/** In the C daemon's order. */
+export const QUOTA_NAMES: readonly QuotaName[] = [
+  { name: 'nodes', key: 'nodes', description: 'Nodes per domain' },
+  { name: 'watches', key: 'watches', description: 'Watches per domain' },
+  { name: 'transactions', key: 'transactions', description: 'Transactions per domain' },
+  { name: 'outstanding', key: 'outstanding', description: 'Outstanding requests per domain' },
+  { name: 'transaction-nodes', key: 'transactionNodes', description: 'Accessed nodes per transaction' },
+  { name: 'memory', key: 'outputBytes', description: 'Waiting output per domain' },
+  { name: 'node-size', key: 'nodeBytes', description: 'Size of a node' },
+  { name: 'path-max', key: 'pathBytes', description: 'Length of a node path' },
+  { name: 'permissions', key: 'permissions', description: 'Permissions per node' },
+];
+
+/** The quota of this name. */
+export function quotaKey(name: string): keyof XenstoredQuotas | undefined {
+  return QUOTA_NAMES.find((quota) => quota.name === name)?.key;
+}
+
+const INFINITE = Number.POSITIVE_INFINITY;
+
+/** Limits of a domain: the common ones where it has none of its own. */
+export function quotasOf(common: MutableQuotas, privileged: boolean): MutableQuotas {
+  const quotas = Object.create(common) as MutableQuotas;
+  if (!privileged) return quotas;
+  for (const { key } of QUOTA_NAMES) if (key !== 'pathBytes') quotas[key] = INFINITE;
+  return quotas;
+}

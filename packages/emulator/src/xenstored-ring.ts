@@ -21,8 +21,6 @@ const ERROR = 2072;
 const SERVER_DOORBELL = 4088;
 const GUEST_DOORBELL = 4092;
 
-/** XENSTORE_SERVER_FEATURE_ERROR: the error word is used. */
-const FEATURE_ERROR = 2;
 const ErrorWord = { none: 0, communication: 1, ringIndex: 2, protocol: 3 } as const;
 
 /** One direction of the page. The producer and the consumer each own one index; both run freely through 32 bits. */
@@ -138,8 +136,8 @@ export class RingServer implements ConnectionPort {
     this.#requests = new ByteRing(page, REQUESTS);
     this.#responses = new ByteRing(page, RESPONSES);
     this.#words = new Int32Array(page.buffer, page.byteOffset, 1024);
-    Atomics.store(this.#words, FEATURES >> 2, FEATURE_ERROR);
     this.#connection = host.open(this);
+    Atomics.store(this.#words, FEATURES >> 2, this.#connection.domain.features);
     this.#doorbell = notify ? undefined : new Doorbell(page, SERVER_DOORBELL, GUEST_DOORBELL, () => this.kick());
     this.#notify = notify ?? (() => this.#doorbell?.ring());
   }
@@ -152,7 +150,7 @@ export class RingServer implements ConnectionPort {
   }
 
   #receive(): void {
-    while (!this.#closed && !this.#connection.congested) {
+    while (!this.#closed && !this.#connection.domain.congested) {
       const bytes = this.#requests.read();
       if (bytes === undefined) return;
       if (bytes === -1) {

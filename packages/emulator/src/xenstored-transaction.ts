@@ -1,4 +1,5 @@
 import type { ChildList } from './xenstored-children.js';
+import type { DomainRecord } from './xenstored-domains.js';
 import type { NodePermission } from './xenstored-permissions.js';
 import type { Errno, NodeChange, NodeContent, Store, StoreNode, StoreView } from './xenstored-store.js';
 
@@ -17,14 +18,6 @@ interface AccessedNode {
   event: 'none' | 'exact' | 'subtree';
 }
 
-/** What the commit needs to know of the domain that owns the transaction. */
-export interface TransactionLimits {
-  /** Nodes that may be touched. */
-  readonly transactionNodes: number;
-  /** Nodes that a domain may own; infinite when the transaction is domain 0's. */
-  readonly nodes: number;
-}
-
 /**
  * A transaction with the C daemon's rules. A node is copied when it is first touched, so that the transaction does not
  * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed if no node that it
@@ -34,7 +27,7 @@ export class Transaction implements StoreView {
   readonly isTransaction = true;
   readonly id: number;
   readonly #store: Store;
-  readonly #limits: TransactionLimits;
+  readonly #owner: DomainRecord;
   /** In the order in which they were first touched, which is the order of the events. */
   readonly #accessed = new Map<string, AccessedNode>();
   readonly #nodeCounts = new Map<number, number>();
@@ -43,17 +36,17 @@ export class Transaction implements StoreView {
   #failed = false;
   #ended = false;
 
-  constructor(id: number, store: Store, limits: TransactionLimits) {
+  constructor(id: number, store: Store, owner: DomainRecord) {
     this.id = id;
     this.#store = store;
-    this.#limits = limits;
+    this.#owner = owner;
     store.nextGeneration();
   }
 
   read(path: string): StoreNode | undefined | 'ENOSPC' {
     const known = this.#accessed.get(path);
     if (known !== undefined) return this.#current(known.node);
-    if (this.#accessed.size >= this.#limits.transactionNodes) {
+    if (this.#accessed.size >= this.#owner.quotas.transactionNodes) {
       this.#failed = true;
       return 'ENOSPC';
     }
@@ -138,10 +131,12 @@ export class Transaction implements StoreView {
 
   #problem(): Errno | undefined {
     if (this.#failed) return 'ENOMEM';
+    const limited = this.#created && !this.#owner.privileged;
     for (const [domid, difference] of this.#nodeCounts) {
       const domain = this.#store.domains.open(domid);
       if (domain === undefined) return 'ENOSPC';
-      if (this.#created && domain.owned.size + difference >= this.#limits.nodes) return 'ENOSPC';
+      if (!limited || domain.privileged) continue;
+      if (domain.owned.size + difference >= domain.quotas.nodes) return 'ENOSPC';
     }
     for (const [path, accessed] of this.#accessed) {
       if (this.#store.generationOf(path) !== accessed.generation) return 'EAGAIN';

@@ -13,12 +13,11 @@ import {
   type StoreView,
 } from './xenstored-store.js';
 
-/** Who does something to the tree, on which view of it, within which limits. */
+/** Who does something to the tree, on which view of it. */
 export interface TreeContext {
   readonly view: StoreView;
   readonly requester: Requester;
   readonly domain: DomainRecord;
-  readonly quotas: XenstoredQuotas;
 }
 
 const NO_DATA = new Uint8Array(0);
@@ -30,7 +29,7 @@ function nodeBytes(content: NodeContent, addedName = ''): number {
 }
 
 function tooLarge(context: TreeContext, content: NodeContent, addedName?: string): boolean {
-  return !context.domain.privileged && nodeBytes(content, addedName) >= context.quotas.nodeBytes;
+  return nodeBytes(content, addedName) >= context.domain.quotas.nodeBytes;
 }
 
 const HOME = /^\/local\/domain\/[0-9]{1,5}\//;
@@ -46,7 +45,7 @@ export function isNodePath(path: string, quotas: XenstoredQuotas): boolean {
  * learns nothing but EACCES.
  */
 export function getNode(context: TreeContext, path: string | undefined, wanted: number): StoreNode | Errno {
-  if (path === undefined || !isNodePath(path, context.quotas)) return 'EINVAL';
+  if (path === undefined || !isNodePath(path, context.domain.quotas)) return 'EINVAL';
   const node = context.view.read(path);
   if (node === 'ENOSPC') return node;
   if (node === undefined) return errorFromAncestors(context, path, 'ENOENT', wanted);
@@ -134,11 +133,10 @@ function ownedBy(domain: DomainRecord, permissions: readonly NodePermission[]): 
 
 /** Checks the quotas in the order in which the nodes are written; a transaction that got halfway is lost. */
 function mayCreate(context: TreeContext, contents: NodeContent[], parent: StoreNode, name: string): boolean {
-  if (context.domain.privileged) return true;
-  const { view, domain, quotas } = context;
+  const { view, domain } = context;
   for (let i = 0; i < contents.length; i++) {
     const counted = domain.owned.size + (view.isTransaction ? 0 : i);
-    const full = counted >= quotas.nodes;
+    const full = counted >= domain.quotas.nodes;
     if (!full && !tooLarge(context, contents[i]!)) continue;
     if (!full || i > 0) view.fail();
     return false;

@@ -535,6 +535,100 @@ describe('domains', () => {
   });
 });
 
+describe('the daemon of 4.22', () => {
+  beforeEach(() => start({ release: '4.22' }));
+
+  it('has features, which domains may be denied before they are introduced', async () => {
+    expect(await tool.ask(XsOp.getFeature, '')).toBe('6\0');
+    await ok(tool, XsOp.setFeature, '5\x002\0');
+    expect(await tool.ask(XsOp.getFeature, '5\0')).toBe('2\0');
+    expect(await tool.ask(XsOp.setFeature, '5\x001\0')).toBe('!EINVAL');
+    daemon.introduceDomain(5);
+    expect(await tool.ask(XsOp.setFeature, '5\x006\0')).toBe('!EBUSY');
+    const domain = RawClient.onTransport(daemon.connect(5));
+    expect(await domain.ask(XsOp.getFeature, '')).toBe('2\0');
+    expect(await domain.ask(XsOp.getFeature, '0\0')).toBe('!EACCES');
+    expect(await domain.ask(XsOp.setFeature, '5\x002\0')).toBe('!EACCES');
+  });
+
+  it('has quotas by domain', async () => {
+    const domain = await guest(5);
+    expect(await tool.ask(XsOp.getQuota, '')).toContain('nodes watches transactions');
+    expect(await tool.ask(XsOp.getQuota, 'watches\0')).toBe('128\0');
+    await ok(tool, XsOp.setQuota, '5\0watches\x001\0');
+    expect(await tool.ask(XsOp.getQuota, '5\0watches\0')).toBe('1\0');
+    expect(await tool.ask(XsOp.getQuota, 'watches\0')).toBe('128\0');
+    for (const path of ['a', 'b']) await ok(domain, XsOp.watch, `${path}\0t\0`);
+    expect(await domain.ask(XsOp.watch, 'c\0t\0')).toBe('!E2BIG');
+    await ok(tool, XsOp.setQuota, '5\0watches\x000\0');
+    for (let i = 0; i < 200; i++) await ok(domain, XsOp.watch, `w${i}\0t\0`);
+    expect(await tool.ask(XsOp.getQuota, '5\0watches\0')).toBe('0\0');
+    for (const payload of ['none\0', '5\0none\0', 'a\0b\0c\0']) {
+      expect(await tool.ask(XsOp.getQuota, payload)).toBe('!EINVAL');
+    }
+    expect(await tool.ask(XsOp.setQuota, 'watches\0-1\0')).toBe('!EINVAL');
+  });
+
+  it('has watches with a depth', async () => {
+    for (const depth of [0, 1, 2]) await ok(tool, XsOp.watch, `/a\0${depth}\0${depth}\0`);
+    await ok(tool, XsOp.watch, '/a\0all\0');
+    await tool.takeEvents();
+    await ok(tool, XsOp.write, '/a/b/c\0x');
+    expect(await tool.takeEvents()).toEqual(['/a/b/c 2', '/a/b/c all']);
+    await ok(tool, XsOp.write, '/a/b\0x');
+    expect(await tool.takeEvents()).toEqual(['/a/b 1', '/a/b 2', '/a/b all']);
+    await ok(tool, XsOp.write, '/a\0x');
+    expect(await tool.takeEvents()).toEqual(['/a 0', '/a 1', '/a 2', '/a all']);
+    expect(await tool.ask(XsOp.watch, '/a\0t\0-1\0')).toBe('!EINVAL');
+  });
+
+  it('tells which domain a special event is about, at depth 1', async () => {
+    await ok(tool, XsOp.watch, '@releaseDomain\0deep\x001\0');
+    await ok(tool, XsOp.watch, '@releaseDomain\0plain\0');
+    await tool.takeEvents();
+    daemon.introduceDomain(5);
+    daemon.releaseDomain(5);
+    expect(await tool.takeEvents()).toEqual(['@releaseDomain/5 deep', '@releaseDomain plain']);
+  });
+});
+
+describe('the daemon of 4.17', () => {
+  it.each([
+    ['GET_FEATURE', XsOp.getFeature, '0\0'],
+    ['SET_FEATURE', XsOp.setFeature, '5\x000\0'],
+    ['GET_QUOTA', XsOp.getQuota, 'nodes\0'],
+    ['SET_QUOTA', XsOp.setQuota, 'nodes\x001\0'],
+  ])('does not know %s', async (_, type, payload) => {
+    expect(await tool.ask(type, payload)).toBe('!ENOSYS');
+  });
+});
+
+describe('CONTROL', () => {
+  it.each([
+    ['check\0', 'OK\0'],
+    ['print\0text\0', 'OK\0'],
+    ['log\0on\0', 'OK\0'],
+    ['print\0', '!EINVAL'],
+    ['nonsense\0', '!EINVAL'],
+    ['', '!EINVAL'],
+    ['quota\0set\0none\x005\0', '!EINVAL'],
+    ['quota\0set\0nodes\0x\0', '!EINVAL'],
+    ['quota\x0099\0', '!ENOENT'],
+  ])('%j is answered %j', async (payload, answer) => {
+    expect(await tool.ask(XsOp.control, payload)).toBe(answer);
+  });
+
+  it('shows and sets quotas', async () => {
+    const domain = await guest(5);
+    expect(await tool.ask(XsOp.control, 'help\0')).toContain('quota');
+    expect(await tool.ask(XsOp.control, 'quota\0')).toMatch(/nodes +: +1000 Nodes per domain\n/);
+    await ok(tool, XsOp.control, 'quota\0set\0nodes\x002\0');
+    await ok(domain, XsOp.mkdir, 'a\0');
+    expect(await domain.ask(XsOp.mkdir, 'b\0')).toBe('!ENOSPC');
+    expect(await tool.ask(XsOp.control, 'quota\x005\0')).toMatch(/^Domain 5:\nnodes +: +2\n/);
+  });
+});
+
 describe('bad clients', () => {
   it('are closed after a header that claims too much', async () => {
     const header = encodeMessage(XsOp.read, 1, 0, Buffer.alloc(0));

@@ -1,11 +1,12 @@
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { Connection, type ConnectionOwner, type ConnectionPort } from './xenstored-connection.js';
+import { Feature, type RequestHost } from './xenstored-call.js';
+import { Connection, type ConnectionPort } from './xenstored-connection.js';
 import { type DomainRecord, DomainTable } from './xenstored-domains.js';
 import { InProcessTransport } from './xenstored-in-process.js';
 import { FIRST_RESERVED_DOMID } from './xenstored-limits.js';
 import { Access, accessOf, type NodePermission } from './xenstored-permissions.js';
-import { DEFAULT_XENSTORED_QUOTAS, type XenstoredQuotas } from './xenstored-quota.js';
-import { processRequest, type RequestHost } from './xenstored-requests.js';
+import { DEFAULT_XENSTORED_QUOTAS, type MutableQuotas, type XenstoredQuotas } from './xenstored-quota.js';
+import { processRequest } from './xenstored-requests.js';
 import { type RingPage, RingServer } from './xenstored-ring.js';
 import { XenstoreSocket } from './xenstored-socket.js';
 import { type Errno, type NodeChange, parentPath, Store } from './xenstored-store.js';
@@ -22,8 +23,11 @@ export interface EmulatedXenstoredOptions {
   readonly onIntroduce?: (domid: number, port: number) => void;
   /** A client asked for RELEASE of this domain. */
   readonly onRelease?: (domid: number) => void;
-  /** WATCH takes a depth, as daemons from 4.22 on; without it EINVAL. */
-  readonly watchDepth?: boolean;
+  /**
+   * Which daemon to be. `4.22` adds to `4.17`, the default: features, quotas by domain, and watches with a depth, to
+   * which special events tell the domain (`@releaseDomain/5`).
+   */
+  readonly release?: '4.17' | '4.22';
 }
 
 /** Requests that are carried out before the event loop gets its turn again. */
@@ -37,14 +41,13 @@ const RELEASE_DOMAIN = '@releaseDomain';
  * on rings in shared memory, and without either.
  */
 export class EmulatedXenstored implements AsyncDisposable {
-  readonly #quotas: XenstoredQuotas;
+  readonly #quotas: MutableQuotas;
   readonly #store: Store;
   readonly #watches = new WatchIndex<Connection>();
   readonly #connections = new Set<Connection>();
   readonly #sockets = new Set<XenstoreSocket>();
   readonly #rings = new Map<number, RingServer>();
   readonly #host: RequestHost;
-  readonly #owner: ConnectionOwner;
   readonly #special = new Map<string, readonly NodePermission[]>([
     [INTRODUCE_DOMAIN, [{ domid: 0, access: Access.none, stale: false }]],
     [RELEASE_DOMAIN, [{ domid: 0, access: Access.none, stale: false }]],
@@ -59,20 +62,20 @@ export class EmulatedXenstored implements AsyncDisposable {
 
   constructor(options: EmulatedXenstoredOptions = {}) {
     this.#quotas = { ...DEFAULT_XENSTORED_QUOTAS, ...options.quotas };
-    const exists = options.domainExists ?? (() => true);
+    const features = options.release === '4.22' ? Feature.error | Feature.watchDepth : 0;
+    const defaults = { exists: options.domainExists ?? (() => true), quotas: this.#quotas, features };
     this.#store = new Store(
-      (generation) => new DomainTable(exists, generation),
+      (generation) => new DomainTable(defaults, generation),
       (change) => this.#fire(change),
     );
-    this.#host = this.#requestHost(options);
-    this.#owner = { quotas: this.#quotas, relieved: (domain) => this.#relieved(domain) };
+    this.#host = this.#requestHost(options, features);
   }
 
-  #requestHost(options: EmulatedXenstoredOptions): RequestHost {
+  #requestHost(options: EmulatedXenstoredOptions, features: number): RequestHost {
     return {
       store: this.#store,
       quotas: this.#quotas,
-      watchDepth: options.watchDepth ?? false,
+      features,
       addWatch: (connection, watch) => this.#addWatch(connection, watch),
       removeWatch: (connection, watch) => this.#removeWatch(connection, watch),
       reset: (connection) => this.#reset(connection),
@@ -82,10 +85,8 @@ export class EmulatedXenstored implements AsyncDisposable {
         options.onRelease?.(domain.domid);
       },
       resume: () => {},
-      specialPermissions: (name) => this.#special.get(name),
       setSpecialPermissions: (connection, name, permissions) =>
         this.#setSpecialPermissions(connection, name, permissions),
-      control: (words) => this.#control(words),
     };
   }
 
@@ -134,7 +135,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     const domain = this.#domain(domid);
     if (domain.introduced) return;
     domain.introduced = true;
-    this.#fire({ path: INTRODUCE_DOMAIN, exact: true });
+    this.#announce(INTRODUCE_DOMAIN, domid);
   }
 
   /**
@@ -151,15 +152,15 @@ export class EmulatedXenstored implements AsyncDisposable {
       if (connection.domain === domain) connection.fail('the domain was released');
     }
     const domain0 = this.#store.domains.domain0;
-    removeOwned({ view: this.#store, requester: domain0, domain: domain0, quotas: this.#quotas }, domain);
+    removeOwned({ view: this.#store, requester: domain0, domain: domain0 }, domain);
     this.#store.domains.forget(domid);
     for (const [name, permissions] of this.#special) this.#special.set(name, withoutDomain(permissions, domid));
-    if (domain.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: true });
+    if (domain.introduced) this.#announce(RELEASE_DOMAIN, domid);
   }
 
   /** Tells that a domain shut down or crashed, but is still there: fires `@releaseDomain`. */
   domainShutDown(domid: number): void {
-    if (this.#store.domains.get(domid)?.introduced) this.#fire({ path: RELEASE_DOMAIN, exact: true });
+    if (this.#store.domains.get(domid)?.introduced) this.#announce(RELEASE_DOMAIN, domid);
   }
 
   /**
@@ -203,7 +204,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   }
 
   #open(domain: DomainRecord, port: ConnectionPort): Connection {
-    const connection = new Connection(domain, this.#owner, port);
+    const connection = new Connection(domain, (relieved) => this.#relieved(relieved), port);
     if (this.#closed) queueMicrotask(() => connection.fail('xenstored is closed'));
     this.#connections.add(connection);
     return connection;
@@ -294,11 +295,20 @@ export class EmulatedXenstored implements AsyncDisposable {
     }
   }
 
+  /** Fires a special watch. One with a depth is told which domain it is about. */
+  #announce(name: string, domid: number): void {
+    const permissions = this.#special.get(name)!;
+    for (const watch of this.#watches.matching(name, true)) {
+      const { watcher, depth, token } = watch;
+      if (!(accessOf(permissions, watcher.requester) & Access.read)) continue;
+      watcher.sendEvent(depth === undefined || depth < 1 ? name : `${name}/${domid}`, token);
+    }
+  }
+
   /** A domain hears of nodes that it can read, or whose directory it can read, now or before the change. */
   #mayHear(watcher: Connection, change: NodeChange): boolean {
     const may = (permissions: readonly NodePermission[] | undefined): boolean =>
       permissions !== undefined && (accessOf(permissions, watcher.requester) & Access.read) !== 0;
-    if (change.path[0] === '@') return may(this.#special.get(change.path));
     if (may(change.before)) return true;
     const node = change.node ?? this.#store.read(change.path);
     if (node === undefined) return false;
@@ -326,12 +336,6 @@ export class EmulatedXenstored implements AsyncDisposable {
     if ((accessOf(current, connection.requester) & wanted) !== wanted) return 'EACCES';
     this.#special.set(name, permissions);
     return undefined;
-  }
-
-  #control(words: string[]): string | { error: Errno } {
-    if (words[0] === 'help') return 'check\nhelp\nprint <string>\n\0';
-    if (words[0] === 'check' || words[0] === 'print') return 'OK\0';
-    return { error: 'EINVAL' };
   }
 }
 
