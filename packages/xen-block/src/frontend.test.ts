@@ -186,7 +186,7 @@ describe('requests', () => {
       count: fc.integer({ min: 1, max: 100 }),
       seed: fc.nat(255),
     });
-    const check = fc.asyncProperty(fc.array(operation, { maxLength: 30 }), async (operations) => {
+    const check = fc.asyncProperty(fc.array(operation, { maxLength: 30, size: 'max' }), async (operations) => {
       let flight: Promise<unknown>[] = [];
       let used = new Uint8Array(sectors);
       for (const { kind, from, count, seed } of operations) {
