@@ -93,7 +93,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
       watch.failed(signal!.reason);
       void unregister().catch(() => {});
     };
-    const end = await this.#subscribe(path, watch, signal, options.depth);
+    const end = await this.subscribe(path, watch, options);
     unregister = async () => {
       signal?.removeEventListener('abort', abort);
       await end();
@@ -101,6 +101,18 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     if (signal?.aborted) abort();
     else signal?.addEventListener('abort', abort, { once: true });
     return watch;
+  }
+
+  /**
+   * {@link watch}, but each event is a call of `sink`, as it comes, none joined; the function that it gives ends the
+   * watch. For whoever counts events, and reacts to each at once.
+   */
+  async subscribe(path: string, sink: WatchSink, options: WatchOptions = {}): Promise<() => Promise<void>> {
+    const { signal, depth } = options;
+    const send = <T>(request: NodeRequest<T>, by?: AbortSignal) => this.send(request, { signal: by });
+    const tellDepth = depth !== undefined && (await this.#knowsDepth());
+    const registration = await this.#watches.register(send, sink, path, { depth, tellDepth }, signal);
+    return () => this.#watches.unregister(send, registration);
   }
 
   /**
@@ -113,7 +125,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   ): Promise<T> {
     const client = {
       send: <R>(request: NodeRequest<R>, signal?: AbortSignal) => this.send(request, { signal }),
-      subscribe: (path: string, sink: WatchSink, signal?: AbortSignal) => this.#subscribe(path, sink, signal),
+      subscribe: (path: string, sink: WatchSink, signal?: AbortSignal) => this.subscribe(path, sink, { signal }),
     };
     return waitFor(client, fn, options.signal);
   }
@@ -286,13 +298,6 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
       await transaction.abort();
       throw error;
     }
-  }
-
-  async #subscribe(path: string, sink: WatchSink, signal?: AbortSignal, depth?: number): Promise<() => Promise<void>> {
-    const send = <T>(request: NodeRequest<T>, by?: AbortSignal) => this.send(request, { signal: by });
-    const asked = depth !== undefined && (await this.#knowsDepth());
-    const registration = await this.#watches.register(send, sink, path, { depth, tellDepth: asked }, signal);
-    return () => this.#watches.unregister(send, registration);
   }
 
   async #knowsDepth(): Promise<boolean> {

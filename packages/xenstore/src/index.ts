@@ -23,7 +23,7 @@ export {
   writeTree,
 } from './tree.js';
 export { type TreeState, type TreeWatch, watchTree } from './tree-watch.js';
-export type { Watch, WatchEvent } from './watch.js';
+export type { Watch, WatchEvent, WatchSink } from './watch.js';
 export {
   allocateMessage,
   decodeStrings,
