@@ -2,11 +2,13 @@ import type { BlockImage } from './block-image.js';
 import { BlockDeviceError } from './errors.js';
 import { type FileImageOptions, openFileImage } from './file-image.js';
 import { MemoryImage } from './memory-image.js';
+import { type NbdImageOptions, openNbdImage } from './nbd-image.js';
 import { type NullImageOptions, nullImage } from './null-image.js';
 
 type SharedData =
   | { kind: 'memory'; data: SharedArrayBuffer; sectorSize: number; readOnly: boolean }
   | { kind: 'null'; options: NullImageOptions }
+  | { kind: 'nbd'; path: string; options: NbdImageOptions }
   | { kind: 'file'; path: string; options: FileImageOptions };
 
 /** Opens, on another thread, the image whose `share()` gave `data`. */
@@ -17,6 +19,8 @@ export async function attachImage(data: unknown): Promise<BlockImage> {
       return new MemoryImage(shared.data, shared.sectorSize, shared.readOnly);
     case 'null':
       return nullImage(shared.options);
+    case 'nbd':
+      return openNbdImage(shared.path, shared.options);
     case 'file':
       return openFileImage(shared.path, shared.options);
     default:

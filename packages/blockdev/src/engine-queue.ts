@@ -11,12 +11,12 @@ export interface QueueOptions {
 }
 
 /** True for operations that move data through a scatter list. */
-export function carriesData(op: BlockOp): boolean {
+function carriesData(op: BlockOp): boolean {
   return op <= BlockOp.writeFua;
 }
 
 /** True for operations that change the image. */
-export function changesImage(op: BlockOp): boolean {
+function changesImage(op: BlockOp): boolean {
   return op !== BlockOp.read && op !== BlockOp.flush;
 }
 
@@ -122,12 +122,14 @@ export abstract class EngineQueue implements BlockQueue {
     }
     const { sectorSize } = this.image;
     if (!(offset >= 0 && length > 0) || offset % sectorSize !== 0 || length % sectorSize !== 0) return Failure.invalid;
-    if (carriesData(op)) return this.#checkIov(length, iov, iovCount);
-    return this.#has(op) ? 0 : Failure.unsupported;
+    if (!this.#has(op)) return Failure.unsupported;
+    return carriesData(op) ? this.#checkIov(length, iov, iovCount) : 0;
   }
 
   #has(op: BlockOp): boolean {
+    if (op === BlockOp.read || op === BlockOp.write) return true;
     const { features } = this.image;
+    if (op === BlockOp.writeFua) return features.fua;
     if (op === BlockOp.discard) return features.discard;
     if (op === BlockOp.secureDiscard) return features.secureDiscard;
     return op === BlockOp.writeZeroes && features.writeZeroes;

@@ -1,7 +1,7 @@
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {
   override readonly name = 'BlockDeviceError';
-  /** An errno name (`ENOENT`, `EACCES`, `EISDIR`) or ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED, ERR_NO_IO_URING. */
+  /** An errno name (`ENOENT`, `EACCES`, `EISDIR`) or ERR_… (each function that throws names its own). */
   readonly code: string;
   readonly op: string;
   readonly path: string | undefined;

@@ -14,6 +14,7 @@ export { type Fault, type FaultPlan, faultyImage } from './faulty-image.js';
 export { FileImage, type FileImageOptions, openFileImage } from './file-image.js';
 export { allocateMemory } from './memory.js';
 export { MemoryImage, type MemoryImageOptions, memoryImage } from './memory-image.js';
+export { type NbdImageOptions, openNbdImage } from './nbd-image.js';
 export { type NullImageOptions, nullImage } from './null-image.js';
 export { rmwImage } from './rmw-image.js';
 export { type ThrottleLimits, throttledImage } from './throttled-image.js';
