@@ -1,3 +1,4 @@
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 // Worker threads cannot load TypeScript, so both sides run what was built.
@@ -171,4 +172,31 @@ describe('the end of a domain', () => {
     channels.close();
     expect(host.usage(0)).toMatchObject({ ports: 0, eventHandles: 0 });
   });
+});
+
+describe('a process', () => {
+  /** Its exit code: 7 when something kept it alive. */
+  function exitCode(rest: string): Promise<number> {
+    const program = `
+      import { EmulatedHost } from '@xenpv/emulator';
+      const host = await EmulatedHost.create();
+      const guest = await host.createDomain({ name: 'guest' });
+      const channels = guest.provider.openEventChannels();
+      setTimeout(() => process.exit(7), 1500).unref();
+      ${rest}`;
+    const cwd = new URL('..', import.meta.url);
+    return new Promise((resolve) => {
+      const child = execFile(process.execPath, ['--input-type=module', '-e', program], { cwd });
+      child.once('exit', (code) => resolve(code ?? -1));
+    });
+  }
+
+  const table: [string, string, number][] = [
+    ['is kept alive by a listener', 'channels.listen(() => {});', 7],
+    ['ends when the listener does', 'channels.listen(() => {}); channels.listen(undefined);', 0],
+    ['ends when the listener is unref’d', 'channels.listen(() => {}); channels.unref();', 0],
+    ['ends when the host is closed, whatever is still open', 'channels.listen(() => {}); await host.close();', 0],
+    ['is not kept alive by a host', '', 0],
+  ];
+  for (const [title, rest, code] of table) it(title, async () => expect(await exitCode(rest)).toBe(code));
 });
