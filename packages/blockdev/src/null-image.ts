@@ -62,7 +62,7 @@ class NullQueue extends LocalQueue {
 }
 
 /** A disk without storage. */
-export class NullImage implements BlockImage {
+class NullImage implements BlockImage {
   readonly engine = 'null';
   readonly description = 'null';
   readonly size: number;
