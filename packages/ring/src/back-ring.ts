@@ -113,8 +113,7 @@ export class BackRing {
 
   /** Whether requests may be taken now. Also true when the producer index is impossible: {@link harvest} tells. */
   hasRequests(): boolean {
-    const waiting = (Atomics.load(this.#words, SHARED.reqProd) - this.#reqCons) >>> 0;
-    return waiting !== 0 && this.inFlight < this.size;
+    return Atomics.load(this.#words, SHARED.reqProd) >>> 0 !== this.#reqCons;
   }
 
   /**

@@ -232,6 +232,23 @@ it('does not attach to a ring that has overflowed', () => {
   expect(() => BackRing.attach(memory, 112)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
 });
 
+it('attaches to a ring that is full', () => {
+  const { memory, front, slot } = pair();
+  while (!front.full) front.putRequest(slot, 0, 28);
+  front.pushRequests();
+  expect(BackRing.attach(memory, 112).harvest()).toBe(32);
+});
+
+it('notices an impossible producer while it can take nothing', () => {
+  const { memory, front, back, slot } = pair();
+  while (!front.full) front.putRequest(slot, 0, 28);
+  front.pushRequests();
+  for (let n = back.harvest(); n > 0; n--) back.takeRequest(slot, 0);
+  word(memory, 0)[0] = 33;
+  expect(back.finalCheck()).toBe(true);
+  expect(back.harvest()).toBe(-1);
+});
+
 it('has no response without a request', () => {
   const { back, slot } = pair();
   expect(() => back.putResponse(slot, 0, 4)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
