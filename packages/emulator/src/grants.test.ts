@@ -209,6 +209,17 @@ describe('grants', () => {
     expect(allocator.allocate(0, 31, { writable: true }).refs.length).toBe(31);
   });
 
+  it('are for a domid, or for oneself', () => {
+    const allocator = guest.provider.openGrantAllocator();
+    for (const domid of [-1, 0x7ff1, Number.NaN]) {
+      expect(() => allocator.allocate(domid, 1, { writable: true })).toThrow(
+        expect.objectContaining({ code: 'EINVAL' }),
+      );
+    }
+    const { refs } = allocator.allocate(0x7ff0, 1, { writable: true });
+    expect(guest.provider.openGrantTable().map(guest.domid, refs, { writable: true }).refs).toEqual(refs);
+  });
+
   it('of a destroyed domain stay with those who have them mapped, and cannot be mapped or copied any more', async () => {
     const table = host.provider().openGrantTable();
     const pages = guest.provider.openGrantAllocator().allocate(0, 1, { writable: true });
