@@ -243,7 +243,7 @@ Napi::Value QueueSubmit(const Napi::CallbackInfo& info) {
   ThreadEngine* self = EngineOf(info);
   self->engine().Start(QueueAt(info), info[2].As<Napi::Number>().Uint32Value());
   self->UpdateReference();
-  return Int(info, static_cast<int>(self->engine().pending()));
+  return Napi::Boolean::New(info.Env(), self->engine().Ready());
 }
 
 void QueueClose(const Napi::CallbackInfo& info) {

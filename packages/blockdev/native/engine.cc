@@ -189,12 +189,14 @@ void Engine::Start(Queue* queue, uint32_t count) {
   // Registering pins the memory, so it waits until the queue is used.
   if (direct && !queue->started) queue->memory_fixed = FixMemory(queue->regions[0], queue->memory_bytes);
   queue->started = true;
+  ring_.SetQuiet(true);
   for (uint32_t i = 0; i < count; i++) {
     StartOne(queue, queue->staged.operations + i * kStagedWords);
     bool power_of_two = (i & (i + 1)) == 0;
     if (early && power_of_two) ring_.Submit();
   }
   ring_.Submit();
+  ring_.SetQuiet(false);
 }
 
 io_uring_sqe* Engine::NextEntry() {

@@ -88,7 +88,8 @@ class Engine {
 
   // Starts the first `count` staged operations. Entries that the kernel refuses for now stay pending.
   void Start(Queue* queue, uint32_t count);
-  unsigned pending() const { return ring_.pending(); }
+  // Whether Reap must be called without waiting for the event.
+  bool Ready() const { return ring_.pending() > 0 || ring_.Ready(); }
 
   // Collects completions: writes pairs (queue id, count) to `ready`; the queues' arrays hold the rest. Returns the
   // number of pairs, at most `room`; when it is `room` there may be more.

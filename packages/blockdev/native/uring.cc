@@ -22,6 +22,9 @@
 #ifndef IORING_SETUP_DEFER_TASKRUN
 #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
 #endif
+#ifndef IORING_CQ_EVENTFD_DISABLED
+#define IORING_CQ_EVENTFD_DISABLED (1U << 0)
+#endif
 #ifndef IORING_SQ_CQ_OVERFLOW
 #define IORING_SQ_CQ_OVERFLOW (1U << 1)
 #endif
@@ -108,6 +111,8 @@ int Uring::Map() {
   sq_entries_ = params_.sq_entries;
   cq_head_ = word(params_.cq_off.head);
   cq_tail_ = word(params_.cq_off.tail);
+  // Without deferred work a completion may be announced at any time, also while nobody wants to know.
+  if (params_.cq_off.flags && (params_.flags & IORING_SETUP_DEFER_TASKRUN)) cq_flags_ = word(params_.cq_off.flags);
   cq_mask_ = *word(params_.cq_off.ring_mask);
   cqes_ = reinterpret_cast<io_uring_cqe*>(base + params_.cq_off.cqes);
   // Entries are used in order, so the indirection array never changes.
@@ -151,6 +156,17 @@ int Uring::Submit() {
   if (taken < 0) return -errno;
   submitted_ += static_cast<unsigned>(taken);
   return 0;
+}
+
+void Uring::SetQuiet(bool quiet) {
+  if (!cq_flags_) return;
+  __atomic_store_n(cq_flags_, quiet ? IORING_CQ_EVENTFD_DISABLED : 0, __ATOMIC_SEQ_CST);
+  // The kernel notes new work first and looks at this flag then; we do it the other way round.
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+bool Uring::Ready() const {
+  return cq_flags_ && (*cq_head_ != __atomic_load_n(cq_tail_, __ATOMIC_ACQUIRE) || KernelHasMore());
 }
 
 bool Uring::KernelHasMore() const {

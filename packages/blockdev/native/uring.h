@@ -30,6 +30,9 @@ class Uring {
   io_uring_sqe* Next();
   // Hands pending entries to the kernel and lets it do deferred work, in one call.
   int Submit();
+  // While quiet, the event descriptor stays as it is. Who ends that must look whether anything is Ready().
+  void SetQuiet(bool quiet);
+  bool Ready() const;
   // The oldest completion, or nullptr. Enters the kernel only when it holds completions back.
   const io_uring_cqe* Peek();
   void Seen();
@@ -58,6 +61,7 @@ class Uring {
   unsigned sq_entries_ = 0;
   unsigned* cq_head_ = nullptr;
   unsigned* cq_tail_ = nullptr;
+  unsigned* cq_flags_ = nullptr;  // nullptr where events cannot be switched off
   unsigned cq_mask_ = 0;
   io_uring_cqe* cqes_ = nullptr;
   unsigned tail_ = 0;       // entries filled

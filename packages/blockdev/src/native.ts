@@ -24,8 +24,11 @@ export interface Native {
   /** Says where the queue's staged operations and scatter lists are (staging.ts). */
   queueStaging(ring: number, queue: number, operations: Float64Array, iov: Float64Array): void;
   queueRegion(ring: number, queue: number, region: number, bytes: Uint8Array | undefined): void;
-  /** Starts the first `count` staged operations; returns how many the kernel has not taken yet. */
-  queueSubmit(ring: number, queue: number, count: number): number;
+  /**
+   * Starts the first `count` staged operations. True when the ring wants to be reaped soon, about which `onReady` says
+   * nothing: some have completed at once, or the kernel was short of memory.
+   */
+  queueSubmit(ring: number, queue: number, count: number): boolean;
   queueClose(ring: number, queue: number): void;
   /** Performs a range operation (a BlockOp) on libuv's thread pool. */
   range(

@@ -36,7 +36,12 @@ export class ThreadRing {
   #at = 0;
   #count = 0;
   #delivering = false;
+  #scheduled = false;
   readonly #poll = () => {
+    this.poll();
+  };
+  readonly #pollScheduled = () => {
+    this.#scheduled = false;
     this.poll();
   };
 
@@ -55,8 +60,7 @@ export class ThreadRing {
   }
 
   submit(queue: number, count: number): void {
-    // The kernel takes everything but when it is out of memory.
-    if (this.native.queueSubmit(this.id, queue, count) > 0) setImmediate(this.#poll);
+    if (this.native.queueSubmit(this.id, queue, count)) this.#pollSoon();
   }
 
   /** Delivers what has completed, of any queue. */
@@ -72,8 +76,14 @@ export class ThreadRing {
       } while (this.#count === READY_QUEUES);
     } finally {
       this.#delivering = false;
-      if (this.#at < this.#count) setImmediate(this.#poll);
+      if (this.#at < this.#count) this.#pollSoon();
     }
+  }
+
+  #pollSoon(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#pollScheduled);
   }
 
   #deliver(): void {
