@@ -2,13 +2,13 @@
  * `npm run test:xen`: boots a real Xen under software emulation and runs the end-to-end tests in its dom0.
  * Ends with a line `N passed, N failed`. Options: see USAGE.
  */
-import { appendFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { EnvironmentError, logged } from './lib/host.mjs';
 import { ensureLab, SUITES } from './lib/lab.mjs';
+import { keepLogs } from './lib/logs.mjs';
 import { runMachine, shellMachine } from './lib/machine.mjs';
 import { makeReady } from './lib/project.mjs';
 
@@ -20,7 +20,6 @@ const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
   --no-setup    take the packages as they are built
   --list        print the names of the tests`;
 
-const LOGS = fileURLToPath(new URL('./logs', import.meta.url));
 /** The first is the main one; the others run what differs between releases. */
 const RELEASES = ['4.20', '4.17'];
 const MINUTES = { '4.20': 40, 4.17: 20 };
@@ -85,7 +84,7 @@ async function testRelease(xen) {
     console.log(`FAIL  Xen ${xen}: ${result.reason}; not run: ${[...open].join(', ') || 'nothing'}`);
     console.log(await tail(join(folder, 'console.log')));
   }
-  if (values.keep || failures.length > 0 || !result.ended) await keepLogs(folder, xen);
+  if (values.keep || failures.length > 0 || !result.ended) say(`logs: ${await keepLogs(folder, xen)}`);
   rmSync(folder, { recursive: true, force: true });
   say(`Xen ${xen}: ${((performance.now() - began) / 60_000).toFixed(1)} minutes`);
 }
@@ -112,18 +111,6 @@ function onReport(report, { xen, open, failures, folder }) {
 }
 
 const tail = (file) => logged('tail', ['-n', '30', file]).catch(() => '');
-
-/** The console, QEMU's messages and what dom0 packed at its end. */
-async function keepLogs(folder, xen) {
-  const target = join(LOGS, xen);
-  rmSync(target, { recursive: true, force: true });
-  mkdirSync(target, { recursive: true });
-  for (const name of ['console.log', 'qemu.log', 'failures.log']) {
-    if (existsSync(join(folder, name))) cpSync(join(folder, name), join(target, name));
-  }
-  await logged('tar', ['-C', target, '-xf', join(folder, 'logs.img')]).catch(() => say('dom0 left no logs'));
-  say(`logs: ${target}`);
-}
 
 async function main() {
   if (!values['no-setup']) await makeReady(say);

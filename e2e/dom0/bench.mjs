@@ -1,6 +1,7 @@
 /**
  * The scoreboard's measurements: one guest has the same RAM disk three times, from Linux's xen-blkback, QEMU's qdisk
- * and xen-blockd, and runs the same jobs on each in turn.
+ * and xen-blockd, and runs each job on all three before the next, so that what changes on the machine meanwhile
+ * changes for all.
  */
 import { Daemon } from './daemon.mjs';
 import { Domain } from './domain.mjs';
@@ -10,46 +11,70 @@ import { sh } from './shell.mjs';
 const DISK_MIB = 256;
 const DEVICE = '/dev/ram0';
 
-/** What serves which disk of the guest. `w!`: three backends share the device, on purpose. */
+/** What serves which disk of the guest. `!`: that others have the device too is meant. */
 const BACKENDS = [
-  { name: 'xen-blkback', vdev: 'xvda', disk: 'backendtype=phy' },
-  { name: 'qdisk', vdev: 'xvdb', disk: 'backendtype=qdisk' },
-  { name: 'xen-blockd', vdev: 'xvdc', disk: 'backendtype=tap,script=block-xen-blockd' },
+  { name: 'xen-blkback', vdev: 'xvda', line: 'access=rw,backendtype=phy' },
+  { name: 'qdisk', vdev: 'xvdb', line: 'access=rw,backendtype=qdisk' },
+  { name: 'xen-blockd', vdev: 'xvdc', line: 'access=rw,backendtype=tap,script=block-xen-blockd' },
 ];
 
-const JOBS = [
-  { name: 'rr1', rw: 'randread', bs: '4k', depth: 1 },
-  { name: 'rr32', rw: 'randread', bs: '4k', depth: 32 },
-  { name: 'rw32', rw: 'randwrite', bs: '4k', depth: 32 },
-  { name: 'sr', rw: 'read', bs: '256k', depth: 8 },
-  { name: 'sw', rw: 'write', bs: '256k', depth: 8 },
-];
+const JOBS = {
+  rr1: '--rw=randread --bs=4k --iodepth=1',
+  rr32: '--rw=randread --bs=4k --iodepth=32',
+  rw32: '--rw=randwrite --bs=4k --iodepth=32',
+  sr: '--rw=read --bs=256k --iodepth=8',
+  sw: '--rw=write --bs=256k --iodepth=8',
+};
 
-export async function main({ rounds, seconds, backends, jobs }) {
-  await sh(`modprobe brd rd_nr=1 rd_size=${DISK_MIB * 1024}; modprobe xen-blkback`);
+export async function main({ rounds, seconds, backends, jobs, args }) {
+  await sh(`modprobe brd rd_nr=1 rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
   await sh(`dd if=/dev/urandom of=${DEVICE} bs=1M count=${DISK_MIB} 2>/dev/null`);
-  const daemon = await Daemon.start({ types: 'vbd3' });
-  const line = ({ vdev, disk }) => `vdev=${vdev},format=raw,access=rw,${disk},target=${DEVICE}`;
   const chosen = BACKENDS.filter(({ name }) => !backends || backends.includes(name));
-  const guest = await Domain.guest('bench', { fio: true, disks: [] });
-  for (const backend of chosen) {
-    await attach(guest, backend, line(backend));
-  }
+  const daemon = await Daemon.start({ types: 'vbd3', args, logLevel: 'info' });
+  const disks = chosen.map(({ vdev, line }) => `vdev=${vdev},format=raw,${line},target=${DEVICE}`);
+  const guest = await Domain.guest('bench', { fio: true, disks });
+  for (const { vdev } of chosen) await guest.disk(vdev);
   log((await guest.sh('dmesg | grep blkfront')).trim());
   for (let round = 1; round <= rounds; round++) {
-    for (const job of JOBS.filter(({ name }) => !jobs || jobs.includes(name))) {
-      for (const backend of inTurn(chosen, round)) {
-        report({
-          type: 'measured',
-          job: job.name,
-          backend: backend.name,
-          round,
-          ...(await measure(guest, backend, job, seconds)),
-        });
+    for (const [job, options] of Object.entries(JOBS)) {
+      if (jobs && !jobs.includes(job)) continue;
+      for (const { name, vdev } of turned(chosen, round)) {
+        const figures = await measure(guest, vdev, options, seconds);
+        report({ type: 'measured', job, backend: name, round, ...figures });
       }
     }
   }
-  await guest.destroy();
-  await guest.gone();
+  daemon.check();
+  await guest.shutdown();
   await daemon.stop();
+}
+
+/** Nobody is always first. */
+function turned(list, by) {
+  return list.map((_, i) => list[(i + by) % list.length]);
+}
+
+async function measure(guest, vdev, options, seconds) {
+  const common = '--ioengine=libaio --direct=1 --time_based --group_reporting --lat_percentiles=1 --clat_percentiles=0';
+  const fio = `fio --name=job --filename=/dev/${vdev} ${common} --ramp_time=1 --runtime=${seconds} ${options} --output-format=json`;
+  const before = await dom0Seconds();
+  const output = await guest.sh(fio, { timeout: seconds * 10 + 60 });
+  const cpu = (await dom0Seconds()) - before;
+  const job = JSON.parse(output.slice(output.indexOf('{'))).jobs[0];
+  const { iops, bw_bytes: bandwidth, lat_ns: latency, total_ios: total } = job.read.total_ios ? job.read : job.write;
+  return {
+    iops: round(iops, 1),
+    mbps: round(bandwidth / 1e6, 2),
+    p50_us: round(latency.percentile['50.000000'] / 1000, 1),
+    p99_us: round(latency.percentile['99.000000'] / 1000, 1),
+    // The ramp's second costs CPU too but its requests are not in the total.
+    dom0_cpu_s_per_kio: round((cpu / (total * ((seconds + 1) / seconds))) * 1000, 4),
+  };
+}
+
+const round = (value, digits) => Number(value.toFixed(digits));
+
+/** CPU seconds that dom0's virtual CPU has run, as Xen counts them. */
+async function dom0Seconds() {
+  return Number((await sh('xl list 0')).trim().split('\n').at(-1).split(/\s+/).at(-1));
 }

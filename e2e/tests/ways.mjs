@@ -31,6 +31,11 @@ class Way {
     return 0;
   }
 
+  /** What the configuration of a guest needs for block-attach. */
+  get hotplugLines() {
+    return [];
+  }
+
   /** Backend directories that are left. */
   async backendDirectories() {
     const base = `/local/domain/${this.backendDomid}/backend/${this.type}`;
@@ -100,6 +105,14 @@ class DriverDomainWay extends Way {
 
   get backendDomid() {
     return this.driver.domid;
+  }
+
+  /**
+   * xl's block-attach takes a driver domain's qdisk for one of dom0's, and refuses it to a guest that has no device
+   * model ("device model required but not running", Xen 4.20): a virtual keyboard brings one.
+   */
+  get hotplugLines() {
+    return ["vkb=['backend-type=qemu']"];
   }
 
   get keep() {

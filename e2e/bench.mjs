@@ -1,0 +1,82 @@
+/**
+ * `npm run bench:xen`: the scoreboard. One boot of a real Xen under emulation, in which one guest runs the same jobs
+ * on the same RAM disk through Linux's xen-blkback, QEMU's qdisk and xen-blockd.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ensureLab } from './lib/lab.mjs';
+import { keepLogs } from './lib/logs.mjs';
+import { runMachine } from './lib/machine.mjs';
+import { makeReady } from './lib/project.mjs';
+import { ratios, scoreboard } from './lib/scoreboard.mjs';
+
+const USAGE = `usage: npm run bench:xen -- [options]
+  --json FILE      write the figures to FILE
+  --quick          one round of short jobs
+  --rounds N       rounds (default 3)
+  --seconds N      seconds of a job (default 8)
+  --backends LIST  only these, separated by commas: xen-blkback,qdisk,xen-blockd
+  --jobs LIST      only these: rr1,rr32,rw32,sr,sw
+  --args TEXT      more arguments for xen-blockd run
+  --keep           keep the logs, in e2e/logs
+  --no-setup       take the packages as they are built`;
+const XEN = '4.20';
+
+const say = (text) => process.stderr.write(`xen lab: ${text}\n`);
+
+function options() {
+  const text = { type: 'string' };
+  const flag = { type: 'boolean', default: false };
+  try {
+    const flags = { quick: flag, keep: flag, help: flag, 'no-setup': flag };
+    const texts = { json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
+    return parseArgs({ options: { ...flags, ...texts } }).values;
+  } catch (error) {
+    process.stderr.write(`${error.message}\n${USAGE}\n`);
+    return process.exit(2);
+  }
+}
+
+const values = options();
+if (values.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
+
+async function main() {
+  if (!values['no-setup']) await makeReady(say);
+  const run = {
+    program: 'bench',
+    rounds: Number(values.rounds ?? (values.quick ? 1 : 3)),
+    seconds: Number(values.seconds ?? (values.quick ? 4 : 8)),
+    backends: values.backends?.split(','),
+    jobs: values.jobs?.split(','),
+    args: values.args ?? '',
+  };
+  const lab = await ensureLab(XEN, say);
+  const folder = mkdtempSync(join(tmpdir(), 'xen-bench-'));
+  const interrupt = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
+  const jobs = [];
+  const minutes = 8 + (run.rounds * 15 * (run.seconds + 12)) / 60;
+  const onReport = (report) => {
+    if (report.type === 'log') say(`dom0: ${report.text}`);
+    if (report.type !== 'measured') return;
+    const { type, ...figures } = report;
+    jobs.push(figures);
+    say(`round ${figures.round} ${figures.job} ${figures.backend}: ${figures.iops} IOPS, ${figures.mbps} MB/s`);
+  };
+  say(`booting Xen ${XEN}`);
+  const { ended, reason } = await runMachine(lab, folder, run, { minutes, signal: interrupt.signal, onReport });
+  if (values.keep || !ended) say(`logs: ${await keepLogs(folder, 'bench')}`);
+  rmSync(folder, { recursive: true, force: true });
+  if (jobs.length > 0) console.log(scoreboard(jobs));
+  if (values.json) writeFileSync(values.json, `${JSON.stringify({ jobs, ratios: ratios(jobs) }, undefined, 1)}\n`);
+  if (ended && jobs.length > 0) return;
+  say(`failed: ${reason ?? 'nothing was measured'}`);
+  process.exitCode = 1;
+}
+
+await main();
