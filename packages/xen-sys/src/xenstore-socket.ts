@@ -7,6 +7,7 @@ import type { XenstoreTransport, XenstoreTransportListener } from './xenstore-tr
 /** XENSTORE_PAYLOAD_MAX of io/xs_wire.h. */
 const MAX_PAYLOAD = 4096;
 const LONGEST_RETRY_MS = 50;
+const READ_BYTES = 64 * 1024;
 
 const ADVICE: Record<string, string | undefined> = {
   ECONNREFUSED: ', xenstored does not run (on Debian: package xen-utils-common, systemctl start xen)',
@@ -17,14 +18,16 @@ const ADVICE: Record<string, string | undefined> = {
 export class XenstoreSocket implements XenstoreTransport {
   readonly maxPayload = MAX_PAYLOAD;
   readonly #socket: Socket;
+  readonly #inlet: Inlet;
   #queue: Uint8Array[] = [];
   #error: Error | undefined;
 
   private constructor(
     readonly description: string,
-    socket: Socket,
+    { socket, inlet }: OpenedSocket,
   ) {
     this.#socket = socket;
+    this.#inlet = inlet;
     socket.on('error', (error: NodeJS.ErrnoException) => {
       this.#error = socketError(error, description);
     });
@@ -49,7 +52,7 @@ export class XenstoreSocket implements XenstoreTransport {
       queueMicrotask(() => listener.close(this.#error));
       return;
     }
-    this.#socket.on('data', (chunk: Buffer) => listener.data(chunk));
+    this.#inlet.open((chunk) => listener.data(chunk));
     this.#socket.once('close', () => listener.close(this.#error));
   }
 
@@ -86,16 +89,50 @@ export class XenstoreSocket implements XenstoreTransport {
   }
 }
 
-async function openSocket(path: string, signal: AbortSignal | undefined): Promise<Socket> {
+interface OpenedSocket {
+  readonly socket: Socket;
+  readonly inlet: Inlet;
+}
+
+/** Where a socket's bytes go: they wait until there is a receiver. */
+class Inlet {
+  #waiting: Uint8Array[] = [];
+  #receive = (chunk: Uint8Array): void => {
+    this.#waiting.push(chunk);
+  };
+
+  open(receive: (chunk: Uint8Array) => void): void {
+    this.#receive = receive;
+    for (const chunk of this.#waiting.splice(0)) receive(chunk);
+  }
+
+  /** All reads use the same buffer, so that what is kept must be a copy. */
+  take(bytes: Uint8Array): void {
+    this.#receive(Buffer.from(bytes));
+  }
+}
+
+async function openSocket(path: string, signal: AbortSignal | undefined): Promise<OpenedSocket> {
   signal?.throwIfAborted();
-  const socket = connect({ path });
+  const inlet = new Inlet();
+  // Without `onread` Node allocates 64 KiB for each read, most of the cost of a short reply.
+  const socket = connect({
+    path,
+    onread: {
+      buffer: Buffer.allocUnsafeSlow(READ_BYTES),
+      callback: (length, buffer) => {
+        inlet.take(buffer.subarray(0, length));
+        return true;
+      },
+    },
+  });
   try {
     await once(socket, 'connect', { signal: signal as AbortSignal });
   } catch (error) {
     socket.destroy();
     throw error;
   }
-  return socket;
+  return { socket, inlet };
 }
 
 function flush(socket: XenstoreSocket): void {
