@@ -69,7 +69,11 @@ export async function runLoad(
     }
     return load.result((performance.now() - begin) / 1000);
   } finally {
-    for (const [index, queue] of queues.entries()) queue.onResponse = handlers[index];
+    for (const [index, queue] of queues.entries()) {
+      // Nothing more comes, but the next response has to raise an event again.
+      queue.drain();
+      queue.onResponse = handlers[index];
+    }
   }
 }
 

@@ -417,3 +417,13 @@ it('keeps the rings full for measurements', async () => {
   await expect(front.load({ ...load, blockSize: 100 })).rejects.toThrow(code('ERR_ALIGNMENT'));
   expect((await front.read(0, 4096)).length).toBe(4096);
 });
+
+it('may block its thread while the backend has another', async () => {
+  await using disk = await attachTestDisk({ backend: { threads: 1 } });
+  await using front = await disk.connect();
+  const load = { operation: 'write', blockSize: 4096, requests: 20_000, blocking: true, spins: 0 } as const;
+  const { requests: done, errors, sleeps } = await front.load(load);
+  expect([done, errors]).toEqual([20_000, 0]);
+  expect(sleeps).toBeGreaterThan(0);
+  await front.read(0, 4096);
+});
