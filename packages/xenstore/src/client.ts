@@ -267,11 +267,21 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     return this.close();
   }
 
-  protected async send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T> {
-    const signal = options?.signal;
-    const connection = this.#connection ?? (await this.#connected(request.type, request.path, signal));
-    if (this.#closing !== undefined) throw closedHere(xsOpName(request.type), request.path);
-    return connection.request({ ...request, transactionId: 0 }, signal);
+  protected send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T> {
+    const connection = this.#connection;
+    return connection === undefined
+      ? this.#sendLater(request, options?.signal)
+      : this.#sendOn(connection, request, options?.signal);
+  }
+
+  async #sendLater<T>(request: NodeRequest<T>, signal: AbortSignal | undefined): Promise<T> {
+    return this.#sendOn(await this.#connected(request.type, request.path, signal), request, signal);
+  }
+
+  #sendOn<T>(connection: Connection, request: NodeRequest<T>, signal: AbortSignal | undefined): Promise<T> {
+    const { type, path, payload, decode } = request;
+    if (this.#closing !== undefined) return Promise.reject(closedHere(xsOpName(type), path));
+    return connection.request({ type, transactionId: 0, path, payload, decode }, signal);
   }
 
   #command<T>(

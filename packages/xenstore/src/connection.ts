@@ -27,10 +27,11 @@ export interface ConnectionListener {
   closed(error: XenstoreError | undefined): void;
 }
 
-interface Pending {
-  readonly type: number;
-  readonly path: string | undefined;
-  readonly settle: (payload: Uint8Array | undefined, error: unknown) => void;
+interface Pending extends Pick<Request<unknown>, 'type' | 'path' | 'decode'> {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+  /** Forgets the signal, if there is one. */
+  readonly release: (() => void) | undefined;
 }
 
 /** One transport: numbers the requests, matches the replies, hands on the watch events. */
@@ -62,20 +63,10 @@ export class Connection {
     const refusal = this.#refusal(request, signal);
     if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise<T>((resolve, reject) => {
-      const { type, path, decode } = request;
-      const abort = () => reject(signal!.reason);
-      signal?.addEventListener('abort', abort, { once: true });
-      const settle = (payload: Uint8Array | undefined, error: unknown) => {
-        signal?.removeEventListener('abort', abort);
-        if (payload === undefined) return reject(error);
-        try {
-          resolve(decode(payload, path));
-        } catch (thrown) {
-          reject(thrown);
-        }
-      };
       const id = this.#freeId();
-      this.#pending.set(id, { type, path, settle });
+      const { type, path, decode } = request;
+      const release = signal === undefined ? undefined : onAbort(signal, reject);
+      this.#pending.set(id, { type, path, decode, resolve: resolve as Pending['resolve'], reject, release });
       this.#transport.send(encodeMessage(type, id, request.transactionId, request.payload));
     });
   }
@@ -142,9 +133,10 @@ export class Connection {
       throw protocolError(`a reply to request ${message.requestId}, which was never sent or has its reply already`);
     }
     this.#pending.delete(message.requestId);
-    if (message.type === XsOp.error) pending.settle(undefined, errorOf(message, pending));
-    else if (message.type === pending.type) pending.settle(message.payload, undefined);
-    else pending.settle(undefined, protocolError(`the reply is a ${xsOpName(message.type)}`, pending));
+    pending.release?.();
+    if (message.type === pending.type) resolveWith(pending, message.payload);
+    else if (message.type === XsOp.error) pending.reject(errorOf(message, pending));
+    else pending.reject(protocolError(`the reply is a ${xsOpName(message.type)}`, pending));
     if (this.#pending.size === 0) this.#onIdle?.();
   }
 
@@ -160,12 +152,28 @@ export class Connection {
     this.#error = error;
     const pending = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { type, path, settle } of pending) {
-      settle(undefined, closedHere(xsOpName(type), path, error));
+    for (const { type, path, reject, release } of pending) {
+      release?.();
+      reject(closedHere(xsOpName(type), path, error));
     }
     this.#onIdle?.();
     this.#listener.closed(error);
   }
+}
+
+function resolveWith(pending: Pending, payload: Uint8Array): void {
+  try {
+    pending.resolve(pending.decode(payload, pending.path));
+  } catch (thrown) {
+    pending.reject(thrown);
+  }
+}
+
+/** Rejects when the signal aborts; the function that it gives forgets the signal. */
+function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => void {
+  const abort = () => reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  return () => signal.removeEventListener('abort', abort);
 }
 
 function errorOf(message: XsMessage, pending: Pending): XenstoreError {

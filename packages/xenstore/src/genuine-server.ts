@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -46,18 +46,16 @@ export class GenuineServer implements AsyncDisposable {
     return compiler ? undefined : 'needs a C compiler (Debian: apt-get install gcc)';
   }
 
-  /** Starts a daemon with an empty store. */
-  static async start(kind: GenuineKind): Promise<GenuineServer> {
+  /** Starts a daemon with an empty store. `options` are further ones for its command line. */
+  static async start(kind: GenuineKind, options: readonly string[] = []): Promise<GenuineServer> {
     const missing = GenuineServer.missing(kind);
     if (missing !== undefined) throw new Error(missing);
     const directory = await mkdtemp(join(tmpdir(), `${kind}-`));
-    const shim = join(directory, 'no-hypervisor.so');
-    await run('cc', ['-shared', '-fPIC', '-O1', '-o', shim, SHIM_SOURCE, '-ldl']);
     const args = kind === 'xenstored' ? ['-N'] : ['--no-fork', '--config-file', await oxenstoredConfig(directory)];
-    const daemon = spawn(daemonBinary(kind)!, args, {
+    const daemon = spawn(daemonBinary(kind)!, [...args, ...options], {
       env: {
         ...process.env,
-        LD_PRELOAD: shim,
+        LD_PRELOAD: await builtShim(),
         XENSTORED_RUNDIR: directory,
         XENSTORED_PATH: join(directory, 'socket'),
       },
@@ -112,6 +110,22 @@ export class GenuineServer implements AsyncDisposable {
       await sleep(10);
     }
   }
+}
+
+let shim: Promise<string> | undefined;
+
+/** The stand-in for the hypervisor, built once in a process. */
+function builtShim(): Promise<string> {
+  shim ??= buildShim();
+  return shim;
+}
+
+async function buildShim(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'no-hypervisor-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const file = join(directory, 'no-hypervisor.so');
+  await run('cc', ['-shared', '-fPIC', '-O1', '-o', file, SHIM_SOURCE, '-ldl']);
+  return file;
 }
 
 function daemonBinary(kind: GenuineKind): string | undefined {
