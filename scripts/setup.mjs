@@ -90,7 +90,14 @@ async function missingPrograms(programs) {
 
 /** Runs tasks of turbo.json in every package that has them; what they print is shown only when they fail. */
 export function turbo(name, tasks, options = []) {
-  const args = ['run', ...tasks, '--output-logs=errors-only', '--log-order=grouped', ...options];
+  const args = [
+    'run',
+    ...tasks,
+    '--output-logs=errors-only',
+    '--log-order=grouped',
+    '--continue=dependencies-successful',
+    ...options,
+  ];
   return run(name, join(ROOT, 'node_modules', '.bin', 'turbo'), args, { cwd: ROOT, env: TOOL_ENV });
 }
 

@@ -8,7 +8,7 @@ const CLASSES = ['read', 'write', 'flush', 'discard'] as const;
 const DEVICE = ['device', 'domid', 'vdev'] as const;
 
 /** The counters of all disks in Prometheus's text format. */
-export async function formatMetrics(devices: Iterable<DeviceStatus>): Promise<string> {
+async function formatMetrics(devices: Iterable<DeviceStatus>): Promise<string> {
   const registry = new Registry();
   const gauge = (name: string, help: string, labels: readonly string[]) =>
     new Gauge({ name: `xen_blockd_${name}`, help, labelNames: [...labels], registers: [registry] });
