@@ -22,7 +22,8 @@ namespace blockdev {
 namespace {
 
 const unsigned kEntries = 1024;
-const unsigned kCompletions = 8192;
+const unsigned kFewEntries = 16;
+const unsigned kCompletionsPerEntry = 8;
 const unsigned kFixedFiles = 512;
 const unsigned kFixedMemories = 64;
 const size_t kFixedMemoryMax = size_t{1} << 30;  // the kernel's limit
@@ -96,7 +97,11 @@ bool IsTransfer(const Slot& slot) { return slot.op <= kWriteFua; }
 }  // namespace
 
 int Engine::Open() {
-  int result = ring_.Open(kEntries, kCompletions);
+  int result = -ENOMEM;
+  // The rings count as locked memory (RLIMIT_MEMLOCK) of users without CAP_IPC_LOCK: small ones are better than none.
+  for (unsigned entries = kEntries; result == -ENOMEM && entries >= kFewEntries; entries /= 4) {
+    result = ring_.Open(entries, entries * kCompletionsPerEntry);
+  }
   if (result < 0) return result;
   std::vector<int> none(kFixedFiles, -1);
   // A table of files saves a reference count per operation; a low RLIMIT_NOFILE may forbid it.
