@@ -209,7 +209,8 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
     await inSetting(abi, async ({ front, gref }) => {
       const word = fc.oneof(
         fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
-        fc.nat(8),
+        // Not 8, the reference of the ring itself: a guest that reads into that has nobody else to blame.
+        fc.nat(7),
         fc.constant(gref),
         fc.constant(0x0700),
       );
