@@ -1,8 +1,10 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
-import { type BlockImage, type FileImageOptions, openFileImage } from '@xenpv/blockdev';
+import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '@xenpv/xen-block';
+import type { Logger } from 'pino';
 import { BlockdError } from './errors.js';
+import { openFormatImage, STORAGE_DAEMON_FORMATS } from './storage-daemon.js';
 
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these; undefined: anywhere. */
@@ -10,23 +12,47 @@ export interface ImageOpenerOptions {
   /** As FileImageOptions has them; `auto` when not given. */
   readonly engine?: FileImageOptions['engine'];
   readonly direct?: FileImageOptions['direct'];
+  readonly logger?: Logger;
 }
 
 /** Opens what a toolstack's `params` name. What it throws becomes the device's error node. */
 export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
-  return async (config) => {
-    if (config.format !== 'raw') {
-      const { format, target } = config;
-      throw new BlockdError('ERR_IMAGE', `${target}: images of format ${format} are not served yet; convert it to raw`);
-    }
-    if (options.directories) checkDirectory(config.target, options.directories);
-    return openFileImage(config.target, {
-      readOnly: config.readOnly,
-      engine: options.engine ?? 'auto',
-      direct: config.direct || (options.direct ?? 'auto'),
-      ...(config.discard === false ? { discard: false } : {}),
-    });
-  };
+  return (config) => openImage(config, options);
+}
+
+async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
+  const { format, target, readOnly } = config;
+  const nbd = nbdTarget(target);
+  if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
+  if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly });
+  if (format === 'raw') return openRaw(config, options);
+  if (!STORAGE_DAEMON_FORMATS.includes(format)) {
+    const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
+    throw new BlockdError(
+      'ERR_IMAGE',
+      `${target}: images of format ${format} are not served; the formats are ${known}`,
+    );
+  }
+  const onRestart = (reason: string) => options.logger?.error({ path: target, reason }, 'qemu-storage-daemon ended');
+  return openFormatImage(target, { format, readOnly, onRestart });
+}
+
+function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
+  return openFileImage(config.target, {
+    readOnly: config.readOnly,
+    engine: options.engine ?? 'auto',
+    direct: config.direct || (options.direct ?? 'auto'),
+    ...(config.discard === false ? { discard: false } : {}),
+  });
+}
+
+/** The server behind `nbd+unix:///NAME?socket=PATH`; undefined for what is no such address. */
+function nbdTarget(target: string): { socket: string; exportName: string } | undefined {
+  if (!target.startsWith('nbd+unix:')) return undefined;
+  const url = new URL(target);
+  const socket = url.searchParams.get('socket');
+  if (!socket) throw new BlockdError('ERR_IMAGE', `${target}: expected nbd+unix:///NAME?socket=PATH`);
+  return { socket, exportName: decodeURIComponent(url.pathname.slice(1)) };
 }
 
 /** Links are followed first, so that none leads out. */

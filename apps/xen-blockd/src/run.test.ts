@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -8,6 +8,8 @@ import { askDaemon } from './control-socket.js';
 import { runDaemon } from './run.js';
 import { TestHost } from './testing-host.js';
 import { runBlockd } from './testing-process.js';
+import { missingTools } from './testing-tools.js';
+import { runTool } from './tools.js';
 
 const MIB = 1024 * 1024;
 
@@ -37,6 +39,16 @@ async function attach(name = 'image'): Promise<{ data: Buffer; domid: number }> 
   const { domid } = await test.host.createDomain({ name });
   await test.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: test.path(name) });
   return { data, domid };
+}
+
+/** Kills the one child of this process that has the image in its command line. */
+function killChildThatServes(path: string): void {
+  const threads = readdirSync('/proc/self/task');
+  const children = threads.flatMap(
+    (thread) => readFileSync(`/proc/self/task/${thread}/children`, 'utf8').match(/\d+/g) ?? [],
+  );
+  const [child] = children.filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(path));
+  process.kill(Number(child), 'SIGKILL');
 }
 
 function get(socketPath: string, path: string): Promise<{ status: number | undefined; text: string }> {
@@ -140,7 +152,7 @@ describe('the daemon', () => {
     const ended = start();
     await ready();
     for (const [domid, params, text] of [
-      [7, 'qcow2:/srv/x.qcow2', 'qcow2'],
+      [7, 'floppy:/srv/x', 'floppy are not served; the formats are raw (aio), qcow,'],
       [8, `aio:${test.path('none')}`, 'none'],
     ] as const) {
       await test.host.createDomain({ name: `guest${domid}`, domid });
@@ -159,6 +171,29 @@ describe('the daemon', () => {
     await test.host.toolstack.detachDisk(domid, 'xvda');
     stop();
     expect(await ended).toBe(0);
+  });
+
+  const forFormats = missingTools('qemu-img', 'qemu-storage-daemon');
+  it.skipIf(forFormats)(`serves a qcow2 image, whatever happens to its server${forFormats}`, async () => {
+    const ended = start();
+    await ready();
+    const path = test.path('disk.qcow2');
+    await runTool('qemu-img', ['create', '-f', 'qcow2', path, '4M']);
+    const { domid } = await test.host.createDomain({ name: 'guest' });
+    await test.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: path, format: 'qcow2' });
+    const guest = await test.connectGuest(domid);
+    const data = randomBytes(MIB);
+    await guest.write(0, data);
+    await guest.flush();
+    killChildThatServes(path);
+    expect(Buffer.from(await guest.read(0, MIB)).equals(data)).toBe(true);
+    expect(lines.some(({ msg }) => msg === 'qemu-storage-daemon ended')).toBe(true);
+    await test.host.toolstack.detachDisk(domid, 'xvda');
+    stop();
+    expect(await ended).toBe(0);
+    const compared = await runTool('qemu-img', ['convert', '-O', 'raw', path, test.path('raw')]);
+    expect(compared).toMatchObject({ code: 0 });
+    expect(readFileSync(test.path('raw')).subarray(0, MIB).equals(data)).toBe(true);
   });
 
   it('can be stopped while xenstored is away', async () => {

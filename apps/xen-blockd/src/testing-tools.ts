@@ -5,7 +5,7 @@ const PACKAGE_OF = {
   nbdinfo: 'libnbd-bin',
   nbdcopy: 'libnbd-bin',
   'qemu-img': 'qemu-utils',
-  'qemu-io': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
   fio: 'fio',
   mke2fs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
