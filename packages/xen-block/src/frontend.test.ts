@@ -5,7 +5,8 @@ import { memoryImage, nullImage, openFileImage } from '@xenpv/blockdev';
 import { XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Blkfront } from './frontend.js';
+import type { XenBlockBackendOptions } from './backend.js';
+import type { Blkfront, BlkfrontOptions } from './frontend.js';
 import { attachTestDisk } from './frontend-testing.js';
 
 const MIB = 1 << 20;
@@ -174,38 +175,47 @@ describe('requests', () => {
     expect(requests(disk.backend)).toMatchObject({ write: 2, flush: 2 });
   });
 
-  it('leave a disk as a model says, whatever is asked at once', async () => {
-    const sectors = 256;
-    const image = memoryImage({ size: sectors * 512 });
-    await using disk = await attachTestDisk({ image });
-    await using front = await disk.connect({ ringPageOrder: 0, queues: 2 });
-    const model = new Uint8Array(sectors * 512);
-    const operation = fc.record({
-      kind: fc.constantFrom('read', 'write', 'discard', 'flush', 'settle'),
-      from: fc.nat(sectors - 1),
-      count: fc.integer({ min: 1, max: 100 }),
-      seed: fc.nat(255),
-    });
-    const check = fc.asyncProperty(fc.array(operation, { maxLength: 30, size: 'max' }), async (operations) => {
-      let flight: Promise<unknown>[] = [];
-      let used = new Uint8Array(sectors);
-      for (const { kind, from, count, seed } of operations) {
-        const end = Math.min(sectors, from + count);
-        // Requests that overlap have no order.
-        if (kind === 'settle' || used.subarray(from, end).includes(1)) {
-          await Promise.all(flight);
-          flight = [];
-          used = new Uint8Array(sectors);
+  it.each<[string, Partial<XenBlockBackendOptions>, Partial<BlkfrontOptions>]>([
+    ['by copying', {}, { queues: 2 }],
+    ['by mapping', { transfer: 'map' }, { abi: 'x86_32', maxIndirectSegments: 64 }],
+    ['with persistent grants', { transfer: 'persistent', persistentPages: 20 }, { persistent: true }],
+    ['on a thread', { threads: 1 }, { abi: 'arm', maxIndirectSegments: 0 }],
+  ])(
+    'leave a disk as a model says, whatever is asked at once: %s',
+    async (_name, backend, options) => {
+      const sectors = 256;
+      const image = memoryImage({ size: sectors * 512 });
+      await using disk = await attachTestDisk({ image, backend });
+      await using front = await disk.connect({ ringPageOrder: 0, ...options });
+      const model = new Uint8Array(sectors * 512);
+      const operation = fc.record({
+        kind: fc.constantFrom('read', 'write', 'discard', 'flush', 'settle'),
+        from: fc.nat(sectors - 1),
+        count: fc.integer({ min: 1, max: 100 }),
+        seed: fc.nat(255),
+      });
+      const check = fc.asyncProperty(fc.array(operation, { maxLength: 30, size: 'max' }), async (operations) => {
+        let flight: Promise<unknown>[] = [];
+        let used = new Uint8Array(sectors);
+        for (const { kind, from, count, seed } of operations) {
+          const end = Math.min(sectors, from + count);
+          // Requests that overlap have no order.
+          if (kind === 'settle' || used.subarray(from, end).includes(1)) {
+            await Promise.all(flight);
+            flight = [];
+            used = new Uint8Array(sectors);
+          }
+          used.fill(1, from, end);
+          const range = model.subarray(from * 512, end * 512);
+          flight.push(run(front, kind, from * 512, range, seed));
         }
-        used.fill(1, from, end);
-        const range = model.subarray(from * 512, end * 512);
-        flight.push(run(front, kind, from * 512, range, seed));
-      }
-      await Promise.all(flight);
-      expect(same(new Uint8Array(image.data), model)).toBe(true);
-    });
-    await fc.assert(check, { numRuns: 30 });
-  }, 30_000);
+        await Promise.all(flight);
+        expect(same(new Uint8Array(image.data), model)).toBe(true);
+      });
+      await fc.assert(check, { numRuns: 30 });
+    },
+    30_000,
+  );
 });
 
 /** Does to the disk what it does to its model. */
