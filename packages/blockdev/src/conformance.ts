@@ -190,6 +190,8 @@ async function refusesBadOperations({ image, queue, driver, bytes, expected }: B
     [EFAULT, driver.push(BlockOp.write, 0, sector, [[0, MEMORY - 1, sector]])],
     [EFAULT, driver.push(BlockOp.write, 0, sector, [[7, 0, sector]])],
     [EFAULT, driver.push(BlockOp.write, 0, sector, [[0, -1, sector]])],
+    [EFAULT, driver.push(BlockOp.write, 0, sector, [[0, Number.NaN, sector]])],
+    [EINVAL, driver.push(BlockOp.read, 0, 2 ** 31, [[0, 0, sector]])],
     [ENOSPC, driver.push(BlockOp.write, SIZE, sector, [[0, 0, sector]])],
     [ENOSPC, driver.push(BlockOp.writeFua, 2 ** 60, sector, [[0, 0, sector]])],
     [ENOSPC, driver.push(BlockOp.discard, SIZE - sector, 2 * sector)],

@@ -3,6 +3,9 @@ import { Failure } from './errno.js';
 import { BlockDeviceError } from './errors.js';
 import { Staging } from './staging.js';
 
+/** Results are 32-bit numbers of bytes. */
+const MAX_LENGTH = 2 ** 31 - 1;
+
 /** What a queue is made with. */
 export interface QueueOptions {
   /** Operations at once, 1 or more. */
@@ -26,7 +29,8 @@ export abstract class EngineQueue implements BlockQueue {
   readonly memory: ArrayBufferLike;
   protected readonly image: BlockImage;
   protected readonly staging: Staging;
-  protected readonly regions: (ArrayBufferLike | undefined)[];
+  /** Bytes of each region, -1 where there is none: asking the memory itself is slow. */
+  readonly #regionBytes: number[];
   protected readonly tags: Int32Array;
   protected readonly results: Int32Array;
   protected listener: CompletionListener | undefined;
@@ -41,7 +45,7 @@ export abstract class EngineQueue implements BlockQueue {
     this.depth = depth;
     this.memory = memory;
     this.staging = new Staging(depth);
-    this.regions = [memory];
+    this.#regionBytes = [memory.byteLength];
     this.tags = new Int32Array(depth);
     this.results = new Int32Array(depth);
   }
@@ -55,14 +59,14 @@ export abstract class EngineQueue implements BlockQueue {
   }
 
   addRegion(buffer: ArrayBufferLike): number {
-    const free = this.regions.indexOf(undefined);
-    const region = free < 0 ? this.regions.length : free;
-    this.regions[region] = buffer;
+    const free = this.#regionBytes.indexOf(-1);
+    const region = free < 0 ? this.#regionBytes.length : free;
+    this.#regionBytes[region] = buffer.byteLength;
     return region;
   }
 
   removeRegion(region: number): void {
-    if (region > 0) this.regions[region] = undefined;
+    if (region > 0) this.#regionBytes[region] = -1;
   }
 
   push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
@@ -121,7 +125,8 @@ export abstract class EngineQueue implements BlockQueue {
       if (offset + length > this.image.size) return Failure.noSpace;
     }
     const { sectorSize } = this.image;
-    if (!(offset >= 0 && length > 0) || offset % sectorSize !== 0 || length % sectorSize !== 0) return Failure.invalid;
+    if (!(offset >= 0 && length > 0 && length <= MAX_LENGTH) || offset % sectorSize !== 0 || length % sectorSize !== 0)
+      return Failure.invalid;
     if (!this.#has(op)) return Failure.unsupported;
     return carriesData(op) ? this.#checkIov(length, iov, iovCount) : 0;
   }
@@ -138,9 +143,9 @@ export abstract class EngineQueue implements BlockQueue {
   #checkIov(length: number, iov: Float64Array, iovCount: number): number {
     let total = 0;
     for (let at = 0; at < iovCount * IOV_WORDS; at += IOV_WORDS) {
-      const region = this.regions[iov[at]];
-      if (!region || iov[at + 1] < 0 || iov[at + 2] <= 0 || iov[at + 1] + iov[at + 2] > region.byteLength)
-        return Failure.fault;
+      const bytes = this.#regionBytes[iov[at]] ?? -1;
+      const inside = iov[at + 1] >= 0 && iov[at + 2] > 0 && iov[at + 1] + iov[at + 2] <= bytes;
+      if (!inside) return Failure.fault;
       total += iov[at + 2];
     }
     return total === length ? 0 : Failure.invalid;

@@ -91,9 +91,9 @@ export abstract class WrapperQueue extends LocalQueue {
   protected abstract begin(operation: WrappedOperation): void;
 
   override addRegion(buffer: ArrayBufferLike): number {
-    const region = this.inner.addRegion(buffer);
-    this.regions[region] = buffer;
-    return region;
+    // Both queues number their regions in the same way.
+    this.inner.addRegion(buffer);
+    return super.addRegion(buffer);
   }
 
   override removeRegion(region: number): void {
