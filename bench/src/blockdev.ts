@@ -2,6 +2,7 @@
  * node dist/blockdev.js [--quick] [--json FILE] [--file PATH] [--seconds N] [--rounds N]: the io_uring engine against
  * fio's, on the same file, alternating. PATH is made when it does not exist.
  */
+import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +23,10 @@ const rounds = Number(values.rounds ?? (values.quick ? 3 : 7));
 const path = values.file ?? join(tmpdir(), `xen-blockd-bench-${process.pid}.img`);
 const made = !existsSync(path);
 
+if (spawnSync('fio', ['--version']).status !== 0) {
+  console.log('skipped: needs fio');
+  process.exit(0);
+}
 if (made) await makeFile(path, values.quick ? 256 << 20 : 1 << 30);
 try {
   const buffered = await pairReads(path, { direct: false, seconds, rounds });
