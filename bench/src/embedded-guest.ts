@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { attachProvider } from '@xenpv/emulator';
 import { Blkfront, type BlkfrontOptions, type LoadOptions } from '@xenpv/xen-block/frontend';
 import { XenstoreClient } from '@xenpv/xenstore';
+import { inTurns } from './in-turns.js';
 
 /** What the thread is started with. */
 export interface GuestStart {
@@ -23,8 +24,9 @@ const disks: Blkfront[] = [];
 async function answer(message: GuestAsk): Promise<unknown> {
   switch (message.ask) {
     case 'connect':
-      for (const devid of message.devids)
+      await inTurns(message.devids, async (devid) => {
         disks.push(await Blkfront.connect({ provider, store, devid, ...message.options }));
+      });
       return true;
     case 'load':
       return disks[0].load(message.options);

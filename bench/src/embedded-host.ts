@@ -6,6 +6,7 @@ import { XenBlockBackend } from '@xenpv/xen-block';
 import type { BlkfrontOptions, LoadOptions, LoadResult } from '@xenpv/xen-block/frontend';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { GuestAsk, GuestStart } from './embedded-guest.js';
+import { inTurns } from './in-turns.js';
 
 /** Numbers of the extended range, see xen-vbd-interface(7). */
 const FIRST_DEVID = 2 ** 28;
@@ -66,8 +67,8 @@ export class BenchGuest {
     const first = this.#disks;
     this.#disks += count;
     const numbers = Array.from({ length: count }, (_, i) => first + i);
-    for (const n of numbers)
-      await this.#xen.toolstack.attachDisk(this.#domid, { vdev: `${FIRST_DEVID + n * DEVID_STEP}`, target: 'disk' });
+    const vdevs = numbers.map((n) => `${FIRST_DEVID + n * DEVID_STEP}`);
+    await inTurns(vdevs, (vdev) => this.#xen.toolstack.attachDisk(this.#domid, { vdev, target: 'disk' }));
     await this.#ask({ ask: 'connect', devids: numbers.map((n) => FIRST_DEVID + n * DEVID_STEP), options });
   }
 
