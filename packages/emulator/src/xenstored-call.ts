@@ -21,7 +21,6 @@ export interface RequestHost {
   reset(connection: Connection): void;
   introduce(domid: number, port: number): Errno | undefined;
   release(domain: DomainRecord): void;
-  resume(domain: DomainRecord): void;
   setSpecialPermissions(
     connection: Connection,
     name: string,

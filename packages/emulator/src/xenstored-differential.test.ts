@@ -1,10 +1,12 @@
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { XsOp } from '@xenpv/xenstore';
+import { GenuineServer } from '@xenpv/xenstore/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { EmulatedXenstored } from './xenstored.js';
 import type { XenstoredQuotas } from './xenstored-quota.js';
 import { answerText, RawClient } from './xenstored-test-client.js';
-import { GenuineXenstored, genuineMissing } from './xenstored-test-genuine.js';
 
 /** Domains of the clients: two tools and two guests. */
 const CLIENTS = [0, 0, 5, 6] as const;
@@ -20,7 +22,10 @@ interface Step {
 
 interface Server {
   readonly clients: RawClient[];
-  connect(domid: number): Promise<RawClient>;
+  /** A client of domain 0. */
+  connect(): Promise<RawClient>;
+  /** Introduces a domain that xenstored does not know, and gives a client of it. */
+  introduce(domid: number): Promise<RawClient>;
   stop(): Promise<void>;
 }
 
@@ -35,28 +40,42 @@ const TIGHT: Partial<XenstoredQuotas> = {
 };
 const TIGHT_OPTIONS = ['-E', '8', '-W', '2', '-t', '1', '-S', '130', '-A', '3', '-Q', 'transaction-nodes=9'];
 
+/** Domain 7 exists too, but xenstored was not told. */
+const EXISTING: readonly number[] = [...GUESTS, 7];
+
 async function startGenuine(options: readonly string[] = []): Promise<Server> {
-  const daemon = await GenuineXenstored.start(options);
-  for (const domid of [...GUESTS, 7]) daemon.createDomain(domid);
-  const clients = [await daemon.connect(0), await daemon.connect(0)];
-  for (const domid of GUESTS) {
-    await prepareHome(clients[0]!, domid);
-    expect(await daemon.introduce(clients[0]!, domid)).toBe('OK\0');
-    clients.push(await daemon.connect(domid));
-  }
-  return { clients, connect: (domid) => daemon.connect(domid), stop: () => daemon.stop() };
+  const daemon = await GenuineServer.start('xenstored', options);
+  for (const domid of EXISTING) await writeFile(join(daemon.directory, `dom${domid}.page`), Buffer.alloc(4096));
+  return prepare({
+    connect: async () => RawClient.onTransport(await daemon.connect()),
+    introduce: async (domid) => {
+      // The event channel of a domain that was released.
+      await rm(join(daemon.directory, `dom${domid}.events`), { force: true });
+      return RawClient.onTransport(await daemon.connectGuest(domid));
+    },
+    stop: () => daemon[Symbol.asyncDispose](),
+  });
 }
 
 async function startEmulated(quotas: Partial<XenstoredQuotas> = {}): Promise<Server> {
-  const daemon = new EmulatedXenstored({ quotas, domainExists: (domid) => [5, 6, 7].includes(domid) });
-  const connect = async (domid: number) => RawClient.onTransport(daemon.connect(domid));
-  const clients = [await connect(0), await connect(0)];
+  const daemon = new EmulatedXenstored({ quotas, domainExists: (domid) => EXISTING.includes(domid) });
+  return prepare({
+    connect: async () => RawClient.onTransport(daemon.connect(0)),
+    introduce: async (domid) => {
+      daemon.introduceDomain(domid);
+      return RawClient.onTransport(daemon.connect(domid));
+    },
+    stop: () => daemon.close(),
+  });
+}
+
+async function prepare(server: Omit<Server, 'clients'>): Promise<Server> {
+  const clients = [await server.connect(), await server.connect()];
   for (const domid of GUESTS) {
     await prepareHome(clients[0]!, domid);
-    expect(await clients[0]!.ask(XsOp.introduce, `${domid}\x001\x005\0`)).toBe('OK\0');
-    clients.push(await connect(domid));
+    clients.push(await server.introduce(domid));
   }
-  return { clients, connect, stop: () => daemon.close() };
+  return { ...server, clients };
 }
 
 async function prepareHome(client: RawClient, domid: number): Promise<void> {
@@ -69,43 +88,52 @@ async function prepareHome(client: RawClient, domid: number): Promise<void> {
 async function play(server: Server, steps: readonly Step[]): Promise<string[]> {
   const log: string[] = [];
   const slots = CLIENTS.map(() => new Map<number, number>());
-  const introduced = new Set<number>([0, ...GUESTS]);
+  const introduced = new Set<number>(GUESTS);
   const targets = new Set<number>();
   for (const step of steps) {
     const domid = Number.parseInt(step.payload, 10);
-    // The C daemon may die of a domain that is introduced twice, and keeps a released one that is a target.
-    if (step.type === XsOp.introduce && introduced.has(domid)) continue;
-    if (step.type === XsOp.release && targets.has(domid)) continue;
-    const client = server.clients[step.client]!;
-    const open = slots[step.client]!;
-    const transaction = open.get(step.slot) ?? 0;
-    const starts = step.type === XsOp.transactionStart;
-    const reply = await client.request(step.type, step.payload, starts ? 0 : transaction);
-    const answer = answerText(step.type, reply);
-    // When the C daemon lets go of a released domain depends on where its connection is in a list.
-    const eventsBefore = step.type === XsOp.release ? '?' : reply.eventsBefore;
-    if (starts && !answer.startsWith('!')) open.set(step.slot, Number(answer.slice(0, -1)));
-    if (step.type === XsOp.transactionEnd && !answer.startsWith('!EINVAL')) open.delete(step.slot);
-    if (step.type === XsOp.setTarget && answer === 'OK\0') targets.add(Number(step.payload.split('\0')[1]));
-    if (step.type === XsOp.release && answer === 'OK\0') introduced.delete(domid);
-    if (step.type === XsOp.introduce && answer === 'OK\0') {
-      introduced.add(domid);
-      await reconnect(server, domid);
+    if (step.type === XsOp.introduce) {
+      await introduceAgain(server, domid, introduced);
+    } else if (step.type !== XsOp.release || !targets.has(domid)) {
+      // The C daemon keeps a released domain that is a target.
+      const answer = await carryOut(server.clients[step.client]!, slots[step.client]!, step, log);
+      if (step.type === XsOp.setTarget && answer === 'OK\0') targets.add(Number(step.payload.split('\0')[1]));
+      if (step.type === XsOp.release && answer === 'OK\0') {
+        introduced.delete(domid);
+        clientOf(server, domid)?.close();
+      }
     }
-    log.push(`${describeStep(step, transaction)} -> ${comparable(step, answer)} after ${eventsBefore}`);
-    for (const [i, other] of server.clients.entries()) {
-      for (const event of await other.takeEvents()) log.push(`  client ${i}: ${event}`);
+    for (const [i, client] of server.clients.entries()) {
+      for (const event of await client.takeEvents()) log.push(`  client ${i}: ${event}`);
     }
   }
   return log;
 }
 
-/** A domain that was released and is introduced again gets a new client. */
-async function reconnect(server: Server, domid: number): Promise<void> {
-  const at = CLIENTS.indexOf(domid as 5 | 6);
-  if (at < 0) return;
-  server.clients[at]!.close();
-  server.clients[at] = await server.connect(domid);
+function clientOf(server: Server, domid: number): RawClient | undefined {
+  return domid === 0 ? undefined : server.clients[CLIENTS.indexOf(domid as (typeof GUESTS)[number])];
+}
+
+/** Introduces a guest that was released. (The C daemon may die of a domain that is introduced twice.) */
+async function introduceAgain(server: Server, domid: number, introduced: Set<number>): Promise<void> {
+  const former = clientOf(server, domid);
+  if (former === undefined || introduced.has(domid)) return;
+  introduced.add(domid);
+  server.clients[server.clients.indexOf(former)] = await server.introduce(domid);
+}
+
+/** Carries out a step of a client, in the transaction that it has open in that slot. */
+async function carryOut(client: RawClient, open: Map<number, number>, step: Step, log: string[]): Promise<string> {
+  const transaction = open.get(step.slot) ?? 0;
+  const starts = step.type === XsOp.transactionStart;
+  const reply = await client.request(step.type, step.payload, starts ? 0 : transaction);
+  const answer = answerText(step.type, reply);
+  if (starts && !answer.startsWith('!')) open.set(step.slot, Number(answer.slice(0, -1)));
+  if (step.type === XsOp.transactionEnd && answer !== '!EINVAL') open.delete(step.slot);
+  // When the C daemon lets go of a released domain depends on where its connection is in a list.
+  const eventsBefore = step.type === XsOp.release ? '?' : reply.eventsBefore;
+  log.push(`${describeStep(step, transaction)} -> ${comparable(step, answer)} after ${eventsBefore}`);
+  return answer;
 }
 
 function describeStep(step: Step, transaction: number): string {
@@ -243,7 +271,7 @@ function payloads(): fc.Arbitrary<{ type: number; payload: string }> {
     ),
     of(XsOp.isDomainIntroduced, 1, fc.constantFrom('5\0', '7\0', '0\0', '32752\0', 'x\0', '')),
     of(XsOp.setTarget, 1, fc.constantFrom('5\x006\0', '5\x007\0', '5\0', '6\x005\0', '')),
-    of(XsOp.introduce, 1, fc.constantFrom('5\x001\x005\0', '6\x001\x005\0', '9\x001\x005\0', '5\x001\x00x\0', '5\0')),
+    of(XsOp.introduce, 1, fc.constantFrom('5', '6')),
     of(XsOp.release, 1, fc.constantFrom('5\0', '6\0', '7\0', '0\0', 'x\0')),
     of(XsOp.resume, 1, fc.constantFrom('5\0', '7\0', '0\0', '')),
   );
@@ -314,8 +342,8 @@ const step: fc.Arbitrary<Step> = fc
   )
   .map(([client, slot, request]) => askable({ client, slot, ...request }));
 
-const missing = genuineMissing();
-const runs = Number(process.env.XENSTORED_FUZZ_RUNS ?? 25);
+const missing = GenuineServer.missing('xenstored');
+const runs = Number(process.env.XENSTORED_FUZZ_RUNS ?? 15);
 
 /** Plays random scenarios on fresh servers of both kinds. */
 async function compare(genuine: () => Promise<Server>, emulated: () => Promise<Server>): Promise<void> {

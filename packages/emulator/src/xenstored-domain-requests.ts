@@ -60,7 +60,7 @@ function release(call: Call): Answer {
 function resume(call: Call): Answer {
   const domain = namedDomain(call);
   if (typeof domain === 'string') return failure(domain);
-  call.host.resume(domain);
+  domain.shutDown = false;
   return OK;
 }
 

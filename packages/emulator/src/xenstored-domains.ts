@@ -8,6 +8,8 @@ export class DomainRecord {
   /** The store's generation when the domain was first heard of. What nodes say of it from before meant another. */
   readonly generation: number;
   introduced = false;
+  /** It is known to have shut down or crashed. */
+  shutDown = false;
   /** The domain that this one serves as a device model. */
   target: number | undefined;
   /** Paths of the nodes that it owns; not kept for domain 0, which owns most. */

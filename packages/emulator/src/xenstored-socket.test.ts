@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,6 +31,11 @@ describe('xenstored on a Unix socket', () => {
     expect(await clients[0].ask(XsOp.write, 'relative\0v')).toBe('OK\0');
     expect(await clients[1].ask(XsOp.read, '/local/domain/0/relative\0')).toBe('v');
     for (const client of clients) client.close();
+  });
+
+  it('lets only its own user in', async () => {
+    await daemon.listen(join(dir, 's'));
+    expect(statSync(join(dir, 's')).mode & 0o777).toBe(0o600);
   });
 
   it('says what is wrong with a path', async () => {

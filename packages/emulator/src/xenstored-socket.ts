@@ -1,4 +1,4 @@
-import { lstat, unlink } from 'node:fs/promises';
+import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { XenSysError } from '@xenpv/xen-sys';
 import { MessageDecoder } from '@xenpv/xenstore';
@@ -40,6 +40,8 @@ export class XenstoreSocket {
       server.once('error', (error) => reject(systemError(error, path)));
       server.listen(path, resolve);
     });
+    // Whoever can write to the socket is domain 0.
+    await chmod(path, 0o600);
     return socket;
   }
 

@@ -115,6 +115,7 @@ export class RawClient {
 
   close(): void {
     this.#close();
+    this.#ended();
   }
 }
 

@@ -461,8 +461,12 @@ describe('domains', () => {
     daemon.introduceDomain(5);
     expect(await tool.takeEvents()).toEqual(['@introduceDomain t']);
     expect(await tool.ask(XsOp.isDomainIntroduced, '5\0')).toBe('T\0');
-    daemon.domainShutDown(5);
-    expect(await tool.takeEvents()).toEqual(['@releaseDomain t']);
+    for (const round of [1, 2]) {
+      daemon.domainShutDown(5);
+      daemon.domainShutDown(5);
+      expect([round, await tool.takeEvents()]).toEqual([round, ['@releaseDomain t']]);
+      await ok(tool, XsOp.resume, '5\0');
+    }
     daemon.releaseDomain(5);
     daemon.releaseDomain(5);
     expect(await tool.takeEvents()).toEqual(['@releaseDomain t']);

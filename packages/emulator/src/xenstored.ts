@@ -84,7 +84,6 @@ export class EmulatedXenstored implements AsyncDisposable {
         this.releaseDomain(domain.domid);
         options.onRelease?.(domain.domid);
       },
-      resume: () => {},
       setSpecialPermissions: (connection, name, permissions) =>
         this.#setSpecialPermissions(connection, name, permissions),
     };
@@ -158,9 +157,12 @@ export class EmulatedXenstored implements AsyncDisposable {
     if (domain.introduced) this.#announce(RELEASE_DOMAIN, domid);
   }
 
-  /** Tells that a domain shut down or crashed, but is still there: fires `@releaseDomain`. */
+  /** Tells that a domain shut down or crashed, but is still there: fires `@releaseDomain`, once until RESUME. */
   domainShutDown(domid: number): void {
-    if (this.#store.domains.get(domid)?.introduced) this.#announce(RELEASE_DOMAIN, domid);
+    const domain = this.#store.domains.get(domid);
+    if (!domain?.introduced || domain.shutDown) return;
+    domain.shutDown = true;
+    this.#announce(RELEASE_DOMAIN, domid);
   }
 
   /**
