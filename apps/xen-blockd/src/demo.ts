@@ -43,6 +43,7 @@ class Demo {
   readonly #options: DemoOptions;
   readonly #stop: StopSignal;
   readonly #cleanup: Cleanup;
+  readonly #bar: ProgressBar;
   readonly #reporter: DemoReporter;
   readonly #guests: DemoGuest[] = [];
 
@@ -50,13 +51,17 @@ class Demo {
     this.#options = options;
     this.#stop = stop;
     this.#cleanup = cleanup;
-    const out = (text: string) => void process.stdout.write(text);
+    this.#bar = cleanup.use(new ProgressBar(process.stderr, !options.json && options.nbd === undefined));
+    const out = (text: string) => {
+      this.#bar.clear();
+      process.stdout.write(text);
+    };
     const aside = (text: string) => void process.stderr.write(text);
     this.#reporter = options.json ? jsonReporter(out, aside) : textReporter(out);
   }
 
   async run(): Promise<void> {
-    const { readOnly, vdev, devid, guests, json, nbd } = this.#options;
+    const { readOnly, vdev, devid, guests } = this.#options;
     const image = await this.#openImage();
     const host = await this.#startHost();
     const store = this.#cleanup.use(XenstoreClient.open(await host.provider(0).connectXenstore()));
@@ -70,12 +75,10 @@ class Demo {
     );
     const mode = readOnly ? 'read-only' : 'writable';
     this.#reporter.line(`xen-blockd serves ${image.description} (${image.path}), ${mode}, as ${vdev} (${devid})`);
-    const bar = this.#cleanup.use(new ProgressBar(process.stderr, !json && nbd === undefined));
-    const progressed = () => this.#showProgress(bar);
     for (let number = 1; number <= guests; number++) {
-      await this.#startGuest(host, store, `guest${number}`, image.path, progressed);
+      await this.#startGuest(host, store, `guest${number}`, image.path);
     }
-    await this.#untilStopped(Promise.all(this.#guests.map((guest) => this.#follow(guest, bar))));
+    await this.#untilStopped(Promise.all(this.#guests.map((guest) => this.#follow(guest))));
     await this.#detach(host, daemon);
     this.#reporter.end({ image: image.path, readOnly, vdev, devid, abi: this.#options.abi }, this.#reports());
   }
@@ -97,7 +100,7 @@ class Demo {
     return host;
   }
 
-  async #startGuest(host: EmulatedHost, store: XenstoreClient, name: string, image: string, progressed: () => void) {
+  async #startGuest(host: EmulatedHost, store: XenstoreClient, name: string, image: string) {
     const { vdev, devid, readOnly, abi, ringPageOrder, nbd } = this.#options;
     const domain = await host.createDomain({ name, memoryMiB: GUEST_MIB });
     const report: GuestReport = { name, domid: domain.domid, handshake: [] };
@@ -113,17 +116,16 @@ class Demo {
     );
     await host.toolstack.attachDisk(domain.domid, { vdev, target: image, backendType: TYPE, readOnly });
     const data = { provider: domain.share(), devid, abi, ringPageOrder, nbd };
-    const thread = this.#cleanup.use(new GuestThread(name, data, progressed));
+    const thread = this.#cleanup.use(new GuestThread(name, data, () => this.#showProgress()));
     this.#guests.push({ thread, report, trace });
   }
 
   /** From the connection until the guest has done its work. */
-  async #follow({ thread, report }: DemoGuest, bar: ProgressBar): Promise<void> {
+  async #follow({ thread, report }: DemoGuest): Promise<void> {
     report.disk = (await thread.message('connected')).disk;
     if (this.#options.nbd !== undefined) return this.#lend(thread, this.#options.nbd);
     const { sha256, milliseconds } = await thread.message('read');
     Object.assign(report, { sha256, milliseconds });
-    bar[Symbol.dispose]();
     this.#reporter.read(report);
   }
 
@@ -156,11 +158,11 @@ class Demo {
     }
   }
 
-  #showProgress(bar: ProgressBar): void {
+  #showProgress(): void {
     const sizes = this.#guests.map(({ report }) => report.disk?.size ?? 0);
     const total = Math.max(...sizes) * this.#options.guests;
     const done = this.#guests.reduce((sum, { thread }) => sum + thread.bytesRead, 0);
-    if (total > 0) bar.update(done, total);
+    if (total > 0) this.#bar.update(done, total);
   }
 
   #reports(): GuestReport[] {

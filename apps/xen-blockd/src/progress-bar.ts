@@ -9,7 +9,8 @@ export class ProgressBar implements Disposable {
   readonly #stream: WriteStream;
   readonly #active: boolean;
   readonly #began = performance.now();
-  #drawn = 0;
+  #drawnAt = 0;
+  #visible = false;
 
   constructor(stream: WriteStream, wanted: boolean) {
     this.#stream = stream;
@@ -19,8 +20,9 @@ export class ProgressBar implements Disposable {
   update(done: number, total: number): void {
     if (!this.#active) return;
     const now = performance.now();
-    if (done < total && now - this.#drawn < INTERVAL_MS) return;
-    this.#drawn = now;
+    if (done < total && now - this.#drawnAt < INTERVAL_MS) return;
+    this.#drawnAt = now;
+    this.#visible = true;
     const rate = done / MIB / ((now - this.#began) / 1000);
     const filled = Math.round((done / total) * WIDTH);
     const bar = '#'.repeat(filled).padEnd(WIDTH, '.');
@@ -28,8 +30,13 @@ export class ProgressBar implements Disposable {
     this.#stream.write(`\r[${bar}] ${percent} %  ${(done / MIB).toFixed(0)} MiB  ${rate.toFixed(0)} MiB/s\x1b[K`);
   }
 
-  /** Clears the line. */
+  /** Clears the line, so that something else can be written. */
+  clear(): void {
+    if (this.#visible) this.#stream.write('\r\x1b[K');
+    this.#visible = false;
+  }
+
   [Symbol.dispose](): void {
-    if (this.#active && this.#drawn > 0) this.#stream.write('\r\x1b[K');
+    this.clear();
   }
 }
