@@ -15,6 +15,8 @@ export interface RequestHost {
   readonly quotas: MutableQuotas;
   /** What this daemon can do, as bits of docs/misc/xenstore-ring.txt; 0 before GET_FEATURE was invented. */
   readonly features: number;
+  /** Whether to make a commit fail. */
+  conflict(): boolean;
   addWatch(connection: Connection, watch: Omit<Watch<Connection>, 'order' | 'watcher'>): Watch<Connection>;
   removeWatch(connection: Connection, watch: Watch<Connection>): void;
   /** Ends all transactions and watches of a connection. */

@@ -17,8 +17,8 @@ interface Outgoing {
 export interface ConnectionPort {
   /** There is something to {@link Connection.take}; said once until everything was taken. */
   outputReady(): void;
-  /** The domain may be served again after having been congested. */
-  relieved?(): void;
+  /** The requests that it brought are carried out, or the domain is congested no more: it may bring others. */
+  mayBringMore?(): void;
   /** The connection is over, because of what the client did or because the daemon ends it. */
   failed(reason: string): void;
 }
@@ -60,9 +60,14 @@ export class Connection implements Watcher {
     return this.#closed;
   }
 
+  /** Whether all requests that were received are carried out. */
+  get idle(): boolean {
+    return this.#inputAt >= this.#input.length;
+  }
+
   /** Whether a request waits and may be answered now. */
   get ready(): boolean {
-    return this.#inputAt < this.#input.length && !this.domain.congested;
+    return !this.idle && !this.domain.congested;
   }
 
   receive(messages: readonly XsMessage[]): void {

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { encodeMessage, XsOp } from '@xenpv/xenstore';
 import fc from 'fast-check';
@@ -79,6 +80,31 @@ describe('the ring of a guest', () => {
     );
     const message = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     expect(message).toBe('done');
+    await worker.terminate();
+  });
+
+  it('of a guest that never stops leaves time for everything else', async () => {
+    daemon.attachRing(5, page);
+    const worker = new Worker(
+      `const { workerData } = require('node:worker_threads');
+       const bytes = new Uint8Array(workerData.page.buffer, workerData.page.byteOffset, 4096);
+       const words = new Int32Array(workerData.page.buffer, workerData.page.byteOffset, 1024);
+       const one = workerData.message;
+       for (;;) {
+         Atomics.add(words, 1022, 1);
+         Atomics.notify(words, 1022);
+         Atomics.store(words, 514, Atomics.load(words, 515));
+         const producer = Atomics.load(words, 513);
+         if (((producer - Atomics.load(words, 512)) >>> 0) + one.length > 1024) continue;
+         for (let i = 0; i < one.length; i++) bytes[(producer + i) & 1023] = one[i];
+         Atomics.store(words, 513, producer + one.length);
+       }`,
+      { eval: true, workerData: { page, message: encodeMessage(XsOp.read, 1, 0, Buffer.from('/local/domain/5\0')) } },
+    );
+    for (let turns = 0; turns < 200; turns++) {
+      expect(await tool.ask(XsOp.read, '/tool\0')).toBe('');
+      await nextTurn();
+    }
     await worker.terminate();
   });
 

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
 import { MessageDecoder, XS_MAX_PAYLOAD } from '@xenpv/xenstore';
 import type { Connection, ConnectionPort } from './xenstored-connection.js';
@@ -94,7 +95,8 @@ class Doorbell {
       const seen = Atomics.load(this.#words, this.#own);
       this.#wake();
       const wait = Atomics.waitAsync(this.#words, this.#own, seen);
-      if (wait.async) await wait.value;
+      // An end that rings all the time must not keep this thread from everything else.
+      await (wait.async ? wait.value : nextTurn());
     }
   }
 
@@ -149,8 +151,9 @@ export class RingServer implements ConnectionPort {
     this.outputReady();
   }
 
+  /** Takes bytes until they make a request. The rest waits until that is carried out: a guest can refill its ring. */
   #receive(): void {
-    while (!this.#closed && !this.#connection.domain.congested) {
+    while (!this.#closed && !this.#connection.domain.congested && this.#connection.idle) {
       const bytes = this.#requests.read();
       if (bytes === undefined) return;
       if (bytes === -1) {
@@ -183,7 +186,7 @@ export class RingServer implements ConnectionPort {
     if (progress) this.#notify();
   }
 
-  relieved(): void {
+  mayBringMore(): void {
     this.#receive();
   }
 

@@ -121,9 +121,12 @@ export class Transaction implements StoreView {
     this.#accessed.clear();
   }
 
-  /** Ends the transaction: its changes are made, or undefined's opposite, the reason why none was. */
-  commit(): Errno | undefined {
-    const problem = this.#problem();
+  /**
+   * Ends the transaction: its changes are made, or the reason is returned why none was. `conflict` is asked when
+   * nothing else is in the way; true is EAGAIN.
+   */
+  commit(conflict: () => boolean): Errno | undefined {
+    const problem = this.#problem() ?? (conflict() ? 'EAGAIN' : undefined);
     if (problem === undefined) this.#apply();
     this.abort();
     return problem;

@@ -406,6 +406,19 @@ describe('transactions', () => {
     expect(await tool.ask(XsOp.directory, '/a\0', transaction)).toBe('1\x002\0');
   });
 
+  it('fail when the test wants it', async () => {
+    let conflicts = 2;
+    start({ conflict: () => conflicts-- > 0 });
+    const outcomes: string[] = [];
+    for (let i = 0; i < 3; i++) {
+      const transaction = await begin(tool);
+      await ok(tool, XsOp.write, `/a\0${i}`, transaction);
+      outcomes.push(await tool.ask(XsOp.transactionEnd, 'T\0', transaction));
+    }
+    expect(outcomes).toEqual(['!EAGAIN', '!EAGAIN', 'OK\0']);
+    expect(await tool.ask(XsOp.read, '/a\0')).toBe('2');
+  });
+
   it('belong to their connection', async () => {
     const transaction = await begin(tool);
     const other = RawClient.onTransport(daemon.connect(0));

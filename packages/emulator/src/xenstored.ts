@@ -24,6 +24,11 @@ export interface EmulatedXenstoredOptions {
   /** A client asked for RELEASE of this domain. */
   readonly onRelease?: (domid: number) => void;
   /**
+   * Asked at every commit that would succeed: true makes it EAGAIN, as if another client had interfered. For tests of
+   * clients, which must begin such a transaction anew.
+   */
+  readonly conflict?: () => boolean;
+  /**
    * Which daemon to be. `4.22` adds to `4.17`, the default: features, quotas by domain, and watches with a depth, to
    * which special events tell the domain (`@releaseDomain/5`).
    */
@@ -76,6 +81,7 @@ export class EmulatedXenstored implements AsyncDisposable {
       store: this.#store,
       quotas: this.#quotas,
       features,
+      conflict: options.conflict ?? (() => false),
       addWatch: (connection, watch) => this.#addWatch(connection, watch),
       removeWatch: (connection, watch) => this.#removeWatch(connection, watch),
       reset: (connection) => this.#reset(connection),
@@ -222,7 +228,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   #relieved(domain: DomainRecord): void {
     for (const connection of this.#connections) {
       if (connection.domain !== domain) continue;
-      connection.port.relieved?.();
+      connection.port.mayBringMore?.();
       this.#schedule(connection);
     }
   }
@@ -245,6 +251,7 @@ export class EmulatedXenstored implements AsyncDisposable {
       this.#ready.delete(connection);
       if (connection.closed || !connection.ready) continue;
       this.#carryOut(connection);
+      if (connection.idle) connection.port.mayBringMore?.();
       if (connection.ready) this.#ready.add(connection);
     }
     this.#scheduled = false;
