@@ -16,6 +16,10 @@ group(
     after: ({ way }) => way.checkLeaks(),
   },
   [
+    test('passes the provider suite', async ({ way: { driver } }) => {
+      const output = await driver.sh(`node /lab/e2e/dom0/provider-suite.mjs ${driver.domid}`, { timeout: 240 });
+      return output.trim().split('\n').at(-1);
+    }),
     ...basics,
     attachDetach(10),
     test('two guests at once', async ({ way }) => {
