@@ -30,7 +30,9 @@ export const IOV_WORDS = 3;
 /**
  * Receives completions: `tags[i]` ended with `results[i]`, for i below count. A result is the number of bytes
  * moved (0 for operations without data) or a negative errno. Short reads and writes do not occur: the engine
- * goes on until all is done; beyond the end of a file that grew a read gives zeroes. The arrays are the queue's own.
+ * goes on until all is done; what is past the end of a file reads as zeroes. Operations that make no sense end with
+ * EINVAL (not whole sectors, a scatter list of another length), EFAULT (memory that is not there), ENOSPC (a change past
+ * the end), EROFS or EOPNOTSUPP. The arrays are the queue's own.
  */
 export type CompletionListener = (tags: Int32Array, results: Int32Array, count: number) => void;
 
@@ -73,7 +75,7 @@ export interface SharedImage {
 
 /** An opened image: its geometry and its queues. */
 export interface BlockImage extends AsyncDisposable {
-  /** `file`, `io_uring`, `memory`, `null`. */
+  /** `io_uring`, `threads`, `memory`, `null`, `nbd`. */
   readonly engine: string;
   /** What it is, for messages and logs: a path or a description. */
   readonly description: string;
@@ -90,6 +92,6 @@ export interface BlockImage extends AsyncDisposable {
   refresh(): Promise<number>;
   /** Opens the image on another thread; undefined where it can't be shared. */
   share(): SharedImage | undefined;
-  /** Queues must be closed first. Harmless when repeated. */
+  /** Closes what is open of its queues first. Harmless when repeated. */
   close(): Promise<void>;
 }

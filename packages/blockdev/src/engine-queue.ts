@@ -27,6 +27,8 @@ function changesImage(op: BlockOp): boolean {
 export abstract class EngineQueue implements BlockQueue {
   readonly depth: number;
   readonly memory: ArrayBufferLike;
+  /** Called when everything is freed. */
+  onClosed: (() => void) | undefined;
   protected readonly image: BlockImage;
   protected readonly staging: Staging;
   /** Bytes of each region, -1 where there is none: asking the memory itself is slow. */
@@ -116,6 +118,7 @@ export abstract class EngineQueue implements BlockQueue {
       });
     }
     await this.release();
+    this.onClosed?.();
   }
 
   #check(op: BlockOp, offset: number, length: number, iov: Float64Array, iovCount: number): number {

@@ -11,6 +11,7 @@ import { checkFileType, openError, type StorageFacts, storageFacts, storageSize 
 import { checkGeometry } from './geometry.js';
 import { IoUringQueue } from './io-uring-queue.js';
 import { loadNative } from './native.js';
+import { OpenQueues } from './open-queues.js';
 import { attachModule } from './package-root.js';
 import { type FileDescriptors, type RangeWorker, ThreadQueue } from './thread-queue.js';
 import { type ThreadRing, threadRing } from './thread-ring.js';
@@ -46,7 +47,7 @@ export class FileImage implements BlockImage {
   readonly #options: FileImageOptions;
   readonly #blockDevice: boolean;
   readonly #ring: ThreadRing | undefined;
-  readonly #queues = new Set<BlockQueue>();
+  readonly #queues = new OpenQueues();
   #size: number;
   #closing: Promise<void> | undefined;
 
@@ -83,8 +84,7 @@ export class FileImage implements BlockImage {
     const queue = this.#ring
       ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice)
       : new ThreadQueue(this, options, this.#files, this.#rangeWorker());
-    this.#queues.add(queue);
-    return queue;
+    return this.#queues.add(queue);
   }
 
   async refresh(): Promise<number> {
@@ -107,7 +107,7 @@ export class FileImage implements BlockImage {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#queues].map((queue) => queue.close()));
+    await this.#queues.close();
     await closeFiles(this.#files);
   }
 

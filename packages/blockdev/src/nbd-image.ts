@@ -21,6 +21,7 @@ import {
   NbdFlag,
   NbdRefusal,
 } from './nbd-protocol.js';
+import { OpenQueues } from './open-queues.js';
 import { attachModule } from './package-root.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
 
@@ -60,7 +61,7 @@ class NbdImage implements BlockImage {
   readonly #path: string;
   readonly #options: NbdImageOptions;
   readonly #shareable: boolean;
-  readonly #queues = new Set<BlockQueue>();
+  readonly #queues = new OpenQueues();
   #closing: Promise<void> | undefined;
 
   constructor(path: string, options: NbdImageOptions, connection: NbdConnection, found: NbdExport, sectorSize: number) {
@@ -78,9 +79,7 @@ class NbdImage implements BlockImage {
   }
 
   createQueue(options: QueueOptions): BlockQueue {
-    const queue = new NbdQueue(this, options);
-    this.#queues.add(queue);
-    return queue;
+    return this.#queues.add(new NbdQueue(this, options));
   }
 
   /** A server does not tell that an export grew: the size is that of the connection. */
@@ -104,7 +103,7 @@ class NbdImage implements BlockImage {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#queues].map((queue) => queue.close()));
+    await this.#queues.close();
     this.connection.close();
   }
 }
