@@ -66,9 +66,7 @@ async function runAll(target) {
     if (result.outcome === 'wrong') surprises.push(`${one.name}: saw ${JSON.stringify(result.observed)}`);
   }
   for (const one of clientCases) {
-    const error = target.missing
-      ? undefined
-      : await runClientCase(one, () => target.connect()).catch((thrown) => thrown);
+    const error = target.missing ? undefined : await runClientCase(one, target).catch((thrown) => thrown);
     cells.set(one.name, target.missing ? 'not run' : error ? 'fails' : 'yes');
     if (error) surprises.push(`${one.name}: ${error.message}`);
   }

@@ -2,7 +2,7 @@
 import { runCommandLine } from './command-line.js';
 
 const ending = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => ending.abort());
+if (process.argv[2] === 'watch') process.once('SIGINT', () => ending.abort());
 // The reader of a pipe may go first: `xenstore ls | head`.
 process.stdout.on('error', () => process.exit(1));
 

@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { type ClientOptions, XenstoreClient } from './client.js';
+import { XenstoreClient } from './client.js';
+import type { ConformanceTarget } from './conformance-scene.js';
 import { readTree, type TreeSchema, writeTree } from './tree.js';
 import { watchTree } from './tree-watch.js';
 
 /** Something that {@link XenstoreClient} must do with any server. The store is changed under `/client` only. */
 export interface ClientCase {
   readonly name: string;
-  readonly run: (store: XenstoreClient, open: (options?: ClientOptions) => Promise<XenstoreClient>) => Promise<void>;
+  /** `open` gives another client of domain 0, `openGuest` one of a new domain that has `/client` for its own. */
+  readonly run: (store: XenstoreClient, open: OpenClient, openGuest: OpenClient) => Promise<void>;
+  /** Needs a domain other than 0. */
+  readonly guests?: true;
 }
+
+type OpenClient = () => Promise<XenstoreClient>;
+
+/** Unlike those of the conformance cases. */
+let nextDomid = 30001;
 
 const schema = {
   state: { type: 'uint' },
@@ -17,21 +26,31 @@ const schema = {
 } as const satisfies TreeSchema;
 
 /** Runs a case with connections that are closed afterwards. */
-export async function runClientCase(one: ClientCase, connect: () => Promise<XenstoreTransport>): Promise<void> {
+export async function runClientCase(one: ClientCase, target: ConformanceTarget): Promise<void> {
   const clients: XenstoreClient[] = [];
-  const open = async (options?: ClientOptions) => {
-    const client = XenstoreClient.open(await connect(), options);
+  const domids: number[] = [];
+  const keep = (transport: XenstoreTransport) => {
+    const client = XenstoreClient.open(transport);
     clients.push(client);
     return client;
   };
+  const open = async () => keep(await target.connect());
   const store = await open();
+  const openGuest = async () => {
+    const domid = nextDomid++;
+    domids.push(domid);
+    const guest = keep(await target.connectGuest!(domid));
+    await store.mkdir('/client');
+    await store.setPermissions('/client', [{ domid, access: 'n' }]);
+    return guest;
+  };
   await store.remove('/client');
   try {
-    await one.run(store, open);
+    await one.run(store, open, openGuest);
   } finally {
+    await store.remove('/client');
     await Promise.all(clients.map((client) => client.close()));
-    await using cleaner = XenstoreClient.open(await connect());
-    await cleaner.remove('/client');
+    for (const domid of domids) await target.removeGuest?.(domid);
   }
 }
 
@@ -133,6 +152,18 @@ export const clientCases: readonly ClientCase[] = [
       const clients = [store, await open(), await open()];
       await Promise.all(clients.flatMap((client) => Array.from({ length: 6 }, () => increment(client, '/client/n'))));
       assert.equal(await store.read('/client/n'), '18');
+    },
+  },
+  {
+    name: 'has more transactions to do than a domain may have open',
+    guests: true,
+    run: async (_, __, openGuest) => {
+      const guest = await openGuest();
+      const paths = Array.from({ length: 40 }, (_, i) => `/client/${i}`);
+      await Promise.all(paths.map((path) => guest.write(path, 0)));
+      await Promise.all(paths.map((path) => increment(guest, path)));
+      const values = await Promise.all(paths.map((path) => guest.read(path)));
+      assert.deepEqual([...new Set(values)], ['1']);
     },
   },
   {

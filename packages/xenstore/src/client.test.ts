@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { XenstoreClient } from './client.js';
 import { FakeTransport, stringsOf } from './fake-transport.js';
@@ -158,6 +159,23 @@ describe('what the protocol does not allow', () => {
     await expect(read).rejects.toEqual(coded('ERR_CLOSED'));
     expect(await client.closed).toEqual(coded('ERR_PROTOCOL'));
     expect(transport.closedByClient).toBe(true);
+  });
+
+  it('whatever comes, nothing is thrown at the transport, and every call settles', async () => {
+    const chunk = fc.uint8Array({ maxLength: 40 });
+    const message = fc
+      .tuple(fc.integer({ min: 0, max: 30 }), fc.integer({ min: 0, max: 3 }), fc.uint8Array({ maxLength: 20 }))
+      .map(([type, id, payload]) => encodeMessage(type, id, 0, payload));
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.oneof({ weight: 5, arbitrary: message }, chunk)), async (chunks) => {
+        const { transport, client } = setUp();
+        const calls = [client.read('/a'), client.getPermissions('/a'), client.getFeatures(3)];
+        const settled = Promise.allSettled(calls);
+        for (const bytes of chunks) transport.receive(bytes);
+        transport.break();
+        expect(await settled).toHaveLength(3);
+      }),
+    );
   });
 
   it('a reply of another kind fails its call only', async () => {

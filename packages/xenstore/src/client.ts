@@ -2,15 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { Connection, closedHere } from './connection.js';
 import { lostChannel, restoredChannel } from './diagnostics.js';
-import { isXenstoreError, XenstoreError } from './errors.js';
+import { isXenstoreError, type XenstoreError } from './errors.js';
 import { type LocateOptions, locateXenstored } from './locate.js';
 import { NodeOperations, type NodeRequest, nothing } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
-import { isRetryable, Transaction } from './transaction.js';
+import { beginTransaction, isRetryable, type Transaction } from './transaction.js';
 import { waitFor } from './wait-for.js';
 import { Watch, type WatchSink } from './watch.js';
 import { WatchTable } from './watch-table.js';
-import { decodeStrings, decodeText, encodeStrings, XsOp, xsOpName } from './wire.js';
+import { decodeNumber, decodeStrings, decodeText, encodeStrings, XsOp, xsOpName } from './wire.js';
 
 /** Opens a connection anew; called again, later and later, until it succeeds or the client is closed. */
 export type Reopen = (options: { signal: AbortSignal }) => Promise<XenstoreTransport>;
@@ -59,6 +59,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   #reconnecting: Promise<Connection> | undefined;
   #failure: XenstoreError | undefined;
   #features: Promise<number> | undefined;
+  #keepsAlive = true;
   #resolveClosed!: (error: Error | undefined) => void;
   #closing: Promise<void> | undefined;
 
@@ -154,14 +155,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     const { signal } = options;
     const connection = await this.#connected(XsOp.transactionStart, undefined, signal);
     signal?.throwIfAborted();
-    const id = await connection.request({
-      type: XsOp.transactionStart,
-      transactionId: 0,
-      path: undefined,
-      payload: encodeStrings(''),
-      decode: decodeNumber,
-    });
-    const transaction = new Transaction(connection, id);
+    const transaction = await beginTransaction(connection);
     if (signal?.aborted) {
       await transaction.abort();
       throw signal.reason;
@@ -250,10 +244,12 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
 
   /** Whether an open connection keeps the process alive; it does, unless told otherwise. */
   ref(): void {
+    this.#keepsAlive = true;
     this.#connection?.ref();
   }
 
   unref(): void {
+    this.#keepsAlive = false;
     this.#connection?.unref();
   }
 
@@ -342,6 +338,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     for (let delay = FIRST_RECONNECT_DELAY_MS; ; delay = Math.min(delay * 2, LAST_RECONNECT_DELAY_MS)) {
       try {
         const connection = this.#adopt(await reopen({ signal }));
+        if (!this.#keepsAlive) connection.unref();
         await this.#watches.registerAgain((request, by) => connection.request({ ...request, transactionId: 0 }, by));
         if (signal.aborted) {
           await connection.close();
@@ -354,7 +351,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
       } catch {
         if (signal.aborted) throw closedHere('connect', undefined);
       }
-      await sleep(delay, undefined, { signal });
+      await sleep(delay, undefined, { signal, ref: this.#keepsAlive });
     }
   }
 
@@ -391,14 +388,6 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
 
 function decodeFirst(payload: Uint8Array): string {
   return decodeStrings(payload)[0] ?? '';
-}
-
-/** A decimal number as daemons send it. */
-function decodeNumber(payload: Uint8Array): number {
-  const text = decodeFirst(payload);
-  if (/^[0-9]{1,10}$/.test(text)) return Number(text);
-  const message = `${JSON.stringify(text)} is no number`;
-  throw new XenstoreError('ERR_PROTOCOL', 'receive', undefined, { message });
 }
 
 /** Waits a random moment, longer after more attempts, so that rivals do not collide again. */

@@ -25,6 +25,7 @@ export type XenstoreErrorCode =
   | 'EISCONN'
   | 'E2BIG'
   | 'EPERM'
+  | 'EQUOTA'
   | 'ERR_CLOSED'
   | 'ERR_PROTOCOL'
   | 'ERR_INVALID_PATH'
@@ -45,6 +46,7 @@ const EXPLANATIONS: Record<string, string> = {
   EAGAIN: 'the transaction conflicts with another change',
   E2BIG: 'too large',
   EPERM: 'not permitted',
+  EQUOTA: 'a quota of this domain is used up',
   EISCONN: 'the domain is introduced already',
 };
 

@@ -21,7 +21,7 @@ export interface XenstoreOperations {
   readBytes(path: string, options?: OperationOptions): Promise<Uint8Array>;
   /** {@link read}, but undefined for a node that does not exist. */
   tryRead(path: string, options?: OperationOptions): Promise<string | undefined>;
-  /** Whether there is such a node. */
+  /** Whether there is such a node. Rejects with EACCES where this domain may not know. */
   exists(path: string, options?: OperationOptions): Promise<boolean>;
   /** Sets the value of a node; creates it, and what is missing above it. */
   write(path: string, value: XenstoreValue, options?: OperationOptions): Promise<void>;

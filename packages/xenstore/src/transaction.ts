@@ -2,7 +2,7 @@ import type { Connection } from './connection.js';
 import { isXenstoreError, XenstoreError } from './errors.js';
 import { NodeOperations, type NodeRequest, nothing } from './node-operations.js';
 import type { OperationOptions } from './operations.js';
-import { encodeStrings, XsOp } from './wire.js';
+import { decodeNumber, encodeStrings, XsOp } from './wire.js';
 
 /**
  * An open transaction: sees the store as it was at the beginning and its own changes; nobody sees those before
@@ -62,7 +62,27 @@ function endedAlready(op: string, path?: string): XenstoreError {
   return new XenstoreError('ERR_INVALID_ARGUMENT', op, path, { message });
 }
 
-/** Whether beginning the transaction again may help: a conflict, or too many open ones at the moment. */
+/** Too many open transactions at the moment: the C daemon's words, oxenstored's. */
+const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'];
+
+/** Begins a transaction on a connection. Rejects with {@link TooManyTransactions} when that may work later. */
+export async function beginTransaction(connection: Connection): Promise<Transaction> {
+  const request = { type: XsOp.transactionStart, transactionId: 0, path: undefined, payload: encodeStrings('') };
+  const id = await connection.request({ ...request, decode: decodeNumber }).catch((error) => {
+    throw isXenstoreError(error, ...FULL) ? new TooManyTransactions(error) : error;
+  });
+  return new Transaction(connection, id);
+}
+
+/** The domain has as many transactions open as it may. */
+class TooManyTransactions extends XenstoreError {
+  constructor(cause: XenstoreError) {
+    const message = 'this domain has as many transactions open as it may';
+    super(cause.code, cause.op, undefined, { message, cause });
+  }
+}
+
+/** Whether beginning the transaction again may help: it lost a race, or there were too many. */
 export function isRetryable(error: unknown): boolean {
-  return isXenstoreError(error, 'EAGAIN', 'EBUSY');
+  return error instanceof TooManyTransactions || isXenstoreError(error, 'EAGAIN');
 }

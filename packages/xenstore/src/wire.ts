@@ -123,6 +123,14 @@ export function decodeText(payload: Uint8Array): string {
   return asBuffer(payload).toString('utf8');
 }
 
+/** The decimal number that a payload is. Throws {@link XenstoreError} `ERR_PROTOCOL` when it is something else. */
+export function decodeNumber(payload: Uint8Array): number {
+  const [text = ''] = decodeStrings(payload);
+  if (/^[0-9]{1,10}$/.test(text)) return Number(text);
+  const message = `${JSON.stringify(text)} is no number`;
+  throw new XenstoreError('ERR_PROTOCOL', 'receive', undefined, { message });
+}
+
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
