@@ -1,4 +1,4 @@
-import { type BlockImage, BlockOp, type BlockQueue, IOV_WORDS } from './block-image.js';
+import { type BlockImage, BlockOp, IOV_WORDS } from './block-image.js';
 import type { QueueOptions } from './engine-queue.js';
 import { ImageWrapper, type WrappedOperation, WrapperQueue } from './wrapper.js';
 
@@ -34,7 +34,7 @@ class FaultyImage extends ImageWrapper {
     this.#plan = plan;
   }
 
-  createQueue(options: QueueOptions): BlockQueue {
+  protected override makeQueue(options: QueueOptions): WrapperQueue {
     return new FaultyQueue(this, options);
   }
 

@@ -3,6 +3,7 @@ import type { QueueOptions } from './engine-queue.js';
 import { checkGeometry } from './geometry.js';
 import { memoryFeatures } from './memory-features.js';
 import { MemoryQueue } from './memory-queue.js';
+import { OpenQueues } from './open-queues.js';
 import { attachModule } from './package-root.js';
 
 /** What `memoryImage` makes a disk of. */
@@ -25,6 +26,7 @@ export class MemoryImage implements BlockImage {
   readonly physicalSectorSize: number;
   readonly readOnly: boolean;
   readonly features: BlockFeatures;
+  readonly #queues = new OpenQueues();
   /** The disk's content, live. */
   readonly data: SharedArrayBuffer;
 
@@ -37,7 +39,7 @@ export class MemoryImage implements BlockImage {
   }
 
   createQueue(options: QueueOptions): BlockQueue {
-    return new MemoryQueue(this, this.data, options);
+    return this.#queues.add(new MemoryQueue(this, this.data, options));
   }
 
   async refresh(): Promise<number> {
@@ -49,7 +51,9 @@ export class MemoryImage implements BlockImage {
     return { module: attachModule, data: { kind: 'memory', data, sectorSize, readOnly } };
   }
 
-  async close(): Promise<void> {}
+  close(): Promise<void> {
+    return this.#queues.close();
+  }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();

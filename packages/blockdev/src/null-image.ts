@@ -10,6 +10,7 @@ import type { QueueOptions } from './engine-queue.js';
 import { checkGeometry } from './geometry.js';
 import { LocalQueue } from './local-queue.js';
 import { memoryFeatures } from './memory-features.js';
+import { OpenQueues } from './open-queues.js';
 import { attachModule } from './package-root.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
 import { zero } from './zero.js';
@@ -71,6 +72,7 @@ class NullImage implements BlockImage {
   readonly readOnly: boolean;
   readonly readZeroes: boolean;
   readonly features: BlockFeatures;
+  readonly #queues = new OpenQueues();
 
   constructor({ size, sectorSize = 512, readOnly = false, readZeroes = true }: NullImageOptions) {
     this.size = size;
@@ -81,7 +83,7 @@ class NullImage implements BlockImage {
   }
 
   createQueue(options: QueueOptions): BlockQueue {
-    return new NullQueue(this, options);
+    return this.#queues.add(new NullQueue(this, options));
   }
 
   async refresh(): Promise<number> {
@@ -93,7 +95,9 @@ class NullImage implements BlockImage {
     return { module: attachModule, data: { kind: 'null', options: { size, sectorSize, readOnly, readZeroes } } };
   }
 
-  async close(): Promise<void> {}
+  close(): Promise<void> {
+    return this.#queues.close();
+  }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();

@@ -1,4 +1,4 @@
-import { type BlockFeatures, type BlockImage, BlockOp, type BlockQueue } from './block-image.js';
+import { type BlockFeatures, type BlockImage, BlockOp } from './block-image.js';
 import type { QueueOptions } from './engine-queue.js';
 import { Failure } from './errno.js';
 import { BlockDeviceError } from './errors.js';
@@ -36,7 +36,7 @@ class RmwImage extends ImageWrapper {
     return { ...this.inner.features, secureDiscard: false, writeZeroes: false };
   }
 
-  createQueue(options: QueueOptions): BlockQueue {
+  protected override makeQueue(options: QueueOptions): WrapperQueue {
     return new RmwQueue(this, options);
   }
 }

@@ -1,4 +1,4 @@
-import type { BlockImage, BlockQueue } from './block-image.js';
+import type { BlockImage } from './block-image.js';
 import type { QueueOptions } from './engine-queue.js';
 import { ImageWrapper, type WrappedOperation, WrapperQueue } from './wrapper.js';
 
@@ -25,7 +25,7 @@ class ThrottledImage extends ImageWrapper {
     this.#limits = limits;
   }
 
-  createQueue(options: QueueOptions): BlockQueue {
+  protected override makeQueue(options: QueueOptions): WrapperQueue {
     return new ThrottledQueue(this, options);
   }
 

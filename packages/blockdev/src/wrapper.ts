@@ -8,6 +8,7 @@ import {
 } from './block-image.js';
 import type { QueueOptions } from './engine-queue.js';
 import { LocalQueue } from './local-queue.js';
+import { OpenQueues } from './open-queues.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
 
 /** One operation on its way through a wrapper. */
@@ -23,12 +24,18 @@ export interface WrappedOperation {
 /** An image that changes what happens to the operations of another one, which it owns. */
 export abstract class ImageWrapper implements BlockImage {
   readonly inner: BlockImage;
+  readonly #queues = new OpenQueues();
+  #closing: Promise<void> | undefined;
 
   constructor(inner: BlockImage) {
     this.inner = inner;
   }
 
-  abstract createQueue(options: QueueOptions): BlockQueue;
+  createQueue(options: QueueOptions): BlockQueue {
+    return this.#queues.add(this.makeQueue(options));
+  }
+
+  protected abstract makeQueue(options: QueueOptions): WrapperQueue;
 
   get engine(): string {
     return this.inner.engine;
@@ -62,7 +69,9 @@ export abstract class ImageWrapper implements BlockImage {
   }
 
   close(): Promise<void> {
-    return this.inner.close();
+    // Operations may still wait in the wrapper's own queues.
+    this.#closing ??= this.#queues.close().then(() => this.inner.close());
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {

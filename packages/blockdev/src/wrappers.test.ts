@@ -89,6 +89,14 @@ test('sectors that do not fit are refused', () => {
   expect(() => rmwImage(memoryImage({ size: 65536 }), 4096)).toThrow(/do not fit/);
 });
 
+test('an image that is closed waits for what its wrapper holds back', async () => {
+  const image = faultyImage(memoryImage({ size: 65536 }), () => ({ delay: 20 }));
+  const { driver } = drive(image);
+  const read = driver.run(BlockOp.read, 0, 512);
+  await image.close();
+  expect(await read).toBe(512);
+});
+
 test('a throttled image keeps to its average', async () => {
   const image = throttledImage(memoryImage({ size: 65536 }), { operationsPerSecond: 200, burst: 0.01 });
   const { driver } = drive(image);
