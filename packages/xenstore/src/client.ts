@@ -1,16 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { Connection, closedHere } from './connection.js';
+import { DaemonOperations, XenstoreFeature } from './daemon-operations.js';
 import { lostChannel, restoredChannel } from './diagnostics.js';
-import { isXenstoreError, type XenstoreError } from './errors.js';
+import type { XenstoreError } from './errors.js';
 import { type LocateOptions, locateXenstored } from './locate.js';
-import { NodeOperations, type NodeRequest, nothing } from './node-operations.js';
+import type { NodeRequest } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
 import { beginTransaction, isRetryable, type Transaction } from './transaction.js';
 import { waitFor } from './wait-for.js';
 import { Watch, type WatchSink } from './watch.js';
 import { WatchTable } from './watch-table.js';
-import { decodeNumber, decodeStrings, decodeText, encodeStrings, XsOp, xsOpName } from './wire.js';
+import { XsOp, xsOpName } from './wire.js';
 
 /** Opens a connection anew; called again, later and later, until it succeeds or the client is closed. */
 export type Reopen = (options: { signal: AbortSignal }) => Promise<XenstoreTransport>;
@@ -40,16 +41,13 @@ export interface TransactionOptions extends OperationOptions {
   readonly retries?: number | undefined;
 }
 
-/** Bits of {@link XenstoreClient.getFeatures} (docs/misc/xenstore-ring.txt). */
-export const XenstoreFeature = { reconnection: 1, error: 2, watchDepth: 4, domidAny: 8 } as const;
-
 const DEFAULT_RETRIES = 100;
 const FIRST_RECONNECT_DELAY_MS = 50;
 const LAST_RECONNECT_DELAY_MS = 5000;
 const LONGEST_BACKOFF_MS = 32;
 
 /** A client of a xenstored: node operations, transactions, watches, and the requests of a toolstack. */
-export class XenstoreClient extends NodeOperations implements AsyncDisposable {
+export class XenstoreClient extends DaemonOperations implements AsyncDisposable {
   /** Resolves when the client is closed for good: with undefined after {@link close}, else with what broke it. */
   readonly closed: Promise<Error | undefined>;
   readonly #reopen: Reopen | undefined;
@@ -163,80 +161,6 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     return transaction;
   }
 
-  /** The home of a domain: `/local/domain/5`. The domain need not exist. */
-  getDomainPath(domid: number, options?: OperationOptions): Promise<string> {
-    return this.#command(XsOp.getDomainPath, [domid], decodeFirst, options);
-  }
-
-  /** Tells the daemon of a new domain: its store page and the event channel that the domain left for us. */
-  introduceDomain(
-    domid: number,
-    gfn: number | bigint,
-    eventChannel: number,
-    options?: OperationOptions,
-  ): Promise<void> {
-    return this.#command(XsOp.introduce, [domid, gfn, eventChannel], nothing, options);
-  }
-
-  /** Tells the daemon that a domain is gone. */
-  releaseDomain(domid: number, options?: OperationOptions): Promise<void> {
-    return this.#command(XsOp.release, [domid], nothing, options);
-  }
-
-  /** Whether the daemon serves that domain. */
-  isDomainIntroduced(domid: number, options?: OperationOptions): Promise<boolean> {
-    return this.#command(XsOp.isDomainIntroduced, [domid], (payload) => decodeFirst(payload) === 'T', options);
-  }
-
-  /** Tells the daemon that a domain lives again after a suspend that it cancelled. */
-  resumeDomain(domid: number, options?: OperationOptions): Promise<void> {
-    return this.#command(XsOp.resume, [domid], nothing, options);
-  }
-
-  /** Gives domain `domid` the rights of `target`, as a stub domain has. */
-  setTarget(domid: number, target: number, options?: OperationOptions): Promise<void> {
-    return this.#command(XsOp.setTarget, [domid, target], nothing, options);
-  }
-
-  /** A request to the daemon itself: `control('check')`. What it answers depends on the daemon. */
-  control(command: string, ...args: readonly string[]): Promise<string> {
-    return this.#command(XsOp.control, [command, ...args], (payload) => decodeText(payload).replace(/\0+$/, ''));
-  }
-
-  /**
-   * Features as bits, see {@link XenstoreFeature}: those of the daemon, or those that domain `domid` is shown. 0 from a
-   * daemon before Xen 4.21, which cannot tell.
-   */
-  getFeatures(domid?: number, options?: OperationOptions): Promise<number> {
-    const asked = this.#command(XsOp.getFeature, domid === undefined ? [] : [domid], decodeNumber, options);
-    return asked.catch((error) => {
-      if (isXenstoreError(error, 'ENOSYS')) return 0;
-      throw error;
-    });
-  }
-
-  /** Sets which features a domain is shown, before it starts. ENOSYS from a daemon before Xen 4.21. */
-  setFeatures(domid: number, features: number, options?: OperationOptions): Promise<void> {
-    return this.#command(XsOp.setFeature, [domid, features], nothing, options);
-  }
-
-  /** The names of the quotas that can be read and set. ENOSYS from a daemon before Xen 4.21. */
-  quotaNames(options?: OperationOptions): Promise<string[]> {
-    const decode = (payload: Uint8Array) => (decodeFirst(payload) ?? '').split(' ').filter(Boolean);
-    return this.#command(XsOp.getQuota, [], decode, options);
-  }
-
-  /** A quota of a domain, or what new domains get. ENOSYS from a daemon before Xen 4.21. */
-  getQuota(name: string, domid?: number, options?: OperationOptions): Promise<number> {
-    return this.#command(XsOp.getQuota, domid === undefined ? [name] : [domid, name], decodeNumber, options);
-  }
-
-  /** Sets a quota of a domain, or of new domains. ENOSYS from a daemon before Xen 4.21. */
-  setQuota(name: string, value: number, domid?: number, options?: OperationOptions): Promise<void> {
-    const args = domid === undefined ? [name, value] : [domid, name, value];
-    return this.#command(XsOp.setQuota, args, nothing, options);
-  }
-
   /** What the client is connected to, for messages; undefined while it is not. */
   get description(): string | undefined {
     return this.#connection?.description;
@@ -278,19 +202,6 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     const { type, path, payload, decode } = request;
     if (this.#closing !== undefined) return Promise.reject(closedHere(xsOpName(type), path));
     return connection.request({ type, transactionId: 0, path, payload, decode }, signal);
-  }
-
-  #command<T>(
-    type: number,
-    args: readonly (string | number | bigint)[],
-    decode: (payload: Uint8Array) => T,
-    options?: OperationOptions,
-  ): Promise<T> {
-    const payload = encodeStrings(...args.map(String));
-    const reply = this.send({ type, path: undefined, payload, decode }, options);
-    // oxenstored does not look at a message without payload before the next one comes.
-    if (payload.length === 0) void this.getDomainPath(0).catch(() => {});
-    return reply;
   }
 
   async #transactionOnce<T>(fn: (transaction: XenstoreOperations) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -384,10 +295,6 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     this.#finish(this.#failure);
     await connection?.close();
   }
-}
-
-function decodeFirst(payload: Uint8Array): string {
-  return decodeStrings(payload)[0] ?? '';
 }
 
 /** Waits a random moment, longer after more attempts, so that rivals do not collide again. */

@@ -5,8 +5,8 @@ export {
   type TransactionOptions,
   type WatchOptions,
   XenstoreClient,
-  XenstoreFeature,
 } from './client.js';
+export { XenstoreFeature } from './daemon-operations.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
 export type { FieldSpec, FieldValue } from './fields.js';
 export type { XenstoreProvider } from './locate.js';

@@ -75,7 +75,14 @@ export class WatchTable {
   dispatch(path: string, token: string): void {
     const registration = this.#byToken.get(token);
     if (registration === undefined || isTooDeep(registration, path)) return;
-    registration.sink.event(path);
+    try {
+      registration.sink.event(path);
+    } catch (error) {
+      // A listener's mistake is not the connection's.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
   }
 
   /** Forgets every watch and returns what they told to. */
