@@ -71,7 +71,7 @@ export abstract class DaemonOperations extends NodeOperations {
     return this.#command(XsOp.getQuota, [], decode, options);
   }
 
-  /** A quota of a domain, or what new domains get. ENOSYS from a daemon before Xen 4.21. */
+  /** A quota of a domain, or what new domains get; 0 is none. ENOSYS from a daemon before Xen 4.21. */
   getQuota(name: string, domid?: number, options?: OperationOptions): Promise<number> {
     return this.#command(XsOp.getQuota, domid === undefined ? [name] : [domid, name], decodeNumber, options);
   }
