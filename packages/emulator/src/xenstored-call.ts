@@ -1,12 +1,11 @@
 import type { XsMessage } from '@xenpv/xenstore';
 import type { Connection } from './xenstored-connection.js';
 import type { DomainRecord } from './xenstored-domains.js';
-import type { NodePermission } from './xenstored-permissions.js';
+import type { Events } from './xenstored-events.js';
 import type { MutableQuotas } from './xenstored-quota.js';
 import type { Errno, Store, StoreView } from './xenstored-store.js';
 import type { Transaction } from './xenstored-transaction.js';
 import type { TreeContext } from './xenstored-tree.js';
-import type { Watch } from './xenstored-watches.js';
 
 /** What the handlers of requests ask of the daemon. */
 export interface RequestHost {
@@ -17,17 +16,11 @@ export interface RequestHost {
   readonly features: number;
   /** Whether to make a commit fail. */
   conflict(): boolean;
-  addWatch(connection: Connection, watch: Omit<Watch<Connection>, 'order' | 'watcher'>): Watch<Connection>;
-  removeWatch(connection: Connection, watch: Watch<Connection>): void;
+  readonly events: Events;
   /** Ends all transactions and watches of a connection. */
   reset(connection: Connection): void;
   introduce(domid: number, port: number): Errno | undefined;
   release(domain: DomainRecord): void;
-  setSpecialPermissions(
-    connection: Connection,
-    name: string,
-    permissions: readonly NodePermission[],
-  ): Errno | undefined;
 }
 
 /** One request on its way through a handler. */

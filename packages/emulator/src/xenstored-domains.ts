@@ -1,3 +1,4 @@
+import type { Connection } from './xenstored-connection.js';
 import { FIRST_RESERVED_DOMID } from './xenstored-limits.js';
 import type { NodePermission } from './xenstored-permissions.js';
 import { type MutableQuotas, quotasOf } from './xenstored-quota.js';
@@ -17,6 +18,8 @@ export class DomainRecord {
   watches = 0;
   transactions = 0;
   outstanding = 0;
+  /** Its open connections. */
+  readonly connections = new Set<Connection>();
   /** What it may use. */
   readonly quotas: MutableQuotas;
   /** Bits of docs/misc/xenstore-ring.txt that it is shown. */

@@ -86,6 +86,6 @@ function changePermissions(call: Call): Answer {
     permissions.push({ ...permission, stale: !exists });
   }
   if (permissions[0]!.stale) return failure('ENOENT');
-  if (path[0] === '@') return done(host.setSpecialPermissions(connection, path, permissions));
+  if (path[0] === '@') return done(host.events.setSpecialPermissions(connection.requester, path, permissions));
   return done(setPermissions(context(call), absolute(connection, path), permissions));
 }

@@ -24,7 +24,7 @@ function watch(call: Call): Answer {
   if (connection.watches.has(`${target}\0${token!}`)) return failure('EEXIST');
   if (connection.domain.watches > connection.domain.quotas.watches) return failure('E2BIG');
   const prefixLength = target === path ? 0 : connection.home.length;
-  const added = host.addWatch(connection, { path: target, token: token!, prefixLength, depth });
+  const added = host.events.addWatch(connection, { path: target, token: token!, prefixLength, depth });
   return { reply: OK, afterwards: () => connection.sendEvent(eventPath(added, target), token!) };
 }
 
@@ -35,7 +35,7 @@ function unwatch(call: Call): Answer {
   if (words.length !== 2) return failure('EINVAL');
   const there = connection.watches.get(`${absolute(connection, words[0]!)}\0${words[1]!}`);
   if (there === undefined) return failure('ENOENT');
-  host.removeWatch(connection, there);
+  host.events.removeWatch(connection, there);
   return OK;
 }
 
