@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -55,7 +55,7 @@ export class GenuineServer implements AsyncDisposable {
     const daemon = spawn(daemonBinary(kind)!, [...args, ...options], {
       env: {
         ...process.env,
-        LD_PRELOAD: await builtShim(),
+        LD_PRELOAD: await installShim(directory),
         XENSTORED_RUNDIR: directory,
         XENSTORED_PATH: join(directory, 'socket'),
       },
@@ -112,19 +112,13 @@ export class GenuineServer implements AsyncDisposable {
   }
 }
 
-let shim: Promise<string> | undefined;
+let shim: Promise<Buffer> | undefined;
 
-/** The stand-in for the hypervisor, built once in a process. */
-function builtShim(): Promise<string> {
-  shim ??= buildShim();
-  return shim;
-}
-
-async function buildShim(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'no-hypervisor-'));
-  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+/** Puts the stand-in for the hypervisor into a server's directory; it is compiled once in a process. */
+async function installShim(directory: string): Promise<string> {
   const file = join(directory, 'no-hypervisor.so');
-  await run('cc', ['-shared', '-fPIC', '-O1', '-o', file, SHIM_SOURCE, '-ldl']);
+  shim ??= run('cc', ['-shared', '-fPIC', '-O1', '-o', file, SHIM_SOURCE, '-ldl']).then(() => readFile(file));
+  await writeFile(file, await shim);
   return file;
 }
 
