@@ -15,7 +15,6 @@ const PROGRAMS = {
   cpio: '/bin/cpio',
   e2fsprogs: '/sbin/mke2fs',
   'xz-utils': '/usr/bin/xz',
-  kmod: '/sbin/modprobe',
   'debian-archive-keyring': '/usr/share/keyrings/debian-archive-keyring.gpg',
   'qemu-system-x86': '/usr/bin/qemu-system-x86_64',
 };

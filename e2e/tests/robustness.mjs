@@ -3,6 +3,7 @@ import { Domain, listDomains } from '../dom0/domain.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { CommandError, sh, until } from '../dom0/shell.mjs';
 import { xsRead } from '../dom0/xenstore.mjs';
+import { XenstoreProxy } from '../dom0/xenstore-proxy.mjs';
 import { phy, tap } from './ways.mjs';
 import { verifyFio } from './work.mjs';
 
@@ -153,6 +154,36 @@ const tests = [
     await endOfLoad(guest);
     await guest.shutdown();
     await way.rest();
+  }),
+  test('xenstored goes away and comes back under load', async ({ way }) => {
+    const socket = '/tmp/xenstored-proxy';
+    const proxy = await XenstoreProxy.listen(socket);
+    await way.daemon.stop();
+    way.daemon.env = { XENSTORED_PATH: socket };
+    try {
+      await way.daemon.start();
+      const guest = await diskGuest(way, 'cut', { fio: true });
+      await way.image('later', 16);
+      await startLoad(guest, VERIFIED);
+      if (proxy.cut() === 0) throw new Error('xen-blockd does not use the socket that XENSTORED_PATH names');
+      await guest.sh('sleep 5');
+      // A service manager starts it again on this code.
+      const again = way.daemon.child.exitCode === 69;
+      if (again) await way.daemon.start();
+      way.daemon.check();
+      await guest.attach(way.disk('xvdb', 'later'));
+      await guest.disk('xvdb');
+      await guest.detach('xvdb');
+      await endOfLoad(guest);
+      await guest.shutdown();
+      return again ? 'ended with 69 and was started again' : 'connected again';
+    } finally {
+      way.daemon.env = {};
+      await way.daemon.stop();
+      proxy.close();
+      await way.daemon.start();
+      await way.rest();
+    }
   }),
 ];
 
