@@ -33,7 +33,9 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   try {
     const demo = new Demo(options, stop, cleanup);
     await demo.run();
-    return stop.received && options.nbd === undefined ? ExitCode.failure : ExitCode.ok;
+    if (!stop.received || options.nbd !== undefined) return ExitCode.ok;
+    process.stderr.write(`xen-blockd: stopped by ${stop.received} before the guests were done\n`);
+    return ExitCode.failure;
   } finally {
     await cleanup[Symbol.asyncDispose]();
   }
