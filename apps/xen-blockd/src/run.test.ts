@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Config } from './config.js';
@@ -49,6 +50,19 @@ function killChildThatServes(path: string): void {
   );
   const [child] = children.filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(path));
   process.kill(Number(child), 'SIGKILL');
+}
+
+/** A transport that ends as if xenstored had gone away, when the function that it adds to `breakers` is called. */
+function breakable(transport: XenstoreTransport, breakers: (() => void)[]): XenstoreTransport {
+  const start = transport.start.bind(transport);
+  transport.start = (listener) => {
+    start(listener);
+    breakers.push(() => {
+      void transport.close();
+      listener.close(new Error('xenstored is gone'));
+    });
+  };
+  return transport;
 }
 
 function get(socketPath: string, path: string): Promise<{ status: number | undefined; text: string }> {
@@ -194,6 +208,27 @@ describe('the daemon', () => {
     const compared = await runTool('qemu-img', ['convert', '-O', 'raw', path, test.path('raw')]);
     expect(compared).toMatchObject({ code: 0 });
     expect(readFileSync(test.path('raw')).subarray(0, MIB).equals(data)).toBe(true);
+  });
+
+  it('goes on when xenstored comes back', async () => {
+    const provider = test.host.provider(0);
+    const breakers: (() => void)[] = [];
+    const connect = provider.connectXenstore.bind(provider);
+    provider.connectXenstore = async (options) => breakable(await connect(options), breakers);
+    const config = { types: ['qdisk'], 'log-level': 'debug', 'control-socket': false } as Config;
+    const ended = runDaemon(config, provider, logger());
+    await ready();
+    const before = await attach('before');
+    const guest = await test.connectGuest(before.domid);
+    breakers.pop()!();
+    await expect.poll(() => lines.some(({ msg }) => msg === 'connected to xenstored again')).toBe(true);
+    expect(Buffer.from(await guest.read(0, 512)).equals(before.data.subarray(0, 512))).toBe(true);
+    const after = await attach('after');
+    const another = await test.connectGuest(after.domid);
+    expect(Buffer.from(await another.read(0, 512)).equals(after.data.subarray(0, 512))).toBe(true);
+    for (const { domid } of [before, after]) await test.host.toolstack.detachDisk(domid, 'xvda');
+    stop();
+    expect(await ended).toBe(0);
   });
 
   it('can be stopped while xenstored is away', async () => {
