@@ -1,3 +1,4 @@
+import type { DomainUsage } from '@xenpv/emulator';
 import type { DiskStatistics } from '@xenpv/xen-block';
 import type { GuestDisk } from './guest-messages.js';
 import { formatStep, type HandshakeStep } from './handshake.js';
@@ -14,6 +15,8 @@ export interface GuestReport {
   sha256?: string;
   milliseconds?: number;
   statistics?: DiskStatistics | undefined;
+  /** What the guest's domain still holds after the detach; a clean one leaves nothing. */
+  left?: Pick<DomainUsage, 'grants' | 'mapped' | 'ports'>;
 }
 
 /** How the demo tells what happens: as text while it happens, or as one JSON object at the end. */
@@ -22,6 +25,7 @@ export interface DemoReporter {
   step(guest: GuestReport, step: HandshakeStep): void;
   read(guest: GuestReport): void;
   statistics(guest: GuestReport): void;
+  detached(guest: GuestReport): void;
   end(summary: Readonly<Record<string, unknown>>, guests: readonly GuestReport[]): void;
 }
 
@@ -41,6 +45,10 @@ export function textReporter(write: (text: string) => void): DemoReporter {
     statistics: ({ name, statistics }) => {
       if (statistics) write(`${name}  counters of the device\n${formatStatistics(statistics)}\n`);
     },
+    detached: ({ name, left }) => {
+      const { grants, mapped, ports } = left!;
+      write(`${name}  detached; left behind: ${grants} grants, ${mapped} mappings, ${ports} event channels\n`);
+    },
     end: () => {},
   };
 }
@@ -54,6 +62,7 @@ export function jsonReporter(write: (text: string) => void, now: (text: string) 
     step: () => {},
     read: () => {},
     statistics: () => {},
+    detached: () => {},
     end: (summary, guests) => write(`${JSON.stringify({ ...summary, guests }, null, 2)}\n`),
   };
 }

@@ -67,7 +67,7 @@ describe('the guest reads what is in the image', { timeout: 60_000 }, () => {
       'read 1.0 MiB in ',
       'counters of the device',
       'backend   state = 6 (Closed)',
-      'guest1  detached',
+      'guest1  detached; left behind: 0 grants, 0 mappings, 0 event channels',
     ];
     for (const text of shown) expect(stdout).toContain(text);
     expect(stdout).toMatch(/MiB\/s/);
@@ -82,6 +82,7 @@ describe('the guest reads what is in the image', { timeout: 60_000 }, () => {
     for (const guest of guests) {
       expect(guest).toMatchObject({ sha256: hash, disk: { size: MIB, readOnly: true } });
       expect(guest.statistics.read.bytes).toBe(MIB);
+      expect(guest.left).toEqual({ grants: 0, mapped: 0, ports: 0 });
       expect(guest.handshake).toContainEqual(expect.objectContaining({ end: 'backend', key: 'state', value: '4' }));
     }
   });
@@ -123,7 +124,7 @@ describe("the guest's disk over NBD", { timeout: 60_000 }, () => {
     demo.signal(signal);
     const { code, stdout, stderr } = await demo.ended;
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toContain('guest1  detached');
+    expect(stdout).toContain('guest1  detached; left behind: 0 grants, 0 mappings, 0 event channels');
     expect(readdirSync(directory)).not.toContain('nbd');
   }
 

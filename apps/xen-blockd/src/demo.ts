@@ -1,4 +1,4 @@
-import { EmulatedHost } from '@xenpv/emulator';
+import { type EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
 import { backendPath } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Cleanup } from './cleanup.js';
@@ -20,7 +20,7 @@ const GUEST_MIB = 64;
 interface DemoGuest {
   readonly thread: GuestThread;
   readonly report: GuestReport;
-  readonly trace: HandshakeTrace;
+  readonly domain: EmulatedDomain;
 }
 
 /**
@@ -110,7 +110,7 @@ class Demo {
       backend: backendPath(0, { type: TYPE, domid: domain.domid, devid }),
       frontend: `/local/domain/${domain.domid}/device/vbd/${devid}`,
     };
-    const trace = this.#cleanup.use(
+    this.#cleanup.use(
       await HandshakeTrace.start(store, paths, (step) => {
         report.handshake.push(step);
         this.#reporter.step(report, step);
@@ -119,7 +119,7 @@ class Demo {
     await host.toolstack.attachDisk(domain.domid, { vdev, target: image, backendType: TYPE, readOnly });
     const data = { provider: domain.share(), devid, abi, ringPageOrder, nbd };
     const thread = this.#cleanup.use(new GuestThread(name, data, () => this.#showProgress()));
-    this.#guests.push({ thread, report, trace });
+    this.#guests.push({ thread, report, domain });
   }
 
   /** From the connection until the guest has done its work. */
@@ -150,13 +150,16 @@ class Demo {
   /** As `xl block-detach` does; the guests' frontends follow their backends. */
   async #detach(host: EmulatedHost, daemon: Daemon): Promise<void> {
     const { vdev, devid } = this.#options;
-    for (const { thread, report } of this.#guests) {
+    for (const { thread, report, domain } of this.#guests) {
       if (this.#stop.received && report.sha256 === undefined && this.#options.nbd === undefined) continue;
       report.statistics = daemon.statistics({ type: TYPE, domid: report.domid, devid });
       this.#reporter.statistics(report);
       await host.toolstack.detachDisk(report.domid, vdev);
       await thread.message('detached');
-      this.#reporter.line(`${report.name}  detached`);
+      await thread.exited;
+      const { grants, mapped, ports } = domain.usage();
+      report.left = { grants, mapped, ports };
+      this.#reporter.detached(report);
     }
   }
 

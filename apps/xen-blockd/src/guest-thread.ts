@@ -12,6 +12,8 @@ export class GuestThread implements AsyncDisposable {
   readonly #seen = new Map<Type, GuestMessage>();
   readonly #waiters = new Set<() => void>();
   #failure: BlockdError | undefined;
+  /** Resolves when the thread has ended, whatever the reason. */
+  readonly exited: Promise<void>;
   /** Bytes read so far. */
   bytesRead = 0;
 
@@ -25,7 +27,12 @@ export class GuestThread implements AsyncDisposable {
       } else this.#note(message);
     });
     this.#worker.on('error', (error) => this.#fail(error.message));
-    this.#worker.on('exit', (code) => this.#fail(`its thread ended with ${code}`));
+    this.exited = new Promise((resolve) => {
+      this.#worker.on('exit', (code) => {
+        this.#fail(`its thread ended with ${code}`);
+        resolve();
+      });
+    });
   }
 
   /** The guest's message of this type, now or when it comes. Rejects with ERR_GUEST when the guest failed or ended. */
