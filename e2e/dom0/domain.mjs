@@ -32,7 +32,7 @@ export class Domain {
    */
   static async guest(
     name,
-    { disks = [], fio = false, memory, blkfront = '', bits = 64, type = 'pv', lines = [] } = {},
+    { disks = [], fio = false, memory, blkfront = '', bits = 64, type = 'pv', verbose = false, lines = [] } = {},
   ) {
     const config = [
       `name="${name}"`,
@@ -40,7 +40,7 @@ export class Domain {
       `kernel="${BOOT}/vmlinuz${bits === 32 ? '32' : ''}"`,
       `ramdisk="${BOOT}/guest${bits === 32 ? '32' : fio ? '-fio' : ''}.initrd"`,
       `memory=${memory ?? (fio ? 384 : 160)}`,
-      `extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1${blkfront && ` lab.blkfront=${blkfront}`}"`,
+      `extra="console=hvc0 ${verbose ? 'earlyprintk=xen loglevel=8' : 'quiet loglevel=3'} mitigations=off panic=1${blkfront && ` lab.blkfront=${blkfront}`}"`,
       'vcpus=1',
       'cpus="1"',
       `disk=[${disks.map((disk) => `'${disk}'`).join(', ')}]`,

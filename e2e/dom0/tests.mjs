@@ -44,7 +44,10 @@ async function runGroup(group) {
     const result = failure ? { error: new Error(`set-up: ${failure.message}`) } : await runTest(group, test, context);
     const { error, note } = result;
     const ms = performance.now() - began;
-    if (error) await evidence(test.full, error);
+    if (error) {
+      await attempt(() => evidence(test.full, error), 2).catch((late) => log(`evidence: ${late.message}`));
+      await attempt(() => destroyAll({ except: context.keep ?? [] }), 3).catch(() => {});
+    }
     report({ type: 'test', name: test.full, ok: !error, ms, note, error: error && String(error.stack ?? error) });
   }
   await attempt(() => group.teardown(context), 4).catch((error) => log(`end of ${group.name}: ${error.message}`));
@@ -57,7 +60,6 @@ async function runTest(group, test, context) {
     await attempt(() => group.after(context), 3);
     return { note };
   } catch (error) {
-    await attempt(() => destroyAll({ except: context.keep ?? [] }), 3).catch(() => {});
     return { error };
   }
 }

@@ -105,7 +105,7 @@ const tests = [
     await guest.shutdown();
   }),
   test('a 32-bit guest works', async ({ way }) => {
-    const guest = await diskGuest(way, 'narrow', { bits: 32, type: 'pvh', memory: 256 });
+    const guest = await diskGuest(way, 'narrow', { bits: 32, type: 'pvh', memory: 256, verbose: true });
     expect(await guest.sh('uname -m'), /i686/);
     const protocol = await xsRead(`/local/domain/${guest.domid}/device/vbd/51712/protocol`);
     if (protocol !== undefined && protocol !== 'x86_32-abi') throw new Error(`protocol ${protocol}`);

@@ -7,6 +7,7 @@ import { xsList } from '../dom0/xenstore.mjs';
 
 const STORAGE = 'storage';
 const FIRST_DISK_FDS = 6;
+const CONFIG = '/tmp/xen-blockd.toml';
 
 /** Where the daemon runs and how a disk's line names it. Images are files in memory. */
 class Way {
@@ -86,7 +87,9 @@ class Way {
 class Dom0Way extends Way {
   async start() {
     await withoutBlkback();
-    this.daemon = await Daemon.start({ types: this.type });
+    // By default as many queues as processors, and dom0 has one.
+    writeFileSync(CONFIG, 'max-queues = 4\n');
+    this.daemon = await Daemon.start({ types: this.type, args: `--config ${CONFIG}` });
     await this.rest();
   }
 
