@@ -20,6 +20,7 @@ describe('the configuration', () => {
       types: ['qdisk'],
       'log-level': 'info',
       'control-socket': '/run/xen-blockd/control',
+      'nbd-directory': '/run/xen-blockd/nbd',
       engine: 'auto',
       direct: 'auto',
     });

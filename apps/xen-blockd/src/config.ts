@@ -37,6 +37,8 @@ const schema = v.strictObject({
   metrics: v.optional(
     v.pipe(v.string(), v.regex(/^(\/.+|[^/]*:[0-9]+)$/, 'expected the path of a socket or HOST:PORT')),
   ),
+  /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */
+  'nbd-directory': v.optional(v.union([path, v.literal(false)]), '/run/xen-blockd/nbd'),
   /** Threads that serve rings besides the main one; its own default when not given. */
   threads: v.optional(whole(0, 64)),
   /** How data gets between guests and storage, see XenBlockBackendOptions. */

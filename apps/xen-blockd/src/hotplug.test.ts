@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestHost } from './testing-host.js';
@@ -19,7 +19,11 @@ afterEach(() => test[Symbol.asyncDispose]());
 async function hotplug(type: string, keys: Record<string, string>, action = 'add') {
   const path = `backend/${type}/5/51712`;
   for (const [key, value] of Object.entries(keys)) await test.store.write(`/local/domain/0/${path}/${key}`, value);
-  const env = { XENBUS_PATH: path, XENSTORED_PATH: test.path('xenstored') };
+  const env = {
+    XENBUS_PATH: path,
+    XENSTORED_PATH: test.path('xenstored'),
+    XEN_BLOCKD_NBD_DIRECTORY: test.path('nbd'),
+  };
   const { code, stderr } = await runTool(SCRIPT, [action], { env });
   const read = (key: string) => test.store.tryRead(`/local/domain/0/${path}/${key}`);
   return { code, stderr, status: await read('hotplug-status'), error: await read('hotplug-error'), read };
@@ -32,6 +36,13 @@ describe.skipIf(needs)(`block-xen-blockd${needs}`, () => {
     const result = await hotplug('vbd3', { params: `aio:${test.path('image')}`, mode: 'w' });
     expect(result).toMatchObject({ code: 0, stderr: '', status: 'connected', error: undefined });
     expect(await result.read('physical-device-path')).toBeUndefined();
+  });
+
+  it('names the NBD socket of a vbd3 disk for an HVM guest', async () => {
+    mkdirSync(test.path('nbd'));
+    writeFileSync(test.path('nbd/vbd3-5-51712'), '');
+    const result = await hotplug('vbd3', { params: 'aio:', mode: 'r', 'device-type': 'cdrom' });
+    expect(await result.read('physical-device-path')).toBe(test.path('nbd/vbd3-5-51712'));
   });
 
   it('names the image of a vbd disk for an HVM guest', async () => {

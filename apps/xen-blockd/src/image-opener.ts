@@ -3,6 +3,7 @@ import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '@xenpv/xen-block';
 import type { Logger } from 'pino';
+import { exportForBoot } from './boot-export.js';
 import { BlockdError } from './errors.js';
 import { openFormatImage, STORAGE_DAEMON_FORMATS } from './storage-daemon.js';
 
@@ -12,12 +13,22 @@ export interface ImageOpenerOptions {
   /** As FileImageOptions has them; `auto` when not given. */
   readonly engine?: FileImageOptions['engine'];
   readonly direct?: FileImageOptions['direct'];
+  /** Where disks of type vbd3 are exported over NBD, for the emulated disks of HVM guests; undefined: nowhere. */
+  readonly nbdDirectory?: string | undefined;
   readonly logger?: Logger;
 }
 
 /** Opens what a toolstack's `params` name. What it throws becomes the device's error node. */
 export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
-  return (config) => openImage(config, options);
+  return async (config) => {
+    const image = await openImage(config, options);
+    if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
+    return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
+      // A guest that boots by its own drivers does not miss it.
+      options.logger?.warn({ path: config.target, reason: error.message }, 'no NBD export for an HVM guest');
+      return image;
+    });
+  };
 }
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { nativeProvider, type XenProvider } from '@xenpv/xen-sys';
+import { nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from './errors.js';
 
@@ -26,12 +26,12 @@ export async function checkMachine(): Promise<Finding[]> {
 }
 
 async function checkProvider(): Promise<Finding[]> {
-  let provider: XenProvider;
   try {
-    provider = nativeProvider();
+    requireNativeAddon();
   } catch (error) {
     return [failure('native addon', error)];
   }
+  const provider = nativeProvider();
   return [
     { name: 'native addon', ok: true, needed: true, detail: 'loaded' },
     attempt('event channels', true, () => provider.openEventChannels().close()),

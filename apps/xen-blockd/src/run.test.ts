@@ -210,6 +210,28 @@ describe('the daemon', () => {
     expect(readFileSync(test.path('raw')).subarray(0, MIB).equals(data)).toBe(true);
   });
 
+  const forNbd = missingTools('nbdcopy');
+  it.skipIf(forNbd)(`exports a vbd3 disk for the firmware of an HVM guest${forNbd}`, async () => {
+    const ended = start({ types: ['vbd3'], 'nbd-directory': test.path('nbd') });
+    await ready();
+    const data = randomBytes(3 * MIB + 512);
+    writeFileSync(test.path('image'), data);
+    const { domid } = await test.host.createDomain({ name: 'guest' });
+    await test.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: test.path('image'), backendType: 'tap' });
+    const uri = `nbd+unix:///?socket=${test.path('nbd')}/vbd3-${domid}-51712`;
+    expect(await runTool('nbdcopy', [uri, test.path('copy')])).toMatchObject({ code: 0, stderr: '' });
+    expect(readFileSync(test.path('copy')).equals(data)).toBe(true);
+    data.reverse();
+    writeFileSync(test.path('copy'), data);
+    expect(await runTool('nbdcopy', ['--flush', test.path('copy'), uri])).toMatchObject({ code: 0, stderr: '' });
+    const guest = await test.connectGuest(domid);
+    expect(Buffer.from(await guest.read(MIB, MIB)).equals(data.subarray(MIB, 2 * MIB))).toBe(true);
+    await test.host.toolstack.detachDisk(domid, 'xvda');
+    await expect.poll(() => readdirSync(test.path('nbd'))).toEqual([]);
+    stop();
+    expect(await ended).toBe(0);
+  });
+
   it('goes on when xenstored comes back', async () => {
     const provider = test.host.provider(0);
     const breakers: (() => void)[] = [];

@@ -61,6 +61,7 @@ async function startDaemon(config: Config, provider: XenProvider, store: Xenstor
       directories: config['image-directories'],
       engine: config.engine,
       direct: config.direct,
+      nbdDirectory: config['nbd-directory'] || undefined,
       tuning: tuningOf(config),
     });
   } catch (error) {

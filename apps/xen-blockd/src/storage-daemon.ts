@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BlockImage, openNbdImage } from '@xenpv/blockdev';
+import { DelegatingImage } from './delegating-image.js';
 import { BlockdError } from './errors.js';
 import { findTool } from './tools.js';
 
@@ -52,7 +53,12 @@ export async function openFormatImage(path: string, options: FormatImageOptions)
   try {
     await daemon.start();
     const image = await openNbdImage(daemon.socket, { exportName: EXPORT, readOnly: options.readOnly });
-    return new FormatImage(path, image, daemon);
+    daemon.opened = true;
+    return new DelegatingImage(image, {
+      engine: PROGRAM,
+      description: path,
+      close: (closeImage) => closeImage().finally(() => daemon.stop()),
+    });
   } catch (error) {
     await daemon.stop();
     throw error;
@@ -148,55 +154,5 @@ class StorageDaemon {
         await sleep(1000);
       }
     }
-  }
-}
-
-/** The daemon's export under the image's own name; closing it ends the daemon. */
-class FormatImage implements BlockImage {
-  readonly engine: string;
-  readonly description: string;
-  readonly sectorSize: number;
-  readonly physicalSectorSize: number;
-  readonly readOnly: boolean;
-  readonly features: BlockImage['features'];
-  readonly #image: BlockImage;
-  readonly #daemon: StorageDaemon;
-  #closing: Promise<void> | undefined;
-
-  constructor(path: string, image: BlockImage, daemon: StorageDaemon) {
-    this.description = path;
-    this.engine = PROGRAM;
-    this.sectorSize = image.sectorSize;
-    this.physicalSectorSize = image.physicalSectorSize;
-    this.readOnly = image.readOnly;
-    this.features = image.features;
-    this.#image = image;
-    this.#daemon = daemon;
-    daemon.opened = true;
-  }
-
-  get size(): number {
-    return this.#image.size;
-  }
-
-  createQueue(options: Parameters<BlockImage['createQueue']>[0]) {
-    return this.#image.createQueue(options);
-  }
-
-  refresh(): Promise<number> {
-    return this.#image.refresh();
-  }
-
-  share() {
-    return this.#image.share();
-  }
-
-  close(): Promise<void> {
-    this.#closing ??= this.#image.close().finally(() => this.#daemon.stop());
-    return this.#closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }
