@@ -4,7 +4,7 @@ export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
 export { GRANT_COPY_SEGMENT_BYTES, GrantCopyBatch, GrantStatus } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
-export { attachProvider, type NativeProviderOptions, nativeProvider } from './native-provider.js';
+export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native-provider.js';
 export type { ProviderFeatures, SharedProvider, XenProvider } from './provider.js';
 export { sdNotify } from './sd-notify.js';
 export { mapSharedFile, type SharedFile } from './shared-file.js';

@@ -1,3 +1,4 @@
+import { loadAddon } from './addon.js';
 import { DEVICE_DIRECTORY } from './device.js';
 import type { EventChannels } from './event-channels.js';
 import type { ForeignMemory } from './foreign-memory.js';
@@ -28,6 +29,14 @@ export interface NativeProviderOptions {
  */
 export function nativeProvider(options: NativeProviderOptions = {}): XenProvider {
   return new NativeProvider(options);
+}
+
+/**
+ * Loads the addon that {@link nativeProvider} needs for all but a xenstore socket, so that it is missing now rather
+ * than later. Error: ERR_NO_ADDON.
+ */
+export function requireNativeAddon(): void {
+  loadAddon();
 }
 
 /** The provider of a {@link SharedProvider}: what a worker thread calls with its `data`. */

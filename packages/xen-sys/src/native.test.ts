@@ -105,7 +105,7 @@ describe.skipIf(addon)(`what is missing is a typed error${addon}`, () => {
       ['index.js', 'import'],
       ['index.cjs', 'require'],
     ]) {
-      const code = `(async () => (await ${load}(${JSON.stringify(join(copy, 'dist', name))})).nativeProvider().openEventChannels())()
+      const code = `(async () => (await ${load}(${JSON.stringify(join(copy, 'dist', name))})).requireNativeAddon())()
         .catch(({ code, message }) => console.log(code, message))`;
       const { stdout } = await run(process.execPath, ['-e', code]);
       expect(stdout).toMatch(/^ERR_NO_ADDON no build of the addon for linux-.*node-gyp rebuild/);
