@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import { Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import type { DeviceStatus } from './device-status.js';
 import { BlockdError } from './errors.js';
 import { listenOnUnixSocket } from './unix-socket.js';
@@ -7,37 +7,43 @@ import { listenOnUnixSocket } from './unix-socket.js';
 const CLASSES = ['read', 'write', 'flush', 'discard'] as const;
 const DEVICE = ['device', 'domid', 'vdev'] as const;
 
-/** The counters of all disks in Prometheus's text format. */
+/** The counters of all disks in Prometheus's text format. The registry lives for one answer: devices come and go. */
 async function formatMetrics(devices: Iterable<DeviceStatus>): Promise<string> {
   const registry = new Registry();
-  const gauge = (name: string, help: string, labels: readonly string[]) =>
-    new Gauge({ name: `xen_blockd_${name}`, help, labelNames: [...labels], registers: [registry] });
+  const options = (name: string, help: string, labels: readonly string[]) => ({
+    name: `xen_blockd_${name}`,
+    help,
+    labelNames: [...labels],
+    registers: [registry],
+  });
+  const gauge = (name: string, help: string) => new Gauge(options(name, help, DEVICE));
+  const counter = (name: string, help: string, labels: readonly string[]) => new Counter(options(name, help, labels));
   const byClass = [...DEVICE, 'operation'];
-  const connected = gauge('connected', 'Whether a frontend is served (0 or 1)', DEVICE);
-  const inFlight = gauge('requests_in_flight', 'Requests taken and not answered', DEVICE);
-  const notifications = gauge('notifications_total', 'Events sent to the frontend', DEVICE);
-  const events = gauge('events_total', 'Events received from the frontend', DEVICE);
-  const requests = gauge('requests_total', 'Requests answered with OKAY', byClass);
-  const bytes = gauge('bytes_total', 'Bytes moved', byClass);
-  const failed = gauge('requests_failed_total', 'Requests that storage or grants failed', byClass);
-  const invalid = gauge('requests_invalid_total', 'Requests refused', byClass);
-  const merged = gauge('requests_merged_total', 'Requests joined with a neighbour', byClass);
-  const seconds = gauge('request_seconds_total', 'Time from taken to answered, summed', byClass);
+  const connected = gauge('connected', 'Whether a frontend is served (0 or 1)');
+  const inFlight = gauge('requests_in_flight', 'Requests taken and not answered');
+  const notifications = counter('notifications_total', 'Events sent to the frontend', DEVICE);
+  const events = counter('events_total', 'Events received from the frontend', DEVICE);
+  const requests = counter('requests_total', 'Requests answered with OKAY', byClass);
+  const bytes = counter('bytes_total', 'Bytes moved', byClass);
+  const failed = counter('requests_failed_total', 'Requests that storage or grants failed', byClass);
+  const invalid = counter('requests_invalid_total', 'Requests refused', byClass);
+  const merged = counter('requests_merged_total', 'Requests joined with a neighbour', byClass);
+  const seconds = counter('request_seconds_total', 'Time from taken to answered, summed', byClass);
   for (const { device, domid, vdev, connected: isConnected, statistics } of devices) {
     const labels = { device, domid, vdev: vdev ?? '' };
     connected.set(labels, Number(isConnected));
     inFlight.set(labels, statistics.inFlight);
-    notifications.set(labels, statistics.notifications);
-    events.set(labels, statistics.events);
+    notifications.inc(labels, statistics.notifications);
+    events.inc(labels, statistics.events);
     for (const operation of CLASSES) {
       const counted = statistics[operation];
       const both = { ...labels, operation };
-      requests.set(both, counted.operations);
-      bytes.set(both, counted.bytes);
-      failed.set(both, counted.failed);
-      invalid.set(both, counted.invalid);
-      merged.set(both, counted.merged);
-      seconds.set(both, counted.totalTimeNs / 1e9);
+      requests.inc(both, counted.operations);
+      bytes.inc(both, counted.bytes);
+      failed.inc(both, counted.failed);
+      invalid.inc(both, counted.invalid);
+      merged.inc(both, counted.merged);
+      seconds.inc(both, counted.totalTimeNs / 1e9);
     }
   }
   return registry.metrics();
