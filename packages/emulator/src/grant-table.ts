@@ -156,8 +156,7 @@ export class EmulatedGrantTable implements GrantTable {
   }
 
   #mapError(granter: MachineDomain, ref: number, writable: boolean, status: number): Error {
-    if (writable && granter.grants.pin(ref, this.#domain.memory.domid, false) >= 0) {
-      granter.grants.unpin(ref);
+    if (writable && granter.grants.isReadOnly(ref, this.#domain.memory.domid)) {
       return failed('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
     }
     const { domid } = granter.memory;

@@ -77,6 +77,13 @@ export class Grants {
     }
   }
 
+  /** Whether the page is granted to `domid`, though only to be read. */
+  isReadOnly(ref: number, domid: number): boolean {
+    if (ref < RESERVED_GRANTS || ref >= this.memory.size.grants) return false;
+    const word = Atomics.load(this.memory.control, this.#at(ref));
+    return (word & (VALID | DOMID | READ_ONLY)) === (VALID | domid | READ_ONLY);
+  }
+
   /** Undoes one {@link pin}. */
   unpin(ref: number): void {
     const at = this.#at(ref);
