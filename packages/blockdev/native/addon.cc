@@ -209,6 +209,8 @@ Napi::Value RingOpen(const Napi::CallbackInfo& info) {
 
 Napi::Value RingReap(const Napi::CallbackInfo& info) { return Int(info, static_cast<int>(EngineOf(info)->Reap())); }
 
+Napi::Value RingEventFd(const Napi::CallbackInfo& info) { return Int(info, EngineOf(info)->engine().event_fd()); }
+
 Napi::Value QueueOpen(const Napi::CallbackInfo& info) {
   QueueFiles files;
   files.main = IntAt(info, 2);
@@ -282,6 +284,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new InstanceData());
   Export(exports, "ringOpen", RingOpen);
   Export(exports, "ringReap", RingReap);
+  Export(exports, "ringEventFd", RingEventFd);
   Export(exports, "queueOpen", QueueOpen);
   Export(exports, "queueStaging", QueueStaging);
   Export(exports, "queueRegion", QueueRegion);

@@ -48,6 +48,11 @@ export interface BlockQueue extends AsyncDisposable {
   readonly memory: ArrayBufferLike;
   /** Operations pushed and not completed. */
   readonly inFlight: number;
+  /**
+   * An eventfd that becomes readable when there are completions to `poll` for, or -1 where there is none: for threads
+   * that sleep elsewhere than in the event loop, which must reset it.
+   */
+  readonly completionFd: number;
   /** Makes more memory (a guest's mapped pages) usable in scatter lists; returns its region number. */
   addRegion(buffer: ArrayBufferLike): number;
   removeRegion(region: number): void;

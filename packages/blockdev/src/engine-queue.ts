@@ -52,6 +52,10 @@ export abstract class EngineQueue implements BlockQueue {
     this.results = new Int32Array(depth);
   }
 
+  get completionFd(): number {
+    return -1;
+  }
+
   get inFlight(): number {
     return this.#inFlight;
   }

@@ -34,6 +34,10 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     ring.add(this.#queue, this);
   }
 
+  override get completionFd(): number {
+    return this.#ring.eventFd;
+  }
+
   override addRegion(buffer: ArrayBufferLike): number {
     const region = super.addRegion(buffer);
     this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, new Uint8Array(buffer));

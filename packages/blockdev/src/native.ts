@@ -11,6 +11,8 @@ export interface Native {
   ringOpen(onReady: () => void, ready: Int32Array): number;
   /** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */
   ringReap(ring: number): number;
+  /** The eventfd that becomes readable with completions. */
+  ringEventFd(ring: number): number;
   /** Makes a queue on this thread's ring, whose completions are written to `tags` and `results`; returns its number. */
   queueOpen(
     ring: number,

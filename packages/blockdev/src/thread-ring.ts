@@ -30,24 +30,27 @@ export class ThreadRing {
   readonly native: Native;
   /** Its number in the addon, or a negative errno when it could not be made. */
   readonly id: number;
+  /** The eventfd that becomes readable with completions that did not come at once. */
+  readonly eventFd: number;
   readonly #ready = new Int32Array(2 * READY_QUEUES);
   readonly #members: (RingMember | undefined)[] = [];
   /** Pairs of `#ready` that are still to be delivered: a listener may throw, or call `poll`. */
   #at = 0;
   #count = 0;
   #delivering = false;
-  #scheduled = false;
+  #scheduled: NodeJS.Immediate | undefined;
   readonly #poll = () => {
     this.poll();
   };
   readonly #pollScheduled = () => {
-    this.#scheduled = false;
+    this.#scheduled = undefined;
     this.poll();
   };
 
   constructor(native: Native) {
     this.native = native;
     this.id = native.ringOpen(this.#poll, this.#ready);
+    this.eventFd = this.id < 0 ? -1 : native.ringEventFd(this.id);
   }
 
   add(queue: number, member: RingMember): void {
@@ -67,6 +70,8 @@ export class ThreadRing {
   poll(): void {
     if (this.#delivering) return;
     this.#delivering = true;
+    clearImmediate(this.#scheduled);
+    this.#scheduled = undefined;
     try {
       this.#deliver();
       do {
@@ -81,9 +86,7 @@ export class ThreadRing {
   }
 
   #pollSoon(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
-    setImmediate(this.#pollScheduled);
+    this.#scheduled ??= setImmediate(this.#pollScheduled);
   }
 
   #deliver(): void {

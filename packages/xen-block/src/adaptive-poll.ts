@@ -26,8 +26,10 @@ export class AdaptivePoll {
   }
 
   /** Looks again and again until `found` says true or the window is over; says whether it did. */
-  run(found: () => boolean, now: number): boolean {
-    if (this.#window === 0 || now < this.#restUntil) return false;
+  run(found: () => boolean): boolean {
+    if (this.#window === 0) return false;
+    const now = performance.now();
+    if (now < this.#restUntil) return false;
     const end = now + this.#window;
     for (let before = now; ; ) {
       if (found()) return true;
@@ -39,16 +41,20 @@ export class AdaptivePoll {
   }
 
   /** Nothing was found: the thread goes to sleep. */
-  sleeping(now: number): void {
+  sleeping(now = this.#time()): void {
     this.#sleptAt = now;
   }
 
   /** Something came after all. */
-  woken(now: number): void {
+  woken(now = this.#time()): void {
     if (this.#max === 0 || this.#sleptAt === 0) return;
     const slept = now - this.#sleptAt;
     this.#sleptAt = 0;
     if (slept < this.#max) this.#window = Math.min(this.#max, Math.max(FIRST_MS, this.#window * 2));
     else this.#window = this.#window <= FIRST_MS ? 0 : this.#window / 2;
+  }
+
+  #time(): number {
+    return this.#max === 0 ? 0 : performance.now();
   }
 }

@@ -108,10 +108,11 @@ export class BlockRing {
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
-  /** Nothing is pending now. */
-  tellIdle(): void {
-    if (this.#whenIdle.length === 0) return;
+  /** Nothing is pending now. Says whether somebody waited for that. */
+  tellIdle(): boolean {
+    if (this.#whenIdle.length === 0) return false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
+    return true;
   }
 
   /** Tells the listener of a refused request, each reason at most once a second: a guest can send millions. */

@@ -55,7 +55,7 @@ export interface ClassStatistics {
   readonly invalid: number;
   /** Requests that went to the storage together with their neighbour. */
   readonly merged: number;
-  /** Nanoseconds from pulled to pushed, summed. */
+  /** Nanoseconds from pulled to pushed, summed; estimated from some of them where reading the clock is dear. */
   readonly totalTimeNs: number;
   /** By phase: requests per bucket, see {@link LATENCY_BUCKETS}. */
   readonly latency: Readonly<Record<LatencyPhase, readonly number[]>>;
@@ -136,19 +136,26 @@ export class RingCounters {
     this.#v[BYTES + kind] += bytes;
   }
 
-  /** The four times of one request, in milliseconds. */
-  latency(kind: AccountingClass, pulled: number, queued: number, completed: number, pushed: number): void {
-    this.#v[TOTAL_TIME + kind] += (pushed - pulled) * 1e6;
-    this.#bucket(0, kind, queued - pulled);
-    this.#bucket(1, kind, completed - queued);
-    this.#bucket(2, kind, pushed - completed);
-    this.#bucket(3, kind, pushed - pulled);
+  /** The four times of one request, in milliseconds; it stands for `weight` of them. */
+  latency(
+    kind: AccountingClass,
+    weight: number,
+    pulled: number,
+    queued: number,
+    completed: number,
+    pushed: number,
+  ): void {
+    this.#v[TOTAL_TIME + kind] += weight * (pushed - pulled) * 1e6;
+    this.#bucket(0, kind, weight, queued - pulled);
+    this.#bucket(1, kind, weight, completed - queued);
+    this.#bucket(2, kind, weight, pushed - completed);
+    this.#bucket(3, kind, weight, pushed - pulled);
   }
 
-  #bucket(phase: number, kind: number, milliseconds: number): void {
+  #bucket(phase: number, kind: number, weight: number, milliseconds: number): void {
     const bucket = 32 - Math.clz32(milliseconds * 1000);
     const last = LATENCY_BUCKETS - 1;
-    this.#v[HISTOGRAMS + (phase * CLASSES + kind) * LATENCY_BUCKETS + Math.min(bucket, last)]++;
+    this.#v[HISTOGRAMS + (phase * CLASSES + kind) * LATENCY_BUCKETS + Math.min(bucket, last)] += weight;
   }
 }
 

@@ -20,8 +20,10 @@ import { RequestDispatch } from './request-dispatch.js';
 import { RequestIntake } from './request-intake.js';
 
 const NONE = -1;
-/** How long the event loop may be held before other work gets a turn. */
-const TURN_MS = 4;
+/** Passes, and sleeps in between, before other work gets a turn of the event loop. */
+const MAX_PASSES = 32;
+const MAX_SLEEPS = 256;
+const MAX_EVENTFDS = 8;
 
 export interface DataPlaneOptions {
   /** Memory for the data of requests under way, shared by all rings of this plane; a power of two. 32 MiB. */
@@ -63,7 +65,10 @@ export class DataPlane implements AsyncDisposable {
   readonly #answers: RequestAnswers;
   readonly #poll: AdaptivePoll;
   readonly #byPort: (BlockRing | undefined)[] = [];
-  #ports = new Uint32Array(64);
+  readonly #ports = new Uint32Array(1024);
+  #unmasked = new Uint32Array(64);
+  readonly #eventfds = new Int32Array(MAX_EVENTFDS);
+  #eventfdCount = 0;
   #serving = false;
   #scheduled = false;
   #closed = false;
@@ -78,7 +83,11 @@ export class DataPlane implements AsyncDisposable {
     this.#dispatch = new RequestDispatch(this.#state);
     this.#answers = new RequestAnswers(this.#state, this.#events, copy);
     this.#poll = new AdaptivePoll((options.pollMicroseconds ?? 0) / 1000);
-    this.#events.listen((ports, count) => this.#fired(ports, count));
+    this.#events.listen((ports, count) => {
+      this.#fired(ports, count);
+      this.#service();
+      this.#sleepHere();
+    });
   }
 
   /** Maps a frontend's ring, binds its event channel and begins to serve it. Undoes everything when it cannot. */
@@ -144,7 +153,15 @@ export class DataPlane implements AsyncDisposable {
       const { domid, queue, persistentPages } = ring;
       ring.mapper = new PageMapper(this.#grants, this.#mapMultiple, domid, queue, persistentPages);
     }
+    this.#watchCompletions(ring.queue.completionFd);
     ring.queue.onComplete((tags, results, count) => this.#completed(tags, results, count));
+  }
+
+  /** Completions are to end a sleep too. The engines of a thread share one eventfd, which stays when queues go. */
+  #watchCompletions(fd: number): void {
+    const known = this.#eventfds.subarray(0, this.#eventfdCount).includes(fd);
+    if (fd < 0 || known || this.#eventfdCount === MAX_EVENTFDS) return;
+    this.#eventfds[this.#eventfdCount++] = fd;
   }
 
   #pause(ring: BlockRing): Promise<void> {
@@ -187,11 +204,10 @@ export class DataPlane implements AsyncDisposable {
       ring.masked = true;
       this.#state.wake(ring);
     }
-    this.#service();
   }
 
   #completed(tags: Int32Array, results: Int32Array, count: number): void {
-    this.#state.now = performance.now();
+    this.#state.clock.tick();
     for (let i = 0; i < count; i++) this.#dispatch.ended(tags[i], results[i]);
     if (!this.#serving) this.#service();
   }
@@ -212,17 +228,38 @@ export class DataPlane implements AsyncDisposable {
 
   #service(): void {
     if (this.#serving || this.#closed) return;
-    const s = this.#state;
     this.#serving = true;
-    s.now = performance.now();
-    this.#poll.woken(s.now);
-    const until = s.now + TURN_MS;
-    let busy: boolean;
-    do busy = this.#pass() || this.#lookLonger() || !this.#settle();
-    while (busy && s.now < until);
-    if (!busy) this.#poll.sleeping(s.now);
+    this.#state.clock.begin();
+    this.#poll.woken();
+    let busy = true;
+    for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
+      busy = this.#pass() || this.#lookLonger() || !this.#settle();
+    }
+    if (!busy) this.#poll.sleeping();
     this.#serving = false;
     if (busy) this.#schedule();
+  }
+
+  /**
+   * Waits for the next events without going back to the event loop, where the provider can do that: it saves most of
+   * the system calls between two requests. Only ever from the loop's own callback for events, never from an engine's.
+   */
+  #sleepHere(): void {
+    if (this.#events.sleep === undefined) return;
+    for (let first = true, left = MAX_SLEEPS; left > 0 && this.#mayStay(); first = false, left--) {
+      const count = this.#events.sleep(this.#ports, this.#eventfds, this.#eventfdCount, first);
+      if (count < 0) return;
+      if (count > 0) this.#fired(this.#ports, count);
+      else this.#dispatch.pollEventfd();
+      this.#service();
+    }
+  }
+
+  /** Whether nothing that was done needs the event loop. */
+  #mayStay(): boolean {
+    const { attention } = this.#state;
+    this.#state.attention = false;
+    return !attention && !this.#scheduled && !this.#closed;
   }
 
   /** One round over all awake rings. False when there was nothing to do. */
@@ -237,11 +274,7 @@ export class DataPlane implements AsyncDisposable {
 
   /** Looks for a while whether the awake rings get requests, or their engines end something. */
   #lookLonger(): boolean {
-    const s = this.#state;
-    if (s.awake.length === 0) return false;
-    const found = this.#poll.run(this.#found, s.now);
-    s.now = performance.now();
-    return found;
+    return this.#state.awake.length > 0 && this.#poll.run(this.#found);
   }
 
   readonly #found = (): boolean => {
@@ -265,11 +298,11 @@ export class DataPlane implements AsyncDisposable {
       ring.awake = false;
       if (!ring.masked) continue;
       ring.masked = false;
-      if (ports === this.#ports.length) this.#ports = larger(this.#ports);
-      this.#ports[ports++] = ring.port;
+      if (ports === this.#unmasked.length) this.#unmasked = larger(this.#unmasked);
+      this.#unmasked[ports++] = ring.port;
     }
     awake.length = still;
-    if (ports > 0) this.#events.unmask(this.#ports, ports);
+    if (ports > 0) this.#events.unmask(this.#unmasked, ports);
     return still === 0;
   }
 }

@@ -5,6 +5,7 @@ import { BadRequest, badRequestStatus } from './bad-request.js';
 import type { BlockRing } from './block-ring.js';
 import { accountingClass } from './counters.js';
 import { PagePool } from './page-pool.js';
+import { PassClock } from './pass-clock.js';
 import { Phase, RequestTable, RowList } from './request-table.js';
 import { publishRequest, requestChannels } from './request-trace.js';
 
@@ -28,8 +29,9 @@ export class PlaneState {
   again = new RowList();
   /** Ended; to be answered. */
   readonly done = new RowList();
-  /** Milliseconds on the performance clock, read a few times in each pass. */
-  now = 0;
+  readonly clock = new PassClock();
+  /** Something was told to others that can only go on when the event loop has its turn. */
+  attention = false;
 
   constructor(grants: GrantTable, bytes: number) {
     this.pool = new PagePool(bytes);
@@ -51,17 +53,22 @@ export class PlaneState {
   /** A request has ended, well or not: its status is set. */
   finish(row: number): void {
     this.table.phase[row] = Phase.done;
-    this.table.completedAt[row] = this.now;
+    this.table.completedAt[row] = this.clock.now;
     this.done.add(row);
     if (!requestChannels.completed.hasSubscribers) return;
     publishRequest(requestChannels.completed, this.table, row, this.ringOf(row));
+  }
+
+  reportBad(ring: BlockRing, reason: BadRequest): void {
+    ring.reportBad(reason, performance.now());
+    this.attention = true;
   }
 
   /** Ends a request before anything was done for it. */
   refuse(row: number, reason: BadRequest): void {
     const { table } = this;
     const ring = this.ringOf(row);
-    ring.reportBad(reason, this.now);
+    this.reportBad(ring, reason);
     if (reason === BadRequest.unknownOperation) ring.counters.unknown();
     else ring.counters.invalid(accountingClass(table.operation[row]));
     table.status[row] = badRequestStatus(reason);
@@ -74,6 +81,6 @@ export class PlaneState {
   grantFailed(row: number): void {
     if (this.table.status[row] !== BlkifStatus.okay) return;
     this.table.status[row] = BlkifStatus.error;
-    this.ringOf(row).reportBad(BadRequest.badGrant, this.now);
+    this.reportBad(this.ringOf(row), BadRequest.badGrant);
   }
 }

@@ -33,7 +33,7 @@ export class RequestAnswers {
     if (count === 0) return 0;
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
     this.#copyOut.run();
-    s.now = performance.now();
+    s.clock.tick();
     for (let i = 0; i < count; i++) this.#respond(items[i]);
     s.done.clear();
     for (let i = 0; i < this.#touched.length; i++) this.#push(this.#touched[i]);
@@ -75,6 +75,9 @@ export class RequestAnswers {
 
   #account(row: number, ring: BlockRing): void {
     const t = this.#s.table;
+    const { clock } = this.#s;
+    const timed = t.pulledAt[row] > 0;
+    if (timed) clock.timed--;
     if (t.refused[row] === 1) return;
     const kind = accountingClass(t.operation[row]);
     if (t.status[row] !== BlkifStatus.okay) {
@@ -82,7 +85,8 @@ export class RequestAnswers {
       return;
     }
     ring.counters.done(kind, t.length[row]);
-    ring.counters.latency(kind, t.pulledAt[row], t.queuedAt[row], t.completedAt[row], this.#s.now);
+    if (!timed) return;
+    ring.counters.latency(kind, clock.every, t.pulledAt[row], t.queuedAt[row], t.completedAt[row], clock.now);
   }
 
   #release(row: number): void {
@@ -104,6 +108,6 @@ export class RequestAnswers {
       ring.barrierParked = false;
       this.#s.again.add(ring.barrier);
     }
-    if (ring.pending === 0) ring.tellIdle();
+    if (ring.pending === 0 && ring.tellIdle()) this.#s.attention = true;
   }
 }

@@ -50,6 +50,17 @@ export class RequestDispatch {
     }
   }
 
+  /** Collects what an eventfd told of: the engines that have one share it, so that asking one of them asks all. */
+  pollEventfd(): void {
+    const { rings } = this.#s;
+    for (let i = 0; i < rings.length; i++) {
+      const queue = rings[i]?.queue;
+      if (queue === undefined || queue.completionFd < 0 || queue.inFlight === 0) continue;
+      queue.poll();
+      return;
+    }
+  }
+
   /** An engine call has ended. A merged one that failed is done again in its parts, so that only the bad part fails. */
   ended(leader: number, result: number): void {
     const s = this.#s;
@@ -75,6 +86,7 @@ export class RequestDispatch {
     const operation = t.operation[row];
     if (result === EOPNOTSUPP && operation !== BlkifOp.read && operation !== BlkifOp.write) {
       t.status[row] = BlkifStatus.eopnotsupp;
+      this.#s.attention = true;
       ring.listener.unsupported(operation);
     } else if (result < 0) {
       t.status[row] = BlkifStatus.error;
@@ -195,7 +207,7 @@ export class RequestDispatch {
     for (let row = leader; row !== NONE; row = t.next[row]) {
       bytes += t.length[row];
       t.phase[row] = Phase.queued;
-      t.queuedAt[row] = s.now;
+      t.queuedAt[row] = s.clock.now;
       if (requestChannels.queued.hasSubscribers) publishRequest(requestChannels.queued, t, row, ring);
       if (t.length[row] > 0 && t.segments[row] > 0) count = this.#addIov(row, ring, count);
     }

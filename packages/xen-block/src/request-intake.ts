@@ -46,6 +46,7 @@ export class RequestIntake {
     if (count === 0) return 0;
     if (count < 0) {
       ring.broken = true;
+      this.#s.attention = true;
       ring.listener.broken(overflow());
       return 0;
     }
@@ -63,7 +64,12 @@ export class RequestIntake {
     t.ring[row] = ring.index;
     t.phase[row] = Phase.pulled;
     t.status[row] = BlkifStatus.okay;
-    t.pulledAt[row] = s.now;
+    // 0: not timed.
+    t.pulledAt[row] = 0;
+    if (s.clock.timing) {
+      t.pulledAt[row] = s.clock.now;
+      s.clock.timed++;
+    }
     s.fresh.add(row);
     ring.pending++;
     if (requestChannels.pulled.hasSubscribers) publishRequest(requestChannels.pulled, t, row, ring);

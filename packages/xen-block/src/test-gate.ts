@@ -115,6 +115,9 @@ class GatedQueue implements BlockQueue {
   get memory(): ArrayBufferLike {
     return this.#inner.memory;
   }
+  get completionFd(): number {
+    return -1;
+  }
   get inFlight(): number {
     return this.#inFlight;
   }

@@ -1,13 +1,19 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <time.h>
+
+#include <algorithm>
 #include <cerrno>
 
 #include "typed-memory.h"
+#include "uv-poll.h"
 
 namespace {
 
@@ -20,6 +26,16 @@ struct ArrayArgument {
 
 Napi::Value Result(Napi::Env env, long result) {
   return Napi::Number::New(env, result < 0 ? -errno : static_cast<double>(result));
+}
+
+/** What sleep() watches at most: the file, the event loop, and a few others. */
+constexpr uint32_t kMaxSleepFiles = 16;
+
+/** Milliseconds on a clock that costs no system call where others do. */
+int64_t CoarseMilliseconds() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 Napi::Value Invalid(Napi::Env env) { return Napi::Number::New(env, -EINVAL); }
@@ -38,6 +54,7 @@ Napi::Function Descriptor::Define(Napi::Env env) {
                          InstanceMethod<&Descriptor::Reserve>("reserve"),
                          InstanceMethod<&Descriptor::Map>("map"),
                          InstanceMethod<&Descriptor::Unmap>("unmap"),
+                         InstanceMethod<&Descriptor::Sleep>("sleep"),
                          InstanceMethod<&Descriptor::Listen>("listen"),
                          InstanceMethod<&Descriptor::KeepAlive>("keepAlive"),
                          InstanceMethod<&Descriptor::Close>("close"),
@@ -117,6 +134,39 @@ Napi::Value Descriptor::Map(const Napi::CallbackInfo& info) {
 /** unmap(arrayBuffer): detaches the buffer and unmaps its memory at once. */
 Napi::Value Descriptor::Unmap(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), mappings_.Remove(info.Env(), info[0]));
+}
+
+/**
+ * sleep(typedArray, Int32Array eventfds, count, first): sleeps here as long as the event loop has nothing to do. Ends
+ * with the bytes of one read(2) into the array once the file is readable; with 0 when one of the eventfds fired, which
+ * resets it; with -EAGAIN when it is the event loop's turn. `first`: the loop has just had its turn.
+ */
+Napi::Value Descriptor::Sleep(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  TypedMemory memory(info[0]);
+  TypedMemory others(info[1]);
+  uint32_t count = std::min(info[2].As<Napi::Number>().Uint32Value(), kMaxSleepFiles - 2);
+  uv_loop_s* loop = nullptr;
+  if (memory.data == nullptr || others.data == nullptr || count * sizeof(int32_t) > others.bytes ||
+      napi_get_uv_event_loop(env, &loop) != napi_ok) {
+    return Invalid(env);
+  }
+  int64_t now = CoarseMilliseconds();
+  if (info[3].As<Napi::Boolean>()) awake_since_ = now;
+  int timeout = uv_backend_timeout(loop);
+  // The loop's own clock stands still meanwhile.
+  if (timeout > 0) timeout = static_cast<int>(std::max<int64_t>(0, timeout - (now - awake_since_)));
+  if (timeout == 0) return Napi::Number::New(env, -EAGAIN);
+  pollfd files[kMaxSleepFiles] = {{fd_, POLLIN, 0}, {uv_backend_fd(loop), POLLIN, 0}};
+  for (uint32_t i = 0; i < count; i++) files[2 + i] = {static_cast<int32_t*>(others.data)[i], POLLIN, 0};
+  int ready = poll(files, 2 + count, timeout);
+  if (ready > 0 && (files[0].revents & POLLIN) != 0) return Result(env, read(fd_, memory.data, memory.bytes));
+  bool fired = false;
+  for (uint32_t i = 0; i < count && ready > 0; i++) {
+    eventfd_t value;
+    if ((files[2 + i].revents & POLLIN) != 0) fired = eventfd_read(files[2 + i].fd, &value) == 0 || fired;
+  }
+  return Napi::Number::New(env, fired ? 0 : -EAGAIN);
 }
 
 /**

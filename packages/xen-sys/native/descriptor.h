@@ -26,6 +26,7 @@ class Descriptor : public Napi::ObjectWrap<Descriptor> {
   Napi::Value Reserve(const Napi::CallbackInfo& info);
   Napi::Value Map(const Napi::CallbackInfo& info);
   Napi::Value Unmap(const Napi::CallbackInfo& info);
+  Napi::Value Sleep(const Napi::CallbackInfo& info);
   Napi::Value Listen(const Napi::CallbackInfo& info);
   Napi::Value KeepAlive(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
@@ -36,5 +37,7 @@ class Descriptor : public Napi::ObjectWrap<Descriptor> {
   int fd_;
   Poller* poller_ = nullptr;
   bool listening_ = false;
+  /** When the event loop last had its turn, on the coarse clock, in milliseconds. */
+  int64_t awake_since_ = 0;
   MappingTable mappings_;
 };

@@ -19,6 +19,8 @@ int uv_poll_stop(uv_poll_s* handle);
 void uv_close(uv_poll_s* handle, uv_close_cb callback);
 void uv_ref(uv_poll_s* handle);
 void uv_unref(uv_poll_s* handle);
+int uv_backend_fd(const uv_loop_s* loop);
+int uv_backend_timeout(const uv_loop_s* loop);
 void* uv_handle_get_data(const uv_poll_s* handle);
 void uv_handle_set_data(uv_poll_s* handle, void* data);
 }

@@ -62,6 +62,11 @@ export class NativeEventChannels implements EventChannels {
     return Math.min(result, 0);
   }
 
+  sleep(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean): number {
+    const bytes = this.#device.sleep(ports, eventfds, count, first);
+    return bytes < 0 ? bytes : bytes >>> 2;
+  }
+
   listen(listener: EventListener | undefined): void {
     if (listener === undefined) {
       this.#device.listen();
