@@ -136,8 +136,8 @@ describe('the daemon', () => {
     expect(await second).toBe(0);
   });
 
-  it('tells a guest of an image that grew, when it is asked to look', async () => {
-    const ended = start();
+  it.each([0, 2])('with %s threads: tells a guest of an image that grew, when it is asked to look', async (threads) => {
+    const ended = start({ threads });
     await ready();
     const { domid } = await attach();
     const sizes: number[] = [];
@@ -188,8 +188,9 @@ describe('the daemon', () => {
   });
 
   const forFormats = missingTools('qemu-img', 'qemu-storage-daemon');
-  it.skipIf(forFormats)(`serves a qcow2 image, whatever happens to its server${forFormats}`, async () => {
-    const ended = start();
+  const title = `serves a qcow2 image with %s threads, whatever happens to its server${forFormats}`;
+  it.skipIf(forFormats).each([0, 1])(title, async (threads) => {
+    const ended = start({ threads });
     await ready();
     const path = test.path('disk.qcow2');
     await runTool('qemu-img', ['create', '-f', 'qcow2', path, '4M']);
