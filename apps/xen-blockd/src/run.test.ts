@@ -151,6 +151,14 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
+  it('leaves the disks to a daemon that serves them already', async () => {
+    const first = start();
+    await ready();
+    await expect(start()).rejects.toMatchObject({ code: 'ERR_SOCKET', message: expect.stringContaining('in use') });
+    stop();
+    expect(await first).toBe(0);
+  });
+
   it('opens nothing outside of image-directories', async () => {
     const ended = start({ 'image-directories': ['/srv/images'] });
     await ready();

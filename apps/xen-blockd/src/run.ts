@@ -21,9 +21,12 @@ export async function runDaemon(config: Config, provider: XenProvider, logger: L
   const cleanup = new Cleanup();
   const stop = cleanup.use(new StopSignal());
   try {
-    const store = await connectStore(provider, stop.signal);
+    const store = cleanup.use(await connectStore(provider, stop.signal));
+    const running: Running = { daemon: undefined };
+    // Before anything is served, because a socket in use tells of another daemon that serves the same disks.
+    if (config['control-socket']) cleanup.use(await openControl(config['control-socket'], running));
     const daemon = cleanup.use(await startDaemon(config, provider, store, logger));
-    if (config['control-socket']) await openControl(config['control-socket'], daemon, cleanup);
+    running.daemon = daemon;
     if (config.metrics !== undefined) {
       cleanup.use(await MetricsServer.listen(config.metrics, () => [...daemon.backend.devices].map(deviceStatus)));
     }
@@ -37,6 +40,9 @@ export async function runDaemon(config: Config, provider: XenProvider, logger: L
     logger.info({ signal: stop.received }, 'stopping; disks stay connected for the next process');
     tellServiceManager('STOPPING=1', logger);
     return ExitCode.ok;
+  } catch (error) {
+    if (error !== stop.received) throw error;
+    return ExitCode.ok;
   } finally {
     await cleanup[Symbol.asyncDispose]();
   }
@@ -47,6 +53,7 @@ async function connectStore(provider: XenProvider, signal: AbortSignal): Promise
     const transport = await provider.connectXenstore({ signal });
     return XenstoreClient.open(transport, { reconnect: (options) => provider.connectXenstore(options) });
   } catch (error) {
+    signal.throwIfAborted();
     throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
   }
 }
@@ -88,15 +95,22 @@ function tuningOf(config: Config): Tuning {
   });
 }
 
-async function openControl(path: string, daemon: Daemon, cleanup: Cleanup): Promise<void> {
+/** What the control socket asks about. */
+interface Running {
+  /** Undefined while it starts. */
+  daemon: Daemon | undefined;
+}
+
+async function openControl(path: string, running: Running): Promise<ControlServer> {
   // /run is empty after a boot; a failure shows when the socket is made.
   await mkdir(dirname(path), { recursive: true, mode: 0o755 }).catch(() => undefined);
   const handler = async ({ command }: ControlRequest): Promise<ControlResponse> => {
-    if (command === 'refresh') await daemon.backend.refresh();
+    const backend = running.daemon?.backend;
+    if (command === 'refresh') await backend?.refresh();
     else if (command !== 'list') return { error: `unknown command ${JSON.stringify(command)}` };
-    return { devices: [...daemon.backend.devices].map(deviceStatus) };
+    return { devices: [...(backend?.devices ?? [])].map(deviceStatus) };
   };
-  cleanup.use(await ControlServer.listen(path, handler));
+  return ControlServer.listen(path, handler);
 }
 
 /** A service manager that cannot be reached has its own timeout; serving goes on. */
