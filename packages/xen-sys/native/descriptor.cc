@@ -147,8 +147,9 @@ Napi::Value Descriptor::Sleep(const Napi::CallbackInfo& info) {
   TypedMemory others(info[1]);
   uint32_t count = std::min(info[2].As<Napi::Number>().Uint32Value(), kMaxSleepFiles - 2);
   uv_loop_s* loop = nullptr;
-  if (memory.data == nullptr || others.data == nullptr || count * sizeof(int32_t) > others.bytes ||
-      napi_get_uv_event_loop(env, &loop) != napi_ok) {
+  // An array of no elements has no memory.
+  bool readable = count == 0 || (others.data != nullptr && count * sizeof(int32_t) <= others.bytes);
+  if (memory.data == nullptr || !readable || napi_get_uv_event_loop(env, &loop) != napi_ok) {
     return Invalid(env);
   }
   int64_t now = CoarseMilliseconds();

@@ -52,6 +52,7 @@ describe.skipIf(compiler)(`over fake devices${compiler}`, () => {
     'conforms to the provider suite',
     'events',
     'many events',
+    'sleeps until something happens',
     'grants',
     'copies',
     'foreign memory',

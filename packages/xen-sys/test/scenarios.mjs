@@ -114,6 +114,57 @@ const scenarios = {
     events.close();
   },
 
+  async 'sleeps until something happens'() {
+    const a = provider.openEventChannels();
+    const b = provider.openEventChannels();
+    const near = a.bindUnbound(0);
+    const far = b.bindInterdomain(0, near);
+    const ports = new Uint32Array(16);
+    const none = new Int32Array(0);
+    const results = [];
+    let turns = 0;
+    const sleep = (first) => results.push(b.sleep(ports, none, 0, first));
+    await new Promise((resolve) => {
+      b.listen((fired, count) => {
+        b.unmask(fired, count);
+        if (turns++ > 0) return;
+        // An event that is there already, then a timer that falls due.
+        a.notify(near);
+        sleep(true);
+        assert.deepEqual([results[0], ports[0]], [1, far]);
+        b.unmask(ports, 1);
+        setTimeout(resolve, 30);
+        sleep(false);
+      });
+    });
+    assert.ok(results[1] < 0, 'the timer gets its turn');
+    assert.equal(turns, 1);
+    // With something to do at once the loop is not kept waiting; a message of another thread ends a sleep.
+    const worker = new Worker(
+      'setTimeout(() => parentPort.postMessage(1), 30); const { parentPort } = require("worker_threads");',
+      {
+        eval: true,
+      },
+    );
+    let message = false;
+    worker.on('message', () => {
+      message = true;
+    });
+    await new Promise((resolve) => worker.once('online', resolve));
+    await new Promise((resolve) => {
+      b.listen(() => {
+        while (!message) if (b.sleep(ports, none, 0, true) < 0) return resolve();
+      });
+      b.unmask(Uint32Array.of(far), 1);
+      a.notify(near);
+    });
+    await until(() => message);
+    await worker.terminate();
+    a.close();
+    b.close();
+    assert.ok(b.sleep(ports, none, 0, true) < 0, 'closed');
+  },
+
   async grants() {
     const allocator = provider.openGrantAllocator();
     const grants = provider.openGrantTable();
