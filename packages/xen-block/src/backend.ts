@@ -5,7 +5,7 @@ import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import { BackendBus, type BackendContext, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { DataPlane, type DataPlaneOptions } from './data-plane.js';
-import { BlockDevice, type ImageOpener, type TransferPolicy } from './device.js';
+import { BlockDevice, type ImageOpener, type SectorSizePolicy, type TransferPolicy } from './device.js';
 import type { DiskConfig } from './device-config.js';
 import { XenBlockError } from './errors.js';
 import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './published-keys.js';
@@ -34,6 +34,11 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly transfer?: 'copy' | 'map' | 'persistent';
   /** With `persistent`: pages of each ring that stay mapped. 1056, as blkback. */
   readonly persistentPages?: number;
+  /**
+   * What guests see of storage with larger sectors. 512 when not given, which every guest understands: parts of
+   * sectors are then written by reading the rest first. `image`: the storage's own size.
+   */
+  readonly sectorSize?: SectorSizePolicy;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
@@ -60,9 +65,10 @@ export class XenBlockBackend implements AsyncDisposable {
     const hosts = await startHosts(options);
     const openImage = options.openImage ?? openRawImage;
     const transfer = transferPolicy(options);
+    const { sectorSize = 512 } = options;
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => {
-      const device = new TrackedDevice(context, { limits, hosts, openImage, transfer }, devices);
+      const device = new TrackedDevice(context, { limits, hosts, openImage, transfer, sectorSize }, devices);
       devices.set(deviceName(context.address), device);
       return device;
     };

@@ -59,10 +59,31 @@ describe('published keys', () => {
     await disk.close();
   });
 
+  const largeSectors = { sectorSize: 4096, size: MIB } as const;
+
   it('sectors are 512 bytes whatever the sector size', async () => {
-    host.images.set('4k', () => memoryImage({ size: MIB, sectorSize: 4096 }));
+    await host.backend.close();
+    await host.startBackend({ sectorSize: 'image' });
+    host.images.set('4k', () => memoryImage(largeSectors));
     const disk = await guest.connect({}, { target: '4k' });
     expect([await back('sectors'), await back('sector-size')]).toEqual(['2048', '4096']);
+    await disk.close();
+  });
+
+  it('storage with 4096-byte sectors serves guests with 512-byte ones', async () => {
+    host.images.set('4k', () => memoryImage(largeSectors));
+    const disk = await guest.connect({}, { target: '4k' });
+    const keys = ['sectors', 'sector-size', 'physical-sector-size'];
+    expect(await Promise.all(keys.map(back))).toEqual(['2048', '512', '4096']);
+    const data = randomBytes(MIB);
+    await disk.write(0, data);
+    for (let i = 0; i < 50; i++) {
+      const at = 512 * ((i * 37) % 2000);
+      const part = randomBytes(512 * (1 + (i % 20)));
+      await disk.write(at, part);
+      part.copy(data, at);
+    }
+    expect(Buffer.compare(await disk.read(0, MIB), data)).toBe(0);
     await disk.close();
   });
 

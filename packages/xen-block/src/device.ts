@@ -1,5 +1,5 @@
 import { BlkifOp } from '@xenpv/blkif';
-import type { BlockImage } from '@xenpv/blockdev';
+import { type BlockImage, rmwImage } from '@xenpv/blockdev';
 import type { BackendContext, BackendHandler, DeviceAddress, XenstoreValues } from '@xenpv/xenbus';
 import { type BadRequest, badRequestText } from './bad-request.js';
 import type { RingListener, RingOptions, Transfer } from './block-ring.js';
@@ -29,6 +29,9 @@ export interface TransferPolicy {
   readonly persistentPages: number;
 }
 
+/** `512`: guests see 512-byte sectors, whatever the storage has. `image`: they see the storage's own. */
+export type SectorSizePolicy = 512 | 'image';
+
 /** Opens what a disk's configuration names. Never called for an empty drive. */
 export type ImageOpener = (config: DiskConfig) => Promise<BlockImage>;
 
@@ -37,6 +40,7 @@ export interface BlockDeviceOptions {
   readonly hosts: readonly RingHost[];
   readonly openImage: ImageOpener;
   readonly transfer: TransferPolicy;
+  readonly sectorSize: SectorSizePolicy;
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -171,13 +175,19 @@ export class BlockDevice implements BackendHandler {
   async #openImage(): Promise<void> {
     const config = this.#config!;
     this.#image = undefined;
-    if (config.target !== '') this.#image = await this.#o.openImage(config);
+    if (config.target !== '') this.#image = this.#sized(await this.#o.openImage(config));
     else if (config.deviceType !== 'cdrom') {
       throw new XenBlockError('ENOENT', 'prepare', 'params names no image; only a cdrom drive may be empty', {
         path: `${this.#context.backendPath}/params`,
       });
     }
     this.#setGeometry();
+  }
+
+  /** Parts of the storage's sectors are written by reading the rest first. */
+  #sized(image: BlockImage): BlockImage {
+    const { sectorSize } = this.#o;
+    return sectorSize !== 'image' && image.sectorSize > sectorSize ? rmwImage(image, sectorSize) : image;
   }
 
   #setGeometry(): void {

@@ -71,7 +71,7 @@ describe('what a disk says about itself', () => {
 
   it('has sectors of 4096 bytes, and counts 512', async () => {
     const image = memoryImage({ size: MIB, sectorSize: 4096 });
-    await using disk = await attachTestDisk({ image });
+    await using disk = await attachTestDisk({ image, backend: { sectorSize: 'image' } });
     await using front = await disk.connect();
     expect(await disk.store.read(`${disk.backendPath}/sectors`)).toBe('2048');
     expect(front).toMatchObject({ size: MIB, sectorSize: 4096 });

@@ -11,7 +11,13 @@ export {
   readStatistics,
 } from './counters.js';
 export { DataPlane, type DataPlaneOptions, type ServedRing } from './data-plane.js';
-export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type TransferPolicy } from './device.js';
+export {
+  BlockDevice,
+  type BlockDeviceOptions,
+  type ImageOpener,
+  type SectorSizePolicy,
+  type TransferPolicy,
+} from './device.js';
 export { type DiskConfig, parseParams, readDiskConfig } from './device-config.js';
 export { XenBlockError } from './errors.js';
 export type {

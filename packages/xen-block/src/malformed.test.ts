@@ -155,7 +155,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
   let disk: Blkfront;
 
   beforeEach(async () => {
-    host = await TestHost.start();
+    host = await TestHost.start({ sectorSize: 'image' });
     guest = await host.guest();
     disk = await guest.connect({ abi });
   });
