@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from './errors.js';
@@ -39,11 +40,15 @@ const schema = v.strictObject({
   ),
   /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */
   'nbd-directory': v.optional(v.union([path, v.literal(false)]), '/run/xen-blockd/nbd'),
-  /** Threads that serve rings besides the main one; its own default when not given. */
-  threads: v.optional(whole(0, 64)),
+  /** Threads that serve rings besides the main one; one per processor but one when not given. */
+  threads: v.optional(whole(0, 64), Math.min(availableParallelism() - 1, 64)),
   /** How data gets between guests and storage, see XenBlockBackendOptions. */
   transfer: v.optional(v.picklist(TRANSFERS)),
   'persistent-pages': v.optional(whole(1, 1 << 20)),
+  /** Longest time to look for more requests before sleeping; processor time for latency. */
+  'poll-microseconds': v.optional(whole(0, 10_000)),
+  /** What guests see of storage with larger sectors: 512, or `image` for its own. */
+  'sector-size': v.optional(v.picklist([512, 'image'])),
   'max-queues': v.optional(whole(1, 256)),
   'max-ring-page-order': v.optional(whole(0, 4)),
   'max-indirect-segments': v.optional(whole(0, 4096)),

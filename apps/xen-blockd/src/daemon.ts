@@ -18,7 +18,10 @@ export interface DaemonOptions extends ImageOpenerOptions {
   readonly tuning?: Tuning;
 }
 
-export type Tuning = Pick<XenBlockBackendOptions, 'threads' | 'transfer' | 'persistentPages' | 'limits'>;
+export type Tuning = Pick<
+  XenBlockBackendOptions,
+  'threads' | 'transfer' | 'persistentPages' | 'pollMicroseconds' | 'sectorSize' | 'limits'
+>;
 
 /**
  * The daemon without its process: one connection to xenstored, one block backend, events in the log. Closing it stops

@@ -91,6 +91,8 @@ function tuningOf(config: Config): Tuning {
     threads: config.threads,
     transfer: config.transfer,
     persistentPages: config['persistent-pages'],
+    pollMicroseconds: config['poll-microseconds'],
+    sectorSize: config['sector-size'],
     limits,
   });
 }
