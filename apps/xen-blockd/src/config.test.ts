@@ -1,5 +1,5 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { loadConfig } from './config.js';
@@ -22,6 +22,7 @@ describe('the configuration', () => {
       'control-socket': '/run/xen-blockd/control',
       'nbd-directory': '/run/xen-blockd/nbd',
       engine: 'auto',
+      threads: Math.min(availableParallelism() - 1, 64),
       direct: 'auto',
     });
   });
