@@ -53,11 +53,8 @@ export function attachDetach(times) {
   const run = async ({ way }) => {
     await way.image('busy', 64);
     await way.image('hot', 16);
-    const guest = await Domain.guest('hotplug', {
-      fio: true,
-      disks: [way.disk('xvda', 'busy')],
-      lines: way.hotplugLines,
-    });
+    const disks = [way.disk('xvda', 'busy'), ...(await way.hotplugDisks())];
+    const guest = await Domain.guest('hotplug', { fio: true, disks });
     await guest.disk('xvda');
     await guest.sh(
       '(fio --name=busy --filename=/dev/xvda --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=8 --rate_iops=100 --time_based --runtime=3600 --size=48M >/tmp/busy.out 2>&1; echo ended >/tmp/busy.ended) & echo started',

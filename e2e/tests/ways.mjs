@@ -18,6 +18,7 @@ class Way {
 
   /** xl's line for the image `name`. */
   disk(vdev, name, { readOnly = false } = {}) {
+    this.hasServed = true;
     return `vdev=${vdev},format=raw,access=${readOnly ? 'ro' : 'rw'},${this.line},target=/tmp/images/${name}`;
   }
 
@@ -32,8 +33,8 @@ class Way {
     return 0;
   }
 
-  /** What the configuration of a guest needs for block-attach. */
-  get hotplugLines() {
+  /** Other disks that a guest needs so that xl attaches more to it. */
+  async hotplugDisks() {
     return [];
   }
 
@@ -80,7 +81,7 @@ class Way {
       throw new Error(`${error.message}: ${JSON.stringify(held)}, at rest ${JSON.stringify(this.atRest)}`);
     });
     // The first disk opens what later ones use too.
-    this.mostFds = held.fds;
+    if (this.hasServed) this.mostFds = held.fds;
   }
 }
 
@@ -112,10 +113,11 @@ class DriverDomainWay extends Way {
 
   /**
    * xl's block-attach takes a driver domain's qdisk for one of dom0's, and refuses it to a guest that has no device
-   * model ("device model required but not running", Xen 4.20): a virtual keyboard brings one.
+   * model ("device model required but not running", Xen 4.17 and 4.20): a disk of dom0's own QEMU brings one.
    */
-  get hotplugLines() {
-    return ["vkb=['backend-type=qemu']"];
+  async hotplugDisks() {
+    await sh('truncate -s 16M /tmp/of-dom0');
+    return ['vdev=xvdp,format=raw,access=rw,backendtype=qdisk,target=/tmp/of-dom0'];
   }
 
   get keep() {
