@@ -23,6 +23,7 @@ interface RunArguments {
   readonly controlSocket?: string | false;
   readonly metrics?: string;
   readonly threads?: number;
+  readonly pollMicroseconds?: number;
   readonly transfer?: PartialConfig['transfer'];
   readonly engine?: PartialConfig['engine'];
 }
@@ -44,6 +45,7 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     .option('--no-control-socket', 'answer neither list nor stats')
     .option('--metrics <address>', 'Prometheus metrics on a Unix socket (a path) or HOST:PORT')
     .option('--threads <n>', 'threads that serve rings besides the main one', integer(0, 64))
+    .option('--poll-microseconds <n>', 'look that long for more requests before sleeping', integer(0, 10_000))
     .addOption(new Option('--transfer <way>', 'how data gets between guests and storage').choices(TRANSFERS))
     .addOption(new Option('--engine <name>', 'storage engine (default: auto)').choices(ENGINES))
     .addHelpText('after', RUN_EXAMPLES)
@@ -62,6 +64,7 @@ function overridesOf(options: RunArguments, command: Command): PartialConfig {
     ...(options.logLevel ? { 'log-level': options.logLevel } : {}),
     ...(options.metrics ? { metrics: options.metrics } : {}),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.pollMicroseconds === undefined ? {} : { 'poll-microseconds': options.pollMicroseconds }),
     ...(options.transfer ? { transfer: options.transfer } : {}),
     ...(options.engine ? { engine: options.engine } : {}),
     ...(control === undefined ? {} : { 'control-socket': control as string | false }),
