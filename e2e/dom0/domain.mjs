@@ -30,17 +30,14 @@ export class Domain {
    * Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio; `blkfront` are
    * parameters of its driver.
    */
-  static async guest(
-    name,
-    { disks = [], fio = false, memory, blkfront = '', bits = 64, type = 'pv', verbose = false, lines = [] } = {},
-  ) {
+  static async guest(name, { disks = [], fio = false, memory, blkfront = '', lines = [] } = {}) {
     const config = [
       `name="${name}"`,
-      `type="${type}"`,
-      `kernel="${BOOT}/vmlinuz${bits === 32 ? '32' : ''}"`,
-      `ramdisk="${BOOT}/guest${bits === 32 ? '32' : fio ? '-fio' : ''}.initrd"`,
+      'type="pv"',
+      `kernel="${BOOT}/vmlinuz"`,
+      `ramdisk="${BOOT}/guest${fio ? '-fio' : ''}.initrd"`,
       `memory=${memory ?? (fio ? 384 : 160)}`,
-      `extra="console=hvc0 ${verbose ? 'earlyprintk=xen loglevel=8' : 'quiet loglevel=3'} mitigations=off panic=1${blkfront && ` lab.blkfront=${blkfront}`}"`,
+      `extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1${blkfront && ` lab.blkfront=${blkfront}`}"`,
       'vcpus=1',
       'cpus="1"',
       `disk=[${disks.map((disk) => `'${disk}'`).join(', ')}]`,

@@ -2,7 +2,7 @@
 # Builds one lab from Debian's packages: the hypervisor, a kernel, and the root file system of dom0 as a disk image.
 # Nothing is booted or loaded on this machine, and no loop device is needed.
 #   usage: build.sh DIR SUITE MIRROR      needs root; lib/host.mjs lists the packages it needs
-# DIR gets: xen, vmlinuz, root.img, boot.initrd, guest.initrd, fio.initrd, vmlinuz32, guest32.initrd, versions.
+# DIR gets: xen, vmlinuz, root.img, boot.initrd, guest.initrd, fio.initrd, versions.
 # The initrds have no /init: a run brings its own on a disk, so that a change of the tests needs no new lab.
 set -euo pipefail
 dir=$(realpath -m "$1") suite=$2 mirror=$3
@@ -17,17 +17,14 @@ esac
 packages=(kmod xenstore-utils "xen-utils-$xen" qemu-system-xen qemu-utils fio iproute2 procps strace e2fsprogs busybox-static)
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# An apt of its own: the kernels and the hypervisor are unpacked, not installed, and a kernel of another
-# architecture comes along without touching this machine's package lists. Bookworm is the last with one for i386.
+# An apt of its own: the kernel and the hypervisor are unpacked, not installed, without touching this machine's
+# package lists.
 apt=$dir/apt
 mkdir -p "$apt"/{lists/partial,cache/archives/partial,etc}
-{
-  echo "deb [arch=amd64 signed-by=$keyring] $mirror $suite main"
-  echo "deb [arch=i386 signed-by=$keyring] $mirror bookworm main"
-} >"$apt/etc/sources.list"
+echo "deb [arch=amd64 signed-by=$keyring] $mirror $suite main" >"$apt/etc/sources.list"
 options=(-o APT::Sandbox::User=root -o Dir::Etc::sourcelist="$apt/etc/sources.list" -o Dir::Etc::sourceparts=-
   -o Dir::State::lists="$apt/lists" -o Dir::Cache="$apt/cache" -o Dir::State::status=/dev/null
-  -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o APT::Architectures::=i386 -o Acquire::Retries=5)
+  -o APT::Architecture=amd64 -o APT::Architectures::=amd64 -o Acquire::Retries=5)
 depends() { # depends PACKAGE PATTERN: what PACKAGE depends on that looks like PATTERN
   apt-cache "${options[@]}" depends "$1" | grep -oE "$2" | head -1
 }
@@ -107,13 +104,6 @@ mkdir -p fio.d/usr/bin
 add_programs fio /usr/bin/fio
 initrd fio
 
-echo "== $suite: 32-bit guest"
-unpack boot32 "$(depends linux-image-686-pae:i386 'linux-image-[0-9][^ :]*686-pae'):i386" busybox-static:i386
-cp boot32/boot/vmlinuz-* vmlinuz32
-skeleton guest32 "$(find boot32 -path '*/bin/busybox' -type f | head -1)"
-find boot32 -name 'xen-blkfront.ko*' -exec cp {} guest32.d/mods/10-xen-blkfront.ko \;
-initrd guest32
-
 echo "== $suite: disk image"
 mkdir -p "$root"/{lab,var/lib/xen,var/log/xen}
 echo xen-lab >"$root/etc/hostname"
@@ -125,4 +115,4 @@ mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$root" root.img "$(($(du -sm "$root" 
   echo "qemu=$(chroot "$root" dpkg-query -W -f '${Version}' qemu-system-xen)"
   echo "fio=$(chroot "$root" dpkg-query -W -f '${Version}' fio)"
 } >versions
-rm -rf "$root" boot boot32 apt
+rm -rf "$root" boot apt

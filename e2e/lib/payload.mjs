@@ -49,9 +49,8 @@ async function packGuests(lab, folder, boot) {
   const own = join(folder, 'guest-init.cpio');
   writeFileSync(join(boot, 'guest.initrd'), parts([guest, own]));
   writeFileSync(join(boot, 'guest-fio.initrd'), parts([guest, join(lab, 'fio.initrd'), own]));
-  writeFileSync(join(boot, 'guest32.initrd'), parts([join(lab, 'guest32.initrd'), own]));
   writeFileSync(join(boot, 'domain.initrd'), await domainInitrd(lab, folder));
-  for (const name of ['vmlinuz', 'vmlinuz32', 'versions']) cpSync(join(lab, name), join(boot, name));
+  for (const name of ['vmlinuz', 'versions']) cpSync(join(lab, name), join(boot, name));
 }
 
 /** The initrd of dom0 and of driver domains. */

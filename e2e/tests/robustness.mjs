@@ -104,23 +104,6 @@ const tests = [
     if (after > before - 12 * 1024) throw new Error(`allocated ${before} KiB, after the discard ${after} KiB`);
     await guest.shutdown();
   }),
-  test('a 32-bit guest works', async ({ way }) => {
-    const guest = await diskGuest(way, 'narrow', { bits: 32, type: 'pvh', memory: 256, verbose: true });
-    expect(await guest.sh('uname -m'), /i686/);
-    const protocol = await xsRead(`/local/domain/${guest.domid}/device/vbd/51712/protocol`);
-    if (protocol !== undefined && protocol !== 'x86_32-abi') throw new Error(`protocol ${protocol}`);
-    await guest.sh(
-      'dd if=/dev/urandom of=/tmp/data bs=1M count=24 && dd if=/tmp/data of=/dev/xvda bs=256k conv=fsync',
-      {
-        timeout: 240,
-      },
-    );
-    await guest.sh('echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/xvda bs=256k count=96 | cmp - /tmp/data', {
-      timeout: 240,
-    });
-    await guest.shutdown();
-    return `protocol ${protocol ?? 'absent'}`;
-  }),
   test('a disk of a paused guest is detached', async ({ way }) => {
     await way.image('paused', 16);
     const guest = await diskGuest(way, 'paused');
