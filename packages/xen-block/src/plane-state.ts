@@ -9,6 +9,8 @@ import { PassClock } from './pass-clock.js';
 import { Phase, RequestTable, RowList } from './request-table.js';
 import { publishRequest, requestChannels } from './request-trace.js';
 
+const NONE = -1;
+
 /** What the parts of a data plane share: its memory, its requests, and the lists that requests pass through. */
 export class PlaneState {
   /** The data of requests under way. */
@@ -48,6 +50,14 @@ export class PlaneState {
     if (ring.awake) return;
     ring.awake = true;
     this.awake.push(ring);
+  }
+
+  /** Gives back the memory of a request's indirect pages, if it has any. */
+  giveIndirect(row: number): void {
+    const at = this.table.indirect[row];
+    if (at === NONE) return;
+    this.pool.give(at);
+    this.table.indirect[row] = NONE;
   }
 
   /** A request has ended, well or not: its status is set. */

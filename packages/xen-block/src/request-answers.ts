@@ -91,9 +91,8 @@ export class RequestAnswers {
 
   #release(row: number): void {
     const { table, pool } = this.#s;
-    if (table.indirect[row] !== NONE) pool.give(table.indirect[row]);
+    this.#s.giveIndirect(row);
     if (table.buffer[row] !== NONE) pool.give(table.buffer[row]);
-    table.indirect[row] = NONE;
     table.buffer[row] = NONE;
   }
 

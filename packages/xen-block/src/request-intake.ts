@@ -161,8 +161,7 @@ export class RequestIntake {
   /** Gives back what a waiting request holds, so that those before it can end; it starts over when its turn comes. */
   #wait(row: number): false {
     const t = this.#s.table;
-    if (t.indirect[row] !== NONE) this.#s.pool.give(t.indirect[row]);
-    t.indirect[row] = NONE;
+    this.#s.giveIndirect(row);
     if (t.phase[row] === Phase.complete) this.#s.ringOf(row).counters.starved();
     t.phase[row] = Phase.pulled;
     return false;

@@ -1,9 +1,23 @@
 import { randomBytes } from 'node:crypto';
 import { memoryImage } from '@xenpv/blockdev';
 import { expect, it, vi } from 'vitest';
+import type { Blkfront } from './frontend.js';
 import { TestHost } from './test-host.js';
 
 const MIB = 1024 * 1024;
+
+const PAGES = 64;
+
+/** A read of each of the first pages, all at once. */
+function readAll(disk: Blkfront): Promise<Uint8Array>[] {
+  return Array.from({ length: PAGES }, (_, i) => disk.read(i * 4096, 4096));
+}
+
+async function allEqual(reads: Promise<Uint8Array>[], data: Uint8Array): Promise<void> {
+  for (const [i, part] of (await Promise.all(reads)).entries()) {
+    expect(Buffer.compare(part, data.subarray(i * 4096, (i + 1) * 4096))).toBe(0);
+  }
+}
 
 /** The worker threads run the built package: `pnpm build:js` comes first. */
 it('rings are spread over worker threads, which serve them, change media and answer for them', async () => {
@@ -44,12 +58,10 @@ it('a backend on threads is stopped and started again under a reading guest', as
   host.images.set('disk', () => image);
   const disk = await guest.connect();
   for (let round = 0; round < 3; round++) {
-    const reads = Array.from({ length: 64 }, (_, i) => disk.read(i * 4096, 4096));
+    const reads = readAll(disk);
     await host.backend.close();
     await host.startBackend();
-    for (const [i, part] of (await Promise.all(reads)).entries()) {
-      expect(Buffer.compare(part, data.subarray(i * 4096, (i + 1) * 4096))).toBe(0);
-    }
+    await allEqual(reads, data);
   }
   await disk.close();
   await host[Symbol.asyncDispose]();
@@ -74,13 +86,11 @@ it('a queue moves from thread to thread under load, and nobody notices', async (
   host.images.set('disk', () => image);
   const disk = await guest.connect();
   for (let round = 0; round < 6; round++) {
-    const reads = Array.from({ length: 64 }, (_, i) => disk.read(i * 4096, 4096));
+    const reads = readAll(disk);
     await host.device.moveQueue(0, host.backend.hosts[round % 3]);
-    for (const [i, part] of (await Promise.all(reads)).entries()) {
-      expect(Buffer.compare(part, data.subarray(i * 4096, (i + 1) * 4096))).toBe(0);
-    }
+    await allEqual(reads, data);
   }
-  expect(host.device.statistics().read.bytes).toBe(6 * 64 * 4096);
+  expect(host.device.statistics().read.bytes).toBe(6 * PAGES * 4096);
   await disk.close();
   await host[Symbol.asyncDispose]();
 });
