@@ -18,7 +18,7 @@ export type BackendType = (typeof BACKEND_TYPES)[number];
 /** Ways of the data, as XenBlockBackendOptions.transfer has them. */
 export const TRANSFERS = ['copy', 'map', 'persistent'] as const;
 /** As FileImageOptions.engine has them. */
-export const ENGINES = ['auto', 'io_uring', 'threads'] as const;
+export const ENGINES = ['auto', 'io_uring', 'threads', 'sync'] as const;
 
 const whole = (least: number, most: number) =>
   v.pipe(

@@ -47,8 +47,8 @@ afterAll(() => {
 
 // Needs root and loop devices.
 describe.skipIf(!loopDevicesWork())('block devices', () => {
-  const engines = (['threads', 'io_uring'] as const).filter(
-    (engine) => engine === 'threads' || typeof threadRing() !== 'string',
+  const engines = (['threads', 'sync', 'io_uring'] as const).filter(
+    (engine) => engine !== 'io_uring' || typeof threadRing() !== 'string',
   );
   let files = 0;
 

@@ -48,6 +48,8 @@ for (const sectorSize of [512, 4096]) {
   );
   testFileEngine(`threads, ${sectorSize}-byte sectors`, { engine: 'threads', sectorSize });
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
+  testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
+  testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
   // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; fallback.test.ts covers that.
   describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });

@@ -31,8 +31,8 @@ function makeFile(bytes: number | Uint8Array): string {
   return path;
 }
 
-const engines = (['threads', 'io_uring'] as const).filter(
-  (engine) => engine === 'threads' || typeof threadRing() !== 'string',
+const engines = (['threads', 'sync', 'io_uring'] as const).filter(
+  (engine) => engine !== 'io_uring' || typeof threadRing() !== 'string',
 );
 
 describe('what cannot be opened', () => {

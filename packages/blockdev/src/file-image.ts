@@ -6,21 +6,27 @@ import { DIRECT_FLAG, directWorks } from './direct-io.js';
 import type { QueueOptions } from './engine-queue.js';
 import { BlockDeviceError } from './errors.js';
 import { reportFallback } from './fallback.js';
+import { type FileCalls, immediateCalls, pooledCalls } from './file-calls.js';
 import { fileFeatures } from './file-features.js';
 import { checkFileType, openError, type StorageFacts, storageFacts, storageSize } from './file-probe.js';
+import { type FileDescriptors, FileQueue, type RangeWorker } from './file-queue.js';
 import { checkGeometry } from './geometry.js';
 import { IoUringQueue } from './io-uring-queue.js';
 import { loadNative } from './native.js';
 import { OpenQueues } from './open-queues.js';
 import { attachModule } from './package-root.js';
-import { type FileDescriptors, type RangeWorker, ThreadQueue } from './thread-queue.js';
 import { type ThreadRing, threadRing } from './thread-ring.js';
+
+export type FileEngine = 'io_uring' | 'threads' | 'sync';
 
 /** How `openFileImage` opens a file or block device. */
 export interface FileImageOptions {
   readonly readOnly?: boolean;
-  /** `auto`, the default, is io_uring where it works and threads elsewhere. */
-  readonly engine?: 'auto' | 'threads' | 'io_uring';
+  /**
+   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, 4 unless
+   * set. `sync` reads and writes on the calling thread, which waits for the storage.
+   */
+  readonly engine?: 'auto' | FileEngine;
   /** Past the page cache (O_DIRECT). `auto`, the default: with io_uring, wherever the storage's alignment allows it. */
   readonly direct?: 'auto' | boolean;
   /** Bytes; a block device's own, 512 for files unless given. */
@@ -37,7 +43,7 @@ const statFile = promisify(fstat);
 
 /** A raw file or block device. */
 export class FileImage implements BlockImage {
-  readonly engine: 'threads' | 'io_uring';
+  readonly engine: FileEngine;
   readonly description: string;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
@@ -58,7 +64,7 @@ export class FileImage implements BlockImage {
     files: FileDescriptors,
     ring: ThreadRing | undefined,
   ) {
-    this.engine = ring ? 'io_uring' : 'threads';
+    this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
     this.#options = options;
     this.#files = files;
@@ -81,10 +87,11 @@ export class FileImage implements BlockImage {
   }
 
   createQueue(options: QueueOptions): BlockQueue {
-    const queue = this.#ring
-      ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice)
-      : new ThreadQueue(this, options, this.#files, this.#rangeWorker());
-    return this.#queues.add(queue);
+    return this.#queues.add(
+      this.#ring
+        ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice)
+        : new FileQueue(this, options, this.#files, this.#calls(), this.#rangeWorker()),
+    );
   }
 
   async refresh(): Promise<number> {
@@ -109,6 +116,10 @@ export class FileImage implements BlockImage {
   async #close(): Promise<void> {
     await this.#queues.close();
     await closeFiles(this.#files);
+  }
+
+  #calls(): FileCalls {
+    return this.engine === 'sync' ? immediateCalls : pooledCalls;
   }
 
   #rangeWorker(): RangeWorker | undefined {
@@ -145,9 +156,9 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
   }
 }
 
-/** The thread's ring, or undefined where the thread pool has to do. */
-function ringFor(path: string, engine: 'auto' | 'threads' | 'io_uring'): ThreadRing | undefined {
-  if (engine === 'threads') return undefined;
+/** The thread's ring, or undefined where plain calls have to do. */
+function ringFor(path: string, engine: 'auto' | FileEngine): ThreadRing | undefined {
+  if (engine === 'threads' || engine === 'sync') return undefined;
   const ring = threadRing();
   if (typeof ring !== 'string') return ring;
   if (engine === 'io_uring') throw new BlockDeviceError('ERR_NO_IO_URING', 'open', `${path}: ${ring}`, { path });

@@ -11,7 +11,7 @@ export {
 export { BlockDeviceError } from './errors.js';
 export type { EngineFallback } from './fallback.js';
 export { type Fault, type FaultPlan, faultyImage } from './faulty-image.js';
-export { FileImage, type FileImageOptions, openFileImage } from './file-image.js';
+export { type FileEngine, FileImage, type FileImageOptions, openFileImage } from './file-image.js';
 export { allocateMemory } from './memory.js';
 export { MemoryImage, type MemoryImageOptions, memoryImage } from './memory-image.js';
 export { type NbdImageOptions, openNbdImage } from './nbd-image.js';

@@ -1,6 +1,6 @@
 import type { BlockImage } from './block-image.js';
 import { EngineQueue, type QueueOptions } from './engine-queue.js';
-import type { FileDescriptors } from './thread-queue.js';
+import type { FileDescriptors } from './file-queue.js';
 import type { RingMember, ThreadRing } from './thread-ring.js';
 
 /** A queue on the thread's io_uring: one system call a `submit`, and the addon fills the completion arrays. */

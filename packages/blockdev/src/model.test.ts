@@ -29,6 +29,7 @@ const engines: [name: string, open: () => Promise<BlockImage>][] = [
   ['memory', async () => memoryImage({ size: SIZE })],
   ['smaller sectors', async () => rmwImage(memoryImage({ size: SIZE, sectorSize: 4096 }))],
   ['threads', () => openFileImage(makeFile(), { engine: 'threads' })],
+  ['sync', () => openFileImage(makeFile(), { engine: 'sync' })],
   ...(hasRing
     ? ([
         ['io_uring', () => openFileImage(makeFile(), { engine: 'io_uring', direct: false })],

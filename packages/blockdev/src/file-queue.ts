@@ -1,7 +1,7 @@
-import { fdatasync, read, readv, write, writev } from 'node:fs';
 import { type BlockImage, BlockOp, IOV_WORDS } from './block-image.js';
 import type { QueueOptions } from './engine-queue.js';
 import { Failure } from './errno.js';
+import type { FileCalls } from './file-calls.js';
 import { LocalQueue } from './local-queue.js';
 import { STAGED_WORDS, StagedWord } from './staging.js';
 
@@ -18,15 +18,23 @@ export interface FileDescriptors {
   readonly buffered: number;
 }
 
-/** Reads and writes through libuv's thread pool (UV_THREADPOOL_SIZE threads, 4 unless set): works everywhere. */
-export class ThreadQueue extends LocalQueue {
+/** Reads and writes one operation a system call, by the calls that it is given: works everywhere. */
+export class FileQueue extends LocalQueue {
+  readonly calls: FileCalls;
   readonly files: FileDescriptors;
   readonly rangeWorker: RangeWorker | undefined;
   readonly #buffers: Buffer[] = [];
-  readonly #free: ThreadOperation[] = [];
+  readonly #free: FileOperation[] = [];
 
-  constructor(image: BlockImage, options: QueueOptions, files: FileDescriptors, rangeWorker: RangeWorker | undefined) {
+  constructor(
+    image: BlockImage,
+    options: QueueOptions,
+    files: FileDescriptors,
+    calls: FileCalls,
+    rangeWorker: RangeWorker | undefined,
+  ) {
     super(image, options);
+    this.calls = calls;
     this.files = files;
     this.rangeWorker = rangeWorker;
     this.#buffers[0] = Buffer.from(options.memory);
@@ -41,7 +49,7 @@ export class ThreadQueue extends LocalQueue {
   override submit(): void {
     const { operations, iov, count } = this.staging;
     for (let at = 0; at < count * STAGED_WORDS; at += STAGED_WORDS) {
-      const operation = this.#free.pop() ?? new ThreadOperation(this);
+      const operation = this.#free.pop() ?? new FileOperation(this);
       operation.start(operations, at, iov);
     }
     this.staging.clear();
@@ -52,16 +60,16 @@ export class ThreadQueue extends LocalQueue {
     return this.#buffers[region];
   }
 
-  finish(operation: ThreadOperation, result: number): void {
+  finish(operation: FileOperation, result: number): void {
     this.#free.push(operation);
     this.complete(operation.tag, result);
   }
 }
 
-/** One operation on its way through the pool, used again and again. */
-class ThreadOperation {
+/** One operation on its way, used again and again. */
+class FileOperation {
   tag = 0;
-  readonly #queue: ThreadQueue;
+  readonly #queue: FileQueue;
   #op: BlockOp = BlockOp.read;
   #offset = 0;
   #length = 0;
@@ -72,7 +80,7 @@ class ThreadOperation {
   #iovWords = 0;
   #iovAt = 0;
 
-  constructor(queue: ThreadQueue) {
+  constructor(queue: FileQueue) {
     this.#queue = queue;
   }
 
@@ -87,7 +95,7 @@ class ThreadOperation {
     this.#takeIov(iov, operations[at + StagedWord.iovAt], operations[at + StagedWord.iovCount]);
     if (op < 0) this.#queue.finish(this, op);
     else if (op <= BlockOp.writeFua) this.#move();
-    else if (op === BlockOp.flush) fdatasync(this.#fd, this.#onSync);
+    else if (op === BlockOp.flush) this.#queue.calls.fdatasync(this.#fd, this.#onSync);
     else if (this.#queue.rangeWorker) this.#queue.rangeWorker(this.#op, this.#offset, this.#length, this.#onRange);
     else this.#queue.finish(this, Failure.unsupported);
   }
@@ -113,16 +121,18 @@ class ThreadOperation {
 
   /** Moves what is left, or as much of it as one call takes. */
   #move(): void {
+    const { calls } = this.#queue;
     const reads = this.#op === BlockOp.read;
     const position = this.#offset + this.#moved;
     if (this.#iovWords - this.#iovAt > IOV_WORDS) {
-      (reads ? readv : writev)(this.#fd, this.#views(), position, this.#onMoved);
+      if (reads) calls.readv(this.#fd, this.#views(), position, this.#onMoved);
+      else calls.writev(this.#fd, this.#views(), position, this.#onMoved);
       return;
     }
     const at = this.#iovAt;
     const buffer = this.#queue.buffer(this.#iov[at]);
-    if (reads) read(this.#fd, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
-    else write(this.#fd, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
+    if (reads) calls.read(this.#fd, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
+    else calls.write(this.#fd, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
   }
 
   #views(): Buffer[] {
@@ -150,7 +160,7 @@ class ThreadOperation {
   #advanced(bytes: number): void {
     this.#moved += bytes;
     if (this.#moved === this.#length) {
-      if (this.#op === BlockOp.writeFua) fdatasync(this.#fd, this.#onSync);
+      if (this.#op === BlockOp.writeFua) this.#queue.calls.fdatasync(this.#fd, this.#onSync);
       else this.#queue.finish(this, this.#length);
       return;
     }
