@@ -19,7 +19,8 @@ const USAGE = `usage: npm run bench:xen -- [options]
   --seconds N      seconds of a job (default 8)
   --backends LIST  only these, separated by commas: xen-blkback,qdisk,xen-blockd
   --jobs LIST      only these: rr1,rr32,rw32,sr,sw
-  --args TEXT      more arguments for xen-blockd run
+  --args=TEXT      more arguments for xen-blockd run
+  --profile        profile xen-blockd: a .cpuprofile among the logs
   --keep           keep the logs, in e2e/logs
   --no-setup       take the packages as they are built`;
 const XEN = '4.20';
@@ -30,7 +31,7 @@ function options() {
   const text = { type: 'string' };
   const flag = { type: 'boolean', default: false };
   try {
-    const flags = { quick: flag, keep: flag, help: flag, 'no-setup': flag };
+    const flags = { quick: flag, keep: flag, profile: flag, help: flag, 'no-setup': flag };
     const texts = { json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
     return parseArgs({ options: { ...flags, ...texts } }).values;
   } catch (error) {
@@ -54,6 +55,7 @@ async function main() {
     backends: values.backends?.split(','),
     jobs: values.jobs?.split(','),
     args: values.args ?? '',
+    profile: values.profile,
   };
   const lab = await ensureLab(XEN, say);
   const folder = mkdtempSync(join(tmpdir(), 'xen-bench-'));
@@ -70,7 +72,7 @@ async function main() {
   };
   say(`booting Xen ${XEN}`);
   const { ended, reason } = await runMachine(lab, folder, run, { minutes, signal: interrupt.signal, onReport });
-  if (values.keep || !ended) say(`logs: ${await keepLogs(folder, 'bench')}`);
+  if (values.keep || values.profile || !ended) say(`logs: ${await keepLogs(folder, 'bench')}`);
   rmSync(folder, { recursive: true, force: true });
   if (jobs.length > 0) console.log(scoreboard(jobs));
   if (values.json) writeFileSync(values.json, `${JSON.stringify({ jobs, ratios: ratios(jobs) }, undefined, 1)}\n`);

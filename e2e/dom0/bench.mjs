@@ -10,6 +10,7 @@ import { sh } from './shell.mjs';
 
 const DISK_MIB = 256;
 const DEVICE = '/dev/ram0';
+const PROFILE = ['--cpu-prof', '--cpu-prof-dir=/tmp/logs', '--cpu-prof-interval=500'];
 
 /** What serves which disk of the guest. `!`: that others have the device too is meant. */
 const BACKENDS = [
@@ -26,11 +27,11 @@ const JOBS = {
   sw: '--rw=write --bs=256k --iodepth=8',
 };
 
-export async function main({ rounds, seconds, backends, jobs, args }) {
+export async function main({ rounds, seconds, backends, jobs, args, profile }) {
   await sh(`modprobe brd rd_nr=1 rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
   await sh(`dd if=/dev/urandom of=${DEVICE} bs=1M count=${DISK_MIB} 2>/dev/null`);
   const chosen = BACKENDS.filter(({ name }) => !backends || backends.includes(name));
-  const daemon = await Daemon.start({ types: 'vbd3', args, logLevel: 'info' });
+  const daemon = await Daemon.start({ types: 'vbd3', args, logLevel: 'info', nodeArgs: profile ? PROFILE : [] });
   const disks = chosen.map(({ vdev, line }) => `vdev=${vdev},format=raw,${line},target=${DEVICE}`);
   const guest = await Domain.guest('bench', { fio: true, disks });
   for (const { vdev } of chosen) await guest.disk(vdev);

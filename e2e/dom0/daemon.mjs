@@ -8,24 +8,35 @@ let runs = 0;
 
 /** The daemon in dom0, serving `types`. */
 export class Daemon {
-  static async start({ types, args = '', env = {}, logLevel = 'debug' }) {
+  static async start({ types, args = '', env = {}, logLevel = 'debug', nodeArgs = [] }) {
     await sh('cp /lab/repo/apps/xen-blockd/hotplug/block-xen-blockd /etc/xen/scripts/');
-    const daemon = new Daemon(types, args, env, logLevel);
+    const daemon = new Daemon(types, args, env, logLevel, nodeArgs);
     await daemon.start();
     return daemon;
   }
 
-  constructor(types, args, env, logLevel) {
+  constructor(types, args, env, logLevel, nodeArgs) {
     this.types = types;
     this.args = args;
     this.env = env;
     this.logLevel = logLevel;
+    this.nodeArgs = nodeArgs;
   }
 
   async start() {
     this.log = `/tmp/logs/xen-blockd-${this.types}-${++runs}.log`;
     const out = openSync(this.log, 'w');
-    const args = [MAIN, 'run', '--type', this.types, '--log-level', this.logLevel, '--log-format', 'json'];
+    const args = [
+      ...this.nodeArgs,
+      MAIN,
+      'run',
+      '--type',
+      this.types,
+      '--log-level',
+      this.logLevel,
+      '--log-format',
+      'json',
+    ];
     const options = { stdio: ['ignore', out, out], env: { ...process.env, ...this.env } };
     this.child = spawn('node', [...args, ...this.args.split(' ').filter(Boolean)], options);
     this.ended = new Promise((resolve) => {

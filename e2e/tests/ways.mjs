@@ -94,6 +94,14 @@ class Dom0Way extends Way {
     await this.rest();
   }
 
+  /** Other arguments, until the next call. No disk may be attached. */
+  async restartDaemon(args = '') {
+    await this.daemon.stop();
+    this.daemon.args = `--config ${CONFIG} ${args}`;
+    await this.daemon.start();
+    await this.rest();
+  }
+
   async stop() {
     await this.daemon?.stop();
     await sh('rm -rf /tmp/images');

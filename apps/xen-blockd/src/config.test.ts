@@ -21,6 +21,7 @@ describe('the configuration', () => {
       'log-level': 'info',
       'control-socket': '/run/xen-blockd/control',
       'nbd-directory': '/run/xen-blockd/nbd',
+      'journal-directory': '/run/xen-blockd/journal',
       engine: 'auto',
       threads: Math.min(availableParallelism() - 1, 64),
       direct: 'auto',

@@ -40,12 +40,14 @@ const schema = v.strictObject({
   ),
   /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */
   'nbd-directory': v.optional(v.union([path, v.literal(false)]), '/run/xen-blockd/nbd'),
+  /** Where the requests under way are noted for a process that follows one that was killed; false: nowhere. */
+  'journal-directory': v.optional(v.union([path, v.literal(false)]), '/run/xen-blockd/journal'),
   /** Threads that serve rings besides the main one; one per processor but one when not given. */
   threads: v.optional(whole(0, 64), Math.min(availableParallelism() - 1, 64)),
   /** How data gets between guests and storage, see XenBlockBackendOptions. */
   transfer: v.optional(v.picklist(TRANSFERS)),
   'persistent-pages': v.optional(whole(1, 1 << 20)),
-  /** Longest time to look for more requests before sleeping; processor time for latency. */
+  /** How long to look for more requests before sleeping; what a wake-up is measured to cost when not given. */
   'poll-microseconds': v.optional(whole(0, 10_000)),
   /** What guests see of storage with larger sectors: 512, or `image` for its own. */
   'sector-size': v.optional(v.picklist([512, 'image'])),

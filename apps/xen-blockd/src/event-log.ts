@@ -4,6 +4,7 @@ import type {
   DeviceConnectedEvent,
   DeviceMediumEvent,
   DeviceResizedEvent,
+  JournalFailedEvent,
   RequestRefusedEvent,
 } from '@xenpv/xen-block';
 import {
@@ -47,6 +48,10 @@ export function logEvents(logger: Logger): Disposable {
     'xen-block:device:connected': ({ address, abi, queues, ringSlots, reattached }: DeviceConnectedEvent) => {
       const device = deviceName(address);
       if (limit.admit(`connected ${device}`)) logger.info({ device, abi, queues, ringSlots, reattached }, 'serving');
+    },
+    'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) => {
+      const device = deviceName(address);
+      logger.error({ device }, `its requests under way are not noted: ${errorMessage(error)}`);
     },
     'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) => {
       logger.info({ device: deviceName(address), from, to }, 'resized');

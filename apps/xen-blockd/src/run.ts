@@ -25,6 +25,7 @@ export async function runDaemon(config: Config, provider: XenProvider, logger: L
     const running: Running = { daemon: undefined };
     // Before anything is served, because a socket in use tells of another daemon that serves the same disks.
     if (config['control-socket']) cleanup.use(await openControl(config['control-socket'], running));
+    if (config['journal-directory']) await makeDirectory(config['journal-directory'], 0o700);
     const daemon = cleanup.use(await startDaemon(config, provider, store, logger));
     running.daemon = daemon;
     if (config.metrics !== undefined) {
@@ -93,6 +94,7 @@ function tuningOf(config: Config): Tuning {
     persistentPages: config['persistent-pages'],
     pollMicroseconds: config['poll-microseconds'],
     sectorSize: config['sector-size'],
+    journalDirectory: config['journal-directory'] || undefined,
     limits,
   });
 }
@@ -103,9 +105,13 @@ interface Running {
   daemon: Daemon | undefined;
 }
 
+/** /run is empty after a boot; a failure shows when something is to be made in the directory. */
+async function makeDirectory(path: string, mode: number): Promise<void> {
+  await mkdir(path, { recursive: true, mode }).catch(() => undefined);
+}
+
 async function openControl(path: string, running: Running): Promise<ControlServer> {
-  // /run is empty after a boot; a failure shows when the socket is made.
-  await mkdir(dirname(path), { recursive: true, mode: 0o755 }).catch(() => undefined);
+  await makeDirectory(dirname(path), 0o755);
   const handler = async ({ command }: ControlRequest): Promise<ControlResponse> => {
     const backend = running.daemon?.backend;
     if (command === 'refresh') await backend?.refresh();

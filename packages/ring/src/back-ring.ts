@@ -47,6 +47,17 @@ export class BackRing {
     return new BackRing(memory, slotBytes, rspProd);
   }
 
+  /**
+   * Goes on where an earlier backend was that had taken `count` requests which it has not answered, and which the caller
+   * knows otherwise. Only right after {@link attach}. RingError ERR_RING_OVERFLOW when there are not that many.
+   */
+  skipTaken(count: number): void {
+    if (count > this.waiting) {
+      throw new RingError('ERR_RING_OVERFLOW', `${count} requests were taken, and only ${this.waiting} are there`);
+    }
+    this.#reqCons = (this.#reqCons + count) >>> 0;
+  }
+
   /** req_cons: the u32 index of the next request to take. */
   get requestsConsumed(): number {
     return this.#reqCons;
@@ -67,7 +78,7 @@ export class BackRing {
    * -1: it is further ahead than the ring is long, the frontend is broken or malicious, stop using the ring.
    */
   harvest(): number {
-    const waiting = (Atomics.load(this.#words, SHARED.reqProd) - this.#reqCons) >>> 0;
+    const { waiting } = this;
     // A producer that went back behind our consumer is as far ahead, seen modulo 2^32.
     const answerable = this.size - this.inFlight;
     return waiting > answerable ? -1 : waiting;
@@ -111,18 +122,24 @@ export class BackRing {
     return (now - event) >>> 0 < (now - old) >>> 0;
   }
 
-  /** Whether requests may be taken now. Also true when the producer index is impossible: {@link harvest} tells. */
-  hasRequests(): boolean {
-    return Atomics.load(this.#words, SHARED.reqProd) >>> 0 !== this.#reqCons;
+  /** Requests that wait to be taken, as far as the shared producer index can be believed. */
+  get waiting(): number {
+    return (Atomics.load(this.#words, SHARED.reqProd) - this.#reqCons) >>> 0;
+  }
+
+  /** Whether `count` requests may be taken now. Also true of an impossible producer index: {@link harvest} tells. */
+  hasRequests(count = 1): boolean {
+    return this.waiting >= count;
   }
 
   /**
-   * To be called before sleeping (RING_FINAL_CHECK_FOR_REQUESTS): true when there is more to do; else the frontend
-   * will send an event with its `holdOff`-th request from now (1 as io/ring.h does it; more batches events).
+   * To be called before sleeping (RING_FINAL_CHECK_FOR_REQUESTS): true when `holdOff` requests are there; else the
+   * frontend will send an event with the `holdOff`-th (1 as io/ring.h does it). With more, events come in batches, and
+   * the caller must look again after a while by itself: the frontend may not have that many.
    */
   finalCheck(holdOff = 1): boolean {
-    if (this.hasRequests()) return true;
+    if (this.hasRequests(holdOff)) return true;
     Atomics.store(this.#words, SHARED.reqEvent, (this.#reqCons + holdOff) | 0);
-    return this.hasRequests();
+    return this.hasRequests(holdOff);
   }
 }

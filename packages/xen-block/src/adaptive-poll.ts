@@ -2,59 +2,60 @@
 const INTERRUPTED_MS = 1;
 /** How long polling rests after that. */
 const REST_MS = 100;
-const FIRST_MS = 0.004;
+/** Looks between two readings of the clock, which may be a system call. */
+const LOOKS = 32;
+/** Looks that may be in vain, one after the other, before polling stops. */
+const MOST_MISSES = 2;
+/** Sleeps between two trials while it has stopped, and the most there may be after trials in vain. */
+const FIRST_INTERVAL = 4;
+const LAST_INTERVAL = 1024;
 
 /**
- * How long to look for more work before sleeping. The window grows while sleeps turn out shorter than its limit, for
- * then a little more patience would have saved a sleep; it shrinks when they are longer, and polling rests when the
- * processor is taken away meanwhile. (QEMU tunes its event loop in this way.)
+ * Looks for more work for a while before the thread sleeps: about as long as a sleep and its wake-up cost, so that a
+ * look in vain costs no more than that again. It stops when looks are in vain and is tried again now and then, ever
+ * less often while that is in vain too; and it rests when the processor is taken away meanwhile.
  */
 export class AdaptivePoll {
-  readonly #max: number;
-  #window = 0;
-  #sleptAt = 0;
+  readonly #window: number;
+  #misses = MOST_MISSES;
+  #interval = FIRST_INTERVAL;
+  #left = FIRST_INTERVAL;
   #restUntil = 0;
 
-  /** `max` in milliseconds; 0 turns polling off. */
-  constructor(max: number) {
-    this.#max = max;
+  /** `window` in milliseconds; 0 turns polling off. */
+  constructor(window: number) {
+    this.#window = window;
   }
 
-  /** Milliseconds now. */
-  get window(): number {
-    return this.#window;
-  }
-
-  /** Looks again and again until `found` says true or the window is over; says whether it did. */
+  /** Looks again and again until `found` says true or the time is over; says whether it did. */
   run(found: () => boolean): boolean {
-    if (this.#window === 0) return false;
-    const now = performance.now();
-    if (now < this.#restUntil) return false;
-    const end = now + this.#window;
-    for (let before = now; ; ) {
-      if (found()) return true;
-      const after = performance.now();
-      if (after - before > INTERRUPTED_MS) this.#restUntil = after + REST_MS;
-      if (after >= end) return false;
-      before = after;
+    if (!this.#wanted()) return false;
+    const begin = performance.now();
+    if (begin < this.#restUntil) return false;
+    const success = this.#look(found, begin);
+    if (success) {
+      this.#misses = 0;
+      this.#interval = FIRST_INTERVAL;
+    } else if (++this.#misses >= MOST_MISSES) {
+      this.#interval = Math.min(LAST_INTERVAL, this.#interval * 2);
+      this.#left = this.#interval;
     }
+    return success;
   }
 
-  /** Nothing was found: the thread goes to sleep. */
-  sleeping(now = this.#time()): void {
-    this.#sleptAt = now;
+  #wanted(): boolean {
+    if (this.#window === 0) return false;
+    return this.#misses < MOST_MISSES || --this.#left <= 0;
   }
 
-  /** Something came after all. */
-  woken(now = this.#time()): void {
-    if (this.#max === 0 || this.#sleptAt === 0) return;
-    const slept = now - this.#sleptAt;
-    this.#sleptAt = 0;
-    if (slept < this.#max) this.#window = Math.min(this.#max, Math.max(FIRST_MS, this.#window * 2));
-    else this.#window = this.#window <= FIRST_MS ? 0 : this.#window / 2;
-  }
-
-  #time(): number {
-    return this.#max === 0 ? 0 : performance.now();
+  #look(found: () => boolean, begin: number): boolean {
+    const end = begin + this.#window;
+    for (let before = begin; ; ) {
+      for (let i = 0; i < LOOKS; i++) if (found()) return true;
+      const now = performance.now();
+      if (now - before > INTERRUPTED_MS) this.#restUntil = now + REST_MS;
+      if (now >= end) return false;
+      before = now;
+    }
   }
 }

@@ -10,6 +10,7 @@ import type { DiskConfig } from './device-config.js';
 import { XenBlockError } from './errors.js';
 import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './published-keys.js';
 import { LocalRingHost, type RingHost } from './ring-host.js';
+import { removeStaleJournals } from './stale-journals.js';
 import { WorkerRingHost } from './worker-ring-host.js';
 
 export interface XenBlockBackendOptions extends DataPlaneOptions {
@@ -39,6 +40,11 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * sectors are then written by reading the rest first. `image`: the storage's own size.
    */
   readonly sectorSize?: SectorSizePolicy;
+  /**
+   * A folder, on a file system in memory, where the requests under way are noted: a process that is started after
+   * this one was killed carries them out. It must exist. None are noted when not given.
+   */
+  readonly journalDirectory?: string;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
@@ -65,10 +71,15 @@ export class XenBlockBackend implements AsyncDisposable {
     const hosts = await startHosts(options);
     const openImage = options.openImage ?? openRawImage;
     const transfer = transferPolicy(options);
-    const { sectorSize = 512 } = options;
+    const { sectorSize = 512, journalDirectory } = options;
+    const journal = journalDirectory === undefined ? {} : { journalDirectory };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => {
-      const device = new TrackedDevice(context, { limits, hosts, openImage, transfer, sectorSize }, devices);
+      const device = new TrackedDevice(
+        context,
+        { limits, hosts, openImage, transfer, sectorSize, ...journal },
+        devices,
+      );
       devices.set(deviceName(context.address), device);
       return device;
     };
@@ -81,6 +92,7 @@ export class XenBlockBackend implements AsyncDisposable {
       ...(hotplugTypes === undefined ? {} : { hotplugTypes }),
       ...(removeDirectories === undefined ? {} : { removeDirectories }),
     });
+    if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
     return new XenBlockBackend(bus, hosts, devices);
   }
 
@@ -167,9 +179,12 @@ async function startHosts({ provider, threads = 0, ...rest }: XenBlockBackendOpt
   throw failed.reason;
 }
 
-function dataPlaneOptions({ memoryBytes, pollMicroseconds = 0 }: DataPlaneOptions): DataPlaneOptions {
-  checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
-  return { pollMicroseconds, ...(memoryBytes === undefined ? {} : { memoryBytes }) };
+function dataPlaneOptions({ memoryBytes, pollMicroseconds }: DataPlaneOptions): DataPlaneOptions {
+  checkLimit('pollMicroseconds', pollMicroseconds ?? 0, 0, 10_000);
+  return {
+    ...(pollMicroseconds === undefined ? {} : { pollMicroseconds }),
+    ...(memoryBytes === undefined ? {} : { memoryBytes }),
+  };
 }
 
 /** A ring of several pages takes a mapping of several pages. */

@@ -5,8 +5,10 @@ import type { GrantMapping } from '@xenpv/xen-sys';
 import { BAD_REQUESTS } from './bad-request.js';
 import { RingCounters } from './counters.js';
 import type { XenBlockError } from './errors.js';
+import { HoldOff } from './hold-off.js';
 import type { PageMapper } from './page-mapper.js';
 import type { DiskGeometry } from './request-check.js';
+import type { JournalOptions, RingJournal } from './ring-journal.js';
 
 /** What a ring tells the device that it belongs to. */
 export interface RingListener {
@@ -38,6 +40,8 @@ export interface RingOptions {
   readonly transfer?: Transfer;
   /** With `map`: guest pages that stay mapped, because the frontend granted them for good. 0 when not given. */
   readonly persistentPages?: number;
+  /** Keeps the requests under way for another process; none when not given. */
+  readonly journal?: JournalOptions;
   readonly counters?: RingCounters;
   readonly listener: RingListener;
 }
@@ -62,6 +66,10 @@ export class BlockRing {
   queue: BlockQueue | undefined;
   /** With transfer by mapping. */
   mapper: PageMapper | undefined;
+  readonly holdOff: HoldOff;
+  journal: RingJournal | undefined;
+  /** Requests that make it worth while to look at the ring: more than one while it is held off. */
+  wanted = 1;
   /** Requests taken and not answered. */
   pending = 0;
   /** The row of a barrier under way: nothing is taken behind it. */
@@ -72,8 +80,9 @@ export class BlockRing {
   awake = false;
   /** Its event was delivered and not unmasked since. */
   masked = false;
-  /** Answers were put and not pushed. */
-  answered = false;
+  /** Answers that were put and not pushed, and the bytes that they moved. */
+  answered = 0;
+  answeredBytes = 0;
   /** Operations were staged and not submitted. */
   staged = false;
   paused = 0;
@@ -93,6 +102,7 @@ export class BlockRing {
     this.transfer = options.transfer ?? 'copy';
     this.persistentPages = options.persistentPages ?? 0;
     this.back = back;
+    this.holdOff = new HoldOff(back.size);
     this.mapping = mapping;
     this.port = port;
   }
@@ -100,6 +110,13 @@ export class BlockRing {
   /** Whether requests may be taken now. */
   get open(): boolean {
     return this.paused === 0 && this.barrier === NONE && !this.broken;
+  }
+
+  /** Ends waiting for several requests; `late`: because the time for it is over. */
+  endHold(late: boolean): void {
+    if (this.wanted === 1) return;
+    this.holdOff.woken(this.back.waiting, late);
+    this.wanted = 1;
   }
 
   /** Resolves when nothing is pending. */

@@ -18,19 +18,25 @@ import { RequestAnswers } from './request-answers.js';
 import type { DiskGeometry } from './request-check.js';
 import { RequestDispatch } from './request-dispatch.js';
 import { RequestIntake } from './request-intake.js';
+import { type JournalOptions, RingJournal } from './ring-journal.js';
+import { measureWakeCost } from './wake-cost.js';
 
 const NONE = -1;
 /** Passes, and sleeps in between, before other work gets a turn of the event loop. */
 const MAX_PASSES = 32;
 const MAX_SLEEPS = 256;
 const MAX_EVENTFDS = 8;
+/** What `EventChannels.sleep` says when its time is over. */
+const ETIME = -62;
+const FOREVER = -1;
 
 export interface DataPlaneOptions {
   /** Memory for the data of requests under way, shared by all rings of this plane; a power of two. 32 MiB. */
   readonly memoryBytes?: number;
   /**
-   * The longest time to look for more work before sleeping, in microseconds; 0 for none. It costs processor time and
-   * saves the frontend an event and us a wake-up.
+   * How long to look for more work before sleeping, in microseconds; 0 for none. Where it finds something it saves
+   * the frontend an event and us a wake-up. When not given: what a wake-up is measured to cost, and none where the
+   * provider has no descriptors to sleep on.
    */
   readonly pollMicroseconds?: number;
 }
@@ -69,6 +75,10 @@ export class DataPlane implements AsyncDisposable {
   #unmasked = new Uint32Array(64);
   readonly #eventfds = new Int32Array(MAX_EVENTFDS);
   #eventfdCount = 0;
+  /** Rings that sleep until they have several requests, or for a while. */
+  #held: BlockRing[] = [];
+  #timeIsOver = false;
+  readonly #patience: number;
   #serving = false;
   #scheduled = false;
   #closed = false;
@@ -82,10 +92,13 @@ export class DataPlane implements AsyncDisposable {
     this.#intake = new RequestIntake(this.#state, copy);
     this.#dispatch = new RequestDispatch(this.#state);
     this.#answers = new RequestAnswers(this.#state, this.#events, copy);
-    this.#poll = new AdaptivePoll((options.pollMicroseconds ?? 0) / 1000);
+    const cost = measureWakeCost(this.#events);
+    const window = this.#events.sleep === undefined ? 0 : cost.sleep;
+    this.#poll = new AdaptivePoll(options.pollMicroseconds === undefined ? window : options.pollMicroseconds / 1000);
+    this.#patience = Math.ceil(cost.patience * 1000);
     this.#events.listen((ports, count) => {
       this.#fired(ports, count);
-      this.#service();
+      this.#serviceAndHold();
       this.#sleepHere();
     });
   }
@@ -110,9 +123,11 @@ export class DataPlane implements AsyncDisposable {
     const free = rings.indexOf(undefined);
     const index = free === NONE ? rings.length : free;
     const ring = new BlockRing(index, options, back, mapping, port);
+    const left = options.journal ? openJournal(ring, options, options.journal) : undefined;
     this.#openQueue(ring, options.image);
     rings[index] = ring;
     this.#byPort[port] = ring;
+    if (left) this.#intake.recover(ring, left);
     // An earlier backend may have answered and died before it said so.
     this.#events.notify(port);
     this.#lookAt(ring);
@@ -190,8 +205,10 @@ export class DataPlane implements AsyncDisposable {
     rings[ring.index] = undefined;
     this.#byPort[ring.port] = undefined;
     this.#state.awake = this.#state.awake.filter((other) => other !== ring);
+    this.#held = this.#held.filter((other) => other !== ring);
     ring.mapper?.close();
     await ring.queue?.close();
+    ring.journal?.close();
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);
   }
@@ -229,15 +246,33 @@ export class DataPlane implements AsyncDisposable {
   #service(): void {
     if (this.#serving || this.#closed) return;
     this.#serving = true;
+    this.#wakeHeld();
     this.#state.clock.begin();
-    this.#poll.woken();
     let busy = true;
     for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
       busy = this.#pass() || this.#lookLonger() || !this.#settle();
     }
-    if (!busy) this.#poll.sleeping();
     this.#serving = false;
     if (busy) this.#schedule();
+  }
+
+  /** Serves, and lets rings wait for several requests: {@link #sleepHere} has to follow. */
+  #serviceAndHold(): void {
+    this.#state.mayHold = this.#events.sleep !== undefined;
+    this.#service();
+    this.#state.mayHold = false;
+  }
+
+  /** The rings that were held off are looked at whenever anything is. */
+  #wakeHeld(): void {
+    const { awake } = this.#state;
+    for (let i = 0; i < awake.length; i++) awake[i].endHold(false);
+    for (let i = 0; i < this.#held.length; i++) {
+      const ring = this.#held[i];
+      ring.endHold(this.#timeIsOver);
+      this.#state.wake(ring);
+    }
+    this.#held.length = 0;
   }
 
   /**
@@ -247,12 +282,16 @@ export class DataPlane implements AsyncDisposable {
   #sleepHere(): void {
     if (this.#events.sleep === undefined) return;
     for (let first = true, left = MAX_SLEEPS; left > 0 && this.#mayStay(); first = false, left--) {
-      const count = this.#events.sleep(this.#ports, this.#eventfds, this.#eventfdCount, first);
-      if (count < 0) return;
+      const time = this.#held.length > 0 ? this.#patience : FOREVER;
+      const count = this.#events.sleep(this.#ports, this.#eventfds, this.#eventfdCount, first, time);
+      this.#timeIsOver = count === ETIME;
+      if (count < 0 && !this.#timeIsOver) break;
       if (count > 0) this.#fired(this.#ports, count);
-      else this.#dispatch.pollEventfd();
-      this.#service();
+      else if (count === 0) this.#dispatch.pollEventfd();
+      this.#serviceAndHold();
     }
+    this.#timeIsOver = false;
+    if (this.#held.length > 0) this.#schedule();
   }
 
   /** Whether nothing that was done needs the event loop. */
@@ -274,7 +313,9 @@ export class DataPlane implements AsyncDisposable {
 
   /** Looks for a while whether the awake rings get requests, or their engines end something. */
   #lookLonger(): boolean {
-    return this.#state.awake.length > 0 && this.#poll.run(this.#found);
+    const { awake } = this.#state;
+    for (let i = 0; i < awake.length; i++) if (awake[i].wanted > 1) return false;
+    return awake.length > 0 && this.#poll.run(this.#found);
   }
 
   readonly #found = (): boolean => {
@@ -291,11 +332,12 @@ export class DataPlane implements AsyncDisposable {
     let still = 0;
     for (let i = 0; i < awake.length; i++) {
       const ring = awake[i];
-      if (ring.open && ring.back.finalCheck()) {
+      if (ring.open && ring.back.finalCheck(ring.wanted)) {
         awake[still++] = ring;
         continue;
       }
       ring.awake = false;
+      if (ring.wanted > 1) this.#held.push(ring);
       if (!ring.masked) continue;
       ring.masked = false;
       if (ports === this.#unmasked.length) this.#unmasked = larger(this.#unmasked);
@@ -312,6 +354,21 @@ function copyFunction(grants: GrantTable, native: boolean, { memory, memoryAddre
   if (native) return (batch) => grants.copy(batch);
   const bytes = new Uint8Array(memory);
   return (batch) => copyByMapping(grants, batch, bytes, memoryAddress);
+}
+
+/** Opens a ring's journal; returns its entries of requests that an earlier process took and did not answer. */
+function openJournal(ring: BlockRing, { refs, eventChannel }: RingOptions, options: JournalOptions): Int32Array {
+  const { back } = ring;
+  const journal = RingJournal.open(options, { refs, eventChannel, slots: back.size, slotWords: back.slotWords });
+  try {
+    const left = journal.recover(back.responsesProduced);
+    back.skipTaken(left.length);
+    ring.journal = journal;
+    return left;
+  } catch (error) {
+    journal.close();
+    throw error;
+  }
 }
 
 /** A ring of several pages must be one piece of memory. */

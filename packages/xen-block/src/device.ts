@@ -11,6 +11,7 @@ import {
   closedChannel,
   connectedChannel,
   disconnectedChannel,
+  journalFailedChannel,
   mediumChannel,
   preparedChannel,
   refusedChannel,
@@ -20,6 +21,7 @@ import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, diskGeometry, type ProtocolLimits, transportValues } from './published-keys.js';
 import type { DiskGeometry } from './request-check.js';
 import { chooseHost, type RingHost } from './ring-host.js';
+import { journalPath } from './ring-journal.js';
 
 /** How data gets to the storage, see {@link Transfer}. */
 export interface TransferPolicy {
@@ -41,6 +43,8 @@ export interface BlockDeviceOptions {
   readonly openImage: ImageOpener;
   readonly transfer: TransferPolicy;
   readonly sectorSize: SectorSizePolicy;
+  /** A folder for the journals of the rings; none are kept when not given. */
+  readonly journalDirectory?: string;
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -99,7 +103,7 @@ export class BlockDevice implements BackendHandler {
 
   async connect({ reattach }: { reattach: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#o.limits);
-    await this.#attachRings(negotiated);
+    await this.#attachRings(negotiated, reattach);
     this.#negotiated = negotiated;
     if (connectedChannel.hasSubscribers) this.#announce(negotiated, reattach);
     return this.#deviceValues();
@@ -149,7 +153,7 @@ export class BlockDevice implements BackendHandler {
       if (!negotiated || !this.#rings[queue]) return;
       await this.#rings[queue].detach();
       try {
-        this.#rings[queue] = await host.attach(this.#ringOptions(negotiated, queue));
+        this.#rings[queue] = await this.#attachRing(host, negotiated, queue, false);
       } catch (cause) {
         this.#context.fail(ringError(cause, queue));
       }
@@ -196,18 +200,33 @@ export class BlockDevice implements BackendHandler {
   }
 
   /** All rings or none. */
-  async #attachRings(negotiated: Negotiated): Promise<void> {
+  async #attachRings(negotiated: Negotiated, reattach: boolean): Promise<void> {
     const attached: ServedRing[] = [];
     try {
       for (let queue = 0; queue < negotiated.rings.length; queue++) {
         const host = chooseHost(this.#o.hosts, this.#image);
-        attached.push(await host.attach(this.#ringOptions(negotiated, queue)));
+        attached.push(await this.#attachRing(host, negotiated, queue, reattach));
       }
     } catch (cause) {
       await Promise.all(attached.map((ring) => ring.detach()));
       throw ringError(cause, attached.length);
     }
     this.#rings = attached;
+  }
+
+  /** Serving without a journal is better than not serving. */
+  async #attachRing(host: RingHost, negotiated: Negotiated, queue: number, resume: boolean): Promise<ServedRing> {
+    const options = this.#ringOptions(negotiated, queue);
+    const { journalDirectory } = this.#o;
+    if (journalDirectory === undefined) return host.attach(options);
+    const path = journalPath(journalDirectory, this.#context.name, queue);
+    try {
+      return await host.attach({ ...options, journal: { path, resume } });
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'ERR_JOURNAL') throw error;
+      journalFailedChannel.publish({ address: this.address, queue, error });
+      return host.attach(options);
+    }
   }
 
   #ringOptions(negotiated: Negotiated, queue: number): RingOptions {

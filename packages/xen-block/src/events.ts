@@ -37,6 +37,13 @@ export interface DeviceConnectedEvent {
   readonly reattached: boolean;
 }
 
+/** Published on `xen-block:journal:failed`: a ring is served whose requests under way are lost if this process is. */
+export interface JournalFailedEvent {
+  readonly address: DeviceAddress;
+  readonly queue: number;
+  readonly error: Error;
+}
+
 /** Published on `xen-block:device:resized`. */
 export interface DeviceResizedEvent {
   readonly address: DeviceAddress;
@@ -57,5 +64,6 @@ export const preparedChannel = channel('xen-block:device:prepared');
 export const disconnectedChannel = channel('xen-block:device:disconnected');
 export const closedChannel = channel('xen-block:device:closed');
 export const connectedChannel = channel('xen-block:device:connected');
+export const journalFailedChannel = channel('xen-block:journal:failed');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');

@@ -26,6 +26,7 @@ export type {
   DeviceMediumEvent,
   DevicePreparedEvent,
   DeviceResizedEvent,
+  JournalFailedEvent,
   RequestRefusedEvent,
 } from './events.js';
 export { firstFreeVdev } from './free-vdev.js';

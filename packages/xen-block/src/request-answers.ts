@@ -10,6 +10,8 @@ import { copySegments } from './segments.js';
 
 const NONE = -1;
 const COPY_BATCH = 2048;
+/** Requests that move more than this cost much more than the wake-up for them. */
+const SMALL_BYTES = 32 * 1024;
 
 /** The second half of a pass: copies out what was read, puts and pushes the answers, notifies who asked for it. */
 export class RequestAnswers {
@@ -56,17 +58,18 @@ export class RequestAnswers {
     if (!ring.broken) this.#put(row, ring);
     if (requestChannels.pushed.hasSubscribers) publishRequest(requestChannels.pushed, t, row, ring);
     if (ring.barrier === row) ring.barrier = NONE;
+    const bytes = t.length[row];
     this.#release(row);
     t.give(row);
     ring.pending--;
-    if (ring.answered) return;
-    ring.answered = true;
-    this.#touched.push(ring);
+    ring.answeredBytes += bytes;
+    if (ring.answered++ === 0) this.#touched.push(ring);
   }
 
   #put(row: number, ring: BlockRing): void {
     const t = this.#s.table;
-    const { abi } = ring;
+    const { abi, journal } = ring;
+    if (journal) journal.answer(t.journal[row], ring.back.responsesProduced);
     const low = requestIdLow(t.words, row * ROW_WORDS, abi);
     const high = requestIdHigh(t.words, row * ROW_WORDS, abi);
     encodeResponse(this.#response, 0, abi, low, high, t.operation[row], t.status[row]);
@@ -97,7 +100,9 @@ export class RequestAnswers {
   }
 
   #push(ring: BlockRing): void {
-    ring.answered = false;
+    const small = ring.answeredBytes <= ring.answered * SMALL_BYTES;
+    ring.answered = 0;
+    ring.answeredBytes = 0;
     ring.counters.inFlight(ring.pending);
     if (!ring.broken && ring.back.pushResponses()) {
       this.#events.notify(ring.port);
@@ -107,6 +112,8 @@ export class RequestAnswers {
       ring.barrierParked = false;
       this.#s.again.add(ring.barrier);
     }
-    if (ring.pending === 0 && ring.tellIdle()) this.#s.attention = true;
+    if (ring.pending > 0) return;
+    if (this.#s.mayHold && small) ring.wanted = ring.holdOff.next();
+    if (ring.tellIdle()) this.#s.attention = true;
   }
 }

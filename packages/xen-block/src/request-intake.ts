@@ -43,13 +43,14 @@ export class RequestIntake {
 
   #pullRing(ring: BlockRing): number {
     const count = ring.back.harvest();
-    if (count === 0) return 0;
+    if (count >= 0 && count < ring.wanted) return 0;
     if (count < 0) {
       ring.broken = true;
       this.#s.attention = true;
       ring.listener.broken(overflow());
       return 0;
     }
+    ring.endHold(false);
     // Nothing is taken behind a barrier.
     for (let i = 0; i < count && ring.barrier === NONE; i++) this.#take(ring);
     ring.counters.pass(ring.pending);
@@ -57,10 +58,27 @@ export class RequestIntake {
   }
 
   #take(ring: BlockRing): void {
+    const t = this.#s.table;
+    const row = t.take();
+    const index = ring.back.takeRequest(t.words, row * ROW_WORDS);
+    if (ring.journal) t.journal[row] = ring.journal.take(t.words, row * ROW_WORDS, index);
+    this.#begin(row, ring);
+  }
+
+  /** Takes up what an earlier process took from the ring and did not answer: `entries` of its journal. */
+  recover(ring: BlockRing, entries: Int32Array): void {
+    const t = this.#s.table;
+    for (const entry of entries) {
+      const row = t.take();
+      ring.journal!.copySlot(entry, t.words, row * ROW_WORDS);
+      t.journal[row] = entry;
+      this.#begin(row, ring);
+    }
+  }
+
+  #begin(row: number, ring: BlockRing): void {
     const s = this.#s;
     const t = s.table;
-    const row = t.take();
-    ring.back.takeRequest(t.words, row * ROW_WORDS);
     t.ring[row] = ring.index;
     t.phase[row] = Phase.pulled;
     t.status[row] = BlkifStatus.okay;

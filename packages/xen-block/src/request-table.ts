@@ -23,8 +23,7 @@ export const Phase = {
 
 /**
  * Every request that a data plane has taken and not answered, as a struct of arrays: a request is a row number,
- * which is also its tag at the engine. The raw slot is kept in the row, so that a table in shared memory is all that
- * another process needs to answer for this one.
+ * which is also its tag at the engine. The raw slot is kept in the row; what is done goes by this copy alone.
  */
 export class RequestTable {
   capacity = 0;
@@ -43,6 +42,8 @@ export class RequestTable {
   refused = new Uint8Array(0);
   /** Pool offset of the copy of the indirect pages, or -1. */
   indirect = new Int32Array(0);
+  /** Entry of the ring's journal, if it has one. */
+  journal = new Int32Array(0);
   /** Pool offset of the data, or -1. */
   buffer = new Int32Array(0);
   /** Byte offset in the image and bytes moved. */
@@ -90,6 +91,7 @@ export class RequestTable {
     this.segments = grown(this.segments, new Uint16Array(capacity));
     this.refused = grown(this.refused, new Uint8Array(capacity));
     this.indirect = grown(this.indirect, new Int32Array(capacity).fill(NONE));
+    this.journal = grown(this.journal, new Int32Array(capacity));
     this.buffer = grown(this.buffer, new Int32Array(capacity).fill(NONE));
     this.offset = grown(this.offset, new Float64Array(capacity));
     this.length = grown(this.length, new Float64Array(capacity));

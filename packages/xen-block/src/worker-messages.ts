@@ -4,6 +4,7 @@ import type { SharedProvider } from '@xenpv/xen-sys';
 import type { Transfer } from './block-ring.js';
 import type { DataPlaneOptions } from './data-plane.js';
 import type { DiskGeometry } from './request-check.js';
+import type { JournalOptions } from './ring-journal.js';
 
 /** What a worker thread is started with. */
 export interface WorkerStart {
@@ -29,6 +30,7 @@ export interface RingToServe {
   readonly image: ImageToShare | undefined;
   readonly transfer?: Transfer;
   readonly persistentPages?: number;
+  readonly journal?: JournalOptions;
   readonly counters: SharedArrayBuffer;
 }
 

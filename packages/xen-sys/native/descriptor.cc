@@ -28,6 +28,16 @@ Napi::Value Result(Napi::Env env, long result) {
   return Napi::Number::New(env, result < 0 ? -errno : static_cast<double>(result));
 }
 
+/** Again while a signal interrupts. */
+template <typename Argument>
+int Control(int fd, uint32_t request, Argument* argument) {
+  int result;
+  do {
+    result = ioctl(fd, request, argument);
+  } while (result < 0 && errno == EINTR);
+  return result;
+}
+
 /** What sleep() watches at most: the file, the event loop, and a few others. */
 constexpr uint32_t kMaxSleepFiles = 16;
 
@@ -97,13 +107,13 @@ Napi::Value Descriptor::Write(const Napi::CallbackInfo& info) {
 Napi::Value Descriptor::Ioctl(const Napi::CallbackInfo& info) {
   TypedMemory memory(info[1]);
   if (memory.data == nullptr) return Invalid(info.Env());
-  return Result(info.Env(), ioctl(fd_, info[0].As<Napi::Number>().Uint32Value(), memory.data));
+  return Result(info.Env(), Control(fd_, info[0].As<Napi::Number>().Uint32Value(), memory.data));
 }
 
 /** ioctlWord(request, word): the argument structure is one 32-bit word. */
 Napi::Value Descriptor::IoctlWord(const Napi::CallbackInfo& info) {
   uint32_t word = info[1].As<Napi::Number>().Uint32Value();
-  return Result(info.Env(), ioctl(fd_, info[0].As<Napi::Number>().Uint32Value(), &word));
+  return Result(info.Env(), Control(fd_, info[0].As<Napi::Number>().Uint32Value(), &word));
 }
 
 /** ioctlArray(request, count, typedArray): the argument structure is a count and the address of the array. */
@@ -111,7 +121,7 @@ Napi::Value Descriptor::IoctlArray(const Napi::CallbackInfo& info) {
   TypedMemory memory(info[2]);
   if (memory.data == nullptr) return Invalid(info.Env());
   ArrayArgument argument = {info[1].As<Napi::Number>().Uint32Value(), 0, reinterpret_cast<uintptr_t>(memory.data)};
-  return Result(info.Env(), ioctl(fd_, info[0].As<Napi::Number>().Uint32Value(), &argument));
+  return Result(info.Env(), Control(fd_, info[0].As<Napi::Number>().Uint32Value(), &argument));
 }
 
 /** reserve(bytes): makes the file at least that long, its blocks allocated, so that touching a mapping cannot fail. */
@@ -137,9 +147,10 @@ Napi::Value Descriptor::Unmap(const Napi::CallbackInfo& info) {
 }
 
 /**
- * sleep(typedArray, Int32Array eventfds, count, first): sleeps here as long as the event loop has nothing to do. Ends
- * with the bytes of one read(2) into the array once the file is readable; with 0 when one of the eventfds fired, which
- * resets it; with -EAGAIN when it is the event loop's turn. `first`: the loop has just had its turn.
+ * sleep(typedArray, Int32Array eventfds, count, first, microseconds): sleeps here as long as the event loop has nothing
+ * to do, or for that many microseconds if they are not negative. Ends with the bytes of one read(2) into the array once
+ * the file is readable; with 0 when one of the eventfds fired, which resets it; with -ETIME when the time is over; with
+ * -EAGAIN when it is the event loop's turn. `first`: the loop has just had its turn.
  */
 Napi::Value Descriptor::Sleep(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
@@ -154,13 +165,18 @@ Napi::Value Descriptor::Sleep(const Napi::CallbackInfo& info) {
   }
   int64_t now = CoarseMilliseconds();
   if (info[3].As<Napi::Boolean>()) awake_since_ = now;
-  int timeout = uv_backend_timeout(loop);
+  int64_t timeout = uv_backend_timeout(loop);
   // The loop's own clock stands still meanwhile.
-  if (timeout > 0) timeout = static_cast<int>(std::max<int64_t>(0, timeout - (now - awake_since_)));
+  if (timeout > 0) timeout = std::max<int64_t>(0, timeout - (now - awake_since_));
   if (timeout == 0) return Napi::Number::New(env, -EAGAIN);
+  int64_t limit = info[4].As<Napi::Number>().Int64Value();
+  bool limited = limit >= 0 && (timeout < 0 || limit < timeout * 1000);
+  if (!limited) limit = timeout * 1000;
+  timespec span = {limit / 1000000, limit % 1000000 * 1000};
   pollfd files[kMaxSleepFiles] = {{fd_, POLLIN, 0}, {uv_backend_fd(loop), POLLIN, 0}};
   for (uint32_t i = 0; i < count; i++) files[2 + i] = {static_cast<int32_t*>(others.data)[i], POLLIN, 0};
-  int ready = poll(files, 2 + count, timeout);
+  int ready = ppoll(files, 2 + count, limit < 0 ? nullptr : &span, nullptr);
+  if (ready == 0 && limited) return Napi::Number::New(env, -ETIME);
   if (ready > 0 && (files[0].revents & POLLIN) != 0) return Result(env, read(fd_, memory.data, memory.bytes));
   bool fired = false;
   for (uint32_t i = 0; i < count && ready > 0; i++) {

@@ -17,7 +17,7 @@ export interface Descriptor {
   reserve(bytes: number): number;
   map(bytes: number, writable: boolean, offset: number): ArrayBuffer | number;
   unmap(buffer: ArrayBufferLike): number;
-  sleep(into: Memory, eventfds: Int32Array, count: number, first: boolean): number;
+  sleep(into: Memory, eventfds: Int32Array, count: number, first: boolean, microseconds: number): number;
   listen(into: Memory, onRead: (result: number) => void): number;
   listen(): number;
   keepAlive(keep: boolean): number;

@@ -3,7 +3,7 @@ import { getSystemErrorName } from 'node:util';
 import { XenSysError } from './errors.js';
 
 /** Errnos that are told apart. */
-export const { EACCES, EINVAL, ENOTCONN } = constants.errno;
+export const { EACCES, EINTR, EINVAL, ENOTCONN } = constants.errno;
 
 /** The name of an errno, positive or negative: `ENOENT`. */
 export function errnoName(errno: number): string {

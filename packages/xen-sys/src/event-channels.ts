@@ -32,11 +32,11 @@ export interface EventChannels extends AsyncDisposable {
   /**
    * Sleeps within this call instead of in the event loop, for as long as the loop has nothing to do: one system call
    * in place of the loop's half a dozen. Returns how many ports fired, which are then in `ports`; 0 when one of
-   * `eventfds[0..count)` did, which resets it; negative when it is the event loop's turn: return to it. `first` says
-   * that the loop has just had its turn. Promises do not go on meanwhile. Absent where the provider has no
-   * descriptors to sleep on.
+   * `eventfds[0..count)` did, which resets it; -ETIME (-62) when `microseconds`, if not negative, are over; another
+   * negative number when it is the event loop's turn: return to it. `first` says that the loop has just had its turn.
+   * Promises do not go on meanwhile. Absent where the provider has no descriptors to sleep on.
    */
-  sleep?(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean): number;
+  sleep?(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean, microseconds: number): number;
   /** Starts the delivery of fired ports to `listener` on this thread's event loop; undefined stops it. */
   listen(listener: EventListener | undefined): void;
   /** Whether a started delivery keeps the process alive (it does, unless told otherwise). */

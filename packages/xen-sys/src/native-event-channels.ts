@@ -62,8 +62,8 @@ export class NativeEventChannels implements EventChannels {
     return Math.min(result, 0);
   }
 
-  sleep(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean): number {
-    const bytes = this.#device.sleep(ports, eventfds, count, first);
+  sleep(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean, microseconds: number): number {
+    const bytes = this.#device.sleep(ports, eventfds, count, first, microseconds);
     return bytes < 0 ? bytes : bytes >>> 2;
   }
 

@@ -1,6 +1,6 @@
 import { type Descriptor, loadAddon } from './addon.js';
 import { openDevice } from './device.js';
-import { EACCES, errnoError } from './errno.js';
+import { EACCES, EINTR, errnoError } from './errno.js';
 import { XenSysError } from './errors.js';
 import type { GrantCopyBatch } from './grant-copy.js';
 import { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
@@ -32,7 +32,9 @@ export class NativeGrantTable implements GrantTable {
   }
 
   map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping {
-    const result = this.#map(domid, refs, options.writable);
+    let result = this.#map(domid, refs, options.writable);
+    // The kernel gives way to any signal, and then wants the whole to be done again.
+    while (result === -EINTR) result = this.#map(domid, refs, options.writable);
     if (typeof result !== 'number') return result;
     if (this.#device.fd < 0) throw this.#closed('map');
     const refused = options.writable && this.#canRead(domid, refs) ? -EACCES : result;

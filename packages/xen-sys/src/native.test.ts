@@ -65,6 +65,10 @@ describe.skipIf(compiler)(`over fake devices${compiler}`, () => {
     'an error in the listener is an uncaught exception',
   ])('%s', { timeout: 60_000 }, (name) => scenario(name));
 
+  test.each(['events', 'grants', 'copies'])('%s, interrupted by signals', { timeout: 60_000 }, (name) =>
+    scenario(name, { FAKE_XEN_INTERRUPT: '1' }),
+  );
+
   test('no permission on a device', { timeout: 60_000 }, () =>
     scenario('no permission', { FAKE_XEN_DENY: `${devices}/gntdev:13` }),
   );

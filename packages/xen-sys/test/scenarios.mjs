@@ -123,7 +123,7 @@ const scenarios = {
     const none = new Int32Array(0);
     const results = [];
     let turns = 0;
-    const sleep = (first) => results.push(b.sleep(ports, none, 0, first));
+    const sleep = (first) => results.push(b.sleep(ports, none, 0, first, -1));
     await new Promise((resolve) => {
       b.listen((fired, count) => {
         b.unmask(fired, count);
@@ -134,10 +134,12 @@ const scenarios = {
         assert.deepEqual([results[0], ports[0]], [1, far]);
         b.unmask(ports, 1);
         setTimeout(resolve, 30);
-        sleep(false);
+        // A limit of its own comes before the timer, one beyond it does not.
+        assert.equal(b.sleep(ports, none, 0, false, 2000), -62);
+        results.push(b.sleep(ports, none, 0, false, 10_000_000));
       });
     });
-    assert.ok(results[1] < 0, 'the timer gets its turn');
+    assert.equal(results[1], -11, 'the timer gets its turn');
     assert.equal(turns, 1);
     // With something to do at once the loop is not kept waiting; a message of another thread ends a sleep.
     const worker = new Worker(
@@ -153,7 +155,7 @@ const scenarios = {
     await new Promise((resolve) => worker.once('online', resolve));
     await new Promise((resolve) => {
       b.listen(() => {
-        while (!message) if (b.sleep(ports, none, 0, true) < 0) return resolve();
+        while (!message) if (b.sleep(ports, none, 0, true, -1) < 0) return resolve();
       });
       b.unmask(Uint32Array.of(far), 1);
       a.notify(near);
@@ -162,7 +164,7 @@ const scenarios = {
     await worker.terminate();
     a.close();
     b.close();
-    assert.ok(b.sleep(ports, none, 0, true) < 0, 'closed');
+    assert.ok(b.sleep(ports, none, 0, true, -1) < 0, 'closed');
   },
 
   async grants() {

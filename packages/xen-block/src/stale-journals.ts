@@ -1,0 +1,16 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { XenstoreClient } from '@xenpv/xenstore';
+
+/** As `journalPath` names them: type, frontend's domain, device, queue. */
+const NAME = /^(\w+)-(\d+)-(\d+)-\d+$/;
+
+/** Removes the journals of devices that are gone: their process was killed, and nobody will take them up. */
+export async function removeStaleJournals(directory: string, store: XenstoreClient, ownDomid: number): Promise<void> {
+  for (const name of await readdir(directory).catch(() => [])) {
+    const [, type, domid, devid] = NAME.exec(name) ?? [];
+    if (devid === undefined) continue;
+    if (await store.exists(`/local/domain/${ownDomid}/backend/${type}/${domid}/${devid}`)) continue;
+    await rm(join(directory, name), { force: true });
+  }
+}
