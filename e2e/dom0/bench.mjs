@@ -37,7 +37,8 @@ export async function main({ rounds, seconds, backends, jobs, args, profile }) {
   for (const { vdev } of chosen) await guest.disk(vdev);
   log((await guest.sh('dmesg | grep blkfront')).trim());
   // Compilers need a moment, V8's and the emulator's.
-  for (const { vdev } of chosen) await measure(guest, vdev, JOBS.rr32, Math.min(seconds, 4));
+  for (const job of [JOBS.rr32, JOBS.rr1])
+    for (const { vdev } of chosen) await measure(guest, vdev, job, Math.min(seconds, 4));
   for (let round = 1; round <= rounds; round++) {
     for (const [job, options] of Object.entries(JOBS)) {
       if (jobs && !jobs.includes(job)) continue;

@@ -47,7 +47,7 @@ const schema = v.strictObject({
   /** How data gets between guests and storage, see XenBlockBackendOptions. */
   transfer: v.optional(v.picklist(TRANSFERS)),
   'persistent-pages': v.optional(whole(1, 1 << 20)),
-  /** How long to look for more requests before sleeping; what a wake-up is measured to cost when not given. */
+  /** Longest time to look for more requests before sleeping; processor time for latency. */
   'poll-microseconds': v.optional(whole(0, 10_000)),
   /** What guests see of storage with larger sectors: 512, or `image` for its own. */
   'sector-size': v.optional(v.picklist([512, 'image'])),

@@ -1,8 +1,11 @@
 #!/usr/bin/env node
+import { setFlagsFromString } from 'node:v8';
 import { runCommandLine } from './command-line.js';
 
 // Whoever reads our output may stop reading (`| head`): what is under way goes on to its clean end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
+// Machine code from the first call on: after an upgrade guests wait for a program that has not run yet.
+setFlagsFromString('--always-sparkplug');
 process.exitCode = await runCommandLine(process.argv.slice(2));

@@ -62,8 +62,11 @@ export interface BlockQueue extends AsyncDisposable {
    * without data have iovCount 0. `tag` is any 32-bit integer. Returns false when `depth` operations are under way.
    */
   push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean;
-  /** Starts all that is staged (one system call where the engine can). */
-  submit(): void;
+  /**
+   * Starts all that is staged (one system call where the engine can). `polled` promises a `poll` in the same turn of the
+   * event loop, which an engine whose operations end at once may otherwise have to arrange for.
+   */
+  submit(polled?: boolean): void;
   /** Delivers what has completed without waiting for the event loop; returns how many completions. */
   poll(): number;
   /** Who gets completions. They are never delivered from inside `push` or `submit`. */

@@ -87,7 +87,7 @@ export abstract class EngineQueue implements BlockQueue {
     return true;
   }
 
-  abstract submit(): void;
+  abstract submit(polled?: boolean): void;
   abstract poll(): number;
 
   close(): Promise<void> {

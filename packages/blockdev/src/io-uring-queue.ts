@@ -49,7 +49,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     if (region > 0) this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, undefined);
   }
 
-  override submit(): void {
+  override submit(polled = false): void {
     const { count, iov, operations } = this.staging;
     if (count === 0) return;
     if (iov !== this.#iov) {
@@ -57,7 +57,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
       this.#ring.native.queueStaging(this.#ring.id, this.#queue, operations, iov);
     }
     this.staging.clear();
-    this.#ring.submit(this.#queue, count);
+    this.#ring.submit(this.#queue, count, polled);
   }
 
   override poll(): number {

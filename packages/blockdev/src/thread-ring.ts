@@ -38,6 +38,8 @@ export class ThreadRing {
   #at = 0;
   #count = 0;
   #delivering = false;
+  /** Somebody polled during a delivery. */
+  #asked = false;
   #scheduled: NodeJS.Immediate | undefined;
   readonly #poll = () => {
     this.poll();
@@ -62,27 +64,36 @@ export class ThreadRing {
     this.native.queueClose(this.id, queue);
   }
 
-  submit(queue: number, count: number): void {
-    if (this.native.queueSubmit(this.id, queue, count)) this.#pollSoon();
+  /** `polled`: a `poll` follows in this turn of the event loop. */
+  submit(queue: number, count: number, polled: boolean): void {
+    if (this.native.queueSubmit(this.id, queue, count) && !polled) this.#pollSoon();
   }
 
   /** Delivers what has completed, of any queue. */
   poll(): void {
-    if (this.#delivering) return;
+    if (this.#delivering) {
+      this.#asked = true;
+      return;
+    }
     this.#delivering = true;
-    clearImmediate(this.#scheduled);
-    this.#scheduled = undefined;
+    if (this.#scheduled) this.#unschedule();
     try {
       this.#deliver();
       do {
         this.#at = 0;
+        this.#asked = false;
         this.#count = this.native.ringReap(this.id);
         this.#deliver();
-      } while (this.#count === READY_QUEUES);
+      } while (this.#count === READY_QUEUES || this.#asked);
     } finally {
       this.#delivering = false;
-      if (this.#at < this.#count) this.#pollSoon();
+      if (this.#at < this.#count || this.#asked) this.#pollSoon();
     }
+  }
+
+  #unschedule(): void {
+    clearImmediate(this.#scheduled);
+    this.#scheduled = undefined;
   }
 
   #pollSoon(): void {

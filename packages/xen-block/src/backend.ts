@@ -179,12 +179,9 @@ async function startHosts({ provider, threads = 0, ...rest }: XenBlockBackendOpt
   throw failed.reason;
 }
 
-function dataPlaneOptions({ memoryBytes, pollMicroseconds }: DataPlaneOptions): DataPlaneOptions {
-  checkLimit('pollMicroseconds', pollMicroseconds ?? 0, 0, 10_000);
-  return {
-    ...(pollMicroseconds === undefined ? {} : { pollMicroseconds }),
-    ...(memoryBytes === undefined ? {} : { memoryBytes }),
-  };
+function dataPlaneOptions({ memoryBytes, pollMicroseconds = 0 }: DataPlaneOptions): DataPlaneOptions {
+  checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
+  return { pollMicroseconds, ...(memoryBytes === undefined ? {} : { memoryBytes }) };
 }
 
 /** A ring of several pages takes a mapping of several pages. */

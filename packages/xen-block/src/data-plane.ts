@@ -13,13 +13,13 @@ import { copyByMapping } from './copy-by-mapping.js';
 import type { CopyFunction } from './copy-stage.js';
 import { XenBlockError } from './errors.js';
 import { PageMapper } from './page-mapper.js';
+import { measurePatience } from './patience.js';
 import { PlaneState } from './plane-state.js';
 import { RequestAnswers } from './request-answers.js';
 import type { DiskGeometry } from './request-check.js';
 import { RequestDispatch } from './request-dispatch.js';
 import { RequestIntake } from './request-intake.js';
 import { type JournalOptions, RingJournal } from './ring-journal.js';
-import { measureWakeCost } from './wake-cost.js';
 
 const NONE = -1;
 /** Passes, and sleeps in between, before other work gets a turn of the event loop. */
@@ -34,9 +34,8 @@ export interface DataPlaneOptions {
   /** Memory for the data of requests under way, shared by all rings of this plane; a power of two. 32 MiB. */
   readonly memoryBytes?: number;
   /**
-   * How long to look for more work before sleeping, in microseconds; 0 for none. Where it finds something it saves
-   * the frontend an event and us a wake-up. When not given: what a wake-up is measured to cost, and none where the
-   * provider has no descriptors to sleep on.
+   * How long to look for more work before sleeping, in microseconds; 0, the default, for none. Where it finds
+   * something it saves the frontend an event and us a wake-up, for processor time.
    */
   readonly pollMicroseconds?: number;
 }
@@ -78,7 +77,13 @@ export class DataPlane implements AsyncDisposable {
   /** Rings that sleep until they have several requests, or for a while. */
   #held: BlockRing[] = [];
   #timeIsOver = false;
+  /** Milliseconds. */
   readonly #patience: number;
+  #heldTimer: NodeJS.Timeout | undefined;
+  /** A sleep follows that does not go back to the event loop. */
+  #sleepsHere = false;
+  /** There was always more to do. */
+  #restless = false;
   #serving = false;
   #scheduled = false;
   #closed = false;
@@ -92,14 +97,11 @@ export class DataPlane implements AsyncDisposable {
     this.#intake = new RequestIntake(this.#state, copy);
     this.#dispatch = new RequestDispatch(this.#state);
     this.#answers = new RequestAnswers(this.#state, this.#events, copy);
-    const cost = measureWakeCost(this.#events);
-    const window = this.#events.sleep === undefined ? 0 : cost.sleep;
-    this.#poll = new AdaptivePoll(options.pollMicroseconds === undefined ? window : options.pollMicroseconds / 1000);
-    this.#patience = Math.ceil(cost.patience * 1000);
+    this.#poll = new AdaptivePoll((options.pollMicroseconds ?? 0) / 1000);
+    this.#patience = measurePatience(this.#events);
     this.#events.listen((ports, count) => {
       this.#fired(ports, count);
-      this.#serviceAndHold();
-      this.#sleepHere();
+      this.#serveHere();
     });
   }
 
@@ -153,6 +155,7 @@ export class DataPlane implements AsyncDisposable {
     if (this.#closed) return;
     await Promise.all(this.#state.rings.map((ring) => ring && this.#detach(ring)));
     this.#closed = true;
+    clearTimeout(this.#heldTimer);
     this.#events.close();
     this.#grants.close();
   }
@@ -246,21 +249,19 @@ export class DataPlane implements AsyncDisposable {
   #service(): void {
     if (this.#serving || this.#closed) return;
     this.#serving = true;
+    // Elsewhere a timer would have to end the sleep; it is worth it only for one that gets no rest.
+    this.#state.mayHold = this.#sleepsHere || (this.#restless && this.#events.sleep !== undefined);
     this.#wakeHeld();
     this.#state.clock.begin();
     let busy = true;
     for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
-      busy = this.#pass() || this.#lookLonger() || !this.#settle();
+      // After a pass that left nothing under way only the rings can have more.
+      busy = (this.#pass() && this.#state.table.used > 0) || this.#lookLonger() || !this.#settle();
     }
     this.#serving = false;
+    this.#restless = busy;
     if (busy) this.#schedule();
-  }
-
-  /** Serves, and lets rings wait for several requests: {@link #sleepHere} has to follow. */
-  #serviceAndHold(): void {
-    this.#state.mayHold = this.#events.sleep !== undefined;
-    this.#service();
-    this.#state.mayHold = false;
+    else if (this.#held.length > 0 && !this.#sleepsHere) this.#watchHeld();
   }
 
   /** The rings that were held off are looked at whenever anything is. */
@@ -276,22 +277,39 @@ export class DataPlane implements AsyncDisposable {
   }
 
   /**
-   * Waits for the next events without going back to the event loop, where the provider can do that: it saves most of
-   * the system calls between two requests. Only ever from the loop's own callback for events, never from an engine's.
+   * Serves what an event told of, then waits for the next ones without going back to the event loop, where the provider
+   * can do that: it saves most of the system calls between two requests. Only ever from the loop's own callback for
+   * events, never from an engine's.
    */
+  #serveHere(): void {
+    this.#sleepsHere = this.#events.sleep !== undefined;
+    this.#service();
+    if (this.#sleepsHere) this.#sleepHere();
+    this.#sleepsHere = false;
+    if (this.#held.length > 0) this.#schedule();
+  }
+
   #sleepHere(): void {
-    if (this.#events.sleep === undefined) return;
     for (let first = true, left = MAX_SLEEPS; left > 0 && this.#mayStay(); first = false, left--) {
-      const time = this.#held.length > 0 ? this.#patience : FOREVER;
-      const count = this.#events.sleep(this.#ports, this.#eventfds, this.#eventfdCount, first, time);
+      const time = this.#held.length > 0 ? Math.ceil(this.#patience * 1000) : FOREVER;
+      const count = this.#events.sleep!(this.#ports, this.#eventfds, this.#eventfdCount, first, time);
       this.#timeIsOver = count === ETIME;
       if (count < 0 && !this.#timeIsOver) break;
       if (count > 0) this.#fired(this.#ports, count);
       else if (count === 0) this.#dispatch.pollEventfd();
-      this.#serviceAndHold();
+      this.#service();
     }
     this.#timeIsOver = false;
-    if (this.#held.length > 0) this.#schedule();
+  }
+
+  /** The event loop's way to look at held rings when their time is over. */
+  #watchHeld(): void {
+    clearTimeout(this.#heldTimer);
+    this.#heldTimer = setTimeout(() => {
+      this.#timeIsOver = this.#held.length > 0;
+      if (this.#timeIsOver) this.#service();
+      this.#timeIsOver = false;
+    }, this.#patience);
   }
 
   /** Whether nothing that was done needs the event loop. */

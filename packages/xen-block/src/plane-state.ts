@@ -32,7 +32,7 @@ export class PlaneState {
   /** Ended; to be answered. */
   readonly done = new RowList();
   readonly clock = new PassClock();
-  /** The thread is going to sleep by itself, so that rings may be held off: it will look at them when the time is over. */
+  /** Rings may sleep until they have several requests: the thread looks at them when a time is over. */
   mayHold = false;
   /** Something was told to others that can only go on when the event loop has its turn. */
   attention = false;

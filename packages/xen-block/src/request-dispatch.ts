@@ -36,7 +36,8 @@ export class RequestDispatch {
     for (let i = 0; i < this.#staged.length; i++) {
       const ring = this.#staged[i];
       ring.staged = false;
-      ring.queue!.submit();
+      // poll() follows.
+      ring.queue!.submit(true);
     }
     this.#staged.length = 0;
   }
