@@ -320,10 +320,9 @@ int close(int fd) {
   return (int)syscall(SYS_close, fd);
 }
 
-// With FAKE_XEN_INTERRUPT every second call is interrupted by a signal.
-static int interrupted(void) {
-  static int calls;
-  if (getenv("FAKE_XEN_INTERRUPT") == NULL || ++calls % 2 == 0) return 0;
+// With FAKE_XEN_INTERRUPT every second ioctl is interrupted by a signal, and every second mmap.
+static int interrupted(int* calls) {
+  if (getenv("FAKE_XEN_INTERRUPT") == NULL || ++*calls % 2 == 0) return 0;
   errno = EINTR;
   return 1;
 }
@@ -335,7 +334,8 @@ int ioctl(int fd, unsigned long request, ...) {
   va_end(arguments);
   enum kind kind = file_of(fd)->kind;
   if (kind == NOT_OURS) return (int)syscall(SYS_ioctl, fd, request, argument);
-  if (interrupted()) return -1;
+  static int calls;
+  if (interrupted(&calls)) return -1;
   pthread_mutex_lock(&lock);
   int result = kind == EVTCHN     ? evtchn_ioctl(fd, request, argument)
                : kind == GNTDEV   ? gntdev_ioctl(fd, request, argument)
@@ -356,7 +356,8 @@ ssize_t write(int fd, const void* data, size_t bytes) {
 
 void* mmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
   if (file_of(fd)->kind != GNTDEV) return (void*)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
-  if (interrupted()) return MAP_FAILED;
+  static int calls;
+  if (interrupted(&calls)) return MAP_FAILED;
   pthread_mutex_lock(&lock);
   void* result = map_grants(length, protection, (uint64_t)offset);
   pthread_mutex_unlock(&lock);
