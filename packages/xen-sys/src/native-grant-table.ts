@@ -32,9 +32,7 @@ export class NativeGrantTable implements GrantTable {
   }
 
   map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping {
-    let result = this.#map(domid, refs, options.writable);
-    // The kernel gives way to any signal, and then wants the whole to be done again.
-    while (result === -EINTR) result = this.#map(domid, refs, options.writable);
+    const result = this.#map(domid, refs, options.writable);
     if (typeof result !== 'number') return result;
     if (this.#device.fd < 0) throw this.#closed('map');
     const refused = options.writable && this.#canRead(domid, refs) ? -EACCES : result;
@@ -76,8 +74,15 @@ export class NativeGrantTable implements GrantTable {
     this.close();
   }
 
-  /** The mapping, or a negative errno. */
+  /** The mapping, or a negative errno. The kernel gives way to any signal, and then wants all to be done again. */
   #map(domid: number, refs: Uint32Array, writable: boolean): GrantMapping | number {
+    for (;;) {
+      const result = this.#tryToMap(domid, refs, writable);
+      if (result !== -EINTR) return result;
+    }
+  }
+
+  #tryToMap(domid: number, refs: Uint32Array, writable: boolean): GrantMapping | number {
     const words = new Uint32Array(HEADER_WORDS + 2 * refs.length);
     words[0] = refs.length;
     for (let i = 0; i < refs.length; i++) {
