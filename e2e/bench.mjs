@@ -62,7 +62,7 @@ async function main() {
   const interrupt = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
   const jobs = [];
-  const minutes = 8 + (run.rounds * 15 * (run.seconds + 12)) / 60;
+  const minutes = 8 + ((run.rounds + 1) * 15 * (run.seconds + 12)) / 60;
   const onReport = (report) => {
     if (report.type === 'log') say(`dom0: ${report.text}`);
     if (report.type !== 'measured') return;

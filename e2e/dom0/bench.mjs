@@ -36,18 +36,13 @@ export async function main({ rounds, seconds, backends, jobs, args, profile }) {
   const guest = await Domain.guest('bench', { fio: true, disks });
   for (const { vdev } of chosen) await guest.disk(vdev);
   log((await guest.sh('dmesg | grep blkfront')).trim());
-  // Compilers need a moment, V8's and the emulator's; one request at a time gives them little to go by.
-  for (const [job, length] of [
-    ['rr32', 4],
-    ['rr1', 10],
-  ])
-    for (const { vdev } of chosen) await measure(guest, vdev, JOBS[job], Math.min(2 * seconds, length));
-  for (let round = 1; round <= rounds; round++) {
+  // The first round does not count: compilers need a moment, V8's and the emulator's.
+  for (let round = 0; round <= rounds; round++) {
     for (const [job, options] of Object.entries(JOBS)) {
       if (jobs && !jobs.includes(job)) continue;
       for (const { name, vdev } of turned(chosen, round)) {
         const figures = await measure(guest, vdev, options, seconds);
-        report({ type: 'measured', job, backend: name, round, ...figures });
+        if (round > 0) report({ type: 'measured', job, backend: name, round, ...figures });
       }
     }
   }

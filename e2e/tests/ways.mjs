@@ -52,6 +52,7 @@ class Way {
   /** Remembers what the daemon holds while it serves nothing. */
   async rest() {
     this.atRest = await holdings(this.daemon);
+    this.hasServed = false;
     this.mostFds = this.atRest.fds + FIRST_DISK_FDS;
   }
 
