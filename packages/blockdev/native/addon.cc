@@ -59,21 +59,17 @@ struct InstanceData {
   std::vector<ThreadEngine*> engines;
 };
 
-// A range operation on libuv's thread pool; calls `done` with the result on the JavaScript thread.
-class RangeWork : public Napi::AsyncWorker {
+// Work on libuv's thread pool; calls `done` with its result on the JavaScript thread.
+class PoolWork : public Napi::AsyncWorker {
  public:
-  RangeWork(Napi::Env env, int op, int fd, bool block_device, uint64_t offset, uint64_t length,
-            std::function<void(Napi::Env, int)> done)
-      : AsyncWorker(env), op_(op), fd_(fd), block_device_(block_device), offset_(offset), length_(length),
-        done_(std::move(done)) {}
+  PoolWork(Napi::Env env, std::function<int()> work, std::function<void(Napi::Env, int)> done)
+      : AsyncWorker(env), work_(std::move(work)), done_(std::move(done)) {}
 
-  void Execute() override { result_ = PerformRange(op_, fd_, block_device_, offset_, length_); }
+  void Execute() override { result_ = work_(); }
   void OnOK() override { done_(Env(), result_); }
 
  private:
-  int op_, fd_;
-  bool block_device_;
-  uint64_t offset_, length_;
+  std::function<int()> work_;
   int result_ = 0;
   std::function<void(Napi::Env, int)> done_;
 };
@@ -142,7 +138,8 @@ void ThreadEngine::RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint6
     self->engine_.RangeDone(queue, slot, result);
     self->CallJavaScript();
   };
-  (new RangeWork(env_, op, fd, block_device, offset, length, done))->Queue();
+  auto work = [=] { return PerformRange(op, fd, block_device, offset, length); };
+  (new PoolWork(env_, work, done))->Queue();
 }
 
 // The thread ends, perhaps with operations under way: their memory must outlive them.
@@ -255,11 +252,22 @@ void QueueClose(const Napi::CallbackInfo& info) {
   self->engine().RemoveQueue(queue);
 }
 
-void Range(const Napi::CallbackInfo& info) {
-  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[5].As<Napi::Function>()));
+// Does `work` on the thread pool, then calls the function that is argument `at` with the result.
+void InPool(const Napi::CallbackInfo& info, size_t at, std::function<int()> work) {
+  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[at].As<Napi::Function>()));
   auto done = [callback](Napi::Env env, int result) { callback->Call({Napi::Number::New(env, result)}); };
-  (new RangeWork(info.Env(), IntAt(info, 0), IntAt(info, 1), info[2].ToBoolean(), BytesAt(info, 3), BytesAt(info, 4), done))
-      ->Queue();
+  (new PoolWork(info.Env(), std::move(work), done))->Queue();
+}
+
+void Range(const Napi::CallbackInfo& info) {
+  int op = IntAt(info, 0), fd = IntAt(info, 1);
+  bool block_device = info[2].ToBoolean();
+  uint64_t offset = BytesAt(info, 3), length = BytesAt(info, 4);
+  InPool(info, 5, [=] { return PerformRange(op, fd, block_device, offset, length); });
+}
+
+void DropCache(const Napi::CallbackInfo& info) {
+  InPool(info, 1, [fd = IntAt(info, 0)] { return DropPageCache(fd); });
 }
 
 Napi::Value Punch(const Napi::CallbackInfo& info) {
@@ -291,6 +299,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export(exports, "queueSubmit", QueueSubmit);
   Export(exports, "queueClose", QueueClose);
   Export(exports, "range", Range);
+  Export(exports, "dropCache", DropCache);
   Export(exports, "punch", Punch);
   Export(exports, "directAlignment", DirectAlign);
   Export(exports, "address", Address);

@@ -58,6 +58,8 @@ int PerformRange(int op, int fd, bool block_device, uint64_t offset, uint64_t le
   return result;
 }
 
+int DropPageCache(int fd) { return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
+
 int DirectAlignment(int fd, double* memory, double* offset) {
   unsigned char buffer[kStatxBytes] = {};
   if (syscall(__NR_statx, fd, "", AT_EMPTY_PATH, kStatxDioAlign, buffer) < 0) return -errno;

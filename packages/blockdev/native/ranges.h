@@ -14,6 +14,9 @@ int FallocateMode(int op);
 // Frees or zeroes a range, blocking. 0 or a negative errno.
 int PerformRange(int op, int fd, bool block_device, uint64_t offset, uint64_t length);
 
+// Begins to write out what the page cache has of a file, and drops what is clean of it. 0 or a negative errno.
+int DropPageCache(int fd);
+
 // Alignment that O_DIRECT wants, in bytes (statx STATX_DIOALIGN, 6.1): 0 where O_DIRECT does not work.
 // -EOPNOTSUPP when the kernel or the file system does not say.
 int DirectAlignment(int fd, double* memory, double* offset);

@@ -73,6 +73,36 @@ describe('what cannot be opened', () => {
   });
 });
 
+test('what the page cache has of an image that is written past it is dropped', async (context) => {
+  const path = makeFile(8 << 20);
+  // What is dirty is only written out at first.
+  execFileSync('sync', [path]);
+  const cached = () => {
+    const look = 'import os,sys; print(os.preadv(os.open(sys.argv[1], 0), [bytearray(1)], 4 << 20, os.RWF_NOWAIT))';
+    try {
+      return execFileSync('python3', ['-c', look, path], { stdio: 'pipe' }).toString() === '1\n';
+    } catch (error) {
+      if (String(error).includes('BlockingIOError')) return false;
+      throw error;
+    }
+  };
+  expect(cached()).toBe(true);
+  const reader = await openFileImage(path, { readOnly: true });
+  if (!reader.direct) return context.skip();
+  await reader.close();
+  expect(cached()).toBe(true);
+  const image = await openFileImage(path);
+  await vi.waitFor(() => expect(cached()).toBe(false), { timeout: 10_000 });
+  readFileSync(path);
+  expect(cached()).toBe(true);
+  const driver = new QueueDriver(image.createQueue({ depth: 4, memory: allocateMemory(4096) }));
+  for (let i = 0; i < 2048; i++) await driver.run(BlockOp.write, (i % 8) * 4096, 4096);
+  await vi.waitFor(() => expect(cached()).toBe(false), { timeout: 10_000 });
+  await image.close();
+  // Closed while it is at it.
+  await (await openFileImage(path)).close();
+});
+
 describe.each(engines)('a file through %s', (engine) => {
   async function open(path: string, options = {}) {
     const image = await openFileImage(path, { engine, ...options });

@@ -15,6 +15,7 @@ import { IoUringQueue } from './io-uring-queue.js';
 import { loadNative } from './native.js';
 import { OpenQueues } from './open-queues.js';
 import { attachModule } from './package-root.js';
+import { PageCache } from './page-cache.js';
 import { type ThreadRing, threadRing } from './thread-ring.js';
 
 export type FileEngine = 'io_uring' | 'threads' | 'sync';
@@ -53,6 +54,8 @@ export class FileImage implements BlockImage {
   readonly #options: FileImageOptions;
   readonly #blockDevice: boolean;
   readonly #ring: ThreadRing | undefined;
+  /** Of an image that is written past it. */
+  readonly #cache: PageCache | undefined;
   readonly #queues = new OpenQueues();
   #size: number;
   #closing: Promise<void> | undefined;
@@ -75,6 +78,7 @@ export class FileImage implements BlockImage {
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
     this.features = fileFeatures(files.buffered, facts, options);
+    if (ring && this.direct && !this.readOnly) this.#cache = new PageCache(ring.native, files.buffered);
   }
 
   get size(): number {
@@ -89,7 +93,7 @@ export class FileImage implements BlockImage {
   createQueue(options: QueueOptions): BlockQueue {
     return this.#queues.add(
       this.#ring
-        ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice)
+        ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice, this.#cache)
         : new FileQueue(this, options, this.#files, this.#calls(), this.#rangeWorker()),
     );
   }
@@ -115,6 +119,7 @@ export class FileImage implements BlockImage {
 
   async #close(): Promise<void> {
     await this.#queues.close();
+    await this.#cache?.close();
     await closeFiles(this.#files);
   }
 

@@ -1,12 +1,14 @@
 import type { BlockImage } from './block-image.js';
 import { EngineQueue, type QueueOptions } from './engine-queue.js';
 import type { FileDescriptors } from './file-queue.js';
+import type { PageCache } from './page-cache.js';
 import type { RingMember, ThreadRing } from './thread-ring.js';
 
 /** A queue on the thread's io_uring: one system call a `submit`, and the addon fills the completion arrays. */
 export class IoUringQueue extends EngineQueue implements RingMember {
   readonly #ring: ThreadRing;
   readonly #queue: number;
+  readonly #cache: PageCache | undefined;
   #iov: Float64Array;
   #delivered = 0;
 
@@ -16,9 +18,11 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     ring: ThreadRing,
     files: FileDescriptors,
     blockDevice: boolean,
+    cache: PageCache | undefined,
   ) {
     super(image, options);
     this.#ring = ring;
+    this.#cache = cache;
     this.#queue = ring.native.queueOpen(
       ring.id,
       options.depth,
@@ -58,6 +62,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     }
     this.staging.clear();
     this.#ring.submit(this.#queue, count, polled);
+    this.#cache?.used(count);
   }
 
   override poll(): number {

@@ -41,6 +41,8 @@ export interface Native {
     length: number,
     done: (result: number) => void,
   ): void;
+  /** Writes out what the page cache has of a file and drops what is clean, on libuv's thread pool. */
+  dropCache(fd: number, done: (result: number) => void): void;
   /** Makes a hole in a file, at once. */
   punch(fd: number, offset: number, length: number): number;
   /** Writes what O_DIRECT wants memory and offsets to be multiples of, 0 and 0 where it does not work. */
