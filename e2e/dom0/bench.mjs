@@ -1,7 +1,7 @@
 /**
- * The scoreboard's measurements: one guest has the same RAM disk three times, from Linux's xen-blkback, QEMU's qdisk
- * and xen-blockd, and runs each job on all three before the next, so that what changes on the machine meanwhile
- * changes for all.
+ * The scoreboard's measurements: one guest has a RAM disk each from Linux's xen-blkback, QEMU's qdisk and xen-blockd, and
+ * runs each job on all three before the next, so that what changes on the machine meanwhile changes for all. They do not
+ * have the same one: QEMU writes through dom0's page cache, and others would have to write out what it left there.
  */
 import { Daemon } from './daemon.mjs';
 import { Domain } from './domain.mjs';
@@ -9,14 +9,18 @@ import { log, report } from './report.mjs';
 import { sh } from './shell.mjs';
 
 const DISK_MIB = 256;
-const DEVICE = '/dev/ram0';
 const PROFILE = ['--cpu-prof', '--cpu-prof-dir=/tmp/logs', '--cpu-prof-interval=500'];
 
-/** What serves which disk of the guest. `!`: that others have the device too is meant. */
+/** What serves which disk of the guest. */
 const BACKENDS = [
-  { name: 'xen-blkback', vdev: 'xvda', line: 'access=rw,backendtype=phy' },
-  { name: 'qdisk', vdev: 'xvdb', line: 'access=rw,backendtype=qdisk' },
-  { name: 'xen-blockd', vdev: 'xvdc', line: 'access=rw,backendtype=tap,script=block-xen-blockd' },
+  { name: 'xen-blkback', vdev: 'xvda', device: '/dev/ram0', line: 'access=rw,backendtype=phy' },
+  { name: 'qdisk', vdev: 'xvdb', device: '/dev/ram1', line: 'access=rw,backendtype=qdisk' },
+  {
+    name: 'xen-blockd',
+    vdev: 'xvdc',
+    device: '/dev/ram2',
+    line: 'access=rw,backendtype=tap,script=block-xen-blockd',
+  },
 ];
 
 const JOBS = {
@@ -28,11 +32,12 @@ const JOBS = {
 };
 
 export async function main({ rounds, seconds, backends, jobs, args, profile }) {
-  await sh(`modprobe brd rd_nr=1 rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
-  await sh(`dd if=/dev/urandom of=${DEVICE} bs=1M count=${DISK_MIB} 2>/dev/null`);
+  await sh(`modprobe brd rd_nr=${BACKENDS.length} rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
   const chosen = BACKENDS.filter(({ name }) => !backends || backends.includes(name));
+  for (const { device } of chosen)
+    await sh(`dd if=/dev/urandom of=${device} bs=1M count=${DISK_MIB} oflag=direct 2>/dev/null`);
   const daemon = await Daemon.start({ types: 'vbd3', args, logLevel: 'info', nodeArgs: profile ? PROFILE : [] });
-  const disks = chosen.map(({ vdev, line }) => `vdev=${vdev},format=raw,${line},target=${DEVICE}`);
+  const disks = chosen.map(({ vdev, device, line }) => `vdev=${vdev},format=raw,${line},target=${device}`);
   const guest = await Domain.guest('bench', { fio: true, disks });
   for (const { vdev } of chosen) await guest.disk(vdev);
   log((await guest.sh('dmesg | grep blkfront')).trim());

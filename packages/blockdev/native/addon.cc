@@ -204,7 +204,21 @@ Napi::Value RingOpen(const Napi::CallbackInfo& info) {
   return Int(info, static_cast<int>(id));
 }
 
-Napi::Value RingReap(const Napi::CallbackInfo& info) { return Int(info, static_cast<int>(EngineOf(info)->Reap())); }
+// ringReaper: the function has the engine at hand, because looking it up takes longer than most calls have to do.
+napi_value Reap(napi_env env, napi_callback_info info) {
+  void* engine;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &engine);
+  napi_value result;
+  napi_create_uint32(env, static_cast<ThreadEngine*>(engine)->Reap(), &result);
+  return result;
+}
+
+Napi::Value RingReaper(const Napi::CallbackInfo& info) {
+  napi_value function;
+  // An engine lives as long as its thread.
+  napi_create_function(info.Env(), "reap", NAPI_AUTO_LENGTH, Reap, EngineOf(info), &function);
+  return Napi::Value(info.Env(), function);
+}
 
 Napi::Value RingEventFd(const Napi::CallbackInfo& info) { return Int(info, EngineOf(info)->engine().event_fd()); }
 
@@ -238,11 +252,41 @@ void QueueRegion(const Napi::CallbackInfo& info) {
   Keep(info, queue, kFirstRegion + region, info[3]);
 }
 
-Napi::Value QueueSubmit(const Napi::CallbackInfo& info) {
-  ThreadEngine* self = EngineOf(info);
-  self->engine().Start(QueueAt(info), info[2].As<Napi::Number>().Uint32Value());
-  self->UpdateReference();
-  return Napi::Boolean::New(info.Env(), self->engine().Ready());
+struct Starter {
+  ThreadEngine* engine;
+  uint32_t queue;
+
+  uint32_t Run(uint32_t count, bool reap) {
+    Queue* found = engine->engine().queue(queue);
+    if (!found) return 0;
+    engine->engine().Start(found, count);
+    if (reap) return engine->Reap();
+    engine->UpdateReference();
+    return engine->engine().Ready();
+  }
+};
+
+napi_value Start(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  size_t given = 2;
+  void* starter;
+  uint32_t count = 0;
+  bool reap = false;
+  napi_get_cb_info(env, info, &given, arguments, nullptr, &starter);
+  napi_get_value_uint32(env, arguments[0], &count);
+  napi_get_value_bool(env, arguments[1], &reap);
+  napi_value result;
+  napi_create_uint32(env, static_cast<Starter*>(starter)->Run(count, reap), &result);
+  return result;
+}
+
+Napi::Value QueueStarter(const Napi::CallbackInfo& info) {
+  auto* starter = new Starter{EngineOf(info), QueueAt(info)->id};
+  auto release = [](napi_env, void* data, void*) { delete static_cast<Starter*>(data); };
+  napi_value function;
+  napi_create_function(info.Env(), "start", NAPI_AUTO_LENGTH, Start, starter, &function);
+  napi_add_finalizer(info.Env(), function, starter, release, nullptr, nullptr);
+  return Napi::Value(info.Env(), function);
 }
 
 void QueueClose(const Napi::CallbackInfo& info) {
@@ -291,12 +335,12 @@ void Export(Napi::Object exports, const char* name, Callback callback) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new InstanceData());
   Export(exports, "ringOpen", RingOpen);
-  Export(exports, "ringReap", RingReap);
+  Export(exports, "ringReaper", RingReaper);
   Export(exports, "ringEventFd", RingEventFd);
   Export(exports, "queueOpen", QueueOpen);
   Export(exports, "queueStaging", QueueStaging);
   Export(exports, "queueRegion", QueueRegion);
-  Export(exports, "queueSubmit", QueueSubmit);
+  Export(exports, "queueStarter", QueueStarter);
   Export(exports, "queueClose", QueueClose);
   Export(exports, "range", Range);
   Export(exports, "dropCache", DropCache);

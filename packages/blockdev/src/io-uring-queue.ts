@@ -1,6 +1,7 @@
 import type { BlockImage } from './block-image.js';
 import { EngineQueue, type QueueOptions } from './engine-queue.js';
 import type { FileDescriptors } from './file-queue.js';
+import type { Start } from './native.js';
 import type { PageCache } from './page-cache.js';
 import type { RingMember, ThreadRing } from './thread-ring.js';
 
@@ -8,6 +9,7 @@ import type { RingMember, ThreadRing } from './thread-ring.js';
 export class IoUringQueue extends EngineQueue implements RingMember {
   readonly #ring: ThreadRing;
   readonly #queue: number;
+  readonly #start: Start;
   readonly #cache: PageCache | undefined;
   #iov: Float64Array;
   #delivered = 0;
@@ -32,6 +34,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
       this.tags,
       this.results,
     );
+    this.#start = ring.native.queueStarter(ring.id, this.#queue);
     this.#iov = this.staging.iov;
     ring.native.queueStaging(ring.id, this.#queue, this.staging.operations, this.#iov);
     ring.native.queueRegion(ring.id, this.#queue, 0, new Uint8Array(options.memory));
@@ -61,7 +64,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
       this.#ring.native.queueStaging(this.#ring.id, this.#queue, operations, iov);
     }
     this.staging.clear();
-    this.#ring.submit(this.#queue, count, polled);
+    this.#ring.submit(this.#start, count, polled);
     this.#cache?.used(count);
   }
 

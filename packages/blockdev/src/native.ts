@@ -6,11 +6,11 @@ import { packageRoot } from './package-root.js';
 export interface Native {
   /**
    * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
-   * completions to reap; `ready` receives what `ringReap` finds.
+   * completions to reap; `ready` receives what is found then.
    */
   ringOpen(onReady: () => void, ready: Int32Array): number;
-  /** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */
-  ringReap(ring: number): number;
+  /** A function that collects completions. */
+  ringReaper(ring: number): Reap;
   /** The eventfd that becomes readable with completions. */
   ringEventFd(ring: number): number;
   /** Makes a queue on this thread's ring, whose completions are written to `tags` and `results`; returns its number. */
@@ -26,11 +26,8 @@ export interface Native {
   /** Says where the queue's staged operations and scatter lists are (staging.ts). */
   queueStaging(ring: number, queue: number, operations: Float64Array, iov: Float64Array): void;
   queueRegion(ring: number, queue: number, region: number, bytes: Uint8Array | undefined): void;
-  /**
-   * Starts the first `count` staged operations. True when the ring wants to be reaped soon, about which `onReady` says
-   * nothing: some have completed at once, or the kernel was short of memory.
-   */
-  queueSubmit(ring: number, queue: number, count: number): boolean;
+  /** A function that starts what the queue has staged. */
+  queueStarter(ring: number, queue: number): Start;
   queueClose(ring: number, queue: number): void;
   /** Performs a range operation (a BlockOp) on libuv's thread pool. */
   range(
@@ -50,6 +47,16 @@ export interface Native {
   /** The address of an array's first byte. */
   address(bytes: Uint8Array): number;
 }
+
+/** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */
+export type Reap = () => number;
+
+/**
+ * Starts the first `count` staged operations. Collects completions too if `reap` says so, and returns what {@link Reap}
+ * does. Otherwise not 0 when the ring wants to be reaped soon, about which `onReady` says nothing: some have completed at
+ * once, or the kernel was short of memory.
+ */
+export type Start = (count: number, reap: boolean) => number;
 
 let loaded: Native | Error | undefined;
 

@@ -1,8 +1,9 @@
 import { getSystemErrorName } from 'node:util';
-import { loadNative, type Native } from './native.js';
+import { loadNative, type Native, type Reap, type Start } from './native.js';
 
 /** Queues whose completions one call collects; more take another call. */
 const READY_QUEUES = 256;
+const NONE = -1;
 
 /** Who gets the completions of a queue of the ring. */
 export interface RingMember {
@@ -32,6 +33,7 @@ export class ThreadRing {
   readonly id: number;
   /** The eventfd that becomes readable with completions that did not come at once. */
   readonly eventFd: number;
+  readonly #reap: Reap;
   readonly #ready = new Int32Array(2 * READY_QUEUES);
   readonly #members: (RingMember | undefined)[] = [];
   /** Pairs of `#ready` that are still to be delivered: a listener may throw, or call `poll`. */
@@ -52,7 +54,8 @@ export class ThreadRing {
   constructor(native: Native) {
     this.native = native;
     this.id = native.ringOpen(this.#poll, this.#ready);
-    this.eventFd = this.id < 0 ? -1 : native.ringEventFd(this.id);
+    this.eventFd = this.id < 0 ? NONE : native.ringEventFd(this.id);
+    this.#reap = this.id < 0 ? () => 0 : native.ringReaper(this.id);
   }
 
   add(queue: number, member: RingMember): void {
@@ -64,27 +67,32 @@ export class ThreadRing {
     this.native.queueClose(this.id, queue);
   }
 
-  /** `polled`: a `poll` follows in this turn of the event loop. */
-  submit(queue: number, count: number, polled: boolean): void {
-    if (this.native.queueSubmit(this.id, queue, count) && !polled) this.#pollSoon();
+  /** Starts what a queue has staged. `polled`: a `poll` follows in this turn of the event loop, or is done with it. */
+  submit(start: Start, count: number, polled: boolean): void {
+    const delivered = this.#at === this.#count && !this.#delivering;
+    if (polled && delivered) this.#deliverAll(start(count, true));
+    else if (start(count, false) !== 0 && !polled) this.#pollSoon();
   }
 
   /** Delivers what has completed, of any queue. */
   poll(): void {
-    if (this.#delivering) {
-      this.#asked = true;
-      return;
-    }
+    if (this.#delivering) this.#asked = true;
+    else this.#deliverAll(NONE);
+  }
+
+  /** `found`: what was reaped just now, or -1 to do that. */
+  #deliverAll(found: number): void {
     this.#delivering = true;
     if (this.#scheduled) this.#unschedule();
     try {
       this.#deliver();
-      do {
+      for (let count = found < 0 ? this.#reap() : found; ; count = this.#reap()) {
         this.#at = 0;
         this.#asked = false;
-        this.#count = this.native.ringReap(this.id);
+        this.#count = count;
         this.#deliver();
-      } while (this.#count === READY_QUEUES || this.#asked);
+        if (count < READY_QUEUES && !this.#asked) break;
+      }
     } finally {
       this.#delivering = false;
       if (this.#at < this.#count || this.#asked) this.#pollSoon();

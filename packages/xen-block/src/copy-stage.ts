@@ -13,23 +13,24 @@ export class CopyStage {
   readonly #rows: Int32Array;
   readonly #failed: (row: number) => void;
 
-  constructor(copy: CopyFunction, capacity: number, failed: (row: number) => void) {
+  /** Our side's places count from `base`. */
+  constructor(copy: CopyFunction, capacity: number, base: number, failed: (row: number) => void) {
     this.#copy = copy;
-    this.#batch = new GrantCopyBatch(capacity);
+    this.#batch = new GrantCopyBatch(capacity, base);
     this.#rows = new Int32Array(capacity);
     this.#failed = failed;
   }
 
-  fromGrant(row: number, domid: number, ref: number, offset: number, address: number, length: number): void {
+  fromGrant(row: number, domid: number, ref: number, offset: number, at: number, length: number): void {
     if (this.#batch.count === this.#batch.capacity) this.run();
     this.#rows[this.#batch.count] = row;
-    this.#batch.fromGrant(domid, ref, offset, address, length);
+    this.#batch.fromGrant(domid, ref, offset, at, length);
   }
 
-  toGrant(row: number, domid: number, ref: number, offset: number, address: number, length: number): void {
+  toGrant(row: number, domid: number, ref: number, offset: number, at: number, length: number): void {
     if (this.#batch.count === this.#batch.capacity) this.run();
     this.#rows[this.#batch.count] = row;
-    this.#batch.toGrant(domid, ref, offset, address, length);
+    this.#batch.toGrant(domid, ref, offset, at, length);
   }
 
   /** Carries out what is gathered. Every row of which a segment failed is told, once a segment. */

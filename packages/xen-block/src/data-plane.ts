@@ -2,6 +2,7 @@ import type { BlockImage } from '@xenpv/blockdev';
 import { BackRing } from '@xenpv/ring';
 import {
   type EventChannels,
+  type EventSleeper,
   type GrantMapping,
   type GrantTable,
   XEN_PAGE_SIZE,
@@ -25,8 +26,8 @@ const NONE = -1;
 /** Passes, and sleeps in between, before other work gets a turn of the event loop. */
 const MAX_PASSES = 32;
 const MAX_SLEEPS = 256;
-const MAX_EVENTFDS = 8;
-/** What `EventChannels.sleep` says when its time is over. */
+const MAX_PORTS = 1024;
+/** What an `EventSleeper` says when its time is over. */
 const ETIME = -62;
 const FOREVER = -1;
 
@@ -62,6 +63,7 @@ export interface ServedRing {
  */
 export class DataPlane implements AsyncDisposable {
   readonly #events: EventChannels;
+  readonly #sleeper: EventSleeper | undefined;
   readonly #grants: GrantTable;
   readonly #mapMultiple: boolean;
   readonly #state: PlaneState;
@@ -70,9 +72,9 @@ export class DataPlane implements AsyncDisposable {
   readonly #answers: RequestAnswers;
   readonly #poll: AdaptivePoll;
   readonly #byPort: (BlockRing | undefined)[] = [];
-  readonly #ports = new Uint32Array(1024);
-  #unmasked = new Uint32Array(64);
-  readonly #eventfds = new Int32Array(MAX_EVENTFDS);
+  /** Ports to be unmasked. */
+  readonly #unmask: Uint32Array;
+  #unmaskCount = 0;
   #eventfdCount = 0;
   /** Rings that sleep until they have several requests, or for a while. */
   #held: BlockRing[] = [];
@@ -90,6 +92,8 @@ export class DataPlane implements AsyncDisposable {
 
   constructor(provider: XenProvider, options: DataPlaneOptions = {}) {
     this.#events = provider.openEventChannels();
+    this.#sleeper = this.#events.openSleeper?.();
+    this.#unmask = this.#sleeper?.unmask ?? new Uint32Array(MAX_PORTS);
     this.#grants = provider.openGrantTable();
     this.#mapMultiple = provider.features.mapMultiple;
     this.#state = new PlaneState(this.#grants, options.memoryBytes ?? 32 * 1024 * 1024);
@@ -177,9 +181,10 @@ export class DataPlane implements AsyncDisposable {
 
   /** Completions are to end a sleep too. The engines of a thread share one eventfd, which stays when queues go. */
   #watchCompletions(fd: number): void {
-    const known = this.#eventfds.subarray(0, this.#eventfdCount).includes(fd);
-    if (fd < 0 || known || this.#eventfdCount === MAX_EVENTFDS) return;
-    this.#eventfds[this.#eventfdCount++] = fd;
+    const { eventfds } = this.#sleeper ?? {};
+    if (fd < 0 || !eventfds || this.#eventfdCount === eventfds.length) return;
+    if (eventfds.subarray(0, this.#eventfdCount).includes(fd)) return;
+    eventfds[this.#eventfdCount++] = fd;
   }
 
   #pause(ring: BlockRing): Promise<void> {
@@ -250,7 +255,7 @@ export class DataPlane implements AsyncDisposable {
     if (this.#serving || this.#closed) return;
     this.#serving = true;
     // Elsewhere a timer would have to end the sleep; it is worth it only for one that gets no rest.
-    this.#state.mayHold = this.#sleepsHere || (this.#restless && this.#events.sleep !== undefined);
+    this.#state.mayHold = this.#sleepsHere || (this.#restless && this.#sleeper !== undefined);
     this.#wakeHeld();
     this.#state.clock.begin();
     let busy = true;
@@ -260,6 +265,8 @@ export class DataPlane implements AsyncDisposable {
     }
     this.#serving = false;
     this.#restless = busy;
+    // A sleep that follows does it.
+    if (!this.#sleepsHere) this.#flushUnmask();
     if (busy) this.#schedule();
     else if (this.#held.length > 0 && !this.#sleepsHere) this.#watchHeld();
   }
@@ -282,20 +289,23 @@ export class DataPlane implements AsyncDisposable {
    * events, never from an engine's.
    */
   #serveHere(): void {
-    this.#sleepsHere = this.#events.sleep !== undefined;
+    this.#sleepsHere = this.#sleeper !== undefined;
     this.#service();
-    if (this.#sleepsHere) this.#sleepHere();
+    if (this.#sleeper) this.#sleepHere(this.#sleeper);
     this.#sleepsHere = false;
+    this.#flushUnmask();
     if (this.#held.length > 0) this.#schedule();
   }
 
-  #sleepHere(): void {
+  #sleepHere(sleeper: EventSleeper): void {
     for (let first = true, left = MAX_SLEEPS; left > 0 && this.#mayStay(); first = false, left--) {
       const time = this.#held.length > 0 ? Math.ceil(this.#patience * 1000) : FOREVER;
-      const count = this.#events.sleep!(this.#ports, this.#eventfds, this.#eventfdCount, first, time);
+      const unmaskCount = this.#unmaskCount;
+      this.#unmaskCount = 0;
+      const count = sleeper.sleep(unmaskCount, this.#eventfdCount, first, time);
       this.#timeIsOver = count === ETIME;
       if (count < 0 && !this.#timeIsOver) break;
-      if (count > 0) this.#fired(this.#ports, count);
+      if (count > 0) this.#fired(sleeper.ports, count);
       else if (count === 0) this.#dispatch.pollEventfd();
       this.#service();
     }
@@ -346,7 +356,6 @@ export class DataPlane implements AsyncDisposable {
   /** Puts the rings that have nothing more to do to sleep; false when one of them has something after all. */
   #settle(): boolean {
     const { awake } = this.#state;
-    let ports = 0;
     let still = 0;
     for (let i = 0; i < awake.length; i++) {
       const ring = awake[i];
@@ -358,12 +367,17 @@ export class DataPlane implements AsyncDisposable {
       if (ring.wanted > 1) this.#held.push(ring);
       if (!ring.masked) continue;
       ring.masked = false;
-      if (ports === this.#unmasked.length) this.#unmasked = larger(this.#unmasked);
-      this.#unmasked[ports++] = ring.port;
+      if (this.#unmaskCount === this.#unmask.length) this.#flushUnmask();
+      this.#unmask[this.#unmaskCount++] = ring.port;
     }
     awake.length = still;
-    if (ports > 0) this.#events.unmask(this.#unmasked, ports);
     return still === 0;
+  }
+
+  #flushUnmask(): void {
+    if (this.#unmaskCount === 0) return;
+    this.#events.unmask(this.#unmask, this.#unmaskCount);
+    this.#unmaskCount = 0;
   }
 }
 
@@ -400,10 +414,4 @@ function attachRing(mapping: GrantMapping, slotBytes: number): BackRing {
     byteLength: mapping.refs.length * XEN_PAGE_SIZE,
   };
   return BackRing.attach(memory, slotBytes);
-}
-
-function larger(ports: Uint32Array): Uint32Array<ArrayBuffer> {
-  const twice = new Uint32Array(ports.length * 2);
-  twice.set(ports);
-  return twice;
 }

@@ -1,5 +1,5 @@
 import { BlkifOp, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
-import type { EventChannels, XenProvider } from '@xenpv/xen-sys';
+import type { EventChannels, EventSleeper, XenProvider } from '@xenpv/xen-sys';
 import { expect, it, vi } from 'vitest';
 import type { RawQueue } from './frontend.js';
 import { TestHost } from './test-host.js';
@@ -22,12 +22,22 @@ function withSleep(provider: XenProvider, sleep: Sleep): XenProvider {
 }
 
 function sleepingChannels(events: EventChannels, sleep: Sleep): EventChannels {
+  const openSleeper = (): EventSleeper => {
+    const ports = new Uint32Array(16);
+    const unmask = new Uint32Array(16);
+    return {
+      ports,
+      unmask,
+      eventfds: new Int32Array(0),
+      sleep(unmaskCount, _eventfdCount, _first, microseconds) {
+        events.unmask(unmask, unmaskCount);
+        return sleep(events, ports, microseconds);
+      },
+    };
+  };
   return new Proxy(events, {
     get(target, key) {
-      if (key === 'sleep') {
-        return (ports: Uint32Array, _eventfds: Int32Array, _count: number, _first: boolean, microseconds: number) =>
-          sleep(target, ports, microseconds);
-      }
+      if (key === 'openSleeper') return openSleeper;
       const value = Reflect.get(target, key);
       return typeof value === 'function' ? value.bind(target) : value;
     },

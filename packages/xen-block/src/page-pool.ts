@@ -1,9 +1,11 @@
 const PAGE = 4096;
+const PAGE_SHIFT = 12;
 const NONE = -1;
 
 /**
  * Hands out runs of pages of one memory: a buddy allocator over plain arrays. A run is a power of two pages long, so
- * that one request's data is always contiguous, and taking or giving back a single page costs a few array accesses.
+ * that one request's data is always contiguous. What is given back is kept as it is for the next who wants as much,
+ * and joined with its neighbours only when something cannot be had otherwise: both then cost a few array accesses.
  */
 export class PagePool {
   /** Bytes of memory managed. */
@@ -14,6 +16,8 @@ export class PagePool {
   readonly #heads: Int32Array;
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
+  /** Heads of the lists of what was given back and not joined, by order; `#next` links them. */
+  readonly #spare: Int32Array;
   /** For the first page of a free run its order, otherwise -1. */
   readonly #freeOrder: Int8Array;
   /** For the first page of a run handed out its order. */
@@ -27,6 +31,7 @@ export class PagePool {
     if (!Number.isInteger(this.#orders)) throw new RangeError(`pool size ${bytes} is not a power of two pages`);
     this.bytes = bytes;
     this.#heads = new Int32Array(this.#orders).fill(NONE);
+    this.#spare = new Int32Array(this.#orders).fill(NONE);
     this.#next = new Int32Array(this.#pages);
     this.#previous = new Int32Array(this.#pages);
     this.#freeOrder = new Int8Array(this.#pages).fill(NONE);
@@ -42,12 +47,12 @@ export class PagePool {
   /** Byte offset of a run of at least `bytes`, or -1 when there is none. */
   take(bytes: number): number {
     const order = orderOf(bytes);
-    let from = order;
-    while (from < this.#orders && this.#heads[from] === NONE) from++;
-    if (from >= this.#orders) return NONE;
-    const page = this.#heads[from];
-    this.#unlink(page, from);
-    while (from > order) this.#link(page + (1 << --from), from);
+    if (order >= this.#orders) return NONE;
+    let page = this.#spare[order];
+    if (page !== NONE) this.#spare[order] = this.#next[page];
+    else page = this.#split(order);
+    if (page === NONE && this.#joinSpare()) page = this.#split(order);
+    if (page === NONE) return NONE;
     this.#usedOrder[page] = order;
     this.#freePages -= 1 << order;
     return page * PAGE;
@@ -55,11 +60,43 @@ export class PagePool {
 
   /** Gives back the run that `take` returned. */
   give(offset: number): void {
-    let page = offset / PAGE;
-    let order = this.#usedOrder[page];
+    const page = offset >>> PAGE_SHIFT;
+    const order = this.#usedOrder[page];
     if (order === NONE || order === undefined) throw new RangeError(`no run was taken at offset ${offset}`);
     this.#usedOrder[page] = NONE;
     this.#freePages += 1 << order;
+    this.#next[page] = this.#spare[order];
+    this.#spare[order] = page;
+  }
+
+  /** The first page of a free run of that order, or -1. */
+  #split(order: number): number {
+    let from = order;
+    while (from < this.#orders && this.#heads[from] === NONE) from++;
+    if (from === this.#orders) return NONE;
+    const page = this.#heads[from];
+    this.#unlink(page, from);
+    while (from > order) this.#link(page + (1 << --from), from);
+    return page;
+  }
+
+  /** Joins all that is spare with its neighbours; false when nothing was. */
+  #joinSpare(): boolean {
+    let any = false;
+    for (let order = 0; order < this.#orders; order++) {
+      for (let page = this.#spare[order], next: number; page !== NONE; page = next) {
+        next = this.#next[page];
+        this.#join(page, order);
+        any = true;
+      }
+      this.#spare[order] = NONE;
+    }
+    return any;
+  }
+
+  #join(first: number, size: number): void {
+    let page = first;
+    let order = size;
     while (order < this.#orders - 1) {
       const buddy = page ^ (1 << order);
       if (this.#freeOrder[buddy] !== order) break;

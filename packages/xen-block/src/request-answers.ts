@@ -25,7 +25,7 @@ export class RequestAnswers {
   constructor(state: PlaneState, events: EventChannels, copy: CopyFunction) {
     this.#s = state;
     this.#events = events;
-    this.#copyOut = new CopyStage(copy, COPY_BATCH, (row) => state.grantFailed(row));
+    this.#copyOut = new CopyStage(copy, COPY_BATCH, state.memoryAddress, (row) => state.grantFailed(row));
   }
 
   /** Answers all that has ended; returns how many requests. */

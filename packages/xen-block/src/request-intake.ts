@@ -29,8 +29,8 @@ export class RequestIntake {
   constructor(state: PlaneState, copy: CopyFunction) {
     const failed = (row: number) => state.grantFailed(row);
     this.#s = state;
-    this.#indirectIn = new CopyStage(copy, COPY_BATCH, failed);
-    this.#copyIn = new CopyStage(copy, COPY_BATCH, failed);
+    this.#indirectIn = new CopyStage(copy, COPY_BATCH, state.memoryAddress, failed);
+    this.#copyIn = new CopyStage(copy, COPY_BATCH, state.memoryAddress, failed);
   }
 
   /** Takes all that the awake rings have; returns how many requests. */
@@ -132,7 +132,7 @@ export class RequestIntake {
       const from = page * INDIRECT_PAGE_BYTES;
       const ref = indirectGref(s.table.words, row * ROW_WORDS, ring.abi, page);
       const length = Math.min(INDIRECT_PAGE_BYTES, bytes - from);
-      this.#indirectIn.fromGrant(row, ring.domid, ref, 0, s.memoryAddress + at + from, length);
+      this.#indirectIn.fromGrant(row, ring.domid, ref, 0, at + from, length);
     }
     return true;
   }

@@ -27,13 +27,13 @@ export function copySegments(
 ): void {
   const words = segmentWords(state, row);
   let at = segmentAt(state, row, ring);
-  let address = state.memoryAddress + state.table.buffer[row];
+  let place = state.table.buffer[row];
   for (let i = state.table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
     const first = segmentFirst(words, at);
     const length = (segmentLast(words, at) - first + 1) * SECTOR_SIZE;
     const ref = segmentGref(words, at);
-    if (toGuest) stage.toGrant(row, ring.domid, ref, first * SECTOR_SIZE, address, length);
-    else stage.fromGrant(row, ring.domid, ref, first * SECTOR_SIZE, address, length);
-    address += length;
+    if (toGuest) stage.toGrant(row, ring.domid, ref, first * SECTOR_SIZE, place, length);
+    else stage.fromGrant(row, ring.domid, ref, first * SECTOR_SIZE, place, length);
+    place += length;
   }
 }

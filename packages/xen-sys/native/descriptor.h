@@ -2,6 +2,7 @@
 
 #include <napi.h>
 
+#include "bound-call.h"
 #include "mapping.h"
 #include "poller.h"
 
@@ -22,11 +23,11 @@ class Descriptor : public Napi::ObjectWrap<Descriptor> {
   Napi::Value Write(const Napi::CallbackInfo& info);
   Napi::Value Ioctl(const Napi::CallbackInfo& info);
   Napi::Value IoctlWord(const Napi::CallbackInfo& info);
-  Napi::Value IoctlArray(const Napi::CallbackInfo& info);
+  Napi::Value BindIoctl(const Napi::CallbackInfo& info);
+  Napi::Value BindSleep(const Napi::CallbackInfo& info);
   Napi::Value Reserve(const Napi::CallbackInfo& info);
   Napi::Value Map(const Napi::CallbackInfo& info);
   Napi::Value Unmap(const Napi::CallbackInfo& info);
-  Napi::Value Sleep(const Napi::CallbackInfo& info);
   Napi::Value Listen(const Napi::CallbackInfo& info);
   Napi::Value KeepAlive(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);
@@ -34,10 +35,8 @@ class Descriptor : public Napi::ObjectWrap<Descriptor> {
   void StopListening();
   void CloseFile();
 
-  int fd_;
+  SharedFile fd_;
   Poller* poller_ = nullptr;
   bool listening_ = false;
-  /** When the event loop last had its turn, on the coarse clock, in milliseconds. */
-  int64_t awake_since_ = 0;
   MappingTable mappings_;
 };

@@ -13,11 +13,13 @@ export interface Descriptor {
   write(from: Memory, bytes: number): number;
   ioctl(request: number, argument: Memory): number;
   ioctlWord(request: number, word: number): number;
-  ioctlArray(request: number, count: number, array: Memory): number;
+  /** The same ioctl again and again, with what is in `argument` then. */
+  bindIoctl(request: number, argument: Memory): () => number;
+  /** See native/bound-call.h. */
+  bindSleep(control: Int32Array, write: Memory, into: Memory, eventfds: Int32Array): () => number;
   reserve(bytes: number): number;
   map(bytes: number, writable: boolean, offset: number): ArrayBuffer | number;
   unmap(buffer: ArrayBufferLike): number;
-  sleep(into: Memory, eventfds: Int32Array, count: number, first: boolean, microseconds: number): number;
   listen(into: Memory, onRead: (result: number) => void): number;
   listen(): number;
   keepAlive(keep: boolean): number;

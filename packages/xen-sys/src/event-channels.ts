@@ -4,6 +4,24 @@
  */
 export type EventListener = (ports: Uint32Array, count: number) => void;
 
+/** A way to sleep that costs one call: what it needs is in arrays that stay, see {@link EventChannels.openSleeper}. */
+export interface EventSleeper {
+  /** Ports to be unmasked. */
+  readonly unmask: Uint32Array;
+  /** The ports that fired. */
+  readonly ports: Uint32Array;
+  /** Descriptors of eventfds that end a sleep too. */
+  readonly eventfds: Int32Array;
+  /**
+   * Unmasks `unmask[0..unmaskCount)`, then sleeps within this call instead of in the event loop, for as long as the loop
+   * has nothing to do. Returns how many ports fired, which are then in `ports`; 0 when one of `eventfds[0..eventfdCount)`
+   * did, which resets it; -ETIME (-62) when `microseconds`, if not negative, are over; another negative number when it
+   * is the event loop's turn: return to it. `first` says that the loop has just had its turn. Promises do not go on
+   * meanwhile.
+   */
+  sleep(unmaskCount: number, eventfdCount: number, first: boolean, microseconds: number): number;
+}
+
 /**
  * One handle on the event-channel device: one file descriptor, any number of ports, used by one thread.
  *
@@ -30,13 +48,10 @@ export interface EventChannels extends AsyncDisposable {
   /** Re-enables `ports[0..count)`. An event sent meanwhile fires at once. 0 or a negative errno. */
   unmask(ports: Uint32Array, count: number): number;
   /**
-   * Sleeps within this call instead of in the event loop, for as long as the loop has nothing to do: one system call
-   * in place of the loop's half a dozen. Returns how many ports fired, which are then in `ports`; 0 when one of
-   * `eventfds[0..count)` did, which resets it; -ETIME (-62) when `microseconds`, if not negative, are over; another
-   * negative number when it is the event loop's turn: return to it. `first` says that the loop has just had its turn.
-   * Promises do not go on meanwhile. Absent where the provider has no descriptors to sleep on.
+   * What takes the place of the event loop's own sleep, with one system call where that has half a dozen. Absent where
+   * the provider has no descriptors to sleep on.
    */
-  sleep?(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean, microseconds: number): number;
+  openSleeper?(): EventSleeper;
   /** Starts the delivery of fired ports to `listener` on this thread's event loop; undefined stops it. */
   listen(listener: EventListener | undefined): void;
   /** Whether a started delivery keeps the process alive (it does, unless told otherwise). */

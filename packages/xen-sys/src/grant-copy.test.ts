@@ -28,6 +28,21 @@ describe('GrantCopyBatch', () => {
     );
   });
 
+  it('counts local places from its base', () => {
+    const base = fc.integer({ min: 0, max: 2 ** 47 });
+    const place = fc.integer({ min: 0, max: 2 ** 40 });
+    fc.assert(
+      fc.property(base, fc.oneof(place, fc.nat()), (base, place) => {
+        const batch = new GrantCopyBatch(2, base);
+        batch.fromGrant(1, 2, 3, place, 5);
+        batch.toGrant(1, 2, 3, place, 5);
+        const view = new DataView(batch.words.buffer);
+        expect(view.getBigUint64(8, true)).toBe(BigInt(base + place));
+        expect(view.getBigUint64(GRANT_COPY_SEGMENT_BYTES, true)).toBe(BigInt(base + place));
+      }),
+    );
+  });
+
   it('gives the status that was written, negative ones too, and forgets it with the next use', () => {
     const batch = new GrantCopyBatch(2);
     batch.fromGrant(1, 2, 3, 4, 5);

@@ -1,5 +1,5 @@
 export { XenSysError, type XenSysErrorCode } from './errors.js';
-export type { EventChannels, EventListener } from './event-channels.js';
+export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
 export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
 export { GRANT_COPY_SEGMENT_BYTES, GrantCopyBatch, GrantStatus } from './grant-copy.js';

@@ -2,22 +2,52 @@ import type { Descriptor } from './addon.js';
 import { openDevice } from './device.js';
 import { EINVAL, ENOTCONN, errnoError } from './errno.js';
 import { XenSysError } from './errors.js';
-import type { EventChannels, EventListener } from './event-channels.js';
+import type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
 import { EvtchnIoctl } from './ioctl.js';
 
 /** What one read(2) or write(2) of /dev/xen/evtchn takes: a page of u32 port numbers. */
 const PORTS_PER_CALL = 1024;
+
+const MAX_EVENTFDS = 8;
+
+/** Words of what a bound sleep goes by: native/bound-call.h. */
+const SleepWord = { writeBytes: 0, eventfds: 1, first: 2, microseconds: 3 } as const;
+
+class NativeSleeper implements EventSleeper {
+  readonly unmask = new Uint32Array(PORTS_PER_CALL);
+  readonly ports = new Uint32Array(PORTS_PER_CALL);
+  readonly eventfds = new Int32Array(MAX_EVENTFDS);
+  readonly #control = new Int32Array(Object.keys(SleepWord).length);
+  readonly #sleep: () => number;
+
+  constructor(device: Descriptor) {
+    this.#sleep = device.bindSleep(this.#control, this.unmask, this.ports, this.eventfds);
+  }
+
+  sleep(unmaskCount: number, eventfdCount: number, first: boolean, microseconds: number): number {
+    const control = this.#control;
+    control[SleepWord.writeBytes] = unmaskCount * 4;
+    control[SleepWord.eventfds] = eventfdCount;
+    control[SleepWord.first] = first ? 1 : 0;
+    control[SleepWord.microseconds] = microseconds;
+    const bytes = this.#sleep();
+    return bytes < 0 ? bytes : bytes >>> 2;
+  }
+}
 
 /** /dev/xen/evtchn. */
 export class NativeEventChannels implements EventChannels {
   readonly #path: string;
   readonly #device: Descriptor;
   readonly #ports = new Uint32Array(PORTS_PER_CALL);
+  readonly #notified = new Uint32Array(1);
+  readonly #notify: () => number;
   #keepAlive = true;
 
   constructor(directory: string) {
     this.#path = `${directory}/evtchn`;
     this.#device = openDevice(directory, 'evtchn');
+    this.#notify = this.#device.bindIoctl(EvtchnIoctl.notify, this.#notified);
   }
 
   get fd(): number {
@@ -40,7 +70,8 @@ export class NativeEventChannels implements EventChannels {
   }
 
   notify(port: number): number {
-    const result = this.#device.ioctlWord(EvtchnIoctl.notify, port);
+    this.#notified[0] = port;
+    const result = this.#notify();
     // The kernel's word for a port that this handle has not bound.
     return result === -ENOTCONN ? -EINVAL : result;
   }
@@ -62,9 +93,8 @@ export class NativeEventChannels implements EventChannels {
     return Math.min(result, 0);
   }
 
-  sleep(ports: Uint32Array, eventfds: Int32Array, count: number, first: boolean, microseconds: number): number {
-    const bytes = this.#device.sleep(ports, eventfds, count, first, microseconds);
-    return bytes < 0 ? bytes : bytes >>> 2;
+  openSleeper(): EventSleeper {
+    return new NativeSleeper(this.#device);
   }
 
   listen(listener: EventListener | undefined): void {

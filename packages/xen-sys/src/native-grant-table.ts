@@ -10,6 +10,30 @@ import { pageOffsets } from './pages.js';
 /** Words before the references in the argument of mapGrantRef. */
 const HEADER_WORDS = 4;
 
+/** Words of `struct ioctl_gntdev_grant_copy`: the count, padding, and the address of the segments. */
+const COPY_WORDS = 4;
+const TWO_32 = 2 ** 32;
+
+/** The system call for one batch. */
+class BoundCopy {
+  readonly table: NativeGrantTable;
+  readonly #argument = new Uint32Array(COPY_WORDS);
+  readonly #call: () => number;
+
+  constructor(table: NativeGrantTable, device: Descriptor, batch: GrantCopyBatch) {
+    const address = loadAddon().addressOf(batch.words);
+    this.table = table;
+    this.#argument[2] = address;
+    this.#argument[3] = Math.floor(address / TWO_32);
+    this.#call = device.bindIoctl(GntdevIoctl.grantCopy, this.#argument);
+  }
+
+  run(count: number): number {
+    this.#argument[0] = count;
+    return this.#call();
+  }
+}
+
 /** /dev/xen/gntdev. */
 export class NativeGrantTable implements GrantTable {
   readonly #path: string;
@@ -26,7 +50,7 @@ export class NativeGrantTable implements GrantTable {
   /** Whether the kernel has GRANT_COPY (Linux 4.8 and later): a batch of none succeeds. */
   static canCopy(directory: string): boolean {
     const device = openDevice(directory, 'gntdev');
-    const result = device.ioctlArray(GntdevIoctl.grantCopy, 0, new Uint32Array(6));
+    const result = device.ioctl(GntdevIoctl.grantCopy, new Uint32Array(COPY_WORDS));
     device.close();
     return result === 0;
   }
@@ -48,7 +72,11 @@ export class NativeGrantTable implements GrantTable {
   }
 
   copy(batch: GrantCopyBatch): number {
-    return this.#device.ioctlArray(GntdevIoctl.grantCopy, batch.count, batch.words);
+    const { carrier } = batch;
+    if (carrier instanceof BoundCopy && carrier.table === this) return carrier.run(batch.count);
+    const bound = new BoundCopy(this, this.#device, batch);
+    batch.carrier = bound;
+    return bound.run(batch.count);
   }
 
   register(buffer: ArrayBufferLike): number {
