@@ -16,6 +16,11 @@ const EOPNOTSUPP = -95;
 const MAX_MERGED_ROWS = 64;
 const MAX_MERGED_SEGMENTS = 256;
 const MAX_MERGED_BYTES = 1024 * 1024;
+/**
+ * What is larger goes alone: one call less is little beside moving it, and the kernel has to find the pages of several
+ * buffers each time, where a single one is registered.
+ */
+const LARGEST_TO_MERGE = 64 * 1024;
 
 /** The middle of a pass: gives requests to the storage engines and takes what they have ended. */
 export class RequestDispatch {
@@ -131,6 +136,8 @@ export class RequestDispatch {
     return (
       t.operation[next] === operation &&
       (operation === BlkifOp.read || operation === BlkifOp.write) &&
+      t.length[row] <= LARGEST_TO_MERGE &&
+      t.length[next] <= LARGEST_TO_MERGE &&
       t.ring[next] === t.ring[row] &&
       t.offset[next] === t.offset[row] + t.length[row] &&
       t.status[row] === BlkifStatus.okay &&
