@@ -1,8 +1,6 @@
 const NONE = -1;
 /** Words of the largest request slot (x86_64 and arm). */
 export const ROW_WORDS = 28;
-/** Bytes of all columns: five of doubles, the words and six others of words, one of halfwords and four of bytes. */
-const ROW_BYTES = 5 * 8 + (ROW_WORDS + 6) * 4 + 2 + 4;
 
 /** Where a request is on its way. */
 export const Phase = {
@@ -83,46 +81,31 @@ export class RequestTable {
     return this.capacity - this.#freeCount;
   }
 
-  /** All columns are parts of one piece of memory: a request touches few of its pages. */
   #grow(capacity: number): void {
     const from = this.capacity;
-    const memory = new ArrayBuffer(capacity * ROW_BYTES);
-    let at = 0;
-    const place = <T extends Column>(
-      old: T,
-      Type: new (memory: ArrayBuffer, at: number, length: number) => T,
-      n = 1,
-    ): T => {
-      const column = new Type(memory, at, capacity * n);
-      column.set(old);
-      at += column.byteLength;
-      return column;
-    };
-    this.offset = place(this.offset, Float64Array);
-    this.length = place(this.length, Float64Array);
-    this.pulledAt = place(this.pulledAt, Float64Array);
-    this.queuedAt = place(this.queuedAt, Float64Array);
-    this.completedAt = place(this.completedAt, Float64Array);
-    this.ring = place(this.ring, Int32Array);
-    this.indirect = place(this.indirect, Int32Array).fill(NONE, from);
-    this.journal = place(this.journal, Int32Array);
-    this.buffer = place(this.buffer, Int32Array).fill(NONE, from);
-    this.next = place(this.next, Int32Array).fill(NONE, from);
-    this.#free = place(this.#free, Int32Array);
-    this.words = place(this.words, Int32Array, ROW_WORDS);
-    this.segments = place(this.segments, Uint16Array);
-    this.phase = place(this.phase, Uint8Array);
-    this.operation = place(this.operation, Uint8Array);
-    this.status = place(this.status, Int8Array);
-    this.refused = place(this.refused, Uint8Array);
+    this.words = grown(this.words, new Int32Array(capacity * ROW_WORDS));
+    this.ring = grown(this.ring, new Int32Array(capacity));
+    this.phase = grown(this.phase, new Uint8Array(capacity));
+    this.operation = grown(this.operation, new Uint8Array(capacity));
+    this.status = grown(this.status, new Int8Array(capacity));
+    this.segments = grown(this.segments, new Uint16Array(capacity));
+    this.refused = grown(this.refused, new Uint8Array(capacity));
+    this.indirect = grown(this.indirect, new Int32Array(capacity).fill(NONE));
+    this.journal = grown(this.journal, new Int32Array(capacity));
+    this.buffer = grown(this.buffer, new Int32Array(capacity).fill(NONE));
+    this.offset = grown(this.offset, new Float64Array(capacity));
+    this.length = grown(this.length, new Float64Array(capacity));
+    this.next = grown(this.next, new Int32Array(capacity).fill(NONE));
+    this.pulledAt = grown(this.pulledAt, new Float64Array(capacity));
+    this.queuedAt = grown(this.queuedAt, new Float64Array(capacity));
+    this.completedAt = grown(this.completedAt, new Float64Array(capacity));
+    this.#free = grown(this.#free, new Int32Array(capacity));
     for (let row = capacity - 1; row >= from; row--) this.#free[this.#freeCount++] = row;
     this.capacity = capacity;
   }
 }
 
-type Column = Int32Array | Uint8Array | Int8Array | Uint16Array | Float64Array;
-
-function grown<T extends Column>(old: T, larger: T): T {
+function grown<T extends Int32Array | Uint8Array | Int8Array | Uint16Array | Float64Array>(old: T, larger: T): T {
   larger.set(old);
   return larger;
 }
