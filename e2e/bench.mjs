@@ -2,7 +2,7 @@
  * `npm run bench:xen`: the scoreboard. One boot of a real Xen under emulation, in which one guest runs the same jobs
  * on the same RAM disk through Linux's xen-blkback, QEMU's qdisk and xen-blockd.
  */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -11,6 +11,7 @@ import { keepLogs } from './lib/logs.mjs';
 import { runMachine } from './lib/machine.mjs';
 import { makeReady } from './lib/project.mjs';
 import { ratios, scoreboard } from './lib/scoreboard.mjs';
+import { stepTable } from './lib/steps.mjs';
 
 const USAGE = `usage: npm run bench:xen -- [options]
   --json FILE      write the figures to FILE
@@ -21,6 +22,7 @@ const USAGE = `usage: npm run bench:xen -- [options]
   --jobs LIST      only these: rr1,rr32,rw32,sr,sw
   --args=TEXT      more arguments for xen-blockd run
   --profile        profile xen-blockd: a .cpuprofile among the logs
+  --trace          after the rounds: what dom0 does in half a second of each job, step by step, from the kernel's tracer
   --keep           keep the logs, in e2e/logs
   --no-setup       take the packages as they are built`;
 const XEN = '4.20';
@@ -31,7 +33,7 @@ function options() {
   const text = { type: 'string' };
   const flag = { type: 'boolean', default: false };
   try {
-    const flags = { quick: flag, keep: flag, profile: flag, help: flag, 'no-setup': flag };
+    const flags = { quick: flag, keep: flag, profile: flag, trace: flag, help: flag, 'no-setup': flag };
     const texts = { json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
     return parseArgs({ options: { ...flags, ...texts } }).values;
   } catch (error) {
@@ -56,13 +58,14 @@ async function main() {
     jobs: values.jobs?.split(','),
     args: values.args ?? '',
     profile: values.profile,
+    trace: values.trace,
   };
   const lab = await ensureLab(XEN, say);
   const folder = mkdtempSync(join(tmpdir(), 'xen-bench-'));
   const interrupt = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
   const jobs = [];
-  const minutes = 8 + ((run.rounds + 1) * 15 * (run.seconds + 12)) / 60;
+  const minutes = 12 + ((run.rounds + 1) * 15 * (run.seconds + 12)) / 60;
   const onReport = (report) => {
     if (report.type === 'log') say(`dom0: ${report.text}`);
     if (report.type !== 'measured') return;
@@ -72,13 +75,22 @@ async function main() {
   };
   say(`booting Xen ${XEN}`);
   const { ended, reason } = await runMachine(lab, folder, run, { minutes, signal: interrupt.signal, onReport });
-  if (values.keep || values.profile || !ended) say(`logs: ${await keepLogs(folder, 'bench')}`);
+  const keep = values.keep || values.profile || values.trace || !ended;
+  const logs = keep ? await keepLogs(folder, 'bench') : undefined;
   rmSync(folder, { recursive: true, force: true });
+  if (logs) say(`logs: ${logs}`);
   if (jobs.length > 0) console.log(scoreboard(jobs));
+  if (logs && values.trace) printTraces(logs);
   if (values.json) writeFileSync(values.json, `${JSON.stringify({ jobs, ratios: ratios(jobs) }, undefined, 1)}\n`);
   if (ended && jobs.length > 0) return;
   say(`failed: ${reason ?? 'nothing was measured'}`);
   process.exitCode = 1;
+}
+
+function printTraces(logs) {
+  for (const file of readdirSync(logs).filter((name) => name.startsWith('trace-'))) {
+    console.log(`\n${file}\n${stepTable(readFileSync(join(logs, file), 'utf8'))}`);
+  }
 }
 
 await main();

@@ -3,10 +3,15 @@
  * runs each job on all three before the next, so that what changes on the machine meanwhile changes for all. They do not
  * have the same one: QEMU writes through dom0's page cache, and others would have to write out what it left there.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Daemon } from './daemon.mjs';
 import { Domain } from './domain.mjs';
+import { recordTrace } from './ftrace.mjs';
 import { log, report } from './report.mjs';
 import { sh } from './shell.mjs';
+
+/** Seconds of a job that is traced, before it and while it is. */
+const TRACE = { job: 6, warm: 3, length: 0.5 };
 
 const DISK_MIB = 256;
 const PROFILE = ['--cpu-prof', '--cpu-prof-dir=/tmp/logs', '--cpu-prof-interval=500'];
@@ -31,7 +36,7 @@ const JOBS = {
   sw: '--rw=write --bs=256k --iodepth=8',
 };
 
-export async function main({ rounds, seconds, backends, jobs, args, profile }) {
+export async function main({ rounds, seconds, backends, jobs, args, profile, trace }) {
   await sh(`modprobe brd rd_nr=${BACKENDS.length} rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
   const chosen = BACKENDS.filter(({ name }) => !backends || backends.includes(name));
   for (const { device } of chosen)
@@ -50,6 +55,10 @@ export async function main({ rounds, seconds, backends, jobs, args, profile }) {
         if (round > 0) report({ type: 'measured', job, backend: name, round, ...figures });
       }
     }
+  }
+  const traced = Object.entries(JOBS).filter(([job]) => trace && (!jobs || jobs.includes(job)));
+  for (const [job, options] of traced) {
+    for (const { name, vdev } of chosen) await traceJob(guest, vdev, options, `/tmp/logs/trace-${name}-${job}.txt`);
   }
   daemon.check();
   await guest.shutdown();
@@ -77,6 +86,13 @@ async function measure(guest, vdev, options, seconds) {
     // The ramp's second costs CPU too but its requests are not in the total.
     dom0_cpu_s_per_kio: round((cpu / (total * ((seconds + 1) / seconds))) * 1000, 4),
   };
+}
+
+async function traceJob(guest, vdev, options, file) {
+  const job = measure(guest, vdev, options, TRACE.job);
+  await sleep(TRACE.warm * 1000);
+  await recordTrace(file, TRACE.length);
+  await job;
 }
 
 const round = (value, digits) => Number(value.toFixed(digits));
