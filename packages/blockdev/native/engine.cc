@@ -44,6 +44,8 @@ const uint32_t kIovMax = 1024;  // UIO_MAXIOV
 const uint32_t kNone = UINT32_MAX;
 const uint64_t kSector = 512;
 const uint32_t kLargeBatch = 8;
+// Large batches that are begun at once after one whose beginning was answered within the call.
+const uint32_t kNotEarly = 255;
 
 // IORING_OP_URING_CMD and BLOCK_URING_CMD_DISCARD by number, for older headers. In the entry the command's number
 // takes the place of the low half of `off`, its second argument that of the last 16 bytes' first half.
@@ -191,6 +193,11 @@ void Engine::Start(Queue* queue, uint32_t count) {
   // A device with nothing to do gets the first operations while the rest of a large batch is being prepared.
   bool direct = queue->files.main != queue->files.buffered;
   bool early = direct && queue->in_flight == 0 && count >= kLargeBatch;
+  // Whether that helps is asked again only now and then: the asking costs a call.
+  if (early && queue->not_early > 0) {
+    queue->not_early--;
+    early = false;
+  }
   // Registering pins the memory, so it waits until the queue is used.
   if (direct && !queue->started) queue->memory_fixed = FixMemory(queue->regions[0], queue->memory_bytes);
   queue->started = true;
@@ -202,6 +209,7 @@ void Engine::Start(Queue* queue, uint32_t count) {
     ring_.Submit();
     // One that answers within the call (a RAM disk) gains nothing by it.
     early = ring_.Peek() == nullptr;
+    if (!early) queue->not_early = kNotEarly;
   }
   ring_.Submit();
   ring_.SetQuiet(false);

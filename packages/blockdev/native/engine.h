@@ -57,6 +57,7 @@ struct Queue {
   std::vector<char*> regions;
   size_t memory_bytes = 0;  // of region 0
   bool started = false;
+  uint32_t not_early = 0;  // large batches to come that are begun at once
   int memory_fixed = -1;  // index of region 0 in the ring's table of buffers, or -1
   std::vector<Slot> slots;
   uint32_t free_slot = 0;
