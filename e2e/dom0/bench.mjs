@@ -75,6 +75,8 @@ async function measure(guest, vdev, options, seconds) {
   const fio = `fio --name=job --filename=/dev/${vdev} ${common} --ramp_time=1 --runtime=${seconds} ${options} --output-format=json`;
   const before = await dom0Seconds();
   const output = await guest.sh(fio, { timeout: seconds * 10 + 60 });
+  // What a backend leaves in the page cache is part of its work, not of the next one's.
+  await sh('sync');
   const cpu = (await dom0Seconds()) - before;
   const job = JSON.parse(output.slice(output.indexOf('{'))).jobs[0];
   const { iops, bw_bytes: bandwidth, lat_ns: latency, total_ios: total } = job.read.total_ios ? job.read : job.write;
