@@ -48,6 +48,8 @@ struct BoundSleep {
   int64_t awake_since = 0;
 
   int Run() {
+    // poll(2) would pass over a closed one.
+    if (*file < 0) return *file;
     const int32_t* words = static_cast<int32_t*>(control.data);
     uint32_t bytes = std::min(static_cast<uint32_t>(words[kSleepWriteBytes]), static_cast<uint32_t>(write_from.bytes));
     if (bytes > 0 && write(*file, write_from.data, bytes) < 0) return -errno;
