@@ -142,8 +142,6 @@ const context = (way) => ({
 });
 
 group('blkfront', { ...context(tap), xen: ['4.20'] }, tests);
-group(
-  'blkfront',
-  { ...context(phy), xen: ['4.17'] },
-  tests.filter(({ name }) => name.endsWith('persistent')),
-);
+group('blkfront', { ...context(phy), xen: ['4.17'] }, [
+  negotiates('every pair of ring size, queues and segments', 'persistent', pairs),
+]);
