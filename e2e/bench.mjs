@@ -1,6 +1,6 @@
 /**
  * `npm run bench:xen`: the scoreboard. One boot of a real Xen under emulation, in which one guest runs the same jobs
- * on the same RAM disk through Linux's xen-blkback, QEMU's qdisk and xen-blockd.
+ * on a RAM disk each of Linux's xen-blkback, QEMU's qdisk and xen-blockd.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -38,6 +38,7 @@ const JOBS = {
 
 export async function main({ rounds, seconds, backends, jobs, args, profile, trace }) {
   await sh(`modprobe brd rd_nr=${BACKENDS.length} rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
+  const plan = Object.entries(JOBS).filter(([job]) => !jobs || jobs.includes(job));
   const chosen = BACKENDS.filter(({ name }) => !backends || backends.includes(name));
   for (const { device } of chosen)
     await sh(`dd if=/dev/urandom of=${device} bs=1M count=${DISK_MIB} oflag=direct 2>/dev/null`);
@@ -48,16 +49,14 @@ export async function main({ rounds, seconds, backends, jobs, args, profile, tra
   log((await guest.sh('dmesg | grep blkfront')).trim());
   // The first round does not count: compilers need a moment, V8's and the emulator's.
   for (let round = 0; round <= rounds; round++) {
-    for (const [job, options] of Object.entries(JOBS)) {
-      if (jobs && !jobs.includes(job)) continue;
+    for (const [job, options] of plan) {
       for (const { name, vdev } of turned(chosen, round)) {
         const figures = await measure(guest, vdev, options, seconds);
         if (round > 0) report({ type: 'measured', job, backend: name, round, ...figures });
       }
     }
   }
-  const traced = Object.entries(JOBS).filter(([job]) => trace && (!jobs || jobs.includes(job)));
-  for (const [job, options] of traced) {
+  for (const [job, options] of trace ? plan : []) {
     for (const { name, vdev } of chosen) await traceJob(guest, vdev, options, `/tmp/logs/trace-${name}-${job}.txt`);
   }
   daemon.check();

@@ -17,7 +17,7 @@ export class PageCache {
   constructor(native: Native, fd: number) {
     this.#native = native;
     this.#fd = fd;
-    this.drop();
+    this.#drop();
   }
 
   /** `count` more operations were started. */
@@ -25,11 +25,11 @@ export class PageCache {
     this.#left -= count;
     if (this.#left > 0) return;
     this.#left = INTERVAL;
-    this.drop();
+    this.#drop();
   }
 
   /** Begins to write out and drop what is there, on a thread of the pool; free of charge when nothing is. */
-  drop(): void {
+  #drop(): void {
     this.#dropping ??= new Promise((resolve) => {
       this.#native.dropCache(this.#fd, () => {
         this.#dropping = undefined;

@@ -21,16 +21,16 @@ export class CopyStage {
     this.#failed = failed;
   }
 
-  fromGrant(row: number, domid: number, ref: number, offset: number, at: number, length: number): void {
+  fromGrant(row: number, domid: number, ref: number, offset: number, place: number, length: number): void {
     if (this.#batch.count === this.#batch.capacity) this.run();
     this.#rows[this.#batch.count] = row;
-    this.#batch.fromGrant(domid, ref, offset, at, length);
+    this.#batch.fromGrant(domid, ref, offset, place, length);
   }
 
-  toGrant(row: number, domid: number, ref: number, offset: number, at: number, length: number): void {
+  toGrant(row: number, domid: number, ref: number, offset: number, place: number, length: number): void {
     if (this.#batch.count === this.#batch.capacity) this.run();
     this.#rows[this.#batch.count] = row;
-    this.#batch.toGrant(domid, ref, offset, at, length);
+    this.#batch.toGrant(domid, ref, offset, place, length);
   }
 
   /** Carries out what is gathered. Every row of which a segment failed is told, once a segment. */

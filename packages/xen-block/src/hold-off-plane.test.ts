@@ -10,22 +10,29 @@ const SLOTS = 32;
 
 type Sleep = (events: EventChannels, ports: Uint32Array, microseconds: number) => number;
 
-/** The embedded provider with a way to sleep, which is the test's. */
-function withSleep(provider: XenProvider, sleep: Sleep): XenProvider {
-  return new Proxy(provider, {
-    get(target, key) {
-      if (key === 'openEventChannels') return () => sleepingChannels(target.openEventChannels(), sleep);
+/** `target` with another method of that name. */
+function withMethod<T extends object, K extends keyof T>(target: T, name: K, method: T[K]): T {
+  return new Proxy(target, {
+    get(_, key) {
+      if (key === name) return method;
       const value = Reflect.get(target, key);
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
 }
 
+/** The embedded provider with a way to sleep, which is the test's. */
+function withSleep(provider: XenProvider, sleep: Sleep): XenProvider {
+  return withMethod(provider, 'openEventChannels', () => sleepingChannels(provider.openEventChannels(), sleep));
+}
+
 function sleepingChannels(events: EventChannels, sleep: Sleep): EventChannels {
-  const openSleeper = (): EventSleeper => {
-    const ports = new Uint32Array(16);
-    const unmask = new Uint32Array(16);
-    return {
+  const ports = new Uint32Array(16);
+  const unmask = new Uint32Array(16);
+  return withMethod(
+    events,
+    'openSleeper',
+    (): EventSleeper => ({
       ports,
       unmask,
       eventfds: new Int32Array(0),
@@ -33,15 +40,8 @@ function sleepingChannels(events: EventChannels, sleep: Sleep): EventChannels {
         events.unmask(unmask, unmaskCount);
         return sleep(events, ports, microseconds);
       },
-    };
-  };
-  return new Proxy(events, {
-    get(target, key) {
-      if (key === 'openSleeper') return openSleeper;
-      const value = Reflect.get(target, key);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
+    }),
+  );
 }
 
 function sendRead(raw: RawQueue, id: number) {

@@ -2,13 +2,13 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
+#include "control.h"
 #include "typed-memory.h"
 #include "uv-poll.h"
 
@@ -24,10 +24,7 @@ struct BoundIoctl {
   Napi::ObjectReference keep;
 
   int Run() const {
-    int result;
-    do {
-      result = ioctl(*file, request, argument);
-    } while (result < 0 && errno == EINTR);
+    int result = Control(*file, request, argument);
     return result < 0 ? -errno : result;
   }
 };

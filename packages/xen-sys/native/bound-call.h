@@ -25,7 +25,6 @@ enum SleepWord : uint32_t {
   kSleepFirst,
   /** The most to sleep; negative for no limit. */
   kSleepMicroseconds,
-  kSleepWords,
 };
 
 /**

@@ -1,28 +1,18 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
 
+#include "control.h"
 #include "typed-memory.h"
 
 namespace {
 
 Napi::Value Result(Napi::Env env, long result) {
   return Napi::Number::New(env, result < 0 ? -errno : static_cast<double>(result));
-}
-
-/** Again while a signal interrupts. */
-template <typename Argument>
-int Control(int fd, uint32_t request, Argument* argument) {
-  int result;
-  do {
-    result = ioctl(fd, request, argument);
-  } while (result < 0 && errno == EINTR);
-  return result;
 }
 
 Napi::Value Invalid(Napi::Env env) { return Napi::Number::New(env, -EINVAL); }

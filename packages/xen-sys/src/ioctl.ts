@@ -21,7 +21,7 @@ export const GntdevIoctl = {
   mapGrantRef: request('G', 0, 24),
   /** { u64 index, u32 count, u32 padding } */
   unmapGrantRef: request('G', 1, 16),
-  /** { u32 count, address of the segments } */
+  /** { u32 count, padding, address of the segments } */
   grantCopy: request('G', 8, 16),
 } as const;
 
@@ -42,4 +42,9 @@ export function readIndex(words: Uint32Array, at: number): number {
 /** The argument of unmapGrantRef and deallocGref. */
 export function rangeArgument(index: number, count: number): Uint32Array {
   return Uint32Array.of(index % TWO_32, index / TWO_32, count, 0);
+}
+
+/** The argument of grantCopy, for segments at `address`: the count is its first word, 0 so far. */
+export function copyArgument(address: number): Uint32Array {
+  return Uint32Array.of(0, 0, address % TWO_32, address / TWO_32);
 }

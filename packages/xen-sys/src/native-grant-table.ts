@@ -4,27 +4,21 @@ import { EACCES, EINTR, errnoError } from './errno.js';
 import { XenSysError } from './errors.js';
 import type { GrantCopyBatch } from './grant-copy.js';
 import { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
-import { GntdevIoctl, rangeArgument, readIndex } from './ioctl.js';
+import { copyArgument, GntdevIoctl, rangeArgument, readIndex } from './ioctl.js';
 import { pageOffsets } from './pages.js';
 
 /** Words before the references in the argument of mapGrantRef. */
 const HEADER_WORDS = 4;
 
-/** Words of `struct ioctl_gntdev_grant_copy`: the count, padding, and the address of the segments. */
-const COPY_WORDS = 4;
-const TWO_32 = 2 ** 32;
-
 /** The system call for one batch. */
 class BoundCopy {
   readonly table: NativeGrantTable;
-  readonly #argument = new Uint32Array(COPY_WORDS);
+  readonly #argument: Uint32Array;
   readonly #call: () => number;
 
   constructor(table: NativeGrantTable, device: Descriptor, batch: GrantCopyBatch) {
-    const address = loadAddon().addressOf(batch.words);
     this.table = table;
-    this.#argument[2] = address;
-    this.#argument[3] = Math.floor(address / TWO_32);
+    this.#argument = copyArgument(loadAddon().addressOf(batch.words));
     this.#call = device.bindIoctl(GntdevIoctl.grantCopy, this.#argument);
   }
 
@@ -50,7 +44,7 @@ export class NativeGrantTable implements GrantTable {
   /** Whether the kernel has GRANT_COPY (Linux 4.8 and later): a batch of none succeeds. */
   static canCopy(directory: string): boolean {
     const device = openDevice(directory, 'gntdev');
-    const result = device.ioctl(GntdevIoctl.grantCopy, new Uint32Array(COPY_WORDS));
+    const result = device.ioctl(GntdevIoctl.grantCopy, copyArgument(0));
     device.close();
     return result === 0;
   }
