@@ -1,12 +1,23 @@
 /**
  * `npm test`: sets the clone up, builds what can be built, and runs every check and every test of the workspace.
- * Ends with the totals, a line `N passed, N failed`, and exit code 1 if anything failed.
+ * Ends with what skipped tests need, the totals, a line `N passed, N failed`, and exit code 1 if anything failed.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { readArguments } from './lib/command-line.mjs';
+import { DEBIAN, install } from './lib/debian.mjs';
+import { skippedByNeed } from './lib/skipped.mjs';
 import { run, seconds } from './lib/steps.mjs';
 import { ROOT, workspacePackages } from './lib/workspace.mjs';
 import { buildAddons, runMain, sayOnStderr, setup, TOOL_ENV, turbo } from './setup.mjs';
+
+const USAGE = `usage: npm test [-- --install]
+
+Sets the clone up, builds it, and runs every check and every test of the workspace.
+
+  --install   first installs what the tests need of Debian (needs root and apt)
+  --help      this text
+`;
 
 const bin = (name) => join(ROOT, 'node_modules', '.bin', name);
 const RESULTS = join(ROOT, '.tools', 'vitest.json');
@@ -79,11 +90,14 @@ async function runTests() {
     passed: numPassedTests,
     failed: numFailedTests + broken.length + errors,
     skipped: numPendingTests + numTodoTests,
+    needs: skippedByNeed(testResults),
   };
 }
 
 await runMain(async () => {
+  const { values: options } = readArguments(USAGE, { install: { type: 'boolean', default: false } });
   const began = performance.now();
+  if (options.install) await install('--install', DEBIAN.tests, { say: sayOnStderr, all: false });
   await setup(sayOnStderr);
   await check('native addons', buildAddons);
   await check('biome', () =>
@@ -95,6 +109,7 @@ await runMain(async () => {
     check('publint and attw', checkPackages),
   ]);
   const tests = await runTests();
+  if (tests.needs.length > 0) console.log(`\nSkipped  ${tests.needs.join('\n         ')}`);
   console.log(
     `\n Checks  ${checks.passed} passed, ${checks.failed.length} failed${checks.failed.length ? `: ${checks.failed.join(', ')}` : ''}`,
   );

@@ -2,36 +2,17 @@
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { DEBIAN, install } from '../../scripts/lib/debian.mjs';
 
 const execute = promisify(execFile);
 
 /** Something that the machine lacks: `message` says what to do about it. */
 export class EnvironmentError extends Error {}
 
-/** A path that each package brings; what exists needs no package. */
-const PROGRAMS = {
-  debootstrap: '/usr/sbin/debootstrap',
-  'busybox-static': '/bin/busybox',
-  cpio: '/bin/cpio',
-  e2fsprogs: '/sbin/mke2fs',
-  'xz-utils': '/usr/bin/xz',
-  'debian-archive-keyring': '/usr/share/keyrings/debian-archive-keyring.gpg',
-  'qemu-system-x86': '/usr/bin/qemu-system-x86_64',
-};
-
-/** Installs what is missing. Errors: EnvironmentError where that cannot be done. */
-export async function ensurePrograms(say, { building }) {
-  const needed = building ? Object.keys(PROGRAMS) : ['e2fsprogs', 'qemu-system-x86'];
-  const missing = needed.filter((name) => !existsSync(PROGRAMS[name]));
-  if (missing.length === 0) return;
-  const command = `apt-get install --no-install-recommends ${missing.join(' ')}`;
-  if (!existsSync('/usr/bin/apt-get')) throw new EnvironmentError(`the Xen lab needs ${missing.join(', ')}`);
-  if (process.getuid() !== 0) throw new EnvironmentError(`the Xen lab needs these programs first: sudo ${command}`);
-  say(`installing ${missing.join(', ')}`);
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const retry = ['-q', '-o', 'Acquire::Retries=5'];
-  await logged('apt-get', [...retry, 'update'], { env });
-  await logged('apt-get', [...retry, 'install', '-y', '--no-install-recommends', ...missing], { env });
+/** Installs what is missing. Errors: StepError where that cannot be done. */
+export function ensurePrograms(say, { building }) {
+  const { mke2fs, 'qemu-system-x86_64': qemu } = DEBIAN.lab;
+  return install('the Xen lab', building ? DEBIAN.lab : { mke2fs, 'qemu-system-x86_64': qemu }, { say });
 }
 
 /** Runs a program whose output matters only when it fails. */

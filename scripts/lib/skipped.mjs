@@ -1,0 +1,38 @@
+/** Adds up skipped tests by what their titles say that they need (`needs()` of test-support). */
+import { DEBIAN, installCommand, newest } from './debian.mjs';
+
+/** Lines for the end of `npm test`, from the results of vitest's JSON reporter. A test counts with each of its needs. */
+export function skippedByNeed(testResults) {
+  const byPackage = new Map();
+  const byMachine = new Map();
+  for (const needs of skippedTests(testResults).map(needsOf)) {
+    const entries = needs.map((need) => DEBIAN.tests[need]?.package);
+    for (const name of new Set(entries.filter(Boolean).map(newest))) add(byPackage, name);
+    for (const need of needs.filter((_, index) => !entries[index])) add(byMachine, need);
+  }
+  const lines = [...mostFirst(byPackage), ...mostFirst(byMachine)].map(
+    ([need, count]) => `${count} ${count === 1 ? 'needs' : 'need'} ${need}`,
+  );
+  if (byPackage.size === 0) return lines;
+  return [...lines, `npm test -- --install, or: ${installCommand([...byPackage.keys()].sort())}`];
+}
+
+function skippedTests(testResults) {
+  return testResults
+    .flatMap(({ assertionResults }) => assertionResults)
+    .filter(({ status }) => !['passed', 'failed'].includes(status));
+}
+
+function needsOf({ ancestorTitles, title }) {
+  const lists = [...ancestorTitles, title].flatMap((text) => [...text.matchAll(/\(needs ([^)]*)\)/g)]);
+  const needs = lists.flatMap(([, list]) => list.split(', '));
+  return needs.length > 0 ? [...new Set(needs)] : ['something that its title does not say'];
+}
+
+function add(counts, key) {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
+}
+
+function mostFirst(counts) {
+  return [...counts].sort(([, a], [, b]) => b - a);
+}
