@@ -4,7 +4,6 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { EmulatedXenstored } from '../packages/emulator/dist/index.js';
 import {
   clientCases,
   conformanceCases,
@@ -13,6 +12,7 @@ import {
   runClientCase,
   runConformanceCase,
 } from '../packages/xenstore/dist/testing.js';
+import { EmulatedXenstored } from '../packages/xenstored/dist/index.js';
 import { ROOT } from './lib/workspace.mjs';
 
 const SERVERS = [
@@ -87,7 +87,7 @@ Written by \`node scripts/xenstore-conformance.mjs\`; not to be edited by hand.
 
 The suite of \`@xenpv/xenstore/testing\` asks servers on the wire and compares what it sees with the C daemon of Xen 4.17.
 The genuine daemons run on a machine without Xen, over a stand-in for the hypervisor
-(\`packages/xenstore/test-servers\`); the emulator is the xenstored of \`@xenpv/emulator\`. "same" is what the C daemon does;
+(\`packages/xenstore/src/testing/genuine-server\`); the emulator is \`@xenpv/xenstored\`. "same" is what the C daemon does;
 other text says what is different, which the suite knows (${differences} cases for oxenstored) and checks as strictly.
 
 In the lab (\`npm run test:xen\`) the cases that need no made-up domain run over the xenstored of a real Xen 4.17 and 4.20

@@ -1,4 +1,4 @@
 import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.js';
 
-export default defineConfig({ ...base, entry: ['src/main.ts', 'src/guest.ts'], format: ['esm'] });
+export default defineConfig({ ...base, entry: { main: 'src/main.ts', guest: 'src/demo/guest.ts' }, format: ['esm'] });

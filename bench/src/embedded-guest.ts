@@ -1,7 +1,7 @@
 /** A guest's thread for the benchmarks: connects disks and loads one of them when it is told to. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { Blkfront, type BlkfrontOptions, type LoadOptions } from '@xenpv/blkfront';
 import { attachProvider } from '@xenpv/emulator';
-import { Blkfront, type BlkfrontOptions, type LoadOptions } from '@xenpv/xen-block/frontend';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { inTurns } from './in-turns.js';
 

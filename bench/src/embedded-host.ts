@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
+import type { BlkfrontOptions, LoadOptions, LoadResult } from '@xenpv/blkfront';
 import type { BlockImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenBlockBackend } from '@xenpv/xen-block';
-import type { BlkfrontOptions, LoadOptions, LoadResult } from '@xenpv/xen-block/frontend';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { GuestAsk, GuestStart } from './embedded-guest.js';
 import { inTurns } from './in-turns.js';

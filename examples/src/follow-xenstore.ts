@@ -1,6 +1,7 @@
 /** Watches, waiting and transactions on a xenstored of one's own; XenstoreClient.connect() takes the machine's. */
-import { EmulatedXenstored } from '@xenpv/emulator';
+
 import { XenstoreClient } from '@xenpv/xenstore';
+import { EmulatedXenstored } from '@xenpv/xenstored';
 
 const xenstored = new EmulatedXenstored();
 const store = XenstoreClient.open(xenstored.connect(0));

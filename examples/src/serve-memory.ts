@@ -1,8 +1,9 @@
 /** A disk in memory, served to a guest: the backend, the frontend and the host between them in one process. */
+
+import { Blkfront } from '@xenpv/blkfront';
 import { memoryImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenBlockBackend } from '@xenpv/xen-block';
-import { Blkfront } from '@xenpv/xen-block/frontend';
 import { XenstoreClient } from '@xenpv/xenstore';
 
 const host = await EmulatedHost.create();

@@ -2,4 +2,4 @@ import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.js';
 
 // The shims give CommonJS an import.meta.url, by which the worker's module is found.
-export default defineConfig({ ...base, shims: true, entry: ['src/index.ts', 'src/frontend.ts', 'src/worker.ts'] });
+export default defineConfig({ ...base, shims: true, entry: { index: 'src/index.ts', worker: 'src/hosts/worker.ts' } });

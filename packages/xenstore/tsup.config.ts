@@ -2,7 +2,7 @@ import { defineConfig } from 'tsup';
 import { base } from '../../tsup.base.js';
 
 export default defineConfig([
-  // The shims give CommonJS the import.meta.url by which ./testing finds test-servers/.
-  { ...base, shims: true, entry: ['src/index.ts', 'src/testing.ts'] },
-  { ...base, format: 'esm', entry: ['src/cli.ts'] },
+  // The shims give CommonJS the import.meta.url by which ./testing finds its C source.
+  { ...base, shims: true, entry: { index: 'src/index.ts', testing: 'src/testing/index.ts' } },
+  { ...base, format: 'esm', entry: { cli: 'src/cli/main.ts' } },
 ]);

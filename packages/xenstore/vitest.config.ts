@@ -1,3 +1,3 @@
 import { defineConfig } from 'vitest/config';
 
-export default defineConfig({ test: { globalSetup: './test-servers/install.ts' } });
+export default defineConfig({ test: { globalSetup: './src/testing/genuine-server/install.ts' } });

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { setFlagsFromString } from 'node:v8';
-import { runCommandLine } from './command-line.js';
+import { runCommandLine } from './cli/command-line.js';
 
 // Whoever reads our output may stop reading (`| head`): what is under way goes on to its clean end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -1,9 +1,9 @@
 import type { BlockImage } from './block-image.js';
 import { BlockDeviceError } from './errors.js';
-import { type FileImageOptions, openFileImage } from './file-image.js';
-import { MemoryImage } from './memory-image.js';
-import { type NbdImageOptions, openNbdImage } from './nbd-image.js';
-import { type NullImageOptions, nullImage } from './null-image.js';
+import { type FileImageOptions, openFileImage } from './file/image.js';
+import { MemoryImage } from './memory/image.js';
+import { type NullImageOptions, nullImage } from './memory/null-image.js';
+import { type NbdImageOptions, openNbdImage } from './nbd/image.js';
 
 type SharedData =
   | { kind: 'memory'; data: SharedArrayBuffer; sectorSize: number; readOnly: boolean }

@@ -1,5 +1,5 @@
 import type { SharedProvider } from '@xenpv/xen-sys';
-import type { DomainUsage, MachineDomain } from './machine.js';
+import type { DomainUsage, MachineDomain } from './machine/machine.js';
 import type { EmulatedProvider } from './provider.js';
 
 /** A domain of an {@link EmulatedHost}. */

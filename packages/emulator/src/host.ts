@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
+import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { EmulatedDomain } from './domain.js';
-import type { DomainSize } from './domain-memory.js';
-import { removeDomainNodes, writeDomainNodes } from './domain-nodes.js';
 import { ToolstackError } from './errors.js';
-import { HostMachine } from './host-machine.js';
-import { DOMID_SELF, type DomainUsage } from './machine.js';
+import { DOMID_SELF, type DomainUsage } from './machine/machine.js';
+import type { DomainSize } from './machine/memory.js';
 import { EmulatedProvider } from './provider.js';
-import { Toolstack } from './toolstack.js';
-import { EmulatedXenstored, type EmulatedXenstoredOptions } from './xenstored.js';
+import { HostMachine } from './threads/host-machine.js';
+import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
+import { Toolstack } from './toolstack/toolstack.js';
 
 /** RAM of a domain unless told otherwise. Untouched pages cost nothing. */
 const DEFAULT_MEMORY_MIB = 64;

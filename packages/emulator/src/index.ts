@@ -1,11 +1,8 @@
-export type { BackendType, DiskConfig, DiskPaths } from './disk-nodes.js';
 export { EmulatedDomain } from './domain.js';
 export { ToolstackError, type ToolstackErrorCode } from './errors.js';
-export { EmulatedEventChannels } from './event-channels.js';
+export { EmulatedEventChannels } from './handles/event-channels.js';
 export { type DomainConfig, EmulatedHost, type EmulatedHostOptions } from './host.js';
-export type { DomainUsage } from './machine.js';
+export type { DomainUsage } from './machine/machine.js';
 export { attachProvider, EmulatedProvider } from './provider.js';
-export { type AttachedDisk, type DetachOptions, Toolstack, XL_TIMEOUT_MS } from './toolstack.js';
-export { EmulatedXenstored, type EmulatedXenstoredOptions } from './xenstored.js';
-export { DEFAULT_XENSTORED_QUOTAS, type XenstoredQuotas } from './xenstored-quota.js';
-export { type RingPage, type RingServer, RingTransport, type RingTransportOptions } from './xenstored-ring.js';
+export type { BackendType, DiskConfig, DiskPaths } from './toolstack/disk-nodes.js';
+export { type AttachedDisk, type DetachOptions, Toolstack, XL_TIMEOUT_MS } from './toolstack/toolstack.js';

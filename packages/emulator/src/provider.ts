@@ -8,15 +8,16 @@ import {
   XenSysError,
   type XenstoreTransport,
 } from '@xenpv/xen-sys';
-import type { SharedMachine } from './announcements.js';
-import { AttachedMachine } from './attached-machine.js';
-import { failed } from './errno.js';
-import { EmulatedEventChannels } from './event-channels.js';
-import { EmulatedForeignMemory } from './foreign-memory.js';
-import { EmulatedGrantAllocator } from './grant-allocator.js';
-import { EmulatedGrantTable } from './grant-table.js';
-import type { Machine, MachineDomain } from './machine.js';
-import { machines } from './threads.js';
+import { failed } from './handles/errno.js';
+import { EmulatedEventChannels } from './handles/event-channels.js';
+import { EmulatedForeignMemory } from './handles/foreign-memory.js';
+import { EmulatedGrantAllocator } from './handles/grant-allocator.js';
+import { EmulatedGrantTable } from './handles/grant-table.js';
+import type { Machine, MachineDomain } from './machine/machine.js';
+import { packageRoot } from './package-root.js';
+import type { SharedMachine } from './threads/announcements.js';
+import { AttachedMachine } from './threads/attached-machine.js';
+import { machines } from './threads/machines.js';
 
 /** Xen as an emulated domain sees it, on this thread. */
 export class EmulatedProvider implements XenProvider {
@@ -59,7 +60,7 @@ export class EmulatedProvider implements XenProvider {
 
   share(): SharedProvider {
     const data: SharedMachine = { machine: this.#machine.name, domid: this.domid };
-    return { module: new URL('./attach.js', import.meta.url).href, data };
+    return { module: new URL('dist/attach.js', packageRoot).href, data };
   }
 
   #self(op: string): MachineDomain {

@@ -4,14 +4,14 @@ import { openFileImage } from '@xenpv/blockdev';
 import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import { BackendBus, type BackendContext, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
-import { DataPlane, type DataPlaneOptions } from './data-plane.js';
-import { BlockDevice, type ImageOpener, type SectorSizePolicy, type TransferPolicy } from './device.js';
-import type { DiskConfig } from './device-config.js';
+import type { DiskConfig } from './disk/config.js';
+import { BlockDevice, type ImageOpener, type SectorSizePolicy, type TransferPolicy } from './disk/disk.js';
+import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './disk/published-keys.js';
 import { XenBlockError } from './errors.js';
-import { MAX_INDIRECT_SEGMENTS, type ProtocolLimits } from './published-keys.js';
-import { LocalRingHost, type RingHost } from './ring-host.js';
-import { removeStaleJournals } from './stale-journals.js';
-import { WorkerRingHost } from './worker-ring-host.js';
+import { LocalRingHost, type RingHost } from './hosts/ring-host.js';
+import { WorkerRingHost } from './hosts/worker-host.js';
+import { DataPlane, type DataPlaneOptions } from './plane/data-plane.js';
+import { removeStaleJournals } from './plane/journal/stale-journals.js';
 
 export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly provider: XenProvider;

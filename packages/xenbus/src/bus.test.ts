@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { EmulatedXenstored } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
+import { EmulatedXenstored } from '@xenpv/xenstored';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BackendBus, type BackendBusOptions } from './bus.js';
 import { errorNodePath } from './error-node.js';

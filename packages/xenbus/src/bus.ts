@@ -1,5 +1,5 @@
 import type { Watch, XenstoreClient } from '@xenpv/xenstore';
-import { BackendDevice, type HandlerFactory } from './device.js';
+import { BackendDevice, type HandlerFactory } from './backend-device.js';
 import { addedChannel, errorChannel, removedChannel, scanChannel } from './events.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
 

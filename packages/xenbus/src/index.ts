@@ -1,5 +1,5 @@
+export { BackendDevice, type BackendDeviceOptions, type HandlerFactory } from './backend-device.js';
 export { BackendBus, type BackendBusOptions } from './bus.js';
-export { BackendDevice, type BackendDeviceOptions, type HandlerFactory } from './device.js';
 export { errorNodePath } from './error-node.js';
 export { errorCode, errorMessage, XenbusError } from './errors.js';
 export type {

@@ -5,15 +5,15 @@ export {
   type TransactionOptions,
   type WatchOptions,
   XenstoreClient,
-} from './client.js';
-export { XenstoreFeature } from './daemon-operations.js';
+} from './client/client.js';
+export { XenstoreFeature } from './client/daemon-operations.js';
+export type { XenstoreProvider } from './client/locate.js';
+export type { OperationOptions, XenstoreOperations, XenstoreValue } from './client/operations.js';
+export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './client/permissions.js';
+export type { Transaction } from './client/transaction.js';
+export type { Watch, WatchEvent, WatchSink } from './client/watch.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
-export type { FieldSpec, FieldValue } from './fields.js';
-export type { XenstoreProvider } from './locate.js';
-export type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
-export { checkPath, isSpecialPath, pathProblem } from './paths.js';
-export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './permissions.js';
-export type { Transaction } from './transaction.js';
+export type { FieldSpec, FieldValue } from './tree/fields.js';
 export {
   readTree,
   type TreeChanges,
@@ -21,9 +21,9 @@ export {
   type TreeSchema,
   type TreeValues,
   writeTree,
-} from './tree.js';
-export { type TreeState, type TreeWatch, watchTree } from './tree-watch.js';
-export type { Watch, WatchEvent, WatchSink } from './watch.js';
+} from './tree/tree.js';
+export { type TreeState, type TreeWatch, watchTree } from './tree/tree-watch.js';
+export { checkPath, isSpecialPath, pathProblem } from './wire/paths.js';
 export {
   allocateMessage,
   decodeStrings,
@@ -40,4 +40,4 @@ export {
   XsOp,
   type XsOpName,
   xsOpName,
-} from './wire.js';
+} from './wire/wire.js';

@@ -1,0 +1,60 @@
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { BlockdError, ExitCode } from '../errors.js';
+import { packageRoot } from '../package-root.js';
+import { addDemo } from './demo.js';
+import { addCheck, addQueries } from './queries.js';
+import { addRun } from './run.js';
+
+/** Runs `xen-blockd` with these arguments; resolves with the exit code. An error is one line on standard error. */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  const outcome = { code: ExitCode.ok as number };
+  const program = makeProgram((code) => {
+    outcome.code = code;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return outcome.code;
+  } catch (error) {
+    return reportError(error);
+  }
+}
+
+/** Commander's message as one line like all the others. */
+function usageLine(text: string): string {
+  const message = text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '');
+  return `xen-blockd: ${message}. See xen-blockd --help.\n`;
+}
+
+function reportError(error: unknown): number {
+  if (error instanceof CommanderError) {
+    // Help and version end this way too; commander has printed the message.
+    return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+  }
+  process.stderr.write(`xen-blockd: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (error instanceof BlockdError) return error.exitCode;
+  if (process.env.XEN_BLOCKD_DEBUG) console.error(error);
+  return ExitCode.failure;
+}
+
+function makeProgram(ended: (code: number) => void): Command {
+  const program = new Command('xen-blockd')
+    .description('Serves disk images to Xen guests over the paravirtual block protocol.')
+    .version(readVersion())
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(usageLine(text)) });
+  addRun(program, ended);
+  addCheck(program, ended);
+  addQueries(program);
+  addDemo(program, ended);
+  return program;
+}
+
+function readVersion(): string {
+  const manifest = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string };
+  return manifest.version;
+}

@@ -1,0 +1,15 @@
+import type { Blkfront } from '@xenpv/blkfront';
+import type { NbdDisk } from '@xenpv/nbd';
+
+/** A guest's disk as an NBD export. */
+export function nbdDiskOf(disk: Blkfront): NbdDisk {
+  return {
+    size: disk.size,
+    blockSize: disk.sectorSize,
+    readOnly: disk.readOnly,
+    read: (offset, length) => disk.read(offset, length),
+    write: (offset, data) => disk.write(offset, data),
+    flush: () => disk.flush(),
+    ...(disk.features.discard ? { discard: (offset, length) => disk.discard(offset, length) } : {}),
+  };
+}

@@ -1,0 +1,84 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { packageRoot } from '../package-root.js';
+import { TestHost } from '../testing/host.js';
+import { missingTools } from '../testing/tools.js';
+import { runTool } from './tools.js';
+
+const SCRIPT = fileURLToPath(new URL('hotplug/block-xen-blockd', packageRoot));
+
+let test: TestHost;
+
+beforeEach(async () => {
+  test = await TestHost.create();
+  await test.host.xenstored.listen(test.path('xenstored'));
+});
+afterEach(() => test[Symbol.asyncDispose]());
+
+/** Writes a backend directory as libxl does, runs the script on it, and reads what the script wrote. */
+async function hotplug(type: string, keys: Record<string, string>, action = 'add') {
+  const path = `backend/${type}/5/51712`;
+  for (const [key, value] of Object.entries(keys)) await test.store.write(`/local/domain/0/${path}/${key}`, value);
+  const env = {
+    XENBUS_PATH: path,
+    XENSTORED_PATH: test.path('xenstored'),
+    XEN_BLOCKD_NBD_DIRECTORY: test.path('nbd'),
+  };
+  const { code, stderr } = await runTool(SCRIPT, [action], { env });
+  const read = (key: string) => test.store.tryRead(`/local/domain/0/${path}/${key}`);
+  return { code, stderr, status: await read('hotplug-status'), error: await read('hotplug-error'), read };
+}
+
+const needs = missingTools('xenstore-ls');
+describe.skipIf(needs)(`block-xen-blockd${needs}`, () => {
+  it('lets a vbd3 disk go to Connected', async () => {
+    writeFileSync(test.path('image'), 'x');
+    const result = await hotplug('vbd3', { params: `aio:${test.path('image')}`, mode: 'w' });
+    expect(result).toMatchObject({ code: 0, stderr: '', status: 'connected', error: undefined });
+    expect(await result.read('physical-device-path')).toBeUndefined();
+  });
+
+  it('names the NBD socket of a vbd3 disk for an HVM guest', async () => {
+    mkdirSync(test.path('nbd'));
+    writeFileSync(test.path('nbd/vbd3-5-51712'), '');
+    const result = await hotplug('vbd3', { params: 'aio:', mode: 'r', 'device-type': 'cdrom' });
+    expect(await result.read('physical-device-path')).toBe(test.path('nbd/vbd3-5-51712'));
+  });
+
+  it('names the image of a vbd disk for an HVM guest', async () => {
+    writeFileSync(test.path('image'), 'x');
+    const result = await hotplug('vbd', { params: test.path('image'), mode: 'r' });
+    expect(result).toMatchObject({ code: 0, status: 'connected' });
+    expect(await result.read('physical-device-path')).toBe(test.path('image'));
+  });
+
+  it('leaves targets that are no paths to the daemon', async () => {
+    expect(await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' })).toMatchObject({ code: 0 });
+  });
+
+  it('takes an empty cdrom drive', async () => {
+    const keys = { params: 'aio:', mode: 'r', 'device-type': 'cdrom' };
+    expect(await hotplug('vbd3', keys)).toMatchObject({ code: 0, status: 'connected' });
+  });
+
+  it.each<[string, Record<string, string>, string]>([
+    ['no params', { mode: 'w' }, 'params is missing'],
+    ['empty params', { params: '', mode: 'w' }, 'names no image'],
+    ['a missing image', { params: 'aio:/none/such', mode: 'w' }, '/none/such: there is no such image'],
+    ['a directory', { params: 'aio:/tmp', mode: 'w' }, '/tmp: it is a directory'],
+    ['a wrong mode', { params: 'aio:/dev/null', mode: 'x' }, 'mode is "x"'],
+  ])('refuses %s, and tells xl why', async (_, keys, text) => {
+    const result = await hotplug('vbd3', keys);
+    expect(result).toMatchObject({ code: 1, status: 'error' });
+    expect(result.error).toContain(text);
+    expect(result.stderr).toContain(text);
+  });
+
+  it('does nothing on remove, and refuses what it does not know', async () => {
+    expect(await hotplug('vbd3', {}, 'remove')).toMatchObject({ code: 0, status: undefined });
+    expect(await hotplug('vbd3', {}, 'online')).toMatchObject({ code: 1, status: undefined });
+    const { code, stderr } = await runTool(SCRIPT, ['add'], { env: { XENBUS_PATH: '' } });
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining('run by xl') });
+  });
+});

@@ -1,0 +1,264 @@
+import {
+  type Abi,
+  deviceKeys,
+  MAX_INDIRECT_PAGES,
+  MAX_SEGMENTS,
+  queueDirectory,
+  ringRefKeys,
+  SECTOR_SIZE,
+  SEGMENTS_PER_INDIRECT_PAGE,
+  VdiskInfo,
+} from '@xenpv/blkif';
+import { FrontRing } from '@xenpv/ring';
+import type { EventChannels, GrantAllocator, GrantedPages } from '@xenpv/xen-sys';
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { parseState, stateName, XenbusState } from '@xenpv/xenbus';
+import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
+import { BlkfrontError } from './errors.js';
+
+/** Where the two ends of a disk meet. */
+export interface FrontendPaths {
+  /** The frontend's directory. */
+  readonly own: string;
+  /** The backend's directory. */
+  readonly backend: string;
+  readonly backendDomid: number;
+}
+
+/** What the backend offers before the rings exist. */
+export interface TransportLimits {
+  readonly maxRingPageOrder: number;
+  readonly maxQueues: number;
+}
+
+/** A ring that was made, with what it takes to end it. */
+export interface MadeRing {
+  readonly pages: GrantedPages;
+  readonly ring: FrontRing;
+  readonly port: number;
+}
+
+/** What the disk is and can do, as the backend says once it is connected. */
+export interface BlkfrontFeatures {
+  /** FLUSH_DISKCACHE is taken. */
+  readonly flush: boolean;
+  /** WRITE_BARRIER is taken. */
+  readonly barrier: boolean;
+  readonly discard: boolean;
+  /** Bytes; both are 0 without discard. */
+  readonly discardGranularity: number;
+  readonly discardAlignment: number;
+  readonly secureDiscard: boolean;
+  /** Both sides agreed that the backend keeps the pages mapped. */
+  readonly persistent: boolean;
+  /** Segments of an indirect request as negotiated; 0: none are used. */
+  readonly maxIndirectSegments: number;
+}
+
+/** The disk's dimensions in bytes, and its VdiskInfo bits. */
+export interface BlkfrontGeometry {
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly physicalSectorSize: number;
+  readonly info: number;
+  readonly readOnly: boolean;
+}
+
+/** Reads where the backend is. BlkfrontError ERR_HANDSHAKE when there is no such disk. */
+export async function findBackend(store: XenstoreOperations, own: string): Promise<FrontendPaths> {
+  const [backend, domid] = await Promise.all([store.tryRead(`${own}/backend`), store.tryRead(`${own}/backend-id`)]);
+  if (backend === undefined || domid === undefined) {
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${own} has no backend: is the disk attached?`);
+  }
+  return { own, backend, backendDomid: Number(domid) };
+}
+
+/**
+ * Brings both ends to where a new connection begins: the frontend Initialising, the backend InitWait. A connection
+ * that an earlier kernel left is closed first, as Linux does after kexec. BlkfrontError ERR_HANDSHAKE when a backend
+ * that was never connected gives up.
+ */
+export async function reachInitWait(store: XenstoreClient, paths: FrontendPaths, signal?: AbortSignal): Promise<void> {
+  const own = parseState(await store.tryRead(`${paths.own}/state`));
+  const backend = parseState(await store.tryRead(`${paths.backend}/state`));
+  const first = own === XenbusState.initialising && backend !== XenbusState.connected;
+  if (!first) {
+    if (own !== XenbusState.closed) await closeConnection(store, paths, signal);
+    await setState(store, paths, XenbusState.initialising);
+  }
+  const verdict = (state: XenbusState) => {
+    if (state === XenbusState.initWait) return state;
+    return first && state >= XenbusState.closing ? state : undefined;
+  };
+  const state = await waitForBackend(store, paths, verdict, signal);
+  if (state !== XenbusState.initWait) throw refused(paths, state);
+}
+
+/** Closing, then Closed, each after the backend has followed. */
+export async function closeConnection(
+  store: XenstoreClient,
+  paths: FrontendPaths,
+  signal?: AbortSignal,
+): Promise<void> {
+  const past = (state: XenbusState) => state >= XenbusState.closing || state < XenbusState.initialised;
+  await setState(store, paths, XenbusState.closing);
+  await waitForBackend(store, paths, (state) => (past(state) ? true : undefined), signal);
+  await setState(store, paths, XenbusState.closed);
+  const closed = (state: XenbusState) => state === XenbusState.closed || state < XenbusState.initialised;
+  await waitForBackend(store, paths, (state) => (closed(state) ? true : undefined), signal);
+}
+
+/** Writes our state, unless our directory is gone: a deleted one must not come back. */
+export async function setState(store: XenstoreClient, paths: FrontendPaths, state: XenbusState): Promise<void> {
+  await store.transaction(async (tx) => {
+    if (await tx.exists(`${paths.own}/state`)) await tx.write(`${paths.own}/state`, state);
+  });
+}
+
+/** Waits until `verdict` of the backend's state is something. */
+function waitForBackend<T>(
+  store: XenstoreClient,
+  paths: FrontendPaths,
+  verdict: (state: XenbusState) => T | undefined,
+  signal?: AbortSignal,
+): Promise<T> {
+  return store.waitFor(async (ops) => verdict(parseState(await ops.tryRead(`${paths.backend}/state`))), { signal });
+}
+
+/** What the backend offers at InitWait. Both spellings of the ring's size count. */
+export async function readTransportLimits(store: XenstoreOperations, paths: FrontendPaths): Promise<TransportLimits> {
+  const [order, pages, queues] = await Promise.all([
+    readNumber(store, `${paths.backend}/max-ring-page-order`, 0),
+    readNumber(store, `${paths.backend}/max-ring-pages`, 1),
+    readNumber(store, `${paths.backend}/multi-queue-max-queues`, 1),
+  ]);
+  return {
+    maxRingPageOrder: Math.max(order, Math.floor(Math.log2(Math.max(pages, 1)))),
+    maxQueues: Math.max(queues, 1),
+  };
+}
+
+/** Makes an empty ring of 2^order pages and an event channel for it. */
+export function makeRing(
+  allocator: GrantAllocator,
+  events: EventChannels,
+  backendDomid: number,
+  order: number,
+  abi: Abi,
+): MadeRing {
+  const pages = allocator.allocate(backendDomid, 2 ** order, { writable: true });
+  const memory = { buffer: pages.buffer, byteOffset: pages.offsets[0], byteLength: XEN_PAGE_SIZE << order };
+  try {
+    return { pages, ring: new FrontRing(memory, abi.slotBytes), port: events.bindUnbound(backendDomid) };
+  } catch (error) {
+    allocator.release(pages);
+    throw error;
+  }
+}
+
+export interface Announcement {
+  readonly rings: readonly MadeRing[];
+  readonly order: number;
+  /** Says the order as a number of pages. */
+  readonly legacyRingPages: boolean;
+  /** Undefined: the `protocol` key is not written. */
+  readonly protocol: string | undefined;
+  readonly persistent: boolean;
+}
+
+/** Publishes the rings as Linux's blkfront does, in one transaction, and goes to Initialised. */
+export async function announce(store: XenstoreClient, paths: FrontendPaths, what: Announcement): Promise<void> {
+  const count = what.rings.length;
+  await store.transaction(async (tx) => {
+    await removeOldKeys(tx, paths.own);
+    if (what.order > 0 && what.legacyRingPages) await tx.write(`${paths.own}/num-ring-pages`, 2 ** what.order);
+    else if (what.order > 0) await tx.write(`${paths.own}/ring-page-order`, what.order);
+    if (count > 1) await tx.write(`${paths.own}/multi-queue-num-queues`, count);
+    for (const [index, made] of what.rings.entries()) {
+      await writeQueue(tx, joinPath(paths.own, queueDirectory(index, count)), made, what.order);
+    }
+    if (what.protocol !== undefined) await tx.write(`${paths.own}/protocol`, what.protocol);
+    await tx.write(`${paths.own}/feature-persistent`, what.persistent);
+  });
+  await setState(store, paths, XenbusState.initialised);
+}
+
+/** Waits until the backend is connected. BlkfrontError ERR_HANDSHAKE when it refuses. */
+export async function reachConnected(store: XenstoreClient, paths: FrontendPaths, signal?: AbortSignal): Promise<void> {
+  const state = await waitForBackend(
+    store,
+    paths,
+    (s) => (s >= XenbusState.connected || s === 0 ? s : undefined),
+    signal,
+  );
+  if (state === XenbusState.connected) return;
+  throw refused(paths, state);
+}
+
+/** The disk as the backend describes it at Connected. BlkfrontError ERR_HANDSHAKE when that is no disk. */
+export async function readGeometry(store: XenstoreOperations, paths: FrontendPaths): Promise<BlkfrontGeometry> {
+  const sectors = await readNumber(store, `${paths.backend}/sectors`, -1);
+  const sectorSize = await readNumber(store, `${paths.backend}/sector-size`, deviceKeys['sector-size'].default);
+  const info = await readNumber(store, `${paths.backend}/info`, 0);
+  if (sectors < 0 || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`);
+  }
+  return {
+    size: sectors * SECTOR_SIZE,
+    sectorSize,
+    physicalSectorSize: await readNumber(store, `${paths.backend}/physical-sector-size`, sectorSize),
+    info,
+    readOnly: (info & VdiskInfo.readOnly) !== 0,
+  };
+}
+
+/** What the backend can do, and what of it we asked for. */
+export async function readFeatures(
+  store: XenstoreOperations,
+  paths: FrontendPaths,
+  wanted: { persistent: boolean; maxIndirectSegments: number; sectorSize: number },
+): Promise<BlkfrontFeatures> {
+  const number = (key: string, missing = 0) => readNumber(store, `${paths.backend}/${key}`, missing);
+  const discard = (await number('feature-discard')) !== 0;
+  const theoretical = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_PAGE;
+  const indirect = Math.min(await number('feature-max-indirect-segments'), wanted.maxIndirectSegments, theoretical);
+  return {
+    flush: (await number('feature-flush-cache')) !== 0,
+    barrier: (await number('feature-barrier')) !== 0,
+    discard,
+    discardGranularity: discard ? await number('discard-granularity', wanted.sectorSize) : 0,
+    discardAlignment: discard ? await number('discard-alignment') : 0,
+    secureDiscard: discard && (await number('discard-secure')) !== 0,
+    persistent: wanted.persistent && (await number('feature-persistent')) !== 0,
+    // Fewer than a direct request has are of no use (Linux ignores them too).
+    maxIndirectSegments: indirect > MAX_SEGMENTS ? indirect : 0,
+  };
+}
+
+function refused(paths: FrontendPaths, state: XenbusState): BlkfrontError {
+  return new BlkfrontError('ERR_HANDSHAKE', 'connect', `the backend ${paths.backend} went to ${stateName(state)}`);
+}
+
+async function writeQueue(tx: XenstoreOperations, path: string, made: MadeRing, order: number): Promise<void> {
+  for (const [page, key] of ringRefKeys(order === 0 ? undefined : order).entries()) {
+    await tx.write(`${path}/${key}`, made.pages.refs[page]);
+  }
+  await tx.write(`${path}/event-channel`, made.port);
+}
+
+/** An earlier connection may have had other keys, and its ring is not there any more. */
+async function removeOldKeys(tx: XenstoreOperations, own: string): Promise<void> {
+  const old = /^(ring-ref\d*|ring-page-order|num-ring-pages|event-channel|protocol|multi-queue-num-queues|queue-\d+)$/;
+  for (const key of await tx.directory(own)) {
+    if (old.test(key)) await tx.remove(`${own}/${key}`);
+  }
+}
+
+async function readNumber(store: XenstoreOperations, path: string, missing: number): Promise<number> {
+  const number = Number((await store.tryRead(path)) ?? missing);
+  return Number.isSafeInteger(number) && number >= 0 ? number : missing;
+}
+
+function joinPath(path: string, below: string): string {
+  return below === '' ? path : `${path}/${below}`;
+}

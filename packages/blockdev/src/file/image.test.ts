@@ -1,0 +1,233 @@
+import { execFileSync } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test, vi } from 'vitest';
+import { loadNative } from '../addon.js';
+import { BlockOp } from '../block-image.js';
+import { allocateMemory } from '../queue/buffer.js';
+import { QueueDriver } from '../testing/queue-driver.js';
+import { threadRing } from '../uring/thread-ring.js';
+import { openFileImage } from './image.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+
+function makeFile(bytes: number | Uint8Array): string {
+  const path = join(folder, `image-${files++}`);
+  writeFileSync(path, typeof bytes === 'number' ? new Uint8Array(bytes).fill(0x5a) : bytes);
+  return path;
+}
+
+const engines = (['threads', 'sync', 'io_uring'] as const).filter(
+  (engine) => engine !== 'io_uring' || typeof threadRing() !== 'string',
+);
+
+describe('what cannot be opened', () => {
+  const fifo = join(folder, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  mkdirSync(join(folder, 'directory'));
+  test.each([
+    ['missing', () => join(folder, 'missing'), 'ENOENT', 'does not exist'],
+    ['under a file', () => join(makeFile(512), 'x'), 'ENOTDIR', 'does not exist'],
+    ['a directory', () => join(folder, 'directory'), 'EISDIR', 'is a directory'],
+    ['a FIFO', () => fifo, 'ERR_IMAGE_TYPE', 'neither a regular file nor a block device'],
+    ['empty', () => makeFile(0), 'ERR_IMAGE_EMPTY', 'is empty'],
+    ['with half a sector at its end', () => makeFile(1024 + 256), 'ERR_IMAGE_UNALIGNED', '1280 bytes'],
+  ])('%s', async (_name, path, code, words) => {
+    const name = path();
+    const opening = openFileImage(name);
+    await expect(opening).rejects.toMatchObject({ name: 'BlockDeviceError', code, op: expect.any(String) });
+    await expect(opening).rejects.toThrow(words);
+    await expect(opening).rejects.toThrow(name);
+  });
+
+  test('whole sectors, but not of the size asked for', async () => {
+    await expect(openFileImage(makeFile(4096 + 512), { sectorSize: 4096 })).rejects.toMatchObject({
+      code: 'ERR_IMAGE_UNALIGNED',
+    });
+  });
+
+  test('a sector size that is none', async () => {
+    await expect(openFileImage(makeFile(4096), { sectorSize: 520 })).rejects.toMatchObject({ code: 'ERR_SECTOR_SIZE' });
+  });
+
+  // Permissions do not bind root.
+  test.skipIf(process.getuid?.() === 0)('without permission', async () => {
+    const path = makeFile(4096);
+    chmodSync(path, 0o400);
+    await expect(openFileImage(path)).rejects.toMatchObject({ code: 'EACCES' });
+    await (await openFileImage(path, { readOnly: true })).close();
+  });
+});
+
+test('what the page cache has of an image that is written past it is dropped', async (context) => {
+  const path = makeFile(8 << 20);
+  // What is dirty is only written out at first.
+  execFileSync('sync', [path]);
+  const cached = () => {
+    const look = 'import os,sys; print(os.preadv(os.open(sys.argv[1], 0), [bytearray(1)], 4 << 20, os.RWF_NOWAIT))';
+    try {
+      return execFileSync('python3', ['-c', look, path], { stdio: 'pipe' }).toString() === '1\n';
+    } catch (error) {
+      if (String(error).includes('BlockingIOError')) return false;
+      throw error;
+    }
+  };
+  expect(cached()).toBe(true);
+  const reader = await openFileImage(path, { readOnly: true });
+  if (!reader.direct) return context.skip();
+  await reader.close();
+  expect(cached()).toBe(true);
+  const image = await openFileImage(path);
+  await vi.waitFor(() => expect(cached()).toBe(false), { timeout: 10_000 });
+  readFileSync(path);
+  expect(cached()).toBe(true);
+  const driver = new QueueDriver(image.createQueue({ depth: 4, memory: allocateMemory(4096) }));
+  for (let i = 0; i < 2048; i++) await driver.run(BlockOp.write, (i % 8) * 4096, 4096);
+  await vi.waitFor(() => expect(cached()).toBe(false), { timeout: 10_000 });
+  await image.close();
+  // Closed while it is at it.
+  await (await openFileImage(path)).close();
+});
+
+describe.each(engines)('a file through %s', (engine) => {
+  async function open(path: string, options = {}) {
+    const image = await openFileImage(path, { engine, ...options });
+    const queue = image.createQueue({ depth: 4, memory: allocateMemory(65536) });
+    return { image, driver: new QueueDriver(queue), bytes: new Uint8Array(queue.memory) };
+  }
+
+  test('grows', async () => {
+    const path = makeFile(4096);
+    const { image, driver, bytes } = await open(path);
+    truncateSync(path, 8192 + 100);
+    expect(image.size).toBe(4096);
+    expect(await driver.run(BlockOp.write, 4096, 4096)).toBeLessThan(0);
+    expect(await image.refresh()).toBe(8192);
+    expect(image.size).toBe(8192);
+    expect(await driver.run(BlockOp.write, 4096, 4096)).toBe(4096);
+    bytes.fill(1);
+    expect(await driver.run(BlockOp.read, 0, 8192)).toBe(8192);
+    expect(bytes.subarray(0, 4096).every((byte) => byte === 0x5a)).toBe(true);
+    expect(bytes.subarray(4096, 8192).every((byte) => byte === 0)).toBe(true);
+    await image.close();
+  });
+
+  test('that was cut short reads as zeroes there', async () => {
+    const path = makeFile(16384);
+    const { image, driver, bytes } = await open(path);
+    truncateSync(path, 4096 + 700);
+    bytes.fill(1);
+    expect(await driver.run(BlockOp.read, 0, 16384)).toBe(16384);
+    expect(bytes.subarray(0, 4096 + 700).every((byte) => byte === 0x5a)).toBe(true);
+    expect(bytes.subarray(4096 + 700, 16384).every((byte) => byte === 0)).toBe(true);
+    await image.close();
+  });
+
+  test('is huge and has holes', async () => {
+    const path = makeFile(0);
+    const size = 2 ** 42;
+    truncateSync(path, size);
+    const { image, driver, bytes } = await open(path);
+    bytes.fill(7);
+    expect(await driver.run(BlockOp.writeFua, size - 4096, 4096)).toBe(4096);
+    expect(await driver.run(BlockOp.read, 2 ** 41, 4096)).toBe(4096);
+    expect(bytes.subarray(0, 4096).every((byte) => byte === 0)).toBe(true);
+    expect(await driver.run(BlockOp.read, size - 4096, 4096)).toBe(4096);
+    expect(bytes.subarray(0, 4096).every((byte) => byte === 7)).toBe(true);
+    expect(statSync(path).blocks * 512).toBeLessThan(1 << 20);
+    await image.close();
+  });
+
+  test('takes memory that O_DIRECT does not', async () => {
+    const path = makeFile(16384);
+    const { image, driver, bytes } = await open(path, { direct: true });
+    const done = driver.push(BlockOp.read, 0, 1024, [
+      [0, 7, 100],
+      [0, 2001, 924],
+    ]);
+    driver.queue.submit();
+    expect(await done).toBe(1024);
+    expect(bytes.subarray(7, 107).every((byte) => byte === 0x5a)).toBe(true);
+    expect(bytes.subarray(2001, 2925).every((byte) => byte === 0x5a)).toBe(true);
+    await image.close();
+  });
+
+  // Holes need fallocate, which Node does not have without the addon.
+  test.skipIf(loadNative() instanceof Error)('gives room back when it is discarded', async () => {
+    const path = makeFile(1 << 20);
+    const { image, driver } = await open(path);
+    if (!image.features.discard) return;
+    expect(await driver.run(BlockOp.flush, 0, 0)).toBe(0);
+    const before = statSync(path).blocks;
+    expect(await driver.run(BlockOp.discard, 0, 1 << 19)).toBe(0);
+    expect(statSync(path).blocks).toBeLessThan(before);
+    expect(
+      readFileSync(path)
+        .subarray(0, 1 << 19)
+        .every((byte) => byte === 0),
+    ).toBe(true);
+    expect(statSync(path).size).toBe(1 << 20);
+    await image.close();
+  });
+
+  test('hides discard when told to', async () => {
+    const { image, driver } = await open(makeFile(1 << 20), { discard: false });
+    expect(image.features).toMatchObject({ discard: false, discardGranularity: 0 });
+    expect(await driver.run(BlockOp.discard, 0, 4096)).toBeLessThan(0);
+    await image.close();
+  });
+
+  test('closes its queues with itself', async () => {
+    const { image, driver } = await open(makeFile(4096));
+    const read = driver.run(BlockOp.read, 0, 4096);
+    await image.close();
+    expect(await read).toBe(4096);
+  });
+});
+
+test('an engine that does not exist here is replaced, and said so', async () => {
+  vi.resetModules();
+  vi.doMock('../addon.js', () => ({ loadNative: () => new Error('no addon for this test') }));
+  const { openFileImage: open } = await import('./image.js');
+  const messages: unknown[] = [];
+  const listener = (message: unknown) => messages.push(message);
+  subscribe('blockdev:engine:fallback', listener);
+  const path = makeFile(1 << 20);
+  const image = await open(path);
+  unsubscribe('blockdev:engine:fallback', listener);
+  expect(image.engine).toBe('threads');
+  expect(image.features).toMatchObject({ flush: true, fua: true, discard: false, writeZeroes: false });
+  expect(messages).toEqual([
+    { path, wanted: 'io_uring', used: 'threads', reason: 'the addon is not there: no addon for this test' },
+  ]);
+  await expect(open(path, { engine: 'io_uring' })).rejects.toMatchObject({ code: 'ERR_NO_IO_URING' });
+  const driver = new QueueDriver(image.createQueue({ depth: 2, memory: allocateMemory(4096) }));
+  expect(await driver.run(BlockOp.read, 0, 4096)).toBe(4096);
+  expect(await driver.run(BlockOp.discard, 0, 4096)).toBeLessThan(0);
+  await image.close();
+  vi.doUnmock('../addon.js');
+});
+
+test.skipIf(loadNative() instanceof Error)('memory for queues is page aligned', () => {
+  const native = loadNative();
+  if (native instanceof Error) return;
+  for (const bytes of [1, 4096, 5000, 1 << 20]) {
+    const memory = new Uint8Array(allocateMemory(bytes));
+    expect(native.address(memory) % 4096).toBe(0);
+    expect(memory.length).toBe(Math.ceil(bytes / 4096) * 4096);
+  }
+});

@@ -1,0 +1,207 @@
+import { close, constants, fstat, open } from 'node:fs';
+import { resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { loadNative } from '../addon.js';
+import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from '../block-image.js';
+import { reportFallback } from '../diagnostics.js';
+import { BlockDeviceError } from '../errors.js';
+import { checkGeometry } from '../geometry.js';
+import { attachModule } from '../package-root.js';
+import type { QueueOptions } from '../queue/engine-queue.js';
+import { OpenQueues } from '../queue/open-queues.js';
+import { IoUringQueue } from '../uring/queue.js';
+import { type ThreadRing, threadRing } from '../uring/thread-ring.js';
+import { type FileCalls, immediateCalls, pooledCalls } from './calls.js';
+import { DIRECT_FLAG, directWorks } from './direct-io.js';
+import { fileFeatures } from './features.js';
+import { PageCache } from './page-cache.js';
+import { checkFileType, openError, type StorageFacts, storageFacts, storageSize } from './probe.js';
+import { type FileDescriptors, FileQueue, type RangeWorker } from './queue.js';
+
+export type FileEngine = 'io_uring' | 'threads' | 'sync';
+
+/** How `openFileImage` opens a file or block device. */
+export interface FileImageOptions {
+  readonly readOnly?: boolean;
+  /**
+   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, 4 unless
+   * set. `sync` reads and writes on the calling thread, which waits for the storage.
+   */
+  readonly engine?: 'auto' | FileEngine;
+  /** Past the page cache (O_DIRECT). `auto`, the default: with io_uring, wherever the storage's alignment allows it. */
+  readonly direct?: 'auto' | boolean;
+  /** Bytes; a block device's own, 512 for files unless given. */
+  readonly sectorSize?: number;
+  /** False hides discard from users of the image. */
+  readonly discard?: boolean;
+  /** True promises that a block device has BLKSECDISCARD, which the kernel does not tell. */
+  readonly secureDiscard?: boolean;
+}
+
+const openFile = promisify(open);
+const closeFile = promisify(close);
+const statFile = promisify(fstat);
+
+/** A raw file or block device. */
+export class FileImage implements BlockImage {
+  readonly engine: FileEngine;
+  readonly description: string;
+  readonly sectorSize: number;
+  readonly physicalSectorSize: number;
+  readonly readOnly: boolean;
+  readonly features: BlockFeatures;
+  readonly #files: FileDescriptors;
+  readonly #options: FileImageOptions;
+  readonly #blockDevice: boolean;
+  readonly #ring: ThreadRing | undefined;
+  /** Of an image that is written past it. */
+  readonly #cache: PageCache | undefined;
+  readonly #queues = new OpenQueues();
+  #size: number;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    path: string,
+    options: FileImageOptions,
+    facts: StorageFacts,
+    files: FileDescriptors,
+    ring: ThreadRing | undefined,
+  ) {
+    this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
+    this.description = path;
+    this.#options = options;
+    this.#files = files;
+    this.#blockDevice = facts.blockDevice;
+    this.#ring = ring;
+    this.#size = facts.size;
+    this.readOnly = options.readOnly ?? false;
+    this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
+    this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
+    this.features = fileFeatures(files.buffered, facts, options);
+    if (ring && this.direct && !this.readOnly) this.#cache = new PageCache(ring.native, files.buffered);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether reads and writes pass the page cache. */
+  get direct(): boolean {
+    return this.#files.main !== this.#files.buffered;
+  }
+
+  createQueue(options: QueueOptions): BlockQueue {
+    return this.#queues.add(
+      this.#ring
+        ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice, this.#cache)
+        : new FileQueue(this, options, this.#files, this.#calls(), this.#rangeWorker()),
+    );
+  }
+
+  async refresh(): Promise<number> {
+    const size = storageSize(await statFile(this.#files.buffered));
+    this.#size = size - (size % this.sectorSize);
+    return this.#size;
+  }
+
+  share(): SharedImage {
+    return { module: attachModule, data: { kind: 'file', path: resolve(this.description), options: this.#options } };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#queues.close();
+    await this.#cache?.close();
+    await closeFiles(this.#files);
+  }
+
+  #calls(): FileCalls {
+    return this.engine === 'sync' ? immediateCalls : pooledCalls;
+  }
+
+  #rangeWorker(): RangeWorker | undefined {
+    const native = loadNative();
+    if (native instanceof Error) return undefined;
+    const { buffered } = this.#files;
+    return (op, offset, length, done) => native.range(op, buffered, this.#blockDevice, offset, length, done);
+  }
+}
+
+/**
+ * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
+ * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not a whole number of sectors), ERR_SECTOR_SIZE,
+ * ERR_NO_IO_URING when that engine is asked for and does not work here, or ERR_NO_DIRECT likewise.
+ */
+export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<FileImage> {
+  await checkFileType(path);
+  const ring = ringFor(path, options.engine ?? 'auto');
+  const flags = options.readOnly ? constants.O_RDONLY : constants.O_RDWR;
+  const buffered = await openDescriptor(path, flags);
+  try {
+    const facts = storageFacts(await statFile(buffered));
+    const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
+    checkGeometry(facts.size, sectorSize, path);
+    if (facts.writeProtected && !options.readOnly) throw writeProtected(path);
+    const direct = options.direct ?? 'auto';
+    const wanted = direct === true || (direct === 'auto' && ring !== undefined);
+    const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
+    if (main === undefined && direct === true) throw noDirect(path, sectorSize);
+    return new FileImage(path, options, facts, { main: main ?? buffered, buffered }, ring);
+  } catch (error) {
+    await closeFile(buffered);
+    throw openError(error, 'open', path);
+  }
+}
+
+/** The thread's ring, or undefined where plain calls have to do. */
+function ringFor(path: string, engine: 'auto' | FileEngine): ThreadRing | undefined {
+  if (engine === 'threads' || engine === 'sync') return undefined;
+  const ring = threadRing();
+  if (typeof ring !== 'string') return ring;
+  if (engine === 'io_uring') throw new BlockDeviceError('ERR_NO_IO_URING', 'open', `${path}: ${ring}`, { path });
+  reportFallback({ path, wanted: 'io_uring', used: 'threads', reason: ring });
+  return undefined;
+}
+
+async function openDescriptor(path: string, flags: number): Promise<number> {
+  try {
+    return await openFile(path, flags);
+  } catch (error) {
+    throw openError(error, 'open', path);
+  }
+}
+
+/** A descriptor with O_DIRECT, or undefined where that does not work. */
+async function openDirect(
+  path: string,
+  flags: number,
+  facts: StorageFacts,
+  sectorSize: number,
+): Promise<number | undefined> {
+  const fd = await openFile(path, flags | DIRECT_FLAG).catch(() => undefined);
+  if (fd === undefined || (await directWorks(fd, facts, sectorSize))) return fd;
+  await closeFile(fd);
+  return undefined;
+}
+
+function writeProtected(path: string): BlockDeviceError {
+  return new BlockDeviceError('EROFS', 'open', `${path} is a write-protected device: open it read-only`, { path });
+}
+
+function noDirect(path: string, sectorSize: number): BlockDeviceError {
+  const message = `${path}: O_DIRECT does not work here with sectors of ${sectorSize} bytes`;
+  return new BlockDeviceError('ERR_NO_DIRECT', 'open', message, { path });
+}
+
+async function closeFiles({ main, buffered }: FileDescriptors): Promise<void> {
+  await closeFile(main);
+  if (buffered !== main) await closeFile(buffered);
+}

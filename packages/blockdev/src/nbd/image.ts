@@ -1,0 +1,244 @@
+import { resolve } from 'node:path';
+import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, type NbdExport, NbdFlag, NbdRefusal } from '@xenpv/nbd';
+import {
+  type BlockFeatures,
+  type BlockImage,
+  BlockOp,
+  type BlockQueue,
+  IOV_WORDS,
+  type SharedImage,
+} from '../block-image.js';
+import { BlockDeviceError } from '../errors.js';
+import { openError } from '../file/probe.js';
+import { checkGeometry } from '../geometry.js';
+import { attachModule } from '../package-root.js';
+import type { QueueOptions } from '../queue/engine-queue.js';
+import { LocalQueue } from '../queue/local-queue.js';
+import { OpenQueues } from '../queue/open-queues.js';
+import { STAGED_WORDS, StagedWord } from '../queue/staging.js';
+import { NbdConnection } from './connection.js';
+
+/** How `openNbdImage` opens an export. */
+export interface NbdImageOptions {
+  /** The server's default export unless given. */
+  readonly exportName?: string;
+  readonly readOnly?: boolean;
+  /** Bytes; the server's smallest block, at least 512, unless given. */
+  readonly sectorSize?: number;
+  /** Milliseconds for which operations wait when the server has gone away; 10 000 unless given. */
+  readonly reconnect?: number;
+}
+
+const COMMANDS: Record<BlockOp, number> = {
+  [BlockOp.read]: NbdCommand.read,
+  [BlockOp.write]: NbdCommand.write,
+  [BlockOp.writeFua]: NbdCommand.write,
+  [BlockOp.flush]: NbdCommand.flush,
+  [BlockOp.discard]: NbdCommand.trim,
+  [BlockOp.secureDiscard]: NbdCommand.trim,
+  [BlockOp.writeZeroes]: NbdCommand.writeZeroes,
+};
+
+/** A disk behind an NBD server, such as qemu-storage-daemon with an image of any format. */
+class NbdImage implements BlockImage {
+  readonly engine = 'nbd';
+  readonly description: string;
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly physicalSectorSize: number;
+  readonly readOnly: boolean;
+  readonly features: BlockFeatures;
+  /** Bytes that one request moves. */
+  readonly transferBytes: number;
+  readonly connection: NbdConnection;
+  readonly #path: string;
+  readonly #options: NbdImageOptions;
+  readonly #shareable: boolean;
+  readonly #queues = new OpenQueues();
+  #closing: Promise<void> | undefined;
+
+  constructor(path: string, options: NbdImageOptions, connection: NbdConnection, found: NbdExport, sectorSize: number) {
+    this.#path = path;
+    this.#options = options;
+    this.connection = connection;
+    this.description = `nbd+unix:///${options.exportName ?? ''}?socket=${path}`;
+    this.sectorSize = sectorSize;
+    this.size = found.size;
+    this.physicalSectorSize = Math.max(sectorSize, Math.min(found.preferredBlock, 4096));
+    this.readOnly = options.readOnly ?? false;
+    this.transferBytes = Math.max(sectorSize, Math.min(found.maximumBlock, NBD_MAX_REQUEST));
+    this.features = nbdFeatures(found, sectorSize, this.readOnly);
+    this.#shareable = (found.flags & NbdFlag.canMultiConn) !== 0 || this.readOnly;
+  }
+
+  createQueue(options: QueueOptions): BlockQueue {
+    return this.#queues.add(new NbdQueue(this, options));
+  }
+
+  /** A server does not tell that an export grew: the size is that of the connection. */
+  async refresh(): Promise<number> {
+    return this.size;
+  }
+
+  /** Undefined where a flush on one connection does not cover the writes of another. */
+  share(): SharedImage | undefined {
+    if (!this.#shareable) return undefined;
+    return { module: attachModule, data: { kind: 'nbd', path: resolve(this.#path), options: this.#options } };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await this.#queues.close();
+    this.connection.close();
+  }
+}
+
+class NbdQueue extends LocalQueue {
+  readonly #connection: NbdConnection;
+  readonly #transferBytes: number;
+  readonly #buffers: Buffer[] = [];
+
+  constructor(image: NbdImage, options: QueueOptions) {
+    super(image, options);
+    this.#connection = image.connection;
+    this.#transferBytes = image.transferBytes;
+    this.#buffers[0] = Buffer.from(options.memory);
+  }
+
+  override addRegion(memory: ArrayBufferLike): number {
+    const region = super.addRegion(memory);
+    this.#buffers[region] = Buffer.from(memory);
+    return region;
+  }
+
+  override submit(): void {
+    const end = this.staging.count * STAGED_WORDS;
+    for (let at = 0; at < end; at += STAGED_WORDS) this.#start(at);
+    this.staging.clear();
+    this.#connection.send();
+  }
+
+  #start(at: number): void {
+    const { operations } = this.staging;
+    const op = operations[at + StagedWord.op] as BlockOp;
+    const tag = operations[at + StagedWord.tag];
+    const length = operations[at + StagedWord.length];
+    const offset = operations[at + StagedWord.offset];
+    const moved = op <= BlockOp.writeFua ? length : 0;
+    const pieces = this.#pieces(at);
+    // A server refuses to read past the end.
+    const present = op === BlockOp.read ? zeroFrom(pieces, this.image.size - offset, length) : length;
+    const nothing = op < 0 || (op === BlockOp.flush ? !this.image.features.flush : present === 0);
+    if (nothing) this.complete(tag, op < 0 ? op : moved);
+    else this.#request(op, offset, present, pieces, (failure) => this.complete(tag, failure || moved));
+  }
+
+  /** Sends an operation in as many requests as it needs; `done` gets 0 or a negative errno. */
+  #request(op: BlockOp, offset: number, length: number, pieces: Buffer[], done: (failure: number) => void): void {
+    const count = Math.max(1, Math.ceil(length / this.#transferBytes));
+    const flags = op === BlockOp.writeFua ? NbdCommandFlag.fua : 0;
+    let left = count;
+    let failure = 0;
+    const partDone = (result: number) => {
+      failure ||= result;
+      if (--left === 0) done(failure);
+    };
+    for (let from = 0, i = 0; i < count; i++, from += this.#transferBytes) {
+      const bytes = Math.min(this.#transferBytes, length - from);
+      this.#connection.add({
+        command: COMMANDS[op],
+        flags,
+        offset: offset + from,
+        length: bytes,
+        pieces: count === 1 && length === total(pieces) ? pieces : cut(pieces, from, bytes),
+        done: partDone,
+      });
+    }
+  }
+
+  #pieces(at: number): Buffer[] {
+    const { operations, iov } = this.staging;
+    const first = operations[at + StagedWord.iovAt];
+    const end = first + operations[at + StagedWord.iovCount] * IOV_WORDS;
+    const pieces: Buffer[] = [];
+    for (let i = first; i < end; i += IOV_WORDS) {
+      pieces.push(this.#buffers[iov[i]].subarray(iov[i + 1], iov[i + 1] + iov[i + 2]));
+    }
+    return pieces;
+  }
+}
+
+function total(pieces: readonly Buffer[]): number {
+  return pieces.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Zeroes what is behind the first `present` bytes of the pieces; returns how many of their `length` bytes are left. */
+function zeroFrom(pieces: readonly Buffer[], present: number, length: number): number {
+  const kept = Math.max(0, Math.min(present, length));
+  if (kept < length) for (const piece of cut(pieces, kept, length - kept)) piece.fill(0);
+  return kept;
+}
+
+/** `length` bytes from byte `from` of the pieces taken together. */
+function cut(pieces: readonly Buffer[], from: number, length: number): Buffer[] {
+  const parts: Buffer[] = [];
+  for (const piece of pieces) {
+    const part = piece.subarray(Math.max(0, from), Math.max(0, from + length));
+    if (part.length > 0) parts.push(part);
+    from -= piece.length;
+  }
+  return parts;
+}
+
+function nbdFeatures({ flags }: NbdExport, sectorSize: number, readOnly: boolean): BlockFeatures {
+  const discard = !readOnly && (flags & NbdFlag.sendTrim) !== 0;
+  return {
+    flush: (flags & NbdFlag.sendFlush) !== 0,
+    fua: (flags & NbdFlag.sendFua) !== 0,
+    discard,
+    secureDiscard: false,
+    writeZeroes: !readOnly && (flags & NbdFlag.sendWriteZeroes) !== 0,
+    discardGranularity: discard ? sectorSize : 0,
+    discardAlignment: 0,
+  };
+}
+
+/**
+ * Opens an export of the NBD server that listens on a Unix socket. When the server goes away, operations wait until it
+ * is back, or fail after a while. Rejects with a BlockDeviceError: an errno name (ENOENT, ECONNREFUSED), ERR_NBD for a
+ * server that refuses, EROFS for one that takes no writes, ERR_IMAGE_EMPTY or ERR_IMAGE_UNALIGNED.
+ */
+export async function openNbdImage(
+  socketPath: string,
+  { signal, ...options }: NbdImageOptions & { readonly signal?: AbortSignal } = {},
+): Promise<BlockImage> {
+  const { exportName = '', reconnect = 10_000 } = options;
+  const connection = new NbdConnection({ path: socketPath, exportName, reconnect });
+  try {
+    const found = await connection.open(signal);
+    const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);
+    checkGeometry(found.size, sectorSize, `the NBD export at ${socketPath}`);
+    if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(socketPath);
+    return new NbdImage(socketPath, options, connection, found, sectorSize);
+  } catch (error) {
+    connection.close();
+    signal?.throwIfAborted();
+    if (!(error instanceof NbdRefusal)) throw openError(error, 'connect', socketPath);
+    const message = `the NBD server at ${socketPath} is of no use: ${error.message}`;
+    throw new BlockDeviceError('ERR_NBD', 'connect', message, { path: socketPath, cause: error });
+  }
+}
+
+function writeProtected(path: string): BlockDeviceError {
+  return new BlockDeviceError('EROFS', 'connect', `the NBD export at ${path} is read-only: open it read-only`, {
+    path,
+  });
+}

@@ -1,0 +1,50 @@
+import { IOV_WORDS } from '../block-image.js';
+
+/** Words of one staged operation: operation, tag, offset, length, first word of its scatter list, entries in it. */
+export const STAGED_WORDS = 6;
+export const StagedWord = { op: 0, tag: 1, offset: 2, length: 3, iovAt: 4, iovCount: 5 } as const;
+
+const FIRST_IOV_WORDS = 64 * IOV_WORDS;
+
+/** Operations pushed and not yet submitted, in two flat arrays that an addon can read as well. */
+export class Staging {
+  readonly operations: Float64Array;
+  /** The scatter lists, one after the other; replaced by a larger array when it is full. */
+  iov: Float64Array;
+  count = 0;
+  #iovWords = 0;
+
+  constructor(depth: number) {
+    this.operations = new Float64Array(depth * STAGED_WORDS);
+    this.iov = new Float64Array(FIRST_IOV_WORDS);
+  }
+
+  add(op: number, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): void {
+    const at = this.count++ * STAGED_WORDS;
+    const words = this.operations;
+    words[at + StagedWord.op] = op;
+    words[at + StagedWord.tag] = tag;
+    words[at + StagedWord.offset] = offset;
+    words[at + StagedWord.length] = length;
+    words[at + StagedWord.iovAt] = this.#iovWords;
+    words[at + StagedWord.iovCount] = iovCount;
+    if (iovCount > 0) this.#addIov(iov, iovCount * IOV_WORDS);
+  }
+
+  clear(): void {
+    this.count = 0;
+    this.#iovWords = 0;
+  }
+
+  #addIov(iov: Float64Array, words: number): void {
+    if (this.#iovWords + words > this.iov.length) this.#grow(this.#iovWords + words);
+    for (let i = 0; i < words; i++) this.iov[this.#iovWords + i] = iov[i];
+    this.#iovWords += words;
+  }
+
+  #grow(words: number): void {
+    const larger = new Float64Array(2 ** Math.ceil(Math.log2(words)));
+    larger.set(this.iov);
+    this.iov = larger;
+  }
+}

@@ -1,0 +1,80 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, it } from 'vitest';
+import { type FileImageOptions, openFileImage } from '../file/image.js';
+import { memoryImage } from '../memory/image.js';
+import { nullImage } from '../memory/null-image.js';
+import { threadRing } from '../uring/thread-ring.js';
+import { faultyImage } from '../wrappers/faulty.js';
+import { rmwImage } from '../wrappers/rmw.js';
+import { throttledImage } from '../wrappers/throttled.js';
+import { testEngine } from './suite.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let files = 0;
+
+function testFileEngine(name: string, options: FileImageOptions): void {
+  testEngine(
+    { describe, it },
+    {
+      name,
+      open(content, { readOnly }) {
+        const path = join(folder, `disk-${files++}.img`);
+        writeFileSync(path, content);
+        return openFileImage(path, { ...options, readOnly });
+      },
+    },
+  );
+}
+
+for (const sectorSize of [512, 4096]) {
+  testEngine(
+    { describe, it },
+    {
+      name: `memory, ${sectorSize}-byte sectors`,
+      open: async (data, { readOnly }) => memoryImage({ data, sectorSize, readOnly }),
+    },
+  );
+  testEngine(
+    { describe, it },
+    {
+      name: `null, ${sectorSize}-byte sectors`,
+      forgetful: true,
+      open: async ({ length }, { readOnly }) => nullImage({ size: length, sectorSize, readOnly }),
+    },
+  );
+  testFileEngine(`threads, ${sectorSize}-byte sectors`, { engine: 'threads', sectorSize });
+  testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
+  testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
+  testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
+  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; fallback.test.ts covers that.
+  describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
+    testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
+    testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
+  });
+}
+
+testEngine(
+  { describe, it },
+  {
+    name: '512-byte sectors over 4096-byte ones',
+    open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
+  },
+);
+testEngine(
+  { describe, it },
+  {
+    name: 'faulty without faults',
+    open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
+  },
+);
+testEngine(
+  { describe, it },
+  {
+    name: 'throttled',
+    open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
+  },
+);

@@ -1,0 +1,85 @@
+import type { Start } from '../addon.js';
+import type { BlockImage } from '../block-image.js';
+import type { PageCache } from '../file/page-cache.js';
+import type { FileDescriptors } from '../file/queue.js';
+import { EngineQueue, type QueueOptions } from '../queue/engine-queue.js';
+import type { RingMember, ThreadRing } from './thread-ring.js';
+
+/** A queue on the thread's io_uring: one system call a `submit`, and the addon fills the completion arrays. */
+export class IoUringQueue extends EngineQueue implements RingMember {
+  readonly #ring: ThreadRing;
+  readonly #queue: number;
+  readonly #start: Start;
+  readonly #cache: PageCache | undefined;
+  #iov: Float64Array;
+  #delivered = 0;
+
+  constructor(
+    image: BlockImage,
+    options: QueueOptions,
+    ring: ThreadRing,
+    files: FileDescriptors,
+    blockDevice: boolean,
+    cache: PageCache | undefined,
+  ) {
+    super(image, options);
+    this.#ring = ring;
+    this.#cache = cache;
+    this.#queue = ring.native.queueOpen(
+      ring.id,
+      options.depth,
+      files.main,
+      files.buffered,
+      blockDevice,
+      this.tags,
+      this.results,
+    );
+    this.#start = ring.native.queueStarter(ring.id, this.#queue);
+    this.#iov = this.staging.iov;
+    ring.native.queueStaging(ring.id, this.#queue, this.staging.operations, this.#iov);
+    ring.native.queueRegion(ring.id, this.#queue, 0, new Uint8Array(options.memory));
+    ring.add(this.#queue, this);
+  }
+
+  override get completionFd(): number {
+    return this.#ring.eventFd;
+  }
+
+  override addRegion(buffer: ArrayBufferLike): number {
+    const region = super.addRegion(buffer);
+    this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, new Uint8Array(buffer));
+    return region;
+  }
+
+  override removeRegion(region: number): void {
+    super.removeRegion(region);
+    if (region > 0) this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, undefined);
+  }
+
+  override submit(polled = false): void {
+    const { count, iov, operations } = this.staging;
+    if (count === 0) return;
+    if (iov !== this.#iov) {
+      this.#iov = iov;
+      this.#ring.native.queueStaging(this.#ring.id, this.#queue, operations, iov);
+    }
+    this.staging.clear();
+    this.#ring.submit(this.#start, count, polled);
+    this.#cache?.used(count);
+  }
+
+  override poll(): number {
+    this.#delivered = 0;
+    this.#ring.poll();
+    return this.#delivered;
+  }
+
+  completed(count: number): void {
+    this.#delivered += count;
+    this.deliver(count);
+  }
+
+  protected override release(): void {
+    this.#ring.remove(this.#queue);
+  }
+}

@@ -1,0 +1,51 @@
+import { type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { DOMID_SELF, type MachineDomain } from '../machine/machine.js';
+import { closed, failed } from './errno.js';
+
+/** One handle on the granting side of an emulated domain. */
+export class EmulatedGrantAllocator implements GrantAllocator {
+  readonly #domain: MachineDomain;
+  readonly #granted = new Set<GrantedPages>();
+  #closed = false;
+
+  constructor(domain: MachineDomain) {
+    this.#domain = domain;
+  }
+
+  allocate(domid: number, count: number, options: { writable: boolean }): GrantedPages {
+    if (this.#closed) throw closed('gntalloc.allocate');
+    const { memory, grants } = this.#domain;
+    if (!memory.alive) throw failed('ESRCH', 'gntalloc.allocate', 'this domain was destroyed');
+    if (!(domid >= 0 && domid <= DOMID_SELF)) throw failed('EINVAL', 'gntalloc.allocate', `${domid} is not a domid`);
+    const user = domid === DOMID_SELF ? memory.domid : domid;
+    const refs = new Uint32Array(count);
+    const first = count === 0 ? 0 : grants.grantNew(user, refs, options.writable);
+    if (first === -2) throw failed('ENOSPC', 'gntalloc.allocate', `no ${count} grant references are free`);
+    if (first < 0) throw failed('ENOMEM', 'gntalloc.allocate', `no ${count} pages in a row are free`);
+    const pages: GrantedPages = {
+      domid,
+      refs,
+      writable: options.writable,
+      buffer: memory.ram,
+      offsets: Float64Array.from(refs, (_, index) => (first + index) * XEN_PAGE_SIZE),
+      contiguous: true,
+    };
+    this.#granted.add(pages);
+    return pages;
+  }
+
+  release(pages: GrantedPages): void {
+    if (!this.#granted.delete(pages) || !this.#domain.memory.alive) return;
+    for (const ref of pages.refs) this.#domain.grants.end(ref);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    for (const pages of this.#granted) this.release(pages);
+    this.#closed = true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+}

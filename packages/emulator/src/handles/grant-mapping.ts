@@ -1,0 +1,32 @@
+import { type GrantMapping, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import type { MachineDomain } from '../machine/machine.js';
+
+/** Pages of another domain in use here, which is only its RAM and where in it they are. */
+export class EmulatedMapping implements GrantMapping {
+  readonly granter: MachineDomain;
+  readonly refs: Uint32Array;
+  readonly writable: boolean;
+  readonly offsets: Float64Array;
+  readonly contiguous: boolean;
+
+  constructor(granter: MachineDomain, refs: Uint32Array, frames: ArrayLike<number>, writable: boolean) {
+    this.granter = granter;
+    this.refs = refs.slice();
+    this.writable = writable;
+    this.offsets = Float64Array.from(frames, (frame) => frame * XEN_PAGE_SIZE);
+    this.contiguous = areContiguous(this.offsets);
+  }
+
+  get domid(): number {
+    return this.granter.memory.domid;
+  }
+
+  get buffer(): SharedArrayBuffer {
+    return this.granter.memory.ram;
+  }
+}
+
+/** Whether pages at `offsets` follow each other. */
+export function areContiguous(offsets: Float64Array): boolean {
+  return offsets.every((offset, index) => offset === offsets[0] + index * XEN_PAGE_SIZE);
+}

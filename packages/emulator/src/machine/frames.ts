@@ -1,0 +1,77 @@
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { type DomainMemory, Header } from './memory.js';
+
+/** Frame 0 is never given out, so that a zero never names a page. */
+const FIRST_FRAME = 1;
+
+/** A memcpy of zeroes: 80 ns, where fill(0), which is atomic byte by byte in shared memory, takes 1150 ns. */
+const ZEROES = Buffer.alloc(XEN_PAGE_SIZE);
+
+/** The free frames of a domain: a bit each. To be called with the domain's lock held. */
+export class Frames {
+  readonly #memory: DomainMemory;
+
+  constructor(memory: DomainMemory) {
+    this.#memory = memory;
+  }
+
+  /** Takes `count` frames in a row, zeroed; returns the first, or -1 when there is no such run. */
+  allocate(count: number): number {
+    const { control } = this.#memory;
+    const hint = Math.max(control[Header.frameHint], FIRST_FRAME);
+    let first = this.#findRun(hint, this.#memory.size.pages, count);
+    if (first < 0 && hint > FIRST_FRAME) first = this.#findRun(FIRST_FRAME, this.#memory.size.pages, count);
+    if (first < 0) return -1;
+    for (let i = 0; i < count; i++) this.#set(first + i, true);
+    control[Header.frameHint] = first + count;
+    this.#zero(first, count);
+    return first;
+  }
+
+  free(frame: number): void {
+    this.#set(frame, false);
+    if (frame < this.#memory.control[Header.frameHint]) this.#memory.control[Header.frameHint] = frame;
+  }
+
+  /** Frames in use. */
+  used(): number {
+    const { control, at, size } = this.#memory;
+    let used = 0;
+    for (let word = at.frames; word < at.frames + Math.ceil(size.pages / 32); word++) {
+      for (let bits = control[word]; bits !== 0; bits &= bits - 1) used++;
+    }
+    return used;
+  }
+
+  #findRun(from: number, end: number, count: number): number {
+    const { control, at } = this.#memory;
+    let run = 0;
+    for (let frame = from; frame < end; frame++) {
+      const bits = control[at.frames + (frame >>> 5)];
+      if (bits === -1) {
+        run = 0;
+        frame |= 31;
+      } else if ((bits & (1 << (frame & 31))) !== 0) {
+        run = 0;
+      } else if (++run === count) {
+        return frame - count + 1;
+      }
+    }
+    return -1;
+  }
+
+  #set(frame: number, used: boolean): void {
+    const { control, at } = this.#memory;
+    const word = at.frames + (frame >>> 5);
+    const bit = 1 << (frame & 31);
+    control[word] = used ? control[word] | bit : control[word] & ~bit;
+  }
+
+  /** Frames never given out are zero already, and stay untouched until somebody writes. */
+  #zero(first: number, count: number): void {
+    const { control, views } = this.#memory;
+    const touched = control[Header.framesTouched];
+    for (let frame = first; frame < Math.min(first + count, touched); frame++) views.page(frame).fill(ZEROES);
+    control[Header.framesTouched] = Math.max(touched, first + count);
+  }
+}

@@ -1,0 +1,278 @@
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { EmulatedDomain } from '../domain.js';
+import { EmulatedHost } from '../host.js';
+import { vdevNumber } from './vdev.js';
+
+let host: EmulatedHost;
+let guest: EmulatedDomain;
+let store: XenstoreClient;
+
+beforeEach(async () => {
+  host = await EmulatedHost.create({ toolstackTimeoutMs: 100 });
+  guest = await host.createDomain({ name: 'guest' });
+  store = XenstoreClient.open(await host.provider().connectXenstore());
+});
+
+afterEach(async () => {
+  await store.close();
+  await host.close();
+});
+
+async function tree(path: string): Promise<Record<string, string>> {
+  const names = await store.directory(path);
+  return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await store.read(`${path}/${name}`)])));
+}
+
+/** A backend that only goes along: to `state` when the toolstack made it, to 6 when it is told to close. */
+async function answer(path: string, state: number): Promise<void> {
+  await store.waitFor(async (ops) => ((await ops.tryRead(`${path}/state`)) === '1' ? true : undefined));
+  await store.write(`${path}/state`, state);
+  await store.waitFor(async (ops) => ((await ops.tryRead(`${path}/state`)) === '5' ? true : undefined));
+  expect(await store.read(`${path}/online`)).toBe('0');
+  await store.write(`${path}/state`, 6);
+}
+
+describe('a domain', () => {
+  it('has the nodes that xl writes, and may write where xl lets it', async () => {
+    const path = `/local/domain/${guest.domid}`;
+    expect(await store.read(`${path}/name`)).toBe('guest');
+    expect(await store.read(`${path}/domid`)).toBe('1');
+    expect(await store.read(`${path}/memory/target`)).toBe('65536');
+    expect(await store.read(`${await store.read(`${path}/vm`)}/name`)).toBe('guest');
+    expect(await store.getPermissions(path)).toEqual([
+      { domid: 0, access: 'n' },
+      { domid: 1, access: 'r' },
+    ]);
+
+    const own = XenstoreClient.open(await guest.provider.connectXenstore());
+    expect(await own.read('name')).toBe('guest');
+    await own.write('data/mine', 'yes');
+    await expect(own.write('name', 'other')).rejects.toMatchObject({ code: 'EACCES' });
+    await expect(own.write('backend/qdisk', '')).rejects.toMatchObject({ code: 'EACCES' });
+    await expect(own.read('/local/domain/0/name')).rejects.toMatchObject({ code: 'EACCES' });
+    await own.close();
+  });
+
+  it('may serve devices when it is a driver domain', async () => {
+    const storage = await host.createDomain({ name: 'storage', driverDomain: true });
+    const own = XenstoreClient.open(await storage.provider.connectXenstore());
+    await own.write('backend/qdisk/1/51712/state', '2');
+    await own.close();
+  });
+
+  it('is announced to xenstored, and its end too', async () => {
+    const introduced = await store.watch('@introduceDomain');
+    const released = await store.watch('@releaseDomain');
+    const introductions = introduced[Symbol.asyncIterator]();
+    const releases = released[Symbol.asyncIterator]();
+    await introductions.next();
+    await releases.next();
+    const second = await host.createDomain({ name: 'second', domid: 7 });
+    expect((await introductions.next()).value).toMatchObject({ path: '@introduceDomain' });
+    await second.destroy();
+    expect((await releases.next()).value).toMatchObject({ path: '@releaseDomain' });
+    for (const path of ['/local/domain/7', '/libxl/7']) expect(await store.exists(path)).toBe(false);
+    await introduced[Symbol.asyncDispose]();
+    await released[Symbol.asyncDispose]();
+  });
+
+  it('cannot take a domid that is in use, and leaves its own free', async () => {
+    await expect(host.createDomain({ name: 'x', domid: 1 })).rejects.toMatchObject({ code: 'ERR_EXISTS' });
+    await expect(host.createDomain({ name: 'x', domid: 0x7ff0 })).rejects.toMatchObject({ code: 'ERR_EXISTS' });
+    await Promise.all([guest.destroy(), guest.destroy()]);
+    expect(guest.alive).toBe(false);
+    expect(() => guest.provider.openEventChannels()).toThrow(/no domain 1/);
+    const again = await host.createDomain({ name: 'again', domid: 1 });
+    expect(host.domains).toEqual([again]);
+  });
+});
+
+describe('block-attach', () => {
+  it('writes a qdisk as xl does, and does not wait', async () => {
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: '/images/a.img' });
+    expect(disk).toMatchObject({ devid: 51712, frontendDomid: 1, backendDomid: 0 });
+    expect(await tree(disk.backendPath)).toEqual({
+      frontend: '/local/domain/1/device/vbd/51712',
+      'frontend-id': '1',
+      online: '1',
+      removable: '0',
+      bootable: '1',
+      state: '1',
+      dev: 'xvda',
+      type: 'qdisk',
+      mode: 'w',
+      'device-type': 'disk',
+      'discard-enable': '1',
+      specification: 'xen',
+      params: 'aio:/images/a.img',
+    });
+    expect(await tree(disk.frontendPath)).toEqual({
+      backend: '/local/domain/0/backend/qdisk/1/51712',
+      'backend-id': '0',
+      state: '1',
+      'virtual-device': '51712',
+      'device-type': 'disk',
+      trusted: '1',
+    });
+    expect(await store.getPermissions(`${disk.frontendPath}/state`)).toEqual([
+      { domid: 1, access: 'n' },
+      { domid: 0, access: 'r' },
+    ]);
+    expect(await store.getPermissions(`${disk.backendPath}/state`)).toEqual([
+      { domid: 0, access: 'n' },
+      { domid: 1, access: 'r' },
+    ]);
+    expect(await host.toolstack.disks(1)).toEqual([51712]);
+  });
+
+  it('writes a read-only cdrom in another format, with keys of the caller', async () => {
+    const disk = await host.toolstack.attachDisk(1, {
+      vdev: 'hdc',
+      target: 'x',
+      format: 'qcow2',
+      deviceType: 'cdrom',
+      directIoSafe: true,
+      protocol: 'x86_64-abi',
+      backendKeys: { 'sector-size': 4096 },
+    });
+    expect(await tree(disk.backendPath)).toMatchObject({
+      mode: 'r',
+      'device-type': 'cdrom',
+      removable: '1',
+      'discard-enable': '0',
+      'direct-io-safe': '1',
+      params: 'qcow2:x',
+      'sector-size': '4096',
+    });
+    expect(await tree(disk.frontendPath)).toMatchObject({ protocol: 'x86_64-abi', 'virtual-device': '5632' });
+  });
+
+  it('waits for InitWait of the other backends, then does what the block script does', async () => {
+    const path = '/local/domain/0/backend/vbd3/1/51712';
+    const backend = answer(path, 2);
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: '/dev/loop0', backendType: 'tap' });
+    expect(disk.backendPath).toBe(path);
+    expect(await tree(path)).toMatchObject({
+      type: 'vbd3',
+      script: '/etc/xen/scripts/block-tap',
+      params: 'aio:/dev/loop0',
+      'physical-device-path': '/dev/loop0',
+      'hotplug-status': 'connected',
+    });
+    await host.toolstack.detachDisk(1, 'xvda');
+    await backend;
+  });
+
+  it('gives up when the backend does not become ready', async () => {
+    const attaching = host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x', backendType: 'phy' });
+    await expect(attaching).rejects.toMatchObject({ name: 'ToolstackError', code: 'ERR_TIMEOUT', op: 'attachDisk' });
+  });
+
+  it('refuses what xl refuses', async () => {
+    const attach = (domid: number, vdev: string, backendDomid = 0) =>
+      host.toolstack.attachDisk(domid, { vdev, target: 'x', backendDomid });
+    await attach(1, 'xvda');
+    await expect(attach(1, 'xvda')).rejects.toMatchObject({ code: 'ERR_EXISTS' });
+    await expect(attach(1, 'disk0')).rejects.toMatchObject({ code: 'ERR_VDEV' });
+    await expect(attach(9, 'xvda')).rejects.toMatchObject({ code: 'ERR_NO_DOMAIN' });
+    await expect(attach(1, 'xvdb', 9)).rejects.toMatchObject({ code: 'ERR_NO_DOMAIN' });
+  });
+});
+
+describe('block-detach', () => {
+  it('closes, waits for state 6, and removes every directory', async () => {
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
+    const backend = answer(disk.backendPath, 4);
+    await store.waitFor(async (ops) => ((await ops.tryRead(`${disk.backendPath}/state`)) === '4' ? true : undefined));
+    await host.toolstack.detachDisk(1, 'xvda');
+    await backend;
+    for (const path of [disk.backendPath, disk.frontendPath, disk.libxlPath])
+      expect(await store.exists(path)).toBe(false);
+    expect(await store.exists('/local/domain/0/backend/qdisk/1')).toBe(false);
+    await expect(host.toolstack.detachDisk(1, 'xvda')).rejects.toMatchObject({ code: 'ERR_NO_DEVICE' });
+  });
+
+  it('leaves everything when the backend does not answer, unless forced', async () => {
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
+    await expect(host.toolstack.detachDisk(1, 'xvda')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
+    expect(await store.exists(disk.frontendPath)).toBe(true);
+    await host.toolstack.detachDisk(1, 'xvda', { force: true });
+    expect(await store.exists(disk.backendPath)).toBe(false);
+  });
+
+  it('can be given up', async () => {
+    await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(host.toolstack.detachDisk(1, 'xvda', { signal })).rejects.toThrow('enough');
+  });
+
+  it('leaves the directory of a driver domain to that domain', async () => {
+    const storage = await host.createDomain({ name: 'storage', driverDomain: true });
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x', backendDomid: storage.domid });
+    expect(disk.backendPath).toBe('/local/domain/2/backend/qdisk/1/51712');
+    const backend = answer(disk.backendPath, 4)
+      .then(() => store.waitFor(async (ops) => ((await ops.exists(disk.frontendPath)) ? undefined : true)))
+      .then(() => store.remove(disk.backendPath));
+    await store.waitFor(async (ops) => ((await ops.tryRead(`${disk.backendPath}/state`)) === '4' ? true : undefined));
+    await host.toolstack.detachDisk(1, 'xvda');
+    await backend;
+  });
+});
+
+describe('cd-insert and cd-eject', () => {
+  it('change params and nothing else', async () => {
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'hdc', target: '/a.iso', deviceType: 'cdrom' });
+    const before = await tree(disk.backendPath);
+    await host.toolstack.changeMedium(1, 'hdc', '/b.iso');
+    expect(await tree(disk.backendPath)).toEqual({ ...before, params: 'aio:/b.iso' });
+    await host.toolstack.changeMedium(1, 'hdc', '');
+    expect(await tree(disk.backendPath)).toEqual({ ...before, params: '' });
+  });
+});
+
+describe('the end of a domain', () => {
+  it('forces its disks off, and goes on without a backend', async () => {
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
+    await guest.destroy();
+    expect(await store.exists(disk.backendPath)).toBe(false);
+    expect(await store.exists('/local/domain/1')).toBe(false);
+  });
+
+  it('is the end of a closed host too', async () => {
+    const channels = guest.provider.openEventChannels();
+    channels.listen(() => {});
+    await host.close();
+    await host.close();
+    expect(guest.alive).toBe(false);
+    expect(() => host.provider().openGrantTable()).toThrow(/no domain 0/);
+    channels.close();
+    channels.close();
+  });
+});
+
+describe('vdev', () => {
+  const table: [string, number | undefined][] = [
+    ['xvda', 51712],
+    ['xvdb', 51728],
+    ['xvda1', 51713],
+    ['xvdp15', 51967],
+    ['xvdq', 0x10001000],
+    ['xvdaa', (1 << 28) | (26 << 8)],
+    ['d0p0', 51712],
+    ['d536p37', (1 << 28) | (536 << 8) | 37],
+    ['hda', 768],
+    ['hdb', 832],
+    ['hdc', 5632],
+    ['hdd', 5696],
+    ['sda', 2048],
+    ['51712', 51712],
+    ['0xca00', 51712],
+    ['hde', undefined],
+    ['sdq', undefined],
+    ['xvd', undefined],
+    ['', undefined],
+  ];
+  for (const [name, number] of table)
+    it(`${name || 'nothing'} is ${number}`, () => expect(vdevNumber(name)).toBe(number));
+});

@@ -1,0 +1,364 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createConnection, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { NbdDisk } from '../disk.js';
+import { SocketReader } from '../reader.js';
+import { missingTools, runTool } from '../testing/tools.js';
+import { NbdServer } from './server.js';
+
+const MIB = 1024 * 1024;
+
+class MemoryDisk implements NbdDisk {
+  readonly bytes: Buffer;
+  readonly blockSize = 512;
+  readonly readOnly: boolean;
+  readonly calls = { read: 0, write: 0, flush: 0, discard: 0 };
+  mostAtOnce = 0;
+  #now = 0;
+
+  constructor(bytes: Buffer, readOnly = false) {
+    this.bytes = bytes;
+    this.readOnly = readOnly;
+  }
+
+  get size(): number {
+    return this.bytes.length;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    this.calls.read++;
+    this.mostAtOnce = Math.max(this.mostAtOnce, ++this.#now);
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#now--;
+    return Buffer.from(this.bytes.subarray(offset, offset + length));
+  }
+
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    this.calls.write++;
+    this.bytes.set(data, offset);
+  }
+
+  async flush(): Promise<void> {
+    this.calls.flush++;
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.calls.discard++;
+    this.bytes.fill(0, offset, offset + length);
+  }
+}
+
+let directory: string;
+let path: string;
+let server: NbdServer | undefined;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'nbd-test-'));
+  path = join(directory, 'nbd');
+});
+
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+  rmSync(directory, { recursive: true });
+});
+
+/** A server that listens on `path`. */
+async function serve(exports: Record<string, NbdDisk>): Promise<NbdServer> {
+  const serving = new NbdServer(exports);
+  serving.listener.listen(path);
+  await once(serving.listener, 'listening');
+  return serving;
+}
+
+const uri = (name = '') => `nbd+unix:///${name}?socket=${path}`;
+const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
+
+/** A client of a few lines, for what the real ones never send. */
+class RawClient {
+  readonly socket: Socket;
+  readonly reader: SocketReader;
+
+  constructor() {
+    this.socket = createConnection(path);
+    this.reader = new SocketReader(this.socket);
+  }
+
+  async enter(name = ''): Promise<Buffer> {
+    await this.reader.read(18);
+    this.socket.write(Buffer.from([0, 0, 0, 3]));
+    this.option(1, Buffer.from(name));
+    return this.reader.read(10);
+  }
+
+  option(option: number, data: Buffer): void {
+    const header = Buffer.alloc(16);
+    header.write('IHAVEOPT', 'latin1');
+    header.writeUInt32BE(option, 8);
+    header.writeUInt32BE(data.length, 12);
+    this.socket.write(Buffer.concat([header, data]));
+  }
+
+  async optionReply(): Promise<{ type: number; data: Buffer }> {
+    const header = await this.reader.read(20);
+    return { type: header.readUInt32BE(12), data: await this.reader.read(header.readUInt32BE(16)) };
+  }
+
+  request(command: number, offset: number, length: number, options: { flags?: number; data?: Buffer } = {}): void {
+    const header = Buffer.alloc(28);
+    header.writeUInt32BE(0x25609513, 0);
+    header.writeUInt16BE(options.flags ?? 0, 4);
+    header.writeUInt16BE(command, 6);
+    header.writeBigUInt64BE(0xfeedn, 8);
+    header.writeBigUInt64BE(BigInt(offset), 16);
+    header.writeUInt32BE(length, 24);
+    this.socket.write(header);
+    if (options.data) this.socket.write(options.data);
+  }
+
+  async error(): Promise<number> {
+    const reply = await this.reader.read(16);
+    expect(reply.readUInt32BE(0)).toBe(0x67446698);
+    expect(reply.readBigUInt64BE(8)).toBe(0xfeedn);
+    return reply.readUInt32BE(4);
+  }
+}
+
+describe('requests', () => {
+  const EINVAL = 22;
+  const ENOSPC = 28;
+  const EPERM = 1;
+
+  it('answers bad ones with an error and goes on', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(MIB));
+    server = await serve({ disk });
+    const client = new RawClient();
+    const info = await client.enter();
+    expect(Number(info.readBigUInt64BE(0))).toBe(MIB);
+    const bad: [number, number, number, { flags?: number; data?: Buffer }, number][] = [
+      [0, 1, 512, {}, EINVAL], // unaligned offset
+      [0, 0, 511, {}, EINVAL],
+      [0, 0, 0, {}, EINVAL],
+      [0, MIB, 512, {}, EINVAL],
+      [0, 2 ** 52, 512, {}, EINVAL],
+      [0, 0, 33 * MIB, {}, EINVAL],
+      [0, 0, 512, { flags: 4 }, EINVAL], // DF without structured replies
+      [1, 0, 100, { data: Buffer.alloc(100) }, EINVAL],
+      [1, MIB, 512, { data: Buffer.alloc(512) }, ENOSPC],
+      [1, 0, 33 * MIB, { data: Buffer.alloc(33 * MIB) }, EINVAL],
+      [1, 0, 512, { flags: 0x80, data: Buffer.alloc(512) }, EINVAL],
+      [4, MIB - 512, 1024, {}, ENOSPC],
+      [5, 0, 512, {}, EINVAL], // CACHE is not offered
+      [99, 0, 0, {}, EINVAL],
+    ];
+    for (const [command, offset, length, options, error] of bad) {
+      client.request(command, offset, length, options);
+      expect(await client.error(), `command ${command} at ${offset}+${length}`).toBe(error);
+    }
+    expect(disk.calls).toEqual({ read: 0, write: 0, flush: 0, discard: 0 });
+    client.request(1, 512, 512, { flags: 1, data: Buffer.alloc(512, 7) });
+    expect(await client.error()).toBe(0);
+    client.request(0, 512, 512);
+    expect(await client.error()).toBe(0);
+    expect(await client.reader.read(512)).toEqual(Buffer.alloc(512, 7));
+    expect(disk.calls.flush).toBe(1);
+    client.socket.destroy();
+  });
+
+  it('refuses writes to a read-only export', async () => {
+    server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB), true) });
+    const client = new RawClient();
+    const info = await client.enter();
+    expect(info.readUInt16BE(8) & 2).toBe(2);
+    client.request(1, 0, 512, { data: Buffer.alloc(512) });
+    expect(await client.error()).toBe(EPERM);
+    client.request(6, 0, 512);
+    expect(await client.error()).toBe(EPERM);
+    client.socket.destroy();
+  });
+
+  it('gives the client the errno of the disk', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(MIB));
+    disk.write = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    disk.read = () => Promise.reject(new Error('broken'));
+    server = await serve({ disk });
+    const client = new RawClient();
+    await client.enter();
+    client.request(1, 0, 512, { data: Buffer.alloc(512) });
+    expect(await client.error()).toBe(ENOSPC);
+    client.request(0, 0, 512);
+    expect(await client.error()).toBe(5);
+    client.socket.destroy();
+  });
+
+  it('carries out pipelined requests side by side', async () => {
+    const disk = new MemoryDisk(randomBytes(MIB));
+    server = await serve({ disk });
+    const client = new RawClient();
+    await client.enter();
+    for (let i = 0; i < 300; i++) client.request(0, i * 512, 512);
+    for (let i = 0; i < 300; i++) {
+      expect(await client.error()).toBe(0);
+      await client.reader.read(512);
+    }
+    expect(disk.mostAtOnce).toBeGreaterThan(50);
+    expect(disk.mostAtOnce).toBeLessThanOrEqual(128);
+    client.socket.destroy();
+  });
+
+  it('does not read ahead of a client that takes no answers', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(4 * MIB));
+    server = await serve({ disk });
+    const client = new RawClient();
+    await client.enter();
+    client.socket.pause();
+    for (let i = 0; i < 200; i++) client.request(0, 0, 4 * MIB);
+    await expect.poll(() => disk.calls.read).toBeGreaterThan(4);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(disk.calls.read).toBeLessThan(60);
+    client.socket.destroy();
+  });
+
+  it('ends a connection that talks nonsense, and serves the next', async () => {
+    server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB)) });
+    for (const nonsense of [Buffer.alloc(64, 0xff), Buffer.from('GET / HTTP/1.1\r\n\r\n')]) {
+      const client = new RawClient();
+      await client.reader.read(18);
+      client.socket.write(nonsense);
+      await expect(client.reader.read(1)).rejects.toThrow('ended');
+    }
+    const client = new RawClient();
+    await client.enter();
+    client.request(0, 0, 512);
+    expect(await client.error()).toBe(0);
+    client.socket.destroy();
+  });
+
+  it('refuses unknown options and exports, and goes on negotiating', async () => {
+    server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB)) });
+    const client = new RawClient();
+    await client.reader.read(18);
+    client.socket.write(Buffer.from([0, 0, 0, 3]));
+    client.option(5, Buffer.alloc(0)); // STARTTLS
+    expect((await client.optionReply()).type).toBe(0x80000001);
+    client.option(7, Buffer.from([0, 0, 0, 9, 0, 0]));
+    expect((await client.optionReply()).type).toBe(0x80000003);
+    client.option(7, Buffer.concat([Buffer.from([0, 0, 0, 2]), Buffer.from('no'), Buffer.from([0, 0])]));
+    expect((await client.optionReply()).type).toBe(0x80000006);
+    client.option(3, Buffer.alloc(9000));
+    expect((await client.optionReply()).type).toBe(0x80000009);
+    client.option(2, Buffer.alloc(0));
+    expect((await client.optionReply()).type).toBe(1);
+    await expect(client.reader.read(1)).rejects.toThrow('ended');
+  });
+});
+
+describe(`nbdinfo${missingTools('nbdinfo')}`, () => {
+  it.skipIf(missingTools('nbdinfo'))('sees the exports and what they offer', async () => {
+    server = await serve({
+      xvda: new MemoryDisk(Buffer.alloc(4 * MIB)),
+      xvdb: new MemoryDisk(Buffer.alloc(8 * MIB), true),
+    });
+    const listed = await runTool('nbdinfo', ['--list', '--json', '--no-content', uri()]);
+    expect(listed.stderr).toBe('');
+    const exports = JSON.parse(listed.stdout).exports;
+    expect(exports).toMatchObject([
+      {
+        'export-name': 'xvda',
+        'export-size': 4 * MIB,
+        is_read_only: false,
+        can_fua: true,
+        can_trim: true,
+        can_zero: true,
+      },
+      {
+        'export-name': 'xvdb',
+        'export-size': 8 * MIB,
+        is_read_only: true,
+        can_multi_conn: true,
+        block_size_minimum: 512,
+      },
+    ]);
+  });
+});
+
+describe(`nbdcopy${missingTools('nbdcopy')}`, () => {
+  it.skipIf(missingTools('nbdcopy'))('copies out and in over several connections', async () => {
+    const disk = new MemoryDisk(randomBytes(24 * MIB + 512));
+    server = await serve({ disk });
+    const file = join(directory, 'out');
+    expect((await runTool('nbdcopy', ['--connections=4', uri(), file])).stderr).toBe('');
+    expect(sha256(readFileSync(file))).toBe(sha256(disk.bytes));
+    const target = randomBytes(disk.size);
+    writeFileSync(file, target);
+    expect((await runTool('nbdcopy', ['--connections=4', '--flush', file, uri()])).stderr).toBe('');
+    expect(sha256(disk.bytes)).toBe(sha256(target));
+    expect(disk.calls.flush).toBeGreaterThan(0);
+  });
+});
+
+describe(`qemu-img${missingTools('qemu-img')}`, () => {
+  it.skipIf(missingTools('qemu-img'))('converts out, and onto the export', async () => {
+    const disk = new MemoryDisk(Buffer.concat([randomBytes(5 * MIB), Buffer.alloc(3 * MIB)]));
+    server = await serve({ disk });
+    const file = join(directory, 'image');
+    const source = randomBytes(8 * MIB).fill(0, MIB, 7 * MIB);
+    expect((await runTool('qemu-img', ['convert', '-f', 'raw', '-O', 'raw', uri(), file])).stderr).toBe('');
+    expect(sha256(readFileSync(file))).toBe(sha256(disk.bytes));
+    writeFileSync(file, source);
+    expect((await runTool('qemu-img', ['convert', '-n', '-f', 'raw', '-O', 'raw', file, uri()])).stderr).toBe('');
+    expect(sha256(disk.bytes)).toBe(sha256(source));
+    const compared = await runTool('qemu-img', ['compare', '-f', 'raw', '-F', 'raw', file, uri()]);
+    expect(compared.stdout).toContain('identical');
+  });
+});
+
+describe(`fio${missingTools('fio')}`, () => {
+  it.skipIf(missingTools('fio'))('verifies random writes at depth 32', async () => {
+    server = await serve({ disk: new MemoryDisk(Buffer.alloc(16 * MIB)) });
+    const report = join(directory, 'report');
+    const job = [
+      '--rw=randwrite',
+      '--bsrange=512-64k',
+      '--iodepth=32',
+      '--size=16m',
+      '--verify=crc32c',
+      '--verify_fatal=1',
+    ];
+    const output = ['--output-format=json', `--output=${report}`];
+    // fio leaves its verify state in the working directory.
+    const args = ['--name=verify', '--ioengine=nbd', `--uri=${uri()}`, ...job, ...output];
+    const outcome = await runTool('fio', args, { cwd: directory });
+    expect(outcome).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(readFileSync(report, 'utf8')).jobs[0]).toMatchObject({ error: 0, write: { io_bytes: 16 * MIB } });
+  });
+});
+
+describe('close', () => {
+  it('answers what is under way, ends the clients, and may be repeated', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(MIB));
+    let release = () => {};
+    const flushing = new Promise<void>((entered) => {
+      disk.flush = () =>
+        new Promise((resolve) => {
+          release = resolve;
+          entered();
+        });
+    });
+    server = await serve({ disk });
+    const client = new RawClient();
+    await client.enter();
+    client.request(3, 0, 0);
+    await flushing;
+    const closed = Promise.all([server.close(), server.close()]);
+    release();
+    expect(await client.error()).toBe(0);
+    await closed;
+    await expect(client.reader.read(1)).rejects.toThrow('ended');
+    expect(existsSync(path)).toBe(false);
+  });
+});

@@ -1,0 +1,191 @@
+import type { Socket } from 'node:net';
+import type { NbdDisk } from '../disk.js';
+import {
+  encodeDataChunk,
+  encodeErrorChunk,
+  encodeSimpleReply,
+  NBD_MAX_REQUEST,
+  NBD_REQUEST_BYTES,
+  NbdCommand,
+  NbdCommandFlag,
+  NbdError,
+  NbdMagic,
+  nbdErrorOf,
+} from '../protocol.js';
+import { ConnectionEnded, type SocketReader } from '../reader.js';
+import type { NbdSession } from './negotiation.js';
+
+/** What one connection may have under way; beyond it the next request waits in the socket. */
+const MAX_REQUESTS = 128;
+const MAX_BYTES = 2 * NBD_MAX_REQUEST;
+/** Bytes of zeroes written at once where the disk cannot write zeroes itself. */
+const ZERO_BYTES = 1024 * 1024;
+
+interface Request {
+  readonly flags: number;
+  readonly command: number;
+  readonly cookie: Buffer;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** The flags that each command takes; others are refused. */
+const ALLOWED_FLAGS: Record<number, number> = {
+  [NbdCommand.read]: NbdCommandFlag.fua | NbdCommandFlag.df,
+  [NbdCommand.write]: NbdCommandFlag.fua,
+  [NbdCommand.flush]: NbdCommandFlag.fua,
+  [NbdCommand.trim]: NbdCommandFlag.fua,
+  [NbdCommand.writeZeroes]: NbdCommandFlag.fua | NbdCommandFlag.noHole,
+};
+
+/** Serves one client's requests, which are carried out side by side and answered as they end. */
+export class NbdTransmission {
+  readonly #socket: Socket;
+  readonly #reader: SocketReader;
+  readonly #disk: NbdDisk;
+  readonly #structured: boolean;
+  #requests = 0;
+  #bytes = 0;
+  #progress: (() => void) | undefined;
+
+  constructor(socket: Socket, reader: SocketReader, session: NbdSession) {
+    this.#socket = socket;
+    this.#reader = reader;
+    this.#disk = session.disk;
+    this.#structured = session.structuredReplies;
+    const wake = () => this.#progress?.();
+    socket.on('drain', wake);
+    socket.on('close', wake);
+  }
+
+  /** Resolves when the client has said goodbye or gone, and everything under way has ended. */
+  async serve(): Promise<void> {
+    try {
+      while (await this.#next());
+    } catch (error) {
+      if (!(error instanceof ConnectionEnded)) throw error;
+    } finally {
+      while (this.#requests > 0) await this.#wait();
+    }
+  }
+
+  /** Takes one request; false at the end. */
+  async #next(): Promise<boolean> {
+    const request = decodeRequest(await this.#reader.read(NBD_REQUEST_BYTES));
+    if (request.command === NbdCommand.disconnect) return false;
+    const isWrite = request.command === NbdCommand.write;
+    const refusal = this.#check(request);
+    if (refusal !== 0) {
+      if (isWrite) await this.#reader.skip(request.length);
+      this.#fail(request, refusal, 'bad request');
+      return true;
+    }
+    await this.#room(isWrite || request.command === NbdCommand.read ? request.length : 0);
+    const data = isWrite ? await this.#reader.read(request.length) : undefined;
+    void this.#carryOut(request, data);
+    return true;
+  }
+
+  /** 0, or the NBD error that the request deserves before the disk is asked. */
+  #check({ command, flags, offset, length }: Request): number {
+    const allowed = ALLOWED_FLAGS[command];
+    if (allowed === undefined || (flags & ~allowed) !== 0) return NbdError.einval;
+    if (command === NbdCommand.flush) return 0;
+    const writes = command !== NbdCommand.read;
+    if (writes && this.#disk.readOnly) return NbdError.eperm;
+    if (command === NbdCommand.trim && !this.#disk.discard) return NbdError.einval;
+    if (!writes && (flags & NbdCommandFlag.df) !== 0 && !this.#structured) return NbdError.einval;
+    const hasData = command === NbdCommand.read || command === NbdCommand.write;
+    if (length === 0 || (hasData && length > NBD_MAX_REQUEST)) return NbdError.einval;
+    if (offset % this.#disk.blockSize !== 0 || length % this.#disk.blockSize !== 0) return NbdError.einval;
+    if (offset + length > this.#disk.size) return writes ? NbdError.enospc : NbdError.einval;
+    return 0;
+  }
+
+  /** Waits until another request of `bytes` of data may be under way, and the client takes its answers. */
+  async #room(bytes: number): Promise<void> {
+    while (
+      this.#requests >= MAX_REQUESTS ||
+      (this.#requests > 0 && this.#bytes + bytes > MAX_BYTES) ||
+      (this.#socket.writableLength > NBD_MAX_REQUEST && !this.#socket.destroyed)
+    ) {
+      await this.#wait();
+    }
+  }
+
+  #wait(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#progress = () => {
+        this.#progress = undefined;
+        resolve();
+      };
+    });
+  }
+
+  async #carryOut(request: Request, data: Uint8Array | undefined): Promise<void> {
+    const bytes = request.command === NbdCommand.read ? request.length : (data?.length ?? 0);
+    this.#requests++;
+    this.#bytes += bytes;
+    try {
+      if (request.command === NbdCommand.read) {
+        this.#sendData(request, await this.#disk.read(request.offset, request.length));
+      } else {
+        await this.#change(request, data);
+        this.#send(encodeSimpleReply(request.cookie, 0));
+      }
+    } catch (error) {
+      this.#fail(request, nbdErrorOf(error), (error as Error).message);
+    } finally {
+      this.#requests--;
+      this.#bytes -= bytes;
+      this.#progress?.();
+    }
+  }
+
+  async #change({ command, flags, offset, length }: Request, data: Uint8Array | undefined): Promise<void> {
+    if (command === NbdCommand.write) await this.#disk.write(offset, data!);
+    else if (command === NbdCommand.trim) await this.#disk.discard!(offset, length);
+    else if (command === NbdCommand.writeZeroes) await this.#writeZeroes(offset, length);
+    if (command === NbdCommand.flush || (flags & NbdCommandFlag.fua) !== 0) await this.#disk.flush();
+  }
+
+  async #writeZeroes(offset: number, length: number): Promise<void> {
+    if (this.#disk.writeZeroes) return this.#disk.writeZeroes(offset, length);
+    const zeroes = new Uint8Array(Math.min(length, ZERO_BYTES));
+    for (let done = 0; done < length; done += zeroes.length) {
+      await this.#disk.write(offset + done, zeroes.subarray(0, Math.min(zeroes.length, length - done)));
+    }
+  }
+
+  #sendData(request: Request, data: Uint8Array): void {
+    const { cookie, offset, length } = request;
+    if (this.#socket.destroyed) return;
+    this.#socket.cork();
+    this.#socket.write(this.#structured ? encodeDataChunk(cookie, offset, length) : encodeSimpleReply(cookie, 0));
+    this.#socket.write(data);
+    this.#socket.uncork();
+  }
+
+  /** With structured replies a failed READ says why; every other command's reply is simple. */
+  #fail(request: Request, error: number, message: string): void {
+    const structured = this.#structured && request.command === NbdCommand.read;
+    this.#send(
+      structured ? encodeErrorChunk(request.cookie, error, message) : encodeSimpleReply(request.cookie, error),
+    );
+  }
+
+  #send(reply: Buffer): void {
+    if (!this.#socket.destroyed) this.#socket.write(reply);
+  }
+}
+
+function decodeRequest(header: Buffer): Request {
+  if (header.readUInt32BE(0) !== NbdMagic.request) throw new ConnectionEnded('not an NBD request');
+  return {
+    flags: header.readUInt16BE(4),
+    command: header.readUInt16BE(6),
+    cookie: header.subarray(8, 16),
+    offset: header.readUInt32BE(16) * 2 ** 32 + header.readUInt32BE(20),
+    length: header.readUInt32BE(24),
+  };
+}

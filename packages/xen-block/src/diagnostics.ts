@@ -1,0 +1,69 @@
+import { channel } from 'node:diagnostics_channel';
+import type { DeviceAddress } from '@xenpv/xenbus';
+import type { DiskConfig } from './disk/config.js';
+import type { DiskGeometry } from './plane/requests/check.js';
+
+/** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
+export interface RequestRefusedEvent {
+  readonly address: DeviceAddress;
+  /** In words. */
+  readonly reason: string;
+  /** How many since the last time. */
+  readonly count: number;
+}
+
+/** Published on `xen-block:device:prepared`, when the image is open and the device can be offered. */
+export interface DevicePreparedEvent {
+  readonly address: DeviceAddress;
+  readonly config: DiskConfig;
+  /** How the image is served; undefined for an empty drive. */
+  readonly engine: string | undefined;
+  readonly geometry: DiskGeometry;
+}
+
+/** Published on `xen-block:device:disconnected` and `xen-block:device:closed`. */
+export interface BlockDeviceEvent {
+  readonly address: DeviceAddress;
+}
+
+/** Published on `xen-block:device:connected`. */
+export interface DeviceConnectedEvent {
+  readonly address: DeviceAddress;
+  readonly abi: string;
+  readonly queues: number;
+  /** Slots of each ring. */
+  readonly ringSlots: number;
+  readonly persistent: boolean;
+  readonly reattached: boolean;
+}
+
+/** Published on `xen-block:journal:failed`: a ring is served whose requests under way are lost if this process is. */
+export interface JournalFailedEvent {
+  readonly address: DeviceAddress;
+  readonly queue: number;
+  readonly error: Error;
+}
+
+/** Published on `xen-block:device:resized`. */
+export interface DeviceResizedEvent {
+  readonly address: DeviceAddress;
+  /** 512-byte sectors. */
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Published on `xen-block:device:medium` when a drive gets another medium, or none. */
+export interface DeviceMediumEvent {
+  readonly address: DeviceAddress;
+  readonly target: string;
+  readonly error?: unknown;
+}
+
+export const refusedChannel = channel('xen-block:request:refused');
+export const preparedChannel = channel('xen-block:device:prepared');
+export const disconnectedChannel = channel('xen-block:device:disconnected');
+export const closedChannel = channel('xen-block:device:closed');
+export const connectedChannel = channel('xen-block:device:connected');
+export const journalFailedChannel = channel('xen-block:journal:failed');
+export const resizedChannel = channel('xen-block:device:resized');
+export const mediumChannel = channel('xen-block:device:medium');

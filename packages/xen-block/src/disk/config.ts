@@ -1,0 +1,62 @@
+import { formatVdev, toolstackKeys } from '@xenpv/blkif';
+import type { DeviceAddress } from '@xenpv/xenbus';
+import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import { XenBlockError } from '../errors.js';
+
+/** What the toolstack wants a device to be. */
+export interface DiskConfig {
+  readonly address: DeviceAddress;
+  /** `xvda`. */
+  readonly vdev: string;
+  readonly deviceType: 'disk' | 'cdrom';
+  /** The image format: `raw`, or what comes before the colon of params (`qcow2`, `vhd`). Never probed. */
+  readonly format: string;
+  /** What is served, usually a path; empty for a drive without a medium. */
+  readonly target: string;
+  /** Anything but a mode with a `w` in it is read-only. */
+  readonly readOnly: boolean;
+  /** The toolstack asked for O_DIRECT. */
+  readonly direct: boolean;
+  /** Whether to offer discard; undefined when the toolstack leaves it to us. */
+  readonly discard: boolean | undefined;
+}
+
+/** Reads the toolstack's keys from a backend's directory, in one transaction. */
+export async function readDiskConfig(
+  store: XenstoreOperations,
+  path: string,
+  address: DeviceAddress,
+): Promise<DiskConfig> {
+  const keys = await readTree(store, path, toolstackKeys);
+  const deviceType = keys['device-type'] ?? 'disk';
+  if (deviceType !== 'disk' && deviceType !== 'cdrom') {
+    throw new XenBlockError('EINVAL', 'prepare', `device-type is "${deviceType}"; expected disk or cdrom`, {
+      path: `${path}/device-type`,
+    });
+  }
+  if (keys.params === undefined) {
+    throw new XenBlockError('ENOENT', 'prepare', 'there is no params key that names an image', {
+      path: `${path}/params`,
+    });
+  }
+  return {
+    address,
+    vdev: keys.dev ?? formatVdev(address.devid),
+    deviceType,
+    ...parseParams(keys.params, address.type),
+    readOnly: !keys.mode?.includes('w'),
+    direct: keys['direct-io-safe'],
+    discard: keys['discard-enable'],
+  };
+}
+
+/**
+ * libxl writes `format:target` for qdisk and tap, where aio means raw, and the bare target for phy (type vbd). A
+ * target that is an absolute path is never taken for a format.
+ */
+export function parseParams(params: string, type: string): { format: string; target: string } {
+  const match = type === 'vbd' ? null : /^([a-z][a-z0-9+-]*):(.*)$/s.exec(params);
+  if (!match) return { format: 'raw', target: params };
+  const [, format, target] = match;
+  return { format: format === 'aio' || format === 'empty' ? 'raw' : format, target };
+}

@@ -1,0 +1,86 @@
+import { type Abi, abiOfProtocol, frontendKeys, queueDirectory, ringRefKeys } from '@xenpv/blkif';
+import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import { XenBlockError } from '../errors.js';
+
+/** What was offered to the frontend. */
+export interface NegotiationLimits {
+  readonly maxRingPageOrder: number;
+  readonly maxQueues: number;
+}
+
+export interface NegotiatedRing {
+  readonly refs: Uint32Array;
+  readonly eventChannel: number;
+}
+
+/** What the frontend chose. */
+export interface Negotiated {
+  readonly abi: Abi;
+  readonly persistent: boolean;
+  readonly rings: readonly NegotiatedRing[];
+}
+
+/**
+ * Reads a frontend's choice and checks it against what was offered. Throws a {@link XenBlockError} that names the
+ * key, what it says and what was expected.
+ */
+export async function readNegotiated(
+  store: XenstoreOperations,
+  path: string,
+  limits: NegotiationLimits,
+): Promise<Negotiated> {
+  const keys = await readTree(store, path, frontendKeys);
+  const abi = abiOfProtocol(keys.protocol);
+  if (!abi) throw refused(`${path}/protocol`, `"${keys.protocol}"`, 'x86_32-abi, x86_64-abi or arm-abi');
+  const queues = keys['multi-queue-num-queues'];
+  if (queues < 1 || queues > limits.maxQueues) {
+    throw refused(`${path}/multi-queue-num-queues`, String(queues), `1 to ${limits.maxQueues}`);
+  }
+  const order = ringPageOrder(path, keys['ring-page-order'], keys['num-ring-pages']);
+  if (order !== undefined && order > limits.maxRingPageOrder) {
+    throw refused(`${path}/ring-page-order`, String(order), `0 to ${limits.maxRingPageOrder}`);
+  }
+  const directories = Array.from({ length: queues }, (_, queue) => queueDirectory(queue, queues));
+  const rings = await Promise.all(
+    directories.map((directory) => readRing(store, directory ? `${path}/${directory}` : path, order)),
+  );
+  return { abi, persistent: keys['feature-persistent'], rings };
+}
+
+/** The order, also from the older spelling in pages; undefined when there is neither. */
+function ringPageOrder(path: string, order: number | undefined, pages: number | undefined): number | undefined {
+  if (order !== undefined || pages === undefined) return order;
+  const fromPages = Math.log2(pages);
+  if (!Number.isInteger(fromPages)) throw refused(`${path}/num-ring-pages`, String(pages), 'a power of two');
+  return fromPages;
+}
+
+async function readRing(store: XenstoreOperations, path: string, order: number | undefined): Promise<NegotiatedRing> {
+  const [eventChannel, ...refs] = await Promise.all([
+    readUint(store, `${path}/event-channel`),
+    ...ringRefKeys(order).map((key) => readRef(store, path, key, order)),
+  ]);
+  return { eventChannel, refs: Uint32Array.from(refs) };
+}
+
+/** A ring of one page may be named either way, whatever the order key says. */
+async function readRef(
+  store: XenstoreOperations,
+  path: string,
+  key: string,
+  order: number | undefined,
+): Promise<number> {
+  if (order === 0 && (await store.tryRead(`${path}/${key}`)) === undefined) return readUint(store, `${path}/ring-ref`);
+  return readUint(store, `${path}/${key}`);
+}
+
+async function readUint(store: XenstoreOperations, path: string): Promise<number> {
+  const text = await store.tryRead(path);
+  const value = text !== undefined && /^[0-9]{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (value <= 0xffffffff) return value;
+  throw refused(path, text === undefined ? 'missing' : `"${text}"`, 'a number');
+}
+
+function refused(path: string, found: string, expected: string): XenBlockError {
+  return new XenBlockError('EINVAL', 'connect', `${path} is ${found}; expected ${expected}`, { path });
+}

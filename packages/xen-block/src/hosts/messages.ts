@@ -1,0 +1,57 @@
+import type { AbiName } from '@xenpv/blkif';
+import type { SharedImage } from '@xenpv/blockdev';
+import type { SharedProvider } from '@xenpv/xen-sys';
+import type { DataPlaneOptions } from '../plane/data-plane.js';
+import type { JournalOptions } from '../plane/journal/ring-journal.js';
+import type { DiskGeometry } from '../plane/requests/check.js';
+import type { Transfer } from '../plane/ring.js';
+
+/** What a worker thread is started with. */
+export interface WorkerStart {
+  readonly provider: SharedProvider;
+  readonly options: DataPlaneOptions;
+}
+
+/** An image as it goes to a worker: the worker opens one with the same key only once. */
+export interface ImageToShare {
+  readonly key: number;
+  readonly image: SharedImage;
+}
+
+/** {@link RingOptions} as they go to a worker. `ring` is how messages name it. */
+export interface RingToServe {
+  readonly ring: number;
+  readonly name: string;
+  readonly domid: number;
+  readonly refs: Uint32Array;
+  readonly eventChannel: number;
+  readonly abi: AbiName;
+  readonly geometry: DiskGeometry;
+  readonly image: ImageToShare | undefined;
+  readonly transfer?: Transfer;
+  readonly persistentPages?: number;
+  readonly journal?: JournalOptions;
+  readonly counters: SharedArrayBuffer;
+}
+
+/** What a worker is asked; each is answered with its id. */
+export type WorkerRequest = { readonly id: number } & (
+  | { readonly do: 'attach'; readonly options: RingToServe }
+  | { readonly do: 'pause' | 'resume' | 'detach'; readonly ring: number }
+  | { readonly do: 'setGeometry'; readonly ring: number; readonly geometry: DiskGeometry }
+  | { readonly do: 'setImage'; readonly ring: number; readonly image: ImageToShare | undefined }
+  | { readonly do: 'close' }
+);
+
+/** Errors cross threads as plain data: classes do not survive the clone. */
+export interface PlainError {
+  readonly code: string;
+  readonly message: string;
+}
+
+export type WorkerReply =
+  | { readonly id: number; readonly value?: number; readonly error?: PlainError }
+  | { readonly event: 'ready' }
+  | { readonly event: 'badRequest'; readonly ring: number; readonly reason: number; readonly count: number }
+  | { readonly event: 'unsupported'; readonly ring: number; readonly operation: number }
+  | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError };

@@ -1,0 +1,52 @@
+import type { BlockImage } from '@xenpv/blockdev';
+import type { DataPlane, ServedRing } from '../plane/data-plane.js';
+import type { RingOptions } from '../plane/ring.js';
+
+/** Where rings are served: a data plane on this thread or on a worker. */
+export interface RingHost extends AsyncDisposable {
+  attach(options: RingOptions): Promise<ServedRing>;
+  /** Whether a ring of this image can be served here. */
+  accepts(image: BlockImage | undefined): boolean;
+  /** Rings served now, to spread them. */
+  readonly ringCount: number;
+  close(): Promise<void>;
+}
+
+/** A data plane on the caller's own thread. */
+export class LocalRingHost implements RingHost {
+  readonly #plane: DataPlane;
+
+  constructor(plane: DataPlane) {
+    this.#plane = plane;
+  }
+
+  async attach(options: RingOptions): Promise<ServedRing> {
+    return this.#plane.attach(options);
+  }
+
+  accepts(): boolean {
+    return true;
+  }
+
+  get ringCount(): number {
+    return this.#plane.ringCount;
+  }
+
+  close(): Promise<void> {
+    return this.#plane.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/**
+ * The host with the fewest rings among those that can serve the image. The first host is this thread's own, which
+ * takes only what no other can.
+ */
+export function chooseHost(hosts: readonly RingHost[], image: BlockImage | undefined): RingHost {
+  const able = hosts.slice(1).filter((host) => host.accepts(image));
+  if (able.length === 0) return hosts[0];
+  return able.reduce((best, host) => (host.ringCount < best.ringCount ? host : best));
+}

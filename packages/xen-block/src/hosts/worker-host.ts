@@ -1,0 +1,172 @@
+import { Worker } from 'node:worker_threads';
+import type { BlockImage } from '@xenpv/blockdev';
+import type { XenProvider } from '@xenpv/xen-sys';
+import { XenBlockError } from '../errors.js';
+import { packageRoot } from '../package-root.js';
+import { RingCounters } from '../plane/counters.js';
+import type { DataPlaneOptions, ServedRing } from '../plane/data-plane.js';
+import type { RingListener, RingOptions } from '../plane/ring.js';
+import type { ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
+import type { RingHost } from './ring-host.js';
+
+/** A request without its id, for each kind of it. */
+type Ask = WorkerRequest extends infer R ? (R extends WorkerRequest ? Omit<R, 'id'> : never) : never;
+
+interface Waiter {
+  resolve(value: number | undefined): void;
+  reject(error: Error): void;
+}
+
+const imageKeys = new WeakMap<BlockImage, number>();
+let nextImageKey = 1;
+
+/** A data plane on a thread of its own (QEMU's iothread): it opens the image and Xen's devices there once more. */
+export class WorkerRingHost implements RingHost {
+  readonly #worker: Worker;
+  readonly #waiters = new Map<number, Waiter>();
+  readonly #listeners = new Map<number, RingListener>();
+  #nextId = 1;
+  #nextRing = 1;
+  #rings = 0;
+  #dead: XenBlockError | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(worker: Worker) {
+    this.#worker = worker;
+  }
+
+  /** Resolves when the thread has opened its handles. Rejects when it cannot. */
+  static async start(provider: XenProvider, options: DataPlaneOptions): Promise<WorkerRingHost> {
+    const workerData: WorkerStart = { provider: provider.share(), options: { ...options } };
+    const worker = new Worker(new URL('dist/worker.js', packageRoot), { workerData, name: 'xen-block' });
+    const host = new WorkerRingHost(worker);
+    await host.#started();
+    return host;
+  }
+
+  get ringCount(): number {
+    return this.#rings;
+  }
+
+  /** Only images that can be opened on another thread can be served here. */
+  accepts(image: BlockImage | undefined): boolean {
+    return this.#dead === undefined && (image === undefined || image.share() !== undefined);
+  }
+
+  async attach(options: RingOptions): Promise<ServedRing> {
+    const ring = this.#nextRing++;
+    const { abi, image, counters = new RingCounters(), listener, ...rest } = options;
+    this.#listeners.set(ring, listener);
+    this.#rings++;
+    try {
+      const shared = { ...rest, ring, abi: abi.name, image: shareImage(image), counters: counters.buffer };
+      const size = await this.#ask({ do: 'attach', options: shared });
+      return this.#served(ring, size!);
+    } catch (error) {
+      this.#forget(ring);
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #started(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#worker.on('message', (reply: WorkerReply) => {
+        if ('event' in reply && reply.event === 'ready') resolve();
+        else this.#receive(reply);
+      });
+      this.#worker.once('error', (error) => {
+        this.#died(error);
+        reject(error);
+      });
+      this.#worker.once('exit', () => this.#died(undefined));
+    });
+  }
+
+  #served(ring: number, size: number): ServedRing {
+    let detaching: Promise<void> | undefined;
+    return {
+      size,
+      pause: async () => void (await this.#ask({ do: 'pause', ring })),
+      resume: () => this.#tell({ do: 'resume', ring }),
+      setGeometry: (geometry) => this.#tell({ do: 'setGeometry', ring, geometry }),
+      setImage: async (image) => void (await this.#ask({ do: 'setImage', ring, image: shareImage(image) })),
+      detach: () => {
+        detaching ??= this.#ask({ do: 'detach', ring }).then(() => this.#forget(ring));
+        return detaching;
+      },
+    };
+  }
+
+  #forget(ring: number): void {
+    if (this.#listeners.delete(ring)) this.#rings--;
+  }
+
+  #ask(request: Ask): Promise<number | undefined> {
+    if (this.#dead) return Promise.reject(this.#dead);
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiters.set(id, { resolve, reject });
+      this.#worker.postMessage({ ...request, id });
+    });
+  }
+
+  /** An ask whose failure can only be the thread's death, which every ring hears of. */
+  #tell(request: Ask): void {
+    this.#ask(request).catch(() => {});
+  }
+
+  #receive(reply: WorkerReply): void {
+    if ('event' in reply) {
+      if (reply.event !== 'ready') this.#dispatch(reply);
+      return;
+    }
+    const waiter = this.#waiters.get(reply.id);
+    this.#waiters.delete(reply.id);
+    if (reply.error) waiter?.reject(new XenBlockError(reply.error.code, 'connect', reply.error.message));
+    else waiter?.resolve(reply.value);
+  }
+
+  #dispatch(reply: Exclude<Extract<WorkerReply, { event: string }>, { event: 'ready' }>): void {
+    const listener = this.#listeners.get(reply.ring);
+    if (reply.event === 'badRequest') listener?.badRequest(reply.reason, reply.count);
+    else if (reply.event === 'unsupported') listener?.unsupported(reply.operation);
+    else listener?.broken(new XenBlockError(reply.error.code, 'serve', reply.error.message));
+  }
+
+  /** The thread is gone: whoever waits is told, and every ring that it served is broken. */
+  #died(cause: unknown): void {
+    if (this.#dead) return;
+    this.#dead = new XenBlockError('EIO', 'serve', 'the data plane thread has ended', { cause });
+    for (const waiter of this.#waiters.values()) waiter.reject(this.#dead);
+    this.#waiters.clear();
+    if (this.#closing) return;
+    for (const listener of this.#listeners.values()) listener.broken(this.#dead);
+  }
+
+  async #close(): Promise<void> {
+    if (this.#dead) return;
+    const exited = new Promise((resolve) => this.#worker.once('exit', resolve));
+    await this.#ask({ do: 'close' });
+    await exited;
+  }
+}
+
+function shareImage(image: BlockImage | undefined): ImageToShare | undefined {
+  if (!image) return undefined;
+  const shared = image.share();
+  if (!shared) {
+    throw new XenBlockError('ENOTSUP', 'connect', `${image.description} cannot be opened on another thread`);
+  }
+  let key = imageKeys.get(image);
+  if (key === undefined) imageKeys.set(image, (key = nextImageKey++));
+  return { key, image: shared };
+}

@@ -1,0 +1,142 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { ABIS } from '@xenpv/blkif';
+import type { BlockImage } from '@xenpv/blockdev';
+import type { XenProvider } from '@xenpv/xen-sys';
+import { RingCounters } from '../plane/counters.js';
+import { DataPlane, type ServedRing } from '../plane/data-plane.js';
+import type { RingListener } from '../plane/ring.js';
+import type { ImageToShare, RingToServe, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
+
+/** A data plane's thread: opens what its starter shares and does what it is told, in order for each ring. */
+
+interface OpenImage {
+  readonly opening: Promise<BlockImage>;
+  users: number;
+}
+
+interface WorkerRing {
+  readonly served: ServedRing;
+  image: number | undefined;
+}
+
+const images = new Map<number, OpenImage>();
+const rings = new Map<number, WorkerRing>();
+
+function tell(message: WorkerReply): void {
+  parentPort!.postMessage(message);
+}
+
+async function takeImage(shared: ImageToShare | undefined): Promise<BlockImage | undefined> {
+  if (!shared) return undefined;
+  let open = images.get(shared.key);
+  if (!open) {
+    open = { opening: attachSharedImage(shared), users: 0 };
+    images.set(shared.key, open);
+  }
+  open.users++;
+  return open.opening;
+}
+
+async function attachSharedImage({ image }: ImageToShare): Promise<BlockImage> {
+  const { attachImage } = await import(image.module);
+  return attachImage(image.data);
+}
+
+async function giveImage(key: number | undefined): Promise<void> {
+  const open = key === undefined ? undefined : images.get(key);
+  if (!open || --open.users > 0) return;
+  images.delete(key!);
+  await open.opening.then(
+    (image) => image.close(),
+    () => {},
+  );
+}
+
+function listener(ring: number): RingListener {
+  return {
+    badRequest: (reason, count) => tell({ event: 'badRequest', ring, reason, count }),
+    unsupported: (operation) => tell({ event: 'unsupported', ring, operation }),
+    broken: ({ code, message }) => tell({ event: 'broken', ring, error: { code, message } }),
+  };
+}
+
+async function attach(plane: DataPlane, options: RingToServe): Promise<number> {
+  const { ring, counters, abi, image, ...rest } = options;
+  try {
+    const served = plane.attach({
+      ...rest,
+      abi: ABIS[abi],
+      image: await takeImage(image),
+      counters: new RingCounters(counters),
+      listener: listener(ring),
+    });
+    rings.set(ring, { served, image: image?.key });
+    return served.size;
+  } catch (error) {
+    await giveImage(image?.key);
+    throw error;
+  }
+}
+
+async function detach(ring: number): Promise<void> {
+  const { served, image } = rings.get(ring)!;
+  rings.delete(ring);
+  await served.detach();
+  await giveImage(image);
+}
+
+async function setImage(ring: number, shared: ImageToShare | undefined): Promise<void> {
+  const entry = rings.get(ring)!;
+  const old = entry.image;
+  const image = await takeImage(shared);
+  entry.image = shared?.key;
+  await entry.served.setImage(image);
+  await giveImage(old);
+}
+
+async function perform(plane: DataPlane, request: WorkerRequest): Promise<number | undefined> {
+  switch (request.do) {
+    case 'attach':
+      return attach(plane, request.options);
+    case 'pause':
+      await rings.get(request.ring)!.served.pause();
+      return undefined;
+    case 'resume':
+      rings.get(request.ring)!.served.resume();
+      return undefined;
+    case 'setGeometry':
+      rings.get(request.ring)!.served.setGeometry(request.geometry);
+      return undefined;
+    case 'setImage':
+      await setImage(request.ring, request.image);
+      return undefined;
+    case 'detach':
+      await detach(request.ring);
+      return undefined;
+    case 'close':
+      await plane.close();
+      return undefined;
+  }
+}
+
+async function answer(plane: DataPlane, request: WorkerRequest): Promise<void> {
+  try {
+    const value = await perform(plane, request);
+    tell(value === undefined ? { id: request.id } : { id: request.id, value });
+  } catch (cause) {
+    const { code = 'EIO', message } = cause as { code?: string; message: string };
+    tell({ id: request.id, error: { code, message } });
+  }
+  if (request.do === 'close') parentPort!.close();
+}
+
+async function main(): Promise<void> {
+  const { provider, options } = workerData as WorkerStart;
+  const { attachProvider } = await import(provider.module);
+  const xen: XenProvider = await attachProvider(provider.data);
+  const plane = new DataPlane(xen, options);
+  parentPort!.on('message', (request: WorkerRequest) => void answer(plane, request));
+  tell({ event: 'ready' });
+}
+
+void main();

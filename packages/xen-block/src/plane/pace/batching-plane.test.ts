@@ -1,0 +1,94 @@
+import type { RawQueue } from '@xenpv/blkfront';
+import { BlkifOp, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
+import type { EventChannels, EventSleeper, XenProvider } from '@xenpv/xen-sys';
+import { expect, it, vi } from 'vitest';
+import { TestHost } from '../../testing/host.js';
+
+const ETIME = -62;
+const EAGAIN = -11;
+const SLOTS = 32;
+
+type Sleep = (events: EventChannels, ports: Uint32Array, microseconds: number) => number;
+
+/** `target` with another method of that name. */
+function withMethod<T extends object, K extends keyof T>(target: T, name: K, method: T[K]): T {
+  return new Proxy(target, {
+    get(_, key) {
+      if (key === name) return method;
+      const value = Reflect.get(target, key);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+/** The embedded provider with a way to sleep, which is the test's. */
+function withSleep(provider: XenProvider, sleep: Sleep): XenProvider {
+  return withMethod(provider, 'openEventChannels', () => sleepingChannels(provider.openEventChannels(), sleep));
+}
+
+function sleepingChannels(events: EventChannels, sleep: Sleep): EventChannels {
+  const ports = new Uint32Array(16);
+  const unmask = new Uint32Array(16);
+  return withMethod(
+    events,
+    'openSleeper',
+    (): EventSleeper => ({
+      ports,
+      unmask,
+      eventfds: new Int32Array(0),
+      sleep(unmaskCount, _eventfdCount, _first, microseconds) {
+        events.unmask(unmask, unmaskCount);
+        return sleep(events, ports, microseconds);
+      },
+    }),
+  );
+}
+
+function sendRead(raw: RawQueue, id: number) {
+  const words = new Int32Array(raw.abi.slotWords);
+  encodeReadWrite(words, 0, raw.abi, BlkifOp.read, 1, 0, id, 0, id * 8);
+  encodeSegment(words, raw.abi.segmentsWord, raw.page().gref, 0, 7);
+  const answer = raw.put(words);
+  raw.push();
+  return answer;
+}
+
+it('a frontend that sends one request after the other is woken for by several, or when a time is over', async () => {
+  const sleeps: [limited: boolean, sent: number, late: boolean][] = [];
+  const answers: Promise<{ status: number }>[] = [];
+  let raw: RawQueue | undefined;
+  // The frontend sends until it is heard, or until its ring is full.
+  const sleep: Sleep = (events, ports, microseconds) => {
+    if (!raw || answers.length === SLOTS) return EAGAIN;
+    let fired = 0;
+    let sent = 0;
+    for (; fired === 0 && answers.length < SLOTS; sent++) {
+      answers.push(sendRead(raw, answers.length + 1));
+      fired = events.pending(ports);
+    }
+    sleeps.push([microseconds >= 0, sent, fired === 0]);
+    return fired > 0 ? fired : ETIME;
+  };
+  const host = await TestHost.start();
+  await host.backend.close();
+  await host.startBackend({ provider: withSleep(host.xen.provider(0), sleep) });
+  const guest = await host.guest();
+  const disk = await guest.connect({ ringPageOrder: 0 });
+  // What attaching a ring does of its own is over.
+  await disk.read(0, 4096);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  raw = disk.raw();
+  answers.push(sendRead(raw, 1));
+  await vi.waitFor(() => expect(answers).toHaveLength(SLOTS));
+  expect((await Promise.all(answers)).every(({ status }) => status === 0)).toBe(true);
+
+  const alone = sleeps.filter(([limited]) => !limited);
+  expect(alone.every(([, sent, late]) => sent === 1 && !late)).toBe(true);
+  const [four, eight, last] = sleeps.filter(([limited]) => limited);
+  expect(four).toEqual([true, 4, false]);
+  expect(eight).toEqual([true, 8, false]);
+  // Sixteen were waited for, and fewer came: they are answered all the same.
+  expect(last?.[2]).toBe(true);
+  await disk.close();
+  await host[Symbol.asyncDispose]();
+});

@@ -1,0 +1,108 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { RawQueue } from '@xenpv/blkfront';
+import { BlkifOp, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
+import { type MemoryImage, memoryImage } from '@xenpv/blockdev';
+import type { EventChannels, GrantTable, XenProvider } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterAll, expect, it, vi } from 'vitest';
+import type { JournalFailedEvent } from '../diagnostics.js';
+import { GatedImage } from '../testing/gated-image.js';
+import { TestHost } from '../testing/host.js';
+
+const PAGE = 4096;
+const folder = mkdtempSync(join(tmpdir(), 'takeover-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** A provider whose handles close as a kernel closes them when their process is killed. */
+function killable(provider: XenProvider): { provider: XenProvider; kill(): void } {
+  const handles: (EventChannels | GrantTable)[] = [];
+  const kept = <T extends EventChannels | GrantTable>(handle: T): T => {
+    handles.push(handle);
+    return handle;
+  };
+  const wrapped = Object.create(provider, {
+    openEventChannels: { value: () => kept(provider.openEventChannels()) },
+    openGrantTable: { value: () => kept(provider.openGrantTable()) },
+    features: { value: provider.features },
+  });
+  const kill = () => {
+    for (const handle of handles) handle.close();
+  };
+  return { provider: wrapped, kill };
+}
+
+/** Puts writes of a page each, filled with the page's number, and pushes them together. */
+function writePages(raw: RawQueue, pages: number[]) {
+  const { abi } = raw;
+  const answers = pages.map((page) => {
+    const data = raw.page();
+    data.bytes.fill(page);
+    const words = new Int32Array(abi.slotWords);
+    encodeReadWrite(words, 0, abi, BlkifOp.write, 1, 0, page, 0, page * 8);
+    encodeSegment(words, abi.segmentsWord, data.gref, 0, 7);
+    return raw.put(words);
+  });
+  raw.push();
+  return answers;
+}
+
+async function startKillable(host: TestHost, journalDirectory: string) {
+  const { provider, kill } = killable(host.xen.provider(0));
+  const store = XenstoreClient.open(host.xen.xenstored.connect(0));
+  await host.startBackend({ provider, store, journalDirectory });
+  return async () => {
+    kill();
+    await store.close();
+  };
+}
+
+it('a backend killed with requests under way is followed by one that answers them', async () => {
+  const directory = mkdtempSync(join(folder, 'journal-'));
+  const host = await TestHost.start();
+  await host.backend.close();
+  const memory: MemoryImage = memoryImage({ size: 1024 * 1024 });
+  const gates: GatedImage[] = [];
+  host.images.set('disk', () => {
+    gates.push(new GatedImage(memory));
+    return gates.at(-1)!;
+  });
+  const kill = await startKillable(host, directory);
+  const guest = await host.guest();
+  const disk = await guest.connect();
+  const answers = writePages(disk.raw(), [10, 20, 30, 40, 50, 60]);
+  await vi.waitFor(() => expect(gates[0].log).toHaveLength(6));
+  // Answers in another order than the requests': they go over requests that are under way.
+  gates[0].release((entry) => [40, 60].includes(entry.offset / PAGE));
+  await Promise.all([answers[3], answers[5]]);
+  await kill();
+  writeFileSync(join(directory, 'qdisk-77-51712-0'), 'of a disk that is gone');
+
+  await host.startBackend({ journalDirectory: directory });
+  await vi.waitFor(() => expect(gates[1]?.log).toHaveLength(4));
+  expect(gates[1].log.map(({ offset }) => offset / PAGE)).toEqual([10, 20, 30, 50]);
+  expect(readdirSync(directory)).toEqual([`qdisk-${guest.domid}-51712-0`]);
+  gates[1].open = true;
+  gates[1].release();
+  expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([0, 0, 0, 0, 0, 0]);
+  expect((await disk.read(50 * PAGE, PAGE)).every((byte) => byte === 50)).toBe(true);
+  await disk.close();
+  expect(readdirSync(directory)).toEqual([]);
+  await host[Symbol.asyncDispose]();
+});
+
+it('a journal that cannot be kept is told of, and the disk served', async () => {
+  const told: JournalFailedEvent[] = [];
+  const listener = (event: unknown) => told.push(event as JournalFailedEvent);
+  subscribe('xen-block:journal:failed', listener);
+  const host = await TestHost.start({ journalDirectory: join(folder, 'missing') });
+  const guest = await host.guest();
+  const disk = await guest.connect();
+  await disk.write(0, new Uint8Array(PAGE));
+  unsubscribe('xen-block:journal:failed', listener);
+  expect(told).toMatchObject([{ queue: 0, error: { code: 'ERR_JOURNAL' } }]);
+  await disk.close();
+  await host[Symbol.asyncDispose]();
+});

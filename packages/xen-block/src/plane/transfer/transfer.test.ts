@@ -1,0 +1,113 @@
+import { randomBytes } from 'node:crypto';
+import { BlkifOp, BlkifStatus, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
+import { memoryImage } from '@xenpv/blockdev';
+import type { GrantTable, XenProvider } from '@xenpv/xen-sys';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import type { XenBlockBackendOptions } from '../../backend.js';
+import { type TestGuest, TestHost } from '../../testing/host.js';
+
+const MIB = 1024 * 1024;
+const without = { grantCopy: false };
+const single = { grantCopy: false, mapMultiple: false };
+
+type Lacking = { grantCopy: boolean; mapMultiple?: boolean };
+
+/** The host's provider without some of its features. */
+function lacking(provider: XenProvider, missing: Lacking): XenProvider {
+  const features = { ...provider.features, ...missing };
+  return new Proxy(provider, {
+    get: (target, key) => {
+      if (key === 'features') return features;
+      if (key === 'openGrantTable') return () => refusing(target.openGrantTable(), missing);
+      const value = Reflect.get(target, key);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+function refusing<T extends GrantTable>(table: T, { mapMultiple }: Lacking): T {
+  return new Proxy(table, {
+    get: (target, key) => {
+      if (key === 'copy') return () => -38;
+      if (key === 'map' && mapMultiple === false) return oneByOne(target);
+      const value = Reflect.get(target, key);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+function oneByOne(table: GrantTable): GrantTable['map'] {
+  return (domid, refs, options) => {
+    if (refs.length !== 1) throw new Error('EINVAL');
+    return table.map(domid, refs, options);
+  };
+}
+
+const MODES: [string, Partial<XenBlockBackendOptions>, Lacking | undefined, boolean][] = [
+  ['copy', { transfer: 'copy' }, undefined, false],
+  ['map', { transfer: 'map' }, undefined, false],
+  ['persistent', { transfer: 'persistent' }, undefined, true],
+  ['persistent, with room for three pages', { transfer: 'persistent', persistentPages: 3 }, undefined, true],
+  ['persistent, to a frontend that is not', { transfer: 'persistent' }, undefined, false],
+  ['a provider without copy', {}, without, false],
+  ['a provider that maps one page at a time', {}, single, false],
+];
+
+let host: TestHost;
+let guest: TestGuest;
+
+async function start(options: Partial<XenBlockBackendOptions>, provider: Lacking | undefined): Promise<void> {
+  host = await TestHost.start(options);
+  if (provider) {
+    await host.backend.close();
+    await host.startBackend({ provider: lacking(host.xen.provider(0), provider) });
+  }
+  guest = await host.guest();
+}
+
+afterEach(() => host[Symbol.asyncDispose]());
+
+describe.each(MODES)('transfer by %s', (_name, options, provider, persistent) => {
+  it('moves data both ways, direct and indirect, whole pages and parts', async () => {
+    await start(options, provider);
+    const image = memoryImage({ size: 4 * MIB });
+    host.images.set('disk', () => image);
+    const disk = await guest.connect({ persistent, ringPageOrder: 1, maxIndirectSegments: 64 });
+    const feature = await host.store.read(`/local/domain/0/backend/qdisk/${guest.domid}/51712/feature-persistent`);
+    expect(feature).toBe(options.transfer === 'persistent' ? '1' : '0');
+    const data = randomBytes(4 * MIB);
+    await disk.write(0, data);
+    expect(Buffer.compare(await disk.read(0, data.length), data)).toBe(0);
+    const part = randomBytes(1536);
+    await disk.write(512 * 9, part);
+    part.copy(data, 512 * 9);
+    const parts = await Promise.all([disk.read(512 * 7, 5 * 512), disk.read(512 * 9, 1536), disk.read(512, 3 * MIB)]);
+    expect(Buffer.compare(parts[0], data.subarray(512 * 7, 512 * 12))).toBe(0);
+    expect(Buffer.compare(parts[1], part)).toBe(0);
+    expect(Buffer.compare(parts[2], data.subarray(512, 512 + 3 * MIB))).toBe(0);
+    await disk.flush();
+    await disk.close();
+    await guest.detach();
+  });
+
+  it('answers bad references with ERROR and leaves no page mapped', async () => {
+    await start(options, provider);
+    const disk = await guest.connect({ persistent });
+    const raw = disk.raw();
+    const page = raw.page();
+    for (const [operation, grefs] of [
+      [BlkifOp.read, [page.gref, 55_555]],
+      [BlkifOp.write, [77_777, page.gref]],
+      [BlkifOp.write, [0xffffffff]],
+    ] as const) {
+      const words = new Int32Array(raw.abi.slotWords);
+      encodeReadWrite(words, 0, raw.abi, operation, grefs.length, 0, 9, 0, 0);
+      for (const [i, gref] of grefs.entries()) encodeSegment(words, raw.abi.segmentsWord + 2 * i, gref, 0, 7);
+      expect(await raw.request(words)).toMatchObject({ status: BlkifStatus.error, operation });
+    }
+    page.release();
+    await disk.close();
+    await guest.detach();
+    await vi.waitFor(() => expect(host.xen.domains[0].usage()).toMatchObject({ mapped: 0, grants: 0, ports: 0 }));
+  });
+});

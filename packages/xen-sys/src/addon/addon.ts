@@ -1,0 +1,73 @@
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import nodeGypBuild from 'node-gyp-build';
+import { XenSysError } from '../errors.js';
+import { packageRoot } from '../package-root.js';
+
+type Memory = ArrayBufferView;
+
+/** native/descriptor.h: one open file. Everything returns 0 or more, or a negative errno. */
+export interface Descriptor {
+  /** The descriptor, or the negative errno of opening it. */
+  readonly fd: number;
+  read(into: Memory): number;
+  write(from: Memory, bytes: number): number;
+  ioctl(request: number, argument: Memory): number;
+  ioctlWord(request: number, word: number): number;
+  /** The same ioctl again and again, with what is in `argument` then. */
+  bindIoctl(request: number, argument: Memory): () => number;
+  /** See native/bound-call.h. */
+  bindSleep(control: Int32Array, write: Memory, into: Memory, eventfds: Int32Array): () => number;
+  reserve(bytes: number): number;
+  map(bytes: number, writable: boolean, offset: number): ArrayBuffer | number;
+  unmap(buffer: ArrayBufferLike): number;
+  listen(into: Memory, onRead: (result: number) => void): number;
+  listen(): number;
+  keepAlive(keep: boolean): number;
+  close(): number;
+}
+
+/** native/foreign-memory.h: libxenforeignmemory. */
+export interface ForeignMemoryLibrary {
+  readonly error: string;
+  readonly errno: number;
+  map(domid: number, writable: boolean, frames: Float64Array, errors: Int32Array): ArrayBuffer | number;
+  unmap(buffer: ArrayBufferLike): number;
+  close(): number;
+}
+
+interface Addon {
+  readonly Descriptor: new (path: string, flags: number) => Descriptor;
+  readonly ForeignMemory: new (library: string) => ForeignMemoryLibrary;
+  addressOf(memory: Memory): number;
+  sendDatagram(path: Uint8Array, data: Uint8Array): number;
+}
+
+const ROOT = fileURLToPath(packageRoot);
+
+let addon: Addon | undefined;
+
+/** The native addon of this package. Error: ERR_NO_ADDON when there is no build of it for this machine. */
+export function loadAddon(): Addon {
+  addon ??= findAddon();
+  return addon;
+}
+
+function findAddon(): Addon {
+  const causes: unknown[] = [];
+  // A build made by node-gyp lies beside its binding.gyp.
+  for (const folder of [ROOT, join(ROOT, 'native')]) {
+    try {
+      return nodeGypBuild(folder) as Addon;
+    } catch (cause) {
+      causes.push(cause);
+    }
+  }
+  const native = join(ROOT, 'native');
+  throw new XenSysError(
+    'ERR_NO_ADDON',
+    'load',
+    `no build of the addon for ${process.platform}-${process.arch} in ${ROOT}; with a C++ compiler, make one: npx node-gyp rebuild --directory ${native}`,
+    { path: ROOT, cause: new AggregateError(causes) },
+  );
+}

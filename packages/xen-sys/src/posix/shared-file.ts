@@ -1,0 +1,52 @@
+import { constants } from 'node:fs';
+import { type Descriptor, loadAddon } from '../addon/addon.js';
+import { errnoError } from '../addon/errno.js';
+
+/** A file's bytes as memory: what is written survives the process, and every process that maps it sees it. */
+export interface SharedFile extends AsyncDisposable {
+  readonly path: string;
+  /** Detached by `close`. */
+  readonly buffer: ArrayBuffer;
+  /** Unmaps. Harmless when repeated. */
+  close(): void;
+}
+
+/**
+ * Maps the first `bytes` of a file, which is made (mode 0600, zeroed) or lengthened if need be. The blocks are
+ * allocated at once, so that writing to the memory cannot fail for want of space later.
+ * Errors: ERR_NO_ADDON, or the errno of opening (ENOENT no such directory, EACCES), allocating (ENOSPC) or mapping.
+ */
+export function mapSharedFile(path: string, bytes: number): SharedFile {
+  const { Descriptor } = loadAddon();
+  const file = new Descriptor(path, constants.O_RDWR | constants.O_CREAT);
+  if (file.fd < 0) throw errnoError(file.fd, 'mapSharedFile', path);
+  try {
+    const error = file.reserve(bytes);
+    if (error < 0) throw errnoError(error, 'mapSharedFile', path);
+    const buffer = file.map(bytes, true, 0);
+    if (typeof buffer === 'number') throw errnoError(buffer, 'mapSharedFile', path);
+    return new MappedFile(path, buffer, file);
+  } finally {
+    file.close();
+  }
+}
+
+class MappedFile implements SharedFile {
+  readonly #file: Descriptor;
+
+  constructor(
+    readonly path: string,
+    readonly buffer: ArrayBuffer,
+    file: Descriptor,
+  ) {
+    this.#file = file;
+  }
+
+  close(): void {
+    this.#file.unmap(this.buffer);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.close();
+  }
+}

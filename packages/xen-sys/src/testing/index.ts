@@ -1,0 +1,1 @@
+export { type TestDomain, type TestDomains, type TestFramework, testProvider } from './suite.js';

@@ -1,0 +1,160 @@
+import { isXenstoreError, XenstoreError } from '../errors.js';
+import type { Request } from '../wire/connection.js';
+import { decodeStrings, decodeText, encodeStrings, XsOp, xsOpName } from '../wire/wire.js';
+import type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
+import { checkPermissions, formatPermission, type Permission, parsePermission } from './permissions.js';
+
+/** A request that does not know yet in which transaction it goes. */
+export type NodeRequest<T> = Omit<Request<T>, 'transactionId'>;
+
+/** How often a listing in parts starts again because the directory changed meanwhile. */
+const MAX_LISTING_RESTARTS = 100;
+
+/** The operations on nodes, over whatever sends one request. */
+export abstract class NodeOperations implements XenstoreOperations {
+  protected abstract send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T>;
+
+  read(path: string, options?: OperationOptions): Promise<string> {
+    return this.#ofPath(XsOp.read, path, decodeText, options);
+  }
+
+  readBytes(path: string, options?: OperationOptions): Promise<Uint8Array> {
+    return this.#ofPath(XsOp.read, path, copyBytes, options);
+  }
+
+  tryRead(path: string, options?: OperationOptions): Promise<string | undefined> {
+    return this.read(path, options).catch(undefinedIfMissing);
+  }
+
+  async exists(path: string, options?: OperationOptions): Promise<boolean> {
+    return (await this.#ofPath(XsOp.read, path, isThere, options).catch(undefinedIfMissing)) ?? false;
+  }
+
+  async write(path: string, value: XenstoreValue, options?: OperationOptions): Promise<void> {
+    const bytes = valueBytes(path, value);
+    const payload = Buffer.allocUnsafe(path.length + 1 + bytes.length);
+    payload.write(path, 0, 'latin1');
+    payload[path.length] = 0;
+    payload.set(bytes, path.length + 1);
+    return this.send({ type: XsOp.write, path, payload, decode: nothing }, options);
+  }
+
+  mkdir(path: string, options?: OperationOptions): Promise<void> {
+    return this.#ofPath(XsOp.mkdir, path, nothing, options);
+  }
+
+  remove(path: string, options?: OperationOptions): Promise<void> {
+    return this.#ofPath(XsOp.remove, path, nothing, options).catch(undefinedIfMissing);
+  }
+
+  directory(path: string, options?: OperationOptions): Promise<string[]> {
+    return this.#ofPath(XsOp.directory, path, decodeStrings, options).catch((error) => {
+      if (!isXenstoreError(error, 'E2BIG')) throw error;
+      return this.#directoryInParts(path, options, error);
+    });
+  }
+
+  tryDirectory(path: string, options?: OperationOptions): Promise<string[] | undefined> {
+    return this.directory(path, options).catch(undefinedIfMissing);
+  }
+
+  getPermissions(path: string, options?: OperationOptions): Promise<Permission[]> {
+    return this.#ofPath(XsOp.getPermissions, path, decodePermissions, options);
+  }
+
+  async setPermissions(path: string, permissions: readonly Permission[], options?: OperationOptions): Promise<void> {
+    checkPermissions(permissions, path);
+    const payload = encodeStrings(path, ...permissions.map(formatPermission));
+    return this.send({ type: XsOp.setPermissions, path, payload, decode: nothing }, options);
+  }
+
+  #ofPath<T>(type: number, path: string, decode: Request<T>['decode'], options?: OperationOptions): Promise<T> {
+    return this.send({ type, path, payload: pathPayload(path), decode }, options);
+  }
+
+  /** DIRECTORY_PART: the listing in pieces of one payload each, all of the same generation of the node. */
+  async #directoryInParts(path: string, options: OperationOptions | undefined, tooBig: Error): Promise<string[]> {
+    let listing = new Listing();
+    for (let restarts = 0; ; ) {
+      const payload = encodeStrings(path, String(listing.bytes));
+      const decode = copyBytes;
+      const part = await this.send({ type: XsOp.directoryPart, path, payload, decode }, options).catch((error) => {
+        throw isXenstoreError(error, 'ENOSYS') ? tooBig : error;
+      });
+      const progress = listing.add(part, path);
+      if (progress === 'complete') return listing.names();
+      if (progress === 'more') continue;
+      if (++restarts > MAX_LISTING_RESTARTS) {
+        const message = `the directory changed ${restarts} times while it was listed`;
+        throw new XenstoreError('EAGAIN', 'directoryPart', path, { message });
+      }
+      listing = new Listing();
+    }
+  }
+}
+
+/** A listing that comes in parts: `generation|name|name|...`, an empty name at the end of the last. */
+class Listing {
+  bytes = 0;
+  #generation: string | undefined;
+  readonly #parts: Uint8Array[] = [];
+
+  add(part: Uint8Array, path: string): 'complete' | 'more' | 'changed' {
+    const end = part.indexOf(0);
+    const names = part.subarray(end + 1);
+    if (end < 0 || names.length === 0) {
+      throw new XenstoreError('ERR_PROTOCOL', 'directoryPart', path, { message: 'a part without names' });
+    }
+    const generation = decodeText(part.subarray(0, end));
+    if (this.#generation !== undefined && this.#generation !== generation) return 'changed';
+    this.#generation = generation;
+    const complete = names.at(-1) === 0 && (names.length === 1 || names.at(-2) === 0);
+    this.#parts.push(complete ? names.subarray(0, -1) : names);
+    this.bytes += names.length;
+    return complete ? 'complete' : 'more';
+  }
+
+  names(): string[] {
+    return decodeStrings(Buffer.concat(this.#parts));
+  }
+}
+
+function pathPayload(path: string): Uint8Array {
+  const payload = Buffer.allocUnsafe(path.length + 1);
+  payload.write(path, 0, 'latin1');
+  payload[path.length] = 0;
+  return payload;
+}
+
+function valueBytes(path: string, value: XenstoreValue): Uint8Array {
+  if (typeof value === 'string') return Buffer.from(value);
+  if (value instanceof Uint8Array) return value;
+  if (typeof value === 'boolean') return Buffer.from(value ? '1' : '0');
+  if (typeof value === 'bigint' || Number.isSafeInteger(value)) return Buffer.from(String(value));
+  const message = `${String(value)} cannot be a value; take text, bytes, a whole number or a boolean`;
+  throw new XenstoreError('ERR_INVALID_ARGUMENT', xsOpName(XsOp.write), path, { message });
+}
+
+function decodePermissions(payload: Uint8Array, path: string | undefined): Permission[] {
+  return decodeStrings(payload).map((text) => {
+    const permission = parsePermission(text);
+    if (permission !== undefined) return permission;
+    const message = `${JSON.stringify(text)} is no permission`;
+    throw new XenstoreError('ERR_PROTOCOL', xsOpName(XsOp.getPermissions), path, { message });
+  });
+}
+
+function undefinedIfMissing(error: unknown): undefined {
+  if (!isXenstoreError(error, 'ENOENT')) throw error;
+}
+
+function copyBytes(payload: Uint8Array): Uint8Array {
+  return Uint8Array.from(payload);
+}
+
+function isThere(): boolean {
+  return true;
+}
+
+/** For replies that say no more than "done". */
+export function nothing(): void {}

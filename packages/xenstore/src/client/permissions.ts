@@ -1,0 +1,39 @@
+import { XenstoreError } from '../errors.js';
+
+/** What a domain may do with a node: `n` nothing, `r` read, `w` write, `b` both. */
+export type PermissionAccess = 'n' | 'r' | 'w' | 'b';
+
+/**
+ * One entry of a node's permissions. The first entry is special: its domid owns the node and may do everything, its
+ * access is what all domains that are not listed may do.
+ */
+export interface Permission {
+  readonly domid: number;
+  readonly access: PermissionAccess;
+}
+
+const PERMISSION = /^([nrwb])(0|[1-9][0-9]{0,4})$/;
+const MAX_DOMID = 0xffff;
+
+/** Reads `r5`, as it is on the wire and on the command line; undefined when it is not a permission. */
+export function parsePermission(text: string): Permission | undefined {
+  const match = PERMISSION.exec(text);
+  if (match === null || Number(match[2]) > MAX_DOMID) return undefined;
+  return { access: match[1] as PermissionAccess, domid: Number(match[2]) };
+}
+
+/** Writes a permission as on the wire: `r5`. */
+export function formatPermission(permission: Permission): string {
+  return `${permission.access}${permission.domid}`;
+}
+
+/** Throws `ERR_INVALID_ARGUMENT` unless `permissions` may be set on a node: an owner first, known letters, domids. */
+export function checkPermissions(permissions: readonly Permission[], path: string): void {
+  const wrong = permissions.find((entry) => parsePermission(formatPermission(entry)) === undefined);
+  if (permissions.length > 0 && wrong === undefined) return;
+  const message =
+    wrong === undefined
+      ? 'permissions need at least one entry, the owner'
+      : `${JSON.stringify(formatPermission(wrong))} is no permission; one is n, r, w or b and a domain number`;
+  throw new XenstoreError('ERR_INVALID_ARGUMENT', 'setPermissions', path, { message });
+}

@@ -1,0 +1,88 @@
+import { isXenstoreError, XenstoreError } from '../errors.js';
+import type { Connection } from '../wire/connection.js';
+import { decodeNumber, encodeStrings, XsOp } from '../wire/wire.js';
+import { NodeOperations, type NodeRequest, nothing } from './node-operations.js';
+import type { OperationOptions } from './operations.js';
+
+/**
+ * An open transaction: sees the store as it was at the beginning and its own changes; nobody sees those before
+ * {@link commit}. It lives on one connection and ends with it. Leaving an `await using` block aborts it.
+ */
+export class Transaction extends NodeOperations implements AsyncDisposable {
+  /** The number that the daemon gave it. */
+  readonly id: number;
+  readonly #connection: Connection;
+  #ended: Promise<void> | undefined;
+
+  /** Use {@link XenstoreClient.begin}. */
+  constructor(connection: Connection, id: number) {
+    super();
+    this.#connection = connection;
+    this.id = id;
+  }
+
+  /**
+   * Makes all changes at once. Rejects with EAGAIN when the store changed under it: nothing is done then, and the
+   * transaction is over; {@link XenstoreClient.transaction} begins again by itself.
+   */
+  commit(): Promise<void> {
+    if (this.#ended !== undefined) return Promise.reject(endedAlready('commit'));
+    this.#ended = this.#end('T');
+    return this.#ended;
+  }
+
+  /** Forgets all changes. Harmless when the transaction is over already. */
+  async abort(): Promise<void> {
+    this.#ended ??= this.#end('F');
+    await this.#ended.catch(() => {});
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.abort();
+  }
+
+  protected send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T> {
+    if (this.#ended !== undefined) return Promise.reject(endedAlready('use', request.path));
+    return this.#connection.request({ ...request, transactionId: this.id }, options?.signal);
+  }
+
+  #end(verdict: 'T' | 'F'): Promise<void> {
+    return this.#connection.request({
+      type: XsOp.transactionEnd,
+      transactionId: this.id,
+      path: undefined,
+      payload: encodeStrings(verdict),
+      decode: nothing,
+    });
+  }
+}
+
+function endedAlready(op: string, path?: string): XenstoreError {
+  const message = 'the transaction is over';
+  return new XenstoreError('ERR_INVALID_ARGUMENT', op, path, { message });
+}
+
+/** Too many open transactions at the moment: the C daemon's words, oxenstored's. */
+const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'];
+
+/** Begins a transaction on a connection. Rejects with {@link TooManyTransactions} when that may work later. */
+export async function beginTransaction(connection: Connection): Promise<Transaction> {
+  const request = { type: XsOp.transactionStart, transactionId: 0, path: undefined, payload: encodeStrings('') };
+  const id = await connection.request({ ...request, decode: decodeNumber }).catch((error) => {
+    throw isXenstoreError(error, ...FULL) ? new TooManyTransactions(error) : error;
+  });
+  return new Transaction(connection, id);
+}
+
+/** The domain has as many transactions open as it may. */
+class TooManyTransactions extends XenstoreError {
+  constructor(cause: XenstoreError) {
+    const message = 'this domain has as many transactions open as it may';
+    super(cause.code, cause.op, undefined, { message, cause });
+  }
+}
+
+/** Whether beginning the transaction again may help: it lost a race, or there were too many. */
+export function isRetryable(error: unknown): boolean {
+  return error instanceof TooManyTransactions || isXenstoreError(error, 'EAGAIN');
+}

@@ -1,0 +1,124 @@
+import type { XenstoreError } from '../errors.js';
+
+/** Something changed: a node at or below the one that is watched. */
+export interface WatchEvent {
+  /**
+   * The node that changed, spelled as the watch was registered (relative for a relative one). The watched path itself
+   * says the least: it, or anything below it, changed or was removed.
+   */
+  readonly path: string;
+}
+
+/** Distinct paths that wait to be taken before they are collapsed into one event on the watched path. */
+const MAX_DISTINCT_PATHS = 256;
+
+/** What a registered watch tells to. */
+export interface WatchSink {
+  event(path: string): void;
+  /** Comes at most once, instead of further events. */
+  failed(error: unknown): void;
+}
+
+type Waiter = { resolve(result: IteratorResult<WatchEvent, undefined>): void; reject(error: unknown): void };
+
+/**
+ * A registered watch: an endless sequence of events, the first of which comes at once. Events with the same path that
+ * nobody took yet are one; too many different ones become a single event on the watched path. So it never grows and
+ * never loses the last change.
+ *
+ * Leaving a `for await` loop, disposing it, or closing the client ends it; a broken connection throws in the loop.
+ */
+export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, AsyncDisposable, WatchSink {
+  /** As it was registered. */
+  readonly path: string;
+  readonly #unregister: () => Promise<void>;
+  readonly #waiting = new Set<string>();
+  readonly #waiters: Waiter[] = [];
+  #collapsed = false;
+  #over = false;
+  #failure: { error: unknown } | undefined;
+
+  /** Use {@link XenstoreClient.watch}. */
+  constructor(path: string, unregister: () => Promise<void>) {
+    this.path = path;
+    this.#unregister = unregister;
+  }
+
+  /** The next event. For one event at a time where a loop does not fit; several calls are served in turn. */
+  next(): Promise<IteratorResult<WatchEvent, undefined>> {
+    for (const path of this.#waiting) {
+      this.#waiting.delete(path);
+      if (this.#waiting.size === 0) this.#collapsed = false;
+      return Promise.resolve({ done: false, value: { path } });
+    }
+    if (this.#failure !== undefined) return this.#throwOnce(this.#failure.error);
+    if (this.#over) return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+    });
+  }
+
+  async return(): Promise<IteratorResult<WatchEvent, undefined>> {
+    await this.close();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Drops the events that wait: whoever looks at everything next needs none of them. */
+  skip(): void {
+    this.#waiting.clear();
+    this.#collapsed = false;
+  }
+
+  /** Ends the watch: the loop over it finishes, events that nobody took are dropped. Harmless when repeated. */
+  async close(): Promise<void> {
+    this.#waiting.clear();
+    this.#failure = undefined;
+    if (this.#over) return;
+    this.end();
+    await this.#unregister();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** @internal */
+  event(path: string): void {
+    if (this.#over) return;
+    const waiter = this.#waiters.shift();
+    if (waiter !== undefined) waiter.resolve({ done: false, value: { path } });
+    else if (!this.#collapsed) this.#keep(path);
+  }
+
+  #keep(path: string): void {
+    this.#waiting.add(path);
+    if (this.#waiting.size <= MAX_DISTINCT_PATHS) return;
+    this.#waiting.clear();
+    this.#waiting.add(this.path);
+    this.#collapsed = true;
+  }
+
+  /** @internal */
+  failed(error: XenstoreError | unknown): void {
+    if (this.#over) return;
+    const waiter = this.#waiters.shift();
+    if (waiter === undefined) this.#failure = { error };
+    else waiter.reject(error);
+    this.end();
+  }
+
+  /** Ends the sequence without telling the daemon. @internal */
+  end(): void {
+    this.#over = true;
+    for (const waiter of this.#waiters.splice(0)) waiter.resolve({ done: true, value: undefined });
+  }
+
+  #throwOnce(error: unknown): Promise<never> {
+    this.#failure = undefined;
+    return Promise.reject(error);
+  }
+}

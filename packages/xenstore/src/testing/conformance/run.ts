@@ -1,0 +1,58 @@
+import { isDeepStrictEqual } from 'node:util';
+import { type KnownDifference, knownDifferences } from './differences.js';
+import { nodeCases } from './nodes.js';
+import { permissionCases } from './permissions.js';
+import { type ConformanceTarget, Scene } from './scene.js';
+import { transactionCases } from './transactions.js';
+import { watchCases } from './watches.js';
+import { wireCases } from './wire-rules.js';
+
+/** One thing that a client can see of a server. */
+export interface ConformanceCase {
+  readonly name: string;
+  /** Needs a domain other than 0. */
+  readonly guests?: true;
+  /** Does something and tells what it saw. */
+  readonly run: (scene: Scene) => Promise<unknown>;
+  /** What is seen of the C daemon of Xen 4.17, which every other server should equal; see {@link knownDifferences}. */
+  readonly expected: unknown;
+}
+
+/** What came out of one case. */
+export type ConformanceResult =
+  | { readonly outcome: 'same' | 'differs' | 'skipped'; readonly note?: string }
+  | { readonly outcome: 'wrong'; readonly observed: unknown; readonly expected: unknown };
+
+/** All cases; their names are unique. */
+export const conformanceCases: readonly ConformanceCase[] = [
+  ...wireCases,
+  ...nodeCases,
+  ...permissionCases,
+  ...transactionCases,
+  ...watchCases,
+];
+
+/** Runs one case against a server, over a store that is clean where the case looks. */
+export async function runConformanceCase(one: ConformanceCase, target: ConformanceTarget): Promise<ConformanceResult> {
+  if (one.guests && target.connectGuest === undefined) {
+    return { outcome: 'skipped', note: 'this server gives no connection of another domain' };
+  }
+  const scene = await Scene.set(target);
+  try {
+    const observed = scene.masked(await one.run(scene));
+    const difference: KnownDifference | undefined = knownDifferences[target.kind][one.name];
+    const expected = difference === undefined ? one.expected : difference.observed;
+    if (!isDeepStrictEqual(observed, expected)) return { outcome: 'wrong', observed, expected };
+    return difference === undefined ? { outcome: 'same' } : { outcome: 'differs', note: difference.why };
+  } finally {
+    await scene.clear();
+  }
+}
+
+/** Throws, with what was seen and what should have been, unless the server behaves as it is known to. */
+export async function checkConformanceCase(one: ConformanceCase, target: ConformanceTarget): Promise<void> {
+  const result = await runConformanceCase(one, target);
+  if (result.outcome !== 'wrong') return;
+  const { observed, expected } = result;
+  throw new Error(`${one.name}\n  seen:     ${JSON.stringify(observed)}\n  expected: ${JSON.stringify(expected)}`);
+}

@@ -1,0 +1,85 @@
+import type { XenstoreClient } from '../client/client.js';
+import type { OperationOptions } from '../client/operations.js';
+import type { Watch } from '../client/watch.js';
+import { isXenstoreError, type XenstoreError } from '../errors.js';
+import { readTree, type TreeSchema, type TreeValues } from './tree.js';
+
+/** A watched directory: as the schema says, gone, or there with content that the schema does not allow. */
+export type TreeState<S extends TreeSchema> =
+  | { readonly status: 'present'; readonly values: TreeValues<S> }
+  | { readonly status: 'absent' }
+  | { readonly status: 'invalid'; readonly error: XenstoreError };
+
+/**
+ * Follows a directory: its state now, then each state that differs from the one before. States that nobody waited for
+ * are skipped, the last never is. Wrong content is a state, not an exception, because a guest may have written it.
+ */
+export async function watchTree<const S extends TreeSchema>(
+  client: XenstoreClient,
+  path: string,
+  schema: S,
+  options: OperationOptions = {},
+): Promise<TreeWatch<S>> {
+  return new TreeWatch(client, await client.watch(path, options), schema);
+}
+
+/** See {@link watchTree}. Leaving the loop or disposing it ends the watch. */
+export class TreeWatch<S extends TreeSchema>
+  implements AsyncIterableIterator<TreeState<S>, undefined>, AsyncDisposable
+{
+  readonly #client: XenstoreClient;
+  readonly #watch: Watch;
+  readonly #schema: S;
+  #last: string | undefined;
+
+  /** Use {@link watchTree}. */
+  constructor(client: XenstoreClient, watch: Watch, schema: S) {
+    this.#client = client;
+    this.#watch = watch;
+    this.#schema = schema;
+  }
+
+  async next(): Promise<IteratorResult<TreeState<S>, undefined>> {
+    for (;;) {
+      const event = await this.#watch.next();
+      if (event.done) return event;
+      this.#watch.skip();
+      const value = await this.#look();
+      const print = fingerprint(value);
+      if (print === this.#last) continue;
+      this.#last = print;
+      return { done: false, value };
+    }
+  }
+
+  async return(): Promise<IteratorResult<TreeState<S>, undefined>> {
+    await this.#watch.close();
+    return { done: true, value: undefined };
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#watch.close();
+  }
+
+  async #look(): Promise<TreeState<S>> {
+    const { path } = this.#watch;
+    try {
+      return await this.#client.transaction(async (tx) => {
+        if (!(await tx.exists(path))) return { status: 'absent' };
+        return { status: 'present', values: await readTree(tx, path, this.#schema) };
+      });
+    } catch (error) {
+      if (isXenstoreError(error, 'ERR_INVALID_VALUE', 'ENOENT')) return { status: 'invalid', error };
+      throw error;
+    }
+  }
+}
+
+function fingerprint(state: TreeState<TreeSchema>): string {
+  if (state.status === 'invalid') return state.error.message;
+  return JSON.stringify(state, (_, value) => (typeof value === 'bigint' ? String(value) : value));
+}

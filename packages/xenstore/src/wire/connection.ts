@@ -1,0 +1,207 @@
+import type { XenstoreTransport } from '@xenpv/xen-sys';
+import { XenstoreError } from '../errors.js';
+import { pathProblem } from './paths.js';
+import { decodeStrings, encodeMessage, MessageDecoder, type XsMessage, XsOp, xsOpName } from './wire.js';
+
+/**
+ * The longest reply taken. The protocol says 4096, but oxenstored lists a directory of any size in one reply.
+ */
+const MAX_REPLY_BYTES = 16 * 1024 * 1024;
+
+/** One request as it goes out. */
+export interface Request<T> {
+  /** A value of {@link XsOp}. */
+  readonly type: number;
+  /** 0 outside of transactions. */
+  readonly transactionId: number;
+  /** The node, checked before anything is sent; undefined for requests that name none. */
+  readonly path: string | undefined;
+  readonly payload: Uint8Array;
+  /** Reads the payload of the reply, which shares memory with the transport. May throw a {@link XenstoreError}. */
+  readonly decode: (payload: Uint8Array, path: string | undefined) => T;
+}
+
+export interface ConnectionListener {
+  watchEvent(path: string, token: string): void;
+  /** Comes once; everything pending was rejected before. Undefined when {@link Connection.close} was called. */
+  closed(error: XenstoreError | undefined): void;
+}
+
+interface Pending extends Pick<Request<unknown>, 'type' | 'path' | 'decode'> {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+  /** Forgets the signal, if there is one. */
+  readonly release: (() => void) | undefined;
+}
+
+/** One transport: numbers the requests, matches the replies, hands on the watch events. */
+export class Connection {
+  readonly #transport: XenstoreTransport;
+  readonly #listener: ConnectionListener;
+  readonly #decoder = new MessageDecoder(MAX_REPLY_BYTES);
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 0;
+  #closed = false;
+  #error: XenstoreError | undefined;
+  #onIdle: (() => void) | undefined;
+
+  constructor(transport: XenstoreTransport, listener: ConnectionListener) {
+    this.#transport = transport;
+    this.#listener = listener;
+    transport.start({
+      data: (chunk) => this.#receive(chunk),
+      close: (error) => this.#end(error === undefined ? brokenOff(transport) : brokenBy(transport, error)),
+    });
+  }
+
+  get description(): string {
+    return this.#transport.description;
+  }
+
+  /** Sends a request. The promise settles with the reply, when the connection ends, or when `signal` aborts. */
+  request<T>(request: Request<T>, signal?: AbortSignal): Promise<T> {
+    const refusal = this.#refusal(request, signal);
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise<T>((resolve, reject) => {
+      const id = this.#freeId();
+      const { type, path, decode } = request;
+      const release = signal === undefined ? undefined : onAbort(signal, reject);
+      this.#pending.set(id, { type, path, decode, resolve: resolve as Pending['resolve'], reject, release });
+      this.#transport.send(encodeMessage(type, id, request.transactionId, request.payload));
+    });
+  }
+
+  /** Resolves when no reply is awaited any more. */
+  idle(): Promise<void> {
+    if (this.#pending.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#onIdle = resolve;
+    });
+  }
+
+  /** Closes the transport; everything pending is rejected. Harmless when repeated. */
+  async close(): Promise<void> {
+    this.#end(undefined);
+    await this.#transport.close();
+  }
+
+  ref(): void {
+    this.#transport.ref();
+  }
+
+  unref(): void {
+    this.#transport.unref();
+  }
+
+  #refusal(request: Request<unknown>, signal: AbortSignal | undefined): unknown {
+    const { path, payload } = request;
+    if (signal?.aborted) return signal.reason;
+    const op = xsOpName(request.type);
+    if (this.#closed) return this.#error ?? closedHere(op, path);
+    const problem = path === undefined ? undefined : pathProblem(path);
+    if (problem !== undefined) return new XenstoreError('ERR_INVALID_PATH', op, brief(path!), { message: problem });
+    const maximum = this.#transport.maxPayload;
+    if (payload.length <= maximum) return undefined;
+    const message = `${payload.length} bytes of payload, ${this.#transport.description} takes at most ${maximum}`;
+    return new XenstoreError('ERR_TOO_LARGE', op, path, { message });
+  }
+
+  #freeId(): number {
+    do this.#nextId = (this.#nextId + 1) >>> 0;
+    while (this.#pending.has(this.#nextId) || this.#nextId === 0);
+    return this.#nextId;
+  }
+
+  #receive(chunk: Uint8Array): void {
+    if (this.#closed) return;
+    try {
+      for (const message of this.#decoder.push(chunk)) this.#dispatch(message);
+    } catch (error) {
+      this.#end(error as XenstoreError);
+      void this.#transport.close();
+    }
+  }
+
+  #dispatch(message: XsMessage): void {
+    if (message.type === XsOp.watchEvent) this.#watchEvent(message);
+    else this.#settle(message);
+  }
+
+  #settle(message: XsMessage): void {
+    const pending = this.#pending.get(message.requestId);
+    if (pending === undefined) {
+      throw protocolError(`a reply to request ${message.requestId}, which was never sent or has its reply already`);
+    }
+    this.#pending.delete(message.requestId);
+    pending.release?.();
+    if (message.type === pending.type) resolveWith(pending, message.payload);
+    else if (message.type === XsOp.error) pending.reject(errorOf(message, pending));
+    else pending.reject(protocolError(`the reply is a ${xsOpName(message.type)}`, pending));
+    if (this.#pending.size === 0) this.#onIdle?.();
+  }
+
+  #watchEvent(message: XsMessage): void {
+    const [path, token] = decodeStrings(message.payload);
+    if (token === undefined) throw protocolError('a watch event without a token');
+    this.#listener.watchEvent(path, token);
+  }
+
+  #end(error: XenstoreError | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#error = error;
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { type, path, reject, release } of pending) {
+      release?.();
+      reject(closedHere(xsOpName(type), path, error));
+    }
+    this.#onIdle?.();
+    this.#listener.closed(error);
+  }
+}
+
+function resolveWith(pending: Pending, payload: Uint8Array): void {
+  try {
+    pending.resolve(pending.decode(payload, pending.path));
+  } catch (thrown) {
+    pending.reject(thrown);
+  }
+}
+
+/** Rejects when the signal aborts; the function that it gives forgets the signal. */
+function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => void {
+  const abort = () => reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  return () => signal.removeEventListener('abort', abort);
+}
+
+function errorOf(message: XsMessage, pending: Pending): XenstoreError {
+  return new XenstoreError(decodeStrings(message.payload)[0] || 'EIO', xsOpName(pending.type), pending.path);
+}
+
+function protocolError(message: string, pending?: Pending): XenstoreError {
+  const op = pending === undefined ? 'receive' : xsOpName(pending.type);
+  return new XenstoreError('ERR_PROTOCOL', op, pending?.path, { message });
+}
+
+/** The error of a call on a connection that is not there, or that ended under it. */
+export function closedHere(op: string, path: string | undefined, cause?: Error): XenstoreError {
+  const message = cause === undefined ? 'the client is closed' : `the connection ended: ${cause.message}`;
+  return new XenstoreError('ERR_CLOSED', op, path, { message, cause });
+}
+
+function brokenOff(transport: XenstoreTransport): XenstoreError {
+  const message = `${transport.description} closed the connection`;
+  return new XenstoreError('ERR_CLOSED', 'receive', undefined, { message });
+}
+
+function brokenBy(transport: XenstoreTransport, cause: Error): XenstoreError {
+  const message = `${transport.description}: ${cause.message}`;
+  return new XenstoreError('ERR_CLOSED', 'receive', undefined, { message, cause });
+}
+
+function brief(path: string): string {
+  const text = JSON.stringify(path);
+  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+}

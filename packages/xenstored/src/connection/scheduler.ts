@@ -1,0 +1,61 @@
+import type { Connection } from './connection.js';
+
+/** Requests that are carried out before the event loop gets its turn again. */
+const REQUESTS_PER_TURN = 512;
+
+/**
+ * Decides when requests are carried out: soon (in a microtask), one of each connection in turn, and never so many at
+ * a time that clients in this process which only await one another keep timers and sockets waiting.
+ */
+export class RequestScheduler {
+  readonly #carryOut: (connection: Connection) => void;
+  readonly #ready = new Set<Connection>();
+  #scheduled = false;
+  #budget = REQUESTS_PER_TURN;
+  #renewal = false;
+
+  /** `carryOut` carries out the next request of a connection. */
+  constructor(carryOut: (connection: Connection) => void) {
+    this.#carryOut = carryOut;
+  }
+
+  /** A connection may have requests that can be carried out. */
+  add(connection: Connection): void {
+    if (!connection.ready) return;
+    this.#ready.add(connection);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    if (this.#budget > 0) queueMicrotask(() => this.#run());
+    else setImmediate(() => this.#run());
+  }
+
+  /** Forgets a connection. */
+  delete(connection: Connection): void {
+    this.#ready.delete(connection);
+  }
+
+  #run(): void {
+    this.#renewBudget();
+    for (const connection of this.#ready) {
+      if (this.#budget <= 0) break;
+      this.#budget--;
+      this.#ready.delete(connection);
+      if (connection.closed || !connection.ready) continue;
+      this.#carryOut(connection);
+      if (connection.idle) connection.port.mayBringMore?.();
+      if (connection.ready) this.#ready.add(connection);
+    }
+    this.#scheduled = false;
+    const waiting = this.#ready.values().next().value;
+    if (waiting !== undefined) this.add(waiting);
+  }
+
+  #renewBudget(): void {
+    if (this.#renewal) return;
+    this.#renewal = true;
+    setImmediate(() => {
+      this.#renewal = false;
+      this.#budget = REQUESTS_PER_TURN;
+    });
+  }
+}

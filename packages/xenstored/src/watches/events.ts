@@ -1,0 +1,85 @@
+import type { Connection } from '../connection/connection.js';
+import type { DomainRecord } from '../connection/domains.js';
+import { Access, accessOf, type NodePermission, type Requester } from '../tree/permissions.js';
+import { type Errno, type NodeChange, parentPath, type StoreNode } from '../tree/store.js';
+import { eventPath, type Watch, WatchIndex } from './watches.js';
+
+/** Names of events that are no nodes. */
+export type SpecialName = '@introduceDomain' | '@releaseDomain';
+
+const TOOLS_ONLY: readonly NodePermission[] = [{ domid: 0, access: Access.none, stale: false }];
+
+/** All watches, and who hears of what. */
+export class Events {
+  readonly #read: (path: string) => StoreNode | undefined;
+  readonly #watches = new WatchIndex<Connection>();
+  readonly #special = new Map<string, readonly NodePermission[]>([
+    ['@introduceDomain', TOOLS_ONLY],
+    ['@releaseDomain', TOOLS_ONLY],
+  ]);
+
+  /** `read` gives nodes of the store. */
+  constructor(read: (path: string) => StoreNode | undefined) {
+    this.#read = read;
+  }
+
+  addWatch(connection: Connection, watch: Omit<Watch<Connection>, 'order' | 'watcher'>): Watch<Connection> {
+    const added = this.#watches.add({ ...watch, watcher: connection });
+    connection.watches.set(`${watch.path}\0${watch.token}`, added);
+    connection.domain.watches++;
+    return added;
+  }
+
+  removeWatch(connection: Connection, watch: Watch<Connection>): void {
+    this.#watches.remove(watch);
+    connection.watches.delete(`${watch.path}\0${watch.token}`);
+    connection.domain.watches--;
+  }
+
+  /** Tells of a change. `cause` is the unprivileged domain that made it. */
+  fire(change: NodeChange, cause: DomainRecord | undefined): void {
+    for (const watch of this.#watches.matching(change.path, change.exact)) {
+      const { watcher, token } = watch;
+      if (this.#mayHear(watcher.requester, change)) watcher.sendEvent(eventPath(watch, change.path), token, cause);
+    }
+  }
+
+  /** Tells of a domain. A watch with a depth is told which one. */
+  announce(name: SpecialName, domid: number): void {
+    for (const watch of this.#watches.matching(name, true)) {
+      const { watcher, depth, token } = watch;
+      if (!mayRead(this.#special.get(name), watcher.requester)) continue;
+      watcher.sendEvent(depth === undefined || depth < 1 ? name : `${name}/${domid}`, token);
+    }
+  }
+
+  /** A domain hears of nodes that it can read, or whose directory it can read, now or before the change. */
+  #mayHear(requester: Requester, change: NodeChange): boolean {
+    if (mayRead(change.before, requester)) return true;
+    const node = change.node ?? this.#read(change.path);
+    if (node === undefined) return false;
+    return mayRead(node.permissions, requester) || mayRead(this.#read(parentPath(change.path))?.permissions, requester);
+  }
+
+  /** Sets who hears of an event that is no node: EINVAL when there is none of that name, EACCES. */
+  setSpecialPermissions(requester: Requester, name: string, permissions: readonly NodePermission[]): Errno | undefined {
+    const current = this.#special.get(name);
+    if (current === undefined) return 'EINVAL';
+    const wanted = Access.write | Access.owner;
+    if ((accessOf(current, requester) & wanted) !== wanted) return 'EACCES';
+    this.#special.set(name, permissions);
+    return undefined;
+  }
+
+  /** Takes a domain that is gone out of those permissions. */
+  forget(domid: number): void {
+    for (const [name, [owner, ...others]] of this.#special) {
+      const remaining = others.filter((entry) => entry.domid !== domid);
+      this.#special.set(name, [owner!.domid === domid ? { ...owner!, domid: 0 } : owner!, ...remaining]);
+    }
+  }
+}
+
+function mayRead(permissions: readonly NodePermission[] | undefined, requester: Requester): boolean {
+  return permissions !== undefined && (accessOf(permissions, requester) & Access.read) !== 0;
+}

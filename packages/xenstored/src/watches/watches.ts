@@ -1,0 +1,71 @@
+import type { Requester } from '../tree/permissions.js';
+import { parentPath } from '../tree/store.js';
+
+/** Who registered watches and is told of changes. */
+export interface Watcher {
+  readonly requester: Requester;
+  /** Sends an event, unless the same one is still waiting. */
+  sendEvent(path: string, token: string): void;
+}
+
+/** A registered watch. */
+export interface Watch<W extends Watcher = Watcher> {
+  readonly watcher: W;
+  /** Absolute, or a special name such as `@releaseDomain`. */
+  readonly path: string;
+  readonly token: string;
+  /** How much of an event's path is left out, because the watch was registered with a relative path. */
+  readonly prefixLength: number;
+  /** Levels below the path that are reported; undefined for all. */
+  readonly depth: number | undefined;
+  /** Later watches have larger ones. */
+  readonly order: number;
+}
+
+/**
+ * All watches by path, so that a change costs as many look-ups as its path has components, however many watches and
+ * nodes there are.
+ */
+export class WatchIndex<W extends Watcher = Watcher> {
+  readonly #byPath = new Map<string, Set<Watch<W>>>();
+  #order = 0;
+
+  add(watch: Omit<Watch<W>, 'order'>): Watch<W> {
+    const ordered = { ...watch, order: this.#order++ };
+    const there = this.#byPath.get(watch.path);
+    if (there === undefined) this.#byPath.set(watch.path, new Set([ordered]));
+    else there.add(ordered);
+    return ordered;
+  }
+
+  remove(watch: Watch<W>): void {
+    const there = this.#byPath.get(watch.path);
+    there?.delete(watch);
+    if (there?.size === 0) this.#byPath.delete(watch.path);
+  }
+
+  /** The watches that a change at `path` concerns, in the order of their registration. */
+  matching(path: string, exact: boolean): Watch<W>[] {
+    const found: Watch<W>[] = [];
+    let at = path;
+    for (let distance = 0; ; distance++) {
+      this.#collect(at, distance, found);
+      if (exact || at === '/') break;
+      at = parentPath(at);
+    }
+    return found.length > 1 ? found.sort((a, b) => a.order - b.order) : found;
+  }
+
+  #collect(path: string, distance: number, found: Watch<W>[]): void {
+    const there = this.#byPath.get(path);
+    if (there === undefined) return;
+    for (const watch of there) if (watch.depth === undefined || distance <= watch.depth) found.push(watch);
+  }
+}
+
+/** The path of an event as its watch was registered: relative to the domain's home if that was relative. */
+export function eventPath(watch: Watch, path: string): string {
+  if (watch.prefixLength === 0) return path;
+  const rest = path.slice(watch.prefixLength);
+  return rest[0] === '/' ? rest.slice(1) : rest;
+}
