@@ -1,9 +1,9 @@
 /** The three ways in which an unmodified toolstack reaches xen-blockd, for tests that run on any of them. */
 import { writeFileSync } from 'node:fs';
-import { Daemon, holdings, RemoteDaemon } from '../dom0/daemon.mjs';
-import { Domain, listDomains, withoutBlkback } from '../dom0/domain.mjs';
-import { sh, until } from '../dom0/shell.mjs';
-import { xsList } from '../dom0/xenstore.mjs';
+import { Daemon, holdings, RemoteDaemon } from '../../dom0/daemon.mjs';
+import { Domain, listDomains, withoutBlkback } from '../../dom0/domain.mjs';
+import { sh, until } from '../../dom0/shell.mjs';
+import { xsList } from '../../dom0/xenstore.mjs';
 
 const STORAGE = 'storage';
 const FIRST_DISK_FDS = 6;
@@ -31,6 +31,11 @@ class Way {
 
   get backendDomid() {
     return 0;
+  }
+
+  /** Its own domains. */
+  get keep() {
+    return [];
   }
 
   /** Other disks that a guest needs so that xl attaches more to it. */
@@ -148,3 +153,17 @@ export const driverDomain = () => new DriverDomainWay('qdisk', `backend=${STORAG
 export const tap = () => new Dom0Way('vbd3', 'backendtype=tap,script=block-xen-blockd');
 /** C: dom0, in the place of xen-blkback. */
 export const phy = () => new Dom0Way('vbd', 'backendtype=phy,script=block-xen-blockd');
+
+/** For a group of tests that share a way, as `way` of their context. */
+export function onWay(make) {
+  return {
+    async setup(context) {
+      context.way = make();
+      await context.way.start();
+      // Domains that are not to be ended with what a failed test left.
+      context.keep = context.way.keep;
+    },
+    teardown: ({ way }) => way.stop(),
+    after: ({ way }) => way.checkLeaks(),
+  };
+}

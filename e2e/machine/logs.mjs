@@ -2,7 +2,7 @@
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { logged } from './host.mjs';
+import { run } from '../../scripts/lib/steps.mjs';
 
 const LOGS = fileURLToPath(new URL('../logs', import.meta.url));
 
@@ -15,6 +15,6 @@ export async function keepLogs(folder, name) {
     if (existsSync(join(folder, file))) cpSync(join(folder, file), join(target, file));
   }
   // A machine that was stopped has packed nothing.
-  await logged('tar', ['-C', target, '-xf', join(folder, 'logs.img')]).catch(() => {});
+  await run('logs', 'tar', ['-C', target, '-xf', join(folder, 'logs.img')]).catch(() => {});
   return target;
 }

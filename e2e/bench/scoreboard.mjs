@@ -1,4 +1,5 @@
-/** The figures of a benchmark as a table, and how xen-blockd compares. */
+/** The results of a benchmark as a table, and how xen-blockd compares. */
+import { median } from '../../scripts/lib/median.mjs';
 
 const OURS = 'xen-blockd';
 const PEERS = ['qdisk', 'xen-blkback'];
@@ -11,12 +12,6 @@ const TITLES = {
   sr: '256k read, depth 8',
   sw: '256k write, depth 8',
 };
-
-function median(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-}
 
 function medianOf(jobs, job, backend, figure) {
   const found = jobs.filter((entry) => entry.job === job && entry.backend === backend);

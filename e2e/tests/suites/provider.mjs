@@ -1,10 +1,11 @@
 /**
- * The suite that every provider passes, over this machine's own devices: `node provider-suite.mjs DOMID`. The domain
+ * The suite that every provider passes, over this machine's own devices: `node provider.mjs DOMID`. The domain
  * grants to itself and has channels to itself. Prints what failed and `N passed, N failed`.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { nativeProvider } from '/lab/repo/packages/xen-sys/dist/index.js';
 import { testProvider } from '/lab/repo/packages/xen-sys/dist/testing.js';
+import { runCases } from './run-cases.mjs';
 
 const domid = Number(process.argv[2]);
 const tests = [];
@@ -16,7 +17,7 @@ testProvider('native', makeDomains, {
     body();
     titles.pop();
   },
-  it: (title, run) => tests.push({ title: [...titles, title].join(': '), run }),
+  it: (title, run) => tests.push({ name: [...titles, title].join(': '), check: run }),
 });
 
 /** Descriptors of the Xen devices, and pages mapped through them. */
@@ -39,20 +40,4 @@ async function makeDomains() {
   return { backend: { domid, provider }, frontend: { domid, provider }, leaks, close: () => {} };
 }
 
-const totals = { passed: 0, failed: 0 };
-for (const { title, run } of tests) {
-  const timer = setTimeout(() => {
-    console.log(`FAIL  ${title}: hangs`);
-    process.exit(1);
-  }, 60_000);
-  try {
-    await run();
-    totals.passed++;
-  } catch (error) {
-    totals.failed++;
-    console.log(`FAIL  ${title}: ${error.stack}`);
-  }
-  clearTimeout(timer);
-}
-console.log(`${totals.passed} passed, ${totals.failed} failed`);
-process.exit(totals.failed > 0 || totals.passed === 0 ? 1 : 0);
+await runCases(tests);

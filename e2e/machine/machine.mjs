@@ -40,6 +40,7 @@ export async function runMachine(lab, folder, run, { onReport, minutes, silentMi
   };
   const onAbort = () => stop('interrupted');
   signal?.addEventListener('abort', onAbort);
+  if (signal?.aborted) onAbort();
   heard();
   const lines = createInterface({ input: child.stdout });
   lines.on('line', (line) => {

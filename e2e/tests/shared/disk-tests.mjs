@@ -1,10 +1,18 @@
 /** Tests of a guest's disk that run on every way; the context has the way. */
-import { holdings } from '../dom0/daemon.mjs';
-import { Domain } from '../dom0/domain.mjs';
-import { test } from '../dom0/registry.mjs';
-import { until } from '../dom0/shell.mjs';
-import { xsExists } from '../dom0/xenstore.mjs';
+import { holdings } from '../../dom0/daemon.mjs';
+import { Domain } from '../../dom0/domain.mjs';
+import { test } from '../../dom0/registry.mjs';
+import { until } from '../../dom0/shell.mjs';
+import { xsExists } from '../../dom0/xenstore.mjs';
 import { verifyFio, workTree } from './work.mjs';
+
+/** A guest that has an image of its name, of 64 MiB, as xvda. */
+export async function diskGuest(way, name, options = {}) {
+  await way.image(name, 64);
+  const guest = await Domain.guest(name, { disks: [way.disk('xvda', name)], ...options });
+  await guest.disk('xvda');
+  return guest;
+}
 
 export const basics = [
   test('a file system is made, filled, checked and read again', async ({ way }) => {
@@ -47,6 +55,12 @@ export const basics = [
     );
   }),
 ];
+
+export const twoGuests = test('two guests at once', async ({ way }) => {
+  const guests = [await diskGuest(way, 'left', { fio: true }), await diskGuest(way, 'right', { fio: true })];
+  await Promise.all(guests.map((guest) => verifyFio(guest, 'xvda')));
+  await Promise.all(guests.map((guest) => guest.shutdown()));
+});
 
 /** Attaches and detaches a disk `times` times while another one is written. */
 export function attachDetach(times) {

@@ -6,34 +6,35 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { logged } from './host.mjs';
+import { run } from '../../scripts/lib/steps.mjs';
+import { ROOT } from '../../scripts/lib/workspace.mjs';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 const E2E = join(ROOT, 'e2e');
+/** The first processes of dom0, driver domains and guests, and their agent. */
+const INIT = join(E2E, 'machine', 'init');
 /** Of the workspace's packages, only what is published and the addons. */
 const PUBLISHED = ['package.json', 'dist', 'prebuilds', 'scripts', 'hotplug'];
 
-/** Makes `folder`/run.img for one run of `lab`; `run` goes to /lab/run.json. */
-export async function packRun(lab, folder, run) {
+/** Makes `folder`/run.img for one run of `lab`; `program` goes to /lab/run.json. */
+export async function packRun(lab, folder, program) {
   const root = join(folder, 'run');
   for (const name of ['bin', 'boot']) mkdirSync(join(root, name), { recursive: true });
   cpSync(realpathSync(process.execPath), join(root, 'bin', 'node'));
-  for (const name of ['lab', 'dom0', 'tests', 'guest', 'driver']) {
-    if (existsSync(join(E2E, name)))
-      cpSync(join(E2E, name), join(root, name === 'lab' ? name : join('e2e', name)), { recursive: true });
-  }
+  for (const name of ['dom0', 'tests', 'bench']) cpSync(join(E2E, name), join(root, 'e2e', name), { recursive: true });
+  cpSync(INIT, join(root, 'init'), { recursive: true });
   copyProgram(join(ROOT, 'apps', 'xen-blockd'), join(root, 'repo'));
-  writeFileSync(join(root, 'run.json'), JSON.stringify(run));
+  writeFileSync(join(root, 'run.json'), JSON.stringify(program));
   await packGuests(lab, folder, join(root, 'boot'));
   const image = join(folder, 'run.img');
-  const size = Number((await logged('du', ['-sm', root])).split('\t')[0]);
+  const size = Number((await run('du', 'du', ['-sm', root])).split('\t')[0]);
   const options = ['-q', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-E', 'root_owner=0:0'];
-  await logged('mke2fs', [...options, '-d', root, image, `${Math.ceil(size * 1.1) + 32}M`]);
+  await run('run disk', 'mke2fs', [...options, '-d', root, image, `${Math.ceil(size * 1.1) + 32}M`]);
   return image;
 }
 
@@ -41,8 +42,8 @@ export async function packRun(lab, folder, run) {
 async function packGuests(lab, folder, boot) {
   const init = join(folder, 'guest-init');
   mkdirSync(init, { recursive: true });
-  cpSync(join(E2E, 'guest', 'init'), join(init, 'init'));
-  cpSync(join(E2E, 'lab', 'agent'), join(init, 'agent'));
+  cpSync(join(INIT, 'guest'), join(init, 'init'));
+  cpSync(join(INIT, 'agent'), join(init, 'agent'));
   await archive(init, join(folder, 'guest-init.cpio'));
   const parts = (names) => Buffer.concat(names.map((name) => readFileSync(name)));
   const guest = join(lab, 'guest.initrd');
@@ -57,13 +58,13 @@ async function packGuests(lab, folder, boot) {
 export async function domainInitrd(lab, folder) {
   const init = join(folder, 'domain-init');
   mkdirSync(init, { recursive: true });
-  cpSync(join(E2E, 'lab', 'init'), join(init, 'init'));
+  cpSync(join(INIT, 'initrd'), join(init, 'init'));
   await archive(init, join(folder, 'domain-init.cpio'));
   return Buffer.concat([readFileSync(join(lab, 'boot.initrd')), readFileSync(join(folder, 'domain-init.cpio'))]);
 }
 
 function archive(folder, file) {
-  return logged('sh', ['-c', `find . | cpio -o -H newc --quiet >"$0"`, file], { cwd: folder });
+  return run('initrd', 'sh', ['-c', `find . | cpio -o -H newc --quiet >"$0"`, file], { cwd: folder });
 }
 
 /**
@@ -84,9 +85,16 @@ function copyProgram(folder, target, done = new Set()) {
   for (const name of Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies })) {
     const link = findDependency(folder, name);
     if (!link) continue;
-    cpSync(link, join(target, relative(ROOT, link)), { recursive: false, verbatimSymlinks: true });
+    copyLink(link, join(target, relative(ROOT, link)));
     copyProgram(realpathSync(link), target, done);
   }
+}
+
+/** pnpm's links are relative. (cpSync copies what a link points to, on some releases of Node.) */
+function copyLink(link, to) {
+  if (existsSync(to)) return;
+  mkdirSync(dirname(to), { recursive: true });
+  symlinkSync(readlinkSync(link), to);
 }
 
 /** What node-gyp built here, where no prebuild is. */

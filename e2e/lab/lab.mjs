@@ -5,15 +5,16 @@ import { createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmS
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { debianMirror, EnvironmentError, ensurePrograms, proxyEnvironment } from './host.mjs';
+import { StepError } from '../../scripts/lib/steps.mjs';
+import { debianMirror, ensurePrograms, proxyEnvironment } from './debian.mjs';
 
-const RECIPE = fileURLToPath(new URL('../lab/build.sh', import.meta.url));
+const RECIPE = fileURLToPath(new URL('./build.sh', import.meta.url));
 const BUILD_MINUTES = 25;
 
 /** Xen releases and the Debian suites that have them. */
 export const SUITES = { '4.20': 'trixie', 4.17: 'bookworm' };
 
-/** The folder of the lab of a Xen release, which is built if need be. Errors: EnvironmentError. */
+/** The folder of the lab of a Xen release, which is built if need be. Errors: StepError. */
 export async function ensureLab(xen, say) {
   const suite = SUITES[xen];
   const hash = createHash('sha256').update(readFileSync(RECIPE)).digest('hex').slice(0, 12);
@@ -26,7 +27,7 @@ export async function ensureLab(xen, say) {
 }
 
 async function build(folder, suite, say) {
-  if (process.getuid() !== 0) throw new EnvironmentError('building the Xen lab needs root, for debootstrap');
+  if (process.getuid() !== 0) throw new StepError('the Xen lab', 'building it needs root, for debootstrap');
   const mirror = debianMirror();
   const began = performance.now();
   say(`building the lab of ${suite} into ${folder}`);
@@ -40,8 +41,7 @@ async function build(folder, suite, say) {
     renameSync(partial, folder);
   } catch (error) {
     rmSync(partial, { recursive: true, force: true });
-    const tail = readFileSync(log, 'utf8').trimEnd().split('\n').slice(-15).join('\n');
-    throw new EnvironmentError(`the lab of ${suite} cannot be built: ${error.message}\n${tail}\nall of it: ${log}`);
+    throw new StepError(`the lab of ${suite}`, `${error.message}; its log: ${log}`, readFileSync(log, 'utf8'));
   }
   say(`built in ${((performance.now() - began) / 1000).toFixed(0)} s`);
 }

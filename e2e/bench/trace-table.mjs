@@ -1,4 +1,5 @@
-/** What a trace of the kernel's (dom0/ftrace.mjs) says: how long each step from one event to the next takes. */
+/** What a trace of the kernel's (ftrace.mjs) says: how long each step from one event to the next takes. */
+import { median } from '../../scripts/lib/median.mjs';
 
 const LINE = /^\s*\S.*?-\d+\s+\[\d+\] \S+\s+([\d.]+): (\w+): (.*)$/;
 const CALLS = {
@@ -45,7 +46,7 @@ function callOf(rest) {
 }
 
 /** `[{ from, to, count, median, mean, share }]`, microseconds, the largest share of the time first. */
-export function steps(trace) {
+function steps(trace) {
   const found = new Map();
   const calls = {};
   let last;
@@ -64,7 +65,7 @@ export function steps(trace) {
       from,
       to,
       count: times.length,
-      median: times.toSorted((a, b) => a - b)[times.length >> 1],
+      median: median(times),
       mean: sum(times) / times.length,
       share: sum(times) / total,
     }))

@@ -1,5 +1,5 @@
 /** Records dom0's system calls, interrupts and switches of processes for a moment, with the kernel's own tracer. */
-import { sh } from './shell.mjs';
+import { sh } from '../dom0/shell.mjs';
 
 const TRACING = '/sys/kernel/tracing';
 const EVENTS = ['raw_syscalls', 'sched/sched_switch', 'sched/sched_wakeup', 'irq/irq_handler_entry'];

@@ -4,11 +4,11 @@
  * have the same one: QEMU writes through dom0's page cache, and others would have to write out what it left there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Daemon } from './daemon.mjs';
-import { Domain } from './domain.mjs';
+import { Daemon } from '../dom0/daemon.mjs';
+import { Domain } from '../dom0/domain.mjs';
+import { log, report } from '../dom0/report.mjs';
+import { sh } from '../dom0/shell.mjs';
 import { recordTrace } from './ftrace.mjs';
-import { log, report } from './report.mjs';
-import { sh } from './shell.mjs';
 
 /** Seconds of a job that is traced, before it and while it is. */
 const TRACE = { job: 6, warm: 3, length: 0.5 };
