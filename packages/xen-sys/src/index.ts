@@ -1,4 +1,5 @@
-export { XenSysError, type XenSysErrorCode } from './errors.js';
+export { Errno } from './errno.js';
+export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
 export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
