@@ -7,7 +7,7 @@ import { DEFAULT_XENSTORED_QUOTAS, type MutableQuotas, type XenstoredQuotas } fr
 import { RequestScheduler } from './connection/scheduler.js';
 import { InProcessTransport } from './ports/in-process.js';
 import { type RingPage, RingServer } from './ports/ring.js';
-import { XenstoreSocket } from './ports/socket.js';
+import { SocketPort } from './ports/socket.js';
 import { processRequest } from './requests/dispatch.js';
 import { type Errno, Store } from './tree/store.js';
 import { removeOwned } from './tree/tree.js';
@@ -45,7 +45,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #events: Events;
   readonly #scheduler: RequestScheduler;
   readonly #host: RequestHost;
-  readonly #sockets = new Set<XenstoreSocket>();
+  readonly #sockets = new Set<SocketPort>();
   readonly #rings = new Map<number, RingServer>();
   /** The unprivileged domain whose request is being carried out. */
   #cause: DomainRecord | undefined;
@@ -98,7 +98,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * `ENAMETOOLONG` over 107 bytes, or what the system says.
    */
   async listen(socketPath: string): Promise<void> {
-    const socket = await XenstoreSocket.listen(socketPath, {
+    const socket = await SocketPort.listen(socketPath, {
       accept: (port) => this.#open(this.#store.domains.domain0, port),
       input: (connection) => this.#scheduler.add(connection),
       closed: (connection) => this.#drop(connection),
@@ -192,7 +192,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     const domain = this.#store.domains.open(domid);
     if (domain === undefined) {
       const message = `there is no domain ${domid}; domids are 0 to ${FIRST_RESERVED_DOMID - 1}`;
-      throw new XenSysError('ESRCH', 'xenstored.connect', message, { errno: 3 });
+      throw new XenSysError('ESRCH', 'xenstored.connect', message);
     }
     return domain;
   }
