@@ -6,7 +6,8 @@ import { FIRST_RESERVED_DOMID } from './connection/domids.js';
 import { DEFAULT_XENSTORED_QUOTAS, type MutableQuotas, type XenstoredQuotas } from './connection/quota.js';
 import { RequestScheduler } from './connection/scheduler.js';
 import { InProcessTransport } from './ports/in-process.js';
-import { type RingPage, RingServer } from './ports/ring.js';
+import type { RingPage } from './ports/ring-page.js';
+import { RingServer } from './ports/ring-server.js';
 import { SocketPort } from './ports/socket.js';
 import { processRequest } from './requests/dispatch.js';
 import { type Errno, Store } from './tree/store.js';
@@ -99,7 +100,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    */
   async listen(socketPath: string): Promise<void> {
     const socket = await SocketPort.listen(socketPath, {
-      accept: (port) => this.#open(this.#store.domains.domain0, port),
+      open: (port) => this.#open(this.#store.domains.domain0, port),
       input: (connection) => this.#scheduler.add(connection),
       closed: (connection) => this.#drop(connection),
     });

@@ -3,14 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { listenOnUnixSocket } from '@xenpv/xen-sys';
 import { MessageDecoder } from '@xenpv/xenstore';
 import type { Connection, ConnectionPort } from '../connection/connection.js';
-
-/** What a socket asks of the daemon. */
-export interface SocketHost {
-  accept(port: ConnectionPort): Connection;
-  /** Requests were put into the connection. */
-  input(connection: Connection): void;
-  closed(connection: Connection): void;
-}
+import type { PortHost } from './port-host.js';
 
 /** Bytes that one write to a socket gathers. */
 const WRITE_BYTES = 65536;
@@ -26,7 +19,7 @@ export class SocketPort {
   }
 
   /** Listens at `path`; the errors are those of listenOnUnixSocket. */
-  static async listen(path: string, host: SocketHost): Promise<SocketPort> {
+  static async listen(path: string, host: PortHost): Promise<SocketPort> {
     const server = createServer();
     const socket = new SocketPort(server);
     server.on('connection', (stream) => socket.#accept(stream, host));
@@ -36,7 +29,7 @@ export class SocketPort {
     return socket;
   }
 
-  #accept(stream: Socket, host: SocketHost): void {
+  #accept(stream: Socket, host: PortHost): void {
     const client = new SocketClient(stream, host, () => this.#clients.delete(client));
     this.#clients.add(client);
   }
@@ -54,7 +47,7 @@ export class SocketPort {
 /** A client on a socket. */
 class SocketClient implements ConnectionPort {
   readonly #stream: Socket;
-  readonly #host: SocketHost;
+  readonly #host: PortHost;
   readonly #connection: Connection;
   readonly #decoder = new MessageDecoder();
   readonly #gone: () => void;
@@ -62,11 +55,11 @@ class SocketClient implements ConnectionPort {
   #full = false;
   #ended = false;
 
-  constructor(stream: Socket, host: SocketHost, gone: () => void) {
+  constructor(stream: Socket, host: PortHost, gone: () => void) {
     this.#stream = stream;
     this.#host = host;
     this.#gone = gone;
-    this.#connection = host.accept(this);
+    this.#connection = host.open(this);
     stream.on('data', (chunk: Buffer) => this.#receive(chunk));
     stream.on('drain', () => {
       this.#full = false;
