@@ -6,8 +6,9 @@ import { FIRST_RESERVED_DOMID } from './connection/domids.js';
 import { DEFAULT_XENSTORED_QUOTAS, type MutableQuotas, type XenstoredQuotas } from './connection/quota.js';
 import { RequestScheduler } from './connection/scheduler.js';
 import { InProcessTransport } from './ports/in-process.js';
-import { type RingPage, RingServer } from './ports/ring.js';
-import { XenstoreSocket } from './ports/socket.js';
+import type { RingPage } from './ports/ring-page.js';
+import { RingServer } from './ports/ring-server.js';
+import { SocketPort } from './ports/socket.js';
 import { processRequest } from './requests/dispatch.js';
 import { type Errno, Store } from './tree/store.js';
 import { removeOwned } from './tree/tree.js';
@@ -45,7 +46,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #events: Events;
   readonly #scheduler: RequestScheduler;
   readonly #host: RequestHost;
-  readonly #sockets = new Set<XenstoreSocket>();
+  readonly #sockets = new Set<SocketPort>();
   readonly #rings = new Map<number, RingServer>();
   /** The unprivileged domain whose request is being carried out. */
   #cause: DomainRecord | undefined;
@@ -98,8 +99,8 @@ export class EmulatedXenstored implements AsyncDisposable {
    * `ENAMETOOLONG` over 107 bytes, or what the system says.
    */
   async listen(socketPath: string): Promise<void> {
-    const socket = await XenstoreSocket.listen(socketPath, {
-      accept: (port) => this.#open(this.#store.domains.domain0, port),
+    const socket = await SocketPort.listen(socketPath, {
+      open: (port) => this.#open(this.#store.domains.domain0, port),
       input: (connection) => this.#scheduler.add(connection),
       closed: (connection) => this.#drop(connection),
     });
@@ -192,7 +193,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     const domain = this.#store.domains.open(domid);
     if (domain === undefined) {
       const message = `there is no domain ${domid}; domids are 0 to ${FIRST_RESERVED_DOMID - 1}`;
-      throw new XenSysError('ESRCH', 'xenstored.connect', message, { errno: 3 });
+      throw new XenSysError('ESRCH', 'xenstored.connect', message);
     }
     return domain;
   }
