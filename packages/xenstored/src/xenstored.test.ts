@@ -110,7 +110,7 @@ describe('DIRECTORY_PART', () => {
       const part = await tool.ask(XsOp.directoryPart, `/d\0${offset}\0`);
       expect(part.length).toBeLessThanOrEqual(4096);
       const [generation, ...rest] = part.slice(0, -1).split('\0');
-      generations.add(generation!);
+      generations.add(generation);
       last = rest.at(-1) === '';
       if (last) rest.pop();
       found.push(...rest);
@@ -450,7 +450,7 @@ describe('transactions', () => {
         const transactions = [await begin(tool), await begin(tool)];
         for (const transaction of transactions) await tool.ask(XsOp.directory, '/d\0', transaction);
         for (const { inside, add, name } of changes) {
-          const transaction = inside ? transactions[0]! : 0;
+          const transaction = inside ? transactions[0] : 0;
           await tool.ask(add ? XsOp.mkdir : XsOp.remove, `/d/${name}\0`, transaction);
           if (inside) continue;
           if (!add) expected = expected.filter((other) => other !== name);

@@ -1,7 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
 import { MessageDecoder, XS_MAX_PAYLOAD } from '@xenpv/xenstore';
-import type { Connection, ConnectionPort } from '../connection/connection.js';
+import type { ServerConnection } from '../connection/connection.js';
+import type { PortHost } from '../connection/connections.js';
+import type { Port } from '../connection/port.js';
 
 /**
  * The page that a guest shares with xenstored: struct xenstore_domain_interface of io/xs_wire.h, 4096 bytes at a
@@ -111,18 +113,10 @@ class Doorbell {
   }
 }
 
-/** What the server's end of a ring asks of the daemon. */
-export interface RingHost {
-  open(port: ConnectionPort): Connection;
-  /** Requests were put into the connection. */
-  input(connection: Connection): void;
-  closed(connection: Connection): void;
-}
-
 /** xenstored's end of a domain's ring. */
-export class RingServer implements ConnectionPort {
-  readonly #host: RingHost;
-  readonly #connection: Connection;
+export class RingServer implements Port {
+  readonly #host: PortHost;
+  readonly #connection: ServerConnection;
   readonly #requests: ByteRing;
   readonly #responses: ByteRing;
   readonly #words: Int32Array;
@@ -133,7 +127,7 @@ export class RingServer implements ConnectionPort {
   #written = 0;
   #closed = false;
 
-  constructor(page: RingPage, notify: (() => void) | undefined, host: RingHost) {
+  constructor(page: RingPage, notify: (() => void) | undefined, host: PortHost) {
     this.#host = host;
     this.#requests = new ByteRing(page, REQUESTS);
     this.#responses = new ByteRing(page, RESPONSES);

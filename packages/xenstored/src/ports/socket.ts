@@ -2,15 +2,9 @@ import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { XenSysError } from '@xenpv/xen-sys';
 import { MessageDecoder } from '@xenpv/xenstore';
-import type { Connection, ConnectionPort } from '../connection/connection.js';
-
-/** What a socket asks of the daemon. */
-export interface SocketHost {
-  accept(port: ConnectionPort): Connection;
-  /** Requests were put into the connection. */
-  input(connection: Connection): void;
-  closed(connection: Connection): void;
-}
+import type { ServerConnection } from '../connection/connection.js';
+import type { PortHost } from '../connection/connections.js';
+import type { Port } from '../connection/port.js';
 
 /** Longest path of a Unix socket on Linux in bytes. */
 const MAX_SOCKET_PATH = 107;
@@ -28,7 +22,7 @@ export class XenstoreSocket {
   }
 
   /** Listens at `path`; see EmulatedXenstored.listen for the errors. */
-  static async listen(path: string, host: SocketHost): Promise<XenstoreSocket> {
+  static async listen(path: string, host: PortHost): Promise<XenstoreSocket> {
     if (Buffer.byteLength(path) > MAX_SOCKET_PATH) {
       throw listenError('ENAMETOOLONG', path, `is longer than ${MAX_SOCKET_PATH} bytes; use a shorter path`);
     }
@@ -45,7 +39,7 @@ export class XenstoreSocket {
     return socket;
   }
 
-  #accept(stream: Socket, host: SocketHost): void {
+  #accept(stream: Socket, host: PortHost): void {
     const client = new SocketClient(stream, host, () => this.#clients.delete(client));
     this.#clients.add(client);
   }
@@ -96,21 +90,21 @@ function isServed(path: string): Promise<boolean> {
 }
 
 /** A client on a socket. */
-class SocketClient implements ConnectionPort {
+class SocketClient implements Port {
   readonly #stream: Socket;
-  readonly #host: SocketHost;
-  readonly #connection: Connection;
+  readonly #host: PortHost;
+  readonly #connection: ServerConnection;
   readonly #decoder = new MessageDecoder();
   readonly #gone: () => void;
   #writeScheduled = false;
   #full = false;
   #ended = false;
 
-  constructor(stream: Socket, host: SocketHost, gone: () => void) {
+  constructor(stream: Socket, host: PortHost, gone: () => void) {
     this.#stream = stream;
     this.#host = host;
     this.#gone = gone;
-    this.#connection = host.accept(this);
+    this.#connection = host.open(this);
     stream.on('data', (chunk: Buffer) => this.#receive(chunk));
     stream.on('drain', () => {
       this.#full = false;
