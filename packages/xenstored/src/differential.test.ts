@@ -4,8 +4,8 @@ import { XsOp } from '@xenpv/xenstore';
 import { GenuineServer } from '@xenpv/xenstore/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { XenstoredQuotas } from './tree/quotas.js';
 import { answerText, RawClient } from './testing/raw-client.js';
+import type { XenstoredQuotas } from './tree/quotas.js';
 import { EmulatedXenstored } from './xenstored.js';
 
 /** Domains of the clients: two tools and two guests. */
