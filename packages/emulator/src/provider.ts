@@ -8,7 +8,6 @@ import {
   XenSysError,
   type XenstoreTransport,
 } from '@xenpv/xen-sys';
-import { failed } from './handles/errno.js';
 import { EmulatedEventChannels } from './handles/event-channels.js';
 import { EmulatedForeignMemory } from './handles/foreign-memory.js';
 import { EmulatedGrantAllocator } from './handles/grant-allocator.js';
@@ -47,7 +46,7 @@ export class EmulatedProvider implements XenProvider {
 
   openForeignMemory(): ForeignMemory {
     if (!this.features.foreignMemory) {
-      throw failed('EACCES', 'foreignmem.open', 'only domain 0 may map the frames of others');
+      throw new XenSysError('EACCES', 'foreignmem.open', 'only domain 0 may map the frames of others');
     }
     return new EmulatedForeignMemory(this.#machine);
   }

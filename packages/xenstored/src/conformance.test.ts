@@ -9,7 +9,7 @@ import {
   runClientCase,
 } from '@xenpv/xenstore/testing';
 import { afterAll, beforeAll, describe, it } from 'vitest';
-import { RingTransport } from './ports/ring.js';
+import { RingTransport } from './ports/ring-transport.js';
 import { socketTransport } from './testing/raw-client.js';
 import { EmulatedXenstored } from './xenstored.js';
 

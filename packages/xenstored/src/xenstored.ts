@@ -6,8 +6,9 @@ import { type DomainRecord, DomainTable } from './connection/domains.js';
 import { FIRST_RESERVED_DOMID } from './connection/domids.js';
 import type { MutableQuotas } from './connection/limits.js';
 import { InProcessPort } from './ports/in-process.js';
-import { type RingPage, RingServer } from './ports/ring.js';
-import { XenstoreSocket } from './ports/socket.js';
+import type { RingPage } from './ports/ring-page.js';
+import { type AttachedRing, RingPort } from './ports/ring-port.js';
+import { SocketListener } from './ports/socket.js';
 import { processRequest } from './requests/dispatch.js';
 import { DEFAULT_XENSTORED_QUOTAS, type XenstoredQuotas } from './tree/quotas.js';
 import { type Errno, Store } from './tree/store.js';
@@ -45,8 +46,8 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #store: Store;
   readonly #events: Events;
   readonly #connections: Connections;
-  readonly #sockets = new Set<XenstoreSocket>();
-  readonly #rings = new Map<number, RingServer>();
+  readonly #sockets = new Set<SocketListener>();
+  readonly #rings = new Map<number, RingPort>();
   /** The unprivileged domain whose request is being carried out. */
   #cause: DomainRecord | undefined;
   #closed = false;
@@ -98,7 +99,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * `ENAMETOOLONG` over 107 bytes, or what the system says.
    */
   async listen(socketPath: string): Promise<void> {
-    const socket = await XenstoreSocket.listen(socketPath, this.#connections.hostFor(this.#domains.domain0));
+    const socket = await SocketListener.listen(socketPath, this.#connections.hostFor(this.#domains.domain0));
     if (this.#closed) await socket.close();
     else this.#sockets.add(socket);
   }
@@ -149,10 +150,10 @@ export class EmulatedXenstored implements AsyncDisposable {
    * page itself, see {@link RingPage}; a host with event channels calls `kick` of what this returns instead and gives
    * `notify`. A ring that the domain had before is closed.
    */
-  attachRing(domid: number, page: RingPage, options: { notify?: () => void } = {}): RingServer {
+  attachRing(domid: number, page: RingPage, options: { notify?: () => void } = {}): AttachedRing {
     const domain = this.#domain(domid);
     this.#rings.get(domid)?.close();
-    const ring = new RingServer(page, options.notify, this.#connections.hostFor(domain));
+    const ring = new RingPort(page, options.notify, this.#connections.hostFor(domain));
     this.#rings.set(domid, ring);
     return ring;
   }
@@ -176,7 +177,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     const domain = this.#domains.open(domid);
     if (domain === undefined) {
       const message = `there is no domain ${domid}; domids are 0 to ${FIRST_RESERVED_DOMID - 1}`;
-      throw new XenSysError('ESRCH', 'xenstored.connect', message, { errno: 3 });
+      throw new XenSysError('ESRCH', 'xenstored.connect', message);
     }
     return domain;
   }

@@ -1,14 +1,16 @@
 import {
+  Errno,
   GRANT_COPY_SEGMENT_BYTES,
   type GrantCopyBatch,
   type GrantMapping,
   GrantStatus,
   type GrantTable,
   XEN_PAGE_SIZE,
+  XenSysError,
 } from '@xenpv/xen-sys';
 import { DOMID_SELF, type Machine, type MachineDomain } from '../machine/machine.js';
 import type { PageViews } from '../machine/page-views.js';
-import { closed, Errno, failed } from './errno.js';
+import { closed } from './closed.js';
 import { EmulatedMapping } from './grant-mapping.js';
 import { LocalBuffers } from './local-buffers.js';
 
@@ -37,7 +39,7 @@ export class EmulatedGrantTable implements GrantTable {
   map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping {
     this.#checkOpen('gnttab.map');
     const granter = this.#find(domid);
-    if (granter === undefined) throw failed('EINVAL', 'gnttab.map', `there is no domain ${domid}`);
+    if (granter === undefined) throw new XenSysError('EINVAL', 'gnttab.map', `there is no domain ${domid}`);
     const frames = new Uint32Array(refs.length);
     for (let i = 0; i < refs.length; i++) {
       const frame = granter.grants.pin(refs[i], this.#domain.memory.domid, options.writable);
@@ -59,7 +61,7 @@ export class EmulatedGrantTable implements GrantTable {
   }
 
   copy(batch: GrantCopyBatch): number {
-    if (this.#closed) return -Errno.EINVAL;
+    if (this.#closed) return Errno.EINVAL;
     const { words, count } = batch;
     for (let i = 0; i < count; i++) {
       const at = i * SEGMENT_WORDS;
@@ -71,11 +73,11 @@ export class EmulatedGrantTable implements GrantTable {
       } else if (flags === BOTH_ARE_GRANTS) {
         status = this.#copyBetween(words, at, length);
       } else if (flags === 0) {
-        return -Errno.EINVAL;
+        return Errno.EINVAL;
       } else {
         status = this.#copyGrant(words[at + 2], words[at + 3], words[at], words[at + 1], length, true);
       }
-      if (status === BAD_ADDRESS) return -this.#addressError(words, at, length);
+      if (status === BAD_ADDRESS) return this.#addressError(words, at, length);
       words[at + 5] = status & 0xffff;
     }
     return 0;
@@ -157,11 +159,16 @@ export class EmulatedGrantTable implements GrantTable {
 
   #mapError(granter: MachineDomain, ref: number, writable: boolean, status: number): Error {
     if (writable && granter.grants.isReadOnly(ref, this.#domain.memory.domid)) {
-      return failed('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
+      return new XenSysError('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
     }
     const { domid } = granter.memory;
-    if (status === GrantStatus.noSpace) return failed('ENOMEM', 'gnttab.map', `grant ${ref} is mapped too often`);
-    return failed('EINVAL', 'gnttab.map', `grant ${ref} of domain ${domid} is not granted to us (GNTST ${status})`);
+    if (status === GrantStatus.noSpace)
+      return new XenSysError('ENOMEM', 'gnttab.map', `grant ${ref} is mapped too often`);
+    return new XenSysError(
+      'EINVAL',
+      'gnttab.map',
+      `grant ${ref} of domain ${domid} is not granted to us (GNTST ${status})`,
+    );
   }
 
   #checkOpen(op: string): void {

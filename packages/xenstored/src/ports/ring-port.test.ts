@@ -6,7 +6,8 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { RawClient } from '../testing/raw-client.js';
 import { EmulatedXenstored } from '../xenstored.js';
-import { type RingPage, RingTransport } from './ring.js';
+import type { RingPage } from './ring-page.js';
+import { RingTransport } from './ring-transport.js';
 
 let daemon: EmulatedXenstored;
 let page: RingPage;
