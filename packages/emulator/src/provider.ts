@@ -15,8 +15,7 @@ import { EmulatedGrantTable } from './handles/grant-table.js';
 import type { Machine, MachineDomain } from './machine/machine.js';
 import { packageRoot } from './package-root.js';
 import type { SharedMachine } from './threads/announcements.js';
-import { AttachedMachine } from './threads/attached-machine.js';
-import { machines } from './threads/machines.js';
+import { machineNamed } from './threads/attached-machine.js';
 
 /** Xen as an emulated domain sees it, on this thread. */
 export class EmulatedProvider implements XenProvider {
@@ -76,20 +75,4 @@ export class EmulatedProvider implements XenProvider {
 export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
   const { machine, domid } = data as SharedMachine;
   return new EmulatedProvider(await machineNamed(machine), domid);
-}
-
-const attaching = new Map<string, Promise<Machine>>();
-
-/** One attachment per thread, however many providers. */
-async function machineNamed(name: string): Promise<Machine> {
-  const known = machines.get(name);
-  if (known !== undefined) return known;
-  let promise = attaching.get(name);
-  if (promise === undefined) {
-    promise = AttachedMachine.attach(name).finally(() => attaching.delete(name));
-    attaching.set(name, promise);
-  }
-  const machine = await promise;
-  machines.set(name, machine);
-  return machine;
 }

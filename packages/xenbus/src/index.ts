@@ -14,4 +14,12 @@ export type { BackendContext, BackendHandler, XenstoreValues } from './handler.j
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 export { parseState, stateName, XenbusState } from './states.js';
-export { createDevice, deleteDevice, frontendPath, type NewDevice, removeDevice, unplugDevice } from './toolstack.js';
+export {
+  createDevice,
+  deleteDevice,
+  frontendPath,
+  type NewDevice,
+  removeDevice,
+  unplugDevice,
+  writeDevice,
+} from './toolstack.js';

@@ -20,7 +20,7 @@ export class EmulatedGrantAllocator implements GrantAllocator {
       throw new XenSysError('EINVAL', 'gntalloc.allocate', `${domid} is not a domid`);
     const user = domid === DOMID_SELF ? memory.domid : domid;
     const refs = new Uint32Array(count);
-    const first = count === 0 ? 0 : grants.grantNew(user, refs, options.writable);
+    const first = count === 0 ? 0 : grants.grantNew(user, refs, options);
     if (first === -2) throw new XenSysError('ENOSPC', 'gntalloc.allocate', `no ${count} grant references are free`);
     if (first < 0) throw new XenSysError('ENOMEM', 'gntalloc.allocate', `no ${count} pages in a row are free`);
     const pages: GrantedPages = {

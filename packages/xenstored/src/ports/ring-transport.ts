@@ -83,7 +83,7 @@ export class RingTransport implements XenstoreTransport {
   #write(): void {
     let progress = false;
     while (!this.#closed && this.#queueAt < this.#queue.length) {
-      const message = this.#queue[this.#queueAt]!;
+      const message = this.#queue[this.#queueAt];
       const count = this.#requests.write(message, this.#written);
       if (count <= 0) break;
       progress = true;

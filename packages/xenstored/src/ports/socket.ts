@@ -2,16 +2,17 @@ import { chmod } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { listenOnUnixSocket } from '@xenpv/xen-sys';
 import { MessageDecoder } from '@xenpv/xenstore';
-import type { Connection, ConnectionPort } from '../connection/connection.js';
-import type { PortHost } from './port-host.js';
+import type { ServerConnection } from '../connection/connection.js';
+import type { PortHost } from '../connection/connections.js';
+import type { Port } from '../connection/port.js';
 
 /** Bytes that one write to a socket gathers. */
 const WRITE_BYTES = 65536;
 
 /** A listening Unix socket and the clients that came through it. */
-export class SocketPort {
+export class SocketListener {
   readonly #server: Server;
-  readonly #clients = new Set<SocketClient>();
+  readonly #clients = new Set<SocketPort>();
   #closing: Promise<void> | undefined;
 
   private constructor(server: Server) {
@@ -19,9 +20,9 @@ export class SocketPort {
   }
 
   /** Listens at `path`; the errors are those of listenOnUnixSocket. */
-  static async listen(path: string, host: PortHost): Promise<SocketPort> {
+  static async listen(path: string, host: PortHost): Promise<SocketListener> {
     const server = createServer();
-    const socket = new SocketPort(server);
+    const socket = new SocketListener(server);
     server.on('connection', (stream) => socket.#accept(stream, host));
     await listenOnUnixSocket(server, path, { op: 'xenstored.listen' });
     // Whoever can write to the socket is domain 0.
@@ -30,7 +31,7 @@ export class SocketPort {
   }
 
   #accept(stream: Socket, host: PortHost): void {
-    const client = new SocketClient(stream, host, () => this.#clients.delete(client));
+    const client = new SocketPort(stream, host, () => this.#clients.delete(client));
     this.#clients.add(client);
   }
 
@@ -45,10 +46,10 @@ export class SocketPort {
 }
 
 /** A client on a socket. */
-class SocketClient implements ConnectionPort {
+class SocketPort implements Port {
   readonly #stream: Socket;
   readonly #host: PortHost;
-  readonly #connection: Connection;
+  readonly #connection: ServerConnection;
   readonly #decoder = new MessageDecoder();
   readonly #gone: () => void;
   #writeScheduled = false;
@@ -98,7 +99,7 @@ class SocketClient implements ConnectionPort {
         if (bytes >= WRITE_BYTES) break;
       }
       if (batch.length === 0) return;
-      this.#full = !this.#stream.write(batch.length === 1 ? batch[0]! : Buffer.concat(batch, bytes));
+      this.#full = !this.#stream.write(batch.length === 1 ? batch[0] : Buffer.concat(batch, bytes));
     }
   }
 

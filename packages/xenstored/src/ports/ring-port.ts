@@ -1,17 +1,24 @@
 import { ByteRing, XENSTORE_RING } from '@xenpv/ring';
 import { MessageDecoder } from '@xenpv/xenstore';
-import type { Connection, ConnectionPort } from '../connection/connection.js';
-import type { PortHost } from './port-host.js';
+import type { ServerConnection } from '../connection/connection.js';
+import type { PortHost } from '../connection/connections.js';
+import type { Port } from '../connection/port.js';
 import { RingBell } from './ring-bell.js';
 import { type RingPage, ringMemory, ringWords } from './ring-page.js';
 
 /** XENSTORE_ERROR_* of io/xs_wire.h. */
 const ErrorWord = { none: 0, communication: 1, ringIndex: 2, protocol: 3 } as const;
 
+/** A domain's ring as the host's event channels drive it. */
+export interface AttachedRing {
+  /** The guest's event channel fired: requests are taken, and replies given that had no room. */
+  kick(): void;
+}
+
 /** xenstored's end of a domain's ring. */
-export class RingServer implements ConnectionPort {
+export class RingPort implements Port, AttachedRing {
   readonly #host: PortHost;
-  readonly #connection: Connection;
+  readonly #connection: ServerConnection;
   readonly #requests: ByteRing;
   readonly #responses: ByteRing;
   readonly #words: Int32Array;
@@ -34,7 +41,6 @@ export class RingServer implements ConnectionPort {
     this.#notify = notify ?? (() => this.#bell?.ring());
   }
 
-  /** The guest's event channel fired: takes requests, and gives replies that had no room. */
   kick(): void {
     if (this.#closed) return;
     this.#receive();

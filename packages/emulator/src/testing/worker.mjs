@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { parentPort, workerData } from 'node:worker_threads';
 
-// Runs one of the scenarios of src/threads.test.ts as a domain on its own thread.
+// Runs one of the scenarios of ../threads/threads.test.ts as a domain on its own thread.
 const { module, data } = workerData.shared;
 const { attachProvider } = await import(module);
 const provider = await attachProvider(data);
