@@ -9,7 +9,7 @@ import {
   NbdRefusal,
   negotiateExport,
 } from '@xenpv/nbd';
-import { Failure } from '../queue/errno.js';
+import { Errno } from '../queue/errno.js';
 
 const RECEIVE_BYTES = 256 << 10;
 const RETRY_MS = 100;
@@ -225,7 +225,7 @@ export class NbdConnection {
     if (result === 0) this.#unflushed = false;
     const lost = this.#lost;
     this.#lost = false;
-    return lost ? Failure.io : result;
+    return lost ? Errno.EIO : result;
   }
 
   #closed(failure: Error | undefined): void {
@@ -256,6 +256,6 @@ export class NbdConnection {
 
   #failAll(): void {
     const cookies = this.#unsent.splice(0);
-    for (const cookie of cookies) this.#finish(cookie, Failure.io);
+    for (const cookie of cookies) this.#finish(cookie, Errno.EIO);
   }
 }
