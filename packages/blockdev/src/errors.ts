@@ -1,4 +1,5 @@
 import type { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
 
 /** The name of a system error: `ENOENT`, `EACCES`. */
 export type ErrnoName = keyof typeof constants.errno;
@@ -60,4 +61,9 @@ export function openError(cause: unknown, op: BlockDeviceErrorOp, path: string):
   if (cause instanceof BlockDeviceError) return cause;
   const code = (cause as { code?: ErrnoName }).code ?? 'EIO';
   return new BlockDeviceError(code, op, `${path} ${ADVICE[code] ?? `cannot be opened (${code})`}`, { path, cause });
+}
+
+/** The name of a negative errno. */
+export function errnoNameOf(errno: number): ErrnoName {
+  return getSystemErrorName(errno) as ErrnoName;
 }

@@ -20,6 +20,7 @@ export type { FileEngine, FileImageOptions } from './file/options.js';
 export { MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, openNbdImage } from './nbd/image.js';
+export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
 export { allocateMemory } from './queue/buffer.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, type NbdExport, NbdFlag, NbdRefusal } from '@xenpv/nbd';
+import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdError, type NbdExport, NbdFlag } from '@xenpv/nbd';
 import {
   type BlockFeatures,
   type BlockImage,
@@ -226,8 +226,8 @@ export async function openNbdImage(
   } catch (error) {
     connection.close();
     signal?.throwIfAborted();
-    if (!(error instanceof NbdRefusal)) throw openError(error, 'connect', socketPath);
-    const message = `the NBD server at ${socketPath} is of no use: ${error.message}`;
+    if (!(error instanceof NbdError)) throw openError(error, 'connect', socketPath);
+    const message = `the NBD server at ${socketPath} cannot be used: ${error.message}`;
     throw new BlockDeviceError('ERR_NBD', 'connect', message, { path: socketPath, cause: error });
   }
 }

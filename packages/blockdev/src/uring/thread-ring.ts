@@ -1,5 +1,5 @@
-import { getSystemErrorName } from 'node:util';
 import { type Addon, loadAddon, type Reap, type Start } from '../addon.js';
+import { errnoNameOf } from '../errors.js';
 
 /** Queues whose completions one call collects; more take another call. */
 const READY_QUEUES = 256;
@@ -27,7 +27,7 @@ function openRing(): ThreadRing | string {
     return `the addon is not there: ${(error as Error).message}`;
   }
   const ring = new ThreadRing(addon);
-  return ring.id < 0 ? `io_uring does not work here: ${getSystemErrorName(ring.id)}` : ring;
+  return ring.id < 0 ? `io_uring does not work here: ${errnoNameOf(ring.id)}` : ring;
 }
 
 /**

@@ -5,11 +5,11 @@ import { OperationWrapper, type WrappedOperation, WrapperQueue } from './wrapper
 /** What shall go wrong with one operation. */
 export interface Fault {
   /** The result that it ends with instead of its own: a negative errno. It is not performed, but for `torn`. */
-  readonly result?: number;
+  readonly result?: number | undefined;
   /** Bytes of a write that reach the image although it fails: whole sectors. */
-  readonly torn?: number;
+  readonly torn?: number | undefined;
   /** Milliseconds before anything happens. */
-  readonly delay?: number;
+  readonly delay?: number | undefined;
 }
 
 /** Decides about each operation, in the order of submission: `index` counts them from 0. Undefined leaves it alone. */
