@@ -1,15 +1,8 @@
-import {
-  type BlockFeatures,
-  type BlockImage,
-  type BlockOp,
-  type BlockQueue,
-  IOV_WORDS,
-  type SharedImage,
-} from '../block-image.js';
+import { type BlockOp, type BlockQueue, IOV_WORDS, type SharedImage } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
-import { STAGED_WORDS, StagedWord } from '../queue/staging.js';
+import { ImageWrapper } from './image-wrapper.js';
 
 /** One operation on its way through a wrapper. */
 export interface WrappedOperation {
@@ -21,61 +14,25 @@ export interface WrappedOperation {
   readonly iov: Float64Array;
 }
 
-/** An image that changes what happens to the operations of another one, which it owns. */
-export abstract class ImageWrapper implements BlockImage {
-  readonly inner: BlockImage;
+/** An image that changes what happens to the operations of another one. */
+export abstract class OperationWrapper extends ImageWrapper {
   readonly #queues = new OpenQueues();
-  #closing: Promise<void> | undefined;
 
-  constructor(inner: BlockImage) {
-    this.inner = inner;
-  }
-
-  createQueue(options: QueueOptions): BlockQueue {
+  override createQueue(options: QueueOptions): BlockQueue {
     return this.#queues.add(this.makeQueue(options));
   }
 
   protected abstract makeQueue(options: QueueOptions): WrapperQueue;
 
-  get engine(): string {
-    return this.inner.engine;
-  }
-  get description(): string {
-    return this.inner.description;
-  }
-  get size(): number {
-    return this.inner.size;
-  }
-  get sectorSize(): number {
-    return this.inner.sectorSize;
-  }
-  get physicalSectorSize(): number {
-    return this.inner.physicalSectorSize;
-  }
-  get readOnly(): boolean {
-    return this.inner.readOnly;
-  }
-  get features(): BlockFeatures {
-    return this.inner.features;
-  }
-
-  refresh(): Promise<number> {
-    return this.inner.refresh();
-  }
-
   /** What a wrapper knows is this thread's. */
-  share(): SharedImage | undefined {
+  override share(): SharedImage | undefined {
     return undefined;
   }
 
-  close(): Promise<void> {
+  protected override async release(): Promise<void> {
     // Operations may still wait in the wrapper's own queues.
-    this.#closing ??= this.#queues.close().then(() => this.inner.close());
-    return this.#closing;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    await this.#queues.close();
+    await super.release();
   }
 }
 
@@ -86,7 +43,7 @@ export abstract class WrapperQueue extends LocalQueue {
   readonly #freeTags: number[] = [];
 
   /** `depth` operations of the inner queue are enough for those of this one. */
-  constructor(image: ImageWrapper, options: QueueOptions, depth = options.depth) {
+  constructor(image: OperationWrapper, options: QueueOptions, depth = options.depth) {
     super(image, options);
     this.inner = image.inner.createQueue({ depth, memory: options.memory });
     this.inner.onComplete((tags, results, count) => {
@@ -97,7 +54,7 @@ export abstract class WrapperQueue extends LocalQueue {
   }
 
   /** What becomes of one operation: sooner or later `complete(operation.tag, …)`. */
-  protected abstract begin(operation: WrappedOperation): void;
+  protected abstract beginWrapped(operation: WrappedOperation): void;
 
   override addRegion(buffer: ArrayBufferLike): number {
     // Both queues number their regions in the same way.
@@ -111,24 +68,7 @@ export abstract class WrapperQueue extends LocalQueue {
   }
 
   override submit(): void {
-    const { operations, iov, count } = this.staging;
-    for (let at = 0; at < count * STAGED_WORDS; at += STAGED_WORDS) {
-      const op = operations[at + StagedWord.op];
-      const tag = operations[at + StagedWord.tag];
-      const first = operations[at + StagedWord.iovAt];
-      if (op < 0) {
-        this.complete(tag, op);
-        continue;
-      }
-      this.begin({
-        op: op as BlockOp,
-        tag,
-        offset: operations[at + StagedWord.offset],
-        length: operations[at + StagedWord.length],
-        iov: iov.slice(first, first + operations[at + StagedWord.iovCount] * IOV_WORDS),
-      });
-    }
-    this.staging.clear();
+    super.submit();
     this.inner.submit();
   }
 
@@ -139,7 +79,19 @@ export abstract class WrapperQueue extends LocalQueue {
     return super.poll() + Math.max(0, before - this.inFlight);
   }
 
-  /** Stages an operation of the inner queue; `done` gets its result. Who is not called by `begin` submits. */
+  protected override begin(op: BlockOp, at: number): void {
+    const { staging } = this;
+    const iov = staging.iov.slice(staging.iovStart(at), staging.iovEnd(at));
+    this.beginWrapped({
+      op,
+      tag: staging.tag(at),
+      offset: staging.offset(at),
+      length: staging.length(at),
+      iov,
+    });
+  }
+
+  /** Stages an operation of the inner queue; `done` gets its result. A caller outside of `beginWrapped` submits. */
   protected perform(operation: Omit<WrappedOperation, 'tag'>, done: (result: number) => void): void {
     const tag = this.#freeTags.pop() ?? this.#done.length;
     this.#done[tag] = done;

@@ -1,21 +1,35 @@
-import { allocateMemory, type BlockImage, BlockOp, type BlockQueue } from '@xenpv/blockdev';
 import type { NbdDisk } from '@xenpv/nbd';
+import { type BlockImage, BlockOp, type BlockQueue } from '../block-image.js';
+import { BlockDeviceError, errnoNameOf } from '../errors.js';
+import { allocateMemory } from '../queue/buffer.js';
 
 const SLOTS = 16;
 const SLOT_BYTES = 256 * 1024;
+const NO_IOV = new Float64Array(0);
+
+/** The disk of an NBD export (`NbdServer`), which must be disposed of before its image is closed. */
+export interface ImageDisk extends NbdDisk, AsyncDisposable {}
+
+/**
+ * An image as the disk of an NBD export. Its queue and memory are made when the first request comes; disposing of it
+ * waits for requests in flight and leaves the image open. A failed request rejects with a BlockDeviceError whose `code`
+ * is the errno's name.
+ */
+export function nbdDiskOf(image: BlockImage): ImageDisk {
+  return image.features.discard ? new DiscardingDisk(image) : new ImageNbdDisk(image);
+}
 
 interface Pending {
   resolve(): void;
   reject(error: Error): void;
 }
 
-/** An image as an NBD export. Its queue and memory are made when the first request comes. */
-export class ImageNbdDisk implements NbdDisk, AsyncDisposable {
+class ImageNbdDisk implements ImageDisk {
   readonly blockSize: number;
   readonly readOnly: boolean;
-  readonly discard?: (offset: number, length: number) => Promise<void>;
   readonly #image: BlockImage;
-  readonly #pending = new Map<number, Pending>();
+  /** By slot. */
+  readonly #pending: (Pending | undefined)[] = [];
   readonly #freeSlots = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #waiting: ((slot: number) => void)[] = [];
   #queue: BlockQueue | undefined;
@@ -24,9 +38,6 @@ export class ImageNbdDisk implements NbdDisk, AsyncDisposable {
     this.#image = image;
     this.blockSize = image.sectorSize;
     this.readOnly = image.readOnly;
-    if (image.features.discard) {
-      this.discard = (offset, length) => this.#withSlot((slot) => this.#operate(BlockOp.discard, slot, offset, length));
-    }
   }
 
   get size(): number {
@@ -50,12 +61,15 @@ export class ImageNbdDisk implements NbdDisk, AsyncDisposable {
   }
 
   async flush(): Promise<void> {
-    if (this.#image.features.flush) await this.#withSlot((slot) => this.#operate(BlockOp.flush, slot, 0, 0));
+    if (this.#image.features.flush) await this.withoutData(BlockOp.flush, 0, 0);
   }
 
-  /** Waits for what is in flight. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#queue?.close();
+  }
+
+  protected withoutData(op: BlockOp, offset: number, length: number): Promise<void> {
+    return this.#withSlot((slot) => this.#operate(op, slot, offset, length));
   }
 
   async #inPieces(length: number, move: (slot: number, at: number, bytes: number) => Promise<void>): Promise<void> {
@@ -86,9 +100,9 @@ export class ImageNbdDisk implements NbdDisk, AsyncDisposable {
   #operate(op: BlockOp, slot: number, offset: number, length: number): Promise<void> {
     const queue = this.#openQueue();
     const moves = op === BlockOp.read || op === BlockOp.write;
-    const iov = moves ? Float64Array.of(0, slot * SLOT_BYTES, length) : new Float64Array(0);
+    const iov = moves ? Float64Array.of(0, slot * SLOT_BYTES, length) : NO_IOV;
     return new Promise((resolve, reject) => {
-      this.#pending.set(slot, { resolve, reject });
+      this.#pending[slot] = { resolve, reject };
       queue.push(op, slot, offset, length, iov, moves ? 1 : 0);
       queue.submit();
     });
@@ -105,9 +119,22 @@ export class ImageNbdDisk implements NbdDisk, AsyncDisposable {
   }
 
   #completed(slot: number, result: number): void {
-    const pending = this.#pending.get(slot)!;
-    this.#pending.delete(slot);
-    if (result >= 0) pending.resolve();
-    else pending.reject(new Error(`the storage answers with errno ${-result}`));
+    const pending = this.#pending[slot];
+    this.#pending[slot] = undefined;
+    if (result >= 0) pending?.resolve();
+    else pending?.reject(this.#error(result));
+  }
+
+  #error(result: number): BlockDeviceError {
+    const code = errnoNameOf(result);
+    const path = this.#image.description;
+    return new BlockDeviceError(code, 'operate', `${path} answers ${code}`, { path });
+  }
+}
+
+/** An export offers TRIM if its disk has `discard`. */
+class DiscardingDisk extends ImageNbdDisk {
+  discard(offset: number, length: number): Promise<void> {
+    return this.withoutData(BlockOp.discard, offset, length);
   }
 }

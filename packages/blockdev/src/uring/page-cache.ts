@@ -1,4 +1,4 @@
-import type { Native } from '../addon.js';
+import type { Addon } from '../addon.js';
 
 /** Operations between two looks. */
 const INTERVAL = 1024;
@@ -9,13 +9,13 @@ const INTERVAL = 1024;
  * ones, do not end within io_uring's call: a kernel thread has to write out and drop each page first.
  */
 export class PageCache {
-  readonly #native: Native;
+  readonly #addon: Addon;
   readonly #fd: number;
   #left = INTERVAL;
   #dropping: Promise<void> | undefined;
 
-  constructor(native: Native, fd: number) {
-    this.#native = native;
+  constructor(addon: Addon, fd: number) {
+    this.#addon = addon;
     this.#fd = fd;
     this.#drop();
   }
@@ -31,7 +31,7 @@ export class PageCache {
   /** Begins to write out and drop what is there, on a thread of the pool; free of charge when nothing is. */
   #drop(): void {
     this.#dropping ??= new Promise((resolve) => {
-      this.#native.dropCache(this.#fd, () => {
+      this.#addon.dropCache(this.#fd, () => {
         this.#dropping = undefined;
         resolve();
       });
