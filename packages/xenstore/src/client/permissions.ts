@@ -35,5 +35,5 @@ export function checkPermissions(permissions: readonly Permission[], path: strin
     wrong === undefined
       ? 'permissions need at least one entry, the owner'
       : `${JSON.stringify(formatPermission(wrong))} is no permission; one is n, r, w or b and a domain number`;
-  throw new XenstoreError('ERR_INVALID_ARGUMENT', 'setPermissions', path, { message });
+  throw new XenstoreError('ERR_INVALID_ARGUMENT', 'setPermissions', message, { path });
 }

@@ -1,5 +1,13 @@
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
-import { decodeStrings, encodeMessage, encodeStrings, MessageDecoder, type XsMessage, XsOp } from '../wire/wire.js';
+import {
+  decodeStrings,
+  encodeMessage,
+  encodeStrings,
+  MessageDecoder,
+  XS_MAX_PAYLOAD,
+  type XsMessage,
+  XsOp,
+} from '../wire/wire.js';
 
 /** A transport whose other end is the test: it sees each message and says what comes back, byte for byte. */
 export class FakeTransport implements XenstoreTransport {
@@ -11,7 +19,7 @@ export class FakeTransport implements XenstoreTransport {
   #listener: XenstoreTransportListener | undefined;
   #waiting: ((message: XsMessage) => void) | undefined;
 
-  constructor(maxPayload = 4096) {
+  constructor(maxPayload = XS_MAX_PAYLOAD) {
     this.maxPayload = maxPayload;
   }
 
