@@ -1,4 +1,6 @@
+import assert from 'node:assert/strict';
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
+import { type ClientOptions, XenstoreClient } from '../client/client.js';
 import {
   decodeStrings,
   encodeMessage,
@@ -7,6 +9,7 @@ import {
   XS_MAX_PAYLOAD,
   type XsMessage,
   XsOp,
+  xsOpName,
 } from '../wire/wire.js';
 
 /** A transport whose other end is the test: it sees each message and says what comes back, byte for byte. */
@@ -48,6 +51,19 @@ export class FakeTransport implements XenstoreTransport {
     this.receive(encodeMessage(to.type, to.requestId, to.transactionId, encodeStrings(...strings)));
   }
 
+  /** Replies with bytes that no NUL ends, as values are. */
+  replyBytes(to: XsMessage, value: string): void {
+    this.receive(encodeMessage(to.type, to.requestId, to.transactionId, Buffer.from(value)));
+  }
+
+  /** Says OK to the next message, which must be a WATCH; returns its token. */
+  async confirmWatch(): Promise<string> {
+    const message = await this.next();
+    assert.equal(xsOpName(message.type), 'watch');
+    this.reply(message, 'OK');
+    return stringsOf(message)[1];
+  }
+
   fail(to: XsMessage, error: string): void {
     this.receive(encodeMessage(XsOp.error, to.requestId, to.transactionId, encodeStrings(error)));
   }
@@ -76,6 +92,12 @@ export class FakeTransport implements XenstoreTransport {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** A client, and the other end of its connection. */
+export function fakeConnection(options?: ClientOptions): { transport: FakeTransport; client: XenstoreClient } {
+  const transport = new FakeTransport();
+  return { transport, client: XenstoreClient.open(transport, options) };
 }
 
 /** The strings in a message. */
