@@ -39,7 +39,7 @@ const LONGEST_BACKOFF_MS = 32;
  * Calls may be made at any time and any number at once; on one connection the daemon carries them out in the order in
  * which they were made. Nothing blocks, nothing is thrown: every call gives a promise, which rejects with a
  * {@link XenstoreError} or with the reason of its signal. A request is never sent twice, except by
- * {@link transaction}, which repeats a whole transaction of which nothing was done. How connections come and go is
+ * {@link transaction}, which repeats a transaction that the daemon dropped as a whole. How connections come and go is
  * {@link Session}'s.
  */
 export class XenstoreClient extends NodeOperations implements AsyncDisposable {
@@ -86,16 +86,16 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   }
 
   /**
-   * {@link watch}, but each event is a call of `sink`, as it comes, none joined; the function that it gives ends the
-   * watch. For whoever counts events, and reacts to each at once.
+   * {@link watch}, but each event calls `sink` as it comes, and none are joined. Resolves with the function that ends the
+   * watch.
    */
   subscribe(path: string, sink: WatchSink, options: WatchOptions = {}): Promise<() => Promise<void>> {
     return this.#session.subscribe(path, sink, options);
   }
 
   /**
-   * Runs `fn` at once and again whenever a node that it read, listed or looked for changes, until it gives something
-   * else than undefined. Nodes that do not exist count too.
+   * Runs `fn` now, and again whenever a node that it read, listed or looked for changes, until it gives something else
+   * than undefined. Nodes that do not exist count too.
    */
   waitFor<T>(
     fn: (operations: XenstoreOperations) => Promise<T | undefined>,

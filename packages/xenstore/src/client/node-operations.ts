@@ -4,7 +4,7 @@ import { decodeStrings, decodeText, encodeStrings, nothing, XsOp, xsOpName } fro
 import type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 import { checkPermissions, formatPermission, type Permission, parsePermission } from './permissions.js';
 
-/** How often a listing in parts starts again because the directory changed meanwhile. */
+/** How often a listing in parts starts again because the directory changed between two parts. */
 const MAX_LISTING_RESTARTS = 100;
 
 /** The operations on nodes, over whatever sends one request: a client, a transaction, the looks of a `waitFor`. */

@@ -75,7 +75,7 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     return this;
   }
 
-  /** Drops the events that wait: whoever looks at everything next needs none of them. */
+  /** Drops the events that wait: for a reader that looks at everything next. */
   skip(): void {
     this.#waiting.clear();
     this.#collapsed = false;

@@ -21,7 +21,7 @@ export interface Request<T> {
 
 export interface ConnectionListener {
   watchEvent(path: string, token: string): void;
-  /** Comes once; everything pending was rejected before. Undefined when {@link Connection.close} was called. */
+  /** Comes once, after everything pending was rejected: with what broke it, or undefined after {@link Connection.close}. */
   closed(error: XenstoreError | undefined): void;
 }
 
