@@ -6,9 +6,9 @@ const MAX_REPLY_BYTES = 1024 * 1024;
 const SILENCE_MS = 3000;
 
 /**
- * A connection that hides nothing: what it asks is sent as it is, and every reply is told as text. `ENOENT` is an error,
- * `OK` a bare confirmation; any other payload has its NULs shown as `|`. A connection that ended answers `closed`, one
- * that says nothing for seconds `no answer`.
+ * A connection that hides nothing: what it asks is sent as it is, and every reply is told as text. `ENOENT` is an
+ * error, `OK` a bare confirmation; any other payload has its NULs shown as `|`. A connection that ended answers
+ * `closed`, one that says nothing for seconds `no answer`.
  */
 export class WireConnection {
   readonly #transport: XenstoreTransport;
