@@ -17,6 +17,9 @@ export interface Finding {
 
 const XENSTORE_TIMEOUT_MS = 3000;
 
+const WITHOUT_GRANT_COPY = "each request's pages are mapped instead";
+const WITHOUT_FOREIGN_MEMORY = 'disks do not need it; libxenforeignmemory brings it';
+
 /** Looks for all that the daemon needs or uses. Nothing is changed; every handle is closed again. */
 export async function checkMachine(): Promise<Finding[]> {
   const node = { name: 'node', ok: true, needed: true, detail: process.version };
@@ -34,10 +37,10 @@ async function checkProvider(): Promise<Finding[]> {
   const provider = nativeProvider();
   return [
     { name: 'native addon', ok: true, needed: true, detail: 'loaded' },
-    attempt('event channels', true, () => provider.openEventChannels().close()),
-    attempt('grant table', true, () => provider.openGrantTable().close()),
-    feature('grant copy', provider.features.grantCopy, 'without it pages are mapped and copied one by one'),
-    feature('foreign memory', provider.features.foreignMemory, 'disks do not need it; libxenforeignmemory brings it'),
+    attempt('event channels', () => provider.openEventChannels().close()),
+    attempt('grant table', () => provider.openGrantTable().close()),
+    optional('grant copy', provider.features.grantCopy ? undefined : WITHOUT_GRANT_COPY),
+    optional('foreign memory', provider.features.foreignMemory ? undefined : WITHOUT_FOREIGN_MEMORY),
     await checkXenstore(provider),
   ];
 }
@@ -58,17 +61,21 @@ async function checkXenstore(provider: XenProvider): Promise<Finding> {
 /** Others that would serve the same backend types. */
 function checkCompetitors(): Finding[] {
   const blkback = existsSync('/sys/module/xen_blkback');
-  const others = [
+  const devd = processes().some((line) => /\bxl\0devd\b/.test(line));
+  return [
     {
       name: 'xen-blkback',
       ok: !blkback,
       needed: false,
       detail: blkback ? 'loaded: it serves type vbd; before serving that, modprobe -r xen-blkback' : 'not loaded',
     },
+    {
+      name: 'xl devd',
+      ok: !devd,
+      needed: false,
+      detail: devd ? 'running: it serves type qdisk in a driver domain; stop it first' : 'not running',
+    },
   ];
-  const devd = processes().some((line) => /\bxl\0devd\b/.test(line));
-  const detail = devd ? 'running: it serves type qdisk in a driver domain; stop it first' : 'not running';
-  return [...others, { name: 'xl devd', ok: !devd, needed: false, detail }];
 }
 
 function processes(): string[] {
@@ -76,17 +83,19 @@ function processes(): string[] {
   return pids.map((pid) => readText(`/proc/${pid}/cmdline`) ?? '');
 }
 
-function attempt(name: string, needed: boolean, work: () => void): Finding {
+function attempt(name: string, work: () => void): Finding {
   try {
     work();
-    return { name, ok: true, needed, detail: 'usable' };
+    return { name, ok: true, needed: true, detail: 'usable' };
   } catch (error) {
-    return { ...failure(name, error), needed };
+    return failure(name, error);
   }
 }
 
-function feature(name: string, ok: boolean, without: string): Finding {
-  return { name, ok, needed: false, detail: ok ? 'usable' : `not there; ${without}` };
+/** `without`: what its absence means, or undefined if it is there. */
+function optional(name: string, without: string | undefined): Finding {
+  const detail = without === undefined ? 'usable' : `not there; ${without}`;
+  return { name, ok: without === undefined, needed: false, detail };
 }
 
 function failure(name: string, error: unknown): Finding {
@@ -105,11 +114,4 @@ function readText(path: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** A line for each. */
-export function formatFindings(findings: readonly Finding[]): string {
-  const width = Math.max(...findings.map(({ name }) => name.length));
-  const mark = ({ ok, needed }: Finding) => (ok ? 'ok     ' : needed ? 'MISSING' : 'note   ');
-  return findings.map((finding) => `${mark(finding)}  ${finding.name.padEnd(width)}  ${finding.detail}\n`).join('');
 }

@@ -17,7 +17,9 @@ export async function listenOnUnixSocket(server: Server, path: string): Promise<
     server.listen(path);
     await once(server, 'listening');
   } catch (error) {
-    throw new BlockdError('ERR_SOCKET', `cannot listen on socket ${path}: ${advice(error)}`, { cause: error });
+    throw new BlockdError('ERR_SOCKET', 'listen', `cannot listen on socket ${path}: ${advice(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -26,6 +28,7 @@ export async function prepareSocketPath(path: string): Promise<void> {
   if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
     throw new BlockdError(
       'ERR_SOCKET',
+      'listen',
       `socket ${path}: the path is longer than ${MAX_PATH_BYTES} bytes; use a shorter one`,
     );
   }
@@ -33,6 +36,7 @@ export async function prepareSocketPath(path: string): Promise<void> {
   if (!existsSync(dirname(path))) {
     throw new BlockdError(
       'ERR_SOCKET',
+      'listen',
       `socket ${path}: its directory does not exist; create it or choose another path`,
     );
   }
@@ -52,17 +56,23 @@ async function removeStaleSocket(path: string): Promise<void> {
   if (!found.isSocket()) {
     throw new BlockdError(
       'ERR_SOCKET',
+      'listen',
       `socket ${path}: a file of that name exists and is not a socket; choose another path`,
     );
   }
   if (await answers(path)) {
-    throw new BlockdError('ERR_SOCKET', `socket ${path}: in use by another process; stop it or choose another path`);
+    throw new BlockdError(
+      'ERR_SOCKET',
+      'listen',
+      `socket ${path}: in use by another process; stop it or choose another path`,
+    );
   }
   try {
     unlinkSync(path);
   } catch (error) {
     throw new BlockdError(
       'ERR_SOCKET',
+      'listen',
       `socket ${path}: left by another process and not removable: ${(error as Error).message}`,
       {
         cause: error,

@@ -1,0 +1,23 @@
+import type { Command } from 'commander';
+import { checkMachine, type Finding } from '../daemon/machine-check.js';
+import { ExitCode } from '../errors.js';
+
+/** `xen-blockd check`; `ended` gets the exit code. */
+export function addCheck(program: Command, ended: (code: number) => void): void {
+  program
+    .command('check')
+    .description('tell what this machine has of what the daemon needs; exit code 69 if something is missing')
+    .option('--json', 'print JSON')
+    .action(async ({ json }: { json?: boolean }) => {
+      const findings = await checkMachine();
+      process.stdout.write(json ? `${JSON.stringify(findings, null, 2)}\n` : formatFindings(findings));
+      ended(findings.some(({ needed, ok }) => needed && !ok) ? ExitCode.unavailable : ExitCode.ok);
+    });
+}
+
+/** A line for each. */
+function formatFindings(findings: readonly Finding[]): string {
+  const width = Math.max(...findings.map(({ name }) => name.length));
+  const mark = ({ ok, needed }: Finding) => (ok ? 'ok     ' : needed ? 'MISSING' : 'note   ');
+  return findings.map((finding) => `${mark(finding)}  ${finding.name.padEnd(width)}  ${finding.detail}\n`).join('');
+}
