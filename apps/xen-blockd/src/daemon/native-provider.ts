@@ -1,5 +1,5 @@
 import { nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen-sys';
-import { BlockdError } from '../errors.js';
+import { xenUnavailable } from '../errors.js';
 
 /** This machine's own Xen. Error: ERR_XEN when the addon is not there. */
 export function openNativeProvider(): XenProvider {
@@ -7,6 +7,6 @@ export function openNativeProvider(): XenProvider {
     requireNativeAddon();
     return nativeProvider();
   } catch (error) {
-    throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
+    throw xenUnavailable('load addon', error);
   }
 }
