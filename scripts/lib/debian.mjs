@@ -5,7 +5,10 @@ import { delimiter, join } from 'node:path';
 import { run, StepError } from './steps.mjs';
 import { ROOT } from './workspace.mjs';
 
-/** By purpose (`tests`, `lab`) and name: the package, and the file that it brings where that is no program in PATH. */
+/**
+ * By purpose (`tests`; `toBuild`: what tests need of the workspace's own build; `lab`) and name: the package, and the
+ * file that it brings where that is no program in PATH.
+ */
 export const DEBIAN = JSON.parse(readFileSync(join(ROOT, 'test-support', 'debian-packages.json'), 'utf8'));
 
 const APT = '/usr/bin/apt-get';

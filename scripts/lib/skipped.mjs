@@ -1,12 +1,14 @@
 /** Adds up skipped tests by what their titles say that they need (`needs()` of test-support). */
 import { DEBIAN, installCommand, newest } from './debian.mjs';
 
+const PACKAGES = { ...DEBIAN.tests, ...DEBIAN.toBuild };
+
 /** Lines for the end of `npm test`, from the results of vitest's JSON reporter. A test counts with each of its needs. */
 export function skippedByNeed(testResults) {
   const byPackage = new Map();
   const byMachine = new Map();
   for (const needs of skippedTests(testResults).map(needsOf)) {
-    const entries = needs.map((need) => DEBIAN.tests[need]?.package);
+    const entries = needs.map((need) => PACKAGES[need]?.package);
     for (const name of new Set(entries.filter(Boolean).map(newest))) add(byPackage, name);
     for (const need of needs.filter((_, index) => !entries[index])) add(byMachine, need);
   }

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { needs } from '@xenpv/test-support';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { askDaemon } from '../status/control-socket.js';
 import { TestHost } from '../testing/host.js';
 import { runBlockd } from '../testing/process.js';
-import { missingTools } from '../testing/tools.js';
 import { runTool } from '../tools.js';
 import type { Config } from './config.js';
 import { runDaemon } from './process.js';
@@ -195,9 +195,8 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
-  const forFormats = missingTools('qemu-img', 'qemu-storage-daemon');
-  const title = `serves a qcow2 image with %s threads, whatever happens to its server${forFormats}`;
-  it.skipIf(forFormats).each([0, 1])(title, async (threads) => {
+  const qemu = needs('qemu-img', 'qemu-storage-daemon');
+  qemu.it.each([0, 1])('serves a qcow2 image with %s threads, whatever happens to its server', async (threads) => {
     const ended = start({ threads });
     await ready();
     const path = test.path('disk.qcow2');
@@ -219,8 +218,7 @@ describe('the daemon', () => {
     expect(readFileSync(test.path('raw')).subarray(0, MIB).equals(data)).toBe(true);
   });
 
-  const forNbd = missingTools('nbdcopy');
-  it.skipIf(forNbd)(`exports a vbd3 disk for the firmware of an HVM guest${forNbd}`, async () => {
+  needs('nbdcopy').it('exports a vbd3 disk for the firmware of an HVM guest', async () => {
     const ended = start({ types: ['vbd3'], 'nbd-directory': test.path('nbd') });
     await ready();
     const data = randomBytes(3 * MIB + 512);
@@ -273,9 +271,7 @@ describe('the daemon', () => {
 });
 
 describe('a machine without Xen', () => {
-  const underXen = process.platform !== 'linux';
-
-  it.skipIf(underXen)('is told apart: exit code 69 and what is missing', async () => {
+  needs('Linux').it('is told apart: exit code 69 and what is missing', async () => {
     const env = { XENSTORED_PATH: '/nonexistent/xenstored' };
     const saved = process.env.XENSTORED_PATH;
     Object.assign(process.env, env);
