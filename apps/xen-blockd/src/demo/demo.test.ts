@@ -14,9 +14,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { boundByPermissions, needs, setpriv } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { runTool } from '../images/tools.js';
 import { packageRoot } from '../package-root.js';
 import { BlockdProcess, PROGRAM, runBlockd } from '../testing/process.js';
+import { runTool } from '../tools.js';
 
 const MIB = 1024 * 1024;
 

@@ -4,7 +4,7 @@ import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { packageRoot } from '../package-root.js';
 import { TestHost } from '../testing/host.js';
-import { runTool } from './tools.js';
+import { runTool } from '../tools.js';
 
 const SCRIPT = fileURLToPath(new URL('hotplug/block-xen-blockd', packageRoot));
 

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { needs } from '@xenpv/test-support';
 import { afterAll, describe, it } from 'vitest';
-import { type FileImageOptions, openFileImage } from '../file/image.js';
+import { openFileImage } from '../file/image.js';
+import type { FileImageOptions } from '../file/options.js';
 import { memoryImage } from '../memory/image.js';
 import { nullImage } from '../memory/null-image.js';
 import { threadRing } from '../uring/thread-ring.js';
@@ -52,7 +53,7 @@ for (const sectorSize of [512, 4096]) {
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
   testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
   testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
-  // What happens without io_uring (kernel.io_uring_disabled, seccomp, no addon) is in fallback.test.ts.
+  // file/image.test.ts has what happens without io_uring: kernel.io_uring_disabled, seccomp, no addon.
   needs(uring).describe('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
@@ -63,7 +64,7 @@ testEngine(
   { describe, it },
   {
     name: '512-byte sectors over 4096-byte ones',
-    unshared: true,
+    threadBound: true,
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
   },
 );
@@ -71,7 +72,7 @@ testEngine(
   { describe, it },
   {
     name: 'faulty without faults',
-    unshared: true,
+    threadBound: true,
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
   },
 );
@@ -79,7 +80,7 @@ testEngine(
   { describe, it },
   {
     name: 'throttled',
-    unshared: true,
+    threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
   },
 );
