@@ -135,7 +135,7 @@ function daemonBinary(kind: GenuineKind): string | undefined {
 /** Known differences are told by release. */
 function releaseKind(kind: GenuineKind, binary: string): ServerKind {
   const minor = Number(/xen-4\.(\d+)/.exec(binary)?.[1]);
-  return kind === 'xenstored' && minor >= 20 ? 'xenstored-4.20' : kind;
+  return minor >= 20 ? `${kind}-4.20` : kind;
 }
 
 async function oxenstoredConfig(directory: string): Promise<string> {
