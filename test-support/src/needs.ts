@@ -1,4 +1,5 @@
-import { closeSync, constants, openSync, rmSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { closeSync, constants, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestOptions } from 'vitest';
@@ -13,8 +14,9 @@ export interface Need {
 
 /** What no package brings. */
 const MACHINE = {
+  'holes in temporary files': hasHoles,
   Linux: () => process.platform === 'linux',
-  'O_DIRECT in the temporary directory': hasDirectIo,
+  'O_DIRECT for temporary files': hasDirectIo,
 } satisfies Record<string, () => boolean>;
 
 type MachineNeed = keyof typeof MACHINE;
@@ -76,4 +78,12 @@ function hasDirectIo(): boolean {
   } finally {
     rmSync(path, { force: true });
   }
+}
+
+function hasHoles(): boolean {
+  const path = join(tmpdir(), `hole-${process.pid}`);
+  writeFileSync(path, new Uint8Array(8192));
+  const { status } = spawnSync('fallocate', ['--punch-hole', '--length', '4096', path]);
+  rmSync(path);
+  return status === 0;
 }

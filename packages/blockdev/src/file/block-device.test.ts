@@ -85,8 +85,8 @@ needs('losetup', { name: 'loop devices', met: loopDevicesWork }).describe('block
     await image.close();
   });
 
-  // Discarding takes an ioctl, which Node does not have without the addon.
-  needs(addon).test.each(engines)('%s discards and zeroes a device', async (engine) => {
+  // Discarding takes an ioctl, which Node does not have.
+  needs(addon, 'holes in temporary files').test.each(engines)('%s discards and zeroes a device', async (engine) => {
     const path = join(folder, `discarded-${engine}`);
     writeFileSync(path, new Uint8Array(1 << 20).fill(1));
     const image = await openFileImage(attach(path), { engine });

@@ -53,7 +53,7 @@ for (const sectorSize of [512, 4096]) {
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
   testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
   testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
-  // What happens without io_uring (kernel.io_uring_disabled, seccomp, no addon) is in fallback.test.ts.
+  // file/image.test.ts has what happens without io_uring: kernel.io_uring_disabled, seccomp, no addon.
   needs(uring).describe('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
