@@ -144,4 +144,4 @@ it('whatever comes, a handler is called for one thing at a time, in the order of
     { numRuns: RUNS },
   );
   expect(connects).toBeGreaterThan(RUNS / 2);
-});
+}, 30_000);
