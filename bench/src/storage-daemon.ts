@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openFileImage } from '@xenpv/blockdev';
-import { median } from './blockdev-reads.js';
+import { median } from '../../scripts/lib/median.mjs';
 import { BenchHost } from './embedded-host.js';
 import { readOverNbd } from './nbd-reads.js';
 

@@ -17,7 +17,8 @@ const DEFAULT_MEMORY_MIB = 64;
 /** As many references as Xen gives by default (64 frames of 512), if there are pages for them. */
 const MAX_GRANTS = 32 * 1024;
 
-const PRIVILEGED = { ports: 32 * 1024, handles: 8 * 1024 };
+/** Event channels of a domain that serves others, and of one that does not. */
+const SERVER = { ports: 32 * 1024, handles: 8 * 1024 };
 const GUEST = { ports: 1024, handles: 128 };
 
 const NOTHING: DomainUsage = { grants: 0, mapped: 0, frames: 0, ports: 0, eventHandles: 0 };
@@ -62,7 +63,7 @@ export class EmulatedHost implements AsyncDisposable {
       ...options.xenstored,
       domainExists: (domid) => this.#machine.find(domid) !== undefined,
     });
-    this.#machine.create(0, sizeOf(options.memoryMiB, true));
+    this.#machine.create(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
     this.#store = XenstoreClient.open(this.xenstored.connect(0));
     this.toolstack = new Toolstack(this.#store, options.toolstackTimeoutMs);
   }
@@ -98,7 +99,7 @@ export class EmulatedHost implements AsyncDisposable {
     }
     const memoryMiB = config.memoryMiB ?? DEFAULT_MEMORY_MIB;
     const driverDomain = config.driverDomain ?? false;
-    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain));
+    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
     await this.#store.transaction((tx) => writeDomainNodes(tx, description));
     this.xenstored.introduceDomain(domid);
@@ -164,7 +165,7 @@ export class EmulatedHost implements AsyncDisposable {
   }
 }
 
-function sizeOf(memoryMiB = DEFAULT_MEMORY_MIB, servesOthers = false): DomainSize {
+function sizeOf(memoryMiB: number, channels: Pick<DomainSize, 'ports' | 'handles'>): DomainSize {
   const pages = Math.max(1, Math.ceil((memoryMiB * 1024 * 1024) / XEN_PAGE_SIZE));
-  return { pages, grants: Math.min(MAX_GRANTS, pages + 64), ...(servesOthers ? PRIVILEGED : GUEST) };
+  return { pages, grants: Math.min(MAX_GRANTS, pages + 64), ...channels };
 }

@@ -26,28 +26,39 @@ export function frontendPath(address: DeviceAddress, frontendType: string): stri
  * be read by the other. Fails with EEXIST when there is one already.
  */
 export async function createDevice(store: XenstoreClient, device: NewDevice): Promise<void> {
+  const front = frontendPath(device.address, device.frontendType);
+  await store.transaction(async (tx) => {
+    if (await tx.exists(`${front}/state`)) {
+      throw new XenbusError('EEXIST', 'createDevice', `${front} exists already; detach that device first`, {
+        path: front,
+      });
+    }
+    await writeDevice(tx, device);
+  });
+}
+
+/**
+ * Writes both halves of a device in the caller's transaction, the frontend's first, each with its keys in the order of
+ * the given values (libxl__device_generic_add). Whatever was in the two directories goes.
+ */
+export async function writeDevice(tx: XenstoreOperations, device: NewDevice): Promise<void> {
   const { address, backendDomid } = device;
   const back = backendPath(backendDomid, address);
   const front = frontendPath(address, device.frontendType);
-  await store.transaction(async (tx) => {
-    if (await tx.exists(`${front}/state`)) {
-      throw new XenbusError('EEXIST', `${front} exists already; detach that device first`, { path: front });
-    }
-    await makeDirectory(tx, front, address.domid, backendDomid);
-    await makeDirectory(tx, back, backendDomid, address.domid);
-    await writeAll(tx, front, {
-      ...device.frontendValues,
-      backend: back,
-      'backend-id': backendDomid,
-      state: XenbusState.initialising,
-    });
-    await writeAll(tx, back, {
-      ...device.backendValues,
-      frontend: front,
-      'frontend-id': address.domid,
-      online: true,
-      state: XenbusState.initialising,
-    });
+  await makeDirectory(tx, front, address.domid, backendDomid);
+  await writeAll(tx, front, {
+    ...device.frontendValues,
+    backend: back,
+    'backend-id': backendDomid,
+    state: XenbusState.initialising,
+  });
+  await makeDirectory(tx, back, backendDomid, address.domid);
+  await writeAll(tx, back, {
+    ...device.backendValues,
+    frontend: front,
+    'frontend-id': address.domid,
+    online: true,
+    state: XenbusState.initialising,
   });
 }
 
@@ -110,7 +121,7 @@ export async function removeDevice(
     if (!signal.aborted) throw cause;
     const now = stateName(parseState(await store.tryRead(`${path}/state`)));
     const text = `${deviceName(address)} did not close within ${timeout} ms; its backend is ${now}`;
-    throw new XenbusError('ETIMEDOUT', text, { path, cause });
+    throw new XenbusError('ETIMEDOUT', 'removeDevice', text, { path, cause });
   }
   await deleteDevice(store, backendDomid, address, frontendType);
 }

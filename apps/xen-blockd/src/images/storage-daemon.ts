@@ -3,10 +3,9 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BlockImage, openNbdImage } from '@xenpv/blockdev';
+import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
 import { BlockdError } from '../errors.js';
 import { findTool } from '../tools.js';
-import { DelegatingImage } from './delegating-image.js';
 
 /** QEMU's driver for each format that libxl writes into params. */
 const DRIVERS: Readonly<Record<string, string>> = {
@@ -54,14 +53,34 @@ export async function openFormatImage(path: string, options: FormatImageOptions)
     await daemon.start();
     const image = await openNbdImage(daemon.socket, { exportName: EXPORT, readOnly: options.readOnly });
     daemon.opened = true;
-    return new DelegatingImage(image, {
-      engine: PROGRAM,
-      description: path,
-      close: (closeImage) => closeImage().finally(() => daemon.stop()),
-    });
+    return new FormatImage(image, path, daemon);
   } catch (error) {
     await daemon.stop();
     throw error;
+  }
+}
+
+/** The daemon's export under the image's own name. */
+class FormatImage extends ImageWrapper {
+  readonly #path: string;
+  readonly #daemon: StorageDaemon;
+
+  constructor(image: BlockImage, path: string, daemon: StorageDaemon) {
+    super(image);
+    this.#path = path;
+    this.#daemon = daemon;
+  }
+
+  override get engine(): string {
+    return PROGRAM;
+  }
+
+  override get description(): string {
+    return this.#path;
+  }
+
+  protected override release(): Promise<void> {
+    return super.release().finally(() => this.#daemon.stop());
   }
 }
 

@@ -1,54 +1,11 @@
-import { existsSync, linkSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { listenOnUnixSocket } from './unix-socket.js';
+import { createServer } from 'node:net';
+import { expect, it } from 'vitest';
+import { BlockdError } from '../errors.js';
+import { listenOnUnixSocket, prepareSocketPath } from './unix-socket.js';
 
-let directory: string;
-let path: string;
-let server: Server;
-
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'socket-test-'));
-  path = join(directory, 'socket');
-  server = createServer();
-});
-
-afterEach(async () => {
-  await new Promise((resolve) => server.close(resolve));
-  rmSync(directory, { recursive: true });
-});
-
-describe('a Unix socket', () => {
-  it('refuses one in use, and leaves it alone', async () => {
-    await listenOnUnixSocket(server, path);
-    await expect(listenOnUnixSocket(createServer(), path)).rejects.toMatchObject({
-      code: 'ERR_SOCKET',
-      message: expect.stringContaining('in use'),
-    });
-    expect(existsSync(path)).toBe(true);
-  });
-
-  it('replaces one that its owner left behind', async () => {
-    const left = createServer();
-    await new Promise<void>((resolve) => left.listen(`${path}.left`, resolve));
-    linkSync(`${path}.left`, path);
-    await new Promise((resolve) => left.close(resolve));
-    await listenOnUnixSocket(server, path);
-    await new Promise((resolve) => server.close(resolve));
-    expect(existsSync(path)).toBe(false);
-  });
-
-  it('refuses a file that is no socket, a missing directory and a path that is too long', async () => {
-    writeFileSync(path, 'precious');
-    await expect(listenOnUnixSocket(createServer(), path)).rejects.toThrow('not a socket');
-    expect(readFileSync(path, 'utf8')).toBe('precious');
-    await expect(listenOnUnixSocket(createServer(), join(directory, 'no', 'socket'))).rejects.toThrow(
-      'directory does not exist',
-    );
-    await expect(listenOnUnixSocket(createServer(), join(directory, 'x'.repeat(100)))).rejects.toThrow(
-      'longer than 107 bytes',
-    );
-  });
+it('an unusable path of a socket is the daemon’s own error, which says what to do', async () => {
+  const path = '/no such directory/socket';
+  const expected = { code: 'ERR_SOCKET', message: expect.stringContaining('create it or choose another path') };
+  await expect(listenOnUnixSocket(createServer(), path)).rejects.toMatchObject(expected);
+  await expect(prepareSocketPath(path)).rejects.toBeInstanceOf(BlockdError);
 });

@@ -1,4 +1,4 @@
-import type { Connection } from './connection.js';
+import type { ServerConnection } from './connection.js';
 
 /** Requests that are carried out before the event loop gets its turn again. */
 const REQUESTS_PER_TURN = 512;
@@ -8,19 +8,19 @@ const REQUESTS_PER_TURN = 512;
  * a time that clients in this process which only await one another keep timers and sockets waiting.
  */
 export class RequestScheduler {
-  readonly #carryOut: (connection: Connection) => void;
-  readonly #ready = new Set<Connection>();
+  readonly #carryOut: (connection: ServerConnection) => void;
+  readonly #ready = new Set<ServerConnection>();
   #scheduled = false;
   #budget = REQUESTS_PER_TURN;
   #renewal = false;
 
   /** `carryOut` carries out the next request of a connection. */
-  constructor(carryOut: (connection: Connection) => void) {
+  constructor(carryOut: (connection: ServerConnection) => void) {
     this.#carryOut = carryOut;
   }
 
   /** A connection may have requests that can be carried out. */
-  add(connection: Connection): void {
+  add(connection: ServerConnection): void {
     if (!connection.ready) return;
     this.#ready.add(connection);
     if (this.#scheduled) return;
@@ -30,7 +30,7 @@ export class RequestScheduler {
   }
 
   /** Forgets a connection. */
-  delete(connection: Connection): void {
+  delete(connection: ServerConnection): void {
     this.#ready.delete(connection);
   }
 

@@ -14,7 +14,7 @@ const LEADING = /^[\t-\r ]*([+-]?)([0-9]+)/;
 /** A number as atoi(3) reads it: leading blanks, a sign, digits, then anything; 0 when there is none. */
 export function looseNumber(text: string): number {
   const match = LEADING.exec(text);
-  return match === null ? 0 : toInt(match[1] === '-', match[2]!);
+  return match === null ? 0 : toInt(match[1] === '-', match[2]);
 }
 
 /** A domain number as the C daemon reads it. */
@@ -28,6 +28,6 @@ const WHOLE = /^[\t-\r ]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)$/;
 export function wholeNumber(text: string): number | undefined {
   const match = WHOLE.exec(text);
   if (match === null) return undefined;
-  const digits = /^0[0-7]/.test(match[2]!) ? `0o${match[2]!.slice(1)}` : match[2]!;
+  const digits = /^0[0-7]/.test(match[2]) ? `0o${match[2].slice(1)}` : match[2];
   return toInt(match[1] === '-', digits);
 }

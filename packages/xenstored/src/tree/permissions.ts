@@ -24,10 +24,10 @@ export interface Requester {
 /** What `requester` may do to a node with these permissions, as {@link Access} bits. */
 export function accessOf(permissions: readonly NodePermission[], requester: Requester): number {
   const { domid, target } = requester;
-  const owner = permissions[0]!;
+  const owner = permissions[0];
   if (domid === 0 || owner.domid === domid || owner.domid === target) return ALL;
   for (let i = 1; i < permissions.length; i++) {
-    const entry = permissions[i]!;
+    const entry = permissions[i];
     if (!entry.stale && (entry.domid === domid || entry.domid === target)) return entry.access;
   }
   return owner.access;

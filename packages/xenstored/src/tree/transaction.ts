@@ -1,5 +1,5 @@
-import type { DomainRecord } from '../connection/domains.js';
 import type { ChildList } from './children.js';
+import type { NodeOwner } from './owners.js';
 import type { NodePermission } from './permissions.js';
 import type { Errno, NodeChange, NodeContent, Store, StoreNode, StoreView } from './store.js';
 
@@ -27,7 +27,7 @@ export class Transaction implements StoreView {
   readonly isTransaction = true;
   readonly id: number;
   readonly #store: Store;
-  readonly #owner: DomainRecord;
+  readonly #owner: NodeOwner;
   /** In the order in which they were first touched, which is the order of the events. */
   readonly #accessed = new Map<string, AccessedNode>();
   readonly #nodeCounts = new Map<number, number>();
@@ -36,7 +36,7 @@ export class Transaction implements StoreView {
   #failed = false;
   #ended = false;
 
-  constructor(id: number, store: Store, owner: DomainRecord) {
+  constructor(id: number, store: Store, owner: NodeOwner) {
     this.id = id;
     this.#store = store;
     this.#owner = owner;
@@ -55,7 +55,7 @@ export class Transaction implements StoreView {
 
   #current(node: StoreNode | undefined): StoreNode | undefined {
     if (node === undefined) return undefined;
-    const permissions = this.#store.domains.current(node.permissions, node.generation);
+    const permissions = this.#store.owners.current(node.permissions, node.generation);
     return permissions === node.permissions ? node : { ...node, permissions };
   }
 
@@ -136,7 +136,7 @@ export class Transaction implements StoreView {
     if (this.#failed) return 'ENOMEM';
     const limited = this.#created && !this.#owner.privileged;
     for (const [domid, difference] of this.#nodeCounts) {
-      const domain = this.#store.domains.open(domid);
+      const domain = this.#store.owners.open(domid);
       if (domain === undefined) return 'ENOSPC';
       if (!limited || domain.privileged) continue;
       if (domain.owned.size + difference >= domain.quotas.nodes) return 'ENOSPC';
