@@ -3,7 +3,7 @@ import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { BlockdError } from '../errors.js';
 import type { DeviceStatus } from './device-status.js';
-import { listenOnUnixSocket } from './unix-socket.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 
 const DEVICE = ['device', 'domid', 'vdev'] as const;
 
