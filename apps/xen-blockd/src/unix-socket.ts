@@ -13,6 +13,7 @@ export function prepareSocketPath(path: string): Promise<void> {
 }
 
 function refuse(cause: unknown): never {
-  if (cause instanceof XenSysError) throw new BlockdError('ERR_SOCKET', 'listen', cause.message, { path: cause.path, cause });
+  if (cause instanceof XenSysError)
+    throw new BlockdError('ERR_SOCKET', 'listen', cause.message, { path: cause.path, cause });
   throw cause;
 }

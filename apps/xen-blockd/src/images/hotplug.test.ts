@@ -54,7 +54,8 @@ describe.skipIf(needs)(`block-xen-blockd${needs}`, () => {
   });
 
   it('leaves targets that are no paths to the daemon', async () => {
-    expect(await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' })).toMatchObject({ code: 0 });
+    const result = await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' });
+    expect(result).toMatchObject({ code: 0, status: 'connected' });
   });
 
   it('takes an empty cdrom drive', async () => {
