@@ -53,7 +53,8 @@ needs('xenstore-ls').describe('block-xen-blockd', () => {
   });
 
   it('leaves targets that are no paths to the daemon', async () => {
-    expect(await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' })).toMatchObject({ code: 0 });
+    const result = await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' });
+    expect(result).toMatchObject({ code: 0, status: 'connected' });
   });
 
   it('takes an empty cdrom drive', async () => {
