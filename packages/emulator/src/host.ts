@@ -1,3 +1,9 @@
+/**
+ * The host: what the parts of the emulator are made into. In come domain configurations. A domain is made from below: its
+ * memory in the machine, its nodes in xenstore, its introduction to xenstored, so that whoever hears of it finds it whole.
+ * It ends in the order of xl: its disks, its memory and event channels, its nodes, and then xenstored announces the end.
+ * Nothing here keeps the process alive, and no end is carried out twice.
+ */
 import { randomUUID } from 'node:crypto';
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';

@@ -1,3 +1,9 @@
+/**
+ * The daemon: joins the tree, the watches, the connections and the ports. In come messages, from clients that may send
+ * anything. One request at a time is carried out, whole, and never within the call that brought it; its events go out
+ * before its reply, as the C daemon's do. Nothing that a client sends throws, ends the daemon or another connection, or
+ * takes more than the quotas of its domain.
+ */
 import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Feature, type RequestHost } from './connection/call.js';
 import type { ServerConnection } from './connection/connection.js';
