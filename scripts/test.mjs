@@ -4,12 +4,12 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { readArguments } from './lib/command-line.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
+import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
+import { buildAddons, setup, TOOL_ENV, turbo } from './lib/setup.mjs';
 import { skippedByNeed } from './lib/skipped.mjs';
 import { run, seconds } from './lib/steps.mjs';
 import { ROOT, workspacePackages } from './lib/workspace.mjs';
-import { buildAddons, runMain, sayOnStderr, setup, TOOL_ENV, turbo } from './setup.mjs';
 
 const USAGE = `usage: npm test [-- --install]
 

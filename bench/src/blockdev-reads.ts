@@ -3,6 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { allocateMemory, BlockOp, type BlockQueue, openFileImage } from '@xenpv/blockdev';
+import { median } from '../../scripts/lib/median.mjs';
 
 const run = promisify(execFile);
 const BLOCK = 4096;
@@ -45,12 +46,6 @@ export async function pairReads(
     fio.push(await readWithFio(path, options.direct, options.seconds));
   }
   return { ours, fio, ratio: median(ours.map(({ iops }, i) => iops / fio[i].iops)) };
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** Brings the file into the page cache. */

@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BlockDeviceError } from '@xenpv/blockdev';
-import { makeFile, median, type PairedReads, pairReads, type Reads } from './blockdev-reads.js';
+import { median } from '../../scripts/lib/median.mjs';
+import { makeFile, type PairedReads, pairReads, type Reads } from './blockdev-reads.js';
 
 const { values } = parseArgs({
   options: {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { nullImage, openFileImage } from '@xenpv/blockdev';
-import { median } from './blockdev-reads.js';
+import { median } from '../../scripts/lib/median.mjs';
 import { BenchHost, mainThreadSeconds } from './embedded-host.js';
 import { readOverNbd } from './nbd-reads.js';
 

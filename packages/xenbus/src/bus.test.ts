@@ -3,8 +3,8 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored } from '@xenpv/xenstored';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BackendBus, type BackendBusOptions } from './bus.js';
+import type { DeviceStateEvent, FrontendStateEvent } from './diagnostics.js';
 import { errorNodePath } from './error-node.js';
-import type { DeviceStateEvent } from './events.js';
 import type { BackendContext, BackendHandler } from './handler.js';
 import { backendPath } from './paths.js';
 import { parseState, XenbusState as S, stateName } from './states.js';
@@ -57,16 +57,25 @@ let dom0: XenstoreClient;
 let guest: XenstoreClient;
 let bus: BackendBus;
 let toys: ToyBackend[];
+/** Each state that the bus wrote, after the one that it found: `InitWait > Connected`. */
 let written: string[];
+/** The frontend's states as the bus saw them. */
+let seen: string[];
 
 const onState = (message: unknown) => {
-  written.push(stateName((message as DeviceStateEvent).to));
+  const { from, to } = message as DeviceStateEvent;
+  written.push(`${from === undefined ? 'none' : stateName(from)} > ${stateName(to)}`);
+};
+const onFrontend = (message: unknown) => {
+  seen.push(stateName((message as FrontendStateEvent).state));
 };
 
 beforeEach(async () => {
   toys = [];
   written = [];
+  seen = [];
   subscribe('xenbus:device:state', onState);
+  subscribe('xenbus:device:frontend', onFrontend);
   xenstored = new EmulatedXenstored();
   await xenstored.introduceDomain(GUEST);
   dom0 = XenstoreClient.open(xenstored.connect(0));
@@ -75,6 +84,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   unsubscribe('xenbus:device:state', onState);
+  unsubscribe('xenbus:device:frontend', onFrontend);
   await bus?.close();
   await guest.close();
   await dom0.close();
@@ -140,7 +150,12 @@ describe('a device from creation to removal', () => {
     await frontend(S.closed);
     await backendIs(S.closed);
     expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect']);
-    expect(written).toEqual(['InitWait', 'Connected', 'Closing', 'Closed']);
+    expect(written).toEqual([
+      'Initialising > InitWait',
+      'InitWait > Connected',
+      'Connected > Closing',
+      'Closing > Closed',
+    ]);
   });
 
   it('is taken up when it was there before', async () => {
@@ -188,14 +203,29 @@ describe('a device from creation to removal', () => {
     await noDevices();
   });
 
-  it('answers Closing with Closed when the frontend directory is gone', async () => {
+  it('is Closed when the frontend directory is gone, and released when the toolstack says so', async () => {
     await startBus();
     await create();
     await backendIs(S.initWait);
     await dom0.remove(front);
     await backendIs(S.closed);
+    expect(toys[0].calls).toEqual(['prepare', 'disconnect']);
     await unplugDevice(dom0, 0, address);
+    await vi.waitFor(() => expect(toys[0].calls.at(-1)).toBe('close'));
+    expect(await dom0.read(`${back}/state`)).toBe('6');
+  });
+
+  it('answers Closing with Closed when the frontend directory is gone', async () => {
+    await startBus();
+    await create();
+    await backendIs(S.initWait);
+    await dom0.transaction(async (tx) => {
+      await tx.remove(front);
+      await tx.write(`${back}/online`, false);
+      await tx.write(`${back}/state`, S.closing);
+    });
     await backendIs(S.closed);
+    expect(written).toEqual(['Initialising > InitWait', 'Closing > Closed']);
   });
 
   it('is released when its directory is deleted while it serves, and nothing is written again', async () => {
@@ -227,8 +257,11 @@ describe('a device from creation to removal', () => {
     await backendIs(S.initWait);
     await frontend(S.initialised);
     await backendIs(S.connected);
-    const balance = toys[0].calls.filter((call) => call === 'connect').length;
-    expect(balance).toBeGreaterThan(1);
+    const { calls } = toys[0];
+    const connects = calls.filter((call) => call === 'connect').length;
+    const disconnects = calls.filter((call, i) => call === 'disconnect' && calls[i - 1] === 'connect').length;
+    expect([calls.at(-1), disconnects]).toEqual(['connect', connects - 1]);
+    expect(calls.filter((call) => !/connect$/.test(call))).toEqual(['prepare']);
   });
 });
 
@@ -302,9 +335,10 @@ describe('where the rules differ', () => {
     await create();
     await backendIs(S.initWait);
     await frontend(S.initialised);
+    await vi.waitFor(() => expect(seen).toContain('Initialised'));
     await dom0.write(`${back}/marker`, 'x');
     await vi.waitFor(() => expect(toys[0].keys).toContain('marker'));
-    expect(toys[0].calls).not.toContain('connect');
+    expect(toys[0].calls).toEqual(['prepare']);
     await dom0.write(`${back}/hotplug-status`, 'connected');
     await backendIs(S.connected);
   });
@@ -349,5 +383,5 @@ it('a thousand devices are taken up and removed', async () => {
   await Promise.all(devices.map((device) => backendIs(S.initWait, backendPath(0, device))));
   await dom0.remove('/local/domain/0/backend/toy');
   await noDevices();
-  expect(toys.every((toy) => toy.calls.at(-1) === 'close')).toBe(true);
+  expect(toys.map((toy) => toy.calls.at(-1))).toEqual(Array(1000).fill('close'));
 });

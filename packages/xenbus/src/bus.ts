@@ -1,6 +1,6 @@
 import type { Watch, XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './backend-device.js';
-import { addedChannel, errorChannel, removedChannel, scanChannel } from './events.js';
+import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
 
 export interface BackendBusOptions {
@@ -9,11 +9,11 @@ export interface BackendBusOptions {
   readonly types: readonly string[];
   readonly createHandler: HandlerFactory;
   /** The domain that this process runs in; read from `domid` when not given. */
-  readonly ownDomid?: number;
+  readonly ownDomid?: number | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
-  readonly hotplugTypes?: readonly string[];
+  readonly hotplugTypes?: readonly string[] | undefined;
   /** Delete a device's own directory when the toolstack is done with it; by default in every domain but 0. */
-  readonly removeDirectories?: boolean;
+  readonly removeDirectories?: boolean | undefined;
 }
 
 const HOTPLUG_TYPES = ['vbd', 'vbd3'];
@@ -25,13 +25,13 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  */
 export class BackendBus implements AsyncDisposable {
   readonly ownDomid: number;
-  readonly #o: BackendBusOptions;
+  readonly #options: BackendBusOptions;
   readonly #devices = new Map<string, BackendDevice>();
   readonly #watches: Watch[] = [];
   #closing: Promise<void> | undefined;
 
   private constructor(options: BackendBusOptions, ownDomid: number) {
-    this.#o = options;
+    this.#options = options;
     this.ownDomid = ownDomid;
   }
 
@@ -65,7 +65,7 @@ export class BackendBus implements AsyncDisposable {
 
   async #watchType(type: string): Promise<void> {
     const path = `${domainPath(this.ownDomid)}/backend/${type}`;
-    const watch = await this.#o.store.watch(path);
+    const watch = await this.#options.store.watch(path);
     this.#watches.push(watch);
     await this.#scanType(type);
     void this.#follow(type, path, watch);
@@ -92,20 +92,20 @@ export class BackendBus implements AsyncDisposable {
     const base = backendPath(this.ownDomid, address);
     const device = this.#devices.get(deviceName(address));
     if (device) device.poke(path.slice(base.length + 1));
-    else if (await this.#o.store.exists(`${base}/state`)) this.#add(address);
+    else if (await this.#options.store.exists(`${base}/state`)) this.#add(address);
   }
 
   #add(address: DeviceAddress): void {
     const name = deviceName(address);
     if (this.#closing || this.#devices.has(name)) return;
-    const hotplug = this.#o.hotplugTypes ?? HOTPLUG_TYPES;
+    const hotplug = this.#options.hotplugTypes ?? HOTPLUG_TYPES;
     const device = new BackendDevice({
-      store: this.#o.store,
+      store: this.#options.store,
       ownDomid: this.ownDomid,
       address,
-      createHandler: this.#o.createHandler,
+      createHandler: this.#options.createHandler,
       waitForHotplug: hotplug.includes(address.type),
-      removeDirectory: this.#o.removeDirectories ?? this.ownDomid !== 0,
+      removeDirectory: this.#options.removeDirectories ?? this.ownDomid !== 0,
       onGone: () => this.#drop(name, address),
     });
     this.#devices.set(name, device);
@@ -122,7 +122,7 @@ export class BackendBus implements AsyncDisposable {
 
   async #scanType(type: string): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid: undefined });
-    const domains = await this.#o.store.tryDirectory(`${domainPath(this.ownDomid)}/backend/${type}`);
+    const domains = await this.#options.store.tryDirectory(`${domainPath(this.ownDomid)}/backend/${type}`);
     this.#pokeMissing(type, undefined, domains);
     await Promise.all((domains ?? []).filter(isNumber).map((domid) => this.#scanDomain(type, Number(domid))));
   }
@@ -130,7 +130,7 @@ export class BackendBus implements AsyncDisposable {
   async #scanDomain(type: string, domid: number): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid });
     const path = `${domainPath(this.ownDomid)}/backend/${type}/${domid}`;
-    const devices = await this.#o.store.tryDirectory(path);
+    const devices = await this.#options.store.tryDirectory(path);
     this.#pokeMissing(type, domid, devices);
     await Promise.all(
       (devices ?? []).filter(isNumber).map(async (devid) => {

@@ -29,7 +29,9 @@ export async function createDevice(store: XenstoreClient, device: NewDevice): Pr
   const front = frontendPath(device.address, device.frontendType);
   await store.transaction(async (tx) => {
     if (await tx.exists(`${front}/state`)) {
-      throw new XenbusError('EEXIST', `${front} exists already; detach that device first`, { path: front });
+      throw new XenbusError('EEXIST', 'createDevice', `${front} exists already; detach that device first`, {
+        path: front,
+      });
     }
     await writeDevice(tx, device);
   });
@@ -119,7 +121,7 @@ export async function removeDevice(
     if (!signal.aborted) throw cause;
     const now = stateName(parseState(await store.tryRead(`${path}/state`)));
     const text = `${deviceName(address)} did not close within ${timeout} ms; its backend is ${now}`;
-    throw new XenbusError('ETIMEDOUT', text, { path, cause });
+    throw new XenbusError('ETIMEDOUT', 'removeDevice', text, { path, cause });
   }
   await deleteDevice(store, backendDomid, address, frontendType);
 }

@@ -4,11 +4,11 @@ import { request } from 'node:http';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { runTool } from '../images/tools.js';
 import { askDaemon } from '../status/control-socket.js';
 import { TestHost } from '../testing/host.js';
 import { runBlockd } from '../testing/process.js';
 import { missingTools } from '../testing/tools.js';
+import { runTool } from '../tools.js';
 import type { Config } from './config.js';
 import { runDaemon } from './process.js';
 

@@ -13,10 +13,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { runTool } from '../images/tools.js';
 import { packageRoot } from '../package-root.js';
 import { BlockdProcess, runBlockd } from '../testing/process.js';
 import { missingTools } from '../testing/tools.js';
+import { runTool } from '../tools.js';
 
 const MIB = 1024 * 1024;
 

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { packageRoot } from '../package-root.js';
 import { TestHost } from '../testing/host.js';
 import { missingTools } from '../testing/tools.js';
-import { runTool } from './tools.js';
+import { runTool } from '../tools.js';
 
 const SCRIPT = fileURLToPath(new URL('hotplug/block-xen-blockd', packageRoot));
 

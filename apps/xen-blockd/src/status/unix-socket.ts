@@ -13,6 +13,6 @@ export function prepareSocketPath(path: string): Promise<void> {
 }
 
 function refuse(cause: unknown): never {
-  if (cause instanceof XenSysError) throw new BlockdError('ERR_SOCKET', cause.message, { cause });
+  if (cause instanceof XenSysError) throw new BlockdError('ERR_SOCKET', 'listen', cause.message, { cause });
   throw cause;
 }

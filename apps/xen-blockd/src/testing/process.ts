@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { ToolOutcome } from '../images/tools.js';
 import { packageRoot } from '../package-root.js';
+import type { ToolOutcome } from '../tools.js';
 
 const PROGRAM = fileURLToPath(new URL('dist/main.js', packageRoot));
 

@@ -1,4 +1,4 @@
-import { findTool } from '../images/tools.js';
+import { findTool } from '../tools.js';
 
 /** Debian's package of each program that a test may want. */
 const PACKAGE_OF = {

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
-import { loadNative } from '../addon.js';
+import { loadAddon, optionalAddon } from '../addon.js';
 import { BlockOp } from '../block-image.js';
 import { allocateMemory } from '../queue/buffer.js';
 import { QueueDriver } from '../testing/queue-driver.js';
@@ -88,7 +88,7 @@ test('what the page cache has of an image that is written past it is dropped', a
   };
   expect(cached()).toBe(true);
   const reader = await openFileImage(path, { readOnly: true });
-  if (!reader.direct) return context.skip();
+  context.skip(!reader.direct, 'needs io_uring, and a file system with O_DIRECT');
   await reader.close();
   expect(cached()).toBe(true);
   const image = await openFileImage(path);
@@ -167,10 +167,10 @@ describe.each(engines)('a file through %s', (engine) => {
   });
 
   // Holes need fallocate, which Node does not have without the addon.
-  test.skipIf(loadNative() instanceof Error)('gives room back when it is discarded', async () => {
+  test.skipIf(!optionalAddon())('gives room back when it is discarded', async (context) => {
     const path = makeFile(1 << 20);
     const { image, driver } = await open(path);
-    if (!image.features.discard) return;
+    context.skip(!image.features.discard, 'needs a file system with holes');
     expect(await driver.run(BlockOp.flush, 0, 0)).toBe(0);
     const before = statSync(path).blocks;
     expect(await driver.run(BlockOp.discard, 0, 1 << 19)).toBe(0);
@@ -201,7 +201,12 @@ describe.each(engines)('a file through %s', (engine) => {
 
 test('an engine that does not exist here is replaced, and said so', async () => {
   vi.resetModules();
-  vi.doMock('../addon.js', () => ({ loadNative: () => new Error('no addon for this test') }));
+  vi.doMock('../addon.js', () => ({
+    loadAddon: () => {
+      throw new Error('no addon for this test');
+    },
+    optionalAddon: () => undefined,
+  }));
   const { openFileImage: open } = await import('./image.js');
   const messages: unknown[] = [];
   const listener = (message: unknown) => messages.push(message);
@@ -222,12 +227,10 @@ test('an engine that does not exist here is replaced, and said so', async () => 
   vi.doUnmock('../addon.js');
 });
 
-test.skipIf(loadNative() instanceof Error)('memory for queues is page aligned', () => {
-  const native = loadNative();
-  if (native instanceof Error) return;
+test.skipIf(!optionalAddon())('memory for queues is page aligned', () => {
   for (const bytes of [1, 4096, 5000, 1 << 20]) {
     const memory = new Uint8Array(allocateMemory(bytes));
-    expect(native.address(memory) % 4096).toBe(0);
+    expect(loadAddon().address(memory) % 4096).toBe(0);
     expect(memory.length).toBe(Math.ceil(bytes / 4096) * 4096);
   }
 });

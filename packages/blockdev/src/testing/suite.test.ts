@@ -2,7 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, it } from 'vitest';
-import { type FileImageOptions, openFileImage } from '../file/image.js';
+import { openFileImage } from '../file/image.js';
+import type { FileImageOptions } from '../file/options.js';
 import { memoryImage } from '../memory/image.js';
 import { nullImage } from '../memory/null-image.js';
 import { threadRing } from '../uring/thread-ring.js';
@@ -50,7 +51,7 @@ for (const sectorSize of [512, 4096]) {
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
   testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
   testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
-  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; fallback.test.ts covers that.
+  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; file/image.test.ts has the fallback.
   describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
@@ -61,6 +62,7 @@ testEngine(
   { describe, it },
   {
     name: '512-byte sectors over 4096-byte ones',
+    threadBound: true,
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
   },
 );
@@ -68,6 +70,7 @@ testEngine(
   { describe, it },
   {
     name: 'faulty without faults',
+    threadBound: true,
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
   },
 );
@@ -75,6 +78,7 @@ testEngine(
   { describe, it },
   {
     name: 'throttled',
+    threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
   },
 );

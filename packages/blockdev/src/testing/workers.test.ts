@@ -66,18 +66,18 @@ describe.skipIf(typeof threadRing() === 'string')('io_uring', () => {
         image.share(),
         `
           const driver = open(64, 64 * 65536);
-          parentPort.postMessage('reading');
-          const again = (i) =>
+          const again = (i) => {
+            if (i === 63 + 50 * ${round}) parentPort.postMessage('reading');
             driver.push(BlockOp.read, (i % 100) * 65536, 65536, [[0, (i % 64) * 65536, 65536]]).then(() => {
               again(i + 1);
               driver.queue.submit();
             });
+          };
           for (let i = 0; i < 64; i++) again(i);
           driver.queue.submit();
         `,
       );
       await message(worker);
-      await new Promise((resolve) => setTimeout(resolve, 5 * round));
       await worker.terminate();
     }
     await image.close();

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { clientCases, runClientCase } from './client-cases.js';
+import { clientCases, runClientCase } from './client/run.js';
 import { knownDifferences } from './conformance/differences.js';
 import { checkConformanceCase, conformanceCases } from './conformance/run.js';
 import { type GenuineKind, GenuineServer } from './genuine-server/genuine-server.js';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { nativeProvider, type XenstoreTransport } from '@xenpv/xen-sys';
+import { nativeProvider, XEN_PAGE_SIZE, type XenstoreTransport } from '@xenpv/xen-sys';
 import { XenstoreClient } from '../../client/client.js';
 import { packageRoot } from '../../package-root.js';
 import { PageFileRing } from './page-file-ring.js';
@@ -39,7 +39,7 @@ export class GenuineServer implements AsyncDisposable {
     this.#process = process;
   }
 
-  /** What must be installed before {@link start} works; undefined when nothing is missing. */
+  /** What must be installed before {@link start} works, or undefined. */
   static missing(kind: GenuineKind): string | undefined {
     if (daemonBinary(kind) === undefined) return `needs ${kind} (Debian: apt-get install xen-utils-4.17)`;
     if (!existsSync('/usr/include/xenctrl.h')) return 'needs xenctrl.h (Debian: apt-get install libxen-dev)';
@@ -74,7 +74,7 @@ export class GenuineServer implements AsyncDisposable {
 
   /** Makes up a domain, introduces it, and gives its own connection. */
   async connectGuest(domid: number): Promise<XenstoreTransport> {
-    await writeFile(join(this.directory, `dom${domid}.page`), Buffer.alloc(4096));
+    await writeFile(join(this.directory, `dom${domid}.page`), Buffer.alloc(XEN_PAGE_SIZE));
     await run('mkfifo', [join(this.directory, `dom${domid}.events`)]);
     await using client = XenstoreClient.open(await this.connect());
     await client.introduceDomain(domid, 1, 7);
