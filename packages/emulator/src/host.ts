@@ -1,3 +1,9 @@
+/**
+ * The host: what the parts of the emulator are made into. In come domain configurations. A domain is made from below: its
+ * memory in the machine, its nodes in xenstore, its introduction to xenstored, so that whoever hears of it finds it whole.
+ * It ends in the order of xl: its disks, its memory and event channels, its nodes, and then xenstored announces the end.
+ * Nothing here keeps the process alive, and no end is carried out twice.
+ */
 import { randomUUID } from 'node:crypto';
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
@@ -26,21 +32,21 @@ const NOTHING: DomainUsage = { grants: 0, mapped: 0, frames: 0, ports: 0, eventH
 /** What an {@link EmulatedHost} is made of. */
 export interface EmulatedHostOptions {
   /** RAM of domain 0, of which it can grant pages; 64 MiB by default. */
-  readonly memoryMiB?: number;
+  readonly memoryMiB?: number | undefined;
   /** How long the toolstack waits for backends; 10 s by default, as xl. */
-  readonly toolstackTimeoutMs?: number;
-  readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'>;
+  readonly toolstackTimeoutMs?: number | undefined;
+  readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
 }
 
 /** What a domain is made of. */
 export interface DomainConfig {
   readonly name: string;
   /** 64 by default. */
-  readonly memoryMiB?: number;
+  readonly memoryMiB?: number | undefined;
   /** The next free one by default. */
-  readonly domid?: number;
+  readonly domid?: number | undefined;
   /** Whether it may serve devices to others (`driver_domain=1` in xl.cfg). */
-  readonly driverDomain?: boolean;
+  readonly driverDomain?: boolean | undefined;
 }
 
 /**

@@ -1,3 +1,9 @@
+/**
+ * The daemon: joins the tree, the watches, the connections and the ports. In come messages, from clients that may send
+ * anything. One request at a time is carried out, whole, and never within the call that brought it; its events go out
+ * before its reply, as the C daemon's do. Nothing that a client sends throws, ends the daemon or another connection, or
+ * takes more than the quotas of its domain.
+ */
 import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Feature, type RequestHost } from './connection/call.js';
 import type { ServerConnection } from './connection/connection.js';
@@ -18,23 +24,23 @@ import { Events } from './watches/events.js';
 /** How an {@link EmulatedXenstored} differs from a freshly installed C daemon. */
 export interface EmulatedXenstoredOptions {
   /** Limits of unprivileged domains that differ from {@link DEFAULT_XENSTORED_QUOTAS}. */
-  readonly quotas?: Partial<XenstoredQuotas>;
+  readonly quotas?: Partial<XenstoredQuotas> | undefined;
   /** What the hypervisor would say: whether a domain exists. Without it every number is taken to be a domain. */
-  readonly domainExists?: (domid: number) => boolean;
+  readonly domainExists?: ((domid: number) => boolean) | undefined;
   /** A client asked for INTRODUCE of this domain with this event-channel port. */
-  readonly onIntroduce?: (domid: number, port: number) => void;
+  readonly onIntroduce?: ((domid: number, port: number) => void) | undefined;
   /** A client asked for RELEASE of this domain. */
-  readonly onRelease?: (domid: number) => void;
+  readonly onRelease?: ((domid: number) => void) | undefined;
   /**
    * Asked at every commit that would succeed: true makes it EAGAIN, as if another client had interfered. For tests of
    * clients, which must begin such a transaction anew.
    */
-  readonly conflict?: () => boolean;
+  readonly conflict?: (() => boolean) | undefined;
   /**
    * Which daemon to be. `4.22` adds to `4.17`, the default: features, quotas by domain, and watches with a depth, to
    * which special events tell the domain (`@releaseDomain/5`).
    */
-  readonly version?: '4.17' | '4.22';
+  readonly version?: '4.17' | '4.22' | undefined;
 }
 
 /**
@@ -150,7 +156,11 @@ export class EmulatedXenstored implements AsyncDisposable {
    * page itself, see {@link RingPage}; a host with event channels calls `kick` of what this returns instead and gives
    * `notify`. A ring that the domain had before is closed.
    */
-  attachRing(domid: number, page: RingPage, options: { notify?: () => void } = {}): AttachedRing {
+  attachRing(
+    domid: number,
+    page: RingPage,
+    options: { readonly notify?: (() => void) | undefined } = {},
+  ): AttachedRing {
     const domain = this.#domain(domid);
     this.#rings.get(domid)?.close();
     const ring = new RingPort(page, options.notify, this.#connections.hostFor(domain));

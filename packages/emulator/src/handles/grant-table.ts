@@ -1,3 +1,9 @@
+/**
+ * One thread's handle on grants of other domains: what /dev/xen/gntdev is to a process. In come references and batches of
+ * copy segments in the kernel's layout, all of which a guest may have chosen. A page is pinned while it is mapped or
+ * copied, so that its owner cannot give it out again. A bad reference fails its own segment; only an address or a direction
+ * that cannot be refuses the batch. A copy allocates nothing and throws nothing.
+ */
 import {
   Errno,
   GRANT_COPY_SEGMENT_BYTES,

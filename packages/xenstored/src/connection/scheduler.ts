@@ -1,12 +1,14 @@
+/**
+ * Decides when requests are carried out. In come connections that may have one. Each is served in turn, one request at a
+ * time, in a microtask: soon, but not within the call that brought the request. After a number of requests the event loop
+ * gets its turn, so that clients in this process which only await one another never keep timers and sockets waiting.
+ */
 import type { ServerConnection } from './connection.js';
 
 /** Requests that are carried out before the event loop gets its turn again. */
 const REQUESTS_PER_TURN = 512;
 
-/**
- * Decides when requests are carried out: soon (in a microtask), one of each connection in turn, and never so many at
- * a time that clients in this process which only await one another keep timers and sockets waiting.
- */
+/** The connections that have requests to be carried out. */
 export class RequestScheduler {
   readonly #carryOut: (connection: ServerConnection) => void;
   readonly #ready = new Set<ServerConnection>();

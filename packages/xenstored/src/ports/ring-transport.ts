@@ -11,8 +11,8 @@ export interface RingTransportOptions {
    * Notifies xenstored over an event channel; whoever gets events for the guest then calls
    * {@link RingTransport.kick}. Without it both ends use the page's bells.
    */
-  readonly notify?: () => void;
-  readonly description?: string;
+  readonly notify?: (() => void) | undefined;
+  readonly description?: string | undefined;
 }
 
 /** A guest's end of its xenstore ring, on any thread. */

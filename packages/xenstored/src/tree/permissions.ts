@@ -38,7 +38,7 @@ export function encodePermissions(permissions: readonly NodePermission[]): strin
   return permissions.map((entry) => `${LETTERS[entry.access]}${entry.domid | 0}\0`).join('');
 }
 
-/** Reads one permission as a client sent it, numbers as C reads them; undefined when it is none. */
+/** Reads one permission as a client sent it, numbers as C reads them, or undefined. */
 export function decodePermission(text: string): NodePermission | undefined {
   const access = LETTERS.indexOf(text[0] ?? '');
   const domid = wholeNumber(text.slice(1));

@@ -109,7 +109,7 @@ export class Store implements StoreView {
     return permissions === node.permissions ? node : { ...node, permissions };
   }
 
-  /** The generation of a node, 0 when there is none. */
+  /** The generation of a node, 0 if there is none. */
   generationOf(path: string): number {
     return this.#nodes.get(path)?.generation ?? 0;
   }

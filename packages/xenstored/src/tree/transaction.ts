@@ -1,3 +1,9 @@
+/**
+ * A transaction with the C daemon's rules. A node is copied when it is first touched, so that the transaction does not
+ * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed if no node that it touched,
+ * and be it to find it missing, was changed by others since; a child changes its parent's list. Until then the store does
+ * not change, and at the commit it takes all changes or none. Watches hear of them in the order of first touches.
+ */
 import type { ChildList } from './children.js';
 import type { NodeOwner } from './owners.js';
 import type { NodePermission } from './permissions.js';
@@ -5,7 +11,7 @@ import type { Errno, NodeChange, NodeContent, Store, StoreNode, StoreView } from
 
 /** A node that the transaction looked at or changed. */
 interface AccessedNode {
-  /** As the transaction sees it; undefined when it is not there, or removed. */
+  /** As the transaction sees it, or undefined: missing or removed. */
   node: StoreNode | undefined;
   /** In the store when first looked at, 0 for none: must be the same at the commit. */
   readonly generation: number;
@@ -18,11 +24,7 @@ interface AccessedNode {
   event: 'none' | 'exact' | 'subtree';
 }
 
-/**
- * A transaction with the C daemon's rules. A node is copied when it is first touched, so that the transaction does not
- * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed if no node that it
- * touched, and be it to find it missing, was changed by others since. A child changes its parent's list.
- */
+/** One transaction's view of the store. */
 export class Transaction implements StoreView {
   readonly isTransaction = true;
   readonly id: number;

@@ -14,7 +14,7 @@ import {
   type StoreView,
 } from './store.js';
 
-/** Who does something to the tree, on which view of it. */
+/** The domain that does something to the tree, and the view on which it does it. */
 export interface TreeContext {
   readonly view: StoreView;
   readonly domain: NodeOwner;
@@ -41,8 +41,8 @@ export function isNodePath(path: string, quotas: XenstoredQuotas): boolean {
 }
 
 /**
- * The node at an absolute path, if the requester has all of `wanted`. Who may not look at the nearest ancestor either
- * learns nothing but EACCES.
+ * The node at an absolute path, if the requester has all of `wanted`. A requester that may not look at the nearest
+ * ancestor either learns nothing but EACCES.
  */
 export function getNode(context: TreeContext, path: string, wanted: number): StoreNode | Errno {
   if (!isNodePath(path, context.domain.quotas)) return 'EINVAL';

@@ -58,7 +58,7 @@ export class Events {
     return mayRead(node.permissions, requester) || mayRead(this.#read(parentPath(change.path))?.permissions, requester);
   }
 
-  /** Sets who hears of an event that is no node: EINVAL when there is none of that name, EACCES. */
+  /** Sets who hears of an event that is no node: EINVAL if there is none of that name, EACCES. */
   setSpecialPermissions(requester: Requester, name: string, permissions: readonly NodePermission[]): Errno | undefined {
     const current = this.#special.get(name);
     if (current === undefined) return 'EINVAL';

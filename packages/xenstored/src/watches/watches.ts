@@ -7,7 +7,7 @@ export interface EventCause {
   discharge(): void;
 }
 
-/** Who registers watches and is told of changes. */
+/** What registers watches and is told of changes: a connection. */
 export interface Watcher {
   readonly requester: Requester;
   watchAdded(watch: Watch): void;
