@@ -23,8 +23,8 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
  * One device of the bus: reads its nodes, asks the reducer, does what it says, and again until there is nothing to do.
  *
  * In come pokes, at any time and in any number; what they mean is read from the store. The invariants:
- * - Steps are taken by one chain ({@link BackendDevice.#run}), so that no two of them overlap and the handler is called
- *   for one thing at a time.
+ * - Steps are taken by one chain (`#run`), so that no two of them overlap and the handler is called for one thing at a
+ *   time.
  * - A poke only wishes for a look. A change that comes while a step is taken is looked at after that step, one that
  *   comes while the chain ends begins a new chain: none is lost, though many may share one look.
  * - The phase says what is held, and changes only in the chain, by the named transitions of life.ts. There is a handler

@@ -40,7 +40,7 @@ const LONGEST_BACKOFF_MS = 32;
  * which they were made. Nothing blocks, nothing is thrown: every call gives a promise, which rejects with a
  * {@link XenstoreError} or with the reason of its signal. A request is never sent twice, except by
  * {@link transaction}, which repeats a transaction that the daemon dropped as a whole. How connections come and go is
- * {@link Session}'s.
+ * told in session.ts.
  */
 export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   /** Resolves when the client is closed for good: with undefined after {@link close}, else with what broke it. */
