@@ -1,6 +1,6 @@
 type Step = () => unknown;
 
-/** Undoes what was done, last first. One step that fails does not keep the others from running. */
+/** Closes resources, the last first. A step that fails does not keep the others from running. */
 export class Cleanup implements AsyncDisposable {
   readonly #steps: Step[] = [];
 

@@ -7,7 +7,7 @@ export function listenOnUnixSocket(server: Server, path: string): Promise<void> 
   return listen(server, path).catch(refuse);
 }
 
-/** Makes sure that a Unix socket can be made at `path`; removes one that nobody listens on. Error: ERR_SOCKET. */
+/** Makes sure that a Unix socket can be made at `path`; removes a stale one. Error: ERR_SOCKET. */
 export function prepareSocketPath(path: string): Promise<void> {
   return prepare(path).catch(refuse);
 }

@@ -20,7 +20,7 @@ export const DATA_PATHS = ['copy', 'map', 'persistent'] as const;
 /** Storage engines, see FileImageOptions. */
 export const ENGINES = ['auto', 'io_uring', 'threads', 'sync'] as const;
 
-/** What is so when neither the file nor the command line says otherwise; the backend has the other defaults. */
+/** Values of keys that neither the file nor the command line sets; the backend has the other defaults. */
 export const DEFAULTS = {
   types: ['qdisk'],
   'log-level': 'info',

@@ -9,7 +9,7 @@ export interface Finding {
   readonly ok: boolean;
   /** Whether the daemon cannot run without it. */
   readonly needed: boolean;
-  /** What was found, or what is wrong and what brings it. */
+  /** The thing that was found, or the problem and the package that solves it. */
   readonly detail: string;
   /** Of the error, where there was one: `ERR_NO_DEVICE`, `EACCES`. */
   readonly code?: string;

@@ -126,11 +126,12 @@ class Demo {
 
   /** From the connection until the guest has done its work. */
   async #follow({ thread, report }: DemoGuest): Promise<void> {
-    report.disk = (await thread.message('connected')).disk;
+    const { disk } = await thread.message('connected');
+    report.disk = disk;
     if (this.#options.nbd !== undefined) return this.#lend(thread, this.#options.nbd);
     const { sha256, milliseconds } = await thread.message('read');
     Object.assign(report, { sha256, milliseconds });
-    this.#reporter.read(report);
+    this.#reporter.read(report, { disk, sha256, milliseconds });
   }
 
   async #lend(thread: GuestThread, socket: string): Promise<void> {
@@ -155,13 +156,13 @@ class Demo {
     for (const { thread, report, domain } of this.#guests) {
       if (this.#stop.received && report.sha256 === undefined && this.#options.nbd === undefined) continue;
       report.statistics = daemon.statistics({ type: TYPE, domid: report.domid, devid });
-      this.#reporter.statistics(report);
+      this.#reporter.statistics(report, report.statistics);
       await host.toolstack.detachDisk(report.domid, vdev);
       await thread.message('detached');
       await thread.exited;
       const { grants, mapped, ports } = domain.usage();
       report.left = { grants, mapped, ports };
-      this.#reporter.detached(report);
+      this.#reporter.detached(report, report.left);
     }
   }
 

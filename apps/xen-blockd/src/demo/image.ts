@@ -71,8 +71,8 @@ function adviceOf(code: string | undefined): string {
 }
 
 /**
- * Makes an ext4 file system of this project's documentation. Without mke2fs it makes a pattern instead, and `note`
- * hears of it.
+ * Makes an ext4 file system of this project's documentation. Without mke2fs it makes a pattern instead, and
+ * tells `note`.
  */
 export async function makeImage(note: (text: string) => void): Promise<DemoImage> {
   const directory = mkdtempSync(join(tmpdir(), 'xen-blockd-demo-'));

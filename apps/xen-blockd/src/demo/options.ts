@@ -17,7 +17,7 @@ export interface DemoArguments {
 
 /** What the demo does, checked. */
 export interface DemoOptions {
-  /** Undefined: make one. */
+  /** The path of the image; one is made if undefined. */
   readonly image: string | undefined;
   readonly readOnly: boolean;
   /** As given: `xvda`. A plain `dN` is spelled as xl wants it: `dNp0`. */

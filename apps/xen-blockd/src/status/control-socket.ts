@@ -77,7 +77,7 @@ async function* lines(socket: Socket, limit = MAX_LINE): AsyncGenerator<string> 
   }
 }
 
-/** Asks the daemon that listens on `path`. Error: ERR_SOCKET if nobody is there, or with the daemon's own words. */
+/** Asks the daemon that listens on `path`. Error: ERR_SOCKET if there is no daemon, or with the daemon's own words. */
 export async function askDaemon(path: string, request: ControlRequest): Promise<readonly DeviceStatus[]> {
   const socket = createConnection(path);
   try {
