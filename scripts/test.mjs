@@ -4,6 +4,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { checkManifests } from './checks/manifests.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { buildAddons, setup, TOOL_ENV, turbo } from './lib/setup.mjs';
@@ -103,6 +104,7 @@ await runMain(async () => {
   await check('biome', () =>
     run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
   );
+  await check('manifests', checkManifests);
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
   await Promise.all([
     check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined)),

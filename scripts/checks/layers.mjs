@@ -30,7 +30,7 @@ export const FLOORS = {
     [
       'provider.ts event-channels.ts foreign-memory.ts grant-allocator.ts grant-copy.ts grant-table.ts xenstore-transport.ts',
     ],
-    ['errors.ts package-root.ts'],
+    ['errors.ts errno.ts', 'package-root.ts'],
   ],
   'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
   'packages/xenstored': [['xenstored.ts'], ['ports', 'requests'], ['connection'], ['watches'], ['tree']],
@@ -71,8 +71,9 @@ export const FLOORS = {
     ['cli'],
     ['demo'],
     ['daemon'],
-    ['status', 'images'],
-    ['errors.ts', 'package-root.ts'],
+    ['images'],
+    ['status'],
+    ['errors.ts', 'tools.ts', 'cleanup.ts', 'package-root.ts'],
   ],
 };
 

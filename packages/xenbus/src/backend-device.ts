@@ -1,31 +1,23 @@
-import type { Watch, XenstoreClient } from '@xenpv/xenstore';
-import { errorChannel, frontendChannel, onlineChannel, stateChannel } from './diagnostics.js';
+import type { Watch } from '@xenpv/xenstore';
+import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
+import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { removeErrorNode, writeErrorNode } from './error-node.js';
-import { errorCode, XenbusError } from './errors.js';
-import type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
+import type { BackendContext, BackendHandler } from './handler.js';
 import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
-import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
+import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
-import { parseState, XenbusState } from './states.js';
+import { XenbusState } from './states.js';
 
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory = (context: BackendContext) => BackendHandler;
 
-export interface BackendDeviceOptions {
-  readonly store: XenstoreClient;
-  readonly ownDomid: number;
-  readonly address: DeviceAddress;
+export interface BackendDeviceOptions extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory;
-  /** Connected waits for the hotplug script: libxl runs it only after it has seen InitWait. */
-  readonly waitForHotplug: boolean;
   /** In a driver domain libxl expects the backend to delete its own directory. */
   readonly removeDirectory: boolean;
   /** Called once, when the device's directory is gone and everything is released. */
   readonly onGone: (device: BackendDevice) => void;
 }
-
-/** Thrown inside a transaction when the directory is no longer as it was read: look again. */
-const STALE = new XenbusError('ERR_STALE', 'publish', 'the device changed since it was looked at');
 
 /**
  * One device of the bus: reads its nodes, asks the reducer, does what it says, and again until there is nothing to do.
@@ -44,11 +36,12 @@ const STALE = new XenbusError('ERR_STALE', 'publish', 'the device changed since 
  */
 export class BackendDevice {
   readonly address: DeviceAddress;
+  /** `vbd-5-51712`, for messages. */
   readonly name: string;
-  readonly path: string;
   readonly #options: BackendDeviceOptions;
+  readonly #nodes: DeviceNodes;
   #handler: BackendHandler | undefined;
-  #frontendPath = '';
+  #frontendPath: string | undefined;
   #frontendWatch: Watch | undefined;
   /** As told on the channels. */
   #seenFrontend: XenbusState = XenbusState.unknown;
@@ -63,7 +56,12 @@ export class BackendDevice {
     this.#options = options;
     this.address = options.address;
     this.name = deviceName(options.address);
-    this.path = backendPath(options.ownDomid, options.address);
+    this.#nodes = new DeviceNodes(options);
+  }
+
+  /** The backend's directory. */
+  get path(): string {
+    return this.#nodes.path;
   }
 
   get connected(): boolean {
@@ -122,32 +120,10 @@ export class BackendDevice {
   }
 
   async #look(): Promise<DeviceView> {
-    const { store } = this.#options;
-    const [state, online, frontend, hotplug, physical] = await Promise.all([
-      store.tryRead(`${this.path}/state`),
-      store.tryRead(`${this.path}/online`),
-      this.#frontendPath ? this.#readFrontendState() : undefined,
-      this.#options.waitForHotplug ? store.tryRead(`${this.path}/hotplug-status`) : undefined,
-      this.#options.waitForHotplug ? store.tryRead(`${this.path}/physical-device`) : undefined,
-    ]);
-    const frontendState = parseState(frontend);
-    this.#noticeFrontend(frontendState);
-    this.#noticeOnline(online === '1');
-    return {
-      backend: state === undefined ? undefined : parseState(state),
-      frontend: frontendState,
-      online: online === '1',
-      gated: this.#options.waitForHotplug && hotplug !== 'connected' && physical === undefined,
-      ...holdings(this.#phase),
-    };
-  }
-
-  /** A frontend directory that may not be read counts as gone, like one that is deleted. */
-  async #readFrontendState(): Promise<string | undefined> {
-    return this.#options.store.tryRead(`${this.#frontendPath}/state`).catch((error) => {
-      if (errorCode(error) === 'EACCES') return undefined;
-      throw error;
-    });
+    const reading = await this.#nodes.read(this.#frontendPath);
+    this.#noticeFrontend(reading.frontend);
+    this.#noticeOnline(reading.online);
+    return { ...reading, ...holdings(this.#phase) };
   }
 
   #noticeFrontend(state: XenbusState): void {
@@ -170,9 +146,9 @@ export class BackendDevice {
         return this.#connect(view, { reattach: action.reattach });
       case 'disconnect':
         await this.#disconnect();
-        return this.#publish(view.backend, action.state, {});
+        return this.#nodes.publish(view.backend, action.state);
       case 'setState':
-        return this.#publish(view.backend, action.state, {});
+        return this.#nodes.publish(view.backend, action.state);
       case 'remove':
         return this.#remove();
       case 'forget':
@@ -184,11 +160,11 @@ export class BackendDevice {
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
     await this.#release({ leave: false });
     try {
-      await this.#findFrontend();
-      this.#handler = this.#options.createHandler(this.#context());
+      const frontendPath = await this.#followFrontend();
+      this.#handler = this.#options.createHandler(this.#context(frontendPath));
       const values = await this.#handler.prepare();
       this.#enter('opened');
-      await this.#publish(view.backend, next, values);
+      await this.#nodes.publish(view.backend, next, values);
     } catch (error) {
       if (error === STALE) throw error;
       this.#enter('openingFailed');
@@ -202,7 +178,7 @@ export class BackendDevice {
     try {
       const values = await handler.connect(how);
       this.#enter('served');
-      await this.#publish(view.backend, XenbusState.connected, values);
+      await this.#nodes.publish(view.backend, XenbusState.connected, values);
       await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
     } catch (error) {
       await this.#disconnect();
@@ -219,7 +195,7 @@ export class BackendDevice {
   /** Tells the toolstack and the operator why, and asks the frontend to close. */
   async #giveUp(error: unknown, expected: XenbusState | undefined): Promise<void> {
     await this.#report(error);
-    await this.#publish(expected, XenbusState.closing, {});
+    await this.#nodes.publish(expected, XenbusState.closing);
   }
 
   async #declareFailure(error: unknown, backend: XenbusState): Promise<void> {
@@ -237,17 +213,7 @@ export class BackendDevice {
   async #remove(): Promise<void> {
     await this.#release({ leave: false });
     this.#enter('removed');
-    if (this.#options.removeDirectory) await this.#deleteDirectory();
-  }
-
-  /** Deletes the own directory, and the frontend's below the type when it is empty. */
-  async #deleteDirectory(): Promise<void> {
-    const { store } = this.#options;
-    await store.remove(this.path);
-    const parent = this.path.slice(0, this.path.lastIndexOf('/'));
-    await store.transaction(async (tx) => {
-      if ((await tx.tryDirectory(parent))?.length === 0) await tx.remove(parent);
-    });
+    if (this.#options.removeDirectory) await this.#nodes.delete();
   }
 
   async #forget(): Promise<void> {
@@ -265,24 +231,20 @@ export class BackendDevice {
     this.#failure = undefined;
     const watch = this.#frontendWatch;
     this.#frontendWatch = undefined;
-    this.#frontendPath = '';
+    this.#frontendPath = undefined;
     await watch?.[Symbol.asyncDispose]();
     if (!handler) return;
     await handler.disconnect();
     await handler.close(how);
   }
 
-  async #findFrontend(): Promise<void> {
-    const key = `${this.path}/frontend`;
-    const path = await this.#options.store.tryRead(key);
-    const prefix = `${domainPath(this.address.domid)}/device/`;
-    if (!path?.startsWith(prefix)) {
-      const what = path === undefined ? 'missing' : `"${path}"`;
-      throw new XenbusError('EINVAL', 'prepare', `${key} is ${what}; expected a path below ${prefix}`, { path: key });
-    }
+  /** Pokes the device with each state of the frontend. The frontend's directory. */
+  async #followFrontend(): Promise<string> {
+    const path = await this.#nodes.readFrontendPath();
     this.#frontendPath = path;
     this.#frontendWatch = await this.#options.store.watch(`${path}/state`);
     void this.#follow(this.#frontendWatch);
+    return path;
   }
 
   async #follow(watch: Watch): Promise<void> {
@@ -293,35 +255,17 @@ export class BackendDevice {
     }
   }
 
-  /**
-   * Writes keys and state in one transaction, only if the directory is still there and the state still the one that
-   * the decision was made on. A directory that the toolstack deleted is never written again.
-   */
-  async #publish(expected: XenbusState | undefined, next: XenbusState | undefined, values: XenstoreValues) {
-    await this.#options.store.transaction(async (tx) => {
-      const text = await tx.tryRead(`${this.path}/state`);
-      if (text === undefined || parseState(text) !== expected) throw STALE;
-      const writes = Object.entries(values).map(([key, value]) => tx.write(`${this.path}/${key}`, value));
-      if (next !== undefined) writes.push(tx.write(`${this.path}/state`, next));
-      await Promise.all(writes);
-    });
-    if (next === undefined || !stateChannel.hasSubscribers) return;
-    stateChannel.publish({ address: this.address, from: expected, to: next, values });
-  }
-
-  #context(): BackendContext {
+  #context(frontendPath: string): BackendContext {
     return {
       address: this.address,
       name: this.name,
       ownDomid: this.#options.ownDomid,
-      backendPath: this.path,
-      frontendPath: this.#frontendPath,
+      backendPath: this.#nodes.path,
+      frontendPath,
       store: this.#options.store,
       update: async (values) => {
         if (this.#phase !== 'connected' || this.#wish === 'stop') return;
-        await this.#publish(XenbusState.connected, XenbusState.connected, values).catch((error) => {
-          if (error !== STALE) throw error;
-        });
+        await this.#nodes.update(values);
       },
       fail: (error) => {
         this.#failure ??= { error };

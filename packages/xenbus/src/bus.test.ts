@@ -12,6 +12,7 @@ import { createDevice, deleteDevice, frontendPath, removeDevice, unplugDevice } 
 
 const GUEST = 5;
 const address = { type: 'toy', domid: GUEST, devid: 7 };
+const device = { backendDomid: 0, address, frontendType: 'toy' };
 const back = backendPath(0, address);
 const front = frontendPath(address, 'toy');
 
@@ -106,14 +107,8 @@ async function startBus(options: Partial<BackendBusOptions> & { fail?: Partial<T
   });
 }
 
-const create = (device = address) =>
-  createDevice(dom0, {
-    backendDomid: 0,
-    address: device,
-    frontendType: 'toy',
-    backendValues: { colour: 'red' },
-    frontendValues: {},
-  });
+const create = (at = address) =>
+  createDevice(dom0, { ...device, address: at, backendValues: { colour: 'red' }, frontendValues: {} });
 
 /** Resolves once the backend's state is `state`; the test's own timeout is the limit. */
 const backendIs = (state: S | undefined, path = back) =>
@@ -186,7 +181,7 @@ describe('a device from creation to removal', () => {
   it('ends when the toolstack says so and the frontend agrees', async () => {
     await startBus();
     await connected();
-    const removal = removeDevice(dom0, 0, address, 'toy');
+    const removal = removeDevice(dom0, device);
     await dom0.waitFor(async (ops) => ((await ops.tryRead(`${back}/online`)) === '0' ? true : undefined));
     expect(toys[0].calls).toEqual(['prepare', 'connect']);
     await frontend(S.closed);
@@ -199,7 +194,7 @@ describe('a device from creation to removal', () => {
     await startBus();
     await create();
     await backendIs(S.initWait);
-    await removeDevice(dom0, 0, address, 'toy');
+    await removeDevice(dom0, device);
     await noDevices();
   });
 
@@ -240,7 +235,7 @@ describe('a device from creation to removal', () => {
   it('is another device when it is deleted and created again', async () => {
     await startBus();
     await connected();
-    await deleteDevice(dom0, 0, address, 'toy');
+    await deleteDevice(dom0, device);
     await connected();
     expect(toys).toHaveLength(2);
     expect(toys[0].calls.at(-1)).toBe('close');
@@ -271,7 +266,7 @@ describe('what can go wrong', () => {
     await create();
     await backendIs(S.closed);
     expect(await dom0.read(`${errorNodePath(0, address)}/error`)).toBe('ENOENT no such toy');
-    await removeDevice(dom0, 0, address, 'toy');
+    await removeDevice(dom0, device);
     await dom0.waitFor(async (ops) => ((await ops.exists(errorNodePath(0, address))) ? undefined : true));
   });
 
@@ -294,14 +289,8 @@ describe('what can go wrong', () => {
 
   it('a frontend path outside the frontend domain is refused', async () => {
     await startBus();
-    await createDevice(dom0, {
-      backendDomid: 0,
-      address,
-      frontendType: 'toy',
-      backendValues: {},
-      frontendValues: {},
-    });
-    await deleteDevice(dom0, 0, address, 'toy');
+    await create();
+    await deleteDevice(dom0, device);
     await dom0.write(`${back}/frontend`, '/local/domain/6/device/toy/7');
     await dom0.write(`${back}/online`, 1);
     await dom0.write(`${back}/state`, 1);

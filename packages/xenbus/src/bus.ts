@@ -8,7 +8,7 @@ export interface BackendBusOptions {
   /** Backend types to serve: `['qdisk', 'vbd3']`. */
   readonly types: readonly string[];
   readonly createHandler: HandlerFactory;
-  /** The domain that this process runs in; read from `domid` when not given. */
+  /** The domain that this process runs in; read from `domid` if not given. */
   readonly ownDomid?: number | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
   readonly hotplugTypes?: readonly string[] | undefined;
@@ -22,6 +22,12 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  * Discovers the devices that a toolstack creates under `backend/<type>/<domid>/<devid>` and runs each through its
  * life. One watch a type tells of every change below it by path, so that an event costs the same with one device
  * as with a thousand; a device itself adds one watch, on its frontend's state.
+ *
+ * In come paths, each of which only says where to look: one at or below a device pokes that device, any other lists the
+ * devices of its domain or of its type again, and known devices that are not listed any more look for themselves. There
+ * is one device for each address. It is dropped when its directory is gone and everything is released, then looked for
+ * once more, since it may have been created again by then. Devices do not wait for each other, and a failing one
+ * disturbs no other.
  */
 export class BackendBus implements AsyncDisposable {
   readonly ownDomid: number;
@@ -47,7 +53,7 @@ export class BackendBus implements AsyncDisposable {
     return this.#devices.values();
   }
 
-  /** Stops everything and leaves the store as it is: a frontend waits until another process takes over. */
+  /** Stops everything and leaves the store as it is: frontends wait until another process takes over. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -140,7 +146,7 @@ export class BackendBus implements AsyncDisposable {
     );
   }
 
-  /** Devices of which no directory is listed any more must look for themselves. */
+  /** Devices that are not listed any more must look for themselves. */
   #pokeMissing(type: string, domid: number | undefined, names: string[] | undefined): void {
     for (const device of this.#devices.values()) {
       const { address } = device;

@@ -17,16 +17,16 @@ export interface DeviceOnlineEvent {
   readonly online: boolean;
 }
 
-/** Published on `xenbus:bus:scan` when all devices of a type, or of one domain, are listed anew. */
+/** Published on `xenbus:bus:scan` when all devices of a type, or of one domain, are listed again. */
 export interface BusScanEvent {
   readonly type: string;
-  /** Undefined: of all domains. */
+  /** Undefined for all domains. */
   readonly domid: number | undefined;
 }
 
 /** Published on `xenbus:device:error`. */
 export interface DeviceErrorEvent {
-  /** Undefined when discovery itself failed. */
+  /** Undefined if discovery itself failed. */
   readonly address: DeviceAddress | undefined;
   readonly error: unknown;
 }

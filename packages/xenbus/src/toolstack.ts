@@ -14,6 +14,9 @@ export interface NewDevice {
   readonly frontendValues: XenstoreValues;
 }
 
+/** Where the two halves of a device are. */
+type BothHalves = Pick<NewDevice, 'backendDomid' | 'address' | 'frontendType'>;
+
 const TIMEOUT_MS = 10_000;
 
 /** Where the frontend's half of a device is. */
@@ -87,24 +90,18 @@ export async function unplugDevice(store: XenstoreClient, backendDomid: number, 
 }
 
 /** Deletes both halves, whatever their states: what a forced detach and a domain's end do. */
-export async function deleteDevice(
-  store: XenstoreClient,
-  backendDomid: number,
-  address: DeviceAddress,
-  frontendType: string,
-): Promise<void> {
-  await store.remove(frontendPath(address, frontendType));
-  await store.remove(backendPath(backendDomid, address));
+export async function deleteDevice(store: XenstoreClient, device: BothHalves): Promise<void> {
+  await store.remove(frontendPath(device.address, device.frontendType));
+  await store.remove(backendPath(device.backendDomid, device.address));
 }
 
 /** {@link unplugDevice}, wait for the backend's Closed as libxl does for ten seconds, {@link deleteDevice}. */
 export async function removeDevice(
   store: XenstoreClient,
-  backendDomid: number,
-  address: DeviceAddress,
-  frontendType: string,
-  options: { timeoutMs?: number } = {},
+  device: BothHalves,
+  options: { readonly timeoutMs?: number | undefined } = {},
 ): Promise<void> {
+  const { backendDomid, address } = device;
   const path = backendPath(backendDomid, address);
   await unplugDevice(store, backendDomid, address);
   const timeout = options.timeoutMs ?? TIMEOUT_MS;
@@ -123,5 +120,5 @@ export async function removeDevice(
     const text = `${deviceName(address)} did not close within ${timeout} ms; its backend is ${now}`;
     throw new XenbusError('ETIMEDOUT', 'removeDevice', text, { path, cause });
   }
-  await deleteDevice(store, backendDomid, address, frontendType);
+  await deleteDevice(store, device);
 }

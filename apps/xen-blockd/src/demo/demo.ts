@@ -6,7 +6,7 @@ import { Daemon } from '../daemon/daemon.js';
 import { createLogger } from '../daemon/logger.js';
 import { StopSignal } from '../daemon/stop-signal.js';
 import { ExitCode } from '../errors.js';
-import { prepareSocketPath } from '../status/unix-socket.js';
+import { prepareSocketPath } from '../unix-socket.js';
 import { GuestThread } from './guest-thread.js';
 import { HandshakeTrace } from './handshake.js';
 import { findImage, makeImage } from './image.js';

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { BlockdError, errorCode } from '../errors.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
-import { listenOnUnixSocket } from './unix-socket.js';
 
 /** A question on the control socket. Each is a line of JSON, and so is its answer; a connection may ask many. */
 export type ControlRequest = { readonly command: 'list' } | { readonly command: 'refresh' };

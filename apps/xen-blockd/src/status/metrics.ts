@@ -2,8 +2,8 @@ import { createServer, type Server } from 'node:http';
 import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { BlockdError } from '../errors.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
-import { listenOnUnixSocket } from './unix-socket.js';
 
 const DEVICE = ['device', 'domid', 'vdev'] as const;
 

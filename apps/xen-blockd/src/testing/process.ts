@@ -3,7 +3,8 @@ import { fileURLToPath } from 'node:url';
 import { packageRoot } from '../package-root.js';
 import type { ToolOutcome } from '../tools.js';
 
-const PROGRAM = fileURLToPath(new URL('dist/main.js', packageRoot));
+/** The built program. */
+export const PROGRAM = fileURLToPath(new URL('dist/main.js', packageRoot));
 
 /** The built program in a process of its own. */
 export class BlockdProcess {

@@ -49,7 +49,7 @@ export class ImageWrapper implements BlockImage {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.release();
+    this.#closing ??= this.closeInner();
     return this.#closing;
   }
 
@@ -57,8 +57,8 @@ export class ImageWrapper implements BlockImage {
     return this.close();
   }
 
-  /** Closes the inner image. */
-  protected release(): Promise<void> {
+  /** What `close` does once: closes the inner image. */
+  protected closeInner(): Promise<void> {
     return this.inner.close();
   }
 }

@@ -2,7 +2,7 @@ import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { WireConnection } from './wire-connection.js';
 
 /** The servers whose behaviour is known. */
-export type ServerKind = 'xenstored' | 'xenstored-4.20' | 'oxenstored' | 'emulator';
+export type ServerKind = 'xenstored' | 'xenstored-4.20' | 'oxenstored' | 'oxenstored-4.20' | 'emulator';
 
 /** A server that the suite runs against. Its store is changed under `/case` and `/local/domain/<N>` only. */
 export interface ConformanceTarget {

@@ -1,6 +1,6 @@
 import type { Server } from 'node:net';
 import { listenOnUnixSocket as listen, prepareSocketPath as prepare, XenSysError } from '@xenpv/xen-sys';
-import { BlockdError } from '../errors.js';
+import { BlockdError } from './errors.js';
 
 /** Listens on the Unix socket `path`, as xen-sys does. Error: ERR_SOCKET, which says what to do. */
 export function listenOnUnixSocket(server: Server, path: string): Promise<void> {
@@ -13,6 +13,7 @@ export function prepareSocketPath(path: string): Promise<void> {
 }
 
 function refuse(cause: unknown): never {
-  if (cause instanceof XenSysError) throw new BlockdError('ERR_SOCKET', 'listen', cause.message, { cause });
+  if (cause instanceof XenSysError)
+    throw new BlockdError('ERR_SOCKET', 'listen', cause.message, { path: cause.path, cause });
   throw cause;
 }

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import { expect, it } from 'vitest';
-import { BlockdError } from '../errors.js';
+import { BlockdError } from './errors.js';
 import { listenOnUnixSocket, prepareSocketPath } from './unix-socket.js';
 
 it('an unusable path of a socket is the daemon’s own error, which says what to do', async () => {
