@@ -101,7 +101,7 @@ export class EmulatedXenstored implements AsyncDisposable {
 
   /**
    * Serves clients on a Unix socket, as domain 0. A stale socket of a process that is gone is replaced.
-   * XenSysError `EADDRINUSE` when somebody serves there, `EEXIST` when something else than a socket is there,
+   * XenSysError `EADDRINUSE` if another process serves there, `EEXIST` if the file is no socket,
    * `ENAMETOOLONG` over 107 bytes, or what the system says.
    */
   async listen(socketPath: string): Promise<void> {
@@ -112,7 +112,7 @@ export class EmulatedXenstored implements AsyncDisposable {
 
   /**
    * A connection of a domain without a socket or a ring, for use in this thread. Each call makes another one with
-   * watches and transactions of its own; quotas are the domain's. XenSysError `ESRCH` when there is no such domain.
+   * watches and transactions of its own; quotas are the domain's. XenSysError `ESRCH` if there is no such domain.
    */
   connect(domid: number): XenstoreTransport {
     return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)));
@@ -127,9 +127,9 @@ export class EmulatedXenstored implements AsyncDisposable {
   }
 
   /**
-   * Tells that a domain is gone. Its connections, watches and transactions end, the nodes that it owns are removed
-   * with all below them, what it was permitted no later domain of the same number gets, and `@releaseDomain` fires:
-   * as the C daemon does it.
+   * Tells that a domain is gone, with the consequences that the C daemon draws. Its connections, watches and
+   * transactions end. The nodes that it owns are removed with all below them. A later domain of the same number does
+   * not inherit its permissions. `@releaseDomain` fires.
    */
   releaseDomain(domid: number): void {
     const domain = this.#domains.get(domid);

@@ -35,7 +35,7 @@ export interface NodeChange {
   readonly path: string;
   /** Only watches on this very path: a child of a subtree that is removed. */
   readonly exact: boolean;
-  /** The node, when its permissions can be seen no more or not yet in the store. */
+  /** The node, if its permissions are not in the store: it is removed already, or not committed yet. */
   readonly node?: StoreNode | undefined;
   /** Permissions that were changed or removed by this: who could read the node before is told too. */
   readonly before?: readonly NodePermission[] | undefined;

@@ -1,7 +1,7 @@
 /**
  * A transaction with the C daemon's rules. A node is copied when it is first touched, so that the transaction does not
- * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed if no node that it touched,
- * and be it to find it missing, was changed by others since; a child changes its parent's list. Until then the store does
+ * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed unless others changed a
+ * node that it touched, or made one that it missed; a new child changes its parent's list. Until then the store does
  * not change, and at the commit it takes all changes or none. Watches hear of them in the order of first touches.
  */
 import type { ChildList } from './children.js';
