@@ -4,7 +4,7 @@ import nodeGypBuild from 'node-gyp-build';
 import { BlockDeviceError } from './errors.js';
 import { packageRoot } from './package-root.js';
 
-/** The addon's functions (native/exports.cc). Those that can fail return a negative errno. */
+/** The addon's functions (native/addon.cc). Those that can fail return a negative errno. */
 export interface Addon {
   /**
    * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
