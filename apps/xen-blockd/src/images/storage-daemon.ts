@@ -79,8 +79,8 @@ class FormatImage extends ImageWrapper {
     return this.#path;
   }
 
-  protected override release(): Promise<void> {
-    return super.release().finally(() => this.#daemon.stop());
+  protected override closeOnce(): Promise<void> {
+    return super.closeOnce().finally(() => this.#daemon.stop());
   }
 }
 

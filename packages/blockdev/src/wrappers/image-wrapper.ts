@@ -3,7 +3,7 @@ import type { QueueOptions } from '../queue/engine-queue.js';
 
 /**
  * An image that stands for another one, which it owns: everything is the inner image's but what a subclass overrides.
- * A subclass that has something of its own to close overrides `release`, which runs once however often `close` is called.
+ * A subclass that has something of its own to close overrides `closeOnce`, which runs once however often `close` is called.
  */
 export class ImageWrapper implements BlockImage {
   readonly inner: BlockImage;
@@ -49,7 +49,7 @@ export class ImageWrapper implements BlockImage {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.release();
+    this.#closing ??= this.closeOnce();
     return this.#closing;
   }
 
@@ -58,7 +58,7 @@ export class ImageWrapper implements BlockImage {
   }
 
   /** Closes the inner image. */
-  protected release(): Promise<void> {
+  protected closeOnce(): Promise<void> {
     return this.inner.close();
   }
 }
