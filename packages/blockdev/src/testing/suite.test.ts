@@ -51,7 +51,7 @@ for (const sectorSize of [512, 4096]) {
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
   testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
   testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
-  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; file/image.test.ts has the fallback.
+  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon): file/image.test.ts has the fallback.
   describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });

@@ -3,7 +3,7 @@ import type { QueueOptions } from '../queue/engine-queue.js';
 
 /**
  * An image that stands for another one, which it owns: everything is the inner image's but what a subclass overrides.
- * A subclass that has something of its own to close overrides `closeOnce`, which runs once however often `close` is called.
+ * A subclass that has more to close overrides `closeOnce`, which runs once however often `close` is called.
  */
 export class ImageWrapper implements BlockImage {
   readonly inner: BlockImage;
