@@ -2,7 +2,15 @@
   "targets": [
     {
       "target_name": "blockdev",
-      "sources": ["addon.cc", "engine.cc", "ranges.cc", "uring.cc"],
+      "sources": [
+        "addon.cc",
+        "engine.cc",
+        "ranges.cc",
+        "registrations.cc",
+        "slots.cc",
+        "thread-engine.cc",
+        "uring.cc"
+      ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],
       "cflags_cc": ["-std=c++17", "-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"]

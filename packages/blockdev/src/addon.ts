@@ -4,7 +4,7 @@ import nodeGypBuild from 'node-gyp-build';
 import { BlockDeviceError } from './errors.js';
 import { packageRoot } from './package-root.js';
 
-/** The addon's functions (native/exports.cc). Those that can fail return a negative errno. */
+/** The addon's functions (native/addon.cc). Those that can fail return a negative errno. */
 export interface Addon {
   /**
    * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
@@ -25,7 +25,7 @@ export interface Addon {
     tags: Int32Array,
     results: Int32Array,
   ): number;
-  /** Says where the queue's staged operations and scatter lists are (staging.ts). */
+  /** Says where the queue's staged operations and scatter lists are (queue/staging.ts). */
   queueStaging(ring: number, queue: number, operations: Float64Array, iov: Float64Array): void;
   queueRegion(ring: number, queue: number, region: number, bytes: Uint8Array | undefined): void;
   /** A function that starts what the queue has staged. */
@@ -40,11 +40,11 @@ export interface Addon {
     length: number,
     done: (result: number) => void,
   ): void;
-  /** Writes out what the page cache has of a file and drops what is clean, on libuv's thread pool. */
+  /** Writes out a file's dirty pages and drops its clean ones from the page cache, on libuv's thread pool. */
   dropCache(fd: number, done: (result: number) => void): void;
   /** Makes a hole in a file, at once. */
   punch(fd: number, offset: number, length: number): number;
-  /** Writes what O_DIRECT wants memory and offsets to be multiples of, 0 and 0 where it does not work. */
+  /** Writes which alignments O_DIRECT wants of memory and offsets, in bytes; 0 and 0 where it does not work. */
   directAlignment(fd: number, alignments: Float64Array): number;
   /** The address of an array's first byte. */
   address(bytes: Uint8Array): number;
@@ -54,9 +54,9 @@ export interface Addon {
 export type Reap = () => number;
 
 /**
- * Starts the first `count` staged operations. Collects completions too if `reap` says so, and returns what {@link Reap}
- * does. Otherwise not 0 when the ring wants to be reaped soon, about which `onReady` says nothing: some have completed at
- * once, or the kernel was short of memory.
+ * Starts the first `count` staged operations. With `reap` it collects completions too, and returns what {@link Reap}
+ * does. Otherwise not 0 if the ring must be reaped soon and `onReady` will not say so: some operations have completed
+ * at once, or the kernel was short of memory.
  */
 export type Start = (count: number, reap: boolean) => number;
 

@@ -2,12 +2,12 @@ import type { BlockImage } from './block-image.js';
 import { BlockDeviceError } from './errors.js';
 import { openFileImage } from './file/image.js';
 import type { FileImageOptions } from './file/options.js';
-import { MemoryImage } from './memory/image.js';
+import { type MemoryDisk, MemoryImage } from './memory/image.js';
 import { type NullImageOptions, nullImage } from './memory/null-image.js';
 import { type NbdImageOptions, openNbdImage } from './nbd/image.js';
 
 type SharedData =
-  | { kind: 'memory'; data: SharedArrayBuffer; sectorSize: number; readOnly: boolean }
+  | ({ kind: 'memory' } & MemoryDisk)
   | { kind: 'null'; options: NullImageOptions }
   | { kind: 'nbd'; path: string; options: NbdImageOptions }
   | { kind: 'file'; path: string; options: FileImageOptions };
@@ -17,7 +17,7 @@ export async function attachImage(data: unknown): Promise<BlockImage> {
   const shared = data as SharedData;
   switch (shared?.kind) {
     case 'memory':
-      return new MemoryImage(shared.data, shared.sectorSize, shared.readOnly);
+      return new MemoryImage(shared);
     case 'null':
       return nullImage(shared.options);
     case 'nbd':

@@ -1,3 +1,17 @@
+/**
+ * What a storage engine is: the page that its author reads. A BlockImage is one opened disk with its geometry; each
+ * BlockQueue of it is used by one thread. Operations come in through `push`, start together with `submit`, and end in
+ * any order with one call of the listener for many of them.
+ *
+ * What must hold: an operation ends exactly once, with the whole length or a negative errno; a flush covers every write
+ * that had ended when it was submitted; memory of an operation belongs to the engine from `push` to its end; `close`
+ * waits for operations in flight. What never happens: an exception, a promise or an allocation per operation; a short
+ * read or write; a change of the image by an operation that is refused; a completion from inside `push`.
+ *
+ * queue/engine-queue.ts has the checks, the regions and the staging that all engines share; an engine in JavaScript
+ * starts from queue/local-queue.ts and writes one method. `testEngine` of ./testing checks the rest.
+ */
+
 /** What a queue can be asked to do. Offsets and lengths are in bytes, multiples of the image's sector size. */
 export const BlockOp = {
   read: 0,
@@ -28,11 +42,11 @@ export interface BlockFeatures {
 export const IOV_WORDS = 3;
 
 /**
- * Receives completions: `tags[i]` ended with `results[i]`, for i below count. A result is the number of bytes
- * moved (0 for operations without data) or a negative errno. Short reads and writes do not occur: the engine
- * goes on until all is done; what is past the end of a file reads as zeroes. Operations that make no sense end with
- * EINVAL (not whole sectors, a scatter list of another length), EFAULT (memory that is not there), ENOSPC (a change past
- * the end), EROFS or EOPNOTSUPP. The arrays are the queue's own.
+ * Receives completions: `tags[i]` ended with `results[i]`, for i below count. A result is the number of bytes moved (0
+ * for operations without data) or a negative errno. Short reads and writes do not occur: the engine goes on until all
+ * is done; what is past the end of a file reads as zeroes. Invalid operations end with EINVAL (not whole sectors, a
+ * scatter list of another length), EFAULT (memory outside of its region), ENOSPC (a change past the end), EROFS or
+ * EOPNOTSUPP. The arrays are the queue's own.
  */
 export type CompletionListener = (tags: Int32Array, results: Int32Array, count: number) => void;
 
@@ -49,8 +63,8 @@ export interface BlockQueue extends AsyncDisposable {
   /** Operations pushed and not completed. */
   readonly inFlight: number;
   /**
-   * An eventfd that becomes readable when there are completions to `poll` for, or -1 where there is none: for threads
-   * that sleep elsewhere than in the event loop, which must reset it.
+   * An eventfd that becomes readable when there are completions to `poll` for, or -1: for threads that sleep elsewhere
+   * than in the event loop, which must reset it.
    */
   readonly completionFd: number;
   /** Makes more memory (a guest's mapped pages) usable in scatter lists; returns its region number. */
@@ -58,20 +72,20 @@ export interface BlockQueue extends AsyncDisposable {
   removeRegion(region: number): void;
   /**
    * Stages one operation on `length` bytes at byte `offset` of the image. Data goes to or from
-   * `iov[0 .. iovCount * IOV_WORDS)`, which is copied at once and whose lengths add up to `length`; operations
-   * without data have iovCount 0. `tag` is any 32-bit integer. Returns false when `depth` operations are under way.
+   * `iov[0 .. iovCount * IOV_WORDS)`, which is copied at once and whose lengths add up to `length`; operations without
+   * data have iovCount 0. `tag` is any 32-bit integer. Returns false when `depth` operations are in flight.
    */
   push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean;
   /**
-   * Starts all that is staged (one system call where the engine can). `polled` promises a `poll` in the same turn of the
-   * event loop, which an engine whose operations end at once may otherwise have to arrange for.
+   * Starts all that is staged (one system call where the engine can). `polled` promises a `poll` in the same turn of
+   * the event loop: nobody has to be woken for what completes at once, and completions may be delivered right here.
    */
   submit(polled?: boolean): void;
-  /** Delivers what has completed without waiting for the event loop; returns how many completions. */
+  /** Delivers completions without waiting for the event loop; returns their number. */
   poll(): number;
-  /** Who gets completions. They are never delivered from inside `push` or `submit`. */
+  /** Who gets completions: never from inside `push`, and from inside `submit` only if that is polled. */
   onComplete(listener: CompletionListener): void;
-  /** Waits for what is in flight, then frees everything. Harmless when repeated. */
+  /** Waits for operations in flight, then frees everything. Harmless when repeated. */
   close(): Promise<void>;
 }
 
@@ -83,7 +97,7 @@ export interface SharedImage {
 
 /** An opened image: its geometry and its queues. */
 export interface BlockImage extends AsyncDisposable {
-  /** `io_uring`, `threads`, `memory`, `null`, `nbd`. */
+  /** `io_uring`, `threads`, `sync`, `memory`, `null`, `nbd`. */
   readonly engine: string;
   /** What it is, for messages and logs: a path or a description. */
   readonly description: string;
@@ -98,8 +112,8 @@ export interface BlockImage extends AsyncDisposable {
   createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue;
   /** Looks at the storage again; returns the size in bytes. */
   refresh(): Promise<number>;
-  /** Opens the image on another thread; undefined where it can't be shared. */
+  /** Opens the image on another thread; or undefined. */
   share(): SharedImage | undefined;
-  /** Closes what is open of its queues first. Harmless when repeated. */
+  /** Closes its open queues first. Harmless when repeated. */
   close(): Promise<void>;
 }

@@ -1,6 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
 
-/** What the diagnostics channel `blockdev:engine:fallback` says when an image is served by another engine than wanted. */
+/** Published on `blockdev:engine:fallback` when an image is served by another engine than wanted. */
 export interface EngineFallback {
   readonly path: string;
   readonly wanted: 'io_uring';

@@ -1,6 +1,6 @@
 const NONE = Buffer.alloc(0);
 
-/** Yields how many bytes it wants next, and is given them. A negative number -n: from 1 to n bytes, whatever is here. */
+/** Yields how many bytes it wants next, and is given them. A negative number, -n: 1 to n bytes, as soon as possible. */
 export type Speaker<Result> = Generator<number, Result, Buffer>;
 
 /**
@@ -25,7 +25,7 @@ export class Conversation<Result> {
     return this.#result?.value;
   }
 
-  /** Hands over what has arrived; returns how much of it was used: all, unless the speaker is done. Throws what it throws. */
+  /** Hands over received bytes; returns how many were used: all, unless the speaker is done. Throws what it throws. */
   feed(piece: Buffer): number {
     let at = 0;
     while (at < piece.length && !this.#result) at += this.#take(piece, at);

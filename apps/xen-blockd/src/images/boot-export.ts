@@ -29,9 +29,9 @@ class ExportedImage extends ImageWrapper {
     this.#disk = disk;
   }
 
-  protected override async closeInner(): Promise<void> {
+  protected override async closeOnce(): Promise<void> {
     await this.#server.close();
     await this.#disk[Symbol.asyncDispose]();
-    await super.closeInner();
+    await super.closeOnce();
   }
 }

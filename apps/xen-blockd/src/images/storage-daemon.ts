@@ -79,8 +79,8 @@ class FormatImage extends ImageWrapper {
     return this.#path;
   }
 
-  protected override closeInner(): Promise<void> {
-    return super.closeInner().finally(() => this.#daemon.stop());
+  protected override closeOnce(): Promise<void> {
+    return super.closeOnce().finally(() => this.#daemon.stop());
   }
 }
 

@@ -1,3 +1,10 @@
+/**
+ * Raw files and block devices. `openFileImage` finds out what there is (file/probe.ts), what it can do
+ * (file/features.ts), and which engine serves it: io_uring of the thread, or plain calls on libuv's pool or on the
+ * calling thread. An image has one or two descriptors: with O_DIRECT a second one, buffered, takes what O_DIRECT
+ * refuses. The size is that of the last look: changes past it are refused even if the file has grown since. A format
+ * is never probed: what is opened here is raw.
+ */
 import { close, constants, fstat, open } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -47,7 +54,7 @@ export class FileImage implements BlockImage {
   readonly #options: FileImageOptions;
   readonly #blockDevice: boolean;
   readonly #ring: ThreadRing | undefined;
-  /** Of an image that is written past it. */
+  /** Of an image that is read and written past the page cache. */
   readonly #cache: PageCache | undefined;
   readonly #queues = new OpenQueues();
   #size: number;
@@ -144,7 +151,7 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
   }
 }
 
-/** The thread's ring, or undefined where plain calls have to do. */
+/** The thread's ring, or undefined for plain calls. */
 function ringFor(path: string, engine: 'auto' | FileEngine): ThreadRing | undefined {
   if (engine === 'threads' || engine === 'sync') return undefined;
   const ring = threadRing();
@@ -162,7 +169,7 @@ async function openDescriptor(path: string, flags: number): Promise<number> {
   }
 }
 
-/** A descriptor with O_DIRECT, or undefined where that does not work. */
+/** A descriptor with O_DIRECT, or undefined. */
 async function openDirect(
   path: string,
   flags: number,

@@ -4,8 +4,8 @@ export type FileEngine = 'io_uring' | 'threads' | 'sync';
 export interface FileImageOptions {
   readonly readOnly?: boolean | undefined;
   /**
-   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, 4 unless
-   * set. `sync` reads and writes on the calling thread, which waits for the storage.
+   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, or 4.
+   * `sync` reads and writes on the calling thread, which waits for the storage.
    */
   readonly engine?: 'auto' | FileEngine | undefined;
   /** Past the page cache (O_DIRECT). `auto`, the default: with io_uring, wherever the storage's alignment allows it. */

@@ -1,7 +1,7 @@
-import type { BlockFeatures } from '../block-image.js';
+import type { BlockFeatures, BlockImage } from '../block-image.js';
 
 /** What an image without a device behind it can do: everything, in sectors, unless it is read-only. */
-export function memoryFeatures(sectorSize: number, readOnly: boolean): BlockFeatures {
+export function memoryFeatures({ sectorSize, readOnly }: Pick<BlockImage, 'sectorSize' | 'readOnly'>): BlockFeatures {
   return {
     flush: true,
     fua: true,

@@ -17,6 +17,13 @@ export interface MemoryImageOptions {
   readonly readOnly?: boolean | undefined;
 }
 
+/** Memory that is a whole number of sectors. */
+export interface MemoryDisk {
+  readonly data: SharedArrayBuffer;
+  readonly sectorSize: number;
+  readonly readOnly: boolean;
+}
+
 /** A disk in a SharedArrayBuffer. Its worker threads see the same bytes. */
 export class MemoryImage implements BlockImage {
   readonly engine = 'memory';
@@ -30,12 +37,12 @@ export class MemoryImage implements BlockImage {
   /** The disk's content, live. */
   readonly data: SharedArrayBuffer;
 
-  constructor(data: SharedArrayBuffer, sectorSize: number, readOnly: boolean) {
+  constructor({ data, sectorSize, readOnly }: MemoryDisk) {
     this.data = data;
     this.size = data.byteLength;
     this.sectorSize = this.physicalSectorSize = sectorSize;
     this.readOnly = readOnly;
-    this.features = memoryFeatures(sectorSize, readOnly);
+    this.features = memoryFeatures(this);
   }
 
   createQueue(options: QueueOptions): BlockQueue {
@@ -65,8 +72,8 @@ export function memoryImage({ size, data, sectorSize = 512, readOnly = false }: 
   const bytes = size ?? data?.byteLength ?? 0;
   checkGeometry(bytes, sectorSize, 'the memory disk');
   if (data instanceof SharedArrayBuffer && data.byteLength === bytes)
-    return new MemoryImage(data, sectorSize, readOnly);
+    return new MemoryImage({ data, sectorSize, readOnly });
   const copy = new SharedArrayBuffer(bytes);
   if (data) new Uint8Array(copy).set((data instanceof Uint8Array ? data : new Uint8Array(data)).subarray(0, bytes));
-  return new MemoryImage(copy, sectorSize, readOnly);
+  return new MemoryImage({ data: copy, sectorSize, readOnly });
 }

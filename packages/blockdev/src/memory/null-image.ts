@@ -65,7 +65,7 @@ class NullImage implements BlockImage {
     this.sectorSize = this.physicalSectorSize = sectorSize;
     this.readOnly = readOnly;
     this.readZeroes = readZeroes;
-    this.features = memoryFeatures(sectorSize, readOnly);
+    this.features = memoryFeatures(this);
   }
 
   createQueue(options: QueueOptions): BlockQueue {

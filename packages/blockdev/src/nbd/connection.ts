@@ -38,7 +38,7 @@ type State = 'connecting' | 'ready' | 'down' | 'closed';
 
 /**
  * A connection to an NBD server that comes back when the server does. Each request gets one answer: the server's, or
- * -EIO when it has waited `reconnect` milliseconds for a server that went away. Requests without an answer are sent
+ * -EIO when the server has been away, or back without an answer, for `reconnect` milliseconds. Requests without an answer are sent
  * again, so a server may carry one out twice: harmless, because requests in flight together have no order.
  *
  * What a server had acknowledged, but not flushed, when it went away may be lost: the next flush fails, once. A server
@@ -55,6 +55,8 @@ export class NbdConnection {
   #socket: Socket | undefined;
   #state: State = 'connecting';
   #downSince = 0;
+  /** Since `#downSince` the server was of use: it has answered, or was there when nothing was asked. */
+  #progress = false;
   #retry: NodeJS.Timeout | undefined;
   #unflushed = false;
   #lost = false;
@@ -168,6 +170,7 @@ export class NbdConnection {
       const request = this.#requests[cookie];
       if (!request) throw broken('a reply is to no request');
       if (errno === 0 && request.command === NbdCommand.read) yield* this.#fill(request);
+      this.#progress = true;
       this.#finish(cookie, request, errno <= MAX_ERRNO ? -errno : Errno.EIO);
     }
   }
@@ -184,6 +187,7 @@ export class NbdConnection {
 
   #ready(socket: Socket, found: NbdExport): void {
     this.#state = 'ready';
+    if (this.inFlight === 0) this.#progress = true;
     this.#onFirst?.(found);
     socket.unref();
     this.send();
@@ -216,7 +220,9 @@ export class NbdConnection {
     }
     if (this.#state === 'closed') return;
     if (this.#state === 'ready') {
-      this.#downSince = performance.now();
+      // One that comes back only to fail again, without an answer, has been away all the time.
+      if (this.#progress) this.#downSince = performance.now();
+      this.#progress = false;
       this.#lost ||= this.#unflushed;
       this.#unflushed = false;
     }

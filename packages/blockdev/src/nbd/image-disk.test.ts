@@ -28,8 +28,8 @@ async function throughNbd(image: BlockImage, options: { readOnly?: boolean } = {
   const socket = join(folder, `nbd-${sockets++}`);
   await once(server.listener.listen(socket), 'listening');
   return new (class extends ImageWrapper {
-    protected override async closeInner(): Promise<void> {
-      await super.closeInner();
+    protected override async closeOnce(): Promise<void> {
+      await super.closeOnce();
       await server.close();
       await disk[Symbol.asyncDispose]();
       await image.close();

@@ -75,7 +75,7 @@ class NbdImage implements BlockImage {
     this.physicalSectorSize = Math.max(sectorSize, Math.min(found.preferredBlock, 4096));
     this.readOnly = options.readOnly ?? false;
     this.transferBytes = Math.max(sectorSize, Math.min(found.maximumBlock, NBD_MAX_REQUEST));
-    this.features = nbdFeatures(found, sectorSize, this.readOnly);
+    this.features = nbdFeatures(found, this);
     this.#shareable = (found.flags & NbdFlag.canMultiConn) !== 0 || this.readOnly;
   }
 
@@ -193,7 +193,7 @@ function cut(pieces: readonly Buffer[], from: number, length: number): Buffer[] 
   return parts;
 }
 
-function nbdFeatures({ flags }: NbdExport, sectorSize: number, readOnly: boolean): BlockFeatures {
+function nbdFeatures({ flags }: NbdExport, { sectorSize, readOnly }: NbdImage): BlockFeatures {
   const discard = !readOnly && (flags & NbdFlag.sendTrim) !== 0;
   return {
     flush: (flags & NbdFlag.sendFlush) !== 0,

@@ -23,7 +23,13 @@ function changesImage(op: BlockOp): boolean {
   return op !== BlockOp.read && op !== BlockOp.flush;
 }
 
-/** What every engine's queue does the same way: regions, checks, staging, and completions in batches. */
+/**
+ * What every engine's queue does in the same way: regions, checks, staging, and completions in batches. In come
+ * operations from the data plane, which may be anything that a guest has asked for. What reaches an engine through
+ * `staging` has whole sectors inside of the image (reads may go past its end), a scatter list of the same length inside
+ * of known regions, and an operation that the image has. All else is staged as its errno, so that a refusal too ends
+ * through the listener; `push` itself never throws but on a closed queue.
+ */
 export abstract class EngineQueue implements BlockQueue {
   readonly depth: number;
   readonly memory: ArrayBufferLike;
@@ -31,7 +37,7 @@ export abstract class EngineQueue implements BlockQueue {
   onClosed: (() => void) | undefined;
   protected readonly image: BlockImage;
   protected readonly staging: Staging;
-  /** Bytes of each region, -1 where there is none: asking the memory itself is slow. */
+  /** Bytes of each region, -1 if it was removed: asking the memory itself is slow. */
   readonly #regionBytes: number[];
   protected readonly tags: Int32Array;
   protected readonly results: Int32Array;
@@ -82,7 +88,7 @@ export abstract class EngineQueue implements BlockQueue {
     this.#inFlight++;
     const failure = this.#check(op, offset, length, iov, iovCount);
     if (failure === 0) this.staging.add(op, tag, offset, length, iov, iovCount);
-    // A negative operation is one that is refused with this result.
+    // A negative operation is refused with this result.
     else this.staging.add(failure, tag, 0, 0, iov, 0);
     return true;
   }

@@ -56,8 +56,8 @@ export abstract class LocalQueue extends EngineQueue {
   }
 
   /**
-   * Carries out the operation that is staged at `at`, whose checks it has passed, or begins to. It ends with one call of
-   * `complete`, now or later; `staging` has it only until `begin` returns.
+   * Carries out the operation that is staged at `at`, or begins to; it has passed the checks. It ends with one call of
+   * `complete`, now or later. `staging` has it only until `begin` returns.
    */
   protected abstract begin(op: BlockOp, at: number): void;
 

@@ -16,7 +16,7 @@ export class QueueDriver {
     queue.onComplete((tags, results, count) => {
       for (let i = 0; i < count; i++) {
         const resolve = this.#waiting.get(tags[i]);
-        if (!resolve) throw new Error(`completion of tag ${tags[i]}, which is not under way`);
+        if (!resolve) throw new Error(`completion of tag ${tags[i]}, which is not in flight`);
         this.#waiting.delete(tags[i]);
         resolve(results[i]);
       }

@@ -59,7 +59,7 @@ test('a file is opened on several threads', async () => {
 
 // Without it there is no memory that the kernel still writes to when a thread is gone.
 needs(uring).describe('io_uring', () => {
-  test('a thread may be terminated with operations under way', async () => {
+  test('a thread may be terminated with operations in flight', async () => {
     const path = join(folder, 'terminated.img');
     writeFileSync(path, new Uint8Array(8 << 20).fill(6));
     const image = await openFileImage(path, { engine: 'io_uring', direct: true });

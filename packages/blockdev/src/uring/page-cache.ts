@@ -28,7 +28,7 @@ export class PageCache {
     this.#drop();
   }
 
-  /** Begins to write out and drop what is there, on a thread of the pool; free of charge when nothing is. */
+  /** Begins to write out and drop cached pages, on a thread of the pool; costs nothing if there are none. */
   #drop(): void {
     this.#dropping ??= new Promise((resolve) => {
       this.#addon.dropCache(this.#fd, () => {

@@ -10,7 +10,7 @@ export interface UringAccess {
   readonly ring: ThreadRing;
   readonly files: FileDescriptors;
   readonly blockDevice: boolean;
-  /** Of an image that is written past it. */
+  /** Of an image that is read and written past the page cache. */
   readonly cache: PageCache | undefined;
 }
 

@@ -3,7 +3,7 @@ import type { QueueOptions } from '../queue/engine-queue.js';
 
 /**
  * An image that stands for another one, which it owns: everything is the inner image's but what a subclass overrides.
- * A subclass that has something of its own to close overrides `release`, which runs once however often `close` is called.
+ * A subclass that has more to close overrides `closeOnce`, which runs once however often `close` is called.
  */
 export class ImageWrapper implements BlockImage {
   readonly inner: BlockImage;
@@ -49,7 +49,7 @@ export class ImageWrapper implements BlockImage {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.closeInner();
+    this.#closing ??= this.closeOnce();
     return this.#closing;
   }
 
@@ -57,8 +57,8 @@ export class ImageWrapper implements BlockImage {
     return this.close();
   }
 
-  /** What `close` does once: closes the inner image. */
-  protected closeInner(): Promise<void> {
+  /** Closes the inner image. */
+  protected closeOnce(): Promise<void> {
     return this.inner.close();
   }
 }

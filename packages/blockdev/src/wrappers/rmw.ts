@@ -92,25 +92,25 @@ class RmwQueue extends WrapperQueue {
     return { start, end, before, after: end - offset - length };
   }
 
-  #read({ op, tag, offset, length, iov }: WrappedOperation, cover: Cover): void {
+  #read(operation: WrappedOperation, cover: Cover): void {
+    const { tag, length } = operation;
     if (cover.before + cover.after === 0) {
-      this.perform({ op, offset, length, iov }, (result) => this.complete(tag, result));
+      this.perform(operation, (result) => this.complete(tag, result));
       return;
     }
-    const edges = this.#freeEdges.pop()!;
-    this.perform(this.#wide(op, iov, cover, edges), (result) => {
+    const edges = this.#takeEdges();
+    this.perform(this.#wide(operation, cover, edges), (result) => {
       this.#freeEdges.push(edges);
       this.complete(tag, result < 0 ? result : length);
     });
   }
 
   #write(operation: WrappedOperation, cover: Cover): void {
-    const { op, offset, length, iov } = operation;
     if (cover.before + cover.after === 0) {
-      this.perform({ op, offset, length, iov }, (result) => this.#written(operation, cover, result));
+      this.perform(operation, (result) => this.#written(operation, cover, result));
       return;
     }
-    const edges = this.#freeEdges.pop()!;
+    const edges = this.#takeEdges();
     const last = cover.end - this.#sector;
     const sectors: [offset: number, at: number][] = [];
     if (cover.before > 0) sectors.push([cover.start, edges]);
@@ -130,8 +130,15 @@ class RmwQueue extends WrapperQueue {
     this.inner.submit();
   }
 
+  /** Two sectors of the memory for edges: there are two for each operation that the queue holds. */
+  #takeEdges(): number {
+    const edges = this.#freeEdges.pop();
+    if (edges === undefined) throw new RangeError('more operations than the depth of the queue');
+    return edges;
+  }
+
   #writeWide(operation: WrappedOperation, cover: Cover, edges: number, single: boolean): void {
-    const wide = this.#wide(operation.op, operation.iov, cover, edges, single ? edges : edges + this.#sector);
+    const wide = this.#wide(operation, cover, edges, single ? edges : edges + this.#sector);
     this.perform(wide, (result) => this.#finish(operation, cover, edges, result));
   }
 
@@ -147,8 +154,7 @@ class RmwQueue extends WrapperQueue {
 
   /** The operation on whole sectors: what is not the user's comes from, or goes to, the edges. */
   #wide(
-    op: BlockOp,
-    iov: Float64Array,
+    { op, iov }: WrappedOperation,
     { start, end, before, after }: Cover,
     edges: number,
     lastSector = edges + this.#sector,

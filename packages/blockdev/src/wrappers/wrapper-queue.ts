@@ -29,10 +29,10 @@ export abstract class OperationWrapper extends ImageWrapper {
     return undefined;
   }
 
-  protected override async closeInner(): Promise<void> {
+  protected override async closeOnce(): Promise<void> {
     // Operations may still wait in the wrapper's own queues.
     await this.#queues.close();
-    await super.closeInner();
+    await super.closeOnce();
   }
 }
 

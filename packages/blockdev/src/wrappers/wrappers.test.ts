@@ -51,7 +51,7 @@ test('a delayed operation is overtaken, and close waits for it', async () => {
 
 test('writes to parts of one sector do not undo each other', async () => {
   const inner = memoryImage({ size: 65536, sectorSize: 4096 });
-  // The reads of the edges take long enough for every write to be under way.
+  // The reads of the edges take long enough for every write to be in flight.
   const slow = faultyImage(inner, ({ op }) => (op === BlockOp.read ? { delay: 2 } : undefined));
   const { driver, bytes } = drive(rmwImage(slow), 16);
   const writes = Array.from({ length: 16 }, (_, i) => {

@@ -21,9 +21,9 @@ class MemoryDisk implements NbdDisk {
   mostAtOnce = 0;
   #now = 0;
 
-  constructor(bytes: Buffer, readOnly = false) {
+  constructor(bytes: Buffer, options: { readOnly?: boolean } = {}) {
     this.bytes = bytes;
-    this.readOnly = readOnly;
+    this.readOnly = options.readOnly ?? false;
   }
 
   get size(): number {
@@ -182,7 +182,7 @@ describe('requests', () => {
   });
 
   it('refuses writes to a read-only export', async () => {
-    server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB), true) });
+    server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB), { readOnly: true }) });
     const client = new RawClient();
     const info = await client.enter();
     expect(info.readUInt16BE(8) & 2).toBe(2);
@@ -273,7 +273,7 @@ describe('nbdinfo', () => {
   needs('nbdinfo').it('sees the exports and what they offer', async () => {
     server = await serve({
       xvda: new MemoryDisk(Buffer.alloc(4 * MIB)),
-      xvdb: new MemoryDisk(Buffer.alloc(8 * MIB), true),
+      xvdb: new MemoryDisk(Buffer.alloc(8 * MIB), { readOnly: true }),
     });
     const listed = await runTool('nbdinfo', ['--list', '--json', '--no-content', uri()]);
     expect(listed.stderr).toBe('');
@@ -351,7 +351,7 @@ describe('fio', () => {
 });
 
 describe('close', () => {
-  it('answers what is under way, ends the clients, and may be repeated', async () => {
+  it('answers requests in flight, ends the clients, and may be repeated', async () => {
     const disk = new MemoryDisk(Buffer.alloc(MIB));
     let release = () => {};
     const flushing = new Promise<void>((entered) => {

@@ -138,8 +138,8 @@ export class NbdTransmission {
   }
 
   async #change({ command, flags, offset, length }: Request, data: Uint8Array | undefined): Promise<void> {
-    if (command === NbdCommand.write) await this.#disk.write(offset, data!);
-    else if (command === NbdCommand.trim) await this.#disk.discard!(offset, length);
+    if (data) await this.#disk.write(offset, data);
+    else if (command === NbdCommand.trim) await this.#disk.discard?.(offset, length);
     else if (command === NbdCommand.writeZeroes) await this.#writeZeroes(offset, length);
     if (command === NbdCommand.flush || (flags & NbdCommandFlag.fua) !== 0) await this.#disk.flush();
   }

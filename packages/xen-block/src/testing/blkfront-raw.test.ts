@@ -64,7 +64,7 @@ function withSector(abi: Abi, words: Int32Array, high: number, low: number) {
 
 /** The same image with less to it. */
 function without(image: MemoryImage, features: Partial<BlockImage['features']>): BlockImage {
-  const poorer = new MemoryImage(image.data, image.sectorSize, image.readOnly);
+  const poorer = new MemoryImage(image);
   return Object.assign(poorer, { features: { ...image.features, ...features } });
 }
 

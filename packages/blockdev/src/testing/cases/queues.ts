@@ -10,7 +10,7 @@ export const queueCases: readonly EngineCase[] = [
   { name: 'completes outside of push and submit, also when polled', run: completesOutside },
   { name: 'takes operations from inside the listener', run: takesFromListener },
   { name: 'has queues that do not mix', run: separatesQueues },
-  { name: 'waits in close for what is in flight', run: closesAfterwards },
+  { name: 'waits in close for operations in flight', run: closesAfterwards },
 ];
 
 async function holdsDepth({ image, queue, driver, bytes, expected }: Bench): Promise<void> {

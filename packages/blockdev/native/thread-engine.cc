@@ -1,0 +1,134 @@
+#include "thread-engine.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+
+#include "pool-work.h"
+#include "ranges.h"
+
+namespace blockdev {
+
+namespace {
+
+const int kDrainSeconds = 30;
+
+// The environment's engines by their ids; nullptr when the thread is about to end.
+struct InstanceData {
+  std::vector<ThreadEngine*> engines;
+};
+
+std::vector<ThreadEngine*>& EnginesOf(Napi::Env env) {
+  auto* data = env.GetInstanceData<InstanceData>();
+  if (!data) env.SetInstanceData(data = new InstanceData());
+  return data->engines;
+}
+
+}  // namespace
+
+ThreadEngine::ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, Napi::Int32Array ready)
+    : env_(env), id_(id), on_ready_(Napi::Persistent(on_ready)), ready_(Napi::Persistent(ready)) {
+  ready_words_ = ready.Data();
+  ready_room_ = static_cast<uint32_t>(ready.ElementLength() / 2);
+}
+
+int ThreadEngine::Open(Napi::Env env, Napi::Function on_ready, Napi::Int32Array ready) {
+  std::vector<ThreadEngine*>& engines = EnginesOf(env);
+  auto id = static_cast<uint32_t>(engines.size());
+  std::unique_ptr<ThreadEngine> engine(new ThreadEngine(env, id, on_ready, ready));
+  int result = engine->Attach();
+  if (result < 0) return result;
+  engines.push_back(engine.release());
+  return static_cast<int>(id);
+}
+
+ThreadEngine* ThreadEngine::Find(Napi::Env env, uint32_t id) { return EnginesOf(env)[id]; }
+
+int ThreadEngine::Attach() {
+  int result = engine_.Open();
+  if (result < 0) return result;
+  uv_loop_s* loop = nullptr;
+  if (napi_get_uv_event_loop(env_, &loop) != napi_ok) return -ENOTSUP;
+  poll_ = static_cast<uv_poll_s*>(calloc(1, uv_handle_size(kUvPollHandle)));
+  result = uv_poll_init(loop, poll_, engine_.event_fd());
+  if (result < 0) {
+    free(poll_);
+    return result;
+  }
+  uv_handle_set_data(poll_, this);
+  uv_poll_start(poll_, kUvReadable, OnReadable);
+  uv_unref(poll_);
+  napi_add_async_cleanup_hook(env_, OnExit, this, &cleanup_);
+  return 0;
+}
+
+void ThreadEngine::OnReadable(uv_poll_s* handle, int, int) {
+  auto* self = static_cast<ThreadEngine*>(uv_handle_get_data(handle));
+  self->engine_.ClearEvent();
+  self->CallJavaScript();
+}
+
+void ThreadEngine::CallJavaScript() {
+  Napi::HandleScope scope(env_);
+  napi_value result;
+  napi_status status =
+      napi_make_callback(env_, nullptr, Napi::Env(env_).Global(), on_ready_.Value(), 0, nullptr, &result);
+  if (status != napi_pending_exception) return;
+  napi_value error;
+  napi_get_and_clear_last_exception(env_, &error);
+  napi_fatal_exception(env_, error);
+}
+
+uint32_t ThreadEngine::Reap() {
+  uint32_t count = engine_.Reap(ready_words_, ready_room_);
+  UpdateReference();
+  return count;
+}
+
+void ThreadEngine::UpdateReference() {
+  bool wanted = engine_.in_flight() > 0;
+  if (wanted == referenced_) return;
+  referenced_ = wanted;
+  if (wanted) uv_ref(poll_);
+  else uv_unref(poll_);
+}
+
+std::vector<Napi::ObjectReference>& ThreadEngine::references(uint32_t queue) {
+  if (queue >= references_.size()) references_.resize(queue + 1);
+  return references_[queue];
+}
+
+void ThreadEngine::RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length) {
+  bool block_device = engine_.queue(queue)->files.block_device;
+  auto done = [id = id_, queue, slot](Napi::Env env, int result) {
+    ThreadEngine* self = Find(env, id);
+    if (!self) return;
+    self->engine_.RangeDone(queue, slot, result);
+    self->CallJavaScript();
+  };
+  PoolWork::Start(env_, [=] { return PerformRange(op, fd, block_device, offset, length); }, done);
+}
+
+// The thread ends, perhaps with operations in flight: their memory must outlive them.
+void ThreadEngine::OnExit(napi_async_cleanup_hook_handle, void* data) {
+  auto* self = static_cast<ThreadEngine*>(data);
+  EnginesOf(self->env_)[self->id_] = nullptr;
+  self->engine_.Drain(kDrainSeconds);
+  uv_close(self->poll_, OnClosed);
+}
+
+void ThreadEngine::OnClosed(uv_poll_s* handle) {
+  auto* self = static_cast<ThreadEngine*>(uv_handle_get_data(handle));
+  free(handle);
+  napi_async_cleanup_hook_handle cleanup = self->cleanup_;
+  // The environment frees the references itself.
+  self->on_ready_.SuppressDestruct();
+  self->ready_.SuppressDestruct();
+  for (auto& queue : self->references_) {
+    for (auto& reference : queue) reference.SuppressDestruct();
+  }
+  delete self;
+  napi_remove_async_cleanup_hook(cleanup);
+}
+
+}  // namespace blockdev
