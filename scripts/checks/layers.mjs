@@ -57,7 +57,6 @@ export const FLOORS = {
     ['plane'],
     ['errors.ts diagnostics.ts', 'package-root.ts'],
   ],
-  'packages/xen-block/src/plane': [],
   'packages/blkfront': [
     ['blkfront.ts'],
     ['connection.ts handshake.ts'],
@@ -65,7 +64,12 @@ export const FLOORS = {
     ['rings'],
     ['options.ts errors.ts'],
   ],
-  'packages/nbd': [['server'], ['client-negotiation.ts', 'reader.ts', 'disk.ts'], ['protocol.ts']],
+  'packages/nbd': [
+    ['server', 'client-negotiation.ts'],
+    ['conversation.ts', 'reader.ts', 'disk.ts'],
+    ['protocol'],
+    ['errors.ts'],
+  ],
   'apps/xen-blockd': [
     ['main.ts'],
     ['cli'],
@@ -73,7 +77,8 @@ export const FLOORS = {
     ['daemon'],
     ['images'],
     ['status'],
-    ['errors.ts', 'tools.ts', 'cleanup.ts', 'package-root.ts'],
+    ['unix-socket.ts', 'tools.ts', 'cleanup.ts'],
+    ['errors.ts', 'package-root.ts'],
   ],
 };
 

@@ -11,6 +11,7 @@ export { formatPermission, type Permission, type PermissionAccess, parsePermissi
 export type { Reopen } from './client/session.js';
 export type { Transaction } from './client/transaction.js';
 export type { Watch, WatchEvent, WatchOptions, WatchSink } from './client/watch.js';
+export type { ConnectionLostEvent, ConnectionRestoredEvent } from './diagnostics.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
 export type { FieldSpec, FieldValue } from './tree/fields.js';
 export {

@@ -15,6 +15,7 @@ import {
   errorMessage,
   stateName,
 } from '@xenpv/xenbus';
+import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { errorCode } from '../errors.js';
 import { RateLimit } from './rate-limit.js';
@@ -69,10 +70,10 @@ export function logEvents(logger: Logger): Disposable {
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
     },
-    'xenstore:connection:lost': ({ description, error }: { description: string; error: Error }) => {
+    'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => {
       logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');
     },
-    'xenstore:connection:restored': ({ description }: { description: string }) => {
+    'xenstore:connection:restored': ({ description }: ConnectionRestoredEvent) => {
       logger.info({ xenstored: description }, 'connected to xenstored again');
     },
   };
