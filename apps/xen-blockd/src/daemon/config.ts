@@ -15,7 +15,7 @@ export const LOG_LEVEL_NAMES: readonly string[] = LOG_LEVELS;
 export const BACKEND_TYPES = ['qdisk', 'vbd3', 'vbd'] as const;
 export type BackendType = (typeof BACKEND_TYPES)[number];
 
-/** Ways of the data, as XenBlockBackendOptions.transfer has them. */
+/** Ways of the data, as XenBlockBackendOptions.dataPath has them. */
 export const TRANSFERS = ['copy', 'map', 'persistent'] as const;
 /** As FileImageOptions.engine has them. */
 export const ENGINES = ['auto', 'io_uring', 'threads', 'sync'] as const;

@@ -20,7 +20,7 @@ export interface DaemonOptions extends ImageOpenerOptions {
 
 export type Tuning = Pick<
   XenBlockBackendOptions,
-  'threads' | 'transfer' | 'persistentPages' | 'pollMicroseconds' | 'sectorSize' | 'journalDirectory' | 'limits'
+  'threads' | 'dataPath' | 'persistentPages' | 'pollMicroseconds' | 'sectorSize' | 'journalDirectory' | 'limits'
 >;
 
 /**

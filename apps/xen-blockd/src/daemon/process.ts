@@ -90,7 +90,7 @@ function tuningOf(config: Config): Tuning {
   });
   return defined({
     threads: config.threads,
-    transfer: config.transfer,
+    dataPath: config.transfer,
     persistentPages: config['persistent-pages'],
     pollMicroseconds: config['poll-microseconds'],
     sectorSize: config['sector-size'],

@@ -12,8 +12,8 @@ import {
 } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { GatedImage } from '../testing/gated-image.js';
-import { type TestGuest, TestHost } from '../testing/host.js';
+import { GatedImage } from '../../testing/gated-image.js';
+import { type TestGuest, TestHost } from '../../testing/host.js';
 
 const SECTORS = 2048;
 const { okay, error, eopnotsupp } = BlkifStatus;

@@ -6,8 +6,8 @@ import { memoryImage, nullImage, openFileImage } from '@xenpv/blockdev';
 import { XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { XenBlockBackendOptions } from '../backend.js';
-import { attachTestDisk } from './test-disk.js';
+import type { XenBlockBackendOptions } from './options.js';
+import { attachTestDisk } from './testing/test-disk.js';
 
 const MIB = 1 << 20;
 const bytes = (length: number, seed = 1) => Uint8Array.from({ length }, (_, i) => (i * 31 + (i >> 8) * seed) & 0xff);
@@ -177,8 +177,8 @@ describe('requests', () => {
 
   it.each<[string, Partial<XenBlockBackendOptions>, Partial<BlkfrontOptions>]>([
     ['by copying', {}, { queues: 2 }],
-    ['by mapping', { transfer: 'map' }, { abi: 'x86_32', maxIndirectSegments: 64 }],
-    ['with persistent grants', { transfer: 'persistent', persistentPages: 20 }, { persistent: true }],
+    ['by mapping', { dataPath: 'map' }, { abi: 'x86_32', maxIndirectSegments: 64 }],
+    ['with persistent grants', { dataPath: 'persistent', persistentPages: 20 }, { persistent: true }],
     ['on a thread', { threads: 1 }, { abi: 'arm', maxIndirectSegments: 0 }],
   ])(
     'leave a disk as a model says, whatever is asked at once: %s',
