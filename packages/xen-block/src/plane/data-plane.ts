@@ -91,7 +91,7 @@ export class DataPlane implements AsyncDisposable {
       new Barriers(),
       new Holds(),
     ];
-    const ends = new RequestEnds({ table, lists, clock, notices });
+    const ends = new RequestEnds({ rings, table, lists, clock, notices });
     this.#events = events;
     this.#grants = grants;
     this.#mapMultiple = provider.features.mapMultiple;

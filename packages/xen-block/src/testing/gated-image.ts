@@ -32,6 +32,8 @@ export class GatedImage implements BlockImage {
   readonly inner: BlockImage;
   readonly log: GateEntry[] = [];
   readonly held: Held[] = [];
+  /** All that were ever made. */
+  readonly queues: BlockQueue[] = [];
   /** When true nothing waits. */
   open = false;
   /** A negative errno for an operation that is to fail, otherwise 0. */
@@ -58,7 +60,9 @@ export class GatedImage implements BlockImage {
   }
 
   createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
-    return new GatedQueue(this, this.inner.createQueue(options));
+    const queue = new GatedQueue(this, this.inner.createQueue(options));
+    this.queues.push(queue);
+    return queue;
   }
 
   refresh(): Promise<number> {

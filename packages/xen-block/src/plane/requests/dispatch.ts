@@ -88,8 +88,7 @@ export class RequestDispatch {
   /** An engine call has ended. A merged one that failed is done again in its parts, so that only the bad part fails. */
   ended(leader: number, result: number): void {
     const table = this.#table;
-    const { rings, lists } = this.#parts;
-    rings.wake(table.ringOf(leader));
+    const { lists } = this.#parts;
     if (result >= 0 && table.phase[leader] === Phase.flushing) {
       table.phase[leader] = Phase.flushed;
       lists.restart.add(leader);
@@ -238,6 +237,8 @@ export class RequestDispatch {
       return;
     }
     if (this.#hasUnsubmitted[ring.index]) return;
+    // The ring may sleep, when the request has waited for memory, and only the engines of awake rings are polled.
+    this.#parts.rings.wake(ring);
     this.#hasUnsubmitted[ring.index] = true;
     this.#unsubmitted.push(ring);
   }

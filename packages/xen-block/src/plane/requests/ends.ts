@@ -2,6 +2,7 @@ import { BlkifStatus } from '@xenpv/blkif';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
 import type { Clock } from '../pace/clock.js';
+import type { RingSet } from '../rings/ring-set.js';
 import { BadRequest, badRequestStatus } from './bad-request.js';
 import type { PassLists } from './lists.js';
 import type { Notices } from './notices.js';
@@ -9,6 +10,7 @@ import { Phase, type RequestTable } from './table.js';
 import { trace } from './trace.js';
 
 interface Parts {
+  readonly rings: RingSet;
   readonly table: RequestTable;
   readonly lists: PassLists;
   readonly clock: Clock;
@@ -17,20 +19,26 @@ interface Parts {
 
 /** How a request ends: each row that was taken comes here exactly once, on its way to the answers. */
 export class RequestEnds {
+  readonly #rings: RingSet;
   readonly #table: RequestTable;
   readonly #lists: PassLists;
   readonly #clock: Clock;
   readonly #notices: Notices;
 
-  constructor({ table, lists, clock, notices }: Parts) {
+  constructor({ rings, table, lists, clock, notices }: Parts) {
+    this.#rings = rings;
     this.#table = table;
     this.#lists = lists;
     this.#clock = clock;
     this.#notices = notices;
   }
 
-  /** A request has ended, well or not: its status is set. */
+  /**
+   * A request has ended, well or not: its status is set. Its ring may sleep, when the request has waited for memory, and
+   * what is behind a barrier is only looked at when it is awake.
+   */
   finish(row: number): void {
+    this.#rings.wake(this.#table.ringOf(row));
     this.#table.phase[row] = Phase.ended;
     this.#table.completedAt[row] = this.#clock.now;
     this.#lists.ended.add(row);
