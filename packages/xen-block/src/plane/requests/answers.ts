@@ -25,8 +25,15 @@ type Parts = Pick<
 >;
 
 export class RequestAnswers {
-  readonly #parts: Parts;
   readonly #table: Parts['table'];
+  readonly #lists: Parts['lists'];
+  readonly #pool: Parts['memory']['pool'];
+  readonly #segments: Parts['segments'];
+  readonly #barriers: Parts['barriers'];
+  readonly #notices: Parts['notices'];
+  readonly #clock: Parts['clock'];
+  readonly #holds: Parts['holds'];
+  readonly #events: Parts['events'];
   readonly #dataOut: CopyStage;
   /** Rings with answers to push. */
   readonly #unpushed: BlockRing[] = [];
@@ -36,9 +43,16 @@ export class RequestAnswers {
   readonly #response = new Int32Array(4);
 
   constructor(parts: Parts) {
-    const { table, copy, memory, ends } = parts;
-    this.#parts = parts;
-    this.#table = table;
+    const { copy, memory, ends } = parts;
+    this.#table = parts.table;
+    this.#lists = parts.lists;
+    this.#pool = memory.pool;
+    this.#segments = parts.segments;
+    this.#barriers = parts.barriers;
+    this.#notices = parts.notices;
+    this.#clock = parts.clock;
+    this.#holds = parts.holds;
+    this.#events = parts.events;
     this.#dataOut = new CopyStage(copy, memory.address, (row) => ends.grantFailed(row));
   }
 
@@ -49,14 +63,14 @@ export class RequestAnswers {
 
   /** Answers all requests that have ended; returns how many. */
   answer(): number {
-    const { lists, clock } = this.#parts;
-    const { items, count } = lists.ended;
+    const { ended } = this.#lists;
+    const { items, count } = ended;
     if (count === 0) return 0;
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
     this.#dataOut.run();
-    clock.tick();
+    this.#clock.tick();
     for (let i = 0; i < count; i++) this.#respond(items[i]);
-    lists.ended.clear();
+    ended.clear();
     for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
     this.#unpushed.length = 0;
     return count;
@@ -65,7 +79,7 @@ export class RequestAnswers {
   #copyRead(row: number): void {
     const table = this.#table;
     if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return;
-    if (table.status[row] === BlkifStatus.okay) this.#parts.segments.copyToGuest(row, this.#dataOut);
+    if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, this.#dataOut);
   }
 
   #respond(row: number): void {
@@ -76,7 +90,7 @@ export class RequestAnswers {
     ring.mapper?.unmap(row);
     if (!ring.broken) this.#put(row, ring);
     trace(requestChannels.pushed, table, row);
-    this.#parts.barriers.end(ring, row);
+    this.#barriers.end(ring, row);
     this.#unpushedBytes[ring.index] += table.length[row];
     if (this.#unpushedAnswers[ring.index]++ === 0) this.#unpushed.push(ring);
     this.#release(row);
@@ -96,7 +110,7 @@ export class RequestAnswers {
 
   #account(row: number, { counters }: BlockRing): void {
     const table = this.#table;
-    const { clock } = this.#parts;
+    const clock = this.#clock;
     const timed = table.pulledAt[row] > 0;
     if (timed) clock.timed--;
     if (table.refused[row] === 1) return;
@@ -113,7 +127,7 @@ export class RequestAnswers {
   /** Gives back a request's memory. */
   #release(row: number): void {
     const table = this.#table;
-    const { pool } = this.#parts.memory;
+    const pool = this.#pool;
     if (table.indirect[row] !== NONE) pool.give(table.indirect[row]);
     if (table.buffer[row] !== NONE) pool.give(table.buffer[row]);
     table.indirect[row] = NONE;
@@ -122,19 +136,18 @@ export class RequestAnswers {
 
   #push(ring: BlockRing): void {
     const { index, back, counters } = ring;
-    const { barriers, lists, holds, notices, events } = this.#parts;
     const small = this.#unpushedBytes[index] <= this.#unpushedAnswers[index] * SMALL_BYTES;
     this.#unpushedAnswers[index] = 0;
     this.#unpushedBytes[index] = 0;
     counters.inFlight(ring.pending);
     if (!ring.broken && back.pushResponses()) {
-      events.notify(ring.port);
+      this.#events.notify(ring.port);
       counters.notification();
     }
-    const barrier = barriers.ready(ring);
-    if (barrier !== NONE) lists.restart.add(barrier);
+    const barrier = this.#barriers.ready(ring);
+    if (barrier !== NONE) this.#lists.restart.add(barrier);
     if (ring.pending > 0) return;
-    if (holds.allowed && small) holds.begin(ring);
-    notices.idle(ring);
+    if (this.#holds.allowed && small) this.#holds.begin(ring);
+    this.#notices.idle(ring);
   }
 }

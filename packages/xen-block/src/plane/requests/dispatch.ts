@@ -33,9 +33,14 @@ const LARGEST_TO_MERGE = 64 * 1024;
 type Parts = Pick<PassParts, 'rings' | 'table' | 'lists' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock'>;
 
 export class RequestDispatch {
-  readonly #parts: Parts;
+  readonly #rings: Parts['rings'];
   readonly #table: Parts['table'];
+  readonly #lists: Parts['lists'];
+  readonly #segments: Parts['segments'];
+  readonly #barriers: Parts['barriers'];
   readonly #ends: Parts['ends'];
+  readonly #notices: Parts['notices'];
+  readonly #clock: Parts['clock'];
   /** Rings with operations that are staged and not submitted. */
   readonly #unsubmitted: BlockRing[] = [];
   /** By ring index: whether it is one of them. */
@@ -43,9 +48,14 @@ export class RequestDispatch {
   readonly #iov = new Float64Array(MAX_INDIRECT_SEGMENTS * IOV_WORDS);
 
   constructor(parts: Parts) {
-    this.#parts = parts;
+    this.#rings = parts.rings;
     this.#table = parts.table;
+    this.#lists = parts.lists;
+    this.#segments = parts.segments;
+    this.#barriers = parts.barriers;
     this.#ends = parts.ends;
+    this.#notices = parts.notices;
+    this.#clock = parts.clock;
   }
 
   open(ring: BlockRing): void {
@@ -67,7 +77,7 @@ export class RequestDispatch {
 
   /** Collects what has ended already. */
   poll(): void {
-    const { awake } = this.#parts.rings;
+    const { awake } = this.#rings;
     for (let i = 0; i < awake.length; i++) {
       const { queue } = awake[i];
       if (queue !== undefined && queue.inFlight > 0) queue.poll();
@@ -76,7 +86,7 @@ export class RequestDispatch {
 
   /** Collects the completions that an eventfd told of: engines that have one share it, so that asking one asks all. */
   pollEventfd(): void {
-    const { all } = this.#parts.rings;
+    const { all } = this.#rings;
     for (let i = 0; i < all.length; i++) {
       const queue = all[i]?.queue;
       if (queue === undefined || queue.completionFd < 0 || queue.inFlight === 0) continue;
@@ -88,7 +98,7 @@ export class RequestDispatch {
   /** An engine call has ended. A merged one that failed is done again in its parts, so that only the bad part fails. */
   ended(leader: number, result: number): void {
     const table = this.#table;
-    const { lists } = this.#parts;
+    const lists = this.#lists;
     if (result >= 0 && table.phase[leader] === Phase.flushing) {
       table.phase[leader] = Phase.flushed;
       lists.restart.add(leader);
@@ -108,7 +118,7 @@ export class RequestDispatch {
     const operation = table.operation[row];
     if (result === Errno.EOPNOTSUPP && operation !== BlkifOp.read && operation !== BlkifOp.write) {
       table.status[row] = BlkifStatus.eopnotsupp;
-      this.#parts.notices.unsupported(table.ringOf(row), operation);
+      this.#notices.unsupported(table.ringOf(row), operation);
     } else if (result < 0) {
       table.status[row] = BlkifStatus.error;
     }
@@ -118,7 +128,7 @@ export class RequestDispatch {
   /** Starts the admitted requests; reads or writes that continue each other become one engine call. */
   #startAdmitted(): void {
     const table = this.#table;
-    const { admitted } = this.#parts.lists;
+    const { admitted } = this.#lists;
     const { items, count } = admitted;
     for (let i = 0; i < count; ) {
       const leader = items[i];
@@ -163,7 +173,7 @@ export class RequestDispatch {
   }
 
   #startAgain(): void {
-    const { lists } = this.#parts;
+    const lists = this.#lists;
     if (lists.restart.count === 0) return;
     const list = lists.takeRestart();
     for (let i = 0; i < list.count; i++) this.#begin(list.items[i]);
@@ -186,7 +196,7 @@ export class RequestDispatch {
         this.#push(row, ring, BlockOp.write);
         break;
       case BlkifOp.writeBarrier:
-        if (!this.#parts.barriers.mustWait(ring)) this.#beginFlush(row, ring, BlockOp.writeFua);
+        if (!this.#barriers.mustWait(ring)) this.#beginFlush(row, ring, BlockOp.writeFua);
         break;
       case BlkifOp.flushDiskcache:
         this.#beginFlush(row, ring, BlockOp.write);
@@ -222,7 +232,7 @@ export class RequestDispatch {
 
   #push(leader: number, ring: BlockRing, operation: BlockOp): void {
     const table = this.#table;
-    const { now } = this.#parts.clock;
+    const { now } = this.#clock;
     let count = 0;
     let bytes = 0;
     for (let row = leader; row !== NONE; row = table.next[row]) {
@@ -238,13 +248,13 @@ export class RequestDispatch {
     }
     if (this.#hasUnsubmitted[ring.index]) return;
     // The ring may sleep, when the request has waited for memory, and only the engines of awake rings are polled.
-    this.#parts.rings.wake(ring);
+    this.#rings.wake(ring);
     this.#hasUnsubmitted[ring.index] = true;
     this.#unsubmitted.push(ring);
   }
 
   #addIov(row: number, ring: BlockRing, count: number): number {
-    if (ring.mapper) return ring.mapper.addIov(row, this.#parts.segments.of(row), this.#iov, count);
+    if (ring.mapper) return ring.mapper.addIov(row, this.#segments.of(row), this.#iov, count);
     const at = count * IOV_WORDS;
     this.#iov[at] = 0;
     this.#iov[at + 1] = this.#table.buffer[row];

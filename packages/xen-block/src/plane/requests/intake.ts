@@ -36,42 +36,54 @@ type Parts = Pick<
 >;
 
 export class RequestIntake {
-  readonly #parts: Parts;
+  readonly #rings: Parts['rings'];
   readonly #table: Parts['table'];
+  readonly #lists: Parts['lists'];
+  readonly #pool: Parts['memory']['pool'];
+  readonly #segments: Parts['segments'];
+  readonly #barriers: Parts['barriers'];
   readonly #ends: Parts['ends'];
+  readonly #notices: Parts['notices'];
+  readonly #clock: Parts['clock'];
+  readonly #holds: Parts['holds'];
   readonly #indirectIn: CopyStage;
   readonly #dataIn: CopyStage;
 
   constructor(parts: Parts) {
-    const { table, ends, copy, memory } = parts;
+    const { ends, copy, memory } = parts;
     const failed = (row: number) => ends.grantFailed(row);
-    this.#parts = parts;
-    this.#table = table;
+    this.#rings = parts.rings;
+    this.#table = parts.table;
+    this.#lists = parts.lists;
+    this.#pool = memory.pool;
+    this.#segments = parts.segments;
+    this.#barriers = parts.barriers;
     this.#ends = ends;
+    this.#notices = parts.notices;
+    this.#clock = parts.clock;
+    this.#holds = parts.holds;
     this.#indirectIn = new CopyStage(copy, memory.address, failed);
     this.#dataIn = new CopyStage(copy, memory.address, failed);
   }
 
   /** Takes all requests of the awake rings; returns how many. */
   pull(): number {
-    const { rings, barriers } = this.#parts;
-    const { awake } = rings;
+    const { awake } = this.#rings;
     let taken = 0;
-    for (let i = 0; i < awake.length; i++) if (barriers.mayTake(awake[i])) taken += this.#pullRing(awake[i]);
+    for (let i = 0; i < awake.length; i++) if (this.#barriers.mayTake(awake[i])) taken += this.#pullRing(awake[i]);
     return taken;
   }
 
   #pullRing(ring: BlockRing): number {
-    const { holds, barriers, notices } = this.#parts;
     const count = ring.back.harvest();
-    if (count >= 0 && count < holds.wakeAfter(ring)) return 0;
+    if (count >= 0 && count < this.#holds.wakeAfter(ring)) return 0;
     if (count < 0) {
       ring.broken = true;
-      notices.broken(ring, overflow());
+      this.#notices.broken(ring, overflow());
       return 0;
     }
-    holds.end(ring);
-    for (let i = 0; i < count && barriers.mayTake(ring); i++) this.#take(ring);
+    this.#holds.end(ring);
+    for (let i = 0; i < count && !this.#barriers.blocks(ring); i++) this.#take(ring);
     ring.counters.pass(ring.pending);
     return count;
   }
@@ -97,7 +109,7 @@ export class RequestIntake {
 
   #begin(row: number, ring: BlockRing): void {
     const table = this.#table;
-    const { clock, lists, barriers } = this.#parts;
+    const clock = this.#clock;
     table.ring[row] = ring.index;
     table.phase[row] = Phase.taken;
     table.status[row] = BlkifStatus.okay;
@@ -107,15 +119,15 @@ export class RequestIntake {
       table.pulledAt[row] = clock.now;
       clock.timed++;
     }
-    lists.taken.add(row);
+    this.#lists.taken.add(row);
     ring.pending++;
     trace(requestChannels.pulled, table, row);
-    if (requestOperation(table.words, row * ROW_WORDS) === BlkifOp.writeBarrier) barriers.begin(ring, row);
+    if (requestOperation(table.words, row * ROW_WORDS) === BlkifOp.writeBarrier) this.#barriers.begin(ring, row);
   }
 
   /** Checks the taken requests, finds memory for them and copies in the data of writes. */
   admit(): void {
-    const { taken } = this.#parts.lists;
+    const { taken } = this.#lists;
     const { items, count } = taken;
     if (count === 0) return;
     for (let i = 0; i < count; i++) this.#inspect(items[i]);
@@ -142,7 +154,7 @@ export class RequestIntake {
     const table = this.#table;
     const { abi, domid } = table.ringOf(row);
     const bytes = table.segments[row] * SEGMENT_WORDS * 4;
-    const at = this.#parts.memory.pool.take(bytes);
+    const at = this.#pool.take(bytes);
     if (at === NONE) return false;
     table.indirect[row] = at;
     this.#indirectIn.begin(row, domid);
@@ -164,37 +176,36 @@ export class RequestIntake {
       return true;
     }
     const ring = table.ringOf(row);
-    const bad = checkRange(table, row, ring, this.#parts.segments.of(row));
+    const bad = checkRange(table, row, ring, this.#segments.of(row));
     if (bad !== 0) {
       this.#ends.refuse(row, bad as BadRequest);
       return true;
     }
     if (table.segments[row] > 0 && !this.#takeData(row, ring)) return this.#wait(row);
     table.phase[row] = Phase.admitted;
-    this.#parts.lists.admitted.add(row);
+    this.#lists.admitted.add(row);
     return true;
   }
 
   /** Makes a request's data reachable for the engine: maps its pages, or finds memory and copies in what it writes. */
   #takeData(row: number, ring: BlockRing): boolean {
     const table = this.#table;
-    const { segments, memory } = this.#parts;
     const read = table.operation[row] === BlkifOp.read;
     if (ring.mapper) {
-      const mapped = ring.mapper.map(row, segments.of(row), read ? WRITABLE : READ_ONLY);
+      const mapped = ring.mapper.map(row, this.#segments.of(row), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
       return true;
     }
-    table.buffer[row] = memory.pool.take(table.length[row]);
+    table.buffer[row] = this.#pool.take(table.length[row]);
     if (table.buffer[row] === NONE) return false;
-    if (!read) segments.copyFromGuest(row, this.#dataIn);
+    if (!read) this.#segments.copyFromGuest(row, this.#dataIn);
     return true;
   }
 
   /** Gives back what a waiting request holds, so that those before it can end; it starts over when its turn comes. */
   #wait(row: number): false {
     const table = this.#table;
-    if (table.indirect[row] !== NONE) this.#parts.memory.pool.give(table.indirect[row]);
+    if (table.indirect[row] !== NONE) this.#pool.give(table.indirect[row]);
     table.indirect[row] = NONE;
     if (table.phase[row] === Phase.complete) table.ringOf(row).counters.starved();
     table.phase[row] = Phase.taken;

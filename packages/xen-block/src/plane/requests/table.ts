@@ -76,18 +76,18 @@ export class RequestTable {
   pulledAt = new Float64Array(0);
   queuedAt = new Float64Array(0);
   completedAt = new Float64Array(0);
-  readonly #rings: RingSet;
+  readonly #rings: RingSet['all'];
   /** Free rows, as a stack. */
   #free = new Int32Array(0);
   #freeCount = 0;
 
   constructor(rings: RingSet, capacity: number) {
-    this.#rings = rings;
+    this.#rings = rings.all;
     this.#grow(capacity);
   }
 
   ringOf(row: number): BlockRing {
-    return this.#rings.all[this.ring[row]]!;
+    return this.#rings[this.ring[row]]!;
   }
 
   /** A free row; the table grows when there is none. */

@@ -19,7 +19,12 @@ export class Barriers {
 
   /** Whether a request may be taken from the ring now. */
   mayTake(ring: BlockRing): boolean {
-    return this.#row[ring.index] === NONE && ring.serving;
+    return ring.serving && !this.blocks(ring);
+  }
+
+  /** Whether the requests in the ring are behind a barrier. */
+  blocks(ring: BlockRing): boolean {
+    return this.#row[ring.index] !== NONE;
   }
 
   /** A barrier was taken. */
