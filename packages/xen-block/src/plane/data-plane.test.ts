@@ -92,10 +92,12 @@ describe('order', () => {
       [BlkifOp.read, 100],
     ]);
     await arrived(2);
+    const firstIsOpen = Symbol();
     gate.release((entry) => entry.offset !== 0);
     await answers[1];
+    expect(await Promise.race([answers[0], Promise.resolve(firstIsOpen)])).toBe(firstIsOpen);
     gate.release();
-    await answers[0];
+    expect((await answers[0]).status).toBe(BlkifStatus.okay);
   });
 });
 

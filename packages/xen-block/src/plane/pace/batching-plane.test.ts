@@ -57,8 +57,10 @@ it('a frontend that sends one request after the other is woken for by several, o
   const sleeps: [limited: boolean, sent: number, late: boolean][] = [];
   const answers: Promise<{ status: number }>[] = [];
   let raw: RawQueue | undefined;
+  let idleSleeps = 0;
   // The frontend sends until it is heard, or until its ring is full.
   const sleep: Sleep = (events, ports, microseconds) => {
+    if (!raw && microseconds < 0) idleSleeps++;
     if (!raw || answers.length === SLOTS) return EAGAIN;
     let fired = 0;
     let sent = 0;
@@ -74,9 +76,12 @@ it('a frontend that sends one request after the other is woken for by several, o
   await host.startBackend({ provider: withSleep(host.xen.provider(0), sleep) });
   const guest = await host.guest();
   const disk = await guest.connect({ ringPageOrder: 0 });
-  // What attaching a ring does of its own is over.
-  await disk.read(0, 4096);
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  // Nothing is scheduled any more when a read is followed by a sleep for as long as it may last.
+  await vi.waitFor(async () => {
+    const before = idleSleeps;
+    await disk.read(0, 4096);
+    expect(idleSleeps).toBeGreaterThan(before);
+  });
   raw = disk.raw();
   answers.push(sendRead(raw, 1));
   await vi.waitFor(() => expect(answers).toHaveLength(SLOTS));
