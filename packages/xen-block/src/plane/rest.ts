@@ -3,7 +3,7 @@
  * those that are better served several requests at a time, unmasks their event channels, and sleeps.
  *
  * What must hold: a ring goes to sleep only after RING_FINAL_CHECK_FOR_REQUESTS, so that its frontend notifies us of
- * the next request, or while nothing may be taken from it, and then whoever ends that state wakes it; the port of a
+ * the next request, or while nothing may be taken from it, and then the end of that state wakes it; the port of a
  * ring that sleeps is unmasked before the thread does; a ring that is held is looked at when its time is over.
  * What never happens: a sleep in place, which keeps the event loop waiting, while something needs the event loop.
  */

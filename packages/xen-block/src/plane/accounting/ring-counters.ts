@@ -2,6 +2,8 @@ import { type AccountingClass, COUNTERS, Counter, histogramAt, LATENCY_BUCKETS }
 
 const MICROSECONDS = 1000;
 const NANOSECONDS = 1e6;
+/** From a histogram of a class to that of the next phase. */
+const PHASE = histogramAt(1, 0) - histogramAt(0, 0);
 
 /**
  * One ring's counters, in shared memory, so that the thread that serves the ring writes them and any other reads
@@ -68,14 +70,15 @@ export class RingCounters {
     pushed: number,
   ): void {
     this.#values[Counter.totalTime + kind] += weight * (pushed - pulled) * NANOSECONDS;
-    this.#bucket(0, kind, weight, queued - pulled);
-    this.#bucket(1, kind, weight, completed - queued);
-    this.#bucket(2, kind, weight, pushed - completed);
-    this.#bucket(3, kind, weight, pushed - pulled);
+    const at = histogramAt(0, kind);
+    this.#bucket(at, weight, queued - pulled);
+    this.#bucket(at + PHASE, weight, completed - queued);
+    this.#bucket(at + 2 * PHASE, weight, pushed - completed);
+    this.#bucket(at + 3 * PHASE, weight, pushed - pulled);
   }
 
-  #bucket(phase: number, kind: number, weight: number, milliseconds: number): void {
+  #bucket(histogram: number, weight: number, milliseconds: number): void {
     const bucket = 32 - Math.clz32(milliseconds * MICROSECONDS);
-    this.#values[histogramAt(phase, kind) + Math.min(bucket, LATENCY_BUCKETS - 1)] += weight;
+    this.#values[histogram + Math.min(bucket, LATENCY_BUCKETS - 1)] += weight;
   }
 }

@@ -25,7 +25,7 @@ const ENTRY_WORDS = 3;
 const Entry = { state: 0, taken: 1, answered: 2 } as const;
 const State = { free: 0, taken: 1, answered: 2 } as const;
 
-/** Where a ring's journal is, and what is to become of its contents. */
+/** Where a ring's journal is, and whether its contents count. */
 export interface JournalOptions {
   readonly path: string;
   /** An earlier process served this very connection: the requests that it left unanswered are to be carried out. */

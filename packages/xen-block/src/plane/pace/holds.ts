@@ -1,14 +1,14 @@
 import type { BackRing } from '@xenpv/ring';
 import { Batching } from './batching.js';
 
-/** What is held. */
+/** As much of a ring as is needed to hold it. */
 export interface HeldRing {
   readonly index: number;
   readonly back: BackRing;
 }
 
 /**
- * Which rings sleep until several requests are there, and how many: columns by ring index. A ring that is held has no
+ * Which rings sleep until several requests are there, and until how many: columns by ring index. A ring that is held has no
  * request in flight, and somebody must look at it when its time is over: its frontend may not have that many.
  */
 export class Holds {

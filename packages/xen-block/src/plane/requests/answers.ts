@@ -1,6 +1,6 @@
 /**
- * The second half of a pass: copies out the data of reads, puts and pushes the responses, notifies whoever asked for
- * it. In come the rows in `ended`; each is answered and freed here, whatever its status.
+ * The second half of a pass: copies out the data of reads, puts and pushes the responses, notifies the frontends
+ * that asked for it. In come the rows in `ended`; each is answered and freed here, whatever its status.
  *
  * What must hold: read data is in the guest's pages, mapped pages are unmapped, and the journal says where the response
  * will be, before the response can be seen; a response is written whole, so that nothing of the slot is left in it.
@@ -79,7 +79,7 @@ export class RequestAnswers {
   #copyRead(row: number): void {
     const table = this.#table;
     if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return;
-    if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, this.#dataOut);
+    if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, table.ringOf(row), this.#dataOut);
   }
 
   #respond(row: number): void {
@@ -91,8 +91,9 @@ export class RequestAnswers {
     if (!ring.broken) this.#put(row, ring);
     trace(requestChannels.pushed, table, row);
     this.#barriers.end(ring, row);
-    this.#unpushedBytes[ring.index] += table.length[row];
-    if (this.#unpushedAnswers[ring.index]++ === 0) this.#unpushed.push(ring);
+    const { index } = ring;
+    this.#unpushedBytes[index] += table.length[row];
+    if (this.#unpushedAnswers[index]++ === 0) this.#unpushed.push(ring);
     this.#release(row);
     table.give(row);
     ring.pending--;

@@ -17,8 +17,8 @@ import {
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import type { DiskGeometry } from '../../disk-description.js';
 import type { BlockRing } from '../rings/ring.js';
-import type { SegmentList } from '../transfer/segment-list.js';
 import { BadRequest } from './bad-request.js';
+import type { RequestSegments } from './segments.js';
 import { type RequestTable, ROW_WORDS } from './table.js';
 
 const LAST_SECTOR_OF_PAGE = XEN_PAGE_SIZE / SECTOR_SIZE - 1;
@@ -71,22 +71,23 @@ function checkCount(table: RequestTable, row: number, count: number, least: numb
  * Second look: the range, once the segments are at hand. Sets `offset` and `length` of the row, in bytes. Sector numbers
  * are compared as doubles in sectors, so that none of the 2^64 wraps. Returns 0 or a {@link BadRequest}.
  */
-export function checkRange(table: RequestTable, row: number, ring: BlockRing, segments: SegmentList): number {
+export function checkRange(table: RequestTable, row: number, ring: BlockRing, segments: RequestSegments): number {
   const operation = table.operation[row];
   if (operation === BlkifOp.discard) return checkDiscard(table, row, ring);
   const disk = ring.geometry;
+  const count = table.segments[row];
   table.length[row] = 0;
   table.offset[row] = 0;
   // A flush of nothing has no range, and changes nothing on a read-only disk.
-  if (segments.count === 0) return 0;
+  if (count === 0) return 0;
   if (disk.readOnly && operation !== BlkifOp.read) return BadRequest.readOnly;
-  const sectors = addSegments(segments, disk.sectorSize);
+  const sectors = addSegments(segments.words(row), segments.at(row, ring), count, disk.sectorSize);
   if (sectors < 0) return -sectors;
   return setRange(table, row, requestSector(table.words, row * ROW_WORDS, ring.abi), sectors, disk);
 }
 
 /** The sectors of all segments together, or minus the reason why not. */
-function addSegments({ words, at, count }: SegmentList, sectorSize: number): number {
+function addSegments(words: Int32Array, at: number, count: number, sectorSize: number): number {
   let sectors = 0;
   const unit = sectorSize / SECTOR_SIZE;
   for (let i = 0; i < count; i++) {

@@ -254,7 +254,7 @@ export class RequestDispatch {
   }
 
   #addIov(row: number, ring: BlockRing, count: number): number {
-    if (ring.mapper) return ring.mapper.addIov(row, this.#segments.of(row), this.#iov, count);
+    if (ring.mapper) return ring.mapper.addIov(row, this.#segments.listOf(row, ring), this.#iov, count);
     const at = count * IOV_WORDS;
     this.#iov[at] = 0;
     this.#iov[at + 1] = this.#table.buffer[row];

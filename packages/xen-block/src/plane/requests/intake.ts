@@ -176,7 +176,7 @@ export class RequestIntake {
       return true;
     }
     const ring = table.ringOf(row);
-    const bad = checkRange(table, row, ring, this.#segments.of(row));
+    const bad = checkRange(table, row, ring, this.#segments);
     if (bad !== 0) {
       this.#ends.refuse(row, bad as BadRequest);
       return true;
@@ -192,13 +192,13 @@ export class RequestIntake {
     const table = this.#table;
     const read = table.operation[row] === BlkifOp.read;
     if (ring.mapper) {
-      const mapped = ring.mapper.map(row, this.#segments.of(row), read ? WRITABLE : READ_ONLY);
+      const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
       return true;
     }
     table.buffer[row] = this.#pool.take(table.length[row]);
     if (table.buffer[row] === NONE) return false;
-    if (!read) this.#segments.copyFromGuest(row, this.#dataIn);
+    if (!read) this.#segments.copyFromGuest(row, ring, this.#dataIn);
     return true;
   }
 

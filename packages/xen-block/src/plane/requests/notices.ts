@@ -13,7 +13,7 @@ interface Refusals {
 }
 
 /**
- * What a data plane tells others: a ring's listener, and whoever waits for a ring to be idle. They can only go on when
+ * What a data plane tells others: a ring's listener, and those that wait for a ring to be idle. They can only go on when
  * the event loop has its turn, which must then not be put off.
  */
 export class Notices {

@@ -7,6 +7,7 @@ import {
   segmentGref,
   segmentLast,
 } from '@xenpv/blkif';
+import type { BlockRing } from '../rings/ring.js';
 import type { CopyStage } from '../transfer/copy-stage.js';
 import type { DataMemory } from '../transfer/data-memory.js';
 import type { SegmentList } from '../transfer/segment-list.js';
@@ -21,55 +22,53 @@ export const MAX_INDIRECT_SEGMENTS = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_
 export class RequestSegments {
   readonly #table: RequestTable;
   readonly #memory: DataMemory;
-  readonly #found: { -readonly [K in keyof SegmentList]: SegmentList[K] };
 
   constructor(table: RequestTable, memory: DataMemory) {
     this.#table = table;
     this.#memory = memory;
-    this.#found = { words: memory.words, at: 0, count: 0 };
   }
 
-  /** The segments of a row. The object is the same each time: to be used before the next call. */
-  of(row: number): SegmentList {
-    const table = this.#table;
-    const found = this.#found;
-    const indirect = table.indirect[row];
-    found.count = table.segments[row];
-    if (indirect === NONE) {
-      found.words = table.words;
-      found.at = row * ROW_WORDS + table.ringOf(row).abi.segmentsWord;
-    } else {
-      found.words = this.#memory.words;
-      found.at = indirect >> 2;
-    }
-    return found;
+  /** The array that they are in. */
+  words(row: number): Int32Array {
+    return this.#table.indirect[row] === NONE ? this.#table.words : this.#memory.words;
+  }
+
+  /** The word in it where they begin. */
+  at(row: number, ring: BlockRing): number {
+    const indirect = this.#table.indirect[row];
+    return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : indirect >> 2;
+  }
+
+  /** Both, and how many they are. */
+  listOf(row: number, ring: BlockRing): SegmentList {
+    return { words: this.words(row), at: this.at(row, ring), count: this.#table.segments[row] };
   }
 
   /** Stages the copies of a request's segments to its buffer, in which they follow each other. */
-  copyFromGuest(row: number, stage: CopyStage): void {
-    const { words, at, count } = this.of(row);
-    stage.begin(row, this.#table.ringOf(row).domid);
+  copyFromGuest(row: number, ring: BlockRing, stage: CopyStage): void {
+    const words = this.words(row);
+    let at = this.at(row, ring);
     let place = this.#table.buffer[row];
-    for (let i = 0, word = at; i < count; i++, word += SEGMENT_WORDS) {
-      const length = segmentBytes(words, word);
-      stage.fromGrant(segmentGref(words, word), segmentFirst(words, word) * SECTOR_SIZE, place, length);
+    stage.begin(row, ring.domid);
+    for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
+      const first = segmentFirst(words, at);
+      const length = (segmentLast(words, at) - first + 1) * SECTOR_SIZE;
+      stage.fromGrant(segmentGref(words, at), first * SECTOR_SIZE, place, length);
       place += length;
     }
   }
 
   /** Stages the copies of a request's buffer to its segments. */
-  copyToGuest(row: number, stage: CopyStage): void {
-    const { words, at, count } = this.of(row);
-    stage.begin(row, this.#table.ringOf(row).domid);
+  copyToGuest(row: number, ring: BlockRing, stage: CopyStage): void {
+    const words = this.words(row);
+    let at = this.at(row, ring);
     let place = this.#table.buffer[row];
-    for (let i = 0, word = at; i < count; i++, word += SEGMENT_WORDS) {
-      const length = segmentBytes(words, word);
-      stage.toGrant(segmentGref(words, word), segmentFirst(words, word) * SECTOR_SIZE, place, length);
+    stage.begin(row, ring.domid);
+    for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
+      const first = segmentFirst(words, at);
+      const length = (segmentLast(words, at) - first + 1) * SECTOR_SIZE;
+      stage.toGrant(segmentGref(words, at), first * SECTOR_SIZE, place, length);
       place += length;
     }
   }
-}
-
-function segmentBytes(words: Int32Array, at: number): number {
-  return (segmentLast(words, at) - segmentFirst(words, at) + 1) * SECTOR_SIZE;
 }

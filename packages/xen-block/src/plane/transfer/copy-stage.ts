@@ -1,7 +1,7 @@
 /**
  * The grant copies of many requests, all in one direction, gathered into one call. Each staged piece is remembered
  * with its row, so that one bad reference fails its own request only. Nothing is copied before `run`, except that a
- * full batch is carried out early: who stages a copy may rely on it only after `run`.
+ * full batch is carried out early: a copy has been made only after `run`.
  */
 import { GrantCopyBatch } from '@xenpv/xen-sys';
 
@@ -26,7 +26,7 @@ export class CopyStage {
     this.#failed = failed;
   }
 
-  /** What is staged next is for this row, whose grants are of this domain. */
+  /** The next copies are for this row, whose grants are of this domain. */
   begin(row: number, domid: number): void {
     this.#row = row;
     this.#domid = domid;

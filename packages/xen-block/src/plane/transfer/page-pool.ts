@@ -5,8 +5,8 @@ const NONE = -1;
 
 /**
  * Hands out runs of pages of one memory: a buddy allocator over plain arrays. A run is a power of two pages long, so
- * that one request's data is always contiguous. What is given back is kept as it is for the next who wants as much,
- * and joined with its neighbours only when something cannot be had otherwise: both then cost a few array accesses.
+ * that one request's data is always contiguous. A run that is given back is kept whole for the next request of that
+ * size, and joined with its neighbours only when a larger run is needed: both then cost a few array accesses.
  */
 export class PagePool {
   /** Bytes of memory managed. */
