@@ -1,9 +1,11 @@
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import nodeGypBuild from 'node-gyp-build';
+import { BlockDeviceError } from './errors.js';
 import { packageRoot } from './package-root.js';
 
-/** The addon's functions (native/addon.cc). Those that can fail return a negative errno. */
-export interface Native {
+/** The addon's functions (native/exports.cc). Those that can fail return a negative errno. */
+export interface Addon {
   /**
    * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
    * completions to reap; `ready` receives what is found then.
@@ -58,23 +60,39 @@ export type Reap = () => number;
  */
 export type Start = (count: number, reap: boolean) => number;
 
-let loaded: Native | Error | undefined;
+const ROOT = fileURLToPath(packageRoot);
 
-/** The addon, or why it is not there. */
-export function loadNative(): Native | Error {
-  loaded ??= load();
-  return loaded;
+let addon: Addon | BlockDeviceError | undefined;
+
+/** The native addon of this package. Error: ERR_NO_ADDON when there is no build of it for this machine. */
+export function loadAddon(): Addon {
+  addon ??= findAddon();
+  if (addon instanceof BlockDeviceError) throw addon;
+  return addon;
 }
 
-function load(): Native | Error {
-  let failure: unknown;
-  // A prebuild lies in the package's folder, a build made by node-gyp beside its binding.gyp.
-  for (const folder of [packageRoot, new URL('native/', packageRoot)]) {
+/** The same, or undefined: for what can be done without it. */
+export function optionalAddon(): Addon | undefined {
+  try {
+    return loadAddon();
+  } catch {
+    return undefined;
+  }
+}
+
+function findAddon(): Addon | BlockDeviceError {
+  const causes: unknown[] = [];
+  const native = join(ROOT, 'native');
+  // A build made by node-gyp lies beside its binding.gyp.
+  for (const folder of [ROOT, native]) {
     try {
-      return nodeGypBuild(fileURLToPath(folder)) as Native;
-    } catch (error) {
-      failure ??= error;
+      return nodeGypBuild(folder) as Addon;
+    } catch (cause) {
+      causes.push(cause);
     }
   }
-  return failure instanceof Error ? failure : new Error(String(failure));
+  const machine = `${process.platform}-${process.arch}`;
+  const advice = `with a C++ compiler, make one: npx node-gyp rebuild --directory ${native}`;
+  const message = `no build of the addon for ${machine} in ${ROOT}; ${advice}`;
+  return new BlockDeviceError('ERR_NO_ADDON', 'load', message, { path: ROOT, cause: new AggregateError(causes) });
 }

@@ -1,6 +1,7 @@
 import type { BlockImage } from './block-image.js';
 import { BlockDeviceError } from './errors.js';
-import { type FileImageOptions, openFileImage } from './file/image.js';
+import { openFileImage } from './file/image.js';
+import type { FileImageOptions } from './file/options.js';
 import { MemoryImage } from './memory/image.js';
 import { type NullImageOptions, nullImage } from './memory/null-image.js';
 import { type NbdImageOptions, openNbdImage } from './nbd/image.js';

@@ -1,15 +1,69 @@
+import type { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+
+/** The name of a system error: `ENOENT`, `EACCES`. */
+export type ErrnoName = keyof typeof constants.errno;
+
+/** What went wrong: a system error's name, or the package's own code (each function that throws names its own). */
+export type BlockDeviceErrorCode =
+  | ErrnoName
+  /** There is no build of the addon for this machine. */
+  | 'ERR_NO_ADDON'
+  | 'ERR_NO_IO_URING'
+  | 'ERR_NO_DIRECT'
+  | 'ERR_IMAGE_TYPE'
+  | 'ERR_IMAGE_EMPTY'
+  | 'ERR_IMAGE_UNALIGNED'
+  /** `attachImage` was given something else than what `share()` gives. */
+  | 'ERR_IMAGE_SHARED'
+  | 'ERR_SECTOR_SIZE'
+  /** The NBD server refuses, or does not speak NBD. */
+  | 'ERR_NBD'
+  | 'ERR_QUEUE_CLOSED';
+
+/** What was tried. */
+export type BlockDeviceErrorOp = 'load' | 'stat' | 'open' | 'connect' | 'attach' | 'push' | 'operate';
+
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {
   override readonly name = 'BlockDeviceError';
-  /** An errno name (`ENOENT`, `EACCES`, `EISDIR`) or ERR_… (each function that throws names its own). */
-  readonly code: string;
-  readonly op: string;
+  readonly code: BlockDeviceErrorCode;
+  readonly op: BlockDeviceErrorOp;
+  /** The file, device or socket. */
   readonly path: string | undefined;
 
-  constructor(code: string, op: string, message: string, options: { path?: string; cause?: unknown } = {}) {
+  constructor(
+    code: BlockDeviceErrorCode,
+    op: BlockDeviceErrorOp,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = op;
     this.path = options.path;
   }
+}
+
+const ADVICE: { readonly [Code in ErrnoName]?: string } = {
+  ENOENT: 'does not exist',
+  ENOTDIR: 'does not exist: a part of the path is not a directory',
+  EACCES: 'may not be opened: check its permissions, or open it read-only',
+  EPERM: 'may not be opened: check its permissions, or open it read-only',
+  EROFS: 'is on a read-only file system: open it read-only',
+  EISDIR: 'is a directory, not an image',
+  EBUSY: 'is in use',
+  ETXTBSY: 'is in use',
+};
+
+/** The typed error for a failed system call on an image's path. */
+export function openError(cause: unknown, op: BlockDeviceErrorOp, path: string): BlockDeviceError {
+  if (cause instanceof BlockDeviceError) return cause;
+  const code = (cause as { code?: ErrnoName }).code ?? 'EIO';
+  return new BlockDeviceError(code, op, `${path} ${ADVICE[code] ?? `cannot be opened (${code})`}`, { path, cause });
+}
+
+/** The name of a negative errno. */
+export function errnoNameOf(errno: number): ErrnoName {
+  return getSystemErrorName(errno) as ErrnoName;
 }

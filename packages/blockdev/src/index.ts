@@ -9,12 +9,20 @@ export {
   type SharedImage,
 } from './block-image.js';
 export type { EngineFallback } from './diagnostics.js';
-export { BlockDeviceError } from './errors.js';
-export { type FileEngine, FileImage, type FileImageOptions, openFileImage } from './file/image.js';
+export {
+  BlockDeviceError,
+  type BlockDeviceErrorCode,
+  type BlockDeviceErrorOp,
+  type ErrnoName,
+} from './errors.js';
+export { FileImage, openFileImage } from './file/image.js';
+export type { FileEngine, FileImageOptions } from './file/options.js';
 export { MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, openNbdImage } from './nbd/image.js';
+export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
 export { allocateMemory } from './queue/buffer.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
+export { ImageWrapper } from './wrappers/image-wrapper.js';
 export { rmwImage } from './wrappers/rmw.js';
 export { type ThrottleLimits, throttledImage } from './wrappers/throttled.js';

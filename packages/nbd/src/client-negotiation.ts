@@ -1,96 +1,98 @@
 /**
- * The client's part of the fixed newstyle negotiation (doc/proto.md of the NetworkBlockDevice project), without I/O: the
- * bytes come from whoever owns the socket. Nothing that the server says is believed beyond what is checked here.
+ * The client's part of the fixed newstyle negotiation (doc/proto.md of the NetworkBlockDevice project), without I/O:
+ * the bytes come from whoever owns the socket. A server is not trusted: what it says about the export is checked here,
+ * what it may say is bounded in length and in number, and anything else ends the negotiation. Structured replies are
+ * not asked for, so a client reads simple replies only.
  */
+import type { Speaker } from './conversation.js';
+import { NbdError } from './errors.js';
 import {
   NBD_MAX_REQUEST,
-  NBD_OPTION_BYTES,
+  NBD_MAX_STRING,
   NbdHandshake,
   NbdInfo,
-  NbdMagic,
   NbdOption,
   NbdOptionReply,
-} from './protocol.js';
+} from './protocol/numbers.js';
+import {
+  decodeBlockSizes,
+  decodeExportInfo,
+  decodeGreeting,
+  decodeOptionReply,
+  encodeClientFlags,
+  encodeInfoRequest,
+  encodeOption,
+  NBD_GREETING_BYTES,
+  NBD_OPTION_REPLY_BYTES,
+  type NbdBlockSizes,
+} from './protocol/options.js';
 
-/** Bytes of the head of a reply to an option: magic, option, type, length. */
-const OPTION_REPLY_BYTES = 20;
 /** Longer replies to an option make no sense. */
-const MAX_OPTION_REPLY_BYTES = 1 << 16;
+const MAX_REPLY_BYTES = 1 << 16;
+/** More replies to one option make no sense: there are fewer kinds of information. */
+const MAX_REPLIES = 64;
+const NO_DATA = Buffer.alloc(0);
 
-/** What a server says about an export. Sizes in bytes. */
-export interface NbdExport {
+/** What a server says about an export. */
+export interface NbdExport extends NbdBlockSizes {
+  /** Bytes. */
   readonly size: number;
+  /** NbdFlags. */
   readonly flags: number;
-  readonly minimumBlock: number;
-  readonly preferredBlock: number;
-  readonly maximumBlock: number;
 }
 
-/** The server does not speak the protocol, or refuses. */
-export class NbdRefusal extends Error {}
+/** The protocol's own sizes, where the server says nothing of its. */
+const DEFAULT_SIZES: NbdBlockSizes = { minimumBlock: 1, preferredBlock: 4096, maximumBlock: NBD_MAX_REQUEST };
 
 /**
  * The client's part of the fixed newstyle negotiation: yields how many bytes it needs next, and is given them; calls
- * `send` with what it has to say. Returns the export; throws NbdRefusal.
+ * `send` with what it has to say. Returns the export. Throws NbdError: ERR_PROTOCOL, ERR_REFUSED.
  */
-export function* negotiateExport(
-  exportName: string,
-  send: (bytes: Buffer) => void,
-): Generator<number, NbdExport, Buffer> {
-  const magic = NbdMagic.greeting;
-  const greeting = yield magic.length + 2;
-  if (!greeting.subarray(0, magic.length).equals(magic)) throw new NbdRefusal('it does not greet as NBD does');
-  const offered = greeting.readUInt16BE(magic.length);
-  if (!(offered & NbdHandshake.fixedNewstyle)) {
-    throw new NbdRefusal('it does not know the fixed newstyle negotiation');
+export function* negotiateExport(exportName: string, send: (bytes: Buffer) => void): Speaker<NbdExport> {
+  const offered = decodeGreeting(yield NBD_GREETING_BYTES);
+  if (offered === undefined) throw broken('it does not greet as NBD does');
+  if ((offered & NbdHandshake.fixedNewstyle) === 0) throw broken('it does not know the fixed newstyle negotiation');
+  send(encodeClientFlags(NbdHandshake.fixedNewstyle | (offered & NbdHandshake.noZeroes)));
+  send(encodeOption(NbdOption.go, encodeInfoRequest(exportName, [NbdInfo.blockSize])));
+  let found: Partial<NbdExport> = {};
+  for (let replies = 0; replies < MAX_REPLIES; replies++) {
+    const { type, data } = yield* readReply();
+    if (type >= NbdOptionReply.error) throw refused(exportName, type, data);
+    if (type === NbdOptionReply.ack) return complete(found);
+    if (type !== NbdOptionReply.info) throw broken(`its reply is of type ${type}`);
+    found = { ...found, ...readInfo(data) };
   }
-  send(encodeGo(exportName, NbdHandshake.fixedNewstyle | (offered & NbdHandshake.noZeroes)));
-  let found: NbdExport = {
-    size: 0,
-    flags: 0,
-    minimumBlock: 1,
-    preferredBlock: 4096,
-    maximumBlock: NBD_MAX_REQUEST,
-  };
-  for (;;) {
-    const header = yield OPTION_REPLY_BYTES;
-    if (!header.subarray(0, 8).equals(NbdMagic.optionReply)) throw new NbdRefusal('its reply is not one of NBD');
-    const type = header.readUInt32BE(12);
-    const length = header.readUInt32BE(16);
-    if (length > MAX_OPTION_REPLY_BYTES) throw new NbdRefusal('its reply is too long');
-    const data = length > 0 ? yield length : Buffer.alloc(0);
-    if (type === NbdOptionReply.ack) return found;
-    if (type >= NbdOptionReply.error) throw new NbdRefusal(refusal(exportName, type, data));
-    if (type === NbdOptionReply.info) found = withInfo(found, data);
-  }
+  throw broken('its replies do not end');
 }
 
-function refusal(exportName: string, type: number, data: Buffer): string {
-  const reason = data.length > 0 ? data.toString('utf8') : `error ${type - NbdOptionReply.error}`;
-  return `it refuses the export ${JSON.stringify(exportName)}: ${reason}`;
+function* readReply(): Speaker<{ readonly type: number; readonly data: Buffer }> {
+  const reply = decodeOptionReply(yield NBD_OPTION_REPLY_BYTES);
+  if (!reply) throw broken('its reply is not one of NBD');
+  if (reply.option !== NbdOption.go) throw broken('its reply is to another option');
+  if (reply.length > MAX_REPLY_BYTES) throw broken('its reply is too long');
+  return { type: reply.type, data: reply.length > 0 ? yield reply.length : NO_DATA };
 }
 
-/** The client's flags, then the option GO with the wish to know the block sizes. */
-function encodeGo(exportName: string, flags: number): Buffer {
-  const name = Buffer.from(exportName);
-  const bytes = Buffer.alloc(4 + NBD_OPTION_BYTES + 4 + name.length + 2 + 2);
-  bytes.writeUInt32BE(flags, 0);
-  NbdMagic.option.copy(bytes, 4);
-  bytes.writeUInt32BE(NbdOption.go, 12);
-  bytes.writeUInt32BE(4 + name.length + 2 + 2, 16);
-  bytes.writeUInt32BE(name.length, 20);
-  name.copy(bytes, 24);
-  bytes.writeUInt16BE(1, 24 + name.length);
-  bytes.writeUInt16BE(NbdInfo.blockSize, 26 + name.length);
-  return bytes;
+/** What one INFO reply says; nothing if it is about something that a client need not know. */
+function readInfo(data: Buffer): Partial<NbdExport> {
+  if (data.length < 2) throw broken('its information has no type');
+  const type = data.readUInt16BE(0);
+  if (type !== NbdInfo.export && type !== NbdInfo.blockSize) return {};
+  const info = type === NbdInfo.export ? decodeExportInfo(data) : decodeBlockSizes(data);
+  if (!info) throw broken(`its information of type ${type} is invalid`);
+  return info;
 }
 
-function withInfo(found: NbdExport, data: Buffer): NbdExport {
-  const type = data.length >= 2 ? data.readUInt16BE(0) : -1;
-  if (type === NbdInfo.export && data.length >= 12) {
-    return { ...found, size: Number(data.readBigUInt64BE(2)), flags: data.readUInt16BE(10) };
-  }
-  if (type !== NbdInfo.blockSize || data.length < 14) return found;
-  const [minimumBlock, preferredBlock, maximumBlock] = [2, 6, 10].map((at) => data.readUInt32BE(at));
-  return { ...found, minimumBlock, preferredBlock, maximumBlock };
+function complete({ size, flags, ...sizes }: Partial<NbdExport>): NbdExport {
+  if (size === undefined || flags === undefined) throw broken('it does not say how large the export is');
+  return { size, flags, ...DEFAULT_SIZES, ...sizes };
+}
+
+function broken(message: string): NbdError {
+  return new NbdError('ERR_PROTOCOL', 'negotiate', message);
+}
+
+function refused(exportName: string, type: number, data: Buffer): NbdError {
+  const reason = data.toString('utf8', 0, NBD_MAX_STRING) || `error ${type - NbdOptionReply.error}`;
+  return new NbdError('ERR_REFUSED', 'negotiate', `it refuses the export ${JSON.stringify(exportName)}: ${reason}`);
 }

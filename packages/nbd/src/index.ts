@@ -1,13 +1,13 @@
-export { type NbdExport, NbdRefusal, negotiateExport } from './client-negotiation.js';
+export { type NbdExport, negotiateExport } from './client-negotiation.js';
+export { Conversation, type Speaker } from './conversation.js';
 export type { NbdDisk } from './disk.js';
+export { NbdError, type NbdErrorCode, type NbdErrorOp } from './errors.js';
+export { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdFlag } from './protocol/numbers.js';
 export {
   decodeSimpleReply,
   encodeRequest,
-  NBD_MAX_REQUEST,
   NBD_REQUEST_BYTES,
   NBD_SIMPLE_REPLY_BYTES,
-  NbdCommand,
-  NbdCommandFlag,
-  NbdFlag,
-} from './protocol.js';
+  type NbdRequest,
+} from './protocol/requests.js';
 export { NbdServer } from './server/server.js';

@@ -1,9 +1,5 @@
 import type { Socket } from 'node:net';
-
-/** The peer went away, or sent what ends a connection at once. */
-export class ConnectionEnded extends Error {
-  override readonly name = 'ConnectionEnded';
-}
+import { NbdError } from './errors.js';
 
 /**
  * Reads exact numbers of bytes from a socket, for one reader at a time. What is not asked for stays in the socket,
@@ -27,14 +23,14 @@ export class SocketReader {
     socket.on('error', end);
   }
 
-  /** The next `length` bytes, which are the caller's. Rejects with {@link ConnectionEnded}. */
+  /** The next `length` bytes, which are the caller's. Rejects with NbdError ERR_ENDED. */
   async read(length: number): Promise<Buffer> {
     if (length === 0) return Buffer.alloc(0);
     for (;;) {
       const chunk: Buffer | null = this.#socket.destroyed ? null : this.#socket.read(length);
       if (chunk !== null && chunk.length === length) return chunk;
       // A shorter chunk is the rest of a stream that has ended.
-      if (chunk !== null || this.#ended || this.#socket.destroyed) throw new ConnectionEnded('the connection ended');
+      if (chunk !== null || this.#ended || this.#socket.destroyed) throw ended();
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
@@ -56,4 +52,8 @@ export class SocketReader {
     this.#ended = true;
     this.#wake?.();
   }
+}
+
+function ended(): NbdError {
+  return new NbdError('ERR_ENDED', 'read', 'the connection ended');
 }

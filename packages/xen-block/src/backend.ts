@@ -31,14 +31,7 @@ export class XenBlockBackend implements AsyncDisposable {
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, deviceOptions, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
-    const bus = await BackendBus.start({
-      store,
-      types,
-      createHandler,
-      ...(ownDomid === undefined ? {} : { ownDomid }),
-      ...(hotplugTypes === undefined ? {} : { hotplugTypes }),
-      ...(removeDirectories === undefined ? {} : { removeDirectories }),
-    });
+    const bus = await BackendBus.start({ store, types, createHandler, ownDomid, hotplugTypes, removeDirectories });
     if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
     return new XenBlockBackend(bus, hosts, devices);
   }

@@ -61,8 +61,8 @@ export interface DeviceMediumEvent {
 }
 
 /**
- * Published on `xen-block:request:pulled`, `:queued`, `:completed` and `:pushed` on the thread that serves the ring,
- * for each request that passes that point.
+ * Published on `xen-block:request:pulled`, `xen-block:request:queued`, `xen-block:request:completed` and
+ * `xen-block:request:pushed` on the thread that serves the ring, for each request that passes that point.
  */
 export interface RequestEvent {
   /** The ring: `qdisk-5-51712/0`. */

@@ -20,6 +20,8 @@ const PERSISTENT_PAGES = 1056;
  */
 export type DataPathPolicy = 'copy' | 'map' | 'persistent';
 
+type OfferedLimits = { readonly [K in keyof ProtocolLimits]?: ProtocolLimits[K] | undefined };
+
 export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly provider: XenProvider;
   /** A connection of the domain that the backend runs in. It stays the caller's to close. */
@@ -51,7 +53,7 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
-  readonly limits?: Partial<ProtocolLimits> | undefined;
+  readonly limits?: OfferedLimits | undefined;
 }
 
 /** Options with their defaults. RangeError when one is out of its range. */
@@ -73,7 +75,7 @@ export function checkOptions(options: XenBlockBackendOptions): CheckedOptions {
 }
 
 /** A ring of several pages takes a mapping of several pages. */
-function checkedLimits(limits: Partial<ProtocolLimits>, { features }: XenProvider): ProtocolLimits {
+function checkedLimits(limits: OfferedLimits, { features }: XenProvider): ProtocolLimits {
   const all = {
     maxRingPageOrder: features.mapMultiple ? (limits.maxRingPageOrder ?? MAX_RING_PAGE_ORDER) : 0,
     maxQueues: limits.maxQueues ?? availableParallelism(),

@@ -7,7 +7,7 @@ interface ReadableDisk {
 }
 
 const CHUNK_BYTES = 256 * 1024;
-/** Chunks under way at once: enough to keep a ring of one page full. */
+/** Chunks in flight at once: enough to keep a ring of one page full. */
 const WINDOW = 16;
 
 /** Reads the whole disk in order, several chunks ahead, and gives its SHA-256 in hex. `progress` hears of bytes read. */

@@ -1,7 +1,7 @@
 import type { DomainUsage } from '@xenpv/emulator';
 import type { DiskStatistics } from '@xenpv/xen-block';
+import { formatBytes } from '../status/format.js';
 import { formatStatistics } from '../status/statistics-table.js';
-import { formatBytes } from '../status/units.js';
 import type { GuestDisk } from './guest-messages.js';
 import { formatStep, type HandshakeStep } from './handshake.js';
 

@@ -1,12 +1,10 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { BlockImage } from '@xenpv/blockdev';
+import { type BlockImage, type ImageDisk, ImageWrapper, nbdDiskOf } from '@xenpv/blockdev';
 import { NbdServer } from '@xenpv/nbd';
 import type { DiskConfig } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
-import { listenOnUnixSocket } from '../status/unix-socket.js';
-import { DelegatingImage } from './delegating-image.js';
-import { ImageNbdDisk } from './image-nbd-disk.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 
 /**
  * Exports the image over NBD too, on a socket named after the device in `directory`: libxl tells the QEMU of an HVM
@@ -14,15 +12,26 @@ import { ImageNbdDisk } from './image-nbd-disk.js';
  * with the image. Error: ERR_SOCKET; the image stays open then.
  */
 export async function exportForBoot(image: BlockImage, config: DiskConfig, directory: string): Promise<BlockImage> {
-  const disk = new ImageNbdDisk(image);
+  const disk = nbdDiskOf(image);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const server = new NbdServer({ [config.vdev]: disk });
   await listenOnUnixSocket(server.listener, join(directory, deviceName(config.address)));
-  return new DelegatingImage(image, {
-    close: async (closeImage) => {
-      await server.close();
-      await disk[Symbol.asyncDispose]();
-      await closeImage();
-    },
-  });
+  return new ExportedImage(image, server, disk);
+}
+
+class ExportedImage extends ImageWrapper {
+  readonly #server: NbdServer;
+  readonly #disk: ImageDisk;
+
+  constructor(image: BlockImage, server: NbdServer, disk: ImageDisk) {
+    super(image);
+    this.#server = server;
+    this.#disk = disk;
+  }
+
+  protected override async closeInner(): Promise<void> {
+    await this.#server.close();
+    await this.#disk[Symbol.asyncDispose]();
+    await super.closeInner();
+  }
 }

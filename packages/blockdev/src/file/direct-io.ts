@@ -1,11 +1,10 @@
 import { constants, read } from 'node:fs';
 import { promisify } from 'node:util';
-import { loadNative } from '../addon.js';
-import { allocateMemory } from '../queue/buffer.js';
+import { optionalAddon } from '../addon.js';
+import { allocateMemory, PAGE_BYTES } from '../queue/buffer.js';
 import type { StorageFacts } from './probe.js';
 
-const PAGE = 4096;
-const readFile = promisify(read);
+const readAt = promisify(read);
 
 /** What is added to the flags of an open for direct input and output. */
 export const DIRECT_FLAG = constants.O_DIRECT ?? 0;
@@ -15,16 +14,16 @@ export const DIRECT_FLAG = constants.O_DIRECT ?? 0;
  * block and of a page, works. `fd` must be open with O_DIRECT.
  */
 export async function directWorks(fd: number, facts: StorageFacts, sectorSize: number): Promise<boolean> {
-  const native = loadNative();
   const alignments = new Float64Array(2);
-  if (!(native instanceof Error) && native.directAlignment(fd, alignments) === 0) {
+  if (optionalAddon()?.directAlignment(fd, alignments) === 0) {
     const [memory, offset] = alignments;
-    return memory > 0 && memory <= PAGE && offset > 0 && offset <= sectorSize;
+    return memory > 0 && memory <= PAGE_BYTES && offset > 0 && offset <= sectorSize;
   }
   if (facts.size < 2 * sectorSize) return false;
-  const bytes = new Uint8Array(allocateMemory(2 * PAGE));
+  const bytes = new Uint8Array(allocateMemory(2 * PAGE_BYTES));
   try {
-    return (await readFile(fd, bytes, sectorSize, sectorSize, sectorSize)).bytesRead === sectorSize;
+    const { bytesRead } = await readAt(fd, bytes, sectorSize, sectorSize, sectorSize);
+    return bytesRead === sectorSize;
   } catch {
     return false;
   }

@@ -1,15 +1,15 @@
-import { loadNative } from '../addon.js';
+import { optionalAddon } from '../addon.js';
 import type { BlockFeatures } from '../block-image.js';
+import type { FileImageOptions } from './options.js';
 import type { StorageFacts } from './probe.js';
 
 /** What a file or block device can do, as far as the addon is there to ask for it. */
 export function fileFeatures(
   fd: number,
   facts: StorageFacts,
-  options: { readOnly?: boolean; discard?: boolean; secureDiscard?: boolean },
+  options: Pick<FileImageOptions, 'readOnly' | 'discard' | 'secureDiscard'>,
 ): BlockFeatures {
-  const native = loadNative();
-  const changeable = !(native instanceof Error) && !options.readOnly;
+  const changeable = optionalAddon() !== undefined && !options.readOnly;
   const holes = changeable && (facts.blockDevice ? facts.mayDiscard : canPunch(fd, facts));
   const discard = holes && options.discard !== false;
   return {
@@ -26,8 +26,6 @@ export function fileFeatures(
 
 /** Tries to make a hole past the end of the file, which changes nothing. */
 function canPunch(fd: number, facts: StorageFacts): boolean {
-  const native = loadNative();
-  if (native instanceof Error) return false;
   const block = facts.discardGranularity;
-  return native.punch(fd, Math.ceil(facts.size / block) * block, block) === 0;
+  return optionalAddon()?.punch(fd, Math.ceil(facts.size / block) * block, block) === 0;
 }

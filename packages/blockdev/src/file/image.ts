@@ -1,46 +1,39 @@
 import { close, constants, fstat, open } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { loadNative } from '../addon.js';
+import { optionalAddon } from '../addon.js';
 import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from '../block-image.js';
 import { reportFallback } from '../diagnostics.js';
-import { BlockDeviceError } from '../errors.js';
+import { BlockDeviceError, openError } from '../errors.js';
 import { checkGeometry } from '../geometry.js';
 import { attachModule } from '../package-root.js';
+import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
+import { PageCache } from '../uring/page-cache.js';
 import { IoUringQueue } from '../uring/queue.js';
 import { type ThreadRing, threadRing } from '../uring/thread-ring.js';
-import { type FileCalls, immediateCalls, pooledCalls } from './calls.js';
+import { immediateCalls, pooledCalls } from './calls.js';
 import { DIRECT_FLAG, directWorks } from './direct-io.js';
 import { fileFeatures } from './features.js';
-import { PageCache } from './page-cache.js';
-import { checkFileType, openError, type StorageFacts, storageFacts, storageSize } from './probe.js';
-import { type FileDescriptors, FileQueue, type RangeWorker } from './queue.js';
-
-export type FileEngine = 'io_uring' | 'threads' | 'sync';
-
-/** How `openFileImage` opens a file or block device. */
-export interface FileImageOptions {
-  readonly readOnly?: boolean;
-  /**
-   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, 4 unless
-   * set. `sync` reads and writes on the calling thread, which waits for the storage.
-   */
-  readonly engine?: 'auto' | FileEngine;
-  /** Past the page cache (O_DIRECT). `auto`, the default: with io_uring, wherever the storage's alignment allows it. */
-  readonly direct?: 'auto' | boolean;
-  /** Bytes; a block device's own, 512 for files unless given. */
-  readonly sectorSize?: number;
-  /** False hides discard from users of the image. */
-  readonly discard?: boolean;
-  /** True promises that a block device has BLKSECDISCARD, which the kernel does not tell. */
-  readonly secureDiscard?: boolean;
-}
+import type { FileEngine, FileImageOptions } from './options.js';
+import { checkFileType, type StorageFacts, storageFacts, storageSize } from './probe.js';
+import { FileQueue, type RangeWorker } from './queue.js';
 
 const openFile = promisify(open);
 const closeFile = promisify(close);
 const statFile = promisify(fstat);
+
+/** What `openFileImage` has found and opened. */
+interface OpenedFile {
+  readonly path: string;
+  readonly options: FileImageOptions;
+  readonly facts: StorageFacts;
+  /** The image's from now on: it closes them. */
+  readonly files: FileDescriptors;
+  /** Undefined: plain calls, on the pool or on the calling thread. */
+  readonly ring: ThreadRing | undefined;
+}
 
 /** A raw file or block device. */
 export class FileImage implements BlockImage {
@@ -60,13 +53,7 @@ export class FileImage implements BlockImage {
   #size: number;
   #closing: Promise<void> | undefined;
 
-  constructor(
-    path: string,
-    options: FileImageOptions,
-    facts: StorageFacts,
-    files: FileDescriptors,
-    ring: ThreadRing | undefined,
-  ) {
+  constructor({ path, options, facts, files, ring }: OpenedFile) {
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
     this.#options = options;
@@ -78,7 +65,7 @@ export class FileImage implements BlockImage {
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
     this.features = fileFeatures(files.buffered, facts, options);
-    if (ring && this.direct && !this.readOnly) this.#cache = new PageCache(ring.native, files.buffered);
+    if (ring && this.direct && !this.readOnly) this.#cache = new PageCache(ring.addon, files.buffered);
   }
 
   get size(): number {
@@ -91,11 +78,11 @@ export class FileImage implements BlockImage {
   }
 
   createQueue(options: QueueOptions): BlockQueue {
-    return this.#queues.add(
-      this.#ring
-        ? new IoUringQueue(this, options, this.#ring, this.#files, this.#blockDevice, this.#cache)
-        : new FileQueue(this, options, this.#files, this.#calls(), this.#rangeWorker()),
-    );
+    const files = this.#files;
+    const [ring, blockDevice, cache] = [this.#ring, this.#blockDevice, this.#cache];
+    if (ring) return this.#queues.add(new IoUringQueue(this, options, { ring, files, blockDevice, cache }));
+    const calls = this.engine === 'sync' ? immediateCalls : pooledCalls;
+    return this.#queues.add(new FileQueue(this, options, { files, calls, rangeWorker: this.#rangeWorker() }));
   }
 
   async refresh(): Promise<number> {
@@ -123,15 +110,11 @@ export class FileImage implements BlockImage {
     await closeFiles(this.#files);
   }
 
-  #calls(): FileCalls {
-    return this.engine === 'sync' ? immediateCalls : pooledCalls;
-  }
-
   #rangeWorker(): RangeWorker | undefined {
-    const native = loadNative();
-    if (native instanceof Error) return undefined;
+    const addon = optionalAddon();
+    if (!addon) return undefined;
     const { buffered } = this.#files;
-    return (op, offset, length, done) => native.range(op, buffered, this.#blockDevice, offset, length, done);
+    return (op, offset, length, done) => addon.range(op, buffered, this.#blockDevice, offset, length, done);
   }
 }
 
@@ -154,7 +137,7 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
     const wanted = direct === true || (direct === 'auto' && ring !== undefined);
     const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
     if (main === undefined && direct === true) throw noDirect(path, sectorSize);
-    return new FileImage(path, options, facts, { main: main ?? buffered, buffered }, ring);
+    return new FileImage({ path, options, facts, files: { main: main ?? buffered, buffered }, ring });
   } catch (error) {
     await closeFile(buffered);
     throw openError(error, 'open', path);

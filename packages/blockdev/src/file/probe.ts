@@ -1,6 +1,6 @@
 import { readFileSync, type Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { BlockDeviceError } from '../errors.js';
+import { BlockDeviceError, openError } from '../errors.js';
 
 /** What the file system or the kernel says about a file or block device. Sizes in bytes. */
 export interface StorageFacts {
@@ -14,24 +14,6 @@ export interface StorageFacts {
   readonly mayDiscard: boolean;
   /** The device takes no writes, although it may be opened for them. */
   readonly writeProtected: boolean;
-}
-
-const ADVICE: Record<string, string> = {
-  ENOENT: 'does not exist',
-  ENOTDIR: 'does not exist: a part of the path is not a directory',
-  EACCES: 'may not be opened: check its permissions, or open it read-only',
-  EPERM: 'may not be opened: check its permissions, or open it read-only',
-  EROFS: 'is on a read-only file system: open it read-only',
-  EISDIR: 'is a directory, not an image',
-  EBUSY: 'is in use',
-  ETXTBSY: 'is in use',
-};
-
-/** The typed error for a failed system call on an image's path. */
-export function openError(cause: unknown, op: string, path: string): BlockDeviceError {
-  if (cause instanceof BlockDeviceError) return cause;
-  const code = (cause as NodeJS.ErrnoException).code ?? 'EIO';
-  return new BlockDeviceError(code, op, `${path} ${ADVICE[code] ?? `cannot be opened (${code})`}`, { path, cause });
 }
 
 /** Throws unless `path` is something that can be a disk, before opening it could block (as it does on a FIFO). */

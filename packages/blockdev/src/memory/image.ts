@@ -9,12 +9,12 @@ import { MemoryQueue } from './queue.js';
 /** What `memoryImage` makes a disk of. */
 export interface MemoryImageOptions {
   /** Bytes; the length of `data` unless given. */
-  readonly size?: number;
+  readonly size?: number | undefined;
   /** The content: a SharedArrayBuffer is used as it is, other bytes are copied into one. */
-  readonly data?: SharedArrayBuffer | Uint8Array;
+  readonly data?: SharedArrayBuffer | Uint8Array | undefined;
   /** Bytes, a power of two from 512 on; 512 unless given. */
-  readonly sectorSize?: number;
-  readonly readOnly?: boolean;
+  readonly sectorSize?: number | undefined;
+  readonly readOnly?: boolean | undefined;
 }
 
 /** A disk in a SharedArrayBuffer. Its worker threads see the same bytes. */

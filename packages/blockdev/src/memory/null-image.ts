@@ -11,54 +11,40 @@ import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
-import { STAGED_WORDS, StagedWord } from '../queue/staging.js';
+import { zero } from '../queue/zero.js';
 import { memoryFeatures } from './features.js';
-import { zero } from './zero.js';
 
 /** What `nullImage` pretends. */
 export interface NullImageOptions {
   /** Bytes. */
   readonly size: number;
   /** Bytes, a power of two from 512 on; 512 unless given. */
-  readonly sectorSize?: number;
-  readonly readOnly?: boolean;
+  readonly sectorSize?: number | undefined;
+  readonly readOnly?: boolean | undefined;
   /** False leaves the memory of reads as it is, with whatever another request left there: for measurements only. */
-  readonly readZeroes?: boolean;
+  readonly readZeroes?: boolean | undefined;
 }
 
 /** Forgets what is written; reads are zeroes. */
 class NullQueue extends LocalQueue {
   readonly #readZeroes: boolean;
-  readonly #views: Buffer[] = [];
 
   constructor(image: NullImage, options: QueueOptions) {
     super(image, options);
     this.#readZeroes = image.readZeroes;
-    this.#views[0] = Buffer.from(options.memory);
   }
 
-  override addRegion(buffer: ArrayBufferLike): number {
-    const region = super.addRegion(buffer);
-    this.#views[region] = Buffer.from(buffer);
-    return region;
-  }
-
-  override submit(): void {
-    const { operations, count } = this.staging;
-    for (let at = 0; at < count * STAGED_WORDS; at += STAGED_WORDS) {
-      const op = operations[at + StagedWord.op];
-      if (op === BlockOp.read && this.#readZeroes) this.#zero(at);
-      const moved = op <= BlockOp.writeFua ? operations[at + StagedWord.length] : 0;
-      this.complete(operations[at + StagedWord.tag], op < 0 ? op : moved);
-    }
-    this.staging.clear();
+  protected override begin(op: BlockOp, at: number): void {
+    if (op === BlockOp.read && this.#readZeroes) this.#zero(at);
+    this.complete(this.staging.tag(at), op <= BlockOp.writeFua ? this.staging.length(at) : 0);
   }
 
   #zero(at: number): void {
-    const { iov, operations } = this.staging;
-    const first = operations[at + StagedWord.iovAt];
-    const end = first + operations[at + StagedWord.iovCount] * IOV_WORDS;
-    for (let i = first; i < end; i += IOV_WORDS) zero(this.#views[iov[i]], iov[i + 1], iov[i + 1] + iov[i + 2]);
+    const { iov } = this.staging;
+    const end = this.staging.iovEnd(at);
+    for (let i = this.staging.iovStart(at); i < end; i += IOV_WORDS) {
+      zero(this.regions[iov[i]], iov[i + 1], iov[i + 1] + iov[i + 2]);
+    }
   }
 }
 

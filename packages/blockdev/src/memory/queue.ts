@@ -1,45 +1,32 @@
 import { type BlockImage, BlockOp, IOV_WORDS } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
-import { Failure } from '../queue/errno.js';
+import { Errno } from '../queue/errno.js';
 import { LocalQueue } from '../queue/local-queue.js';
-import { STAGED_WORDS, StagedWord } from '../queue/staging.js';
-import { zero } from './zero.js';
+import { zero } from '../queue/zero.js';
 
 /** Copies between scatter lists and one array of bytes. */
 export class MemoryQueue extends LocalQueue {
   readonly #disk: Buffer;
-  readonly #views: Buffer[] = [];
 
   constructor(image: BlockImage, disk: SharedArrayBuffer, options: QueueOptions) {
     super(image, options);
     this.#disk = Buffer.from(disk);
-    this.#views[0] = Buffer.from(options.memory);
   }
 
-  override addRegion(buffer: ArrayBufferLike): number {
-    const region = super.addRegion(buffer);
-    this.#views[region] = Buffer.from(buffer);
-    return region;
+  protected override begin(op: BlockOp, at: number): void {
+    this.complete(this.staging.tag(at), this.#perform(op, at));
   }
 
-  override submit(): void {
-    const { operations, count } = this.staging;
-    for (let at = 0; at < count * STAGED_WORDS; at += STAGED_WORDS) {
-      this.complete(operations[at + StagedWord.tag], this.#perform(at));
-    }
-    this.staging.clear();
-  }
-
-  #perform(at: number): number {
-    const { operations } = this.staging;
-    const op = operations[at + StagedWord.op];
-    const offset = operations[at + StagedWord.offset];
-    const length = operations[at + StagedWord.length];
+  #perform(op: BlockOp, at: number): number {
+    const offset = this.staging.offset(at);
+    const length = this.staging.length(at);
     switch (op) {
       case BlockOp.read:
+        this.#read(offset, at);
+        return length;
       case BlockOp.write:
       case BlockOp.writeFua:
-        this.#move(op, offset, at);
+        this.#write(offset, at);
         return length;
       case BlockOp.flush:
         return 0;
@@ -49,18 +36,24 @@ export class MemoryQueue extends LocalQueue {
         zero(this.#disk, offset, offset + length);
         return 0;
       default:
-        return op < 0 ? op : Failure.unsupported;
+        return Errno.EOPNOTSUPP;
     }
   }
 
-  #move(op: number, offset: number, at: number): void {
-    const { iov, operations } = this.staging;
-    const first = operations[at + StagedWord.iovAt];
-    const end = first + operations[at + StagedWord.iovCount] * IOV_WORDS;
-    for (let i = first; i < end; i += IOV_WORDS) {
-      const bytes = this.#views[iov[i]];
-      if (op === BlockOp.read) readInto(bytes, iov[i + 1], iov[i + 2], this.#disk, offset);
-      else this.#disk.set(bytes.subarray(iov[i + 1], iov[i + 1] + iov[i + 2]), offset);
+  #read(offset: number, at: number): void {
+    const { iov } = this.staging;
+    const end = this.staging.iovEnd(at);
+    for (let i = this.staging.iovStart(at); i < end; i += IOV_WORDS) {
+      readInto(this.regions[iov[i]], iov[i + 1], iov[i + 2], this.#disk, offset);
+      offset += iov[i + 2];
+    }
+  }
+
+  #write(offset: number, at: number): void {
+    const { iov } = this.staging;
+    const end = this.staging.iovEnd(at);
+    for (let i = this.staging.iovStart(at); i < end; i += IOV_WORDS) {
+      this.#disk.set(this.regions[iov[i]].subarray(iov[i + 1], iov[i + 1] + iov[i + 2]), offset);
       offset += iov[i + 2];
     }
   }

@@ -1,25 +1,26 @@
 import { connect, type Socket } from 'node:net';
 import {
+  Conversation,
   decodeSimpleReply,
   encodeRequest,
   NBD_REQUEST_BYTES,
   NBD_SIMPLE_REPLY_BYTES,
   NbdCommand,
+  NbdError,
   type NbdExport,
-  NbdRefusal,
+  type NbdRequest,
   negotiateExport,
+  type Speaker,
 } from '@xenpv/nbd';
-import { Failure } from '../queue/errno.js';
+import { Errno } from '../queue/errno.js';
 
 const RECEIVE_BYTES = 256 << 10;
 const RETRY_MS = 100;
+/** A larger one is none, and would not fit into a result. */
+const MAX_ERRNO = 4095;
 
 /** One request and where its answer goes. */
-export interface NbdRequest {
-  readonly command: number;
-  readonly flags: number;
-  readonly offset: number;
-  readonly length: number;
+export interface PendingRequest extends NbdRequest {
   /** The data to send, or the memory for what is read. */
   readonly pieces: readonly Buffer[];
   /** Gets 0 or a negative errno. */
@@ -36,45 +37,45 @@ export interface NbdConnectionOptions {
 type State = 'connecting' | 'ready' | 'down' | 'closed';
 
 /**
- * A connection to an NBD server that comes back when the server does. Requests that were not answered are sent again;
- * after `reconnect` milliseconds they fail with -EIO. What a server had acknowledged, but not flushed, when it went
- * away may be lost: the next flush fails.
+ * A connection to an NBD server that comes back when the server does. Each request gets one answer: the server's, or
+ * -EIO when it has waited `reconnect` milliseconds for a server that went away. Requests without an answer are sent
+ * again, so a server may carry one out twice: harmless, because requests in flight together have no order.
+ *
+ * What a server had acknowledged, but not flushed, when it went away may be lost: the next flush fails, once. A server
+ * that comes back with an export of another size, or that answers what was not asked, is not talked to.
  */
 export class NbdConnection {
   readonly #options: NbdConnectionOptions;
   readonly #received = Buffer.allocUnsafe(RECEIVE_BYTES);
   /** By cookie. */
-  readonly #requests: (NbdRequest | undefined)[] = [];
+  readonly #requests: (PendingRequest | undefined)[] = [];
   readonly #freeCookies: number[] = [];
   readonly #unsent: number[] = [];
   #export: NbdExport | undefined;
   #socket: Socket | undefined;
-  #parser: Generator<number, unknown, Buffer> | undefined;
-  /** How many bytes the parser waits for, and those of them that are here. */
-  #needed = 0;
-  readonly #collected: Buffer[] = [];
   #state: State = 'connecting';
   #downSince = 0;
   #retry: NodeJS.Timeout | undefined;
   #unflushed = false;
   #lost = false;
-  #onFirst: ((error: Error | undefined) => void) | undefined;
+  /** Gets the first export that is found, or why there is none. */
+  #onFirst: ((found: NbdExport | Error) => void) | undefined;
 
   constructor(options: NbdConnectionOptions) {
     this.#options = options;
   }
 
-  /** Connects for the first time; rejects with the system's error, NbdRefusal or the signal's reason. */
+  /** Connects for the first time; rejects with the system's error, NbdError or the signal's reason. */
   async open(signal?: AbortSignal): Promise<NbdExport> {
     signal?.throwIfAborted();
     const abort = () => this.#socket?.destroy();
     signal?.addEventListener('abort', abort);
     try {
       return await new Promise((resolve, reject) => {
-        this.#onFirst = (error) => {
+        this.#onFirst = (found) => {
           this.#onFirst = undefined;
-          if (error) reject(error);
-          else resolve(this.#export!);
+          if (found instanceof Error) reject(found);
+          else resolve(found);
         };
         this.#connect();
       });
@@ -88,7 +89,7 @@ export class NbdConnection {
   }
 
   /** Queues a request for the next `send`. */
-  add(request: NbdRequest): void {
+  add(request: PendingRequest): void {
     const cookie = this.#freeCookies.pop() ?? this.#requests.length;
     this.#requests[cookie] = request;
     this.#unsent.push(cookie);
@@ -97,20 +98,7 @@ export class NbdConnection {
   send(): void {
     if (this.inFlight > 0) this.#retry?.ref();
     if (this.#state !== 'ready' && this.#export && this.#expired()) this.#failAll();
-    if (this.#state !== 'ready' || this.#unsent.length === 0) return;
-    const socket = this.#socket!;
-    const headers = Buffer.allocUnsafe(this.#unsent.length * NBD_REQUEST_BYTES);
-    socket.ref();
-    socket.cork();
-    this.#unsent.forEach((cookie, i) => {
-      const request = this.#requests[cookie]!;
-      const at = i * NBD_REQUEST_BYTES;
-      encodeRequest(headers, at, { ...request, cookie });
-      socket.write(headers.subarray(at, at + NBD_REQUEST_BYTES));
-      if (request.command === NbdCommand.write) for (const piece of request.pieces) socket.write(piece);
-    });
-    this.#unsent.length = 0;
-    socket.uncork();
+    if (this.#state === 'ready' && this.#socket && this.#unsent.length > 0) this.#sendAll(this.#socket);
   }
 
   /** Nothing is in flight. */
@@ -124,19 +112,42 @@ export class NbdConnection {
       return;
     }
     const goodbye = Buffer.alloc(NBD_REQUEST_BYTES);
-    encodeRequest(goodbye, 0, { command: NbdCommand.disconnect, flags: 0, cookie: 0, offset: 0, length: 0 });
+    encodeRequest(goodbye, 0, 0, { command: NbdCommand.disconnect, flags: 0, offset: 0, length: 0 });
     socket.end(goodbye);
     socket.unref();
   }
 
+  #sendAll(socket: Socket): void {
+    const headers = Buffer.allocUnsafe(this.#unsent.length * NBD_REQUEST_BYTES);
+    socket.ref();
+    socket.cork();
+    this.#unsent.forEach((cookie, i) => {
+      const request = this.#requests[cookie];
+      if (!request) return;
+      const at = i * NBD_REQUEST_BYTES;
+      encodeRequest(headers, at, cookie, request);
+      socket.write(headers.subarray(at, at + NBD_REQUEST_BYTES));
+      if (request.command === NbdCommand.write) for (const piece of request.pieces) socket.write(piece);
+    });
+    this.#unsent.length = 0;
+    socket.uncork();
+  }
+
   #connect(): void {
-    const onread = { buffer: this.#received, callback: (bytes: number) => this.#receive(bytes) };
+    const received = this.#received;
+    const onread = { buffer: received, callback: (bytes: number) => receive(received.subarray(0, bytes)) };
     const socket = connect({ path: this.#options.path, onread });
+    const conversation = new Conversation(this.#converse(socket));
+    const receive = (bytes: Buffer) => {
+      try {
+        conversation.feed(bytes);
+      } catch (error) {
+        socket.destroy(error as Error);
+      }
+      return true;
+    };
     this.#socket = socket;
     this.#state = 'connecting';
-    this.#parser = this.#converse(socket);
-    this.#collected.length = 0;
-    this.#needed = this.#parser.next().value as number;
     let failure: Error | undefined;
     socket.on('error', (error) => {
       failure = error;
@@ -144,28 +155,26 @@ export class NbdConnection {
     socket.on('close', () => this.#closed(failure));
   }
 
-  /** All that a connection says, from the greeting on: yields how many bytes come next. */
-  *#converse(socket: Socket): Generator<number, void, Buffer> {
+  /** All that a connection says, from the greeting on. */
+  *#converse(socket: Socket): Speaker<never> {
     const found = yield* negotiateExport(this.#options.exportName, (bytes) => socket.write(bytes));
-    if (this.#export && found.size !== this.#export.size)
-      throw new NbdRefusal('the export has another size than before');
+    if (this.#export && found.size !== this.#export.size) throw broken('the export has another size than before');
     this.#export = found;
-    this.#ready();
+    this.#ready(socket, found);
     for (;;) {
       const reply = decodeSimpleReply(yield NBD_SIMPLE_REPLY_BYTES);
-      if (!reply) throw new NbdRefusal('a reply is not one of NBD');
-      const { cookie, error } = reply;
+      if (!reply) throw broken('a reply is not one of NBD');
+      const { cookie, errno } = reply;
       const request = this.#requests[cookie];
-      if (!request) throw new NbdRefusal('a reply is to no request');
-      if (error === 0 && request.command === NbdCommand.read) yield* this.#fill(request);
-      this.#finish(cookie, error === 0 ? 0 : -error);
+      if (!request) throw broken('a reply is to no request');
+      if (errno === 0 && request.command === NbdCommand.read) yield* this.#fill(request);
+      this.#finish(cookie, request, errno <= MAX_ERRNO ? -errno : Errno.EIO);
     }
   }
 
-  *#fill(request: NbdRequest): Generator<number, void, Buffer> {
+  *#fill(request: PendingRequest): Speaker<void> {
     for (const piece of request.pieces) {
       for (let at = 0; at < piece.length; ) {
-        // Negative: any number of bytes up to this one will do.
         const bytes = yield at - piece.length;
         bytes.copy(piece, at);
         at += bytes.length;
@@ -173,43 +182,14 @@ export class NbdConnection {
     }
   }
 
-  #receive(bytes: number): boolean {
-    try {
-      for (let at = 0; at < bytes; ) at += this.#take(at, bytes);
-    } catch (error) {
-      this.#socket?.destroy(error as Error);
-    }
-    return true;
-  }
-
-  /** Gives the conversation what it waits for from `#received[at .. end)`; returns how much was used. */
-  #take(at: number, end: number): number {
-    if (this.#needed < 0) {
-      const part = this.#received.subarray(at, Math.min(end, at - this.#needed));
-      this.#needed = this.#parser!.next(part).value as number;
-      return part.length;
-    }
-    const have = this.#collected.reduce((sum, each) => sum + each.length, 0);
-    const part = this.#received.subarray(at, Math.min(end, at + this.#needed - have));
-    if (have + part.length < this.#needed) {
-      this.#collected.push(Buffer.from(part));
-      return part.length;
-    }
-    const whole = have === 0 ? part : Buffer.concat([...this.#collected, part]);
-    this.#collected.length = 0;
-    this.#needed = this.#parser!.next(whole).value as number;
-    return part.length;
-  }
-
-  #ready(): void {
+  #ready(socket: Socket, found: NbdExport): void {
     this.#state = 'ready';
-    this.#onFirst?.(undefined);
-    this.#socket!.unref();
+    this.#onFirst?.(found);
+    socket.unref();
     this.send();
   }
 
-  #finish(cookie: number, result: number): void {
-    const request = this.#requests[cookie]!;
+  #finish(cookie: number, request: PendingRequest, result: number): void {
     this.#requests[cookie] = undefined;
     this.#freeCookies.push(cookie);
     if (this.inFlight === 0) this.#socket?.unref();
@@ -217,7 +197,7 @@ export class NbdConnection {
   }
 
   /** Keeps account of what is not flushed. */
-  #remember({ command }: NbdRequest, result: number): number {
+  #remember({ command }: PendingRequest, result: number): number {
     if (command !== NbdCommand.flush) {
       if (command !== NbdCommand.read) this.#unflushed = true;
       return result;
@@ -225,13 +205,13 @@ export class NbdConnection {
     if (result === 0) this.#unflushed = false;
     const lost = this.#lost;
     this.#lost = false;
-    return lost ? Failure.io : result;
+    return lost ? Errno.EIO : result;
   }
 
   #closed(failure: Error | undefined): void {
     if (this.#onFirst) {
       this.#state = 'closed';
-      this.#onFirst(failure ?? new NbdRefusal('it hangs up'));
+      this.#onFirst(failure ?? new NbdError('ERR_ENDED', 'connect', 'it hangs up'));
       return;
     }
     if (this.#state === 'closed') return;
@@ -255,7 +235,13 @@ export class NbdConnection {
   }
 
   #failAll(): void {
-    const cookies = this.#unsent.splice(0);
-    for (const cookie of cookies) this.#finish(cookie, Failure.io);
+    for (const cookie of this.#unsent.splice(0)) {
+      const request = this.#requests[cookie];
+      if (request) this.#finish(cookie, request, Errno.EIO);
+    }
   }
+}
+
+function broken(message: string): NbdError {
+  return new NbdError('ERR_PROTOCOL', 'transmit', message);
 }

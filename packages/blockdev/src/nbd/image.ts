@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, type NbdExport, NbdFlag, NbdRefusal } from '@xenpv/nbd';
+import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdError, type NbdExport, NbdFlag } from '@xenpv/nbd';
 import {
   type BlockFeatures,
   type BlockImage,
@@ -8,25 +8,23 @@ import {
   IOV_WORDS,
   type SharedImage,
 } from '../block-image.js';
-import { BlockDeviceError } from '../errors.js';
-import { openError } from '../file/probe.js';
+import { BlockDeviceError, openError } from '../errors.js';
 import { checkGeometry } from '../geometry.js';
 import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
-import { STAGED_WORDS, StagedWord } from '../queue/staging.js';
 import { NbdConnection } from './connection.js';
 
 /** How `openNbdImage` opens an export. */
 export interface NbdImageOptions {
   /** The server's default export unless given. */
-  readonly exportName?: string;
-  readonly readOnly?: boolean;
+  readonly exportName?: string | undefined;
+  readonly readOnly?: boolean | undefined;
   /** Bytes; the server's smallest block, at least 512, unless given. */
-  readonly sectorSize?: number;
+  readonly sectorSize?: number | undefined;
   /** Milliseconds for which operations wait when the server has gone away; 10 000 unless given. */
-  readonly reconnect?: number;
+  readonly reconnect?: number | undefined;
 }
 
 const COMMANDS: Record<BlockOp, number> = {
@@ -38,6 +36,16 @@ const COMMANDS: Record<BlockOp, number> = {
   [BlockOp.secureDiscard]: NbdCommand.trim,
   [BlockOp.writeZeroes]: NbdCommand.writeZeroes,
 };
+
+/** What `openNbdImage` has found and opened. */
+interface OpenedExport {
+  readonly path: string;
+  readonly options: NbdImageOptions;
+  /** The image's from now on: it closes it. */
+  readonly connection: NbdConnection;
+  readonly found: NbdExport;
+  readonly sectorSize: number;
+}
 
 /** A disk behind an NBD server, such as qemu-storage-daemon with an image of any format. */
 class NbdImage implements BlockImage {
@@ -57,7 +65,7 @@ class NbdImage implements BlockImage {
   readonly #queues = new OpenQueues();
   #closing: Promise<void> | undefined;
 
-  constructor(path: string, options: NbdImageOptions, connection: NbdConnection, found: NbdExport, sectorSize: number) {
+  constructor({ path, options, connection, found, sectorSize }: OpenedExport) {
     this.#path = path;
     this.#options = options;
     this.connection = connection;
@@ -104,40 +112,28 @@ class NbdImage implements BlockImage {
 class NbdQueue extends LocalQueue {
   readonly #connection: NbdConnection;
   readonly #transferBytes: number;
-  readonly #buffers: Buffer[] = [];
 
   constructor(image: NbdImage, options: QueueOptions) {
     super(image, options);
     this.#connection = image.connection;
     this.#transferBytes = image.transferBytes;
-    this.#buffers[0] = Buffer.from(options.memory);
-  }
-
-  override addRegion(memory: ArrayBufferLike): number {
-    const region = super.addRegion(memory);
-    this.#buffers[region] = Buffer.from(memory);
-    return region;
   }
 
   override submit(): void {
-    const end = this.staging.count * STAGED_WORDS;
-    for (let at = 0; at < end; at += STAGED_WORDS) this.#start(at);
-    this.staging.clear();
+    super.submit();
     this.#connection.send();
   }
 
-  #start(at: number): void {
-    const { operations } = this.staging;
-    const op = operations[at + StagedWord.op] as BlockOp;
-    const tag = operations[at + StagedWord.tag];
-    const length = operations[at + StagedWord.length];
-    const offset = operations[at + StagedWord.offset];
+  protected override begin(op: BlockOp, at: number): void {
+    const tag = this.staging.tag(at);
+    const length = this.staging.length(at);
+    const offset = this.staging.offset(at);
     const moved = op <= BlockOp.writeFua ? length : 0;
     const pieces = this.#pieces(at);
     // A server refuses to read past the end.
     const present = op === BlockOp.read ? zeroFrom(pieces, this.image.size - offset, length) : length;
-    const nothing = op < 0 || (op === BlockOp.flush ? !this.image.features.flush : present === 0);
-    if (nothing) this.complete(tag, op < 0 ? op : moved);
+    const nothing = op === BlockOp.flush ? !this.image.features.flush : present === 0;
+    if (nothing) this.complete(tag, moved);
     else this.#request(op, offset, present, pieces, (failure) => this.complete(tag, failure || moved));
   }
 
@@ -165,12 +161,11 @@ class NbdQueue extends LocalQueue {
   }
 
   #pieces(at: number): Buffer[] {
-    const { operations, iov } = this.staging;
-    const first = operations[at + StagedWord.iovAt];
-    const end = first + operations[at + StagedWord.iovCount] * IOV_WORDS;
+    const { iov } = this.staging;
+    const end = this.staging.iovEnd(at);
     const pieces: Buffer[] = [];
-    for (let i = first; i < end; i += IOV_WORDS) {
-      pieces.push(this.#buffers[iov[i]].subarray(iov[i + 1], iov[i + 1] + iov[i + 2]));
+    for (let i = this.staging.iovStart(at); i < end; i += IOV_WORDS) {
+      pieces.push(this.regions[iov[i]].subarray(iov[i + 1], iov[i + 1] + iov[i + 2]));
     }
     return pieces;
   }
@@ -218,7 +213,7 @@ function nbdFeatures({ flags }: NbdExport, sectorSize: number, readOnly: boolean
  */
 export async function openNbdImage(
   socketPath: string,
-  { signal, ...options }: NbdImageOptions & { readonly signal?: AbortSignal } = {},
+  { signal, ...options }: NbdImageOptions & { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<BlockImage> {
   const { exportName = '', reconnect = 10_000 } = options;
   const connection = new NbdConnection({ path: socketPath, exportName, reconnect });
@@ -227,12 +222,12 @@ export async function openNbdImage(
     const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);
     checkGeometry(found.size, sectorSize, `the NBD export at ${socketPath}`);
     if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(socketPath);
-    return new NbdImage(socketPath, options, connection, found, sectorSize);
+    return new NbdImage({ path: socketPath, options, connection, found, sectorSize });
   } catch (error) {
     connection.close();
     signal?.throwIfAborted();
-    if (!(error instanceof NbdRefusal)) throw openError(error, 'connect', socketPath);
-    const message = `the NBD server at ${socketPath} is of no use: ${error.message}`;
+    if (!(error instanceof NbdError)) throw openError(error, 'connect', socketPath);
+    const message = `the NBD server at ${socketPath} cannot be used: ${error.message}`;
     throw new BlockDeviceError('ERR_NBD', 'connect', message, { path: socketPath, cause: error });
   }
 }

@@ -1,6 +1,6 @@
 import { type BlockImage, BlockOp, type BlockQueue, type CompletionListener, IOV_WORDS } from '../block-image.js';
 import { BlockDeviceError } from '../errors.js';
-import { Failure } from './errno.js';
+import { Errno } from './errno.js';
 import { Staging } from './staging.js';
 
 /** Results are 32-bit numbers of bytes. */
@@ -128,13 +128,13 @@ export abstract class EngineQueue implements BlockQueue {
   #check(op: BlockOp, offset: number, length: number, iov: Float64Array, iovCount: number): number {
     if (op === BlockOp.flush) return 0;
     if (changesImage(op)) {
-      if (this.image.readOnly) return Failure.readOnly;
-      if (offset + length > this.image.size) return Failure.noSpace;
+      if (this.image.readOnly) return Errno.EROFS;
+      if (offset + length > this.image.size) return Errno.ENOSPC;
     }
     const { sectorSize } = this.image;
     if (!(offset >= 0 && length > 0 && length <= MAX_LENGTH) || offset % sectorSize !== 0 || length % sectorSize !== 0)
-      return Failure.invalid;
-    if (!this.#has(op)) return Failure.unsupported;
+      return Errno.EINVAL;
+    if (!this.#has(op)) return Errno.EOPNOTSUPP;
     return carriesData(op) ? this.#checkIov(length, iov, iovCount) : 0;
   }
 
@@ -152,9 +152,9 @@ export abstract class EngineQueue implements BlockQueue {
     for (let at = 0; at < iovCount * IOV_WORDS; at += IOV_WORDS) {
       const bytes = this.#regionBytes[iov[at]] ?? -1;
       const inside = iov[at + 1] >= 0 && iov[at + 2] > 0 && iov[at + 1] + iov[at + 2] <= bytes;
-      if (!inside) return Failure.fault;
+      if (!inside) return Errno.EFAULT;
       total += iov[at + 2];
     }
-    return total === length ? 0 : Failure.invalid;
+    return total === length ? 0 : Errno.EINVAL;
   }
 }

@@ -1,11 +1,13 @@
 import { constants } from 'node:os';
 
-/** Results of operations that failed: the negative errno numbers that engines give themselves. */
-export const Failure = {
-  io: -constants.errno.EIO,
-  invalid: -constants.errno.EINVAL,
-  fault: -constants.errno.EFAULT,
-  noSpace: -constants.errno.ENOSPC,
-  readOnly: -constants.errno.EROFS,
-  unsupported: -constants.errno.EOPNOTSUPP,
+const { EIO, EINVAL, EFAULT, ENOSPC, EROFS, EOPNOTSUPP } = constants.errno;
+
+/** The errnos that engines give themselves, negative, as results are. */
+export const Errno = {
+  EIO: -EIO,
+  EINVAL: -EINVAL,
+  EFAULT: -EFAULT,
+  ENOSPC: -ENOSPC,
+  EROFS: -EROFS,
+  EOPNOTSUPP: -EOPNOTSUPP,
 } as const;

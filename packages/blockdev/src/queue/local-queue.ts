@@ -1,8 +1,14 @@
-import type { BlockImage } from '../block-image.js';
+import type { BlockImage, BlockOp } from '../block-image.js';
 import { EngineQueue, type QueueOptions } from './engine-queue.js';
+import { STAGED_WORDS } from './staging.js';
 
-/** A queue whose completions are collected in JavaScript and delivered by `poll` or by the event loop's next turn. */
+/**
+ * The queue of an engine that is JavaScript: it has the regions as Buffers, walks through what is staged, and collects
+ * completions, which `poll` or the event loop's next turn delivers. An engine adds `begin`.
+ */
 export abstract class LocalQueue extends EngineQueue {
+  /** The bytes of each region, by its number. */
+  protected readonly regions: Buffer[];
   #completed = 0;
   readonly #doneTags: Int32Array;
   readonly #doneResults: Int32Array;
@@ -14,11 +20,29 @@ export abstract class LocalQueue extends EngineQueue {
 
   constructor(image: BlockImage, options: QueueOptions) {
     super(image, options);
+    this.regions = [Buffer.from(options.memory)];
     this.#doneTags = new Int32Array(options.depth);
     this.#doneResults = new Int32Array(options.depth);
   }
 
-  poll(): number {
+  override addRegion(buffer: ArrayBufferLike): number {
+    const region = super.addRegion(buffer);
+    this.regions[region] = Buffer.from(buffer);
+    return region;
+  }
+
+  override submit(): void {
+    const { staging } = this;
+    const end = staging.count * STAGED_WORDS;
+    for (let at = 0; at < end; at += STAGED_WORDS) {
+      const op = staging.op(at);
+      if (op < 0) this.complete(staging.tag(at), op);
+      else this.begin(op as BlockOp, at);
+    }
+    staging.clear();
+  }
+
+  override poll(): number {
     const count = this.#completed;
     if (count === 0 || this.delivering) return 0;
     // The listener may push and submit, which completes more: it sees a copy.
@@ -30,6 +54,12 @@ export abstract class LocalQueue extends EngineQueue {
     this.deliver(count);
     return count;
   }
+
+  /**
+   * Carries out the operation that is staged at `at`, whose checks it has passed, or begins to. It ends with one call of
+   * `complete`, now or later; `staging` has it only until `begin` returns.
+   */
+  protected abstract begin(op: BlockOp, at: number): void;
 
   protected complete(tag: number, result: number): void {
     this.#doneTags[this.#completed] = tag;

@@ -1,12 +1,19 @@
+/**
+ * Between `push` and `submit`: operations in one flat array of numbers, their scatter lists in another, which the addon
+ * reads as they are (native/slots.h has the layout). Only what has passed the checks of EngineQueue gets in; an
+ * operation that has not is staged as its result, a negative errno in place of the operation, and without a scatter
+ * list. Nothing is allocated per operation: the arrays have room for `depth` operations, and the scatter lists' one
+ * grows to the largest batch.
+ */
 import { IOV_WORDS } from '../block-image.js';
 
 /** Words of one staged operation: operation, tag, offset, length, first word of its scatter list, entries in it. */
 export const STAGED_WORDS = 6;
-export const StagedWord = { op: 0, tag: 1, offset: 2, length: 3, iovAt: 4, iovCount: 5 } as const;
+const StagedWord = { op: 0, tag: 1, offset: 2, length: 3, iovAt: 4, iovCount: 5 } as const;
 
 const FIRST_IOV_WORDS = 64 * IOV_WORDS;
 
-/** Operations pushed and not yet submitted, in two flat arrays that an addon can read as well. */
+/** Operations pushed and not yet submitted. `at` is an operation's first word: STAGED_WORDS apart from 0 on. */
 export class Staging {
   readonly operations: Float64Array;
   /** The scatter lists, one after the other; replaced by a larger array when it is full. */
@@ -34,6 +41,32 @@ export class Staging {
   clear(): void {
     this.count = 0;
     this.#iovWords = 0;
+  }
+
+  /** A BlockOp, or the negative errno with which the operation was refused. */
+  op(at: number): number {
+    return this.operations[at + StagedWord.op];
+  }
+
+  tag(at: number): number {
+    return this.operations[at + StagedWord.tag];
+  }
+
+  offset(at: number): number {
+    return this.operations[at + StagedWord.offset];
+  }
+
+  length(at: number): number {
+    return this.operations[at + StagedWord.length];
+  }
+
+  /** The scatter list is `iov[iovStart(at) .. iovEnd(at))`. */
+  iovStart(at: number): number {
+    return this.operations[at + StagedWord.iovAt];
+  }
+
+  iovEnd(at: number): number {
+    return this.operations[at + StagedWord.iovAt] + this.operations[at + StagedWord.iovCount] * IOV_WORDS;
   }
 
   #addIov(iov: Float64Array, words: number): void {

@@ -1,2 +1,3 @@
+export type { EngineSubject } from './cases/bench.js';
 export { type Piece, QueueDriver } from './queue-driver.js';
-export { type EngineSubject, type TestFramework, testEngine } from './suite.js';
+export { type TestFramework, testEngine } from './suite.js';

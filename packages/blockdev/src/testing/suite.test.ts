@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { needs } from '@xenpv/test-support';
 import { afterAll, describe, it } from 'vitest';
-import { type FileImageOptions, openFileImage } from '../file/image.js';
+import { openFileImage } from '../file/image.js';
+import type { FileImageOptions } from '../file/options.js';
 import { memoryImage } from '../memory/image.js';
 import { nullImage } from '../memory/null-image.js';
 import { threadRing } from '../uring/thread-ring.js';
@@ -14,6 +16,7 @@ import { testEngine } from './suite.js';
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
+const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 let files = 0;
 
 function testFileEngine(name: string, options: FileImageOptions): void {
@@ -50,8 +53,8 @@ for (const sectorSize of [512, 4096]) {
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
   testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
   testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
-  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon) there is nothing to test; fallback.test.ts covers that.
-  describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
+  // file/image.test.ts has what happens without io_uring: kernel.io_uring_disabled, seccomp, no addon.
+  needs(uring).describe('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
   });
@@ -61,6 +64,7 @@ testEngine(
   { describe, it },
   {
     name: '512-byte sectors over 4096-byte ones',
+    threadBound: true,
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
   },
 );
@@ -68,6 +72,7 @@ testEngine(
   { describe, it },
   {
     name: 'faulty without faults',
+    threadBound: true,
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
   },
 );
@@ -75,6 +80,7 @@ testEngine(
   { describe, it },
   {
     name: 'throttled',
+    threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
   },
 );

@@ -1,9 +1,18 @@
 import type { Start } from '../addon.js';
 import type { BlockImage } from '../block-image.js';
-import type { PageCache } from '../file/page-cache.js';
-import type { FileDescriptors } from '../file/queue.js';
+import type { FileDescriptors } from '../queue/descriptors.js';
 import { EngineQueue, type QueueOptions } from '../queue/engine-queue.js';
+import type { PageCache } from './page-cache.js';
 import type { RingMember, ThreadRing } from './thread-ring.js';
+
+/** How an IoUringQueue reaches its image. */
+export interface UringAccess {
+  readonly ring: ThreadRing;
+  readonly files: FileDescriptors;
+  readonly blockDevice: boolean;
+  /** Of an image that is written past it. */
+  readonly cache: PageCache | undefined;
+}
 
 /** A queue on the thread's io_uring: one system call a `submit`, and the addon fills the completion arrays. */
 export class IoUringQueue extends EngineQueue implements RingMember {
@@ -14,18 +23,11 @@ export class IoUringQueue extends EngineQueue implements RingMember {
   #iov: Float64Array;
   #delivered = 0;
 
-  constructor(
-    image: BlockImage,
-    options: QueueOptions,
-    ring: ThreadRing,
-    files: FileDescriptors,
-    blockDevice: boolean,
-    cache: PageCache | undefined,
-  ) {
+  constructor(image: BlockImage, options: QueueOptions, { ring, files, blockDevice, cache }: UringAccess) {
     super(image, options);
     this.#ring = ring;
     this.#cache = cache;
-    this.#queue = ring.native.queueOpen(
+    this.#queue = ring.addon.queueOpen(
       ring.id,
       options.depth,
       files.main,
@@ -34,10 +36,10 @@ export class IoUringQueue extends EngineQueue implements RingMember {
       this.tags,
       this.results,
     );
-    this.#start = ring.native.queueStarter(ring.id, this.#queue);
+    this.#start = ring.addon.queueStarter(ring.id, this.#queue);
     this.#iov = this.staging.iov;
-    ring.native.queueStaging(ring.id, this.#queue, this.staging.operations, this.#iov);
-    ring.native.queueRegion(ring.id, this.#queue, 0, new Uint8Array(options.memory));
+    ring.addon.queueStaging(ring.id, this.#queue, this.staging.operations, this.#iov);
+    ring.addon.queueRegion(ring.id, this.#queue, 0, new Uint8Array(options.memory));
     ring.add(this.#queue, this);
   }
 
@@ -47,13 +49,13 @@ export class IoUringQueue extends EngineQueue implements RingMember {
 
   override addRegion(buffer: ArrayBufferLike): number {
     const region = super.addRegion(buffer);
-    this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, new Uint8Array(buffer));
+    this.#ring.addon.queueRegion(this.#ring.id, this.#queue, region, new Uint8Array(buffer));
     return region;
   }
 
   override removeRegion(region: number): void {
     super.removeRegion(region);
-    if (region > 0) this.#ring.native.queueRegion(this.#ring.id, this.#queue, region, undefined);
+    if (region > 0) this.#ring.addon.queueRegion(this.#ring.id, this.#queue, region, undefined);
   }
 
   override submit(polled = false): void {
@@ -61,10 +63,11 @@ export class IoUringQueue extends EngineQueue implements RingMember {
     if (count === 0) return;
     if (iov !== this.#iov) {
       this.#iov = iov;
-      this.#ring.native.queueStaging(this.#ring.id, this.#queue, operations, iov);
+      this.#ring.addon.queueStaging(this.#ring.id, this.#queue, operations, iov);
     }
     this.staging.clear();
-    this.#ring.submit(this.#start, count, polled);
+    if (polled) this.#ring.submitPolled(this.#start, count);
+    else this.#ring.submit(this.#start, count);
     this.#cache?.used(count);
   }
 

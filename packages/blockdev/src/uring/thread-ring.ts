@@ -1,9 +1,9 @@
-import { getSystemErrorName } from 'node:util';
-import { loadNative, type Native, type Reap, type Start } from '../addon.js';
+import { type Addon, loadAddon, type Reap, type Start } from '../addon.js';
+import { errnoNameOf } from '../errors.js';
 
 /** Queues whose completions one call collects; more take another call. */
 const READY_QUEUES = 256;
-const NONE = -1;
+const REAP_FIRST = -1;
 
 /** Who gets the completions of a queue of the ring. */
 export interface RingMember {
@@ -20,15 +20,26 @@ export function threadRing(): ThreadRing | string {
 }
 
 function openRing(): ThreadRing | string {
-  const native = loadNative();
-  if (native instanceof Error) return `the addon is not there: ${native.message.split('\n')[0]}`;
-  const ring = new ThreadRing(native);
-  return ring.id < 0 ? `io_uring does not work here: ${getSystemErrorName(ring.id)}` : ring;
+  let addon: Addon;
+  try {
+    addon = loadAddon();
+  } catch (error) {
+    return `the addon is not there: ${(error as Error).message}`;
+  }
+  const ring = new ThreadRing(addon);
+  return ring.id < 0 ? `io_uring does not work here: ${errnoNameOf(ring.id)}` : ring;
 }
 
-/** The io_uring of this thread, which all its queues use. */
+/**
+ * The io_uring of this thread, which all its queues use. One call of the addon starts what a queue has staged, one
+ * collects the completions of all queues; the eventfd and the event loop tell of those that nobody has asked for.
+ *
+ * A listener may throw, push, submit and poll: what it interrupts is delivered by the event loop's next turn, nothing
+ * is delivered twice, and no delivery begins inside another one. Memory of a queue is the kernel's from its start to
+ * its completion; a thread that ends early is kept by the addon until the kernel is done with it.
+ */
 export class ThreadRing {
-  readonly native: Native;
+  readonly addon: Addon;
   /** Its number in the addon, or a negative errno when it could not be made. */
   readonly id: number;
   /** The eventfd that becomes readable with completions that did not come at once. */
@@ -51,11 +62,11 @@ export class ThreadRing {
     this.poll();
   };
 
-  constructor(native: Native) {
-    this.native = native;
-    this.id = native.ringOpen(this.#poll, this.#ready);
-    this.eventFd = this.id < 0 ? NONE : native.ringEventFd(this.id);
-    this.#reap = this.id < 0 ? () => 0 : native.ringReaper(this.id);
+  constructor(addon: Addon) {
+    this.addon = addon;
+    this.id = addon.ringOpen(this.#poll, this.#ready);
+    this.eventFd = this.id < 0 ? -1 : addon.ringEventFd(this.id);
+    this.#reap = this.id < 0 ? () => 0 : addon.ringReaper(this.id);
   }
 
   add(queue: number, member: RingMember): void {
@@ -64,29 +75,33 @@ export class ThreadRing {
 
   remove(queue: number): void {
     this.#members[queue] = undefined;
-    this.native.queueClose(this.id, queue);
+    this.addon.queueClose(this.id, queue);
   }
 
-  /** Starts what a queue has staged. `polled`: a `poll` follows in this turn of the event loop, or is done with it. */
-  submit(start: Start, count: number, polled: boolean): void {
-    const delivered = this.#at === this.#count && !this.#delivering;
-    if (polled && delivered) this.#deliverAll(start(count, true));
-    else if (start(count, false) !== 0 && !polled) this.#pollSoon();
+  /** Starts the first `count` operations that a queue has staged. */
+  submit(start: Start, count: number): void {
+    if (start(count, false) !== 0) this.#pollSoon();
+  }
+
+  /** The same when a `poll` follows in this turn of the event loop. It delivers what has completed where it can. */
+  submitPolled(start: Start, count: number): void {
+    if (this.#delivering || this.#at < this.#count) start(count, false);
+    else this.#deliverAll(start(count, true));
   }
 
   /** Delivers what has completed, of any queue. */
   poll(): void {
     if (this.#delivering) this.#asked = true;
-    else this.#deliverAll(NONE);
+    else this.#deliverAll(REAP_FIRST);
   }
 
-  /** `found`: what was reaped just now, or -1 to do that. */
-  #deliverAll(found: number): void {
+  /** `reaped`: pairs of `#ready` that were written just now, or REAP_FIRST. */
+  #deliverAll(reaped: number): void {
     this.#delivering = true;
     if (this.#scheduled) this.#unschedule();
     try {
       this.#deliver();
-      for (let count = found < 0 ? this.#reap() : found; ; count = this.#reap()) {
+      for (let count = reaped < 0 ? this.#reap() : reaped; ; count = this.#reap()) {
         this.#at = 0;
         this.#asked = false;
         this.#count = count;

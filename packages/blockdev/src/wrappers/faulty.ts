@@ -1,15 +1,15 @@
 import { type BlockImage, BlockOp, IOV_WORDS } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
-import { ImageWrapper, type WrappedOperation, WrapperQueue } from './wrapper.js';
+import { OperationWrapper, type WrappedOperation, WrapperQueue } from './wrapper-queue.js';
 
 /** What shall go wrong with one operation. */
 export interface Fault {
   /** The result that it ends with instead of its own: a negative errno. It is not performed, but for `torn`. */
-  readonly result?: number;
+  readonly result?: number | undefined;
   /** Bytes of a write that reach the image although it fails: whole sectors. */
-  readonly torn?: number;
+  readonly torn?: number | undefined;
   /** Milliseconds before anything happens. */
-  readonly delay?: number;
+  readonly delay?: number | undefined;
 }
 
 /** Decides about each operation, in the order of submission: `index` counts them from 0. Undefined leaves it alone. */
@@ -25,7 +25,7 @@ export function faultyImage(inner: BlockImage, plan: FaultPlan): BlockImage {
   return new FaultyImage(inner, plan);
 }
 
-class FaultyImage extends ImageWrapper {
+class FaultyImage extends OperationWrapper {
   readonly #plan: FaultPlan;
   #index = 0;
 
@@ -51,7 +51,7 @@ class FaultyQueue extends WrapperQueue {
     this.#image = image;
   }
 
-  protected override begin(operation: WrappedOperation): void {
+  protected override beginWrapped(operation: WrappedOperation): void {
     const fault = this.#image.decide(operation);
     if (!fault?.delay) {
       this.#do(operation, fault);

@@ -2,9 +2,9 @@ import { type BlockFeatures, type BlockImage, BlockOp } from '../block-image.js'
 import { BlockDeviceError } from '../errors.js';
 import { allocateMemory } from '../queue/buffer.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
-import { Failure } from '../queue/errno.js';
+import { Errno } from '../queue/errno.js';
 import { RangeLocks } from './range-locks.js';
-import { ImageWrapper, type WrappedOperation, WrapperQueue } from './wrapper.js';
+import { OperationWrapper, type WrappedOperation, WrapperQueue } from './wrapper-queue.js';
 
 /**
  * Presents smaller sectors than the image has: reads take whole sectors and keep a part, writes read the sectors that
@@ -18,7 +18,7 @@ export function rmwImage(inner: BlockImage, sectorSize = 512): BlockImage {
   throw new BlockDeviceError('ERR_SECTOR_SIZE', 'open', message, { path: inner.description });
 }
 
-class RmwImage extends ImageWrapper {
+class RmwImage extends OperationWrapper {
   readonly locks = new RangeLocks();
   readonly #sectorSize: number;
 
@@ -64,7 +64,7 @@ class RmwQueue extends WrapperQueue {
     this.#freeEdges = Array.from({ length: options.depth }, (_, i) => i * 2 * this.#sector);
   }
 
-  protected override begin(operation: WrappedOperation): void {
+  protected override beginWrapped(operation: WrappedOperation): void {
     const cover = this.#cover(operation);
     switch (operation.op) {
       case BlockOp.read:
@@ -81,7 +81,7 @@ class RmwQueue extends WrapperQueue {
         this.#discard(operation, cover);
         break;
       default:
-        this.complete(operation.tag, Failure.unsupported);
+        this.complete(operation.tag, Errno.EOPNOTSUPP);
     }
   }
 

@@ -1,13 +1,13 @@
 import type { BlockImage } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
-import { ImageWrapper, type WrappedOperation, WrapperQueue } from './wrapper.js';
+import { OperationWrapper, type WrappedOperation, WrapperQueue } from './wrapper-queue.js';
 
 /** Averages that an image keeps to, over all its queues. */
 export interface ThrottleLimits {
-  readonly operationsPerSecond?: number;
-  readonly bytesPerSecond?: number;
+  readonly operationsPerSecond?: number | undefined;
+  readonly bytesPerSecond?: number | undefined;
   /** Seconds of that which may be used at once after a quiet time; 0.1 unless given. */
-  readonly burst?: number;
+  readonly burst?: number | undefined;
 }
 
 /** Delays operations on `inner` so that they stay below the limits. It owns `inner`. */
@@ -15,7 +15,7 @@ export function throttledImage(inner: BlockImage, limits: ThrottleLimits): Block
   return new ThrottledImage(inner, limits);
 }
 
-class ThrottledImage extends ImageWrapper {
+class ThrottledImage extends OperationWrapper {
   readonly #limits: ThrottleLimits;
   /** When all that was admitted would be done at exactly the limits, in milliseconds of performance.now(). */
   #busyUntil = 0;
@@ -47,7 +47,7 @@ class ThrottledQueue extends WrapperQueue {
     this.#image = image;
   }
 
-  protected override begin(operation: WrappedOperation): void {
+  protected override beginWrapped(operation: WrappedOperation): void {
     const wait = this.#image.admit(operation.iov.length > 0 ? operation.length : 0);
     const go = () => this.perform(operation, (result) => this.complete(operation.tag, result));
     if (wait === 0) {

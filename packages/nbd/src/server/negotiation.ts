@@ -1,23 +1,26 @@
 import type { Socket } from 'node:net';
 import type { NbdDisk } from '../disk.js';
+import { NbdError } from '../errors.js';
+import { NBD_MAX_REQUEST, NbdFlag, NbdHandshake, NbdOption, NbdOptionReply } from '../protocol/numbers.js';
 import {
+  decodeInfoRequest,
+  decodeOption,
   encodeBlockSizes,
   encodeExport,
+  encodeExportInfo,
+  encodeGreeting,
+  encodeListEntry,
   encodeOptionReply,
-  NBD_MAX_REQUEST,
+  NBD_CLIENT_FLAGS_BYTES,
   NBD_OPTION_BYTES,
-  NbdFlag,
-  NbdHandshake,
-  NbdInfo,
-  NbdMagic,
-  NbdOption,
-  NbdOptionReply,
-} from '../protocol.js';
-import { ConnectionEnded, type SocketReader } from '../reader.js';
+} from '../protocol/options.js';
+import type { SocketReader } from '../reader.js';
 
 /** The longest option that is read; names are at most 4096 bytes. */
 const MAX_OPTION_BYTES = 8192;
 const PREFERRED_BLOCK_BYTES = 4096;
+/** Zeroes after the answer to EXPORT_NAME, unless the client can do without. */
+const EXPORT_NAME_ZEROES = 124;
 
 /** What client and server agreed on. */
 export interface NbdSession {
@@ -37,7 +40,7 @@ interface Negotiation {
 
 /**
  * The fixed newstyle negotiation, from the greeting until the client has chosen an export. Resolves with undefined
- * when the client is done without one; rejects with {@link ConnectionEnded}.
+ * when the client is done without one; rejects with NbdError: ERR_ENDED, ERR_PROTOCOL, ERR_REFUSED.
  */
 export async function negotiate(
   socket: Socket,
@@ -47,10 +50,9 @@ export async function negotiate(
   const state: Negotiation = { socket, exports, noZeroes: false, structuredReplies: false };
   await greet(state, reader);
   for (;;) {
-    const header = await reader.read(NBD_OPTION_BYTES);
-    if (!header.subarray(0, 8).equals(NbdMagic.option)) throw new ConnectionEnded('not an NBD option');
-    const option = header.readUInt32BE(8);
-    const length = header.readUInt32BE(12);
+    const found = decodeOption(await reader.read(NBD_OPTION_BYTES));
+    if (!found) throw new NbdError('ERR_PROTOCOL', 'negotiate', 'not an NBD option');
+    const { option, length } = found;
     if (length > MAX_OPTION_BYTES) {
       await reader.skip(length);
       reply(state, option, NbdOptionReply.tooBig);
@@ -67,13 +69,10 @@ export async function negotiate(
 }
 
 async function greet(state: Negotiation, reader: SocketReader): Promise<void> {
-  const greeting = Buffer.alloc(18);
-  NbdMagic.greeting.copy(greeting);
-  greeting.writeUInt16BE(NbdHandshake.fixedNewstyle | NbdHandshake.noZeroes, 16);
-  state.socket.write(greeting);
-  const flags = (await reader.read(4)).readUInt32BE(0);
-  if ((flags & ~(NbdHandshake.fixedNewstyle | NbdHandshake.noZeroes)) !== 0)
-    throw new ConnectionEnded('unknown client flags');
+  const known = NbdHandshake.fixedNewstyle | NbdHandshake.noZeroes;
+  state.socket.write(encodeGreeting(known));
+  const flags = (await reader.read(NBD_CLIENT_FLAGS_BYTES)).readUInt32BE(0);
+  if ((flags & ~known) !== 0) throw new NbdError('ERR_PROTOCOL', 'negotiate', 'unknown client flags');
   state.noZeroes = (flags & NbdHandshake.noZeroes) !== 0;
 }
 
@@ -109,9 +108,9 @@ function findExport(state: Negotiation, name: string): NbdDisk | undefined {
 function answerExportName(state: Negotiation, data: Buffer): NbdDisk {
   const disk = findExport(state, data.toString());
   // The option has no way to say no.
-  if (!disk) throw new ConnectionEnded('no such export');
-  state.socket.write(encodeExport(disk.size, transmissionFlags(disk, state.structuredReplies)));
-  if (!state.noZeroes) state.socket.write(Buffer.alloc(124));
+  if (!disk) throw new NbdError('ERR_REFUSED', 'negotiate', 'no such export');
+  state.socket.write(encodeExport(disk.size, transmissionFlags(state, disk)));
+  if (!state.noZeroes) state.socket.write(Buffer.alloc(EXPORT_NAME_ZEROES));
   return disk;
 }
 
@@ -121,17 +120,13 @@ function answerList(state: Negotiation, data: Buffer): void {
     return;
   }
   for (const name of state.exports.keys()) {
-    const text = Buffer.from(name);
-    const entry = Buffer.alloc(4 + text.length);
-    entry.writeUInt32BE(text.length, 0);
-    entry.set(text, 4);
-    reply(state, NbdOption.list, NbdOptionReply.server, entry);
+    reply(state, NbdOption.list, NbdOptionReply.server, encodeListEntry(name));
   }
   reply(state, NbdOption.list, NbdOptionReply.ack);
 }
 
 function answerInfo(state: Negotiation, option: number, data: Buffer): NbdDisk | undefined {
-  const name = exportNameOf(data);
+  const name = decodeInfoRequest(data);
   if (name === undefined) {
     reply(state, option, NbdOptionReply.invalid);
     return undefined;
@@ -141,31 +136,20 @@ function answerInfo(state: Negotiation, option: number, data: Buffer): NbdDisk |
     reply(state, option, NbdOptionReply.unknown, Buffer.from(`no export "${name}"`));
     return undefined;
   }
-  const type = Buffer.alloc(2);
-  type.writeUInt16BE(NbdInfo.export, 0);
-  const flags = transmissionFlags(disk, state.structuredReplies);
-  reply(state, option, NbdOptionReply.info, Buffer.concat([type, encodeExport(disk.size, flags)]));
-  const preferred = Math.max(disk.blockSize, PREFERRED_BLOCK_BYTES);
-  reply(state, option, NbdOptionReply.info, encodeBlockSizes(disk.blockSize, preferred, NBD_MAX_REQUEST));
+  const minimumBlock = disk.blockSize;
+  const preferredBlock = Math.max(minimumBlock, PREFERRED_BLOCK_BYTES);
+  const sizes = { minimumBlock, preferredBlock, maximumBlock: NBD_MAX_REQUEST };
+  reply(state, option, NbdOptionReply.info, encodeExportInfo(disk.size, transmissionFlags(state, disk)));
+  reply(state, option, NbdOptionReply.info, encodeBlockSizes(sizes));
   reply(state, option, NbdOptionReply.ack);
   return option === NbdOption.go ? disk : undefined;
 }
 
-/** The name in the data of INFO or GO (length, name, count, count information types); undefined if malformed. */
-function exportNameOf(data: Buffer): string | undefined {
-  if (data.length < 6) return undefined;
-  const length = data.readUInt32BE(0);
-  if (length > data.length - 6) return undefined;
-  const requests = data.readUInt16BE(4 + length);
-  if (data.length !== 6 + length + 2 * requests) return undefined;
-  return data.toString('utf8', 4, 4 + length);
-}
-
 /** Every connection drives the same disk, so that a flush on one covers the others: multi-conn holds. */
-function transmissionFlags(disk: NbdDisk, structuredReplies: boolean): number {
+function transmissionFlags(state: Negotiation, disk: NbdDisk): number {
   let flags = NbdFlag.hasFlags | NbdFlag.sendFlush | NbdFlag.canMultiConn;
   // A read is always one chunk.
-  if (structuredReplies) flags |= NbdFlag.sendDf;
+  if (state.structuredReplies) flags |= NbdFlag.sendDf;
   if (disk.readOnly) return flags | NbdFlag.readOnly;
   flags |= NbdFlag.sendFua | NbdFlag.sendWriteZeroes;
   return disk.discard ? flags | NbdFlag.sendTrim : flags;

@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { NbdDisk } from '../disk.js';
-import { ConnectionEnded, SocketReader } from '../reader.js';
+import { NbdError } from '../errors.js';
+import { SocketReader } from '../reader.js';
 import { type NbdExports, negotiate } from './negotiation.js';
 import { NbdTransmission } from './transmission.js';
 
@@ -45,7 +46,7 @@ export class NbdServer implements AsyncDisposable {
       const session = await negotiate(socket, reader, this.#exports);
       if (session) await new NbdTransmission(socket, reader, session).serve();
     } catch (error) {
-      if (!(error instanceof ConnectionEnded)) throw error;
+      if (!(error instanceof NbdError)) throw error;
     } finally {
       socket.end(() => socket.destroy());
     }

@@ -1,32 +1,26 @@
 import type { Socket } from 'node:net';
 import type { NbdDisk } from '../disk.js';
+import { NbdError } from '../errors.js';
+import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdErrno, nbdErrnoOf } from '../protocol/numbers.js';
 import {
+  decodeRequest,
   encodeDataChunk,
   encodeErrorChunk,
   encodeSimpleReply,
-  NBD_MAX_REQUEST,
   NBD_REQUEST_BYTES,
-  NbdCommand,
-  NbdCommandFlag,
-  NbdError,
-  NbdMagic,
-  nbdErrorOf,
-} from '../protocol.js';
-import { ConnectionEnded, type SocketReader } from '../reader.js';
+  type NbdRequest,
+} from '../protocol/requests.js';
+import type { SocketReader } from '../reader.js';
 import type { NbdSession } from './negotiation.js';
 
-/** What one connection may have under way; beyond it the next request waits in the socket. */
+/** What one connection may have in flight; beyond it the next request waits in the socket. */
 const MAX_REQUESTS = 128;
 const MAX_BYTES = 2 * NBD_MAX_REQUEST;
 /** Bytes of zeroes written at once where the disk cannot write zeroes itself. */
 const ZERO_BYTES = 1024 * 1024;
 
-interface Request {
-  readonly flags: number;
-  readonly command: number;
+interface Request extends NbdRequest {
   readonly cookie: Buffer;
-  readonly offset: number;
-  readonly length: number;
 }
 
 /** The flags that each command takes; others are refused. */
@@ -58,12 +52,12 @@ export class NbdTransmission {
     socket.on('close', wake);
   }
 
-  /** Resolves when the client has said goodbye or gone, and everything under way has ended. */
+  /** Resolves when the client has said goodbye or gone, and all requests in flight have ended. */
   async serve(): Promise<void> {
     try {
       while (await this.#next());
     } catch (error) {
-      if (!(error instanceof ConnectionEnded)) throw error;
+      if (!(error instanceof NbdError)) throw error;
     } finally {
       while (this.#requests > 0) await this.#wait();
     }
@@ -72,6 +66,7 @@ export class NbdTransmission {
   /** Takes one request; false at the end. */
   async #next(): Promise<boolean> {
     const request = decodeRequest(await this.#reader.read(NBD_REQUEST_BYTES));
+    if (!request) throw new NbdError('ERR_PROTOCOL', 'transmit', 'not an NBD request');
     if (request.command === NbdCommand.disconnect) return false;
     const isWrite = request.command === NbdCommand.write;
     const refusal = this.#check(request);
@@ -86,23 +81,23 @@ export class NbdTransmission {
     return true;
   }
 
-  /** 0, or the NBD error that the request deserves before the disk is asked. */
+  /** 0, or the NBD errno for a request that the disk must not see. */
   #check({ command, flags, offset, length }: Request): number {
     const allowed = ALLOWED_FLAGS[command];
-    if (allowed === undefined || (flags & ~allowed) !== 0) return NbdError.einval;
+    if (allowed === undefined || (flags & ~allowed) !== 0) return NbdErrno.EINVAL;
     if (command === NbdCommand.flush) return 0;
     const writes = command !== NbdCommand.read;
-    if (writes && this.#disk.readOnly) return NbdError.eperm;
-    if (command === NbdCommand.trim && !this.#disk.discard) return NbdError.einval;
-    if (!writes && (flags & NbdCommandFlag.df) !== 0 && !this.#structured) return NbdError.einval;
+    if (writes && this.#disk.readOnly) return NbdErrno.EPERM;
+    if (command === NbdCommand.trim && !this.#disk.discard) return NbdErrno.EINVAL;
+    if (!writes && (flags & NbdCommandFlag.df) !== 0 && !this.#structured) return NbdErrno.EINVAL;
     const hasData = command === NbdCommand.read || command === NbdCommand.write;
-    if (length === 0 || (hasData && length > NBD_MAX_REQUEST)) return NbdError.einval;
-    if (offset % this.#disk.blockSize !== 0 || length % this.#disk.blockSize !== 0) return NbdError.einval;
-    if (offset + length > this.#disk.size) return writes ? NbdError.enospc : NbdError.einval;
+    if (length === 0 || (hasData && length > NBD_MAX_REQUEST)) return NbdErrno.EINVAL;
+    if (offset % this.#disk.blockSize !== 0 || length % this.#disk.blockSize !== 0) return NbdErrno.EINVAL;
+    if (offset + length > this.#disk.size) return writes ? NbdErrno.ENOSPC : NbdErrno.EINVAL;
     return 0;
   }
 
-  /** Waits until another request of `bytes` of data may be under way, and the client takes its answers. */
+  /** Waits until another request of `bytes` of data may be in flight, and the client takes its answers. */
   async #room(bytes: number): Promise<void> {
     while (
       this.#requests >= MAX_REQUESTS ||
@@ -134,7 +129,7 @@ export class NbdTransmission {
         this.#send(encodeSimpleReply(request.cookie, 0));
       }
     } catch (error) {
-      this.#fail(request, nbdErrorOf(error), (error as Error).message);
+      this.#fail(request, nbdErrnoOf(error), (error as Error).message);
     } finally {
       this.#requests--;
       this.#bytes -= bytes;
@@ -167,25 +162,14 @@ export class NbdTransmission {
   }
 
   /** With structured replies a failed READ says why; every other command's reply is simple. */
-  #fail(request: Request, error: number, message: string): void {
+  #fail(request: Request, errno: number, message: string): void {
     const structured = this.#structured && request.command === NbdCommand.read;
     this.#send(
-      structured ? encodeErrorChunk(request.cookie, error, message) : encodeSimpleReply(request.cookie, error),
+      structured ? encodeErrorChunk(request.cookie, errno, message) : encodeSimpleReply(request.cookie, errno),
     );
   }
 
   #send(reply: Buffer): void {
     if (!this.#socket.destroyed) this.#socket.write(reply);
   }
-}
-
-function decodeRequest(header: Buffer): Request {
-  if (header.readUInt32BE(0) !== NbdMagic.request) throw new ConnectionEnded('not an NBD request');
-  return {
-    flags: header.readUInt16BE(4),
-    command: header.readUInt16BE(6),
-    cookie: header.subarray(8, 16),
-    offset: header.readUInt32BE(16) * 2 ** 32 + header.readUInt32BE(20),
-    length: header.readUInt32BE(24),
-  };
 }

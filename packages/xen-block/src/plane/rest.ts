@@ -7,8 +7,7 @@
  * ring that sleeps is unmasked before the thread does; a ring that is held is looked at when its time is over.
  * What never happens: a sleep in place, which keeps the event loop waiting, while something needs the event loop.
  */
-import type { EventChannels, EventSleeper } from '@xenpv/xen-sys';
-import { Errno } from '../errno.js';
+import { Errno, type EventChannels, type EventSleeper } from '@xenpv/xen-sys';
 import { BusyPoll } from './pace/busy-poll.js';
 import type { Holds } from './pace/holds.js';
 import { measureHoldTime } from './pace/wake-up-cost.js';

@@ -1,11 +1,4 @@
-import {
-  type BlockImage,
-  type BlockOp,
-  type BlockQueue,
-  type CompletionListener,
-  IOV_WORDS,
-  type SharedImage,
-} from '@xenpv/blockdev';
+import { type BlockOp, type BlockQueue, type CompletionListener, ImageWrapper, IOV_WORDS } from '@xenpv/blockdev';
 
 /** What reached the storage: operation, offset, length and number of pieces. */
 export interface GateEntry {
@@ -26,10 +19,7 @@ interface Held {
  * An image whose operations wait until a test lets them go, one by one or all, in any order, and which writes down
  * what came. `fail` decides which of them fail instead.
  */
-export class GatedImage implements BlockImage {
-  readonly engine = 'gated';
-  readonly description = 'gated';
-  readonly inner: BlockImage;
+export class GatedImage extends ImageWrapper {
   readonly log: GateEntry[] = [];
   readonly held: Held[] = [];
   /** All that were ever made. */
@@ -39,46 +29,22 @@ export class GatedImage implements BlockImage {
   /** A negative errno for an operation that is to fail, otherwise 0. */
   fail: (entry: GateEntry) => number = () => 0;
 
-  constructor(inner: BlockImage) {
-    this.inner = inner;
+  override get engine(): string {
+    return 'gated';
   }
 
-  get size(): number {
-    return this.inner.size;
-  }
-  get sectorSize(): number {
-    return this.inner.sectorSize;
-  }
-  get physicalSectorSize(): number {
-    return this.inner.physicalSectorSize;
-  }
-  get readOnly(): boolean {
-    return this.inner.readOnly;
-  }
-  get features() {
-    return this.inner.features;
+  override get description(): string {
+    return 'gated';
   }
 
-  createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
+  override createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
     const queue = new GatedQueue(this, this.inner.createQueue(options));
     this.queues.push(queue);
     return queue;
   }
 
-  refresh(): Promise<number> {
-    return this.inner.refresh();
-  }
-
-  share(): SharedImage | undefined {
+  override share(): undefined {
     return undefined;
-  }
-
-  close(): Promise<void> {
-    return this.inner.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 
   /** Lets the held operations go, or only those that `which` picks. */

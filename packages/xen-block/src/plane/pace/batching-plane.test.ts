@@ -1,11 +1,9 @@
 import type { RawQueue } from '@xenpv/blkfront';
-import { BlkifOp, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
-import type { EventChannels, EventSleeper, XenProvider } from '@xenpv/xen-sys';
+import { BlkifOp, RequestWriter } from '@xenpv/blkif';
+import { Errno, type EventChannels, type EventSleeper, type XenProvider } from '@xenpv/xen-sys';
 import { expect, it, vi } from 'vitest';
 import { TestHost } from '../../testing/host.js';
 
-const ETIME = -62;
-const EAGAIN = -11;
 const SLOTS = 32;
 
 type Sleep = (events: EventChannels, ports: Uint32Array, microseconds: number) => number;
@@ -46,8 +44,9 @@ function sleepingChannels(events: EventChannels, sleep: Sleep): EventChannels {
 
 function sendRead(raw: RawQueue, id: number) {
   const words = new Int32Array(raw.abi.slotWords);
-  encodeReadWrite(words, 0, raw.abi, BlkifOp.read, 1, 0, id, 0, id * 8);
-  encodeSegment(words, raw.abi.segmentsWord, raw.page().gref, 0, 7);
+  const request = new RequestWriter(words, raw.abi);
+  request.readWrite(BlkifOp.read, 1, id, 0, id * 8);
+  request.segment(0, raw.page().gref, 0, 7);
   const answer = raw.put(words);
   raw.push();
   return answer;
@@ -61,7 +60,7 @@ it('a frontend that sends one request after the other is woken for by several, o
   // The frontend sends until it is heard, or until its ring is full.
   const sleep: Sleep = (events, ports, microseconds) => {
     if (!raw && microseconds < 0) idleSleeps++;
-    if (!raw || answers.length === SLOTS) return EAGAIN;
+    if (!raw || answers.length === SLOTS) return Errno.EAGAIN;
     let fired = 0;
     let sent = 0;
     for (; fired === 0 && answers.length < SLOTS; sent++) {
@@ -69,7 +68,7 @@ it('a frontend that sends one request after the other is woken for by several, o
       fired = events.pending(ports);
     }
     sleeps.push([microseconds >= 0, sent, fired === 0]);
-    return fired > 0 ? fired : ETIME;
+    return fired > 0 ? fired : Errno.ETIME;
   };
   const host = await TestHost.start();
   await host.backend.close();

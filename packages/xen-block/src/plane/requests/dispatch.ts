@@ -9,8 +9,8 @@
  */
 import { BlkifOp, BlkifStatus } from '@xenpv/blkif';
 import { BlockOp, IOV_WORDS } from '@xenpv/blockdev';
+import { Errno } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
-import { Errno } from '../../errno.js';
 import { accountingClass } from '../accounting/layout.js';
 import type { BlockRing } from '../rings/ring.js';
 import { isSecureDiscard } from './check.js';

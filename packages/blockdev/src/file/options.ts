@@ -1,0 +1,19 @@
+export type FileEngine = 'io_uring' | 'threads' | 'sync';
+
+/** How `openFileImage` opens a file or block device. */
+export interface FileImageOptions {
+  readonly readOnly?: boolean | undefined;
+  /**
+   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, 4 unless
+   * set. `sync` reads and writes on the calling thread, which waits for the storage.
+   */
+  readonly engine?: 'auto' | FileEngine | undefined;
+  /** Past the page cache (O_DIRECT). `auto`, the default: with io_uring, wherever the storage's alignment allows it. */
+  readonly direct?: 'auto' | boolean | undefined;
+  /** Bytes; a block device's own, 512 for files unless given. */
+  readonly sectorSize?: number | undefined;
+  /** False hides discard from users of the image. */
+  readonly discard?: boolean | undefined;
+  /** True promises that a block device has BLKSECDISCARD, which the kernel does not tell. */
+  readonly secureDiscard?: boolean | undefined;
+}

@@ -1,0 +1,70 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { NbdServer } from '@xenpv/nbd';
+import { afterAll, describe, expect, it, test } from 'vitest';
+import { type BlockImage, BlockOp } from '../block-image.js';
+import { memoryImage } from '../memory/image.js';
+import { allocateMemory } from '../queue/buffer.js';
+import { QueueDriver } from '../testing/queue-driver.js';
+import { testEngine } from '../testing/suite.js';
+import { faultyImage } from '../wrappers/faulty.js';
+import { ImageWrapper } from '../wrappers/image-wrapper.js';
+import { openNbdImage } from './image.js';
+import { nbdDiskOf } from './image-disk.js';
+
+const { EIO, ENOSPC } = constants.errno;
+
+const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+let sockets = 0;
+
+/** `image` as a client of our own server sees it; closing it closes all. */
+async function throughNbd(image: BlockImage, options: { readOnly?: boolean } = {}): Promise<BlockImage> {
+  const disk = nbdDiskOf(image);
+  const server = new NbdServer({ disk });
+  const socket = join(folder, `nbd-${sockets++}`);
+  await once(server.listener.listen(socket), 'listening');
+  return new (class extends ImageWrapper {
+    protected override async closeInner(): Promise<void> {
+      await super.closeInner();
+      await server.close();
+      await disk[Symbol.asyncDispose]();
+      await image.close();
+    }
+  })(await openNbdImage(socket, options));
+}
+
+testEngine(
+  { describe, it },
+  {
+    name: 'nbd from a server of our own',
+    open: (data, options) => throughNbd(memoryImage({ data, ...options }), options),
+  },
+);
+
+test('a client gets the errno of the storage', async () => {
+  const results = [-ENOSPC, -EIO];
+  const image = await throughNbd(
+    faultyImage(memoryImage({ size: 65536 }), ({ op }) =>
+      op === BlockOp.write ? { result: results.shift() } : undefined,
+    ),
+  );
+  const driver = new QueueDriver(image.createQueue({ depth: 1, memory: allocateMemory(4096) }));
+  expect(await driver.run(BlockOp.write, 0, 4096)).toBe(-ENOSPC);
+  expect(await driver.run(BlockOp.write, 0, 4096)).toBe(-EIO);
+  expect(await driver.run(BlockOp.write, 0, 4096)).toBe(4096);
+  await image.close();
+});
+
+test('requests longer than a slot, and more than there are slots', async () => {
+  const data = Uint8Array.from({ length: 8 << 20 }, (_, i) => i >> 12);
+  const disk = nbdDiskOf(memoryImage({ data }));
+  const reads = Array.from({ length: 40 }, (_, i) => disk.read(i * 4096, 1 << 20));
+  for (const [i, read] of (await Promise.all(reads)).entries()) {
+    expect(Buffer.compare(read, data.subarray(i * 4096, i * 4096 + (1 << 20)))).toBe(0);
+  }
+  await disk[Symbol.asyncDispose]();
+});

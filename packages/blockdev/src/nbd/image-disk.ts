@@ -1,0 +1,140 @@
+import type { NbdDisk } from '@xenpv/nbd';
+import { type BlockImage, BlockOp, type BlockQueue } from '../block-image.js';
+import { BlockDeviceError, errnoNameOf } from '../errors.js';
+import { allocateMemory } from '../queue/buffer.js';
+
+const SLOTS = 16;
+const SLOT_BYTES = 256 * 1024;
+const NO_IOV = new Float64Array(0);
+
+/** The disk of an NBD export (`NbdServer`), which must be disposed of before its image is closed. */
+export interface ImageDisk extends NbdDisk, AsyncDisposable {}
+
+/**
+ * An image as the disk of an NBD export. Its queue and memory are made when the first request comes; disposing of it
+ * waits for requests in flight and leaves the image open. A failed request rejects with a BlockDeviceError whose `code`
+ * is the errno's name.
+ */
+export function nbdDiskOf(image: BlockImage): ImageDisk {
+  return image.features.discard ? new DiscardingDisk(image) : new ImageNbdDisk(image);
+}
+
+interface Pending {
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+class ImageNbdDisk implements ImageDisk {
+  readonly blockSize: number;
+  readonly readOnly: boolean;
+  readonly #image: BlockImage;
+  /** By slot. */
+  readonly #pending: (Pending | undefined)[] = [];
+  readonly #freeSlots = Array.from({ length: SLOTS }, (_, slot) => slot);
+  readonly #waiting: ((slot: number) => void)[] = [];
+  #queue: BlockQueue | undefined;
+
+  constructor(image: BlockImage) {
+    this.#image = image;
+    this.blockSize = image.sectorSize;
+    this.readOnly = image.readOnly;
+  }
+
+  get size(): number {
+    return this.#image.size;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const data = new Uint8Array(length);
+    await this.#inPieces(length, async (slot, at, bytes) => {
+      await this.#operate(BlockOp.read, slot, offset + at, bytes);
+      data.set(this.#slotBytes(slot, bytes), at);
+    });
+    return data;
+  }
+
+  write(offset: number, data: Uint8Array): Promise<void> {
+    return this.#inPieces(data.length, async (slot, at, bytes) => {
+      this.#slotBytes(slot, bytes).set(data.subarray(at, at + bytes));
+      await this.#operate(BlockOp.write, slot, offset + at, bytes);
+    });
+  }
+
+  async flush(): Promise<void> {
+    if (this.#image.features.flush) await this.withoutData(BlockOp.flush, 0, 0);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#queue?.close();
+  }
+
+  protected withoutData(op: BlockOp, offset: number, length: number): Promise<void> {
+    return this.#withSlot((slot) => this.#operate(op, slot, offset, length));
+  }
+
+  async #inPieces(length: number, move: (slot: number, at: number, bytes: number) => Promise<void>): Promise<void> {
+    const pieces: Promise<void>[] = [];
+    for (let at = 0; at < length; at += SLOT_BYTES) {
+      const bytes = Math.min(SLOT_BYTES, length - at);
+      pieces.push(this.#withSlot((slot) => move(slot, at, bytes)));
+    }
+    await Promise.all(pieces);
+  }
+
+  /** A slot is a piece of the queue's memory, and the tag of the operation that uses it. */
+  async #withSlot(work: (slot: number) => Promise<void>): Promise<void> {
+    const slot = this.#freeSlots.pop() ?? (await new Promise<number>((resolve) => this.#waiting.push(resolve)));
+    try {
+      await work(slot);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next(slot);
+      else this.#freeSlots.push(slot);
+    }
+  }
+
+  #slotBytes(slot: number, bytes: number): Uint8Array {
+    return new Uint8Array(this.#openQueue().memory, slot * SLOT_BYTES, bytes);
+  }
+
+  #operate(op: BlockOp, slot: number, offset: number, length: number): Promise<void> {
+    const queue = this.#openQueue();
+    const moves = op === BlockOp.read || op === BlockOp.write;
+    const iov = moves ? Float64Array.of(0, slot * SLOT_BYTES, length) : NO_IOV;
+    return new Promise((resolve, reject) => {
+      this.#pending[slot] = { resolve, reject };
+      queue.push(op, slot, offset, length, iov, moves ? 1 : 0);
+      queue.submit();
+    });
+  }
+
+  #openQueue(): BlockQueue {
+    if (this.#queue) return this.#queue;
+    const queue = this.#image.createQueue({ depth: SLOTS, memory: allocateMemory(SLOTS * SLOT_BYTES) });
+    queue.onComplete((tags, results, count) => {
+      for (let i = 0; i < count; i++) this.#completed(tags[i], results[i]);
+    });
+    this.#queue = queue;
+    return queue;
+  }
+
+  #completed(slot: number, result: number): void {
+    const pending = this.#pending[slot];
+    this.#pending[slot] = undefined;
+    if (result >= 0) pending?.resolve();
+    else pending?.reject(this.#error(result));
+  }
+
+  #error(result: number): BlockDeviceError {
+    const code = errnoNameOf(result);
+    const path = this.#image.description;
+    return new BlockDeviceError(code, 'operate', `${path} answers ${code}`, { path });
+  }
+}
+
+/** An export offers TRIM if its disk has `discard`. */
+class DiscardingDisk extends ImageNbdDisk {
+  discard(offset: number, length: number): Promise<void> {
+    return this.withoutData(BlockOp.discard, offset, length);
+  }
+}

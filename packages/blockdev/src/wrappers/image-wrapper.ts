@@ -1,0 +1,64 @@
+import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from '../block-image.js';
+import type { QueueOptions } from '../queue/engine-queue.js';
+
+/**
+ * An image that stands for another one, which it owns: everything is the inner image's but what a subclass overrides.
+ * A subclass that has something of its own to close overrides `release`, which runs once however often `close` is called.
+ */
+export class ImageWrapper implements BlockImage {
+  readonly inner: BlockImage;
+  #closing: Promise<void> | undefined;
+
+  constructor(inner: BlockImage) {
+    this.inner = inner;
+  }
+
+  get engine(): string {
+    return this.inner.engine;
+  }
+  get description(): string {
+    return this.inner.description;
+  }
+  get size(): number {
+    return this.inner.size;
+  }
+  get sectorSize(): number {
+    return this.inner.sectorSize;
+  }
+  get physicalSectorSize(): number {
+    return this.inner.physicalSectorSize;
+  }
+  get readOnly(): boolean {
+    return this.inner.readOnly;
+  }
+  get features(): BlockFeatures {
+    return this.inner.features;
+  }
+
+  createQueue(options: QueueOptions): BlockQueue {
+    return this.inner.createQueue(options);
+  }
+
+  refresh(): Promise<number> {
+    return this.inner.refresh();
+  }
+
+  /** The inner image, without the wrapper, on another thread. A wrapper that matters there returns undefined. */
+  share(): SharedImage | undefined {
+    return this.inner.share();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.closeInner();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** What `close` does once: closes the inner image. */
+  protected closeInner(): Promise<void> {
+    return this.inner.close();
+  }
+}

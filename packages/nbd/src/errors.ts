@@ -1,0 +1,26 @@
+/** ERR_ENDED: the peer is gone. ERR_PROTOCOL: it does not speak NBD. ERR_REFUSED: it does not give the export. */
+export type NbdErrorCode = 'ERR_ENDED' | 'ERR_PROTOCOL' | 'ERR_REFUSED';
+
+/** What was tried. */
+export type NbdErrorOp = 'connect' | 'negotiate' | 'transmit' | 'read';
+
+/** A conversation that cannot go on. Failed requests are answered with an NBD errno instead. */
+export class NbdError extends Error {
+  override readonly name = 'NbdError';
+  readonly code: NbdErrorCode;
+  readonly op: NbdErrorOp;
+  /** The socket, where it is known. */
+  readonly path: string | undefined;
+
+  constructor(
+    code: NbdErrorCode,
+    op: NbdErrorOp,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.op = op;
+    this.path = options.path;
+  }
+}

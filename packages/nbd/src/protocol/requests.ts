@@ -1,0 +1,90 @@
+/** Layouts of the transmission, as both sides write and read them. All fields are big-endian. */
+import { NbdChunk, NbdChunkFlag, NbdMagic } from './numbers.js';
+
+/** Bytes of a request before its data: magic, flags, command, cookie, offset, length. */
+export const NBD_REQUEST_BYTES = 28;
+/** Bytes of a simple reply before its data: magic, error, cookie. */
+export const NBD_SIMPLE_REPLY_BYTES = 16;
+/** Bytes of a structured reply's chunk before its payload: magic, flags, type, cookie, length. */
+const CHUNK_BYTES = 20;
+const MAX_MESSAGE_BYTES = 1024;
+
+export interface NbdRequest {
+  /** An NbdCommand and its NbdCommandFlags. */
+  readonly command: number;
+  readonly flags: number;
+  /** Bytes. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Writes a request to `target[at..]`. A client's own cookies are 32 bits wide. */
+export function encodeRequest(target: Buffer, at: number, cookie: number, request: NbdRequest): void {
+  target.writeUInt32BE(NbdMagic.request, at);
+  target.writeUInt16BE(request.flags, at + 4);
+  target.writeUInt16BE(request.command, at + 6);
+  target.writeUInt32BE(0, at + 8);
+  target.writeUInt32BE(cookie, at + 12);
+  writeOffset(target, at + 16, request.offset);
+  target.writeUInt32BE(request.length, at + 24);
+}
+
+/** A request with the 8 bytes of its cookie; undefined if the bytes are none. Offsets from 2^53 on are rounded. */
+export function decodeRequest(header: Buffer): (NbdRequest & { readonly cookie: Buffer }) | undefined {
+  if (header.readUInt32BE(0) !== NbdMagic.request) return undefined;
+  return {
+    flags: header.readUInt16BE(4),
+    command: header.readUInt16BE(6),
+    cookie: header.subarray(8, 16),
+    offset: header.readUInt32BE(16) * 2 ** 32 + header.readUInt32BE(20),
+    length: header.readUInt32BE(24),
+  };
+}
+
+/** A simple reply's header; the data of a READ follows it. */
+export function encodeSimpleReply(cookie: Uint8Array, errno: number): Buffer {
+  const reply = Buffer.allocUnsafe(NBD_SIMPLE_REPLY_BYTES);
+  reply.writeUInt32BE(NbdMagic.simpleReply, 0);
+  reply.writeUInt32BE(errno, 4);
+  reply.set(cookie, 8);
+  return reply;
+}
+
+/** The cookie and the NBD errno, 0 for success, of a simple reply; undefined if the bytes are none. */
+export function decodeSimpleReply(bytes: Buffer): { cookie: number; errno: number } | undefined {
+  if (bytes.readUInt32BE(0) !== NbdMagic.simpleReply) return undefined;
+  return { errno: bytes.readUInt32BE(4), cookie: bytes.readUInt32BE(8) * 2 ** 32 + bytes.readUInt32BE(12) };
+}
+
+/** The only chunk of a successful structured READ, before its data. */
+export function encodeDataChunk(cookie: Uint8Array, offset: number, length: number): Buffer {
+  const reply = encodeChunk(cookie, NbdChunk.offsetData, 8 + length, 8);
+  writeOffset(reply, CHUNK_BYTES, offset);
+  return reply;
+}
+
+/** The only chunk of a failed structured READ. */
+export function encodeErrorChunk(cookie: Uint8Array, errno: number, message: string): Buffer {
+  const text = Buffer.from(message).subarray(0, MAX_MESSAGE_BYTES);
+  const reply = encodeChunk(cookie, NbdChunk.error, 6 + text.length);
+  reply.writeUInt32BE(errno, CHUNK_BYTES);
+  reply.writeUInt16BE(text.length, CHUNK_BYTES + 4);
+  reply.set(text, CHUNK_BYTES + 6);
+  return reply;
+}
+
+/** A chunk's header for `length` bytes of payload, with room for the first `bytesHere` of them. */
+function encodeChunk(cookie: Uint8Array, type: number, length: number, bytesHere = length): Buffer {
+  const reply = Buffer.allocUnsafe(CHUNK_BYTES + bytesHere);
+  reply.writeUInt32BE(NbdMagic.structuredReply, 0);
+  reply.writeUInt16BE(NbdChunkFlag.done, 4);
+  reply.writeUInt16BE(type, 6);
+  reply.set(cookie, 8);
+  reply.writeUInt32BE(length, 16);
+  return reply;
+}
+
+function writeOffset(target: Buffer, at: number, offset: number): void {
+  target.writeUInt32BE(Math.floor(offset / 2 ** 32), at);
+  target.writeUInt32BE(offset % 2 ** 32, at + 4);
+}
