@@ -23,7 +23,7 @@ function roomPatterns(folder, room) {
 /** For each room: no import from its own floor's other rooms, nor from the floors above it. */
 function floorRules([key, floors]) {
   const folder = roomsFolder(key);
-  return floors.flatMap((rooms, floor) =>
+  const rules = floors.flatMap((rooms, floor) =>
     rooms.map((room) => {
       const beside = rooms.filter((other) => other !== room);
       const above = floors.slice(0, floor).flat();
@@ -36,6 +36,8 @@ function floorRules([key, floors]) {
       };
     }),
   );
+  // No pattern would be any path.
+  return rules.filter(({ to }) => to.path.length > 0);
 }
 
 /** For each package: no other package of the workspace than those listed. */

@@ -52,10 +52,19 @@ export const FLOORS = {
   ],
   'packages/xen-block': [
     ['backend.ts'],
+    ['options.ts'],
     ['disk'],
     ['hosts'],
     ['plane'],
-    ['errors.ts diagnostics.ts', 'package-root.ts'],
+    ['errors.ts diagnostics.ts disk-description.ts', 'package-root.ts'],
+  ],
+  'packages/xen-block/src/plane': [
+    ['data-plane.ts'],
+    ['pass.ts'],
+    ['rest.ts'],
+    ['requests'],
+    ['rings'],
+    ['transfer', 'journal', 'pace', 'accounting'],
   ],
   'packages/blkfront': [
     ['blkfront.ts'],

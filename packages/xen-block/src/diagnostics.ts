@@ -1,7 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
 import type { DeviceAddress } from '@xenpv/xenbus';
-import type { DiskConfig } from './disk/config.js';
-import type { DiskGeometry } from './plane/requests/check.js';
+import type { DiskConfig, DiskGeometry } from './disk-description.js';
 
 /** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
 export interface RequestRefusedEvent {
@@ -16,7 +15,7 @@ export interface RequestRefusedEvent {
 export interface DevicePreparedEvent {
   readonly address: DeviceAddress;
   readonly config: DiskConfig;
-  /** How the image is served; undefined for an empty drive. */
+  /** The storage engine, or undefined for an empty drive. */
   readonly engine: string | undefined;
   readonly geometry: DiskGeometry;
 }
@@ -34,10 +33,11 @@ export interface DeviceConnectedEvent {
   /** Slots of each ring. */
   readonly ringSlots: number;
   readonly persistent: boolean;
-  readonly reattached: boolean;
+  /** An earlier process served this very connection. */
+  readonly adopted: boolean;
 }
 
-/** Published on `xen-block:journal:failed`: a ring is served whose requests under way are lost if this process is. */
+/** Published on `xen-block:journal:failed`: a ring is served whose requests in flight are lost if this process is. */
 export interface JournalFailedEvent {
   readonly address: DeviceAddress;
   readonly queue: number;
@@ -56,7 +56,26 @@ export interface DeviceResizedEvent {
 export interface DeviceMediumEvent {
   readonly address: DeviceAddress;
   readonly target: string;
+  /** Why the medium could not be opened. */
   readonly error?: unknown;
+}
+
+/**
+ * Published on `xen-block:request:pulled`, `xen-block:request:queued`, `xen-block:request:completed` and
+ * `xen-block:request:pushed` on the thread that serves the ring, for each request that passes that point.
+ */
+export interface RequestEvent {
+  /** The ring: `qdisk-5-51712/0`. */
+  readonly ring: string;
+  /** The frontend's id. */
+  readonly id: bigint;
+  /** The operation; for an indirect request the inner one. */
+  readonly operation: number;
+  /** Bytes in the image; 0 where the request has none, and before it was checked. */
+  readonly offset: number;
+  readonly length: number;
+  /** BlkifStatus; OKAY as long as nothing went wrong. */
+  readonly status: number;
 }
 
 export const refusedChannel = channel('xen-block:request:refused');
@@ -67,3 +86,11 @@ export const connectedChannel = channel('xen-block:device:connected');
 export const journalFailedChannel = channel('xen-block:journal:failed');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');
+
+/** The four points of a request's way. */
+export const requestChannels = {
+  pulled: channel('xen-block:request:pulled'),
+  queued: channel('xen-block:request:queued'),
+  completed: channel('xen-block:request:completed'),
+  pushed: channel('xen-block:request:pushed'),
+} as const;

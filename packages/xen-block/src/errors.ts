@@ -1,17 +1,39 @@
+import type { RingErrorCode } from '@xenpv/ring';
+import type { XenSysErrorCode } from '@xenpv/xen-sys';
+import { errorCode } from '@xenpv/xenbus';
+
+/** An errno name or a code of the layers below; or `ERR_JOURNAL`, a ring's journal cannot be made or mapped. */
+export type XenBlockErrorCode = XenSysErrorCode | RingErrorCode | 'ERR_JOURNAL';
+
+/** What was tried. */
+export type XenBlockOp = 'start' | 'prepare' | 'connect' | 'serve' | 'firstFreeVdev';
+
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {
   override readonly name = 'XenBlockError';
-  /** An errno name (`EINVAL`, `ENOENT`), or one that the layer below gave. */
-  readonly code: string;
-  /** `prepare`, `connect`, `change`. */
-  readonly op: string;
-  /** The xenstore path or the image at fault, where there is one. */
+  readonly code: XenBlockErrorCode;
+  /**
+   * `prepare`: opening what the toolstack configured. `connect`: what the frontend negotiated. `serve`: a ring in use.
+   * `start`: a thread. `firstFreeVdev`: that function.
+   */
+  readonly op: XenBlockOp;
+  /** The xenstore path or the file at fault, where there is one. */
   readonly path: string | undefined;
 
-  constructor(code: string, op: string, message: string, options: { path?: string; cause?: unknown } = {}) {
+  constructor(
+    code: XenBlockErrorCode,
+    op: XenBlockOp,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = op;
     this.path = options.path;
   }
+}
+
+/** The code of an error of the layers below; `EIO` when it has none. */
+export function codeOf(error: unknown): XenBlockErrorCode {
+  return errorCode(error) as XenBlockErrorCode;
 }

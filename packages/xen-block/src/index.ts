@@ -1,4 +1,4 @@
-export { openRawImage, XenBlockBackend, type XenBlockBackendOptions } from './backend.js';
+export { XenBlockBackend } from './backend.js';
 export type {
   BlockDeviceEvent,
   DeviceConnectedEvent,
@@ -6,34 +6,24 @@ export type {
   DevicePreparedEvent,
   DeviceResizedEvent,
   JournalFailedEvent,
+  RequestEvent,
   RequestRefusedEvent,
 } from './diagnostics.js';
-export { type DiskConfig, parseParams, readDiskConfig } from './disk/config.js';
-export {
-  BlockDevice,
-  type BlockDeviceOptions,
-  type ImageOpener,
-  type SectorSizePolicy,
-  type TransferPolicy,
-} from './disk/disk.js';
+export { parseParams, readDiskConfig } from './disk/config.js';
+export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type SectorSizePolicy } from './disk/disk.js';
+export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
+export type { ProtocolLimits } from './disk/limits.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
-export type { ProtocolLimits } from './disk/published-keys.js';
-export { XenBlockError } from './errors.js';
-export { LocalRingHost, type RingHost } from './hosts/ring-host.js';
+export { openRawImage } from './disk/raw-image.js';
+export type { DiskConfig, DiskGeometry } from './disk-description.js';
+export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
+export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
-export {
-  ACCOUNTING_CLASSES,
-  type ClassStatistics,
-  type DiskStatistics,
-  LATENCY_BUCKETS,
-  LATENCY_PHASES,
-  type LatencyPhase,
-  RingCounters,
-  readStatistics,
-} from './plane/counters.js';
+export type { DataPathPolicy, XenBlockBackendOptions } from './options.js';
+export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
+export { RingCounters } from './plane/accounting/ring-counters.js';
+export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';
 export { DataPlane, type DataPlaneOptions, type ServedRing } from './plane/data-plane.js';
 export { BadRequest, badRequestText } from './plane/requests/bad-request.js';
-export type { DiskGeometry } from './plane/requests/check.js';
-export type { RequestEvent } from './plane/requests/trace.js';
-export type { RingListener, RingOptions, Transfer } from './plane/ring.js';
+export type { DataPath, RingListener, RingOptions } from './plane/rings/ring-options.js';

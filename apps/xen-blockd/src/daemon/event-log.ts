@@ -46,9 +46,10 @@ export function logEvents(logger: Logger): Disposable {
       if (!admitted) return;
       logger.error({ device, code: errorCode(error), ...keptBack(admitted) }, errorMessage(error));
     },
-    'xen-block:device:connected': ({ address, abi, queues, ringSlots, reattached }: DeviceConnectedEvent) => {
+    'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) => {
       const device = deviceName(address);
-      if (limit.admit(`connected ${device}`)) logger.info({ device, abi, queues, ringSlots, reattached }, 'serving');
+      if (limit.admit(`connected ${device}`))
+        logger.info({ device, abi, queues, ringSlots, reattached: adopted }, 'serving');
     },
     'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) => {
       const device = deviceName(address);

@@ -1,25 +1,8 @@
 import { formatVdev, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
 import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import type { DiskConfig } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
-
-/** What the toolstack wants a device to be. */
-export interface DiskConfig {
-  readonly address: DeviceAddress;
-  /** `xvda`. */
-  readonly vdev: string;
-  readonly deviceType: 'disk' | 'cdrom';
-  /** The image format: `raw`, or what comes before the colon of params (`qcow2`, `vhd`). Never probed. */
-  readonly format: string;
-  /** What is served, usually a path; empty for a drive without a medium. */
-  readonly target: string;
-  /** Anything but a mode with a `w` in it is read-only. */
-  readonly readOnly: boolean;
-  /** The toolstack asked for O_DIRECT. */
-  readonly direct: boolean;
-  /** Whether to offer discard; undefined when the toolstack leaves it to us. */
-  readonly discard: boolean | undefined;
-}
 
 /** Reads the toolstack's keys from a backend's directory, in one transaction. */
 export async function readDiskConfig(

@@ -333,7 +333,7 @@ describe('what happens under load', () => {
     expect([...host.backend.devices]).toEqual([]);
   });
 
-  it('the backend is stopped and another takes the ring up where it was', async () => {
+  it('the backend is stopped and another adopts the ring where it was', async () => {
     const gate = new GatedImage(memoryImage({ size: MIB }));
     gate.open = true;
     host.images.set('disk', () => gate);

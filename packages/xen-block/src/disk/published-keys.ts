@@ -1,21 +1,8 @@
-import { MAX_INDIRECT_PAGES, SECTOR_SIZE, SEGMENTS_PER_INDIRECT_PAGE, VdiskInfo } from '@xenpv/blkif';
+import { VdiskInfo } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenstoreValues } from '@xenpv/xenbus';
-import type { DiskGeometry } from '../plane/requests/check.js';
-import type { DiskConfig } from './config.js';
-
-/** What may be offered to frontends. */
-export interface ProtocolLimits {
-  /** Rings of up to 2^order pages. 4, as much as Linux uses. */
-  readonly maxRingPageOrder: number;
-  /** Rings of one disk. */
-  readonly maxQueues: number;
-  /** Segments of an indirect request, up to 4096; 0 for none. 256, as Linux. */
-  readonly maxIndirectSegments: number;
-}
-
-/** The most that the protocol can carry. */
-export const MAX_INDIRECT_SEGMENTS = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_PAGE;
+import type { DiskConfig, DiskGeometry } from '../disk-description.js';
+import type { ProtocolLimits } from './limits.js';
 
 /** What goes with InitWait: what the frontend may choose from. */
 export function transportValues(limits: ProtocolLimits, config: DiskConfig): XenstoreValues {
@@ -28,33 +15,6 @@ export function transportValues(limits: ProtocolLimits, config: DiskConfig): Xen
   // Nobody's script does it for qdisk, and xenopsd waits for it.
   if (config.address.type === 'qdisk') values['hotplug-status'] = 'connected';
   return values;
-}
-
-/** What requests to this image are checked against; without an image a drive of no sectors. */
-export function diskGeometry(image: BlockImage | undefined, config: DiskConfig, limits: ProtocolLimits): DiskGeometry {
-  const { maxIndirectSegments } = limits;
-  if (!image) {
-    return {
-      sectors: 0,
-      sectorSize: SECTOR_SIZE,
-      readOnly: config.readOnly,
-      flush: true,
-      discard: false,
-      secureDiscard: false,
-      maxIndirectSegments,
-    };
-  }
-  const readOnly = config.readOnly || image.readOnly;
-  const discard = image.features.discard && !readOnly && config.discard !== false;
-  return {
-    sectors: Math.floor(image.size / image.sectorSize) * (image.sectorSize / SECTOR_SIZE),
-    sectorSize: image.sectorSize,
-    readOnly,
-    flush: image.features.flush,
-    discard,
-    secureDiscard: discard && image.features.secureDiscard,
-    maxIndirectSegments,
-  };
 }
 
 /** What goes with Connected: the disk. `sectors` counts 512 bytes, whatever the sector size. */

@@ -1,10 +1,10 @@
 import type { AbiName } from '@xenpv/blkif';
 import type { SharedImage } from '@xenpv/blockdev';
 import type { SharedProvider } from '@xenpv/xen-sys';
+import type { DiskGeometry } from '../disk-description.js';
+import type { XenBlockErrorCode } from '../errors.js';
 import type { DataPlaneOptions } from '../plane/data-plane.js';
-import type { JournalOptions } from '../plane/journal/ring-journal.js';
-import type { DiskGeometry } from '../plane/requests/check.js';
-import type { Transfer } from '../plane/ring.js';
+import type { RingOptions } from '../plane/rings/ring-options.js';
 
 /** What a worker thread is started with. */
 export interface WorkerStart {
@@ -19,18 +19,10 @@ export interface ImageToShare {
 }
 
 /** {@link RingOptions} as they go to a worker. `ring` is how messages name it. */
-export interface RingToServe {
+export interface RingToServe extends Omit<RingOptions, 'abi' | 'image' | 'counters' | 'listener'> {
   readonly ring: number;
-  readonly name: string;
-  readonly domid: number;
-  readonly refs: Uint32Array;
-  readonly eventChannel: number;
   readonly abi: AbiName;
-  readonly geometry: DiskGeometry;
   readonly image: ImageToShare | undefined;
-  readonly transfer?: Transfer;
-  readonly persistentPages?: number;
-  readonly journal?: JournalOptions;
   readonly counters: SharedArrayBuffer;
 }
 
@@ -45,7 +37,7 @@ export type WorkerRequest = { readonly id: number } & (
 
 /** Errors cross threads as plain data: classes do not survive the clone. */
 export interface PlainError {
-  readonly code: string;
+  readonly code: XenBlockErrorCode;
   readonly message: string;
 }
 

@@ -1,6 +1,6 @@
 import type { BlockImage } from '@xenpv/blockdev';
 import type { DataPlane, ServedRing } from '../plane/data-plane.js';
-import type { RingOptions } from '../plane/ring.js';
+import type { RingOptions } from '../plane/rings/ring-options.js';
 
 /** Where rings are served: a data plane on this thread or on a worker. */
 export interface RingHost extends AsyncDisposable {
@@ -41,12 +41,16 @@ export class LocalRingHost implements RingHost {
   }
 }
 
-/**
- * The host with the fewest rings among those that can serve the image. The first host is this thread's own, which
- * takes only what no other can.
- */
-export function chooseHost(hosts: readonly RingHost[], image: BlockImage | undefined): RingHost {
-  const able = hosts.slice(1).filter((host) => host.accepts(image));
-  if (able.length === 0) return hosts[0];
+/** Where the rings of a backend can be served. */
+export interface RingHosts {
+  /** On the thread that everything else is done on. */
+  readonly local: RingHost;
+  readonly workers: readonly RingHost[];
+}
+
+/** The worker with the fewest rings among those that can serve the image; this thread when none can. */
+export function chooseHost({ local, workers }: RingHosts, image: BlockImage | undefined): RingHost {
+  const able = workers.filter((host) => host.accepts(image));
+  if (able.length === 0) return local;
   return able.reduce((best, host) => (host.ringCount < best.ringCount ? host : best));
 }

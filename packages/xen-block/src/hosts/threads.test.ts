@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Blkfront } from '@xenpv/blkfront';
 import { memoryImage } from '@xenpv/blockdev';
-import { expect, it, vi } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
+import type { XenBlockBackendOptions } from '../options.js';
 import { TestHost } from '../testing/host.js';
 
 const MIB = 1024 * 1024;
@@ -13,6 +14,13 @@ function readAll(disk: Blkfront): Promise<Uint8Array>[] {
   return Array.from({ length: PAGES }, (_, i) => disk.read(i * 4096, 4096));
 }
 
+/** A host that is closed when its test is over, however it ends. */
+async function startHost(options: Partial<XenBlockBackendOptions>): Promise<TestHost> {
+  const host = await TestHost.start(options);
+  onTestFinished(() => host[Symbol.asyncDispose]());
+  return host;
+}
+
 async function allEqual(reads: Promise<Uint8Array>[], data: Uint8Array): Promise<void> {
   for (const [i, part] of (await Promise.all(reads)).entries()) {
     expect(Buffer.compare(part, data.subarray(i * 4096, (i + 1) * 4096))).toBe(0);
@@ -21,7 +29,7 @@ async function allEqual(reads: Promise<Uint8Array>[], data: Uint8Array): Promise
 
 /** The worker threads run the built package: `pnpm build:js` comes first. */
 it('rings are spread over worker threads, which serve them, change media and answer for them', async () => {
-  const host = await TestHost.start({ threads: 2, limits: { maxQueues: 4 } });
+  const host = await startHost({ threads: 2, limits: { maxQueues: 4 } });
   const guest = await host.guest();
   const image = memoryImage({ size: 4 * MIB });
   host.images.set('disk', () => image);
@@ -35,23 +43,32 @@ it('rings are spread over worker threads, which serve them, change media and ans
   expect(read.bytes).toBe(data.length);
   await disk.close();
   await guest.detach();
-  await host[Symbol.asyncDispose]();
 });
 
 it('a bad frontend on a thread is told apart and stopped', async () => {
-  const host = await TestHost.start({ threads: 1 });
-  const guest = await host.guest();
-  const disk = await guest.connect();
-  const raw = disk.raw();
+  const host = await startHost({ threads: 1 });
+  const [bad, good] = [await host.guest(), await host.guest()];
+  const data = randomBytes(MIB);
+  host.images.set('disk', () => memoryImage({ data: new Uint8Array(data) }));
+  const [badDisk, goodDisk] = [await bad.connect(), await good.connect()];
+  expect(host.backend.hosts.map(({ ringCount }) => ringCount)).toEqual([0, 2]);
+  const raw = badDisk.raw();
   Atomics.store(raw.shared, 0, 1000);
   raw.notify();
-  const path = `/local/domain/0/backend/qdisk/${guest.domid}/51712/state`;
-  await host.store.waitFor(async (ops) => ((await ops.tryRead(path)) === '5' ? true : undefined));
-  await host[Symbol.asyncDispose]();
+  const backend = (domid: number) => `/local/domain/0/backend/qdisk/${domid}/51712`;
+  await host.store.waitFor(async (ops) =>
+    (await ops.tryRead(`${backend(bad.domid)}/state`)) === '5' ? true : undefined,
+  );
+  expect(await host.store.read(`/local/domain/0/error/backend/qdisk/${bad.domid}/51712/error`)).toMatch(
+    /more requests on its ring than the ring has slots/,
+  );
+  expect(await host.store.read(`${backend(good.domid)}/state`)).toBe('4');
+  await allEqual(readAll(goodDisk), data);
+  await goodDisk.close();
 });
 
 it('a backend on threads is stopped and started again under a reading guest', async () => {
-  const host = await TestHost.start({ threads: 2 });
+  const host = await startHost({ threads: 2 });
   const guest = await host.guest();
   const data = randomBytes(MIB);
   const image = memoryImage({ data: new Uint8Array(data) });
@@ -64,22 +81,20 @@ it('a backend on threads is stopped and started again under a reading guest', as
     await allEqual(reads, data);
   }
   await disk.close();
-  await host[Symbol.asyncDispose]();
 });
 
 it('an image that cannot be shared is served on the main thread', async () => {
-  const host = await TestHost.start({ threads: 1 });
+  const host = await startHost({ threads: 1 });
   const guest = await host.guest();
   host.images.set('disk', () => Object.assign(memoryImage({ size: MIB }), { share: () => undefined }));
   const disk = await guest.connect();
   expect(await disk.read(0, 512)).toHaveLength(512);
   await disk.close();
   await vi.waitFor(async () => expect(host.device.negotiated).toBeUndefined());
-  await host[Symbol.asyncDispose]();
 });
 
 it('a queue moves from thread to thread under load, and nobody notices', async () => {
-  const host = await TestHost.start({ threads: 2 });
+  const host = await startHost({ threads: 2 });
   const guest = await host.guest();
   const data = randomBytes(MIB);
   const image = memoryImage({ data: new Uint8Array(data) });
@@ -92,5 +107,4 @@ it('a queue moves from thread to thread under load, and nobody notices', async (
   }
   expect(host.device.statistics().read.bytes).toBe(6 * PAGES * 4096);
   await disk.close();
-  await host[Symbol.asyncDispose]();
 });

@@ -3,9 +3,9 @@ import type { BlockImage } from '@xenpv/blockdev';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { XenBlockError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
-import { RingCounters } from '../plane/counters.js';
+import { RingCounters } from '../plane/accounting/ring-counters.js';
 import type { DataPlaneOptions, ServedRing } from '../plane/data-plane.js';
-import type { RingListener, RingOptions } from '../plane/ring.js';
+import type { RingListener, RingOptions } from '../plane/rings/ring-options.js';
 import type { ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
 import type { RingHost } from './ring-host.js';
 

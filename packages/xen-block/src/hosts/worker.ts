@@ -1,13 +1,14 @@
+/** A data plane's thread: it opens what its starter shares and does what it is told, in order for each ring. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { ABIS } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenProvider } from '@xenpv/xen-sys';
-import { RingCounters } from '../plane/counters.js';
+import { errorMessage } from '@xenpv/xenbus';
+import { codeOf } from '../errors.js';
+import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { DataPlane, type ServedRing } from '../plane/data-plane.js';
-import type { RingListener } from '../plane/ring.js';
+import type { RingListener } from '../plane/rings/ring-options.js';
 import type { ImageToShare, RingToServe, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
-
-/** A data plane's thread: opens what its starter shares and does what it is told, in order for each ring. */
 
 interface OpenImage {
   readonly opening: Promise<BlockImage>;
@@ -124,8 +125,7 @@ async function answer(plane: DataPlane, request: WorkerRequest): Promise<void> {
     const value = await perform(plane, request);
     tell(value === undefined ? { id: request.id } : { id: request.id, value });
   } catch (cause) {
-    const { code = 'EIO', message } = cause as { code?: string; message: string };
-    tell({ id: request.id, error: { code, message } });
+    tell({ id: request.id, error: { code: codeOf(cause), message: errorMessage(cause) } });
   }
   if (request.do === 'close') parentPort!.close();
 }

@@ -94,10 +94,12 @@ describe('order', () => {
       [BlkifOp.read, 100],
     ]);
     await arrived(2);
+    const firstIsOpen = Symbol();
     gate.release((entry) => entry.offset !== 0);
     await answers[1];
+    expect(await Promise.race([answers[0], Promise.resolve(firstIsOpen)])).toBe(firstIsOpen);
     gate.release();
-    await answers[0];
+    expect((await answers[0]).status).toBe(BlkifStatus.okay);
   });
 });
 
@@ -154,6 +156,59 @@ describe('memory', () => {
       expect(Buffer.compare(part, data.subarray(at, at + 256 * 1024))).toBe(0);
     }
     expect(host.device.statistics().starved).toBeGreaterThan(0);
+  });
+});
+
+describe('a ring that sleeps while its request waits for the memory of another', () => {
+  let answers: Promise<unknown>[];
+  let large: Promise<unknown>[];
+  let other: Blkfront;
+  let otherGate: GatedImage;
+
+  /** Sends requests behind a large one that waits until the gate is opened for the one before it. */
+  async function behind(requests: [operation: number, page: number][]): Promise<void> {
+    await disk.close();
+    await guest.detach();
+    disk = await guest.connect({ maxIndirectSegments: 64, poolPages: 256 });
+    otherGate = new GatedImage(memoryImage({ size: 1024 * 1024 }));
+    otherGate.open = true;
+    host.images.set('other', () => otherGate);
+    other = await (await host.guest()).connect({}, { target: 'other' });
+    large = [disk.read(0, 256 * 1024), disk.read(256 * 1024, 256 * 1024)];
+    await vi.waitFor(() => expect(host.device.statistics().starved).toBeGreaterThan(0));
+    expect(gate.log).toHaveLength(1);
+    answers = together(other.raw(), requests);
+    const [, device] = host.backend.devices;
+    await vi.waitFor(() => expect(device.statistics().inFlight).toBeGreaterThan(0));
+  }
+
+  afterEach(() => other.close());
+
+  it('is looked at again when a barrier that was refused late lets others pass', async () => {
+    await behind([
+      [BlkifOp.writeBarrier, 1_000_000],
+      [BlkifOp.read, 1],
+    ]);
+    gate.open = true;
+    gate.release();
+    expect(await Promise.all(answers)).toMatchObject([{ status: BlkifStatus.error }, { status: BlkifStatus.okay }]);
+    await Promise.all(large);
+  });
+
+  it('has its engine polled after the submission', async () => {
+    await behind([[BlkifOp.read, 1]]);
+    const [queue] = otherGate.queues;
+    const polled: boolean[] = [];
+    const poll = vi.spyOn(queue, 'poll').mockImplementation(() => {
+      polled.push(otherGate.log.length > 0);
+      return 0;
+    });
+    gate.open = true;
+    gate.release();
+    await Promise.all(answers);
+    expect(polled).toContain(true);
+    poll.mockRestore();
+    await Promise.all(large);
   });
 });
 

@@ -22,6 +22,8 @@ interface Held {
 export class GatedImage extends ImageWrapper {
   readonly log: GateEntry[] = [];
   readonly held: Held[] = [];
+  /** All that were ever made. */
+  readonly queues: BlockQueue[] = [];
   /** When true nothing waits. */
   open = false;
   /** A negative errno for an operation that is to fail, otherwise 0. */
@@ -36,7 +38,9 @@ export class GatedImage extends ImageWrapper {
   }
 
   override createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
-    return new GatedQueue(this, this.inner.createQueue(options));
+    const queue = new GatedQueue(this, this.inner.createQueue(options));
+    this.queues.push(queue);
+    return queue;
   }
 
   override share(): undefined {

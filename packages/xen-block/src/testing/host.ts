@@ -2,9 +2,10 @@ import { Blkfront, type BlkfrontOptions } from '@xenpv/blkfront';
 import { type BlockImage, memoryImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { XenBlockBackend, type XenBlockBackendOptions } from '../backend.js';
-import type { DiskConfig } from '../disk/config.js';
+import { XenBlockBackend } from '../backend.js';
 import type { BlockDevice } from '../disk/disk.js';
+import type { DiskConfig } from '../disk-description.js';
+import type { XenBlockBackendOptions } from '../options.js';
 
 type DiskOptions = Partial<Parameters<EmulatedHost['toolstack']['attachDisk']>[1]>;
 

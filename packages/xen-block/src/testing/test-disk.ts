@@ -2,7 +2,8 @@ import type { Blkfront, BlkfrontOptions } from '@xenpv/blkfront';
 import { type BlockImage, memoryImage } from '@xenpv/blockdev';
 import type { EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
 import type { XenstoreClient } from '@xenpv/xenstore';
-import type { XenBlockBackend, XenBlockBackendOptions } from '../backend.js';
+import type { XenBlockBackend } from '../backend.js';
+import type { XenBlockBackendOptions } from '../options.js';
 import { TestHost } from './host.js';
 
 /** A disk attached to a guest of an emulated host, the real backend serving it: what the tests of the frontend need. */

@@ -20,10 +20,10 @@ class Backend {
   /** Requests under way: number to journal entry. */
   readonly pending = new Map<number, number>();
 
-  constructor(memory: SharedArrayBuffer, path: string, resume: boolean) {
+  constructor(memory: SharedArrayBuffer, path: string, adopt: boolean) {
     this.back = BackRing.attach(new Uint8Array(memory), SLOT_BYTES);
-    this.journal = RingJournal.open({ path, resume }, { ...IDENTITY, slots: this.back.size });
-    const left = this.journal.recover(this.back.responsesProduced);
+    this.journal = RingJournal.open({ path, adopt }, { ...IDENTITY, slots: this.back.size });
+    const left = this.journal.adopt(this.back.responsesProduced);
     this.back.skipTaken(left.length);
     const words = new Int32Array(this.back.slotWords);
     for (const entry of left) {
@@ -140,17 +140,17 @@ function journalOfOne(path: string): Frontend {
   return front;
 }
 
-describe('what is not to be resumed', () => {
+describe('journals that are not adopted', () => {
   it.each<[string, boolean, Partial<Parameters<typeof RingJournal.open>[1]>]>([
     ['a new connection', false, {}],
     ['another event channel', true, { eventChannel: 4 }],
     ['other pages', true, { refs: Uint32Array.of(8, 7) }],
     ['another size', true, { slots: 64 }],
-  ])('%s', (_name, resume, other) => {
+  ])('%s', (_name, adopt, other) => {
     const path = join(folder, `ring-${files++}`);
     journalOfOne(path);
-    const journal = RingJournal.open({ path, resume }, { ...IDENTITY, slots: 32, ...other });
-    expect([...journal.recover(0)]).toEqual([]);
+    const journal = RingJournal.open({ path, adopt }, { ...IDENTITY, slots: 32, ...other });
+    expect([...journal.adopt(0)]).toEqual([]);
     journal.close();
     expect(existsSync(path)).toBe(false);
   });
@@ -165,7 +165,7 @@ describe('what is not to be resumed', () => {
 
 it('names the file that cannot be made', () => {
   const path = join(folder, 'missing', 'ring');
-  expect(() => RingJournal.open({ path, resume: false }, { ...IDENTITY, slots: 32 })).toThrow(
+  expect(() => RingJournal.open({ path, adopt: false }, { ...IDENTITY, slots: 32 })).toThrow(
     expect.objectContaining({ code: 'ERR_JOURNAL', path }),
   );
 });

@@ -1,3 +1,16 @@
+/**
+ * The requests of one ring that were taken and not answered, in a file's memory, which outlives this process however it
+ * ends. Responses reuse ring slots in completion order and may overwrite requests still in flight, so that the successor
+ * of a killed process needs its own copy of each.
+ *
+ * In come the slot of each taken request and the ring index of each response; out come, for the next process, the
+ * requests whose response was not published. What must hold at every instant, because a kill may come then:
+ * - A request is noted before anything is done for it.
+ * - Before a response can be seen, its entry says at which index of the ring it will be; whether the frontend was shown
+ *   it is then a matter of the shared producer index.
+ * - An entry's state is written last when it is taken, and first when it is taken anew.
+ * What never happens: an entry of another connection, or of another frontend, that is carried out.
+ */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { mapSharedFile, type SharedFile } from '@xenpv/xen-sys';
@@ -12,11 +25,11 @@ const ENTRY_WORDS = 3;
 const Entry = { state: 0, taken: 1, answered: 2 } as const;
 const State = { free: 0, taken: 1, answered: 2 } as const;
 
-/** Where a ring's journal is, and whether what it says is of the connection that is taken up. */
+/** Where a ring's journal is, and whether its contents count. */
 export interface JournalOptions {
   readonly path: string;
-  /** An earlier process served this very connection: what it left unanswered is to be carried out. */
-  readonly resume: boolean;
+  /** An earlier process served this very connection: the requests that it left unanswered are to be carried out. */
+  readonly adopt: boolean;
 }
 
 /** Which connection of a frontend a journal is about. */
@@ -27,14 +40,6 @@ export interface JournalRing {
   readonly eventChannel: number;
 }
 
-/**
- * The requests of one ring that were taken and not answered, in a file's memory, which outlives this process however
- * it ends. Answers go into the ring in any order, over requests that may still be under way: only a copy elsewhere
- * lets another process carry those out.
- *
- * An entry is taken before anything is done for its request. Before an answer can be seen, its entry says at which
- * index of the ring it will be; whether the frontend was shown it is then a matter of the shared producer index.
- */
 export class RingJournal {
   readonly #file: SharedFile;
   readonly #words: Int32Array;
@@ -53,7 +58,7 @@ export class RingJournal {
   }
 
   /** Errors: ERR_JOURNAL, the file cannot be made or mapped. */
-  static open({ path, resume }: JournalOptions, ring: JournalRing): RingJournal {
+  static open({ path, adopt }: JournalOptions, ring: JournalRing): RingJournal {
     const bytes = 4 * (HEADER_WORDS + ring.slots * (ENTRY_WORDS + ring.slotWords));
     let file: SharedFile;
     try {
@@ -64,7 +69,7 @@ export class RingJournal {
     const journal = new RingJournal(file, ring);
     const header = headerOf(ring);
     const known = header.every((word, i) => journal.#words[i] === word);
-    if (!(resume && known)) journal.#words.fill(0);
+    if (!(adopt && known)) journal.#words.fill(0);
     journal.#words.set(header);
     return journal;
   }
@@ -73,7 +78,7 @@ export class RingJournal {
    * The requests that an earlier process left unanswered, in the order in which it took them, as first words of their
    * slots in `words`. `rspProd` is the shared index up to which answers were published. To be called once, first.
    */
-  recover(rspProd: number): Int32Array {
+  adopt(rspProd: number): Int32Array {
     const words = this.#words;
     const left: number[] = [];
     for (let at = this.#at(this.#slots - 1); at >= HEADER_WORDS; at -= ENTRY_WORDS + this.#slotWords) {
@@ -86,7 +91,7 @@ export class RingJournal {
     return Int32Array.from(left);
   }
 
-  /** Copies the slot of a recovered entry to `target[at ..]`. */
+  /** Copies the slot of an adopted entry to `target[at ..]`. */
   copySlot(entry: number, target: Int32Array, at: number): void {
     const from = entry + ENTRY_WORDS;
     for (let i = 0; i < this.#slotWords; i++) target[at + i] = this.#words[from + i];
@@ -111,7 +116,7 @@ export class RingJournal {
     this.#free[this.#freeCount++] = entry;
   }
 
-  /** Ends the journal of a ring that has nothing under way. */
+  /** Ends the journal of a ring that has no request in flight. */
   close(): void {
     this.#file.close();
     rmSync(this.#file.path, { force: true });

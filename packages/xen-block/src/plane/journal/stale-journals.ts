@@ -5,7 +5,7 @@ import type { XenstoreClient } from '@xenpv/xenstore';
 /** As `journalPath` names them: type, frontend's domain, device, queue. */
 const NAME = /^(\w+)-(\d+)-(\d+)-\d+$/;
 
-/** Removes the journals of devices that are gone: their process was killed, and nobody will take them up. */
+/** Removes the journals of devices that are gone: their process was killed, and no other will adopt them. */
 export async function removeStaleJournals(directory: string, store: XenstoreClient, ownDomid: number): Promise<void> {
   for (const name of await readdir(directory).catch(() => [])) {
     const [, type, domid, devid] = NAME.exec(name) ?? [];

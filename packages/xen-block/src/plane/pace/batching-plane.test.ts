@@ -1,11 +1,9 @@
 import type { RawQueue } from '@xenpv/blkfront';
 import { BlkifOp, RequestWriter } from '@xenpv/blkif';
-import type { EventChannels, EventSleeper, XenProvider } from '@xenpv/xen-sys';
+import { Errno, type EventChannels, type EventSleeper, type XenProvider } from '@xenpv/xen-sys';
 import { expect, it, vi } from 'vitest';
 import { TestHost } from '../../testing/host.js';
 
-const ETIME = -62;
-const EAGAIN = -11;
 const SLOTS = 32;
 
 type Sleep = (events: EventChannels, ports: Uint32Array, microseconds: number) => number;
@@ -58,9 +56,11 @@ it('a frontend that sends one request after the other is woken for by several, o
   const sleeps: [limited: boolean, sent: number, late: boolean][] = [];
   const answers: Promise<{ status: number }>[] = [];
   let raw: RawQueue | undefined;
+  let idleSleeps = 0;
   // The frontend sends until it is heard, or until its ring is full.
   const sleep: Sleep = (events, ports, microseconds) => {
-    if (!raw || answers.length === SLOTS) return EAGAIN;
+    if (!raw && microseconds < 0) idleSleeps++;
+    if (!raw || answers.length === SLOTS) return Errno.EAGAIN;
     let fired = 0;
     let sent = 0;
     for (; fired === 0 && answers.length < SLOTS; sent++) {
@@ -68,16 +68,19 @@ it('a frontend that sends one request after the other is woken for by several, o
       fired = events.pending(ports);
     }
     sleeps.push([microseconds >= 0, sent, fired === 0]);
-    return fired > 0 ? fired : ETIME;
+    return fired > 0 ? fired : Errno.ETIME;
   };
   const host = await TestHost.start();
   await host.backend.close();
   await host.startBackend({ provider: withSleep(host.xen.provider(0), sleep) });
   const guest = await host.guest();
   const disk = await guest.connect({ ringPageOrder: 0 });
-  // What attaching a ring does of its own is over.
-  await disk.read(0, 4096);
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  // Nothing is scheduled any more when a read is followed by a sleep for as long as it may last.
+  await vi.waitFor(async () => {
+    const before = idleSleeps;
+    await disk.read(0, 4096);
+    expect(idleSleeps).toBeGreaterThan(before);
+  });
   raw = disk.raw();
   answers.push(sendRead(raw, 1));
   await vi.waitFor(() => expect(answers).toHaveLength(SLOTS));

@@ -1,11 +1,11 @@
 import { expect, it } from 'vitest';
-import { AdaptivePoll } from './busy-poll.js';
+import { BusyPoll } from './busy-poll.js';
 
 const found = () => true;
 const nothing = () => false;
 
 /** How many of `runs` looked at all. */
-function looks(poll: AdaptivePoll, runs: number, result: () => boolean): number {
+function looks(poll: BusyPoll, runs: number, result: () => boolean): number {
   let count = 0;
   for (let i = 0; i < runs; i++) {
     let looked = false;
@@ -19,7 +19,7 @@ function looks(poll: AdaptivePoll, runs: number, result: () => boolean): number 
 }
 
 it('looks until something is found', () => {
-  const poll = new AdaptivePoll(1000);
+  const poll = new BusyPoll(1000);
   looks(poll, 10, found);
   let count = 0;
   expect(poll.run(() => ++count === 50)).toBe(true);
@@ -27,29 +27,29 @@ it('looks until something is found', () => {
 });
 
 it('goes on as long as something is found', () => {
-  const poll = new AdaptivePoll(1000);
+  const poll = new BusyPoll(1000);
   expect(looks(poll, 10, found)).toBe(7);
   expect(looks(poll, 100, found)).toBe(100);
 });
 
 it('gives up when the window is over', () => {
-  const poll = new AdaptivePoll(0.01);
+  const poll = new BusyPoll(0.01);
   looks(poll, 10, found);
   expect(poll.run(nothing)).toBe(false);
 });
 
 it('stops when it is in vain, and tries ever less often', () => {
-  const poll = new AdaptivePoll(0.0001);
+  const poll = new BusyPoll(0.0001);
   looks(poll, 10, found);
   expect(looks(poll, 10_000, nothing)).toBeLessThan(25);
 });
 
 it('is off with a window of nothing', () => {
-  expect(looks(new AdaptivePoll(0), 100, found)).toBe(0);
+  expect(looks(new BusyPoll(0), 100, found)).toBe(0);
 });
 
 it('rests when the processor was taken away', () => {
-  const poll = new AdaptivePoll(5);
+  const poll = new BusyPoll(5);
   looks(poll, 10, found);
   const busy = () => {
     for (const end = performance.now() + 2; performance.now() < end; );

@@ -1,3 +1,5 @@
+import { TrialInterval } from './trial-interval.js';
+
 /** A look that takes this long was interrupted: somebody else needs the processor. */
 const INTERRUPTED_MS = 1;
 /** How long polling rests after that. */
@@ -6,20 +8,18 @@ const REST_MS = 100;
 const LOOKS = 32;
 /** Looks that may be in vain, one after the other, before polling stops. */
 const MOST_MISSES = 2;
-/** Sleeps between two trials while it has stopped, and the most there may be after trials in vain. */
+/** Sleeps before polling is tried for the first time. */
 const FIRST_INTERVAL = 4;
-const LAST_INTERVAL = 1024;
 
 /**
  * Looks for more work for a while before the thread sleeps: about as long as a sleep and its wake-up cost, so that a
  * look in vain costs no more than that again. It stops when looks are in vain and is tried again now and then, ever
  * less often while that is in vain too; and it rests when the processor is taken away meanwhile.
  */
-export class AdaptivePoll {
+export class BusyPoll {
   readonly #window: number;
   #misses = MOST_MISSES;
-  #interval = FIRST_INTERVAL;
-  #left = FIRST_INTERVAL;
+  readonly #trials = new TrialInterval(FIRST_INTERVAL);
   #restUntil = 0;
 
   /** `window` in milliseconds; 0 turns polling off. */
@@ -29,23 +29,22 @@ export class AdaptivePoll {
 
   /** Looks again and again until `found` says true or the time is over; says whether it did. */
   run(found: () => boolean): boolean {
-    if (!this.#wanted()) return false;
+    if (!this.#due()) return false;
     const begin = performance.now();
     if (begin < this.#restUntil) return false;
     const success = this.#look(found, begin);
     if (success) {
       this.#misses = 0;
-      this.#interval = FIRST_INTERVAL;
+      this.#trials.reset();
     } else if (++this.#misses >= MOST_MISSES) {
-      this.#interval = Math.min(LAST_INTERVAL, this.#interval * 2);
-      this.#left = this.#interval;
+      this.#trials.lengthen();
     }
     return success;
   }
 
-  #wanted(): boolean {
+  #due(): boolean {
     if (this.#window === 0) return false;
-    return this.#misses < MOST_MISSES || --this.#left <= 0;
+    return this.#misses < MOST_MISSES || this.#trials.due();
   }
 
   #look(found: () => boolean, begin: number): boolean {

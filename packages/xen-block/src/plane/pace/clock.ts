@@ -1,14 +1,14 @@
-const ROUNDS = 8;
-const TRIALS = 8;
+import { quickest } from './quickest.js';
+
 /** Milliseconds: reading the clock takes a twentieth of this where it needs no system call. */
 const CHEAP_MS = 0.0005;
 const EVERY_WHEN_DEAR = 16;
 
 /**
  * The time of what a data plane does. Where reading the clock is a system call (in a PV domain, unless its TSC is
- * stable), only some wake-ups are timed, and what is timed then stands for the others.
+ * stable), only some wake-ups are timed, and each timed request stands for the others.
  */
-export class PassClock {
+export class Clock {
   /** One wake-up in so many is timed. */
   readonly every: number;
   /** Milliseconds on the performance clock, when it was last read. */
@@ -29,19 +29,12 @@ export class PassClock {
     if (this.timing) this.now = performance.now();
   }
 
-  /** Reads the clock if there is something that is timed. */
+  /** Reads the clock if a request is timed. */
   tick(): void {
     if (this.timed > 0) this.now = performance.now();
   }
 }
 
-/** By the quickest of several rounds: the others may have been interrupted. */
 function measuredEvery(): number {
-  let quickest = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < ROUNDS; round++) {
-    const begin = performance.now();
-    for (let i = 0; i < TRIALS; i++) performance.now();
-    quickest = Math.min(quickest, (performance.now() - begin) / TRIALS);
-  }
-  return quickest > CHEAP_MS ? EVERY_WHEN_DEAR : 1;
+  return quickest(() => performance.now()) > CHEAP_MS ? EVERY_WHEN_DEAR : 1;
 }

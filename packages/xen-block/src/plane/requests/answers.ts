@@ -1,119 +1,154 @@
+/**
+ * The second half of a pass: copies out the data of reads, puts and pushes the responses, notifies the frontends
+ * that asked for it. In come the rows in `ended`; each is answered and freed here, whatever its status.
+ *
+ * What must hold: read data is in the guest's pages, mapped pages are unmapped, and the journal says where the response
+ * will be, before the response can be seen; a response is written whole, so that nothing of the slot is left in it.
+ * What never happens: a response to a broken ring.
+ */
 import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
-import type { EventChannels } from '@xenpv/xen-sys';
-import { accountingClass } from '../counters.js';
-import type { PlaneState } from '../plane-state.js';
-import type { BlockRing } from '../ring.js';
-import { type CopyFunction, CopyStage } from '../transfer/copy-stage.js';
-import { copySegments } from './segments.js';
+import { requestChannels } from '../../diagnostics.js';
+import { accountingClass } from '../accounting/layout.js';
+import type { BlockRing } from '../rings/ring.js';
+import { CopyStage } from '../transfer/copy-stage.js';
+import type { PassParts } from './parts.js';
 import { ROW_WORDS } from './table.js';
-import { publishRequest, requestChannels } from './trace.js';
+import { trace } from './trace.js';
 
 const NONE = -1;
-const COPY_BATCH = 2048;
 /** Requests that move more than this cost much more than the wake-up for them. */
 const SMALL_BYTES = 32 * 1024;
 
-/** The second half of a pass: copies out what was read, puts and pushes the answers, notifies who asked for it. */
+type Parts = Pick<
+  PassParts,
+  'table' | 'lists' | 'memory' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock' | 'holds' | 'events' | 'copy'
+>;
+
 export class RequestAnswers {
-  readonly #s: PlaneState;
-  readonly #events: EventChannels;
-  readonly #copyOut: CopyStage;
+  readonly #table: Parts['table'];
+  readonly #lists: Parts['lists'];
+  readonly #pool: Parts['memory']['pool'];
+  readonly #segments: Parts['segments'];
+  readonly #barriers: Parts['barriers'];
+  readonly #notices: Parts['notices'];
+  readonly #clock: Parts['clock'];
+  readonly #holds: Parts['holds'];
+  readonly #events: Parts['events'];
+  readonly #dataOut: CopyStage;
   /** Rings with answers to push. */
-  readonly #touched: BlockRing[] = [];
+  readonly #unpushed: BlockRing[] = [];
+  /** By ring index: answers that were put and not pushed, and the bytes that they moved. */
+  readonly #unpushedAnswers: number[] = [];
+  readonly #unpushedBytes: number[] = [];
   readonly #response = new Int32Array(4);
 
-  constructor(state: PlaneState, events: EventChannels, copy: CopyFunction) {
-    this.#s = state;
-    this.#events = events;
-    this.#copyOut = new CopyStage(copy, COPY_BATCH, state.memoryAddress, (row) => state.grantFailed(row));
+  constructor(parts: Parts) {
+    const { copy, memory, ends } = parts;
+    this.#table = parts.table;
+    this.#lists = parts.lists;
+    this.#pool = memory.pool;
+    this.#segments = parts.segments;
+    this.#barriers = parts.barriers;
+    this.#notices = parts.notices;
+    this.#clock = parts.clock;
+    this.#holds = parts.holds;
+    this.#events = parts.events;
+    this.#dataOut = new CopyStage(copy, memory.address, (row) => ends.grantFailed(row));
   }
 
-  /** Answers all that has ended; returns how many requests. */
+  open(ring: BlockRing): void {
+    this.#unpushedAnswers[ring.index] = 0;
+    this.#unpushedBytes[ring.index] = 0;
+  }
+
+  /** Answers all requests that have ended; returns how many. */
   answer(): number {
-    const s = this.#s;
-    const { items, count } = s.done;
+    const { ended } = this.#lists;
+    const { items, count } = ended;
     if (count === 0) return 0;
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
-    this.#copyOut.run();
-    s.clock.tick();
+    this.#dataOut.run();
+    this.#clock.tick();
     for (let i = 0; i < count; i++) this.#respond(items[i]);
-    s.done.clear();
-    for (let i = 0; i < this.#touched.length; i++) this.#push(this.#touched[i]);
-    this.#touched.length = 0;
+    ended.clear();
+    for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
+    this.#unpushed.length = 0;
     return count;
   }
 
   #copyRead(row: number): void {
-    const t = this.#s.table;
-    if (t.buffer[row] === NONE || t.operation[row] !== BlkifOp.read || t.status[row] !== BlkifStatus.okay) return;
-    copySegments(this.#s, row, this.#s.ringOf(row), this.#copyOut, true);
+    const table = this.#table;
+    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return;
+    if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, table.ringOf(row), this.#dataOut);
   }
 
   #respond(row: number): void {
-    const t = this.#s.table;
-    const ring = this.#s.ringOf(row);
+    const table = this.#table;
+    const ring = table.ringOf(row);
     this.#account(row, ring);
     // A frontend that gets its answer may check that its pages are not mapped any more.
     ring.mapper?.unmap(row);
     if (!ring.broken) this.#put(row, ring);
-    if (requestChannels.pushed.hasSubscribers) publishRequest(requestChannels.pushed, t, row, ring);
-    if (ring.barrier === row) ring.barrier = NONE;
-    const bytes = t.length[row];
+    trace(requestChannels.pushed, table, row);
+    this.#barriers.end(ring, row);
+    const { index } = ring;
+    this.#unpushedBytes[index] += table.length[row];
+    if (this.#unpushedAnswers[index]++ === 0) this.#unpushed.push(ring);
     this.#release(row);
-    t.give(row);
+    table.give(row);
     ring.pending--;
-    ring.answeredBytes += bytes;
-    if (ring.answered++ === 0) this.#touched.push(ring);
   }
 
   #put(row: number, ring: BlockRing): void {
-    const t = this.#s.table;
-    const { abi, journal } = ring;
-    if (journal) journal.answer(t.journal[row], ring.back.responsesProduced);
-    const low = requestIdLow(t.words, row * ROW_WORDS, abi);
-    const high = requestIdHigh(t.words, row * ROW_WORDS, abi);
-    encodeResponse(this.#response, 0, abi, low, high, t.operation[row], t.status[row]);
-    ring.back.putResponse(this.#response, 0, abi.responseWords);
+    const table = this.#table;
+    const { abi, journal, back } = ring;
+    if (journal) journal.answer(table.journal[row], back.responsesProduced);
+    const low = requestIdLow(table.words, row * ROW_WORDS, abi);
+    const high = requestIdHigh(table.words, row * ROW_WORDS, abi);
+    encodeResponse(this.#response, 0, abi, low, high, table.operation[row], table.status[row]);
+    back.putResponse(this.#response, 0, abi.responseWords);
   }
 
-  #account(row: number, ring: BlockRing): void {
-    const t = this.#s.table;
-    const { clock } = this.#s;
-    const timed = t.pulledAt[row] > 0;
+  #account(row: number, { counters }: BlockRing): void {
+    const table = this.#table;
+    const clock = this.#clock;
+    const timed = table.pulledAt[row] > 0;
     if (timed) clock.timed--;
-    if (t.refused[row] === 1) return;
-    const kind = accountingClass(t.operation[row]);
-    if (t.status[row] !== BlkifStatus.okay) {
-      ring.counters.failed(kind);
+    if (table.refused[row] === 1) return;
+    const kind = accountingClass(table.operation[row]);
+    if (table.status[row] !== BlkifStatus.okay) {
+      counters.failed(kind);
       return;
     }
-    ring.counters.done(kind, t.length[row]);
+    counters.done(kind, table.length[row]);
     if (!timed) return;
-    ring.counters.latency(kind, clock.every, t.pulledAt[row], t.queuedAt[row], t.completedAt[row], clock.now);
+    counters.latency(kind, clock.every, table.pulledAt[row], table.queuedAt[row], table.completedAt[row], clock.now);
   }
 
+  /** Gives back a request's memory. */
   #release(row: number): void {
-    const { table, pool } = this.#s;
-    this.#s.giveIndirect(row);
+    const table = this.#table;
+    const pool = this.#pool;
+    if (table.indirect[row] !== NONE) pool.give(table.indirect[row]);
     if (table.buffer[row] !== NONE) pool.give(table.buffer[row]);
+    table.indirect[row] = NONE;
     table.buffer[row] = NONE;
   }
 
   #push(ring: BlockRing): void {
-    const small = ring.answeredBytes <= ring.answered * SMALL_BYTES;
-    ring.answered = 0;
-    ring.answeredBytes = 0;
-    ring.counters.inFlight(ring.pending);
-    if (!ring.broken && ring.back.pushResponses()) {
+    const { index, back, counters } = ring;
+    const small = this.#unpushedBytes[index] <= this.#unpushedAnswers[index] * SMALL_BYTES;
+    this.#unpushedAnswers[index] = 0;
+    this.#unpushedBytes[index] = 0;
+    counters.inFlight(ring.pending);
+    if (!ring.broken && back.pushResponses()) {
       this.#events.notify(ring.port);
-      ring.counters.notification();
+      counters.notification();
     }
-    if (ring.barrierParked && ring.pending === 1) {
-      ring.barrierParked = false;
-      this.#s.again.add(ring.barrier);
-    }
+    const barrier = this.#barriers.ready(ring);
+    if (barrier !== NONE) this.#lists.restart.add(barrier);
     if (ring.pending > 0) return;
-    if (this.#s.mayHold && small) ring.wanted = ring.holdOff.next();
-    if (ring.tellIdle()) this.#s.attention = true;
+    if (this.#holds.allowed && small) this.#holds.begin(ring);
+    this.#notices.idle(ring);
   }
 }

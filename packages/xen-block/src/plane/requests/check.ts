@@ -1,5 +1,4 @@
 import {
-  type Abi,
   BlkifOp,
   DISCARD_SECURE,
   discardFlag,
@@ -15,24 +14,14 @@ import {
   segmentFirst,
   segmentLast,
 } from '@xenpv/blkif';
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import type { DiskGeometry } from '../../disk-description.js';
+import type { BlockRing } from '../rings/ring.js';
 import { BadRequest } from './bad-request.js';
+import type { RequestSegments } from './segments.js';
 import { type RequestTable, ROW_WORDS } from './table.js';
 
-const LAST_SECTOR_OF_PAGE = 7;
-
-/** What requests are checked against. */
-export interface DiskGeometry {
-  /** 512-byte sectors; 0 for an empty drive. */
-  readonly sectors: number;
-  /** Bytes: 512 or 4096. Ranges must be multiples of it. */
-  readonly sectorSize: number;
-  readonly readOnly: boolean;
-  readonly flush: boolean;
-  readonly discard: boolean;
-  readonly secureDiscard: boolean;
-  /** Most segments of an indirect request; 0 when they were not offered. */
-  readonly maxIndirectSegments: number;
-}
+const LAST_SECTOR_OF_PAGE = XEN_PAGE_SIZE / SECTOR_SIZE - 1;
 
 /**
  * First look at a request, before its segments are at hand: sets `operation` and `segments` of the row. Returns 0 or
@@ -79,29 +68,22 @@ function checkCount(table: RequestTable, row: number, count: number, least: numb
 }
 
 /**
- * Second look: the range. The segments are `segmentWords[segmentAt ..]`. Sets `offset` and `length` of the row, in
- * bytes. Sector numbers are compared as doubles in sectors, so that none of the 2^64 wraps. Returns 0 or a
- * {@link BadRequest}.
+ * Second look: the range, once the segments are at hand. Sets `offset` and `length` of the row, in bytes. Sector numbers
+ * are compared as doubles in sectors, so that none of the 2^64 wraps. Returns 0 or a {@link BadRequest}.
  */
-export function checkRange(
-  table: RequestTable,
-  row: number,
-  abi: Abi,
-  disk: DiskGeometry,
-  segmentWords: Int32Array,
-  segmentAt: number,
-): number {
+export function checkRange(table: RequestTable, row: number, ring: BlockRing, segments: RequestSegments): number {
   const operation = table.operation[row];
-  if (operation === BlkifOp.discard) return checkDiscard(table, row, abi, disk);
+  if (operation === BlkifOp.discard) return checkDiscard(table, row, ring);
+  const disk = ring.geometry;
   const count = table.segments[row];
   table.length[row] = 0;
   table.offset[row] = 0;
   // A flush of nothing has no range, and changes nothing on a read-only disk.
   if (count === 0) return 0;
   if (disk.readOnly && operation !== BlkifOp.read) return BadRequest.readOnly;
-  const sectors = addSegments(segmentWords, segmentAt, count, disk.sectorSize);
+  const sectors = addSegments(segments.words(row), segments.at(row, ring), count, disk.sectorSize);
   if (sectors < 0) return -sectors;
-  return setRange(table, row, requestSector(table.words, row * ROW_WORDS, abi), sectors, disk);
+  return setRange(table, row, requestSector(table.words, row * ROW_WORDS, ring.abi), sectors, disk);
 }
 
 /** The sectors of all segments together, or minus the reason why not. */
@@ -119,12 +101,12 @@ function addSegments(words: Int32Array, at: number, count: number, sectorSize: n
   return sectors;
 }
 
-function checkDiscard(table: RequestTable, row: number, abi: Abi, disk: DiskGeometry): number {
-  if (disk.readOnly) return BadRequest.readOnly;
-  if (!disk.discard) return BadRequest.discardUnsupported;
+function checkDiscard(table: RequestTable, row: number, { abi, geometry }: BlockRing): number {
+  if (geometry.readOnly) return BadRequest.readOnly;
+  if (!geometry.discard) return BadRequest.discardUnsupported;
   const { words } = table;
   const at = row * ROW_WORDS;
-  return setRange(table, row, requestSector(words, at, abi), discardSectors(words, at, abi), disk);
+  return setRange(table, row, requestSector(words, at, abi), discardSectors(words, at, abi), geometry);
 }
 
 function setRange(table: RequestTable, row: number, sector: number, sectors: number, disk: DiskGeometry): number {
@@ -136,7 +118,7 @@ function setRange(table: RequestTable, row: number, sector: number, sectors: num
   return 0;
 }
 
-/** Whether a discard asks that the data cannot be had back. Without support for that it is done as a plain one. */
+/** Whether a discard asks that its data cannot be recovered. Without support for that it is done as a plain one. */
 export function isSecureDiscard(table: RequestTable, row: number): boolean {
   return (discardFlag(table.words, row * ROW_WORDS) & DISCARD_SECURE) !== 0;
 }

@@ -1,3 +1,12 @@
+/**
+ * The first half of a pass: takes requests off the awake rings, checks them, and brings their data to where the engine
+ * needs it. In come slots that a guest may be rewriting; out go rows in `admitted` whose segments, range and memory are
+ * checked and our own, or rows in `ended` that were refused.
+ *
+ * What must hold: a slot is copied once and only the copy is looked at; a request that finds no memory waits, and
+ * all behind it wait too, in the order in which they were taken; a request that waits holds no memory.
+ * What never happens: an exception, a promise or an allocation a request.
+ */
 import {
   BlkifOp,
   BlkifStatus,
@@ -6,182 +15,200 @@ import {
   SEGMENT_WORDS,
   SEGMENTS_PER_INDIRECT_PAGE,
 } from '@xenpv/blkif';
+import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
-import type { PlaneState } from '../plane-state.js';
-import type { BlockRing } from '../ring.js';
-import { type CopyFunction, CopyStage } from '../transfer/copy-stage.js';
+import type { BlockRing } from '../rings/ring.js';
+import { CopyStage } from '../transfer/copy-stage.js';
 import type { BadRequest } from './bad-request.js';
 import { checkHeader, checkRange } from './check.js';
-import { copySegments, segmentAt, segmentWords } from './segments.js';
+import type { PassParts } from './parts.js';
 import { Phase, ROW_WORDS } from './table.js';
-import { publishRequest, requestChannels } from './trace.js';
+import { trace } from './trace.js';
 
 const NONE = -1;
-const COPY_BATCH = 2048;
 const INDIRECT_PAGE_BYTES = SEGMENTS_PER_INDIRECT_PAGE * SEGMENT_WORDS * 4;
+const READ_ONLY = { writable: false };
+const WRITABLE = { writable: true };
 
-/** The first half of a pass: takes requests off the rings, checks them, and gets their data to where it is needed. */
+type Parts = Pick<
+  PassParts,
+  'rings' | 'table' | 'lists' | 'memory' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock' | 'holds' | 'copy'
+>;
+
 export class RequestIntake {
-  readonly #s: PlaneState;
+  readonly #rings: Parts['rings'];
+  readonly #table: Parts['table'];
+  readonly #lists: Parts['lists'];
+  readonly #pool: Parts['memory']['pool'];
+  readonly #segments: Parts['segments'];
+  readonly #barriers: Parts['barriers'];
+  readonly #ends: Parts['ends'];
+  readonly #notices: Parts['notices'];
+  readonly #clock: Parts['clock'];
+  readonly #holds: Parts['holds'];
   readonly #indirectIn: CopyStage;
-  readonly #copyIn: CopyStage;
+  readonly #dataIn: CopyStage;
 
-  constructor(state: PlaneState, copy: CopyFunction) {
-    const failed = (row: number) => state.grantFailed(row);
-    this.#s = state;
-    this.#indirectIn = new CopyStage(copy, COPY_BATCH, state.memoryAddress, failed);
-    this.#copyIn = new CopyStage(copy, COPY_BATCH, state.memoryAddress, failed);
+  constructor(parts: Parts) {
+    const { ends, copy, memory } = parts;
+    const failed = (row: number) => ends.grantFailed(row);
+    this.#rings = parts.rings;
+    this.#table = parts.table;
+    this.#lists = parts.lists;
+    this.#pool = memory.pool;
+    this.#segments = parts.segments;
+    this.#barriers = parts.barriers;
+    this.#ends = ends;
+    this.#notices = parts.notices;
+    this.#clock = parts.clock;
+    this.#holds = parts.holds;
+    this.#indirectIn = new CopyStage(copy, memory.address, failed);
+    this.#dataIn = new CopyStage(copy, memory.address, failed);
   }
 
-  /** Takes all that the awake rings have; returns how many requests. */
+  /** Takes all requests of the awake rings; returns how many. */
   pull(): number {
-    const { awake } = this.#s;
+    const { awake } = this.#rings;
     let taken = 0;
-    for (let i = 0; i < awake.length; i++) if (awake[i].open) taken += this.#pullRing(awake[i]);
+    for (let i = 0; i < awake.length; i++) if (this.#barriers.mayTake(awake[i])) taken += this.#pullRing(awake[i]);
     return taken;
   }
 
   #pullRing(ring: BlockRing): number {
     const count = ring.back.harvest();
-    if (count >= 0 && count < ring.wanted) return 0;
+    if (count >= 0 && count < this.#holds.wakeAfter(ring)) return 0;
     if (count < 0) {
       ring.broken = true;
-      this.#s.attention = true;
-      ring.listener.broken(overflow());
+      this.#notices.broken(ring, overflow());
       return 0;
     }
-    ring.endHold(false);
-    // Nothing is taken behind a barrier.
-    for (let i = 0; i < count && ring.barrier === NONE; i++) this.#take(ring);
+    this.#holds.end(ring);
+    for (let i = 0; i < count && !this.#barriers.blocks(ring); i++) this.#take(ring);
     ring.counters.pass(ring.pending);
     return count;
   }
 
   #take(ring: BlockRing): void {
-    const t = this.#s.table;
-    const row = t.take();
-    const index = ring.back.takeRequest(t.words, row * ROW_WORDS);
-    if (ring.journal) t.journal[row] = ring.journal.take(t.words, row * ROW_WORDS, index);
+    const table = this.#table;
+    const row = table.take();
+    const index = ring.back.takeRequest(table.words, row * ROW_WORDS);
+    if (ring.journal) table.journal[row] = ring.journal.take(table.words, row * ROW_WORDS, index);
     this.#begin(row, ring);
   }
 
-  /** Takes up what an earlier process took from the ring and did not answer: `entries` of its journal. */
-  recover(ring: BlockRing, entries: Int32Array): void {
-    const t = this.#s.table;
+  /** Takes the requests that an earlier process took from the ring and did not answer: `entries` of its journal. */
+  adopt(ring: BlockRing, entries: Int32Array): void {
+    const table = this.#table;
     for (const entry of entries) {
-      const row = t.take();
-      ring.journal!.copySlot(entry, t.words, row * ROW_WORDS);
-      t.journal[row] = entry;
+      const row = table.take();
+      ring.journal!.copySlot(entry, table.words, row * ROW_WORDS);
+      table.journal[row] = entry;
       this.#begin(row, ring);
     }
   }
 
   #begin(row: number, ring: BlockRing): void {
-    const s = this.#s;
-    const t = s.table;
-    t.ring[row] = ring.index;
-    t.phase[row] = Phase.pulled;
-    t.status[row] = BlkifStatus.okay;
+    const table = this.#table;
+    const clock = this.#clock;
+    table.ring[row] = ring.index;
+    table.phase[row] = Phase.taken;
+    table.status[row] = BlkifStatus.okay;
     // 0: not timed.
-    t.pulledAt[row] = 0;
-    if (s.clock.timing) {
-      t.pulledAt[row] = s.clock.now;
-      s.clock.timed++;
+    table.pulledAt[row] = 0;
+    if (clock.timing) {
+      table.pulledAt[row] = clock.now;
+      clock.timed++;
     }
-    s.fresh.add(row);
+    this.#lists.taken.add(row);
     ring.pending++;
-    if (requestChannels.pulled.hasSubscribers) publishRequest(requestChannels.pulled, t, row, ring);
-    if (requestOperation(t.words, row * ROW_WORDS) !== BlkifOp.writeBarrier) return;
-    ring.barrier = row;
-    ring.barrierParked = false;
+    trace(requestChannels.pulled, table, row);
+    if (requestOperation(table.words, row * ROW_WORDS) === BlkifOp.writeBarrier) this.#barriers.begin(ring, row);
   }
 
-  /** Checks what was taken, finds memory for it and copies in what it writes. What finds none waits, in order. */
+  /** Checks the taken requests, finds memory for them and copies in the data of writes. */
   admit(): void {
-    const { fresh } = this.#s;
-    const { items, count } = fresh;
+    const { taken } = this.#lists;
+    const { items, count } = taken;
     if (count === 0) return;
     for (let i = 0; i < count; i++) this.#inspect(items[i]);
     this.#indirectIn.run();
-    let kept = 0;
-    for (let i = 0; i < count; i++) if (!this.#prepare(items[i], kept > 0)) items[kept++] = items[i];
-    fresh.count = kept;
-    this.#copyIn.run();
+    let waiting = 0;
+    for (let i = 0; i < count; i++) if (!this.#prepare(items[i], waiting)) items[waiting++] = items[i];
+    taken.count = waiting;
+    this.#dataIn.run();
   }
 
   #inspect(row: number): void {
-    const t = this.#s.table;
-    const ring = this.#s.ringOf(row);
-    const bad = checkHeader(t, row, ring.geometry);
+    const table = this.#table;
+    const bad = checkHeader(table, row, table.ringOf(row).geometry);
     if (bad !== 0) {
-      this.#s.refuse(row, bad as BadRequest);
+      this.#ends.refuse(row, bad as BadRequest);
       return;
     }
-    const indirect = requestOperation(t.words, row * ROW_WORDS) === BlkifOp.indirect;
-    if (!indirect || this.#fetchSegments(row, ring)) t.phase[row] = Phase.complete;
+    const indirect = requestOperation(table.words, row * ROW_WORDS) === BlkifOp.indirect;
+    if (!indirect || this.#fetchSegments(row)) table.phase[row] = Phase.complete;
   }
 
   /** Stages the copy of a request's indirect pages. False when there is no memory for them now. */
-  #fetchSegments(row: number, ring: BlockRing): boolean {
-    const s = this.#s;
-    const bytes = s.table.segments[row] * SEGMENT_WORDS * 4;
-    const at = s.pool.take(bytes);
+  #fetchSegments(row: number): boolean {
+    const table = this.#table;
+    const { abi, domid } = table.ringOf(row);
+    const bytes = table.segments[row] * SEGMENT_WORDS * 4;
+    const at = this.#pool.take(bytes);
     if (at === NONE) return false;
-    s.table.indirect[row] = at;
+    table.indirect[row] = at;
+    this.#indirectIn.begin(row, domid);
     for (let page = 0; page * INDIRECT_PAGE_BYTES < bytes; page++) {
       const from = page * INDIRECT_PAGE_BYTES;
-      const ref = indirectGref(s.table.words, row * ROW_WORDS, ring.abi, page);
-      const length = Math.min(INDIRECT_PAGE_BYTES, bytes - from);
-      this.#indirectIn.fromGrant(row, ring.domid, ref, 0, at + from, length);
+      const ref = indirectGref(table.words, row * ROW_WORDS, abi, page);
+      this.#indirectIn.fromGrant(ref, 0, at + from, Math.min(INDIRECT_PAGE_BYTES, bytes - from));
     }
     return true;
   }
 
-  /** False when the request has to wait for memory. */
-  #prepare(row: number, starving: boolean): boolean {
-    const s = this.#s;
-    const t = s.table;
-    if (t.phase[row] === Phase.done) return true;
-    if (starving || t.phase[row] === Phase.pulled) return this.#wait(row);
-    if (t.status[row] !== BlkifStatus.okay) {
-      s.finish(row);
+  /** False when the request has to wait for memory, as it must when `waiting` requests before it do. */
+  #prepare(row: number, waiting: number): boolean {
+    const table = this.#table;
+    if (table.phase[row] === Phase.ended) return true;
+    if (waiting > 0 || table.phase[row] === Phase.taken) return this.#wait(row);
+    if (table.status[row] !== BlkifStatus.okay) {
+      this.#ends.finish(row);
       return true;
     }
-    const ring = s.ringOf(row);
-    const bad = checkRange(t, row, ring.abi, ring.geometry, segmentWords(s, row), segmentAt(s, row, ring));
+    const ring = table.ringOf(row);
+    const bad = checkRange(table, row, ring, this.#segments);
     if (bad !== 0) {
-      s.refuse(row, bad as BadRequest);
+      this.#ends.refuse(row, bad as BadRequest);
       return true;
     }
-    if (t.segments[row] > 0 && !this.#takeData(row, ring)) return this.#wait(row);
-    t.phase[row] = Phase.ready;
-    s.ready.add(row);
+    if (table.segments[row] > 0 && !this.#takeData(row, ring)) return this.#wait(row);
+    table.phase[row] = Phase.admitted;
+    this.#lists.admitted.add(row);
     return true;
   }
 
   /** Makes a request's data reachable for the engine: maps its pages, or finds memory and copies in what it writes. */
   #takeData(row: number, ring: BlockRing): boolean {
-    const s = this.#s;
-    const t = s.table;
-    const read = t.operation[row] === BlkifOp.read;
+    const table = this.#table;
+    const read = table.operation[row] === BlkifOp.read;
     if (ring.mapper) {
-      const words = segmentWords(s, row);
-      const mapped = ring.mapper.map(row, words, segmentAt(s, row, ring), t.segments[row], read);
-      if (!mapped) s.grantFailed(row);
+      const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
+      if (!mapped) this.#ends.grantFailed(row);
       return true;
     }
-    t.buffer[row] = s.pool.take(t.length[row]);
-    if (t.buffer[row] === NONE) return false;
-    if (!read) copySegments(s, row, ring, this.#copyIn, false);
+    table.buffer[row] = this.#pool.take(table.length[row]);
+    if (table.buffer[row] === NONE) return false;
+    if (!read) this.#segments.copyFromGuest(row, ring, this.#dataIn);
     return true;
   }
 
   /** Gives back what a waiting request holds, so that those before it can end; it starts over when its turn comes. */
   #wait(row: number): false {
-    const t = this.#s.table;
-    this.#s.giveIndirect(row);
-    if (t.phase[row] === Phase.complete) this.#s.ringOf(row).counters.starved();
-    t.phase[row] = Phase.pulled;
+    const table = this.#table;
+    if (table.indirect[row] !== NONE) this.#pool.give(table.indirect[row]);
+    table.indirect[row] = NONE;
+    if (table.phase[row] === Phase.complete) table.ringOf(row).counters.starved();
+    table.phase[row] = Phase.taken;
     return false;
   }
 }

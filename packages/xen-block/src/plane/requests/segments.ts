@@ -1,39 +1,74 @@
-import { SECTOR_SIZE, SEGMENT_WORDS, segmentFirst, segmentGref, segmentLast } from '@xenpv/blkif';
-import type { PlaneState } from '../plane-state.js';
-import type { BlockRing } from '../ring.js';
+import {
+  MAX_INDIRECT_PAGES,
+  SECTOR_SIZE,
+  SEGMENT_WORDS,
+  SEGMENTS_PER_INDIRECT_PAGE,
+  segmentFirst,
+  segmentGref,
+  segmentLast,
+} from '@xenpv/blkif';
+import type { BlockRing } from '../rings/ring.js';
 import type { CopyStage } from '../transfer/copy-stage.js';
-import { ROW_WORDS } from './table.js';
+import type { DataMemory } from '../transfer/data-memory.js';
+import type { SegmentList } from '../transfer/segment-list.js';
+import { type RequestTable, ROW_WORDS } from './table.js';
 
 const NONE = -1;
 
-/** The array that has our private copy of a request's segments: its row, or the copy of its indirect pages. */
-export function segmentWords(state: PlaneState, row: number): Int32Array {
-  return state.table.indirect[row] === NONE ? state.table.words : state.memoryWords;
-}
+/** The most that the protocol can carry in one request. */
+export const MAX_INDIRECT_SEGMENTS = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_PAGE;
 
-/** The word in it where they begin. */
-export function segmentAt(state: PlaneState, row: number, ring: BlockRing): number {
-  const indirect = state.table.indirect[row];
-  return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : indirect >> 2;
-}
+/** Finds our private copy of a request's segments: in its row, or in the copy of its indirect pages. */
+export class RequestSegments {
+  readonly #table: RequestTable;
+  readonly #memory: DataMemory;
 
-/** Stages the copies between a request's segments and its buffer, in which they follow each other. */
-export function copySegments(
-  state: PlaneState,
-  row: number,
-  ring: BlockRing,
-  stage: CopyStage,
-  toGuest: boolean,
-): void {
-  const words = segmentWords(state, row);
-  let at = segmentAt(state, row, ring);
-  let place = state.table.buffer[row];
-  for (let i = state.table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
-    const first = segmentFirst(words, at);
-    const length = (segmentLast(words, at) - first + 1) * SECTOR_SIZE;
-    const ref = segmentGref(words, at);
-    if (toGuest) stage.toGrant(row, ring.domid, ref, first * SECTOR_SIZE, place, length);
-    else stage.fromGrant(row, ring.domid, ref, first * SECTOR_SIZE, place, length);
-    place += length;
+  constructor(table: RequestTable, memory: DataMemory) {
+    this.#table = table;
+    this.#memory = memory;
+  }
+
+  /** The array that they are in. */
+  words(row: number): Int32Array {
+    return this.#table.indirect[row] === NONE ? this.#table.words : this.#memory.words;
+  }
+
+  /** The word in it where they begin. */
+  at(row: number, ring: BlockRing): number {
+    const indirect = this.#table.indirect[row];
+    return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : indirect >> 2;
+  }
+
+  /** Both, and how many they are. */
+  listOf(row: number, ring: BlockRing): SegmentList {
+    return { words: this.words(row), at: this.at(row, ring), count: this.#table.segments[row] };
+  }
+
+  /** Stages the copies of a request's segments to its buffer, in which they follow each other. */
+  copyFromGuest(row: number, ring: BlockRing, stage: CopyStage): void {
+    const words = this.words(row);
+    let at = this.at(row, ring);
+    let place = this.#table.buffer[row];
+    stage.begin(row, ring.domid);
+    for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
+      const first = segmentFirst(words, at);
+      const length = (segmentLast(words, at) - first + 1) * SECTOR_SIZE;
+      stage.fromGrant(segmentGref(words, at), first * SECTOR_SIZE, place, length);
+      place += length;
+    }
+  }
+
+  /** Stages the copies of a request's buffer to its segments. */
+  copyToGuest(row: number, ring: BlockRing, stage: CopyStage): void {
+    const words = this.words(row);
+    let at = this.at(row, ring);
+    let place = this.#table.buffer[row];
+    stage.begin(row, ring.domid);
+    for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
+      const first = segmentFirst(words, at);
+      const length = (segmentLast(words, at) - first + 1) * SECTOR_SIZE;
+      stage.toGrant(segmentGref(words, at), first * SECTOR_SIZE, place, length);
+      place += length;
+    }
   }
 }

@@ -1,30 +1,51 @@
+/**
+ * Every request that a data plane has taken and not answered, as a struct of arrays: a request is a row number, which
+ * is also its tag at the engine. The raw slot is kept in the row, and everything goes by this copy alone: shared
+ * memory is never read a second time.
+ *
+ * The life of a row, by its phase and the list that it is in:
+ *
+ *     phase      list       who moves it on, and when
+ *     free       –          intake takes a row for each slot that it takes; its ring's `pending` counts it from here
+ *     taken      taken      intake: the header is good, and the indirect pages, if there are any, are copied in
+ *     complete   taken      intake: the range is good and there is memory; without memory it is `taken` again and waits
+ *     admitted   admitted   dispatch: gives it to the engine, alone or in the chain (`next`) that its leader's tag
+ *                           stands for; a barrier first waits, in no list, until it is its ring's only pending row
+ *     flushing   –          engine: the flush before a write has ended
+ *     flushed    restart    dispatch: starts that write
+ *     queued     –          engine: it has ended; the rows of a chain that failed go to `restart`, each by itself
+ *     ended      ended      answers: copies read data out, puts the response and frees the row
+ *
+ * Any row that is not at the engine can be `ended` early, by `RequestEnds`: refused, or one of its grants failed.
+ *
+ * What must hold:
+ * - A row that was taken is answered exactly once, then free. On a broken ring the response is left out, nothing else.
+ * - A row is in one list at most. Its buffer, indirect memory and mapped pages are its own until its answer.
+ * - A row at the engine is `queued` or `flushing`, and its chain's links change only when the engine has ended it.
+ * - A row that is started or ended wakes its ring, which stays awake until the end of a pass: so its engine is polled,
+ *   and what waits in the ring behind a barrier is looked at.
+ * - As long as a ring is awake, or `admitted`, `restart` or `ended` is not empty, a pass is owed. The rows in `taken`
+ *   wait for memory that only other rows have, each of which ends with a pass.
+ */
+import type { BlockRing } from '../rings/ring.js';
+import type { RingSet } from '../rings/ring-set.js';
+
 const NONE = -1;
 /** Words of the largest request slot (x86_64 and arm). */
 export const ROW_WORDS = 28;
 
-/** Where a request is on its way. */
+/** Where a request is in its life, see the head of this file. */
 export const Phase = {
   free: 0,
-  /** Taken from the ring; its indirect pages are not here yet. */
-  pulled: 1,
-  /** Complete; not checked, or waiting for buffer memory. */
+  taken: 1,
   complete: 2,
-  /** Ready for the engine. */
-  ready: 3,
-  /** A flush that goes before the request's own write. */
-  preflush: 4,
-  /** At the engine. */
-  queued: 5,
-  /** Ended; its answer is not in the ring. */
-  done: 6,
-  /** The flush that goes before it has ended; its write is to be started. */
-  flushed: 7,
+  admitted: 3,
+  flushing: 4,
+  flushed: 5,
+  queued: 6,
+  ended: 7,
 } as const;
 
-/**
- * Every request that a data plane has taken and not answered, as a struct of arrays: a request is a row number,
- * which is also its tag at the engine. The raw slot is kept in the row; what is done goes by this copy alone.
- */
 export class RequestTable {
   capacity = 0;
   /** The private copy of each slot, ROW_WORDS apart. */
@@ -55,12 +76,18 @@ export class RequestTable {
   pulledAt = new Float64Array(0);
   queuedAt = new Float64Array(0);
   completedAt = new Float64Array(0);
+  readonly #rings: RingSet['all'];
   /** Free rows, as a stack. */
   #free = new Int32Array(0);
   #freeCount = 0;
 
-  constructor(capacity: number) {
+  constructor(rings: RingSet, capacity: number) {
+    this.#rings = rings.all;
     this.#grow(capacity);
+  }
+
+  ringOf(row: number): BlockRing {
+    return this.#rings[this.ring[row]]!;
   }
 
   /** A free row; the table grows when there is none. */
@@ -105,22 +132,11 @@ export class RequestTable {
   }
 }
 
-function grown<T extends Int32Array | Uint8Array | Int8Array | Uint16Array | Float64Array>(old: T, larger: T): T {
+/** `larger` with the contents of `old`. */
+export function grown<T extends Int32Array | Uint8Array | Int8Array | Uint16Array | Float64Array>(
+  old: T,
+  larger: T,
+): T {
   larger.set(old);
   return larger;
-}
-
-/** A list of rows that is filled, walked and emptied again and again. */
-export class RowList {
-  items = new Int32Array(256);
-  count = 0;
-
-  add(row: number): void {
-    if (this.count === this.items.length) this.items = grown(this.items, new Int32Array(this.count * 2));
-    this.items[this.count++] = row;
-  }
-
-  clear(): void {
-    this.count = 0;
-  }
 }

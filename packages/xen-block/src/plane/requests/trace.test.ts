@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { expect, it } from 'vitest';
+import type { RequestEvent } from '../../diagnostics.js';
 import { TestHost } from '../../testing/host.js';
-import type { RequestEvent } from './trace.js';
 
 it('each request is told of at its four points, in order', async () => {
   const seen: string[] = [];

@@ -18,7 +18,7 @@ function copySegment(grants: GrantTable, words: Uint32Array, index: number, memo
   const length = words[at + 4] & 0xffff;
   const fromGrant = ((words[at + 4] >>> 16) & SOURCE_IS_GRANT) !== 0;
   const [foreign, local] = fromGrant ? [at, at + 2] : [at + 2, at];
-  const mapping = tryMap(grants, words[foreign + 1] >>> 16, words[foreign], !fromGrant);
+  const mapping = tryMap(grants, words[foreign + 1] >>> 16, words[foreign], { writable: !fromGrant });
   if (!mapping) return GrantStatus.badGntref;
   const start = mapping.offsets[0] + (words[foreign + 1] & 0xffff);
   const page = new Uint8Array(mapping.buffer, start, length);
@@ -29,9 +29,14 @@ function copySegment(grants: GrantTable, words: Uint32Array, index: number, memo
   return GrantStatus.okay;
 }
 
-function tryMap(grants: GrantTable, domid: number, ref: number, writable: boolean): GrantMapping | undefined {
+function tryMap(
+  grants: GrantTable,
+  domid: number,
+  ref: number,
+  access: { writable: boolean },
+): GrantMapping | undefined {
   try {
-    return grants.map(domid, Uint32Array.of(ref), { writable });
+    return grants.map(domid, Uint32Array.of(ref), access);
   } catch {
     return undefined;
   }

@@ -1,39 +1,53 @@
+/**
+ * The grant copies of many requests, all in one direction, gathered into one call. Each staged piece is remembered
+ * with its row, so that one bad reference fails its own request only. Nothing is copied before `run`, except that a
+ * full batch is carried out early: a copy has been made only after `run`.
+ */
 import { GrantCopyBatch } from '@xenpv/xen-sys';
 
-/** Carries out a batch: {@link GrantTable.copy}, or what stands in for it. */
+/** Segments of one batch. */
+const CAPACITY = 2048;
+
+/** Carries out a batch: {@link GrantTable.copy}, or its substitute. */
 export type CopyFunction = (batch: GrantCopyBatch) => number;
 
-/**
- * Gathers the grant copies of many requests, all in one direction, into one call. A batch that is full is carried
- * out early. Each segment remembers the row it is for, so that one bad reference fails its own request only.
- */
 export class CopyStage {
   readonly #copy: CopyFunction;
   readonly #batch: GrantCopyBatch;
-  readonly #rows: Int32Array;
+  readonly #rows = new Int32Array(CAPACITY);
   readonly #failed: (row: number) => void;
+  #row = 0;
+  #domid = 0;
 
-  /** Our side's places count from `base`. */
-  constructor(copy: CopyFunction, capacity: number, base: number, failed: (row: number) => void) {
+  /** Our side's places count from the address `base`. `failed` is told a row once for each of its bad segments. */
+  constructor(copy: CopyFunction, base: number, failed: (row: number) => void) {
     this.#copy = copy;
-    this.#batch = new GrantCopyBatch(capacity, base);
-    this.#rows = new Int32Array(capacity);
+    this.#batch = new GrantCopyBatch(CAPACITY, base);
     this.#failed = failed;
   }
 
-  fromGrant(row: number, domid: number, ref: number, offset: number, place: number, length: number): void {
-    if (this.#batch.count === this.#batch.capacity) this.run();
-    this.#rows[this.#batch.count] = row;
-    this.#batch.fromGrant(domid, ref, offset, place, length);
+  /** The next copies are for this row, whose grants are of this domain. */
+  begin(row: number, domid: number): void {
+    this.#row = row;
+    this.#domid = domid;
   }
 
-  toGrant(row: number, domid: number, ref: number, offset: number, place: number, length: number): void {
-    if (this.#batch.count === this.#batch.capacity) this.run();
-    this.#rows[this.#batch.count] = row;
-    this.#batch.toGrant(domid, ref, offset, place, length);
+  fromGrant(ref: number, offset: number, place: number, length: number): void {
+    this.#note();
+    this.#batch.fromGrant(this.#domid, ref, offset, place, length);
   }
 
-  /** Carries out what is gathered. Every row of which a segment failed is told, once a segment. */
+  toGrant(ref: number, offset: number, place: number, length: number): void {
+    this.#note();
+    this.#batch.toGrant(this.#domid, ref, offset, place, length);
+  }
+
+  #note(): void {
+    if (this.#batch.count === this.#batch.capacity) this.run();
+    this.#rows[this.#batch.count] = this.#row;
+  }
+
+  /** Carries out all staged copies. */
   run(): void {
     const batch = this.#batch;
     const { count } = batch;

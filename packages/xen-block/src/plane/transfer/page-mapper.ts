@@ -1,20 +1,25 @@
 import { SECTOR_SIZE, SEGMENT_WORDS, segmentFirst, segmentGref, segmentLast } from '@xenpv/blkif';
 import { type BlockQueue, IOV_WORDS } from '@xenpv/blockdev';
 import type { GrantMapping, GrantTable } from '@xenpv/xen-sys';
+import type { MappedPage } from './mapped-page.js';
 import { PersistentGrants } from './persistent-grants.js';
 import { RegionCache } from './region-cache.js';
-
-/** A page of a request: where it is for the engine. */
-export interface MappedPage {
-  readonly region: number;
-  /** Bytes into the region. */
-  readonly offset: number;
-}
+import type { SegmentList } from './segment-list.js';
 
 interface MappedRequest {
   readonly pages: readonly MappedPage[];
   /** Undoes the mapping, or ends the use of persistent pages. */
   readonly release: () => void;
+}
+
+export interface PageMapperOptions {
+  readonly grants: GrantTable;
+  /** Whether several pages can be mapped in one call. */
+  readonly mapMultiple: boolean;
+  readonly domid: number;
+  readonly queue: BlockQueue;
+  /** Pages that may stay mapped; 0 for none. */
+  readonly persistentPages: number;
 }
 
 /**
@@ -23,20 +28,19 @@ interface MappedRequest {
  */
 export class PageMapper {
   readonly #grants: GrantTable;
-  readonly #multiple: boolean;
+  readonly #mapMultiple: boolean;
   readonly #domid: number;
   readonly #regions: RegionCache;
   readonly #persistent: PersistentGrants | undefined;
   /** By row of the request table. */
   readonly #requests: (MappedRequest | undefined)[] = [];
 
-  /** `multiple`: whether several pages can be mapped in one call. `maxPersistent`: pages that stay mapped, 0 for none. */
-  constructor(grants: GrantTable, multiple: boolean, domid: number, queue: BlockQueue, maxPersistent: number) {
+  constructor({ grants, mapMultiple, domid, queue, persistentPages }: PageMapperOptions) {
     this.#grants = grants;
-    this.#multiple = multiple;
+    this.#mapMultiple = mapMultiple;
     this.#domid = domid;
     this.#regions = new RegionCache(queue);
-    if (maxPersistent > 0) this.#persistent = new PersistentGrants(grants, domid, this.#regions, maxPersistent);
+    if (persistentPages > 0) this.#persistent = new PersistentGrants(grants, domid, this.#regions, persistentPages);
   }
 
   /** Pages that stay mapped between requests. */
@@ -44,12 +48,15 @@ export class PageMapper {
     return this.#persistent?.size ?? 0;
   }
 
-  /** Maps the pages of `count` segments. False when one of them cannot be: then none is. */
-  map(row: number, words: Int32Array, at: number, count: number, writable: boolean): boolean {
+  /**
+   * Maps the pages of a request's segments; `writable` where the storage writes to them. False when one of them cannot
+   * be mapped: then none is.
+   */
+  map(row: number, { words, at, count }: SegmentList, access: { readonly writable: boolean }): boolean {
     const refs = new Uint32Array(count);
     for (let i = 0; i < count; i++) refs[i] = segmentGref(words, at + i * SEGMENT_WORDS);
     try {
-      this.#requests[row] = this.#persistent?.use(refs) ?? this.#mapOnce(refs, writable);
+      this.#requests[row] = this.#persistent?.use(refs) ?? this.#mapOnce(refs, access);
       return true;
     } catch {
       return false;
@@ -57,7 +64,7 @@ export class PageMapper {
   }
 
   /** Appends a mapped request's pieces to a scatter list; pieces that continue each other become one. */
-  addIov(row: number, words: Int32Array, at: number, iov: Float64Array, count: number): number {
+  addIov(row: number, { words, at }: SegmentList, iov: Float64Array, count: number): number {
     const { pages } = this.#requests[row]!;
     for (const [i, { region, offset }] of pages.entries()) {
       const first = segmentFirst(words, at + i * SEGMENT_WORDS);
@@ -70,25 +77,25 @@ export class PageMapper {
     return count;
   }
 
-  /** Unmaps what was mapped for a request. To be done before it is answered: frontends check that. */
+  /** Unmaps a request's pages. To be done before it is answered: frontends check that. */
   unmap(row: number): void {
     this.#requests[row]?.release();
     this.#requests[row] = undefined;
   }
 
-  /** Unmaps what is persistent. No request may be under way. */
+  /** Unmaps the persistent pages. No request may be in flight. */
   close(): void {
     this.#persistent?.close();
   }
 
-  #mapOnce(refs: Uint32Array, writable: boolean): MappedRequest {
+  #mapOnce(refs: Uint32Array, access: { readonly writable: boolean }): MappedRequest {
     const mappings: GrantMapping[] = [];
     const release = () => {
       for (const mapping of mappings) this.#unmap(mapping);
     };
     try {
-      const calls = this.#multiple ? [refs] : Array.from(refs, (ref) => Uint32Array.of(ref));
-      const pages = calls.flatMap((some) => this.#mapPages(some, writable, mappings));
+      const calls = this.#mapMultiple ? [refs] : Array.from(refs, (ref) => Uint32Array.of(ref));
+      const pages = calls.flatMap((some) => this.#mapPages(some, access, mappings));
       return { pages, release };
     } catch (error) {
       release();
@@ -96,8 +103,8 @@ export class PageMapper {
     }
   }
 
-  #mapPages(refs: Uint32Array, writable: boolean, mappings: GrantMapping[]): MappedPage[] {
-    const mapping = this.#grants.map(this.#domid, refs, { writable });
+  #mapPages(refs: Uint32Array, access: { readonly writable: boolean }, mappings: GrantMapping[]): MappedPage[] {
+    const mapping = this.#grants.map(this.#domid, refs, access);
     mappings.push(mapping);
     const region = this.#regions.take(mapping.buffer);
     return Array.from(mapping.offsets, (offset) => ({ region, offset }));

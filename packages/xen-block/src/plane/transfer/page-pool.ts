@@ -1,11 +1,12 @@
-const PAGE = 4096;
-const PAGE_SHIFT = 12;
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+
+const PAGE_SHIFT = Math.log2(XEN_PAGE_SIZE);
 const NONE = -1;
 
 /**
  * Hands out runs of pages of one memory: a buddy allocator over plain arrays. A run is a power of two pages long, so
- * that one request's data is always contiguous. What is given back is kept as it is for the next who wants as much,
- * and joined with its neighbours only when something cannot be had otherwise: both then cost a few array accesses.
+ * that one request's data is always contiguous. A run that is given back is kept whole for the next request of that
+ * size, and joined with its neighbours only when a larger run is needed: both then cost a few array accesses.
  */
 export class PagePool {
   /** Bytes of memory managed. */
@@ -16,7 +17,7 @@ export class PagePool {
   readonly #heads: Int32Array;
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
-  /** Heads of the lists of what was given back and not joined, by order; `#next` links them. */
+  /** Heads of the lists of runs that were given back and not joined, by order; `#next` links them. */
   readonly #spare: Int32Array;
   /** For the first page of a free run its order, otherwise -1. */
   readonly #freeOrder: Int8Array;
@@ -26,7 +27,7 @@ export class PagePool {
 
   /** `bytes` must be a power of two and at least one page. */
   constructor(bytes: number) {
-    this.#pages = bytes / PAGE;
+    this.#pages = bytes / XEN_PAGE_SIZE;
     this.#orders = Math.log2(this.#pages) + 1;
     if (!Number.isInteger(this.#orders)) throw new RangeError(`pool size ${bytes} is not a power of two pages`);
     this.bytes = bytes;
@@ -41,10 +42,10 @@ export class PagePool {
   }
 
   get freeBytes(): number {
-    return this.#freePages * PAGE;
+    return this.#freePages * XEN_PAGE_SIZE;
   }
 
-  /** Byte offset of a run of at least `bytes`, or -1 when there is none. */
+  /** Byte offset of a run of at least `bytes`, or -1. */
   take(bytes: number): number {
     const order = orderOf(bytes);
     if (order >= this.#orders) return NONE;
@@ -55,7 +56,7 @@ export class PagePool {
     if (page === NONE) return NONE;
     this.#usedOrder[page] = order;
     this.#freePages -= 1 << order;
-    return page * PAGE;
+    return page * XEN_PAGE_SIZE;
   }
 
   /** Gives back the run that `take` returned. */
@@ -80,7 +81,7 @@ export class PagePool {
     return page;
   }
 
-  /** Joins all that is spare with its neighbours; false when nothing was. */
+  /** Joins all spare runs with their neighbours; false when there were none. */
   #joinSpare(): boolean {
     let any = false;
     for (let order = 0; order < this.#orders; order++) {
@@ -128,5 +129,5 @@ export class PagePool {
 
 /** The order of the smallest run that holds `bytes`. */
 function orderOf(bytes: number): number {
-  return bytes <= PAGE ? 0 : 32 - Math.clz32(((bytes + PAGE - 1) >>> 12) - 1);
+  return bytes <= XEN_PAGE_SIZE ? 0 : 32 - Math.clz32(((bytes + XEN_PAGE_SIZE - 1) >>> PAGE_SHIFT) - 1);
 }

@@ -1,5 +1,5 @@
 import type { GrantMapping, GrantTable } from '@xenpv/xen-sys';
-import type { MappedPage } from './page-mapper.js';
+import type { MappedPage } from './mapped-page.js';
 import type { RegionCache } from './region-cache.js';
 
 interface PersistentPage extends MappedPage {
@@ -10,7 +10,7 @@ interface PersistentPage extends MappedPage {
 
 /**
  * Pages that a frontend promised to grant for as long as it is connected (feature-persistent): mapped once, always
- * writable, least recently used first to go. What is over the limit is mapped for its request only.
+ * writable, the least recently used first to go. A page over the limit is mapped for its request only.
  */
 export class PersistentGrants {
   readonly #grants: GrantTable;
@@ -66,7 +66,7 @@ export class PersistentGrants {
     return { ref, mapping, region: this.#regions.take(mapping.buffer), offset: mapping.offsets[0], users: 0 };
   }
 
-  /** Makes room by unmapping the page that was not used for the longest time. False when all are in use. */
+  /** Makes room by unmapping the page that was unused for the longest time. False when all are in use. */
   #evict(): boolean {
     for (const page of this.#pages.values()) {
       if (page.users > 0) continue;
@@ -77,7 +77,7 @@ export class PersistentGrants {
     return false;
   }
 
-  /** What found no room among the persistent ones goes as soon as it is not used. */
+  /** A page that found no room among the persistent ones is unmapped as soon as it is unused. */
   #give(page: PersistentPage): void {
     page.users--;
     if (page.users === 0 && this.#pages.get(page.ref) !== page) this.#unmap(page);

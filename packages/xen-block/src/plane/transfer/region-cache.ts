@@ -1,6 +1,6 @@
 import type { BlockQueue } from '@xenpv/blockdev';
 
-/** The regions that a queue knows mapped memory by: each buffer is added once, however many requests are in it. */
+/** The regions by which a queue knows mapped memory: each buffer is added once, however many requests are in it. */
 export class RegionCache {
   readonly #queue: BlockQueue;
   readonly #regions = new Map<ArrayBufferLike, { readonly region: number; users: number }>();

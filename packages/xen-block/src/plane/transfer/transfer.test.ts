@@ -3,7 +3,7 @@ import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import type { GrantTable, XenProvider } from '@xenpv/xen-sys';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import type { XenBlockBackendOptions } from '../../backend.js';
+import type { XenBlockBackendOptions } from '../../options.js';
 import { type TestGuest, TestHost } from '../../testing/host.js';
 
 const MIB = 1024 * 1024;
@@ -44,11 +44,11 @@ function oneByOne(table: GrantTable): GrantTable['map'] {
 }
 
 const MODES: [string, Partial<XenBlockBackendOptions>, Lacking | undefined, boolean][] = [
-  ['copy', { transfer: 'copy' }, undefined, false],
-  ['map', { transfer: 'map' }, undefined, false],
-  ['persistent', { transfer: 'persistent' }, undefined, true],
-  ['persistent, with room for three pages', { transfer: 'persistent', persistentPages: 3 }, undefined, true],
-  ['persistent, to a frontend that is not', { transfer: 'persistent' }, undefined, false],
+  ['copy', { dataPath: 'copy' }, undefined, false],
+  ['map', { dataPath: 'map' }, undefined, false],
+  ['persistent', { dataPath: 'persistent' }, undefined, true],
+  ['persistent, with room for three pages', { dataPath: 'persistent', persistentPages: 3 }, undefined, true],
+  ['persistent, to a frontend that is not', { dataPath: 'persistent' }, undefined, false],
   ['a provider without copy', {}, without, false],
   ['a provider that maps one page at a time', {}, single, false],
 ];
@@ -74,7 +74,7 @@ describe.each(MODES)('transfer by %s', (_name, options, provider, persistent) =>
     host.images.set('disk', () => image);
     const disk = await guest.connect({ persistent, ringPageOrder: 1, maxIndirectSegments: 64 });
     const feature = await host.store.read(`/local/domain/0/backend/qdisk/${guest.domid}/51712/feature-persistent`);
-    expect(feature).toBe(options.transfer === 'persistent' ? '1' : '0');
+    expect(feature).toBe(options.dataPath === 'persistent' ? '1' : '0');
     const data = randomBytes(4 * MIB);
     await disk.write(0, data);
     expect(Buffer.compare(await disk.read(0, data.length), data)).toBe(0);

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 
-const page = new URL('../../../../docs/protocol.md', import.meta.url);
+const page = new URL('../../../docs/protocol.md', import.meta.url);
 const links = [...readFileSync(page, 'utf8').matchAll(/\[([^\]]+)\]\((\.\.\/[^)]+)\)/g)];
 
 it('docs/protocol.md names tests that are there', () => {

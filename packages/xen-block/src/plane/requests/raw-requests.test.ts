@@ -13,7 +13,7 @@ import {
 import { type BlockImage, MemoryImage, memoryImage } from '@xenpv/blockdev';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { attachTestDisk, type TestDisk } from './test-disk.js';
+import { attachTestDisk, type TestDisk } from '../../testing/test-disk.js';
 
 const SECTORS = 2048;
 const ID_LOW = 0xdeadbeef | 0;

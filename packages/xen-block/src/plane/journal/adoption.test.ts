@@ -8,12 +8,12 @@ import { type MemoryImage, memoryImage } from '@xenpv/blockdev';
 import type { EventChannels, GrantTable, XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterAll, expect, it, vi } from 'vitest';
-import type { JournalFailedEvent } from '../diagnostics.js';
-import { GatedImage } from '../testing/gated-image.js';
-import { TestHost } from '../testing/host.js';
+import type { JournalFailedEvent } from '../../diagnostics.js';
+import { GatedImage } from '../../testing/gated-image.js';
+import { TestHost } from '../../testing/host.js';
 
 const PAGE = 4096;
-const folder = mkdtempSync(join(tmpdir(), 'takeover-'));
+const folder = mkdtempSync(join(tmpdir(), 'adoption-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** A provider whose handles close as a kernel closes them when their process is killed. */
@@ -60,7 +60,7 @@ async function startKillable(host: TestHost, journalDirectory: string) {
   };
 }
 
-it('a backend killed with requests under way is followed by one that answers them', async () => {
+it('a backend killed with requests in flight is followed by one that answers them', async () => {
   const directory = mkdtempSync(join(folder, 'journal-'));
   const host = await TestHost.start();
   await host.backend.close();
@@ -75,7 +75,7 @@ it('a backend killed with requests under way is followed by one that answers the
   const disk = await guest.connect();
   const answers = writePages(disk.raw(), [10, 20, 30, 40, 50, 60]);
   await vi.waitFor(() => expect(gates[0].log).toHaveLength(6));
-  // Answers in another order than the requests': they go over requests that are under way.
+  // Answers in another order than the requests': they go over requests that are in flight.
   gates[0].release((entry) => [40, 60].includes(entry.offset / PAGE));
   await Promise.all([answers[3], answers[5]]);
   await kill();

@@ -2,8 +2,8 @@ import type { Blkfront, RawQueue } from '@xenpv/blkfront';
 import { ABIS, type AbiName, BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { GatedImage } from '../testing/gated-image.js';
-import { type TestGuest, TestHost } from '../testing/host.js';
+import { GatedImage } from '../../testing/gated-image.js';
+import { type TestGuest, TestHost } from '../../testing/host.js';
 
 const SECTORS = 2048;
 const { okay, error, eopnotsupp } = BlkifStatus;

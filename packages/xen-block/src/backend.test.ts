@@ -1,17 +1,12 @@
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Blkfront, BlkfrontOptions } from '@xenpv/blkfront';
-import { memoryImage, nullImage, openFileImage } from '@xenpv/blockdev';
-import { XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
+import { memoryImage, nullImage } from '@xenpv/blockdev';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { XenBlockBackendOptions } from '../backend.js';
-import { attachTestDisk } from './test-disk.js';
+import type { XenBlockBackendOptions } from './options.js';
+import { bytes, same } from './testing/bytes.js';
+import { attachTestDisk } from './testing/test-disk.js';
 
 const MIB = 1 << 20;
-const bytes = (length: number, seed = 1) => Uint8Array.from({ length }, (_, i) => (i * 31 + (i >> 8) * seed) & 0xff);
-const same = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
 const code = (name: string) => expect.objectContaining({ code: name });
 
 /** Numbers of requests that the backend has done. */
@@ -177,8 +172,8 @@ describe('requests', () => {
 
   it.each<[string, Partial<XenBlockBackendOptions>, Partial<BlkfrontOptions>]>([
     ['by copying', {}, { queues: 2 }],
-    ['by mapping', { transfer: 'map' }, { abi: 'x86_32', maxIndirectSegments: 64 }],
-    ['with persistent grants', { transfer: 'persistent', persistentPages: 20 }, { persistent: true }],
+    ['by mapping', { dataPath: 'map' }, { abi: 'x86_32', maxIndirectSegments: 64 }],
+    ['with persistent grants', { dataPath: 'persistent', persistentPages: 20 }, { persistent: true }],
     ['on a thread', { threads: 1 }, { abi: 'arm', maxIndirectSegments: 0 }],
   ])(
     'leave a disk as a model says, whatever is asked at once: %s',
@@ -231,184 +226,6 @@ async function run(front: Blkfront, kind: string, offset: number, model: Uint8Ar
     await front.discard(offset, model.length);
   }
 }
-
-describe('negotiation', () => {
-  it.each([
-    [2, 0, 2],
-    [4, 2, 4],
-    [9, 4, 4],
-  ])('%i queues of order %i', async (queues, ringPageOrder, negotiated) => {
-    await using disk = await attachTestDisk({ backend: { limits: { maxQueues: 4 } } });
-    await using front = await disk.connect({ queues, ringPageOrder });
-    expect(front.queues).toBe(negotiated);
-    expect(await disk.store.read(`${disk.frontendPath}/multi-queue-num-queues`)).toBe(String(negotiated));
-    expect(await disk.store.exists(`${disk.frontendPath}/event-channel`)).toBe(false);
-    const writes = Array.from({ length: 100 }, (_, i) => front.write(i * 4096, bytes(4096, i)));
-    await Promise.all(writes);
-    const data = await front.read(0, 100 * 4096);
-    expect(writes.every((_, i) => same(data.subarray(i * 4096, (i + 1) * 4096), bytes(4096, i)))).toBe(true);
-  });
-
-  it('publishes what Linux publishes', async () => {
-    await using disk = await attachTestDisk();
-    await using front = await disk.connect({ ringPageOrder: 0 });
-    const before = ['backend', 'backend-id', 'state', 'virtual-device', 'device-type', 'trusted'];
-    const keys = (await disk.store.directory(disk.frontendPath)).filter((key) => !before.includes(key));
-    expect(keys.sort()).toEqual(['event-channel', 'feature-persistent', 'protocol', 'ring-ref']);
-    expect(await disk.store.read(`${disk.frontendPath}/protocol`)).toBe('x86_64-abi');
-    expect(front.abi.name).toBe('x86_64');
-  });
-
-  it('without a protocol key is x86_32', async () => {
-    await using disk = await attachTestDisk();
-    await using front = await disk.connect({ abi: 'x86_32', announceProtocol: false });
-    await front.write(0, bytes(8192));
-    expect(same(await front.read(0, 8192), bytes(8192))).toBe(true);
-  });
-
-  it('takes the older spelling of the ring size', async () => {
-    await using disk = await attachTestDisk();
-    await using front = await disk.connect({ ringPageOrder: 2, legacyRingPages: true });
-    expect(await disk.store.read(`${disk.frontendPath}/num-ring-pages`)).toBe('4');
-    expect(await disk.store.exists(`${disk.frontendPath}/ring-page-order`)).toBe(false);
-    await Promise.all(Array.from({ length: 128 }, (_, i) => front.read(i * 512, 512)));
-  });
-
-  it('may jump to Initialised without waiting for InitWait', async () => {
-    await using disk = await attachTestDisk();
-    await using front = await disk.connect({ waitForInitWait: false, queues: 4 });
-    expect(front).toMatchObject({ ringPageOrder: 0, queues: 1 });
-    await front.read(0, 4096);
-  });
-
-  it('may be at Initialised before the backend even looks', async () => {
-    await using disk = await attachTestDisk({ backend: { types: ['vbd'] } });
-    const connecting = disk.connect({ waitForInitWait: false });
-    const published = async (ops: XenstoreOperations) => (await ops.tryRead(`${disk.frontendPath}/state`)) === '3';
-    await disk.store.waitFor(async (ops) => ((await published(ops)) ? true : undefined));
-    await disk.restartBackend({ types: ['qdisk'] });
-    await using front = await connecting;
-    await front.read(0, 4096);
-  });
-
-  it('fails when the backend has nothing to serve', async () => {
-    const openImage = () => Promise.reject(new Error('no such image'));
-    await using disk = await attachTestDisk({ backend: { openImage } });
-    await expect(disk.connect()).rejects.toThrow(code('ERR_HANDSHAKE'));
-    expect(disk.guest.usage()).toMatchObject({ ports: 0 });
-  });
-
-  it('fails for a disk that is not there, or is not said', async () => {
-    await using disk = await attachTestDisk();
-    await expect(disk.connect({ vdev: 'xvdb' })).rejects.toThrow(code('ERR_HANDSHAKE'));
-    await expect(disk.connect({ vdev: 'nonsense' })).rejects.toThrow(code('ERR_VDEV'));
-  });
-
-  it('ends when its signal is aborted', async () => {
-    await using disk = await attachTestDisk({ backend: { types: ['vbd'] } });
-    const connecting = disk.connect({ signal: AbortSignal.timeout(50) });
-    await expect(connecting).rejects.toThrow(expect.objectContaining({ name: 'TimeoutError' }));
-  });
-});
-
-describe('life', () => {
-  const states = async (disk: Awaited<ReturnType<typeof attachTestDisk>>) => [
-    await disk.store.tryRead(`${disk.frontendPath}/state`),
-    await disk.store.tryRead(`${disk.backendPath}/state`),
-  ];
-
-  it('closes when all is done, and leaves nothing', async () => {
-    await using disk = await attachTestDisk();
-    const before = disk.guest.usage();
-    const front = await disk.connect();
-    expect(await states(disk)).toEqual(['4', '4']);
-    const write = front.write(0, bytes(MIB));
-    await front.close();
-    await write;
-    await front.closed;
-    expect(await states(disk)).toEqual(['6', '6']);
-    expect(disk.guest.usage()).toEqual(before);
-    await expect(front.read(0, 512)).rejects.toThrow(code('ERR_CLOSED'));
-    await expect(front.flush()).rejects.toThrow(code('ERR_CLOSED'));
-    await front.close();
-  });
-
-  it('connects again with another ABI, order and number of queues', async () => {
-    await using disk = await attachTestDisk({ backend: { limits: { maxQueues: 3 } } });
-    const abis = ['x86_32', 'x86_64', 'arm'] as const;
-    for (let i = 0; i < 9; i++) {
-      await using front = await disk.connect({ abi: abis[i % 3], ringPageOrder: i % 5, queues: 1 + (i % 3) });
-      if (i > 0) expect(same(await front.read(0, 65536), bytes(65536, i - 1))).toBe(true);
-      await front.write(0, bytes(65536, i));
-    }
-  });
-
-  it('takes over from a kernel that is gone without a word', async () => {
-    await using disk = await attachTestDisk();
-    const ownStore = XenstoreClient.open(await disk.guest.provider.connectXenstore());
-    const first = await disk.connect({ store: ownStore, ringPageOrder: 0, abi: 'x86_32' });
-    await first.write(0, bytes(4096));
-    await ownStore.close();
-    await first.closed;
-    expect(await states(disk)).toEqual(['4', '4']);
-    await using second = await disk.connect();
-    expect(same(await second.read(0, 4096), bytes(4096))).toBe(true);
-  });
-
-  it('closes when the toolstack detaches the disk, after what is in flight', async () => {
-    await using disk = await attachTestDisk();
-    const front = await disk.connect();
-    const writes = Array.from({ length: 100 }, (_, i) => front.write(i * 4096, bytes(4096)));
-    await Promise.all([disk.host.toolstack.detachDisk(disk.guest.domid, 'xvda'), ...writes]);
-    await front.closed;
-    await expect(front.read(0, 512)).rejects.toThrow(code('ERR_CLOSED'));
-    expect(await states(disk)).toEqual([undefined, undefined]);
-  });
-
-  it('closes when the toolstack removes the disk by force', async () => {
-    await using disk = await attachTestDisk();
-    const front = await disk.connect();
-    await disk.host.toolstack.detachDisk(disk.guest.domid, 'xvda', { force: true });
-    await front.closed;
-    expect(await states(disk)).toEqual([undefined, undefined]);
-  });
-
-  it('goes on with the next backend process', async () => {
-    await using disk = await attachTestDisk();
-    await using front = await disk.connect({ ringPageOrder: 0 });
-    const writes = Array.from({ length: 200 }, (_, i) => front.write(i * 4096, bytes(4096, i)));
-    await disk.restartBackend();
-    await Promise.all(writes);
-    const reads = await Promise.all(Array.from({ length: 200 }, (_, i) => front.read(i * 4096, 4096)));
-    expect(reads.every((data, i) => same(data, bytes(4096, i)))).toBe(true);
-  });
-
-  it('hears of another size', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'blkfront-'));
-    const path = join(folder, 'image');
-    await writeFile(path, bytes(MIB));
-    const image = await openFileImage(path, {});
-    await using disk = await attachTestDisk({ image });
-    const sizes: number[] = [];
-    let tell = () => {};
-    const onResize = (size: number) => {
-      sizes.push(size);
-      tell();
-    };
-    await using front = await disk.connect({ onResize });
-    for (const size of [2 * MIB, MIB / 2]) {
-      await truncate(path, size);
-      const told = new Promise<void>((resolve) => {
-        tell = resolve;
-      });
-      await disk.backend.refresh();
-      await told;
-      expect(front.size).toBe(size);
-    }
-    expect(sizes).toEqual([2 * MIB, MIB / 2]);
-    await rm(folder, { recursive: true });
-  });
-});
 
 it('keeps the rings full for measurements', async () => {
   await using disk = await attachTestDisk({

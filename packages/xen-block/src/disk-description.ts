@@ -1,0 +1,33 @@
+import type { DeviceAddress } from '@xenpv/xenbus';
+
+/** What the toolstack wants a device to be. */
+export interface DiskConfig {
+  readonly address: DeviceAddress;
+  /** `xvda`. */
+  readonly vdev: string;
+  readonly deviceType: 'disk' | 'cdrom';
+  /** The image format: `raw`, or what comes before the colon of params (`qcow2`, `vhd`). Never probed. */
+  readonly format: string;
+  /** What is served, usually a path; empty for a drive without a medium. */
+  readonly target: string;
+  /** Any mode without a `w` in it is read-only. */
+  readonly readOnly: boolean;
+  /** The toolstack asked for O_DIRECT. */
+  readonly direct: boolean;
+  /** Whether to offer discard, or undefined: the toolstack leaves it to us. */
+  readonly discard: boolean | undefined;
+}
+
+/** What requests are checked against. */
+export interface DiskGeometry {
+  /** 512-byte sectors; 0 for an empty drive. */
+  readonly sectors: number;
+  /** Bytes: 512 or 4096. Ranges must be multiples of it. */
+  readonly sectorSize: number;
+  readonly readOnly: boolean;
+  readonly flush: boolean;
+  readonly discard: boolean;
+  readonly secureDiscard: boolean;
+  /** Most segments of an indirect request; 0 when they were not offered. */
+  readonly maxIndirectSegments: number;
+}

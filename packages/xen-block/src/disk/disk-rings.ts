@@ -1,0 +1,167 @@
+import type { BlockImage } from '@xenpv/blockdev';
+import type { BackendContext } from '@xenpv/xenbus';
+import { errorMessage } from '@xenpv/xenbus';
+import { journalFailedChannel } from '../diagnostics.js';
+import type { DiskGeometry } from '../disk-description.js';
+import { codeOf, XenBlockError } from '../errors.js';
+import { chooseHost, type RingHost, type RingHosts } from '../hosts/ring-host.js';
+import { RingCounters } from '../plane/accounting/ring-counters.js';
+import { type DiskStatistics, readStatistics } from '../plane/accounting/statistics.js';
+import type { ServedRing } from '../plane/data-plane.js';
+import { journalPath } from '../plane/journal/ring-journal.js';
+import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
+import type { Negotiated } from './negotiation.js';
+
+/** How data gets to the storage, see {@link DataPath}. */
+export interface DataPathChoice {
+  /** For frontends without persistent grants. */
+  readonly dataPath: DataPath;
+  /** Pages of each ring that may stay mapped; above 0 persistent grants are offered. */
+  readonly persistentPages: number;
+}
+
+export interface DiskRingsOptions {
+  readonly hosts: RingHosts;
+  readonly dataPath: DataPathChoice;
+  /** A folder for the journals of the rings; none are kept when not given. */
+  readonly journalDirectory?: string | undefined;
+}
+
+/** What the rings of a disk are to serve. */
+export interface ServedDisk {
+  readonly negotiated: Negotiated;
+  readonly geometry: DiskGeometry;
+  /** Absent for an empty drive. */
+  readonly image: BlockImage | undefined;
+}
+
+/** The rings of one disk, each at a host, with counters that outlast them. */
+export class DiskRings {
+  readonly #context: BackendContext;
+  readonly #options: DiskRingsOptions;
+  readonly #listener: RingListener;
+  readonly #counters: RingCounters[] = [];
+  #rings: ServedRing[] = [];
+
+  constructor(context: BackendContext, options: DiskRingsOptions, listener: RingListener) {
+    this.#context = context;
+    this.#options = options;
+    this.#listener = listener;
+  }
+
+  /** How many are attached. */
+  get count(): number {
+    return this.#rings.length;
+  }
+
+  /** Slots of each ring. */
+  get slots(): number {
+    return this.#rings[0].size;
+  }
+
+  statistics(): DiskStatistics {
+    return readStatistics(this.#counters.map((counters) => counters.buffer));
+  }
+
+  /** Attaches all rings or none. `adopt`: an earlier process served this very connection. */
+  async attach(disk: ServedDisk, { adopt }: { adopt: boolean }): Promise<void> {
+    const attached: ServedRing[] = [];
+    try {
+      for (let queue = 0; queue < disk.negotiated.rings.length; queue++) {
+        const host = chooseHost(this.#options.hosts, disk.image);
+        attached.push(await this.#attachRing(host, disk, queue, { adopt }));
+      }
+    } catch (cause) {
+      await Promise.all(attached.map((ring) => ring.detach()));
+      throw ringError(cause, attached.length);
+    }
+    this.#rings = attached;
+  }
+
+  async detach(): Promise<void> {
+    const rings = this.#rings;
+    this.#rings = [];
+    await Promise.all(rings.map((ring) => ring.detach()));
+  }
+
+  /** Detaches a ring and attaches it at another host. The ring is gone when that fails. */
+  async move(queue: number, host: RingHost, disk: ServedDisk): Promise<void> {
+    await this.#rings[queue].detach();
+    try {
+      this.#rings[queue] = await this.#attachRing(host, disk, queue, { adopt: false });
+    } catch (cause) {
+      throw ringError(cause, queue);
+    }
+  }
+
+  has(queue: number): boolean {
+    return this.#rings[queue] !== undefined;
+  }
+
+  /** Resolves when all taken requests are answered. */
+  async pause(): Promise<void> {
+    await Promise.all(this.#rings.map((ring) => ring.pause()));
+  }
+
+  resume(): void {
+    for (const ring of this.#rings) ring.resume();
+  }
+
+  setGeometry(geometry: DiskGeometry): void {
+    for (const ring of this.#rings) ring.setGeometry(geometry);
+  }
+
+  /** The rings must be paused. */
+  async setImage(image: BlockImage | undefined): Promise<void> {
+    await Promise.all(this.#rings.map((ring) => ring.setImage(image)));
+  }
+
+  /** Serving without a journal is better than not serving. */
+  async #attachRing(
+    host: RingHost,
+    disk: ServedDisk,
+    queue: number,
+    { adopt }: { adopt: boolean },
+  ): Promise<ServedRing> {
+    const options = this.#ringOptions(disk, queue);
+    const { journalDirectory } = this.#options;
+    if (journalDirectory === undefined) return host.attach(options);
+    const path = journalPath(journalDirectory, this.#context.name, queue);
+    try {
+      return await host.attach({ ...options, journal: { path, adopt } });
+    } catch (error) {
+      if (!(error instanceof XenBlockError) || error.code !== 'ERR_JOURNAL') throw error;
+      journalFailedChannel.publish({ address: this.#context.address, queue, error });
+      return host.attach(options);
+    }
+  }
+
+  #ringOptions({ negotiated, geometry, image }: ServedDisk, queue: number): RingOptions {
+    const { address, name } = this.#context;
+    this.#counters[queue] ??= new RingCounters();
+    return {
+      ...negotiated.rings[queue],
+      name: `${name}/${queue}`,
+      domid: address.domid,
+      abi: negotiated.abi,
+      geometry,
+      image,
+      counters: this.#counters[queue],
+      listener: this.#listener,
+      ...dataPathFor(negotiated, this.#options.dataPath),
+    };
+  }
+}
+
+/** What a frontend gets of what is offered. */
+export function dataPathFor({ persistent }: Negotiated, offered: DataPathChoice): DataPathChoice {
+  const { dataPath, persistentPages } = offered;
+  if (persistent && persistentPages > 0) return { dataPath: 'map', persistentPages };
+  return { dataPath, persistentPages: 0 };
+}
+
+/** A ring that the frontend described wrongly, in terms of its keys. */
+function ringError(cause: unknown, queue: number): XenBlockError {
+  const text = `ring ${queue} of the frontend cannot be used: ${errorMessage(cause)}`;
+  return new XenBlockError(codeOf(cause), 'connect', text, { cause });
+}

@@ -1,0 +1,110 @@
+import { availableParallelism } from 'node:os';
+import { MAX_SEGMENTS } from '@xenpv/blkif';
+import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
+import type { XenstoreClient } from '@xenpv/xenstore';
+import type { ImageOpener, SectorSizePolicy } from './disk/disk.js';
+import type { DataPathChoice } from './disk/disk-rings.js';
+import type { ProtocolLimits } from './disk/limits.js';
+import type { DataPlaneOptions } from './plane/data-plane.js';
+import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
+
+const MAX_RING_PAGE_ORDER = 4;
+const INDIRECT_SEGMENTS = 256;
+/** As blkback. */
+const PERSISTENT_PAGES = 1056;
+
+/**
+ * How data gets between guests and storage. `copy`: the hypervisor copies it through our memory. `map`: every request's
+ * pages are mapped. `persistent`: pages stay mapped for frontends that know feature-persistent, which then copy every
+ * byte themselves; the requests of others are copied.
+ */
+export type DataPathPolicy = 'copy' | 'map' | 'persistent';
+
+type OfferedLimits = { readonly [K in keyof ProtocolLimits]?: ProtocolLimits[K] | undefined };
+
+export interface XenBlockBackendOptions extends DataPlaneOptions {
+  readonly provider: XenProvider;
+  /** A connection of the domain that the backend runs in. It stays the caller's to close. */
+  readonly store: XenstoreClient;
+  /** Backend types to serve. `['qdisk']` when not given. */
+  readonly types?: readonly string[] | undefined;
+  /** The domain that this process runs in; read from the store when not given. */
+  readonly ownDomid?: number | undefined;
+  /** Types for which Connected waits for a hotplug script; `vbd` and `vbd3` when not given. */
+  readonly hotplugTypes?: readonly string[] | undefined;
+  /** Delete a device's directory when the toolstack is done with it; by default in every domain but 0. */
+  readonly removeDirectories?: boolean | undefined;
+  /** Threads that serve rings besides this one. 0 when not given: everything on this one. */
+  readonly threads?: number | undefined;
+  /** `copy` when not given. Where the provider has no grant copy, data is mapped instead. */
+  readonly dataPath?: DataPathPolicy | undefined;
+  /** With `persistent`: pages of each ring that stay mapped. 1056, as blkback. */
+  readonly persistentPages?: number | undefined;
+  /**
+   * What guests see of storage with larger sectors. 512 when not given, which every guest understands: parts of
+   * sectors are then written by reading the rest first. `image`: the storage's own size.
+   */
+  readonly sectorSize?: SectorSizePolicy | undefined;
+  /**
+   * A folder, on a file system in memory, where the requests in flight are noted: a process that is started after this
+   * one was killed carries them out. It must exist. None are noted when not given.
+   */
+  readonly journalDirectory?: string | undefined;
+  /** How images are opened; by default raw files and block devices only. */
+  readonly openImage?: ImageOpener | undefined;
+  /** What is offered to frontends, see {@link ProtocolLimits}. */
+  readonly limits?: OfferedLimits | undefined;
+}
+
+/** Options with their defaults. RangeError when one is out of its range. */
+export interface CheckedOptions {
+  readonly limits: ProtocolLimits;
+  readonly threads: number;
+  readonly plane: DataPlaneOptions;
+  readonly dataPath: DataPathChoice;
+}
+
+export function checkOptions(options: XenBlockBackendOptions): CheckedOptions {
+  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0 } = options;
+  const limits = checkedLimits(options.limits ?? {}, provider);
+  checkMemory(memoryBytes, limits);
+  const dataPath = checkedDataPath(options);
+  checkLimit('threads', threads, 0, 256);
+  checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
+  return { limits, threads, plane: { memoryBytes, pollMicroseconds }, dataPath };
+}
+
+/** A ring of several pages takes a mapping of several pages. */
+function checkedLimits(limits: OfferedLimits, { features }: XenProvider): ProtocolLimits {
+  const all = {
+    maxRingPageOrder: features.mapMultiple ? (limits.maxRingPageOrder ?? MAX_RING_PAGE_ORDER) : 0,
+    maxQueues: limits.maxQueues ?? availableParallelism(),
+    maxIndirectSegments: limits.maxIndirectSegments ?? INDIRECT_SEGMENTS,
+  };
+  checkLimit('maxRingPageOrder', all.maxRingPageOrder, 0, MAX_RING_PAGE_ORDER);
+  checkLimit('maxQueues', all.maxQueues, 1, 256);
+  checkLimit('maxIndirectSegments', all.maxIndirectSegments, 0, MAX_INDIRECT_SEGMENTS);
+  return all;
+}
+
+function checkedDataPath({
+  provider,
+  dataPath = 'copy',
+  persistentPages = PERSISTENT_PAGES,
+}: XenBlockBackendOptions): DataPathChoice {
+  checkLimit('persistentPages', persistentPages, 1, 1 << 20);
+  const once = dataPath === 'map' || !provider.features.grantCopy ? 'map' : 'copy';
+  return { dataPath: once, persistentPages: dataPath === 'persistent' ? persistentPages : 0 };
+}
+
+/** Room for the largest request and its segments, always: otherwise it would wait for ever. */
+function checkMemory(bytes: number | undefined, { maxIndirectSegments }: ProtocolLimits): void {
+  const least = 2 * Math.max(maxIndirectSegments, MAX_SEGMENTS) * XEN_PAGE_SIZE;
+  if (bytes === undefined || (bytes >= least && Number.isInteger(Math.log2(bytes)))) return;
+  throw new RangeError(`memoryBytes is ${bytes}; expected a power of two from ${least} on`);
+}
+
+function checkLimit(name: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new RangeError(`${name} is ${value}; expected a whole number from ${least} to ${most}`);
+}

@@ -1,0 +1,56 @@
+import { BlkifOp } from '@xenpv/blkif';
+
+/** What a request is counted as, in the order of the counters: QEMU's block_acct classes. */
+export const ACCOUNTING_CLASSES = ['read', 'write', 'flush', 'discard'] as const;
+
+const AccountingClass = { read: 0, write: 1, flush: 2, discard: 3 } as const;
+export type AccountingClass = (typeof AccountingClass)[keyof typeof AccountingClass];
+
+/** What a request of this operation is counted as; a barrier is a write. */
+export function accountingClass(operation: number): AccountingClass {
+  switch (operation) {
+    case BlkifOp.read:
+      return AccountingClass.read;
+    case BlkifOp.flushDiskcache:
+      return AccountingClass.flush;
+    case BlkifOp.discard:
+      return AccountingClass.discard;
+    default:
+      return AccountingClass.write;
+  }
+}
+
+/** The way of a request: pulled from the ring, queued at the engine, completed by it, pushed to the ring. */
+export const LATENCY_PHASES = ['pulled_to_queued', 'queued_to_completed', 'completed_to_pushed', 'total'] as const;
+export type LatencyPhase = (typeof LATENCY_PHASES)[number];
+
+/** Bucket b counts requests of less than 2^b microseconds that were in no smaller one; the last has the rest. */
+export const LATENCY_BUCKETS = 25;
+
+const CLASSES = ACCOUNTING_CLASSES.length;
+const SCALARS = 6 * CLASSES;
+
+/** Where each counter of a ring is, in 64-bit floats. The first six have one for each class. */
+export const Counter = {
+  operations: 0,
+  bytes: CLASSES,
+  failed: 2 * CLASSES,
+  invalid: 3 * CLASSES,
+  merged: 4 * CLASSES,
+  /** Nanoseconds. */
+  totalTime: 5 * CLASSES,
+  unknown: SCALARS,
+  events: SCALARS + 1,
+  notifications: SCALARS + 2,
+  passes: SCALARS + 3,
+  starved: SCALARS + 4,
+  inFlight: SCALARS + 5,
+  histograms: SCALARS + 6,
+} as const;
+
+export const COUNTERS = Counter.histograms + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS;
+
+/** Where the buckets of a phase and class begin. */
+export function histogramAt(phase: number, kind: number): number {
+  return Counter.histograms + (phase * CLASSES + kind) * LATENCY_BUCKETS;
+}

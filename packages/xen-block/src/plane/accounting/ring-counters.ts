@@ -1,0 +1,84 @@
+import { type AccountingClass, COUNTERS, Counter, histogramAt, LATENCY_BUCKETS } from './layout.js';
+
+const MICROSECONDS = 1000;
+const NANOSECONDS = 1e6;
+/** From a histogram of a class to that of the next phase. */
+const PHASE = histogramAt(1, 0) - histogramAt(0, 0);
+
+/**
+ * One ring's counters, in shared memory, so that the thread that serves the ring writes them and any other reads
+ * them without asking.
+ */
+export class RingCounters {
+  readonly buffer: SharedArrayBuffer;
+  readonly #values: Float64Array;
+
+  constructor(buffer = new SharedArrayBuffer(COUNTERS * 8)) {
+    this.buffer = buffer;
+    this.#values = new Float64Array(buffer);
+  }
+
+  event(): void {
+    this.#values[Counter.events]++;
+  }
+
+  notification(): void {
+    this.#values[Counter.notifications]++;
+  }
+
+  pass(inFlight: number): void {
+    this.#values[Counter.passes]++;
+    this.#values[Counter.inFlight] = inFlight;
+  }
+
+  inFlight(count: number): void {
+    this.#values[Counter.inFlight] = count;
+  }
+
+  starved(): void {
+    this.#values[Counter.starved]++;
+  }
+
+  unknown(): void {
+    this.#values[Counter.unknown]++;
+  }
+
+  invalid(kind: AccountingClass): void {
+    this.#values[Counter.invalid + kind]++;
+  }
+
+  failed(kind: AccountingClass): void {
+    this.#values[Counter.failed + kind]++;
+  }
+
+  merged(kind: AccountingClass, count: number): void {
+    this.#values[Counter.merged + kind] += count;
+  }
+
+  done(kind: AccountingClass, bytes: number): void {
+    this.#values[Counter.operations + kind]++;
+    this.#values[Counter.bytes + kind] += bytes;
+  }
+
+  /** The four times of one request, in milliseconds; it stands for `weight` of them. */
+  latency(
+    kind: AccountingClass,
+    weight: number,
+    pulled: number,
+    queued: number,
+    completed: number,
+    pushed: number,
+  ): void {
+    this.#values[Counter.totalTime + kind] += weight * (pushed - pulled) * NANOSECONDS;
+    const at = histogramAt(0, kind);
+    this.#bucket(at, weight, queued - pulled);
+    this.#bucket(at + PHASE, weight, completed - queued);
+    this.#bucket(at + 2 * PHASE, weight, pushed - completed);
+    this.#bucket(at + 3 * PHASE, weight, pushed - pulled);
+  }
+
+  #bucket(histogram: number, weight: number, milliseconds: number): void {
+    const bucket = 32 - Math.clz32(milliseconds * MICROSECONDS);
+    this.#values[histogram + Math.min(bucket, LATENCY_BUCKETS - 1)] += weight;
+  }
+}

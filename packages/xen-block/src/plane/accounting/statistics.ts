@@ -1,0 +1,85 @@
+import {
+  ACCOUNTING_CLASSES,
+  COUNTERS,
+  Counter,
+  histogramAt,
+  LATENCY_BUCKETS,
+  LATENCY_PHASES,
+  type LatencyPhase,
+} from './layout.js';
+
+export interface ClassStatistics {
+  /** Requests answered with OKAY. */
+  readonly operations: number;
+  readonly bytes: number;
+  /** Requests that the storage or the grants failed. */
+  readonly failed: number;
+  /** Requests refused before anything was done. */
+  readonly invalid: number;
+  /** Requests that went to the storage together with their neighbour. */
+  readonly merged: number;
+  /** Nanoseconds from pulled to pushed, summed; estimated from some of them where reading the clock is dear. */
+  readonly totalTimeNs: number;
+  /** By phase: requests per bucket, see {@link LATENCY_BUCKETS}. */
+  readonly latency: Readonly<Record<LatencyPhase, readonly number[]>>;
+}
+
+/** What a disk has done since it was created, as QEMU's block accounting counts it. */
+export interface DiskStatistics {
+  readonly read: ClassStatistics;
+  readonly write: ClassStatistics;
+  readonly flush: ClassStatistics;
+  readonly discard: ClassStatistics;
+  /** Requests of no known operation. */
+  readonly unknown: number;
+  /** Events received from the frontend. */
+  readonly events: number;
+  /** Events sent to it. */
+  readonly notifications: number;
+  /** Times that a ring was looked at and had requests; operations / passes is the batch size. */
+  readonly passes: number;
+  /** Requests that had to wait for buffer memory. */
+  readonly starved: number;
+  /** Requests taken and not answered at this moment. */
+  readonly inFlight: number;
+}
+
+/** Adds up the counters of a disk's rings. */
+export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatistics {
+  const sum = new Float64Array(COUNTERS);
+  for (const buffer of buffers) {
+    const values = new Float64Array(buffer);
+    for (let i = 0; i < COUNTERS; i++) sum[i] += values[i];
+  }
+  const [read, write, flush, discard] = ACCOUNTING_CLASSES.map((_, kind) => classStatistics(sum, kind));
+  return {
+    read,
+    write,
+    flush,
+    discard,
+    unknown: sum[Counter.unknown],
+    events: sum[Counter.events],
+    notifications: sum[Counter.notifications],
+    passes: sum[Counter.passes],
+    starved: sum[Counter.starved],
+    inFlight: sum[Counter.inFlight],
+  };
+}
+
+function classStatistics(values: Float64Array, kind: number): ClassStatistics {
+  const latency = Object.fromEntries(
+    LATENCY_PHASES.map((name, phase) => {
+      const at = histogramAt(phase, kind);
+      return [name, Array.from(values.subarray(at, at + LATENCY_BUCKETS))];
+    }),
+  ) as Record<LatencyPhase, number[]>;
+  return {
+    operations: values[Counter.operations + kind],
+    bytes: values[Counter.bytes + kind],
+    failed: values[Counter.failed + kind],
+    invalid: values[Counter.invalid + kind],
+    merged: values[Counter.merged + kind],
+    totalTimeNs: values[Counter.totalTime + kind],
+    latency,
+  };
+}

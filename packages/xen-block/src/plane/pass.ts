@@ -1,0 +1,155 @@
+/**
+ * The loop over the rings of a data plane. A pass takes the requests of every awake ring, copies in the data of writes
+ * with one call, starts them, collects completions, copies out the data of reads with one call, and answers. Passes
+ * follow each other until no ring has more; then the thread rests.
+ *
+ * What must hold: as long as a ring is awake or a list is not empty, a pass is owed: either this loop is running, or it
+ * is scheduled on the event loop, or the end of a sleep in place or of an engine's delivery runs it.
+ * What never happens: a run within a run (an engine may deliver completions during a pass; they only fill the lists),
+ * an allocation, a promise or an exception.
+ */
+import type { Holds } from './pace/holds.js';
+import { RequestAnswers } from './requests/answers.js';
+import { RequestDispatch } from './requests/dispatch.js';
+import { RequestIntake } from './requests/intake.js';
+import type { PassParts } from './requests/parts.js';
+import { type Rest, Woken } from './rest.js';
+import type { BlockRing } from './rings/ring.js';
+
+/** Passes, and sleeps in between, before other work gets a turn of the event loop. */
+const MAX_PASSES = 32;
+const MAX_SLEEPS = 256;
+
+export class PassLoop {
+  readonly #parts: PassParts;
+  readonly #rest: Rest;
+  readonly #holds: Holds;
+  readonly #intake: RequestIntake;
+  readonly #dispatch: RequestDispatch;
+  readonly #answers: RequestAnswers;
+  #running = false;
+  #scheduled = false;
+  #closed = false;
+
+  constructor(parts: PassParts, rest: Rest) {
+    this.#parts = parts;
+    this.#rest = rest;
+    this.#holds = parts.holds;
+    this.#intake = new RequestIntake(parts);
+    this.#dispatch = new RequestDispatch(parts);
+    this.#answers = new RequestAnswers(parts);
+    rest.onHoldExpired(() => this.#run());
+  }
+
+  /** A ring is added: each stage begins its scratch of it. */
+  open(ring: BlockRing): void {
+    this.#parts.barriers.open(ring);
+    this.#parts.notices.open(ring);
+    this.#holds.open(ring);
+    this.#dispatch.open(ring);
+    this.#answers.open(ring);
+    this.#rest.open(ring);
+  }
+
+  /** Nothing runs any more. */
+  close(): void {
+    this.#closed = true;
+    this.#rest.close();
+  }
+
+  /** Takes the requests that an earlier process left: `entries` of the ring's journal. */
+  adopt(ring: BlockRing, entries: Int32Array): void {
+    this.#intake.adopt(ring, entries);
+  }
+
+  /** Has a ring looked at soon. */
+  wake(ring: BlockRing): void {
+    this.#parts.rings.wake(ring);
+    this.#schedule();
+  }
+
+  /** Events came, from the event loop: serves them, then waits for the next ones in place. */
+  fired(ports: Uint32Array, count: number): void {
+    this.#rest.fired(ports, count);
+    this.#serveAndSleep();
+  }
+
+  /** Engine calls have ended. */
+  completed(tags: Int32Array, results: Int32Array, count: number): void {
+    this.#parts.clock.tick();
+    for (let i = 0; i < count; i++) this.#dispatch.ended(tags[i], results[i]);
+    this.#run();
+  }
+
+  #serveAndSleep(): void {
+    this.#rest.beginSleeps();
+    this.#run();
+    this.#sleepInPlace();
+    if (this.#rest.endSleeps()) this.#schedule();
+  }
+
+  #sleepInPlace(): void {
+    for (let left = MAX_SLEEPS; left > 0 && this.#mayStay(); left--) {
+      const woken = this.#rest.sleep();
+      if (woken === Woken.forEventLoop) return;
+      if (woken === Woken.byCompletion) this.#dispatch.pollEventfd();
+      this.#run();
+    }
+  }
+
+  /** Whether nothing needs the event loop. */
+  #mayStay(): boolean {
+    const needed = this.#parts.notices.takeNeedsEventLoop();
+    return !needed && !this.#scheduled && !this.#closed;
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#run();
+    });
+  }
+
+  #run(): void {
+    if (this.#running || this.#closed) return;
+    this.#running = true;
+    this.#rest.begin();
+    this.#parts.clock.begin();
+    const { table } = this.#parts;
+    let busy = true;
+    for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
+      // After a pass that left nothing in flight only the rings can have more.
+      busy = (this.#pass() && table.used > 0) || this.#rest.poll(this.#found) || !this.#rest.settle();
+    }
+    this.#running = false;
+    if (busy) {
+      this.#rest.endUnfinished();
+      this.#schedule();
+    } else {
+      this.#rest.endSettled();
+    }
+  }
+
+  /** One round over all awake rings. False when there was nothing to do. */
+  #pass(): boolean {
+    const pulled = this.#intake.pull();
+    this.#intake.admit();
+    this.#dispatch.start();
+    this.#dispatch.poll();
+    const answered = this.#answers.answer();
+    return pulled > 0 || answered > 0 || this.#parts.lists.restart.count > 0;
+  }
+
+  /** Whether an awake ring has requests, or its engine has ended one. */
+  readonly #found = (): boolean => {
+    const { rings, barriers, lists } = this.#parts;
+    const { awake } = rings;
+    for (let i = 0; i < awake.length; i++) {
+      if (barriers.mayTake(awake[i]) && awake[i].back.hasRequests()) return true;
+    }
+    this.#dispatch.poll();
+    return lists.ended.count > 0;
+  };
+}

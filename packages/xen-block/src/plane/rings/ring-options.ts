@@ -1,0 +1,42 @@
+import type { Abi } from '@xenpv/blkif';
+import type { BlockImage } from '@xenpv/blockdev';
+import type { DiskGeometry } from '../../disk-description.js';
+import type { XenBlockError } from '../../errors.js';
+import type { RingCounters } from '../accounting/ring-counters.js';
+import type { JournalOptions } from '../journal/ring-journal.js';
+
+/** What a ring tells the device that it belongs to. */
+export interface RingListener {
+  /** The frontend sent a request that was refused (a `BadRequest`); `count` of that reason since it was last told. */
+  badRequest(reason: number, count: number): void;
+  /** The storage has no such operation after all: the feature should be taken back. */
+  unsupported(operation: number): void;
+  /** Nothing is served any more: the frontend's producer index is impossible, or the data plane ended. */
+  broken(error: XenBlockError): void;
+}
+
+/** `copy` through our own memory, by the hypervisor; or `map`: the storage works on the guest's own pages. */
+export type DataPath = 'copy' | 'map';
+
+/** What a data plane needs to serve one ring. */
+export interface RingOptions {
+  /** For messages: `qdisk-5-51712/0`. */
+  readonly name: string;
+  readonly domid: number;
+  /** Grant references of the ring's pages, in order. */
+  readonly refs: Uint32Array;
+  /** The frontend's event channel. */
+  readonly eventChannel: number;
+  readonly abi: Abi;
+  readonly geometry: DiskGeometry;
+  /** Absent for an empty drive. */
+  readonly image: BlockImage | undefined;
+  /** How data gets between the guest's pages and the storage; `copy` when not given. */
+  readonly dataPath?: DataPath | undefined;
+  /** With `map`: guest pages that stay mapped, because the frontend granted them for good. 0 when not given. */
+  readonly persistentPages?: number | undefined;
+  /** Keeps the requests in flight for another process; none when not given. */
+  readonly journal?: JournalOptions | undefined;
+  readonly counters?: RingCounters | undefined;
+  readonly listener: RingListener;
+}

@@ -1,0 +1,91 @@
+/**
+ * One ring of a data plane: which frontend it belongs to, what serves it, and how much of it is in flight. It has
+ * nothing of the stages that its requests pass through: a stage keeps its scratch of a ring in columns of its own, by
+ * the ring's index, which is free again only when the ring was detached with nothing pending.
+ */
+import type { Abi } from '@xenpv/blkif';
+import type { BlockQueue } from '@xenpv/blockdev';
+import type { BackRing } from '@xenpv/ring';
+import type { GrantMapping } from '@xenpv/xen-sys';
+import type { DiskGeometry } from '../../disk-description.js';
+import { RingCounters } from '../accounting/ring-counters.js';
+import type { RingJournal } from '../journal/ring-journal.js';
+import type { PageMapper } from '../transfer/page-mapper.js';
+import type { DataPath, RingListener, RingOptions } from './ring-options.js';
+
+/** What a ring is made of. */
+export interface RingParts {
+  /** Its number in the data plane. */
+  readonly index: number;
+  readonly options: RingOptions;
+  readonly back: BackRing;
+  readonly mapping: GrantMapping;
+  /** Our end of its event channel. */
+  readonly port: number;
+  readonly journal: RingJournal | undefined;
+}
+
+export class BlockRing {
+  readonly index: number;
+  readonly name: string;
+  readonly domid: number;
+  readonly abi: Abi;
+  readonly port: number;
+  readonly back: BackRing;
+  readonly mapping: GrantMapping;
+  readonly journal: RingJournal | undefined;
+  readonly counters: RingCounters;
+  readonly listener: RingListener;
+  readonly dataPath: DataPath;
+  readonly persistentPages: number;
+  geometry: DiskGeometry;
+  queue: BlockQueue | undefined;
+  /** With data path `map`. */
+  mapper: PageMapper | undefined;
+  /** Requests taken and not answered. */
+  pending = 0;
+  /** Its producer index was impossible: nothing is taken or answered any more. */
+  broken = false;
+  /** Pauses that were not ended. */
+  #paused = 0;
+  #whenIdle: (() => void)[] = [];
+
+  constructor({ index, options, back, mapping, port, journal }: RingParts) {
+    this.index = index;
+    this.name = options.name;
+    this.domid = options.domid;
+    this.abi = options.abi;
+    this.geometry = options.geometry;
+    this.counters = options.counters ?? new RingCounters();
+    this.listener = options.listener;
+    this.dataPath = options.dataPath ?? 'copy';
+    this.persistentPages = options.persistentPages ?? 0;
+    this.back = back;
+    this.mapping = mapping;
+    this.port = port;
+    this.journal = journal;
+  }
+
+  /** Neither paused nor broken. */
+  get serving(): boolean {
+    return this.#paused === 0 && !this.broken;
+  }
+
+  /** Nothing is taken from now on; resolves when nothing is pending. */
+  pause(): Promise<void> {
+    this.#paused++;
+    if (this.pending === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  resume(): void {
+    this.#paused--;
+  }
+
+  /** Nothing is pending now: tells whoever waits for that. Says whether somebody did. */
+  tellIdle(): boolean {
+    if (this.#whenIdle.length === 0) return false;
+    for (const resolve of this.#whenIdle.splice(0)) resolve();
+    return true;
+  }
+}
