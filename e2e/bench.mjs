@@ -2,19 +2,17 @@
  * `npm run bench:xen`: the scoreboard. One boot of a real Xen under emulation, in which one guest runs the same jobs
  * on a RAM disk each of Linux's xen-blkback, QEMU's qdisk and xen-blockd.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { ensureLab } from './lib/lab.mjs';
-import { keepLogs } from './lib/logs.mjs';
-import { runMachine } from './lib/machine.mjs';
-import { makeReady } from './lib/project.mjs';
-import { ratios, scoreboard } from './lib/scoreboard.mjs';
-import { stepTable } from './lib/steps.mjs';
+import { readArguments, runMain } from '../scripts/lib/program.mjs';
+import { StepError } from '../scripts/lib/steps.mjs';
+import { ratios, scoreboard } from './bench/scoreboard.mjs';
+import { stepTable } from './bench/trace-table.mjs';
+import { COMMON_OPTIONS, COMMON_USAGE, prepare, runInDom0, say } from './machine/session.mjs';
 
 const USAGE = `usage: npm run bench:xen -- [options]
-  --json FILE      write the figures to FILE
+
+  --json FILE      write the results to FILE
   --quick          one round of short jobs
   --rounds N       rounds (default 3)
   --seconds N      seconds of a job (default 8)
@@ -23,34 +21,18 @@ const USAGE = `usage: npm run bench:xen -- [options]
   --args=TEXT      more arguments for xen-blockd run
   --profile        profile xen-blockd: a .cpuprofile among the logs
   --trace          after the rounds: what dom0 does in half a second of each job, step by step, from the kernel's tracer
-  --keep           keep the logs, in e2e/logs
-  --no-setup       take the packages as they are built`;
+${COMMON_USAGE}`;
 const XEN = '4.20';
 
-const say = (text) => process.stderr.write(`xen lab: ${text}\n`);
+const text = { type: 'string' };
+const flag = { type: 'boolean', default: false };
+const flags = { quick: flag, profile: flag, trace: flag };
+const texts = { json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
+const { values } = readArguments(USAGE, { ...COMMON_OPTIONS, ...flags, ...texts });
 
-function options() {
-  const text = { type: 'string' };
-  const flag = { type: 'boolean', default: false };
-  try {
-    const flags = { quick: flag, keep: flag, profile: flag, trace: flag, help: flag, 'no-setup': flag };
-    const texts = { json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
-    return parseArgs({ options: { ...flags, ...texts } }).values;
-  } catch (error) {
-    process.stderr.write(`${error.message}\n${USAGE}\n`);
-    return process.exit(2);
-  }
-}
-
-const values = options();
-if (values.help) {
-  console.log(USAGE);
-  process.exit(0);
-}
-
-async function main() {
-  if (!values['no-setup']) await makeReady(say);
-  const run = {
+await runMain(async () => {
+  await prepare(values);
+  const program = {
     program: 'bench',
     rounds: Number(values.rounds ?? (values.quick ? 1 : 3)),
     seconds: Number(values.seconds ?? (values.quick ? 4 : 8)),
@@ -60,37 +42,25 @@ async function main() {
     profile: values.profile,
     trace: values.trace,
   };
-  const lab = await ensureLab(XEN, say);
-  const folder = mkdtempSync(join(tmpdir(), 'xen-bench-'));
-  const interrupt = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
   const jobs = [];
-  const minutes = 12 + ((run.rounds + 1) * 15 * (run.seconds + 12)) / 60;
-  const onReport = (report) => {
-    if (report.type === 'log') say(`dom0: ${report.text}`);
-    if (report.type !== 'measured') return;
-    const { type, ...figures } = report;
-    jobs.push(figures);
-    say(`round ${figures.round} ${figures.job} ${figures.backend}: ${figures.iops} IOPS, ${figures.mbps} MB/s`);
-  };
-  say(`booting Xen ${XEN}`);
-  const { ended, reason } = await runMachine(lab, folder, run, { minutes, signal: interrupt.signal, onReport });
-  const keep = values.keep || values.profile || values.trace || !ended;
-  const logs = keep ? await keepLogs(folder, 'bench') : undefined;
-  rmSync(folder, { recursive: true, force: true });
-  if (logs) say(`logs: ${logs}`);
+  const { ended, reason, logs } = await runInDom0(XEN, program, {
+    name: 'bench',
+    minutes: 12 + ((program.rounds + 1) * 15 * (program.seconds + 12)) / 60,
+    keep: (result) => values.keep || values.profile || values.trace || !result.ended,
+    onReport: ({ type, ...results }) => {
+      if (type !== 'measured') return;
+      jobs.push(results);
+      say(`round ${results.round} ${results.job} ${results.backend}: ${results.iops} IOPS, ${results.mbps} MB/s`);
+    },
+  });
   if (jobs.length > 0) console.log(scoreboard(jobs));
   if (logs && values.trace) printTraces(logs);
   if (values.json) writeFileSync(values.json, `${JSON.stringify({ jobs, ratios: ratios(jobs) }, undefined, 1)}\n`);
-  if (ended && jobs.length > 0) return;
-  say(`failed: ${reason ?? 'nothing was measured'}`);
-  process.exitCode = 1;
-}
+  if (!ended || jobs.length === 0) throw new StepError('bench', reason ?? 'nothing was measured');
+});
 
 function printTraces(logs) {
   for (const file of readdirSync(logs).filter((name) => name.startsWith('trace-'))) {
     console.log(`\n${file}\n${stepTable(readFileSync(join(logs, file), 'utf8'))}`);
   }
 }
-
-await main();

@@ -2,101 +2,58 @@
  * `npm run test:xen`: boots a real Xen under software emulation and runs the end-to-end tests in its dom0.
  * Ends with a line `N passed, N failed`. Options: see USAGE.
  */
-import { appendFileSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { EnvironmentError, logged } from './lib/host.mjs';
-import { ensureLab, SUITES } from './lib/lab.mjs';
-import { keepLogs } from './lib/logs.mjs';
-import { runMachine, shellMachine } from './lib/machine.mjs';
-import { makeReady } from './lib/project.mjs';
+import { readArguments, usageError } from '../scripts/lib/program.mjs';
+import { StepError } from '../scripts/lib/steps.mjs';
+import { SUITES } from './lab/lab.mjs';
+import { COMMON_OPTIONS, COMMON_USAGE, prepare, runInDom0, say, shellInDom0 } from './machine/session.mjs';
 
 const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
-  NAME          only the tests whose name contains it
-  --xen X       only this release of Xen: ${Object.keys(SUITES).sort().reverse().join(', ')}
-  --shell       a shell in dom0 instead of the tests (with --xen)
-  --keep        keep the logs, in e2e/logs
-  --no-setup    take the packages as they are built
-  --list        print the names of the tests`;
+
+  NAME             only the tests whose name contains it
+  --xen X          only this release of Xen: ${Object.keys(SUITES).sort().reverse().join(', ')}
+  --shell          a shell in dom0 instead of the tests (with --xen)
+  --list           print the names of the tests
+${COMMON_USAGE}`;
 
 /** The first is the main one; the others run what differs between releases. */
 const RELEASES = ['4.20', '4.17'];
 const MINUTES = { '4.20': 40, 4.17: 20 };
 
-const say = (text) => process.stderr.write(`xen lab: ${text}\n`);
-
-function options() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        xen: { type: 'string' },
-        shell: { type: 'boolean', default: false },
-        keep: { type: 'boolean', default: false },
-        list: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-        'no-setup': { type: 'boolean', default: false },
-      },
-    });
-  } catch (error) {
-    return usageError(error.message);
-  }
-}
-
-function usageError(message) {
-  process.stderr.write(`${message}\n${USAGE}\n`);
-  process.exit(2);
-}
-
-const { values, positionals: filters } = options();
-if (values.help) {
-  console.log(USAGE);
-  process.exit(0);
-}
-if (values.xen && !SUITES[values.xen]) usageError(`no lab for Xen ${values.xen}`);
+const flag = { type: 'boolean', default: false };
+const { values, positionals: filters } = readArguments(
+  USAGE,
+  { ...COMMON_OPTIONS, xen: { type: 'string' }, shell: flag, list: flag },
+  { positionals: true },
+);
+if (values.xen && !SUITES[values.xen]) usageError(USAGE, `no lab for Xen ${values.xen}`);
 const totals = { passed: 0, failed: 0 };
-const interrupt = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM']) process.once(name, () => interrupt.abort());
 
-/** Runs the tests of one release; every test that did not report counts as failed. */
+/** Runs the tests of one release; every test that did not report counts as failed. Resolves with whether to go on. */
 async function testRelease(xen) {
-  const lab = await ensureLab(xen, say);
-  const folder = mkdtempSync(join(tmpdir(), 'xen-lab-'));
   const began = performance.now();
   const open = new Set();
   const failures = [];
-  say(`booting Xen ${xen}`);
-  const result = await runMachine(
-    lab,
-    folder,
-    { program: 'tests', xen, filters, list: values.list },
-    {
-      minutes: MINUTES[xen],
-      signal: interrupt.signal,
-      onReport: (report) => onReport(report, { xen, open, failures, folder }),
-    },
-  );
-  for (const name of open) failures.push(name);
+  const program = { program: 'tests', filters, list: values.list };
+  const result = await runInDom0(xen, program, {
+    name: xen,
+    minutes: MINUTES[xen],
+    keep: ({ ended }) => values.keep || failures.length + open.size > 0 || !ended,
+    onReport: (report) => onReport(report, { xen, open, failures }),
+  });
   totals.failed += open.size;
   if (!result.ended) {
     if (open.size === 0) totals.failed++;
     console.log(`FAIL  Xen ${xen}: ${result.reason}; not run: ${[...open].join(', ') || 'nothing'}`);
-    console.log(await tail(join(folder, 'console.log')));
+    console.log(result.console);
   }
-  if (values.keep || failures.length > 0 || !result.ended) say(`logs: ${await keepLogs(folder, xen)}`);
-  rmSync(folder, { recursive: true, force: true });
   say(`Xen ${xen}: ${((performance.now() - began) / 60_000).toFixed(1)} minutes`);
+  return !result.interrupted;
 }
 
-function onReport(report, { xen, open, failures, folder }) {
+function onReport(report, { xen, open, failures }) {
   if (report.type === 'plan') {
-    for (const name of report.names) open.add(name);
-    if (values.list) for (const name of report.names) console.log(name);
-  } else if (report.type === 'evidence') {
-    appendFileSync(join(folder, 'failures.log'), `${report.text}\n\n`);
-  } else if (report.type === 'log') {
-    say(`dom0: ${report.text}`);
+    for (const name of values.list ? [] : report.names) open.add(name);
+    for (const name of values.list ? report.names : []) console.log(name);
   } else if (report.type === 'test') {
     open.delete(report.name);
     totals[report.ok ? 'passed' : 'failed']++;
@@ -110,18 +67,10 @@ function onReport(report, { xen, open, failures, folder }) {
   }
 }
 
-const tail = (file) => logged('tail', ['-n', '30', file]).catch(() => '');
-
 async function main() {
-  if (!values['no-setup']) await makeReady(say);
-  if (values.shell) {
-    const lab = await ensureLab(values.xen ?? RELEASES[0], say);
-    const folder = mkdtempSync(join(tmpdir(), 'xen-lab-'));
-    await shellMachine(lab, folder, { program: 'shell' });
-    rmSync(folder, { recursive: true, force: true });
-    return;
-  }
-  for (const xen of values.xen ? [values.xen] : RELEASES) await testRelease(xen);
+  await prepare(values);
+  if (values.shell) return shellInDom0(values.xen ?? RELEASES[0]);
+  for (const xen of values.xen ? [values.xen] : RELEASES) if (!(await testRelease(xen))) break;
   if (values.list) return;
   console.log(`\n${totals.passed} passed, ${totals.failed} failed`);
   if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;
@@ -130,8 +79,12 @@ async function main() {
 try {
   await main();
 } catch (error) {
-  if (!(error instanceof EnvironmentError)) console.log(error.stack);
+  console.log(error instanceof StepError ? lastLines(error.output) : error.stack);
   console.log(`FAIL  the Xen lab: ${error.message}`);
   console.log(`\n${totals.passed} passed, ${totals.failed + 1} failed`);
   process.exitCode = 1;
+}
+
+function lastLines(text, count = 20) {
+  return text.trimEnd().split('\n').slice(-count).join('\n');
 }

@@ -1,21 +1,26 @@
-/**
- * `npm run bench [-- --quick] [-- --json FILE]`: the benchmarks of the layers and of all of them on the embedded host.
- * Each prints its table; FILE gets the figures of all as one JSON object.
- */
+/** `npm run bench`: the benchmarks of the layers and of all of them on the embedded host. Each prints its table. */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
+import { buildAddons, setup } from './lib/setup.mjs';
 import { StepError } from './lib/steps.mjs';
 import { ROOT } from './lib/workspace.mjs';
-import { buildAddons, runMain, sayOnStderr, setup } from './setup.mjs';
+
+const USAGE = `usage: npm run bench -- [options]
+
+  --quick      short rounds
+  --json FILE  writes the figures of all to FILE, as one JSON object
+  --help       this text
+`;
 
 /** Programs of bench/dist: each takes --quick and --json FILE. */
 const PROGRAMS = ['embedded', 'blockdev', 'xenstore'];
 
 await runMain(async () => {
-  const { values } = parse();
+  const options = { quick: { type: 'boolean', default: false }, json: { type: 'string' } };
+  const { values } = readArguments(USAGE, options);
   await setup(sayOnStderr);
   sayOnStderr(`addons: ${(await buildAddons()) ?? 'built'}`);
   const directory = mkdtempSync(join(tmpdir(), 'xen-blockd-bench-'));
@@ -28,14 +33,6 @@ await runMain(async () => {
   if (values.json)
     writeFileSync(resolve(process.env.INIT_CWD ?? '.', values.json), `${JSON.stringify(figures, null, 2)}\n`);
 });
-
-function parse() {
-  try {
-    return parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
-  } catch (error) {
-    throw new StepError('bench', error.message);
-  }
-}
 
 /** Resolves with the program's figures. */
 async function bench(name, directory, quick) {

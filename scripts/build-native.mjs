@@ -1,32 +1,31 @@
 /**
- * Builds the addon of each package that has a native/binding.gyp into its prebuilds/, where node-gyp-build finds it:
- *
- *   node scripts/build-native.mjs [--all] [PACKAGE_FOLDER...]
- *
- * For this machine; with --all for x64 and arm64, as far as their compilers are installed. An addon whose sources are
- * those that it was built from is left alone. The compiler is called directly, with the headers of Node-API from npm:
+ * Builds the addon of each package that has a native/binding.gyp into its prebuilds/, where node-gyp-build finds it. An
+ * addon whose sources are those that it was built from is left alone. The compiler is called directly, with the headers of Node-API from npm:
  * node-gyp would fetch those of Node itself. (A binding.gyp beside package.json makes every installation run node-gyp.)
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join, resolve } from 'node:path';
+import { readArguments, runMain } from './lib/program.mjs';
 import { run } from './lib/steps.mjs';
 import { ROOT } from './lib/workspace.mjs';
-import { runMain } from './setup.mjs';
+
+const USAGE = `usage: node scripts/build-native.mjs [--all] [PACKAGE_FOLDER ...]
+
+Builds the native addons for this machine.
+
+  --all   for x64 and arm64, as far as their compilers are installed
+  --help  this text
+`;
 
 const COMPILERS = { x64: 'x86_64-linux-gnu-g++', arm64: 'aarch64-linux-gnu-g++' };
 const FLAGS = '-O2 -fPIC -shared -Wall -Wextra -ffunction-sections -fdata-sections'.split(' ');
 const LINK_FLAGS = '-Wl,--gc-sections -s'.split(' ');
 
-/** The first target of a binding.gyp, which is Python's notation: comments, single quotes and trailing commas. */
+/** The target of a binding.gyp. node-gyp reads Python's notation; ours keep to what is JSON too. */
 function readTarget(folder) {
-  const text = readFileSync(join(folder, 'native', 'binding.gyp'), 'utf8')
-    .replace(/"(?:[^"\\]|\\.)*"|'((?:[^'\\]|\\.)*)'|#.*$/gm, (token, quoted) =>
-      token.startsWith('"') ? token : token.startsWith('#') ? '' : JSON.stringify(quoted),
-    )
-    .replace(/,(\s*[\]}])/g, '$1');
-  return JSON.parse(text).targets[0];
+  return JSON.parse(readFileSync(join(folder, 'native', 'binding.gyp'), 'utf8')).targets[0];
 }
 
 function includeFolders() {
@@ -101,9 +100,10 @@ function packageFolders(named) {
 }
 
 await runMain(async () => {
-  const args = process.argv.slice(2);
-  const folders = packageFolders(args.filter((argument) => !argument.startsWith('--')));
-  for (const arch of args.includes('--all') ? Object.keys(COMPILERS) : [process.arch]) {
+  const options = { all: { type: 'boolean', default: false } };
+  const { values, positionals } = readArguments(USAGE, options, { positionals: true });
+  const folders = packageFolders(positionals);
+  for (const arch of values.all ? Object.keys(COMPILERS) : [process.arch]) {
     const compiler = await compilerFor(arch);
     if (!compiler) console.log(`linux-${arch}: no compiler, skipped`);
     for (const folder of compiler ? folders : []) await build(folder, arch, compiler);

@@ -1,8 +1,9 @@
 /** `npm start -- [IMAGE] [options]`: sets the clone up, then serves a disk image to a guest on the embedded Xen. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { runMain, sayOnStderr } from './lib/program.mjs';
+import { setup } from './lib/setup.mjs';
 import { ROOT } from './lib/workspace.mjs';
-import { runMain, sayOnStderr, setup } from './setup.mjs';
 
 await runMain(async () => {
   await setup(sayOnStderr);

@@ -4,12 +4,13 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { readArguments } from './lib/command-line.mjs';
+import { checkManifests } from './checks/manifests.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
+import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
+import { buildAddons, setup, TOOL_ENV, turbo } from './lib/setup.mjs';
 import { skippedByNeed } from './lib/skipped.mjs';
 import { run, seconds } from './lib/steps.mjs';
 import { ROOT, workspacePackages } from './lib/workspace.mjs';
-import { buildAddons, runMain, sayOnStderr, setup, TOOL_ENV, turbo } from './setup.mjs';
 
 const USAGE = `usage: npm test [-- --install]
 
@@ -103,6 +104,7 @@ await runMain(async () => {
   await check('biome', () =>
     run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
   );
+  await check('manifests', checkManifests);
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
   await Promise.all([
     check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined)),

@@ -1,8 +1,9 @@
 /** `node scripts/turbo.mjs TASK...`: runs tasks of turbo.json in every package, with the clone's own pnpm. */
 import { join } from 'node:path';
+import { runMain, sayOnStderr } from './lib/program.mjs';
+import { setup, TOOL_ENV } from './lib/setup.mjs';
 import { run } from './lib/steps.mjs';
 import { ROOT } from './lib/workspace.mjs';
-import { runMain, sayOnStderr, setup, TOOL_ENV } from './setup.mjs';
 
 await runMain(async () => {
   await setup(sayOnStderr);

@@ -3,10 +3,17 @@ import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { allocateMemory, BlockOp, type BlockQueue, openFileImage } from '@xenpv/blockdev';
+import { median } from '../../scripts/lib/median.mjs';
 
 const run = promisify(execFile);
 const BLOCK = 4096;
 const DEPTH = 32;
+
+export interface ReadOptions {
+  /** Past the page cache. */
+  readonly direct: boolean;
+  readonly seconds: number;
+}
 
 /** What one engine did in one round. */
 export interface Reads {
@@ -23,7 +30,7 @@ export interface PairedReads {
   readonly ratio: number;
 }
 
-/** Makes a file without holes or anything to compress. */
+/** Makes a file without holes, of random bytes that no file system can compress. */
 export async function makeFile(path: string, bytes: number): Promise<void> {
   const file = await open(path, 'w');
   const chunk = randomFillSync(Buffer.alloc(4 << 20));
@@ -35,22 +42,16 @@ export async function makeFile(path: string, bytes: number): Promise<void> {
 /** Random 4 KiB reads at depth 32, ours and fio's io_uring engine alternating. */
 export async function pairReads(
   path: string,
-  options: { direct: boolean; seconds: number; rounds: number },
+  options: ReadOptions & { readonly rounds: number },
 ): Promise<PairedReads> {
   const ours: Reads[] = [];
   const fio: Reads[] = [];
   if (!options.direct) await warm(path);
   for (let round = 0; round < options.rounds; round++) {
-    ours.push(await readWithOurs(path, options.direct, options.seconds));
-    fio.push(await readWithFio(path, options.direct, options.seconds));
+    ours.push(await readWithOurs(path, options));
+    fio.push(await readWithFio(path, options));
   }
   return { ours, fio, ratio: median(ours.map(({ iops }, i) => iops / fio[i].iops)) };
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
 /** Brings the file into the page cache. */
@@ -61,7 +62,7 @@ async function warm(path: string): Promise<void> {
   await file.close();
 }
 
-async function readWithOurs(path: string, direct: boolean, seconds: number): Promise<Reads> {
+async function readWithOurs(path: string, { direct, seconds }: ReadOptions): Promise<Reads> {
   const image = await openFileImage(path, { readOnly: true, engine: 'io_uring', direct });
   const queue = image.createQueue({ depth: DEPTH, memory: allocateMemory(DEPTH * BLOCK) });
   await readRandomly(queue, image.size / BLOCK, 0.3);
@@ -74,7 +75,7 @@ async function readWithOurs(path: string, direct: boolean, seconds: number): Pro
   return { iops: reads / elapsed, cpuMicroseconds: (user + system) / reads };
 }
 
-/** Keeps the queue full for so many seconds; resolves with the number of reads. */
+/** Keeps the queue full for `seconds`; resolves with the number of reads. */
 function readRandomly(queue: BlockQueue, blocks: number, seconds: number): Promise<number> {
   const iovs = Array.from({ length: DEPTH }, (_, i) => Float64Array.of(0, i * BLOCK, BLOCK));
   const end = performance.now() + seconds * 1000;
@@ -97,7 +98,7 @@ function readRandomly(queue: BlockQueue, blocks: number, seconds: number): Promi
   });
 }
 
-async function readWithFio(path: string, direct: boolean, seconds: number): Promise<Reads> {
+async function readWithFio(path: string, { direct, seconds }: ReadOptions): Promise<Reads> {
   const { stdout } = await run('fio', [
     '--name=reads',
     `--filename=${path}`,

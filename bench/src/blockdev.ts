@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BlockDeviceError } from '@xenpv/blockdev';
-import { makeFile, median, type PairedReads, pairReads, type Reads } from './blockdev-reads.js';
+import { median } from '../../scripts/lib/median.mjs';
+import { makeFile, type PairedReads, pairReads, type Reads } from './blockdev-reads.js';
 
 const { values } = parseArgs({
   options: {
@@ -28,17 +29,17 @@ if (spawnSync('fio', ['--version']).status !== 0) {
   console.log('skipped: needs fio');
   process.exit(0);
 }
-const figures: Record<string, number> = {};
+const results: Record<string, number> = {};
 if (made) await makeFile(path, values.quick ? 256 << 20 : 1 << 30);
 try {
-  await measure('buffered', false);
-  await measure('direct', true);
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(figures)}\n`);
+  await measure('buffered', { direct: false });
+  await measure('direct', { direct: true });
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(results)}\n`);
 } finally {
   if (made) rmSync(path);
 }
 
-async function measure(name: string, direct: boolean): Promise<void> {
+async function measure(name: string, { direct }: { direct: boolean }): Promise<void> {
   let reads: PairedReads;
   try {
     reads = await pairReads(path, { direct, seconds, rounds });
@@ -48,7 +49,7 @@ async function measure(name: string, direct: boolean): Promise<void> {
     console.log(`${name}: skipped: ${error.message}`);
     return;
   }
-  figures[`file_${name}_vs_fio_io_uring`] = Number(reads.ratio.toFixed(3));
+  results[`file_${name}_vs_fio_io_uring`] = Number(reads.ratio.toFixed(3));
   console.log(`${name}: ours ${describe(reads.ours)}; fio ${describe(reads.fio)}; ratio ${reads.ratio.toFixed(2)}`);
 }
 

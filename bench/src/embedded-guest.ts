@@ -5,13 +5,13 @@ import { attachProvider } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { inTurns } from './in-turns.js';
 
-/** What the thread is started with. */
+/** The thread's workerData. */
 export interface GuestStart {
   /** `share()` of the guest's provider, its data. */
   readonly data: unknown;
 }
 
-/** What it is asked; it answers each with a LoadResult, or true. */
+/** A request to the thread; it answers `load` with a LoadResult, the others with true. */
 export type GuestAsk =
   | { readonly ask: 'connect'; readonly devids: readonly number[]; readonly options: Partial<BlkfrontOptions> }
   | { readonly ask: 'load'; readonly options: LoadOptions }

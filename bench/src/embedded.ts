@@ -6,13 +6,14 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeFile } from './blockdev-reads.js';
-import { compareWithStorageDaemon, measureIdle, measureRing } from './embedded-measures.js';
+import { measureIdle, measureRing } from './embedded-measures.js';
 import { measureDecoding, measureGrantCopy, measureRingAlone } from './layers.js';
+import { compareWithStorageDaemon } from './storage-daemon.js';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
 const quick = values.quick;
 const rounds = quick ? 3 : 7;
-const result: Record<string, number> = {};
+const results: Record<string, number> = {};
 
 function row(name: string, value: string): void {
   console.log(`  ${name.padEnd(62)} ${value}`);
@@ -30,15 +31,15 @@ for (const depth of [1, 32, 512]) {
   row(`depth ${depth}, requests/s`, `${thousands(ring.requestsPerSecond)} (${ring.batch.toFixed(1)} a pass)`);
   row(`depth ${depth}, requests/s for each core of the backend`, thousands(ring.perCore));
   if (depth === 512) {
-    result.ring_requests_per_s_per_core = Math.round(ring.perCore);
-    result.ring_requests_per_s = Math.round(ring.requestsPerSecond);
+    results.ring_requests_per_s_per_core = Math.round(ring.perCore);
+    results.ring_requests_per_s = Math.round(ring.requestsPerSecond);
   }
 }
 
 console.log('many disks');
 const idle = await measureIdle(quick ? 200 : 1000);
-result.idle_disk_bytes = Math.round(idle.bytes);
-result.attach_per_s = Math.round(idle.attachPerSecond);
+results.idle_disk_bytes = Math.round(idle.bytes);
+results.attach_per_s = Math.round(idle.attachPerSecond);
 row('memory of an idle disk, with its nodes in the embedded xenstored', `${(idle.bytes / 1024).toFixed(1)} KiB`);
 row('attaches a second, from the toolstack to Connected', idle.attachPerSecond.toFixed(0));
 row('processor time of all idle disks', `${idle.cpuPercent.toFixed(1)} %`);
@@ -48,14 +49,14 @@ console.log('a file, 4 KiB random reads at depth 32, page cache');
 if (missing.length > 0) row('against qemu-storage-daemon', `skipped: needs ${missing.join(', ')}`);
 else await compare();
 
-if (values.json) writeFileSync(values.json, `${JSON.stringify(result)}\n`);
+if (values.json) writeFileSync(values.json, `${JSON.stringify(results)}\n`);
 
 async function compare(): Promise<void> {
   const path = join(tmpdir(), `xen-blockd-bench-${process.pid}.img`);
   await makeFile(path, quick ? 128 << 20 : 512 << 20);
   try {
     const { ours, theirs, ratio } = await compareWithStorageDaemon(path, { seconds: quick ? 1 : 3, rounds });
-    result.file_vs_qemu_storage_daemon = Number(ratio.toFixed(3));
+    results.file_vs_qemu_storage_daemon = Number(ratio.toFixed(3));
     row('xen-blockd: a guest, through its ring', `${thousands(ours)} reads/s`);
     row('qemu-storage-daemon: fio, through NBD', `${thousands(theirs)} reads/s`);
     row('ratio', ratio.toFixed(2));

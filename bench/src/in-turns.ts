@@ -1,4 +1,4 @@
-/** As many as a toolstack does at once when a host starts its guests. */
+/** So many a toolstack starts at once when a host boots its guests. */
 const AT_ONCE = 8;
 
 /** Does `work` for each item, several at once. Rejects with the first error. */

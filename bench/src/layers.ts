@@ -1,8 +1,7 @@
 import {
   ABIS,
   BlkifOp,
-  encodeReadWrite,
-  encodeSegment,
+  RequestWriter,
   requestIdLow,
   requestNrSegments,
   requestOperation,
@@ -51,8 +50,9 @@ export function measureRingAlone(rounds: number): number {
 export function measureDecoding(rounds: number): { nanoseconds: number; checksum: number } {
   const abi = ABIS.x86_64;
   const words = new Int32Array(abi.slotWords);
-  encodeReadWrite(words, 0, abi, BlkifOp.read, 11, 0, 1, 0, 2048);
-  for (let i = 0; i < 11; i++) encodeSegment(words, abi.segmentsWord + i * SEGMENT_WORDS, i + 8, 0, 7);
+  const request = new RequestWriter(words, abi);
+  request.readWrite(BlkifOp.read, 11, 1, 0, 2048);
+  for (let i = 0; i < 11; i++) request.segment(i, i + 8, 0, 7);
   let checksum = 0;
   const least = nanoseconds(rounds, 1_000_000, (operations) => {
     for (let n = 0; n < operations; n++) {

@@ -1,7 +1,6 @@
 /**
  * node dist/xenstore.js [--quick] [--json FILE]: this client against libxenstore in C, on the same genuine xenstored.
- * Rounds of both alternate; the fastest
- * of each counts, because whatever else the machine does only ever adds.
+ * Rounds of both alternate. The fastest of each counts, because other work of the machine only ever adds time.
  */
 import { execFile } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -18,7 +17,7 @@ const count = values.quick ? 2000 : 10_000;
 
 const SOURCE = fileURLToPath(new URL('../src/xenstore-serial.c', import.meta.url));
 const NODE = '/bench/node';
-/** Requests that are on their way at once when they are pipelined. */
+/** Requests in flight at once when they are pipelined. */
 const DEPTHS = [8, 64, 512];
 
 type Measure = () => Promise<number>;
@@ -28,8 +27,8 @@ const missing =
   (existsSync('/usr/include/xenstore.h') ? undefined : 'needs xenstore.h (Debian: apt-get install libxen-dev)');
 console.log('xenstore: this client against libxenstore, on a genuine C xenstored');
 if (missing !== undefined) console.log(`  skipped: ${missing}`);
-const figures = missing === undefined ? await compare() : {};
-if (values.json) writeFileSync(values.json, `${JSON.stringify(figures)}\n`);
+const results = missing === undefined ? await compare() : {};
+if (values.json) writeFileSync(values.json, `${JSON.stringify(results)}\n`);
 
 async function compare(): Promise<Record<string, number>> {
   await using server = await GenuineServer.start('xenstored');
@@ -39,7 +38,7 @@ async function compare(): Promise<Record<string, number>> {
   const library = (mode: string) => async () => Number((await run(program, [mode, String(count)], { env })).stdout);
   await using store = await XenstoreClient.connect({ path: server.socketPath });
 
-  const figures: Record<string, number> = {};
+  const results: Record<string, number> = {};
   const modes: [string, () => Promise<void>][] = [
     ['read', async () => void (await store.read(NODE))],
     ['write', () => store.write(NODE, '0123456789')],
@@ -48,17 +47,17 @@ async function compare(): Promise<Record<string, number>> {
   for (const [mode, once] of modes) {
     const [theirs, ours] = await alternate(library(mode), () => serial(once));
     row(`${mode}, one after the other`, ours, theirs);
-    figures[`xenstore_serial_${mode}_vs_libxenstore`] = ratio(ours, theirs);
+    results[`xenstore_serial_${mode}_vs_libxenstore`] = ratio(ours, theirs);
   }
   const [theirs, ours] = await alternate(library('watch'), () => watchRoundTrips(store));
   row('watch: from a write to its event', ours, theirs);
-  figures.xenstore_watch_vs_libxenstore = ratio(ours, theirs);
+  results.xenstore_watch_vs_libxenstore = ratio(ours, theirs);
   for (const depth of DEPTHS) {
     const [serialRead, pipelined] = await alternate(library('read'), () => inParallel(store, depth));
     row(`read, ${depth} at once`, pipelined, serialRead);
-    figures[`xenstore_pipelined_${depth}_rate_vs_libxenstore_serial`] = ratio(serialRead, pipelined);
+    results[`xenstore_pipelined_${depth}_rate_vs_libxenstore_serial`] = ratio(serialRead, pipelined);
   }
-  return figures;
+  return results;
 }
 
 function addOne(store: XenstoreClient): Promise<void> {
@@ -86,7 +85,7 @@ async function watchRoundTrips(store: XenstoreClient): Promise<number> {
   return nanoseconds;
 }
 
-/** Nanoseconds for one read, with `depth` on their way. */
+/** Nanoseconds for one read, with `depth` in flight. */
 async function inParallel(store: XenstoreClient, depth: number): Promise<number> {
   const each = Math.ceil((count * 4) / depth);
   const from = performance.now();

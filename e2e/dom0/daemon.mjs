@@ -1,15 +1,15 @@
 /** xen-blockd in dom0 or in a storage driver domain, and what it holds there. */
 import { spawn } from 'node:child_process';
 import { openSync, readFileSync } from 'node:fs';
+import { BLOCKD, MAIN } from './paths.mjs';
 import { CommandError, sh, until } from './shell.mjs';
 
-const MAIN = '/lab/repo/apps/xen-blockd/dist/main.js';
 let runs = 0;
 
 /** The daemon in dom0, serving `types`. */
 export class Daemon {
   static async start({ types, args = '', env = {}, logLevel = 'debug', nodeArgs = [] }) {
-    await sh('cp /lab/repo/apps/xen-blockd/hotplug/block-xen-blockd /etc/xen/scripts/');
+    await sh(`cp ${BLOCKD}/hotplug/block-xen-blockd /etc/xen/scripts/`);
     const daemon = new Daemon(types, args, env, logLevel, nodeArgs);
     await daemon.start();
     return daemon;

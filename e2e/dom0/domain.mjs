@@ -1,9 +1,9 @@
 /** Domains, made and ended by xl as an administrator would. */
 import { existsSync, writeFileSync } from 'node:fs';
 import { DomainConsole } from './console.mjs';
+import { BOOT } from './paths.mjs';
 import { sh, until } from './shell.mjs';
 
-const BOOT = '/lab/boot';
 const domains = new Set();
 
 /** What xl lists: `{ name, domid, memory, state }`. */
@@ -26,18 +26,15 @@ export class Domain {
     this.config = config;
   }
 
-  /**
-   * Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio; `blkfront` are
-   * parameters of its driver.
-   */
-  static async guest(name, { disks = [], fio = false, memory, blkfront = '', lines = [] } = {}) {
+  /** Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio. */
+  static async guest(name, { disks = [], fio = false, memory, lines = [] } = {}) {
     const config = [
       `name="${name}"`,
       'type="pv"',
       `kernel="${BOOT}/vmlinuz"`,
       `ramdisk="${BOOT}/guest${fio ? '-fio' : ''}.initrd"`,
       `memory=${memory ?? (fio ? 384 : 160)}`,
-      `extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1${blkfront && ` lab.blkfront=${blkfront}`}"`,
+      'extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1"',
       'vcpus=1',
       'cpus="1"',
       `disk=[${disks.map((disk) => `'${disk}'`).join(', ')}]`,

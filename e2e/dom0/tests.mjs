@@ -11,10 +11,7 @@ export async function main({ xen, filters, list }) {
   for (const file of FILES) await import(`../tests/${file}.mjs`);
   const plan = choose(xen, filters);
   report({ type: 'plan', names: plan.flatMap(({ tests }) => tests.map(({ full }) => full)) });
-  if (list) {
-    for (const { full } of plan.flatMap(({ tests }) => tests)) report({ type: 'listed', name: full });
-    return;
-  }
+  if (list) return;
   for (const group of plan) await runGroup(group);
 }
 

@@ -16,7 +16,3 @@ export async function xsExists(path) {
 export async function xsList(path) {
   return (await sh(`xenstore-list '${path}' 2>/dev/null || true`)).split('\n').filter(Boolean);
 }
-
-export async function xsTree(path) {
-  return sh(`xenstore-ls -f '${path}' 2>&1 || true`);
-}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds one lab from Debian's packages: the hypervisor, a kernel, and the root file system of dom0 as a disk image.
 # Nothing is booted or loaded on this machine, and no loop device is needed.
-#   usage: build.sh DIR SUITE MIRROR      needs root; lib/host.mjs lists the packages it needs
+#   usage: build.sh DIR SUITE MIRROR      needs root; lab.mjs installs the packages it needs
 # DIR gets: xen, vmlinuz, root.img, boot.initrd, guest.initrd, fio.initrd, versions.
 # The initrds have no /init: a run brings its own on a disk, so that a change of the tests needs no new lab.
 set -euo pipefail

@@ -2,7 +2,7 @@
 import { Domain } from '../dom0/domain.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { xsRead } from '../dom0/xenstore.mjs';
-import { phy, tap } from './ways.mjs';
+import { onWay, phy, tap } from './shared/ways.mjs';
 
 const MIB = 1024 * 1024;
 const SIZE = 64;
@@ -132,16 +132,7 @@ const tests = [
   }),
 ];
 
-const context = (way) => ({
-  async setup(shared) {
-    shared.way = way();
-    await shared.way.start();
-  },
-  teardown: ({ way: served }) => served.stop(),
-  after: ({ way: served }) => served.checkLeaks(),
-});
-
-group('blkfront', { ...context(tap), xen: ['4.20'] }, tests);
-group('blkfront', { ...context(phy), xen: ['4.17'] }, [
+group('blkfront', { ...onWay(tap), xen: ['4.20'] }, tests);
+group('blkfront', { ...onWay(phy), xen: ['4.17'] }, [
   negotiates('every pair of ring size, queues and segments', 'persistent', pairs),
 ]);

@@ -2,7 +2,7 @@
 import { Domain, withoutBlkback } from '../dom0/domain.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { sh } from '../dom0/shell.mjs';
-import { verifyFio, workTree } from './work.mjs';
+import { verifyFio, workTree } from './shared/work.mjs';
 
 const RAM_DISK_KIB = 256 * 1024;
 

@@ -1,9 +1,8 @@
 /** The native provider: the suite that the emulator passes too, over dom0's devices; and what a daemon says without them. */
 import { readFileSync } from 'node:fs';
+import { MAIN, RUN, SUITES } from '../dom0/paths.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { CommandError, sh } from '../dom0/shell.mjs';
-
-const MAIN = '/lab/repo/apps/xen-blockd/dist/main.js';
 
 /** Runs a command that must end with `code` and print `pattern`. */
 async function fails(command, code, pattern) {
@@ -17,12 +16,12 @@ async function fails(command, code, pattern) {
 
 group('native provider', {}, [
   test('passes the provider suite in dom0', async () => {
-    const output = await sh('node /lab/e2e/dom0/provider-suite.mjs 0 2>&1', { timeout: 240 });
+    const output = await sh(`node ${SUITES}/provider.mjs 0 2>&1`, { timeout: 240 });
     return output.trim().split('\n').at(-1);
   }),
   test('the xenstore client passes its suite over the real xenstored', async () => {
-    const { xen } = JSON.parse(readFileSync('/lab/run.json', 'utf8'));
-    const output = await sh(`node /lab/e2e/dom0/xenstore-suite.mjs ${xen} 2>&1`, { timeout: 280 });
+    const { xen } = JSON.parse(readFileSync(RUN, 'utf8'));
+    const output = await sh(`node ${SUITES}/xenstore.mjs ${xen} 2>&1`, { timeout: 280 });
     return output.trim().split('\n').at(-1);
   }),
   test('a machine is found fit to serve', async () => {

@@ -1,10 +1,10 @@
 /** Guests that restart, crash, move and vanish; a daemon that restarts under them. */
-import { Domain, listDomains } from '../dom0/domain.mjs';
+import { listDomains } from '../dom0/domain.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { CommandError, sh, until } from '../dom0/shell.mjs';
 import { XenstoreProxy } from '../dom0/xenstore-proxy.mjs';
-import { phy, tap } from './ways.mjs';
-import { verifyFio } from './work.mjs';
+import { diskGuest, twoGuests } from './shared/disk-tests.mjs';
+import { onWay, phy, tap } from './shared/ways.mjs';
 
 const LOAD =
   'fio --name=load --filename=/dev/xvda --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=32 --size=48M';
@@ -16,13 +16,6 @@ const startLoad = (guest, load) => guest.sh(`(${load} >/tmp/load.out 2>&1; echo 
 async function endOfLoad(guest, { timeout = 240 } = {}) {
   const wait = `for i in $(seq ${timeout}); do test -e /tmp/load.end && break; sleep 1; done`;
   await guest.sh(`${wait}; cat /tmp/load.out | tail -20; test "$(cat /tmp/load.end)" = 0`, { timeout: timeout + 30 });
-}
-
-async function diskGuest(way, name, options = {}) {
-  await way.image(name, 64);
-  const guest = await Domain.guest(name, { disks: [way.disk('xvda', name)], ...options });
-  await guest.disk('xvda');
-  return guest;
 }
 
 const tests = [
@@ -65,11 +58,7 @@ const tests = [
     await endOfLoad(guest);
     await guest.shutdown();
   }),
-  test('two guests at once', async ({ way }) => {
-    const guests = [await diskGuest(way, 'left', { fio: true }), await diskGuest(way, 'right', { fio: true })];
-    await Promise.all(guests.map((guest) => verifyFio(guest, 'xvda')));
-    await Promise.all(guests.map((guest) => guest.shutdown()));
-  }),
+  twoGuests,
   test('a disk of a paused guest is detached', async ({ way }) => {
     await way.image('paused', 16);
     const guest = await diskGuest(way, 'paused');
@@ -139,19 +128,10 @@ const tests = [
   }),
 ];
 
-const context = (way) => ({
-  async setup(shared) {
-    shared.way = way();
-    await shared.way.start();
-  },
-  teardown: ({ way: served }) => served.stop(),
-  after: ({ way: served }) => served.checkLeaks(),
-});
-
-group('robustness', { ...context(tap), xen: ['4.20'] }, tests);
+group('robustness', { ...onWay(tap), xen: ['4.20'] }, tests);
 const onOlder = ['a guest restarts', 'a guest is saved', 'a guest is destroyed'];
 group(
   'robustness',
-  { ...context(phy), xen: ['4.17'] },
+  { ...onWay(phy), xen: ['4.17'] },
   tests.filter(({ name }) => onOlder.some((part) => name.startsWith(part))),
 );

@@ -1,5 +1,4 @@
-/** Watches, waiting and transactions on a xenstored of one's own; XenstoreClient.connect() takes the machine's. */
-
+/** Watches, waiting and transactions on an emulated xenstored; `XenstoreClient.connect()` uses the machine's own. */
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored } from '@xenpv/xenstored';
 

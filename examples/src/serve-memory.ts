@@ -1,5 +1,4 @@
 /** A disk in memory, served to a guest: the backend, the frontend and the host between them in one process. */
-
 import { Blkfront } from '@xenpv/blkfront';
 import { memoryImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';

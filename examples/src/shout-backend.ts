@@ -107,16 +107,14 @@ const store = XenstoreClient.open(await host.provider(0).connectXenstore());
 const createHandler = (context: BackendContext) => new ShoutBackend(context, host.provider(0));
 const bus = await BackendBus.start({ store, types: ['vshout'], createHandler });
 
-const address = { type: 'vshout', domid: guest.domid, devid: 0 };
-await createDevice(store, {
+const device = {
   backendDomid: 0,
-  address,
+  address: { type: 'vshout', domid: guest.domid, devid: 0 },
   frontendType: 'vshout',
-  backendValues: {},
-  frontendValues: {},
-});
+};
+await createDevice(store, { ...device, backendValues: {}, frontendValues: {} });
 console.log(await shout(guest.provider, 'a whole backend, and no block device'));
-await removeDevice(store, 0, address, 'vshout');
+await removeDevice(store, device);
 await bus.close();
 await store.close();
 await host.close();

@@ -5,7 +5,10 @@ import { delimiter, join } from 'node:path';
 import { run, StepError } from './steps.mjs';
 import { ROOT } from './workspace.mjs';
 
-/** By purpose (`tests`, `lab`) and name: the package, and the file that it brings where that is no program in PATH. */
+/**
+ * By purpose (`tests`; `toBuild`: what tests need of the workspace's own build; `lab`) and name: the package, and the
+ * file that it brings where that is no program in PATH.
+ */
 export const DEBIAN = JSON.parse(readFileSync(join(ROOT, 'test-support', 'debian-packages.json'), 'utf8'));
 
 const APT = '/usr/bin/apt-get';
@@ -42,9 +45,17 @@ export function newest(pattern) {
   );
 }
 
+/** False where apt says that there is no such package. */
+export function isKnown(name) {
+  const known = knownPackages(name);
+  return known.length === 0 ? knownPackages('apt').length === 0 : known.includes(name);
+}
+
 function knownPackages(prefix) {
   try {
-    return execFileSync('apt-cache', ['pkgnames', prefix], { encoding: 'utf8', stdio: 'pipe' }).split('\n');
+    return execFileSync('apt-cache', ['pkgnames', prefix], { encoding: 'utf8', stdio: 'pipe' })
+      .split('\n')
+      .filter(Boolean);
   } catch {
     return [];
   }
@@ -66,7 +77,7 @@ export async function install(purpose, entries, { say = () => {}, all = true } =
   if (process.getuid() !== 0) throw new StepError(purpose, `not root; first: sudo ${installCommand(missing)}`);
   await apt(purpose, 'update');
   // Only now apt may know the newest.
-  const packages = missingPackages(entries).filter((name) => all || knownPackages(name).includes(name));
+  const packages = missingPackages(entries).filter((name) => all || isKnown(name));
   say(`installing ${packages.join(', ')}`);
   if (packages.length > 0) await apt(purpose, 'install', '-y', '--no-install-recommends', ...packages);
   return packages;

@@ -1,3 +1,3 @@
 export { type DebianTool, find } from './find.js';
 export { type Need, type Needs, needs } from './needs.js';
-export { withoutRoot } from './nobody.js';
+export { boundByPermissions, setpriv, withoutRoot } from './permissions.js';

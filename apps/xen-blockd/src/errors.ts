@@ -22,15 +22,31 @@ const EXIT_CODES: Partial<Record<BlockdErrorCode, number>> = {
 export class BlockdError extends Error {
   override readonly name = 'BlockdError';
   readonly code: BlockdErrorCode;
+  /** What was tried: `open image`, `listen`. */
+  readonly op: string;
+  /** The image, socket, file or program that it was tried on. */
+  readonly path: string | undefined;
 
-  constructor(code: BlockdErrorCode, message: string, options: { cause?: unknown } = {}) {
+  constructor(
+    code: BlockdErrorCode,
+    op: string,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
+    this.op = op;
+    this.path = options.path;
   }
 
   get exitCode(): number {
     return EXIT_CODES[this.code] ?? ExitCode.failure;
   }
+}
+
+/** Xen or xenstored cannot be used: ERR_XEN, with the message of `cause`. */
+export function xenUnavailable(op: string, cause: unknown): BlockdError {
+  return new BlockdError('ERR_XEN', op, (cause as Error).message, { cause });
 }
 
 /** The `code` of a system error, if it is one. */

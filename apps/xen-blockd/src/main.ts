@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runCommandLine } from './cli/command-line.js';
 
-// Whoever reads our output may stop reading (`| head`): what is under way goes on to its clean end.
+// A reader of our output may stop reading (`| head`): work in flight still comes to its clean end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });

@@ -8,19 +8,12 @@ import {
   BlkifStatus,
   discardFlag,
   discardSectors,
-  discardWords,
-  encodeDiscard,
-  encodeIndirect,
-  encodeIndirectGref,
-  encodeReadWrite,
   encodeResponse,
-  encodeSegment,
   indirectGref,
   indirectHandle,
   indirectNrSegments,
   indirectOperation,
-  indirectWords,
-  readWriteWords,
+  RequestWriter,
   requestHandle,
   requestIdHigh,
   requestIdLow,
@@ -53,20 +46,22 @@ describe.each(Object.values(ABIS))('$name', (abi: Abi) => {
   const at = offsets[abi.name];
   /** A slot that was used before, three words into a buffer. */
   const fresh = () => new Int32Array(3 + abi.slotWords).fill(-1);
+  const writer = (words: Int32Array, handle?: number) => new RequestWriter(words.subarray(3), abi, handle);
   const view = (words: Int32Array) => new DataView(words.buffer, 12);
 
   it('has the sizes of the header', () => {
     expect(abi.slotBytes).toBe(at.slot);
     expect(abi.slotWords * 4).toBe(at.slot);
     expect(abi.responseWords * 4).toBe(at.response);
-    expect(readWriteWords(abi, 11)).toBeLessThanOrEqual(abi.slotWords);
+    expect(writer(fresh()).readWrite(BlkifOp.read, 11, 0, 0, 0)).toBeLessThanOrEqual(abi.slotWords);
   });
 
   it('lays out a read or write', () => {
     const words = fresh();
-    encodeReadWrite(words, 3, abi, BlkifOp.write, 2, 0xca00, ID_LOW, ID_HIGH, SECTOR);
-    encodeSegment(words, 3 + abi.segmentsWord, 0xfffffff0, 1, 7);
-    encodeSegment(words, 3 + abi.segmentsWord + 2, 42, 0, 3);
+    const request = writer(words, 0xca00);
+    const length = request.readWrite(BlkifOp.write, 2, ID_LOW, ID_HIGH, SECTOR);
+    request.segment(0, 0xfffffff0, 1, 7);
+    request.segment(1, 42, 0, 3);
     const bytes = view(words);
     expect([bytes.getUint8(0), bytes.getUint8(1), bytes.getUint16(2, true)]).toEqual([1, 2, 0xca00]);
     expect(bytes.getBigUint64(at.id, true)).toBe(ID);
@@ -85,12 +80,12 @@ describe.each(Object.values(ABIS))('$name', (abi: Abi) => {
     expect([segmentGref(words, segment), segmentFirst(words, segment), segmentLast(words, segment)]).toEqual([
       0xfffffff0, 1, 7,
     ]);
-    expect(readWriteWords(abi, 2) * 4).toBe(at.segments + 16);
+    expect(length * 4).toBe(at.segments + 16);
   });
 
   it('lays out a discard', () => {
     const words = fresh();
-    encodeDiscard(words, 3, abi, 1, 7, ID_LOW, ID_HIGH, SECTOR, 2 ** 40 + 5);
+    const length = writer(words, 7).discard(1, ID_LOW, ID_HIGH, SECTOR, 2 ** 40 + 5);
     const bytes = view(words);
     expect([bytes.getUint8(0), bytes.getUint8(1), bytes.getUint16(2, true)]).toEqual([5, 1, 7]);
     expect(bytes.getBigUint64(at.id, true)).toBe(ID);
@@ -98,13 +93,14 @@ describe.each(Object.values(ABIS))('$name', (abi: Abi) => {
     expect(bytes.getBigUint64(at.discard, true)).toBe(2n ** 40n + 5n);
     expect(discardFlag(words, 3)).toBe(1);
     expect(discardSectors(words, 3, abi)).toBe(2 ** 40 + 5);
-    expect(discardWords(abi) * 4).toBe(at.discard + 8);
+    expect(length * 4).toBe(at.discard + 8);
   });
 
   it('lays out an indirect request', () => {
     const words = fresh();
-    encodeIndirect(words, 3, abi, BlkifOp.read, 4096, 0xca00, ID_LOW, ID_HIGH, SECTOR);
-    for (let i = 0; i < 8; i++) encodeIndirectGref(words, 3, abi, i, 0xfffffff0 + i);
+    const request = writer(words, 0xca00);
+    const length = request.indirect(BlkifOp.read, 4096, ID_LOW, ID_HIGH, SECTOR);
+    for (let i = 0; i < 8; i++) request.indirectGref(i, 0xfffffff0 + i);
     const bytes = view(words);
     expect([bytes.getUint8(0), bytes.getUint8(1), bytes.getUint16(2, true)]).toEqual([6, 0, 4096]);
     expect(bytes.getBigUint64(at.id, true)).toBe(ID);
@@ -115,7 +111,7 @@ describe.each(Object.values(ABIS))('$name', (abi: Abi) => {
     expect(indirectNrSegments(words, 3)).toBe(4096);
     expect(indirectHandle(words, 3, abi)).toBe(0xca00);
     expect(indirectGref(words, 3, abi, 7)).toBe(0xfffffff7);
-    expect(indirectWords(abi) * 4).toBe(at.grefs + 32);
+    expect(length * 4).toBe(at.grefs + 32);
   });
 
   it.each(Object.entries(BlkifStatus))('writes a response whole, padding zero: %s', (_name, status) => {
@@ -137,7 +133,7 @@ describe.each(Object.values(ABIS))('$name', (abi: Abi) => {
     fc.assert(
       fc.property(word, word, u53, u53, fc.nat(0xffff), fc.nat(255), (low, high, sector, sectors, handle, flag) => {
         const words = fresh();
-        encodeDiscard(words, 3, abi, flag, handle, low, high, sector, sectors);
+        writer(words, handle).discard(flag, low, high, sector, sectors);
         expect([requestIdLow(words, 3, abi), requestIdHigh(words, 3, abi)]).toEqual([low, high]);
         expect([requestSector(words, 3, abi), discardSectors(words, 3, abi)]).toEqual([sector, sectors]);
         expect([requestHandle(words, 3), discardFlag(words, 3)]).toEqual([handle, flag]);

@@ -1,14 +1,5 @@
 export { ABIS, type Abi, type AbiName, abiOfProtocol } from './abi.js';
 export {
-  discardWords,
-  encodeDiscard,
-  encodeIndirect,
-  encodeIndirectGref,
-  encodeReadWrite,
-  indirectWords,
-  readWriteWords,
-} from './encode.js';
-export {
   backendKeys,
   deviceKeys,
   frontendKeys,
@@ -46,6 +37,7 @@ export {
   requestOperation,
   requestSector,
 } from './request.js';
+export { RequestWriter } from './request-writer.js';
 export {
   encodeResponse,
   responseIdHigh,

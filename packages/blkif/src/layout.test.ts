@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { needs } from '@xenpv/test-support';
+import { describe, expect } from 'vitest';
 import { ABIS, type Abi } from './abi.js';
 import { MAX_INDIRECT_PAGES, MAX_SEGMENTS, SEGMENTS_PER_INDIRECT_PAGE } from './protocol.js';
 import { SEGMENT_WORDS } from './segment.js';
@@ -53,25 +54,23 @@ function assertions(abi: Abi): string {
   ].join('\n');
 }
 
-function compile(machine: string, source: string) {
-  const args = [machine, '-ffreestanding', '-fsyntax-only', '-x', 'c', '-'];
-  return spawnSync('cc', args, { input: source, encoding: 'utf8' });
+const X86 = process.arch === 'x64' ? 'cc' : 'x86_64-linux-gnu-gcc';
+const ARM = process.arch === 'arm64' ? 'cc' : 'aarch64-linux-gnu-gcc';
+
+function compile(compiler: string, options: readonly string[], source: string) {
+  const args = [...options, '-ffreestanding', '-fsyntax-only', '-x', 'c', '-'];
+  return spawnSync(compiler, args, { input: source, encoding: 'utf8' });
 }
 
 describe.each([
   ['x86_32', '-m32'],
   ['x86_64', '-m64'],
 ] as const)('%s', (name, machine) => {
-  const can = process.arch === 'x64' && compile(machine, STRUCTURES).status === 0;
-
-  it.skipIf(!can)(`has the layout that a C compiler gives it (needs cc ${machine})`, () => {
-    expect(compile(machine, STRUCTURES + assertions(ABIS[name])).stderr).toBe('');
+  needs(X86).it('has the layout that a C compiler gives it', () => {
+    expect(compile(X86, [machine], STRUCTURES + assertions(ABIS[name])).stderr).toBe('');
   });
 });
 
-it.skipIf(process.arch !== 'arm64' || compile('-O0', STRUCTURES).status !== 0)(
-  "arm has the layout that a C compiler gives it (needs an arm64 machine's cc)",
-  () => {
-    expect(compile('-O0', STRUCTURES + assertions(ABIS.arm)).stderr).toBe('');
-  },
-);
+needs(ARM).it('arm has the layout that a C compiler gives it', () => {
+  expect(compile(ARM, [], STRUCTURES + assertions(ABIS.arm)).stderr).toBe('');
+});

@@ -1,6 +1,7 @@
 /*
  * A segment is 8 bytes, in a direct request as in an indirect page: grant reference u32, first sector u8, last sector
- * u8, padding. `at` is the word it begins at: `abi.segmentsWord + 2 * i` in a slot, `2 * i` in a page.
+ * u8, padding. `at` is the word it begins at: `abi.segmentsWord + SEGMENT_WORDS * i` in a slot, `SEGMENT_WORDS * i`
+ * in a page.
  */
 
 /** Words of a segment. */

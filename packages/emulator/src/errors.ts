@@ -20,10 +20,15 @@ export class ToolstackError extends Error {
   /** The xenstore path that it was about. */
   readonly path: string | undefined;
 
-  constructor(code: ToolstackErrorCode, op: string, message: string, path?: string) {
-    super(message);
+  constructor(
+    code: ToolstackErrorCode,
+    op: string,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = op;
-    this.path = path;
+    this.path = options.path;
   }
 }

@@ -1,3 +1,9 @@
+/**
+ * The host: what the parts of the emulator are made into. In come domain configurations. A domain is made from below: its
+ * memory in the machine, its nodes in xenstore, its introduction to xenstored, so that whoever hears of it finds it whole.
+ * It ends in the order of xl: its disks, its memory and event channels, its nodes, and then xenstored announces the end.
+ * Nothing here keeps the process alive, and no end is carried out twice.
+ */
 import { randomUUID } from 'node:crypto';
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
@@ -17,7 +23,8 @@ const DEFAULT_MEMORY_MIB = 64;
 /** As many references as Xen gives by default (64 frames of 512), if there are pages for them. */
 const MAX_GRANTS = 32 * 1024;
 
-const PRIVILEGED = { ports: 32 * 1024, handles: 8 * 1024 };
+/** Event channels of a domain that serves others, and of one that does not. */
+const SERVER = { ports: 32 * 1024, handles: 8 * 1024 };
 const GUEST = { ports: 1024, handles: 128 };
 
 const NOTHING: DomainUsage = { grants: 0, mapped: 0, frames: 0, ports: 0, eventHandles: 0 };
@@ -25,21 +32,21 @@ const NOTHING: DomainUsage = { grants: 0, mapped: 0, frames: 0, ports: 0, eventH
 /** What an {@link EmulatedHost} is made of. */
 export interface EmulatedHostOptions {
   /** RAM of domain 0, of which it can grant pages; 64 MiB by default. */
-  readonly memoryMiB?: number;
+  readonly memoryMiB?: number | undefined;
   /** How long the toolstack waits for backends; 10 s by default, as xl. */
-  readonly toolstackTimeoutMs?: number;
-  readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'>;
+  readonly toolstackTimeoutMs?: number | undefined;
+  readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
 }
 
 /** What a domain is made of. */
 export interface DomainConfig {
   readonly name: string;
   /** 64 by default. */
-  readonly memoryMiB?: number;
+  readonly memoryMiB?: number | undefined;
   /** The next free one by default. */
-  readonly domid?: number;
+  readonly domid?: number | undefined;
   /** Whether it may serve devices to others (`driver_domain=1` in xl.cfg). */
-  readonly driverDomain?: boolean;
+  readonly driverDomain?: boolean | undefined;
 }
 
 /**
@@ -62,7 +69,7 @@ export class EmulatedHost implements AsyncDisposable {
       ...options.xenstored,
       domainExists: (domid) => this.#machine.find(domid) !== undefined,
     });
-    this.#machine.create(0, sizeOf(options.memoryMiB, true));
+    this.#machine.create(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
     this.#store = XenstoreClient.open(this.xenstored.connect(0));
     this.toolstack = new Toolstack(this.#store, options.toolstackTimeoutMs);
   }
@@ -98,7 +105,7 @@ export class EmulatedHost implements AsyncDisposable {
     }
     const memoryMiB = config.memoryMiB ?? DEFAULT_MEMORY_MIB;
     const driverDomain = config.driverDomain ?? false;
-    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain));
+    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
     await this.#store.transaction((tx) => writeDomainNodes(tx, description));
     this.xenstored.introduceDomain(domid);
@@ -164,7 +171,7 @@ export class EmulatedHost implements AsyncDisposable {
   }
 }
 
-function sizeOf(memoryMiB = DEFAULT_MEMORY_MIB, servesOthers = false): DomainSize {
+function sizeOf(memoryMiB: number, channels: Pick<DomainSize, 'ports' | 'handles'>): DomainSize {
   const pages = Math.max(1, Math.ceil((memoryMiB * 1024 * 1024) / XEN_PAGE_SIZE));
-  return { pages, grants: Math.min(MAX_GRANTS, pages + 64), ...(servesOthers ? PRIVILEGED : GUEST) };
+  return { pages, grants: Math.min(MAX_GRANTS, pages + 64), ...channels };
 }

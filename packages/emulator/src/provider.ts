@@ -8,7 +8,6 @@ import {
   XenSysError,
   type XenstoreTransport,
 } from '@xenpv/xen-sys';
-import { failed } from './handles/errno.js';
 import { EmulatedEventChannels } from './handles/event-channels.js';
 import { EmulatedForeignMemory } from './handles/foreign-memory.js';
 import { EmulatedGrantAllocator } from './handles/grant-allocator.js';
@@ -16,8 +15,7 @@ import { EmulatedGrantTable } from './handles/grant-table.js';
 import type { Machine, MachineDomain } from './machine/machine.js';
 import { packageRoot } from './package-root.js';
 import type { SharedMachine } from './threads/announcements.js';
-import { AttachedMachine } from './threads/attached-machine.js';
-import { machines } from './threads/machines.js';
+import { machineNamed } from './threads/attached-machine.js';
 
 /** Xen as an emulated domain sees it, on this thread. */
 export class EmulatedProvider implements XenProvider {
@@ -47,7 +45,7 @@ export class EmulatedProvider implements XenProvider {
 
   openForeignMemory(): ForeignMemory {
     if (!this.features.foreignMemory) {
-      throw failed('EACCES', 'foreignmem.open', 'only domain 0 may map the frames of others');
+      throw new XenSysError('EACCES', 'foreignmem.open', 'only domain 0 may map the frames of others');
     }
     return new EmulatedForeignMemory(this.#machine);
   }
@@ -77,20 +75,4 @@ export class EmulatedProvider implements XenProvider {
 export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
   const { machine, domid } = data as SharedMachine;
   return new EmulatedProvider(await machineNamed(machine), domid);
-}
-
-const attaching = new Map<string, Promise<Machine>>();
-
-/** One attachment per thread, however many providers. */
-async function machineNamed(name: string): Promise<Machine> {
-  const known = machines.get(name);
-  if (known !== undefined) return known;
-  let promise = attaching.get(name);
-  if (promise === undefined) {
-    promise = AttachedMachine.attach(name).finally(() => attaching.delete(name));
-    attaching.set(name, promise);
-  }
-  const machine = await promise;
-  machines.set(name, machine);
-  return machine;
 }

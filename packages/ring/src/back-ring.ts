@@ -1,5 +1,6 @@
 import { RingError } from './errors.js';
-import { type RingMemory, SHARED, SLOTS_WORD } from './memory.js';
+import { SHARED, SLOTS_WORD } from './layout.js';
+import type { RingMemory } from './memory.js';
 import { overlay } from './shared-ring.js';
 
 /**

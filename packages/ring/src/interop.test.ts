@@ -1,9 +1,10 @@
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { needs } from '@xenpv/test-support';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { BackRing, FrontRing, ringSlots } from './index.js';
 
@@ -13,7 +14,6 @@ import { BackRing, FrontRing, ringSlots } from './index.js';
  */
 
 const COUNT = 20_000;
-const hasCompiler = process.platform === 'linux' && spawnSync('cc', ['--version']).status === 0;
 
 interface Exchange {
   readonly bytes: number;
@@ -31,7 +31,7 @@ interface End {
 
 const mixed = (number: number, word: number) => Math.imul(number, 2654435761) ^ Math.imul(word, 40503);
 
-describe.skipIf(!hasCompiler)('against a ring in C (needs Linux and cc)', () => {
+needs('Linux', 'cc').describe('against a ring in C', () => {
   let folder: string;
   let map: (path: string, bytes: number) => ArrayBuffer;
   const children: ChildProcess[] = [];

@@ -26,29 +26,29 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   /** Delete a device's directory when the toolstack is done with it; by default in every domain but 0. */
   readonly removeDirectories?: boolean;
   /** Threads that serve rings besides this one. 0 when not given: everything on this one. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /**
    * How data gets between guests and storage. `copy` (the default where the provider can): the hypervisor copies it
    * through our memory. `map`: every request's pages are mapped. `persistent`: pages stay mapped for frontends that
    * know how; they then copy every byte themselves.
    */
-  readonly transfer?: 'copy' | 'map' | 'persistent';
+  readonly transfer?: 'copy' | 'map' | 'persistent' | undefined;
   /** With `persistent`: pages of each ring that stay mapped. 1056, as blkback. */
-  readonly persistentPages?: number;
+  readonly persistentPages?: number | undefined;
   /**
    * What guests see of storage with larger sectors. 512 when not given, which every guest understands: parts of
    * sectors are then written by reading the rest first. `image`: the storage's own size.
    */
-  readonly sectorSize?: SectorSizePolicy;
+  readonly sectorSize?: SectorSizePolicy | undefined;
   /**
    * A folder, on a file system in memory, where the requests under way are noted: a process that is started after
    * this one was killed carries them out. It must exist. None are noted when not given.
    */
-  readonly journalDirectory?: string;
+  readonly journalDirectory?: string | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
-  readonly limits?: Partial<ProtocolLimits>;
+  readonly limits?: { readonly [K in keyof ProtocolLimits]?: ProtocolLimits[K] | undefined } | undefined;
 }
 
 /** Serves every disk and cdrom drive that the toolstack creates in this domain. */
@@ -185,7 +185,7 @@ function dataPlaneOptions({ memoryBytes, pollMicroseconds = 0 }: DataPlaneOption
 }
 
 /** A ring of several pages takes a mapping of several pages. */
-function checkedLimits(limits: Partial<ProtocolLimits>, mapMultiple: boolean): ProtocolLimits {
+function checkedLimits(limits: NonNullable<XenBlockBackendOptions['limits']>, mapMultiple: boolean): ProtocolLimits {
   const all = {
     maxRingPageOrder: mapMultiple ? (limits.maxRingPageOrder ?? 4) : 0,
     maxQueues: limits.maxQueues ?? availableParallelism(),

@@ -23,6 +23,7 @@ export { XenBlockError } from './errors.js';
 export { LocalRingHost, type RingHost } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
 export {
+  ACCOUNTING_CLASSES,
   type ClassStatistics,
   type DiskStatistics,
   LATENCY_BUCKETS,

@@ -1,12 +1,28 @@
-/** What went wrong below a provider: an errno name, or one of ours for what no errno says. */
-export type XenSysErrorCode =
+import { constants } from 'node:os';
+import { getSystemErrorMap } from 'node:util';
+import { Errno } from './errno.js';
+
+type OwnCode =
   | 'ERR_NO_LIBRARY'
   | 'ERR_NO_DEVICE'
   | 'ERR_NO_ADDON'
   | 'ERR_NO_XENSTORE'
   | 'ERR_CLOSED'
-  | 'ERR_NOT_CONTIGUOUS'
-  | (string & {});
+  | 'ERR_NOT_CONTIGUOUS';
+
+/** The name of an errno: `EINVAL`. */
+export type ErrnoName = keyof typeof constants.errno;
+
+/** What went wrong below a provider: an errno's name, or one of ours for what no errno says. */
+export type XenSysErrorCode = OwnCode | ErrnoName;
+
+/** Optional parts of a {@link XenSysError}. */
+export interface XenSysErrorOptions {
+  readonly path?: string | undefined;
+  readonly cause?: unknown;
+  /** Positive; if not given, that of a `code` which {@link Errno} has. */
+  readonly errno?: number | undefined;
+}
 
 /** An operation of a provider that failed. Hot-path operations return negative errno numbers instead. */
 export class XenSysError extends Error {
@@ -19,16 +35,32 @@ export class XenSysError extends Error {
   /** The device, socket or library it was done on. */
   readonly path: string | undefined;
 
-  constructor(
-    code: XenSysErrorCode,
-    op: string,
-    message: string,
-    options: { errno?: number; path?: string; cause?: unknown } = {},
-  ) {
+  constructor(code: XenSysErrorCode, op: string, message: string, options: XenSysErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = op;
-    this.errno = options.errno;
+    this.errno = options.errno ?? errnoOf(code);
     this.path = options.path;
   }
+}
+
+/** The name of a negative errno: `ENOENT`. */
+export function errnoName(errno: number): ErrnoName {
+  // libuv has names for the most usual ones only.
+  const name = getSystemErrorMap().get(errno)?.[0] ?? nameOf(errno) ?? `E${-errno}`;
+  return name as ErrnoName;
+}
+
+function nameOf(errno: number): string | undefined {
+  return Object.keys(constants.errno).find((name) => Reflect.get(constants.errno, name) === -errno);
+}
+
+/** The error of an operation that returned a negative errno. */
+export function errnoError(result: number, op: string, path: string, about = ''): XenSysError {
+  const code = errnoName(result);
+  return new XenSysError(code, op, `${op}${about && ` ${about}`}: ${code} (${path})`, { errno: -result, path });
+}
+
+function errnoOf(code: XenSysErrorCode): number | undefined {
+  return code in Errno ? -Errno[code as keyof typeof Errno] : undefined;
 }

@@ -1,4 +1,5 @@
-export { XenSysError, type XenSysErrorCode } from './errors.js';
+export { Errno } from './errno.js';
+export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
 export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
@@ -7,5 +8,6 @@ export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table
 export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
 export { sdNotify } from './posix/sd-notify.js';
 export { mapSharedFile, type SharedFile } from './posix/shared-file.js';
+export { listenOnUnixSocket, prepareSocketPath } from './posix/unix-socket.js';
 export type { ProviderFeatures, SharedProvider, XenProvider } from './provider.js';
 export type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';

@@ -36,7 +36,7 @@ export interface XenProvider {
   openGrantTable(): GrantTable;
   openGrantAllocator(): GrantAllocator;
   openForeignMemory(): ForeignMemory;
-  connectXenstore(options?: { signal?: AbortSignal }): Promise<XenstoreTransport>;
+  connectXenstore(options?: { signal?: AbortSignal | undefined }): Promise<XenstoreTransport>;
   /** For worker threads. */
   share(): SharedProvider;
 }

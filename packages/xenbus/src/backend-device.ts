@@ -1,145 +1,140 @@
-import type { Watch, XenstoreClient } from '@xenpv/xenstore';
+import type { Watch } from '@xenpv/xenstore';
+import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
+import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { removeErrorNode, writeErrorNode } from './error-node.js';
-import { XenbusError } from './errors.js';
-import { errorChannel, frontendChannel, onlineChannel, stateChannel } from './events.js';
-import type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
-import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
+import type { BackendContext, BackendHandler } from './handler.js';
+import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
+import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
-import { parseState, XenbusState } from './states.js';
+import { XenbusState } from './states.js';
 
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory = (context: BackendContext) => BackendHandler;
 
-export interface BackendDeviceOptions {
-  readonly store: XenstoreClient;
-  readonly ownDomid: number;
-  readonly address: DeviceAddress;
+export interface BackendDeviceOptions extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory;
-  /** Connected waits for the hotplug script: libxl runs it only after it has seen InitWait. */
-  readonly waitForHotplug: boolean;
   /** In a driver domain libxl expects the backend to delete its own directory. */
   readonly removeDirectory: boolean;
   /** Called once, when the device's directory is gone and everything is released. */
   readonly onGone: (device: BackendDevice) => void;
 }
 
-/** Thrown inside a transaction when the directory is no longer as it was read: look again. */
-const STALE = new XenbusError('ERR_STALE', 'the device changed meanwhile');
-
 /**
- * One device of the bus: reads its nodes, asks the reducer, does what it says, and again until there is nothing to
- * do. Everything runs in one chain, so that no two steps of a device's life ever overlap.
+ * One device of the bus: reads its nodes, asks the reducer, does what it says, and again until there is nothing to do.
+ *
+ * In come pokes, at any time and in any number; what they mean is read from the store. The invariants:
+ * - Steps are taken by one chain (`#run`), so that no two of them overlap and the handler is called for one thing at a
+ *   time.
+ * - A poke only wishes for a look. A change that comes while a step is taken is looked at after that step, one that
+ *   comes while the chain ends begins a new chain: none is lost, though many may share one look.
+ * - The phase says what is held, and changes only in the chain, by the named transitions of life.ts. There is a handler
+ *   in `prepared` and `connected`, perhaps in `failed`, never in the others once their step is done.
+ * - What is written is written in a transaction that first verifies that `state` is still what the decision was based
+ *   on. If it is not, nothing is written and the device is looked at again. So a directory that the toolstack deleted
+ *   is never written again.
+ * - The wish to stop and the phase `gone` are final: the step in hand is finished, no other begins.
  */
 export class BackendDevice {
   readonly address: DeviceAddress;
+  /** `vbd-5-51712`, for messages. */
   readonly name: string;
-  readonly path: string;
-  readonly #o: BackendDeviceOptions;
+  readonly #options: BackendDeviceOptions;
+  readonly #nodes: DeviceNodes;
   #handler: BackendHandler | undefined;
-  #frontendPath = '';
+  #frontendPath: string | undefined;
   #frontendWatch: Watch | undefined;
-  #frontend: XenbusState = XenbusState.unknown;
-  #online = false;
-  #prepared = false;
-  #connected = false;
-  #failed = false;
-  #removed = false;
-  #dirty = false;
-  #stopping = false;
-  #gone = false;
+  /** As told on the channels. */
+  #seenFrontend: XenbusState = XenbusState.unknown;
+  #seenOnline = false;
+  #phase: Phase = 'idle';
+  #wish: Wish = 'rest';
+  /** What the handler reported, until it is declared. */
   #failure: { error: unknown } | undefined;
   #running: Promise<void> | undefined;
 
   constructor(options: BackendDeviceOptions) {
-    this.#o = options;
+    this.#options = options;
     this.address = options.address;
     this.name = deviceName(options.address);
-    this.path = backendPath(options.ownDomid, options.address);
+    this.#nodes = new DeviceNodes(options);
+  }
+
+  /** The backend's directory. */
+  get path(): string {
+    return this.#nodes.path;
   }
 
   get connected(): boolean {
-    return this.#connected;
+    return this.#phase === 'connected';
   }
 
   /** Something at or below the device's directory changed (`key` is relative to it), or its frontend did. */
   poke(key?: string): void {
     if (key && key !== 'state' && key !== 'online') this.#handler?.changed?.(key);
-    this.#dirty = true;
+    this.#lookAgain();
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
-      if (this.#dirty && !this.#stopping && !this.#gone) this.poke();
+      if (this.#wantsLook()) this.poke();
     });
   }
 
   /** Stops serving and releases everything, leaving the store as it is, so that the next process can take over. */
   async stop(): Promise<void> {
-    this.#stopping = true;
+    this.#wish = 'stop';
     await this.#running;
-    await this.#release(true);
+    await this.#release({ leave: true });
   }
 
   async #run(): Promise<void> {
-    while (this.#dirty && !this.#stopping && !this.#gone) {
-      this.#dirty = false;
+    while (this.#wantsLook()) {
+      this.#wish = 'rest';
       try {
         await this.#step();
       } catch (error) {
-        if (error === STALE) this.#dirty = true;
+        if (error === STALE) this.#lookAgain();
         else await this.#report(error);
       }
     }
   }
 
+  #lookAgain(): void {
+    if (this.#wish !== 'stop') this.#wish = 'look';
+  }
+
+  #wantsLook(): boolean {
+    return this.#wish === 'look' && this.#phase !== 'gone';
+  }
+
+  #enter(transition: Transition): void {
+    this.#phase = nextPhase(this.#phase, transition);
+  }
+
   async #step(): Promise<void> {
     const view = await this.#look();
-    if (this.#failure && view.backend !== undefined) return this.#declareFailure(view);
+    const failure = this.#failure;
+    if (failure !== undefined && view.backend !== undefined) return this.#declareFailure(failure.error, view.backend);
     const action = nextAction(view);
     if (action.do === 'wait') return;
-    this.#dirty = true;
+    this.#lookAgain();
     await this.#perform(action, view);
   }
 
   async #look(): Promise<DeviceView> {
-    const { store } = this.#o;
-    const [state, online, frontend, hotplug, physical] = await Promise.all([
-      store.tryRead(`${this.path}/state`),
-      store.tryRead(`${this.path}/online`),
-      this.#frontendPath ? this.#readFrontendState() : undefined,
-      this.#o.waitForHotplug ? store.tryRead(`${this.path}/hotplug-status`) : undefined,
-      this.#o.waitForHotplug ? store.tryRead(`${this.path}/physical-device`) : undefined,
-    ]);
-    const frontendState = parseState(frontend);
-    this.#noticeFrontend(frontendState);
-    this.#noticeOnline(online === '1');
-    return {
-      backend: state === undefined ? undefined : parseState(state),
-      frontend: frontendState,
-      online: online === '1',
-      gated: this.#o.waitForHotplug && hotplug !== 'connected' && physical === undefined,
-      prepared: this.#prepared,
-      connected: this.#connected,
-      failed: this.#failed,
-      removed: this.#removed,
-    };
-  }
-
-  /** A frontend directory that may not be read counts as gone, like one that is deleted. */
-  async #readFrontendState(): Promise<string | undefined> {
-    return this.#o.store.tryRead(`${this.#frontendPath}/state`).catch((error) => {
-      if ((error as { code?: string }).code === 'EACCES') return undefined;
-      throw error;
-    });
+    const reading = await this.#nodes.read(this.#frontendPath);
+    this.#noticeFrontend(reading.frontend);
+    this.#noticeOnline(reading.online);
+    return { ...reading, ...holdings(this.#phase) };
   }
 
   #noticeFrontend(state: XenbusState): void {
-    if (state === this.#frontend) return;
-    this.#frontend = state;
+    if (state === this.#seenFrontend) return;
+    this.#seenFrontend = state;
     if (frontendChannel.hasSubscribers) frontendChannel.publish({ address: this.address, state });
   }
 
   #noticeOnline(online: boolean): void {
-    if (online === this.#online) return;
-    this.#online = online;
+    if (online === this.#seenOnline) return;
+    this.#seenOnline = online;
     if (onlineChannel.hasSubscribers) onlineChannel.publish({ address: this.address, online });
   }
 
@@ -148,12 +143,12 @@ export class BackendDevice {
       case 'prepare':
         return this.#prepare(view, action.state);
       case 'connect':
-        return this.#connect(view, action.reattach);
+        return this.#connect(view, { reattach: action.reattach });
       case 'disconnect':
         await this.#disconnect();
-        return this.#publish(view.backend, action.state, {});
+        return this.#nodes.publish(view.backend, action.state);
       case 'setState':
-        return this.#publish(view.backend, action.state, {});
+        return this.#nodes.publish(view.backend, action.state);
       case 'remove':
         return this.#remove();
       case 'forget':
@@ -163,28 +158,28 @@ export class BackendDevice {
 
   async #prepare(view: DeviceView, next: XenbusState | undefined): Promise<void> {
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
-    await this.#release(false);
-    this.#removed = false;
+    await this.#release({ leave: false });
     try {
-      await this.#findFrontend();
-      this.#handler = this.#o.createHandler(this.#context());
+      const frontendPath = await this.#followFrontend();
+      this.#handler = this.#options.createHandler(this.#context(frontendPath));
       const values = await this.#handler.prepare();
-      this.#prepared = true;
-      await this.#publish(view.backend, next, values);
+      this.#enter('opened');
+      await this.#nodes.publish(view.backend, next, values);
     } catch (error) {
       if (error === STALE) throw error;
-      this.#failed = true;
+      this.#enter('openingFailed');
       await this.#giveUp(error, view.backend);
     }
   }
 
-  async #connect(view: DeviceView, reattach: boolean): Promise<void> {
-    const handler = this.#handler!;
+  async #connect(view: DeviceView, how: { reattach: boolean }): Promise<void> {
+    const handler = this.#handler;
+    if (handler === undefined) return;
     try {
-      const values = await handler.connect({ reattach });
-      this.#connected = true;
-      await this.#publish(view.backend, XenbusState.connected, values);
-      await removeErrorNode(this.#o.store, this.#o.ownDomid, this.address);
+      const values = await handler.connect(how);
+      this.#enter('served');
+      await this.#nodes.publish(view.backend, XenbusState.connected, values);
+      await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
     } catch (error) {
       await this.#disconnect();
       if (error === STALE) throw error;
@@ -193,78 +188,63 @@ export class BackendDevice {
   }
 
   async #disconnect(): Promise<void> {
-    this.#connected = false;
+    this.#enter('disconnected');
     await this.#handler?.disconnect();
   }
 
   /** Tells the toolstack and the operator why, and asks the frontend to close. */
   async #giveUp(error: unknown, expected: XenbusState | undefined): Promise<void> {
     await this.#report(error);
-    await this.#publish(expected, XenbusState.closing, {});
+    await this.#nodes.publish(expected, XenbusState.closing);
   }
 
-  async #declareFailure(view: DeviceView): Promise<void> {
-    const { error } = this.#failure!;
+  async #declareFailure(error: unknown, backend: XenbusState): Promise<void> {
     this.#failure = undefined;
-    this.#dirty = true;
-    if (view.backend !== XenbusState.closing && view.backend !== XenbusState.closed) {
-      await this.#giveUp(error, view.backend);
-    }
+    this.#lookAgain();
+    if (backend === XenbusState.closing || backend === XenbusState.closed) return;
+    await this.#giveUp(error, backend);
   }
 
   async #report(error: unknown): Promise<void> {
     errorChannel.publish({ address: this.address, error });
-    await writeErrorNode(this.#o.store, this.#o.ownDomid, this.address, error);
+    await writeErrorNode(this.#options.store, this.#options.ownDomid, this.address, error);
   }
 
   async #remove(): Promise<void> {
-    await this.#release(false);
-    this.#removed = true;
-    if (this.#o.removeDirectory) await this.#deleteDirectory();
-  }
-
-  /** Deletes the own directory, and the frontend's below the type when it is empty. */
-  async #deleteDirectory(): Promise<void> {
-    const { store } = this.#o;
-    await store.remove(this.path);
-    const parent = this.path.slice(0, this.path.lastIndexOf('/'));
-    await store.transaction(async (tx) => {
-      if ((await tx.tryDirectory(parent))?.length === 0) await tx.remove(parent);
-    });
+    await this.#release({ leave: false });
+    this.#enter('removed');
+    if (this.#options.removeDirectory) await this.#nodes.delete();
   }
 
   async #forget(): Promise<void> {
-    this.#gone = true;
-    await this.#release(false);
-    await removeErrorNode(this.#o.store, this.#o.ownDomid, this.address);
-    this.#o.onGone(this);
+    this.#enter('forgotten');
+    await this.#release({ leave: false });
+    await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
+    this.#options.onGone(this);
   }
 
-  async #release(leave: boolean): Promise<void> {
+  /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. */
+  async #release(how: { leave: boolean }): Promise<void> {
     const handler = this.#handler;
     this.#handler = undefined;
-    this.#prepared = this.#connected = this.#failed = false;
+    this.#enter('released');
     this.#failure = undefined;
     const watch = this.#frontendWatch;
     this.#frontendWatch = undefined;
-    this.#frontendPath = '';
+    this.#frontendPath = undefined;
     await watch?.[Symbol.asyncDispose]();
     if (!handler) return;
     await handler.disconnect();
-    await handler.close({ leave });
+    await handler.close(how);
   }
 
-  async #findFrontend(): Promise<void> {
-    const key = `${this.path}/frontend`;
-    const path = await this.#o.store.tryRead(key);
-    const prefix = `${domainPath(this.address.domid)}/device/`;
-    if (!path?.startsWith(prefix)) {
-      const what = path === undefined ? 'missing' : `"${path}"`;
-      throw new XenbusError('EINVAL', `${key} is ${what}; expected a path below ${prefix}`, { path: key });
-    }
+  /** Pokes the device with each state of the frontend. The frontend's directory. */
+  async #followFrontend(): Promise<string> {
+    const path = await this.#nodes.readFrontendPath();
     this.#frontendPath = path;
-    this.#frontendWatch = await this.#o.store.watch(`${path}/state`);
+    this.#frontendWatch = await this.#options.store.watch(`${path}/state`);
     void this.#follow(this.#frontendWatch);
+    return path;
   }
 
   async #follow(watch: Watch): Promise<void> {
@@ -275,35 +255,17 @@ export class BackendDevice {
     }
   }
 
-  /**
-   * Writes keys and state in one transaction, only if the directory is still there and the state still the one that
-   * the decision was made on. A directory that the toolstack deleted is never written again.
-   */
-  async #publish(expected: XenbusState | undefined, next: XenbusState | undefined, values: XenstoreValues) {
-    await this.#o.store.transaction(async (tx) => {
-      const text = await tx.tryRead(`${this.path}/state`);
-      if (text === undefined || parseState(text) !== expected) throw STALE;
-      const writes = Object.entries(values).map(([key, value]) => tx.write(`${this.path}/${key}`, value));
-      if (next !== undefined) writes.push(tx.write(`${this.path}/state`, next));
-      await Promise.all(writes);
-    });
-    if (next === undefined || !stateChannel.hasSubscribers) return;
-    stateChannel.publish({ address: this.address, from: expected, to: next, values });
-  }
-
-  #context(): BackendContext {
+  #context(frontendPath: string): BackendContext {
     return {
       address: this.address,
       name: this.name,
-      ownDomid: this.#o.ownDomid,
-      backendPath: this.path,
-      frontendPath: this.#frontendPath,
-      store: this.#o.store,
+      ownDomid: this.#options.ownDomid,
+      backendPath: this.#nodes.path,
+      frontendPath,
+      store: this.#options.store,
       update: async (values) => {
-        if (!this.#connected || this.#stopping) return;
-        await this.#publish(XenbusState.connected, XenbusState.connected, values).catch((error) => {
-          if (error !== STALE) throw error;
-        });
+        if (this.#phase !== 'connected' || this.#wish === 'stop') return;
+        await this.#nodes.update(values);
       },
       fail: (error) => {
         this.#failure ??= { error };

@@ -3,8 +3,8 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored } from '@xenpv/xenstored';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BackendBus, type BackendBusOptions } from './bus.js';
+import type { DeviceStateEvent, FrontendStateEvent } from './diagnostics.js';
 import { errorNodePath } from './error-node.js';
-import type { DeviceStateEvent } from './events.js';
 import type { BackendContext, BackendHandler } from './handler.js';
 import { backendPath } from './paths.js';
 import { parseState, XenbusState as S, stateName } from './states.js';
@@ -12,6 +12,7 @@ import { createDevice, deleteDevice, frontendPath, removeDevice, unplugDevice } 
 
 const GUEST = 5;
 const address = { type: 'toy', domid: GUEST, devid: 7 };
+const device = { backendDomid: 0, address, frontendType: 'toy' };
 const back = backendPath(0, address);
 const front = frontendPath(address, 'toy');
 
@@ -57,16 +58,25 @@ let dom0: XenstoreClient;
 let guest: XenstoreClient;
 let bus: BackendBus;
 let toys: ToyBackend[];
+/** Each state that the bus wrote, after the one that it found: `InitWait > Connected`. */
 let written: string[];
+/** The frontend's states as the bus saw them. */
+let seen: string[];
 
 const onState = (message: unknown) => {
-  written.push(stateName((message as DeviceStateEvent).to));
+  const { from, to } = message as DeviceStateEvent;
+  written.push(`${from === undefined ? 'none' : stateName(from)} > ${stateName(to)}`);
+};
+const onFrontend = (message: unknown) => {
+  seen.push(stateName((message as FrontendStateEvent).state));
 };
 
 beforeEach(async () => {
   toys = [];
   written = [];
+  seen = [];
   subscribe('xenbus:device:state', onState);
+  subscribe('xenbus:device:frontend', onFrontend);
   xenstored = new EmulatedXenstored();
   await xenstored.introduceDomain(GUEST);
   dom0 = XenstoreClient.open(xenstored.connect(0));
@@ -75,6 +85,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   unsubscribe('xenbus:device:state', onState);
+  unsubscribe('xenbus:device:frontend', onFrontend);
   await bus?.close();
   await guest.close();
   await dom0.close();
@@ -96,14 +107,8 @@ async function startBus(options: Partial<BackendBusOptions> & { fail?: Partial<T
   });
 }
 
-const create = (device = address) =>
-  createDevice(dom0, {
-    backendDomid: 0,
-    address: device,
-    frontendType: 'toy',
-    backendValues: { colour: 'red' },
-    frontendValues: {},
-  });
+const create = (at = address) =>
+  createDevice(dom0, { ...device, address: at, backendValues: { colour: 'red' }, frontendValues: {} });
 
 /** Resolves once the backend's state is `state`; the test's own timeout is the limit. */
 const backendIs = (state: S | undefined, path = back) =>
@@ -140,7 +145,12 @@ describe('a device from creation to removal', () => {
     await frontend(S.closed);
     await backendIs(S.closed);
     expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect']);
-    expect(written).toEqual(['InitWait', 'Connected', 'Closing', 'Closed']);
+    expect(written).toEqual([
+      'Initialising > InitWait',
+      'InitWait > Connected',
+      'Connected > Closing',
+      'Closing > Closed',
+    ]);
   });
 
   it('is taken up when it was there before', async () => {
@@ -171,7 +181,7 @@ describe('a device from creation to removal', () => {
   it('ends when the toolstack says so and the frontend agrees', async () => {
     await startBus();
     await connected();
-    const removal = removeDevice(dom0, 0, address, 'toy');
+    const removal = removeDevice(dom0, device);
     await dom0.waitFor(async (ops) => ((await ops.tryRead(`${back}/online`)) === '0' ? true : undefined));
     expect(toys[0].calls).toEqual(['prepare', 'connect']);
     await frontend(S.closed);
@@ -184,18 +194,33 @@ describe('a device from creation to removal', () => {
     await startBus();
     await create();
     await backendIs(S.initWait);
-    await removeDevice(dom0, 0, address, 'toy');
+    await removeDevice(dom0, device);
     await noDevices();
+  });
+
+  it('is Closed when the frontend directory is gone, and released when the toolstack says so', async () => {
+    await startBus();
+    await create();
+    await backendIs(S.initWait);
+    await dom0.remove(front);
+    await backendIs(S.closed);
+    expect(toys[0].calls).toEqual(['prepare', 'disconnect']);
+    await unplugDevice(dom0, 0, address);
+    await vi.waitFor(() => expect(toys[0].calls.at(-1)).toBe('close'));
+    expect(await dom0.read(`${back}/state`)).toBe('6');
   });
 
   it('answers Closing with Closed when the frontend directory is gone', async () => {
     await startBus();
     await create();
     await backendIs(S.initWait);
-    await dom0.remove(front);
+    await dom0.transaction(async (tx) => {
+      await tx.remove(front);
+      await tx.write(`${back}/online`, false);
+      await tx.write(`${back}/state`, S.closing);
+    });
     await backendIs(S.closed);
-    await unplugDevice(dom0, 0, address);
-    await backendIs(S.closed);
+    expect(written).toEqual(['Initialising > InitWait', 'Closing > Closed']);
   });
 
   it('is released when its directory is deleted while it serves, and nothing is written again', async () => {
@@ -210,7 +235,7 @@ describe('a device from creation to removal', () => {
   it('is another device when it is deleted and created again', async () => {
     await startBus();
     await connected();
-    await deleteDevice(dom0, 0, address, 'toy');
+    await deleteDevice(dom0, device);
     await connected();
     expect(toys).toHaveLength(2);
     expect(toys[0].calls.at(-1)).toBe('close');
@@ -227,8 +252,11 @@ describe('a device from creation to removal', () => {
     await backendIs(S.initWait);
     await frontend(S.initialised);
     await backendIs(S.connected);
-    const balance = toys[0].calls.filter((call) => call === 'connect').length;
-    expect(balance).toBeGreaterThan(1);
+    const { calls } = toys[0];
+    const connects = calls.filter((call) => call === 'connect').length;
+    const disconnects = calls.filter((call, i) => call === 'disconnect' && calls[i - 1] === 'connect').length;
+    expect([calls.at(-1), disconnects]).toEqual(['connect', connects - 1]);
+    expect(calls.filter((call) => !/connect$/.test(call))).toEqual(['prepare']);
   });
 });
 
@@ -238,7 +266,7 @@ describe('what can go wrong', () => {
     await create();
     await backendIs(S.closed);
     expect(await dom0.read(`${errorNodePath(0, address)}/error`)).toBe('ENOENT no such toy');
-    await removeDevice(dom0, 0, address, 'toy');
+    await removeDevice(dom0, device);
     await dom0.waitFor(async (ops) => ((await ops.exists(errorNodePath(0, address))) ? undefined : true));
   });
 
@@ -261,14 +289,8 @@ describe('what can go wrong', () => {
 
   it('a frontend path outside the frontend domain is refused', async () => {
     await startBus();
-    await createDevice(dom0, {
-      backendDomid: 0,
-      address,
-      frontendType: 'toy',
-      backendValues: {},
-      frontendValues: {},
-    });
-    await deleteDevice(dom0, 0, address, 'toy');
+    await create();
+    await deleteDevice(dom0, device);
     await dom0.write(`${back}/frontend`, '/local/domain/6/device/toy/7');
     await dom0.write(`${back}/online`, 1);
     await dom0.write(`${back}/state`, 1);
@@ -302,9 +324,10 @@ describe('where the rules differ', () => {
     await create();
     await backendIs(S.initWait);
     await frontend(S.initialised);
+    await vi.waitFor(() => expect(seen).toContain('Initialised'));
     await dom0.write(`${back}/marker`, 'x');
     await vi.waitFor(() => expect(toys[0].keys).toContain('marker'));
-    expect(toys[0].calls).not.toContain('connect');
+    expect(toys[0].calls).toEqual(['prepare']);
     await dom0.write(`${back}/hotplug-status`, 'connected');
     await backendIs(S.connected);
   });
@@ -349,5 +372,5 @@ it('a thousand devices are taken up and removed', async () => {
   await Promise.all(devices.map((device) => backendIs(S.initWait, backendPath(0, device))));
   await dom0.remove('/local/domain/0/backend/toy');
   await noDevices();
-  expect(toys.every((toy) => toy.calls.at(-1) === 'close')).toBe(true);
+  expect(toys.map((toy) => toy.calls.at(-1))).toEqual(Array(1000).fill('close'));
 });

@@ -1,6 +1,6 @@
 import type { Watch, XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './backend-device.js';
-import { addedChannel, errorChannel, removedChannel, scanChannel } from './events.js';
+import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
 
 export interface BackendBusOptions {
@@ -8,12 +8,12 @@ export interface BackendBusOptions {
   /** Backend types to serve: `['qdisk', 'vbd3']`. */
   readonly types: readonly string[];
   readonly createHandler: HandlerFactory;
-  /** The domain that this process runs in; read from `domid` when not given. */
-  readonly ownDomid?: number;
+  /** The domain that this process runs in; read from `domid` if not given. */
+  readonly ownDomid?: number | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
-  readonly hotplugTypes?: readonly string[];
+  readonly hotplugTypes?: readonly string[] | undefined;
   /** Delete a device's own directory when the toolstack is done with it; by default in every domain but 0. */
-  readonly removeDirectories?: boolean;
+  readonly removeDirectories?: boolean | undefined;
 }
 
 const HOTPLUG_TYPES = ['vbd', 'vbd3'];
@@ -22,16 +22,22 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  * Discovers the devices that a toolstack creates under `backend/<type>/<domid>/<devid>` and runs each through its
  * life. One watch a type tells of every change below it by path, so that an event costs the same with one device
  * as with a thousand; a device itself adds one watch, on its frontend's state.
+ *
+ * In come paths, each of which only says where to look: one at or below a device pokes that device, any other lists the
+ * devices of its domain or of its type again, and known devices that are not listed any more look for themselves. There
+ * is one device for each address. It is dropped when its directory is gone and everything is released, then looked for
+ * once more, since it may have been created again by then. Devices do not wait for each other, and a failing one
+ * disturbs no other.
  */
 export class BackendBus implements AsyncDisposable {
   readonly ownDomid: number;
-  readonly #o: BackendBusOptions;
+  readonly #options: BackendBusOptions;
   readonly #devices = new Map<string, BackendDevice>();
   readonly #watches: Watch[] = [];
   #closing: Promise<void> | undefined;
 
   private constructor(options: BackendBusOptions, ownDomid: number) {
-    this.#o = options;
+    this.#options = options;
     this.ownDomid = ownDomid;
   }
 
@@ -47,7 +53,7 @@ export class BackendBus implements AsyncDisposable {
     return this.#devices.values();
   }
 
-  /** Stops everything and leaves the store as it is: a frontend waits until another process takes over. */
+  /** Stops everything and leaves the store as it is: frontends wait until another process takes over. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -65,7 +71,7 @@ export class BackendBus implements AsyncDisposable {
 
   async #watchType(type: string): Promise<void> {
     const path = `${domainPath(this.ownDomid)}/backend/${type}`;
-    const watch = await this.#o.store.watch(path);
+    const watch = await this.#options.store.watch(path);
     this.#watches.push(watch);
     await this.#scanType(type);
     void this.#follow(type, path, watch);
@@ -92,20 +98,20 @@ export class BackendBus implements AsyncDisposable {
     const base = backendPath(this.ownDomid, address);
     const device = this.#devices.get(deviceName(address));
     if (device) device.poke(path.slice(base.length + 1));
-    else if (await this.#o.store.exists(`${base}/state`)) this.#add(address);
+    else if (await this.#options.store.exists(`${base}/state`)) this.#add(address);
   }
 
   #add(address: DeviceAddress): void {
     const name = deviceName(address);
     if (this.#closing || this.#devices.has(name)) return;
-    const hotplug = this.#o.hotplugTypes ?? HOTPLUG_TYPES;
+    const hotplug = this.#options.hotplugTypes ?? HOTPLUG_TYPES;
     const device = new BackendDevice({
-      store: this.#o.store,
+      store: this.#options.store,
       ownDomid: this.ownDomid,
       address,
-      createHandler: this.#o.createHandler,
+      createHandler: this.#options.createHandler,
       waitForHotplug: hotplug.includes(address.type),
-      removeDirectory: this.#o.removeDirectories ?? this.ownDomid !== 0,
+      removeDirectory: this.#options.removeDirectories ?? this.ownDomid !== 0,
       onGone: () => this.#drop(name, address),
     });
     this.#devices.set(name, device);
@@ -122,7 +128,7 @@ export class BackendBus implements AsyncDisposable {
 
   async #scanType(type: string): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid: undefined });
-    const domains = await this.#o.store.tryDirectory(`${domainPath(this.ownDomid)}/backend/${type}`);
+    const domains = await this.#options.store.tryDirectory(`${domainPath(this.ownDomid)}/backend/${type}`);
     this.#pokeMissing(type, undefined, domains);
     await Promise.all((domains ?? []).filter(isNumber).map((domid) => this.#scanDomain(type, Number(domid))));
   }
@@ -130,7 +136,7 @@ export class BackendBus implements AsyncDisposable {
   async #scanDomain(type: string, domid: number): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid });
     const path = `${domainPath(this.ownDomid)}/backend/${type}/${domid}`;
-    const devices = await this.#o.store.tryDirectory(path);
+    const devices = await this.#options.store.tryDirectory(path);
     this.#pokeMissing(type, domid, devices);
     await Promise.all(
       (devices ?? []).filter(isNumber).map(async (devid) => {
@@ -140,7 +146,7 @@ export class BackendBus implements AsyncDisposable {
     );
   }
 
-  /** Devices of which no directory is listed any more must look for themselves. */
+  /** Devices that are not listed any more must look for themselves. */
   #pokeMissing(type: string, domid: number | undefined, names: string[] | undefined): void {
     for (const device of this.#devices.values()) {
       const { address } = device;

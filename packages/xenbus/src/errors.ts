@@ -1,21 +1,36 @@
-/** Why a device cannot be served. Its text is what the toolstack and the operator read in the error node. */
+/**
+ * - `EINVAL` the toolstack wrote something that cannot be meant.
+ * - `EEXIST` there is such a device already.
+ * - `ETIMEDOUT` the other end did not answer in time.
+ * - `ERR_STALE` the device changed since it was looked at; never seen outside of this package.
+ */
+export type XenbusErrorCode = 'EINVAL' | 'EEXIST' | 'ETIMEDOUT' | 'ERR_STALE';
+
+/** Why a device cannot be served or changed. Its text is what the toolstack and the operator read in the error node. */
 export class XenbusError extends Error {
   override readonly name = 'XenbusError';
-  /** An errno name (`EINVAL`, `ENOENT`, `EACCES`) or ERR_STALE. */
-  readonly code: string;
+  readonly code: XenbusErrorCode;
+  /** What was tried: `prepare`, `publish`, `createDevice`, `removeDevice`. */
+  readonly op: string;
   /** The xenstore path at fault, where there is one. */
   readonly path: string | undefined;
 
-  constructor(code: string, message: string, options: { path?: string; cause?: unknown } = {}) {
+  constructor(
+    code: XenbusErrorCode,
+    op: string,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
+    this.op = op;
     this.path = options.path;
   }
 }
 
-/** The errno name of any error, `EIO` when it has none. */
+/** The errno name of any error, `EIO` if it has none. */
 export function errorCode(error: unknown): string {
-  const code = (error as { code?: unknown } | undefined)?.code;
+  const code = error instanceof Object && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : 'EIO';
 }
 

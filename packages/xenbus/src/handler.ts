@@ -14,7 +14,7 @@ export interface BackendContext {
   readonly frontendPath: string;
   readonly store: XenstoreClient;
   /**
-   * Publishes changed keys and announces them by writing the state anew, as every blkback does for a resize.
+   * Publishes changed keys and announces them by writing the state again, as every blkback does for a resize.
    * Does nothing unless the device is connected and its directory is still there.
    */
   update(values: XenstoreValues): Promise<void>;
@@ -32,13 +32,16 @@ export interface BackendHandler {
   prepare(): Promise<XenstoreValues>;
   /**
    * Reads the frontend's choice, maps its rings, binds its event channels and begins to serve. With `reattach` the
-   * frontend is in the midst of using them and must not notice. Returns the keys to publish with Connected.
+   * frontend is using them and must not notice. Returns the keys to publish with Connected.
    */
   connect(options: { reattach: boolean }): Promise<XenstoreValues>;
   /** Ends serving: waits for what is in flight, unbinds, unmaps. Also called after a failed connect. */
   disconnect(): Promise<void>;
-  /** Something in the backend's directory other than its state was written. To be cheap. */
+  /** A key of the backend's directory other than `state` and `online` was written. Must be cheap. */
   changed?(key: string): void;
-  /** Frees everything. `disconnect` was called before. With `leave` the process stops and the frontend waits for the next. */
+  /**
+   * Frees everything. `disconnect` was called before. With `leave` this process stops and the frontend waits for the
+   * next one.
+   */
   close(options: { leave: boolean }): Promise<void>;
 }

@@ -1,7 +1,5 @@
 export { BackendDevice, type BackendDeviceOptions, type HandlerFactory } from './backend-device.js';
 export { BackendBus, type BackendBusOptions } from './bus.js';
-export { errorNodePath } from './error-node.js';
-export { errorCode, errorMessage, XenbusError } from './errors.js';
 export type {
   BusScanEvent,
   DeviceErrorEvent,
@@ -9,9 +7,19 @@ export type {
   DeviceOnlineEvent,
   DeviceStateEvent,
   FrontendStateEvent,
-} from './events.js';
+} from './diagnostics.js';
+export { errorNodePath } from './error-node.js';
+export { errorCode, errorMessage, XenbusError, type XenbusErrorCode } from './errors.js';
 export type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 export { parseState, stateName, XenbusState } from './states.js';
-export { createDevice, deleteDevice, frontendPath, type NewDevice, removeDevice, unplugDevice } from './toolstack.js';
+export {
+  createDevice,
+  deleteDevice,
+  frontendPath,
+  type NewDevice,
+  removeDevice,
+  unplugDevice,
+  writeDevice,
+} from './toolstack.js';

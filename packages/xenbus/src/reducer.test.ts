@@ -165,6 +165,15 @@ describe('whatever the store says', () => {
     );
   });
 
+  it('does the same with a device that could not be opened, whether its handler is open or not', () => {
+    fc.assert(
+      fc.property(anyView, (view) => {
+        const failed = { ...view, failed: true, connected: false };
+        expect(nextAction({ ...failed, prepared: true })).toEqual(nextAction({ ...failed, prepared: false }));
+      }),
+    );
+  });
+
   it('never connects before the hotplug script is done, except to take up what was connected', () => {
     fc.assert(
       fc.property(anyView, (view) => {

@@ -2,7 +2,7 @@ import { XenbusState } from './states.js';
 
 /** What the store says of one device, and what this process holds of it. */
 export interface DeviceView {
-  /** The backend's own `state`; undefined when the node is gone, which means that the toolstack removed the device. */
+  /** The backend's own `state`, or undefined if the node is gone: the toolstack removed the device. */
   readonly backend: XenbusState | undefined;
   /** The frontend's `state`; Unknown when it or its directory is gone. */
   readonly frontend: XenbusState;
@@ -41,8 +41,14 @@ const WAIT: DeviceAction = { do: 'wait' };
 const S = XenbusState;
 
 /**
- * The xenbus state machine of a backend, as QEMU's xen-bus and Linux's xen-blkback together define it: pure, and
- * level triggered. The caller reads everything again after each action and asks once more, until it is told to wait.
+ * The xenbus state machine of a backend (public/io/xenbus.h), as QEMU's xen-bus and Linux's xen-blkback together define
+ * it: pure, and level triggered.
+ *
+ * In comes what is so now; how it came to be so does not matter, so that lost and merged watch events change nothing.
+ * The frontend's state is a guest's: any of the nine, in any order, at any time. The caller reads everything again
+ * after each action and asks once more, until it is told to wait; while nothing else changes, that takes a few actions.
+ * A missing directory is never written to, a device that is offline is never opened or connected, and Connected never
+ * overtakes the hotplug script, except to take up a device that was Connected before.
  */
 export function nextAction(view: DeviceView): DeviceAction {
   if (view.backend === undefined) return { do: 'forget' };

@@ -14,6 +14,9 @@ export interface NewDevice {
   readonly frontendValues: XenstoreValues;
 }
 
+/** Where the two halves of a device are. */
+type BothHalves = Pick<NewDevice, 'backendDomid' | 'address' | 'frontendType'>;
+
 const TIMEOUT_MS = 10_000;
 
 /** Where the frontend's half of a device is. */
@@ -26,28 +29,39 @@ export function frontendPath(address: DeviceAddress, frontendType: string): stri
  * be read by the other. Fails with EEXIST when there is one already.
  */
 export async function createDevice(store: XenstoreClient, device: NewDevice): Promise<void> {
+  const front = frontendPath(device.address, device.frontendType);
+  await store.transaction(async (tx) => {
+    if (await tx.exists(`${front}/state`)) {
+      throw new XenbusError('EEXIST', 'createDevice', `${front} exists already; detach that device first`, {
+        path: front,
+      });
+    }
+    await writeDevice(tx, device);
+  });
+}
+
+/**
+ * Writes both halves of a device in the caller's transaction, the frontend's first, each with its keys in the order of
+ * the given values (libxl__device_generic_add). Whatever was in the two directories goes.
+ */
+export async function writeDevice(tx: XenstoreOperations, device: NewDevice): Promise<void> {
   const { address, backendDomid } = device;
   const back = backendPath(backendDomid, address);
   const front = frontendPath(address, device.frontendType);
-  await store.transaction(async (tx) => {
-    if (await tx.exists(`${front}/state`)) {
-      throw new XenbusError('EEXIST', `${front} exists already; detach that device first`, { path: front });
-    }
-    await makeDirectory(tx, front, address.domid, backendDomid);
-    await makeDirectory(tx, back, backendDomid, address.domid);
-    await writeAll(tx, front, {
-      ...device.frontendValues,
-      backend: back,
-      'backend-id': backendDomid,
-      state: XenbusState.initialising,
-    });
-    await writeAll(tx, back, {
-      ...device.backendValues,
-      frontend: front,
-      'frontend-id': address.domid,
-      online: true,
-      state: XenbusState.initialising,
-    });
+  await makeDirectory(tx, front, address.domid, backendDomid);
+  await writeAll(tx, front, {
+    ...device.frontendValues,
+    backend: back,
+    'backend-id': backendDomid,
+    state: XenbusState.initialising,
+  });
+  await makeDirectory(tx, back, backendDomid, address.domid);
+  await writeAll(tx, back, {
+    ...device.backendValues,
+    frontend: front,
+    'frontend-id': address.domid,
+    online: true,
+    state: XenbusState.initialising,
   });
 }
 
@@ -76,24 +90,18 @@ export async function unplugDevice(store: XenstoreClient, backendDomid: number, 
 }
 
 /** Deletes both halves, whatever their states: what a forced detach and a domain's end do. */
-export async function deleteDevice(
-  store: XenstoreClient,
-  backendDomid: number,
-  address: DeviceAddress,
-  frontendType: string,
-): Promise<void> {
-  await store.remove(frontendPath(address, frontendType));
-  await store.remove(backendPath(backendDomid, address));
+export async function deleteDevice(store: XenstoreClient, device: BothHalves): Promise<void> {
+  await store.remove(frontendPath(device.address, device.frontendType));
+  await store.remove(backendPath(device.backendDomid, device.address));
 }
 
 /** {@link unplugDevice}, wait for the backend's Closed as libxl does for ten seconds, {@link deleteDevice}. */
 export async function removeDevice(
   store: XenstoreClient,
-  backendDomid: number,
-  address: DeviceAddress,
-  frontendType: string,
-  options: { timeoutMs?: number } = {},
+  device: BothHalves,
+  options: { readonly timeoutMs?: number | undefined } = {},
 ): Promise<void> {
+  const { backendDomid, address } = device;
   const path = backendPath(backendDomid, address);
   await unplugDevice(store, backendDomid, address);
   const timeout = options.timeoutMs ?? TIMEOUT_MS;
@@ -110,7 +118,7 @@ export async function removeDevice(
     if (!signal.aborted) throw cause;
     const now = stateName(parseState(await store.tryRead(`${path}/state`)));
     const text = `${deviceName(address)} did not close within ${timeout} ms; its backend is ${now}`;
-    throw new XenbusError('ETIMEDOUT', text, { path, cause });
+    throw new XenbusError('ETIMEDOUT', 'removeDevice', text, { path, cause });
   }
-  await deleteDevice(store, backendDomid, address, frontendType);
+  await deleteDevice(store, device);
 }

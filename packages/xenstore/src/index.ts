@@ -1,17 +1,17 @@
 export {
   type ClientOptions,
   type ConnectOptions,
-  type Reopen,
   type TransactionOptions,
-  type WatchOptions,
   XenstoreClient,
 } from './client/client.js';
-export { XenstoreFeature } from './client/daemon-operations.js';
+export { XenstoreFeature } from './client/daemon-requests.js';
 export type { XenstoreProvider } from './client/locate.js';
 export type { OperationOptions, XenstoreOperations, XenstoreValue } from './client/operations.js';
 export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './client/permissions.js';
+export type { Reopen } from './client/session.js';
 export type { Transaction } from './client/transaction.js';
-export type { Watch, WatchEvent, WatchSink } from './client/watch.js';
+export type { Watch, WatchEvent, WatchOptions, WatchSink } from './client/watch.js';
+export type { ConnectionLostEvent, ConnectionRestoredEvent } from './diagnostics.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
 export type { FieldSpec, FieldValue } from './tree/fields.js';
 export {

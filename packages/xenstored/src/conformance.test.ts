@@ -9,27 +9,27 @@ import {
   runClientCase,
 } from '@xenpv/xenstore/testing';
 import { afterAll, beforeAll, describe, it } from 'vitest';
-import { RingTransport } from './ports/ring.js';
+import { RingTransport } from './ports/ring-transport.js';
 import { socketTransport } from './testing/raw-client.js';
 import { EmulatedXenstored } from './xenstored.js';
 
 /** A server as the suite, which also runs over the genuine daemons, wants it. */
-function conformanceTarget(): { daemon: EmulatedXenstored; target: ConformanceTarget } {
+function conformanceTarget() {
   const domains = new Set([0]);
   const daemon = new EmulatedXenstored({ domainExists: (domid) => domains.has(domid) });
-  const target: ConformanceTarget = {
+  const target = {
     kind: 'emulator',
     connect: async () => daemon.connect(0),
-    connectGuest: async (domid) => {
+    connectGuest: async (domid: number) => {
       domains.add(domid);
       daemon.introduceDomain(domid);
       return daemon.connect(domid);
     },
-    removeGuest: async (domid) => {
+    removeGuest: async (domid: number) => {
       domains.delete(domid);
       daemon.releaseDomain(domid);
     },
-  };
+  } satisfies ConformanceTarget;
   return { daemon, target };
 }
 
@@ -47,7 +47,7 @@ describe('the emulated xenstored, on a socket and on rings', () => {
     ...target,
     connect: () => socketTransport(join(dir, 'socket')),
     connectGuest: async (domid) => {
-      await target.connectGuest!(domid);
+      await target.connectGuest(domid);
       const page = { buffer: new SharedArrayBuffer(4096), byteOffset: 0 };
       daemon.attachRing(domid, page);
       return new RingTransport({ page });

@@ -1,11 +1,12 @@
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { needs } from '@xenpv/test-support';
 import { XsOp } from '@xenpv/xenstore';
 import { GenuineServer } from '@xenpv/xenstore/testing';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import type { XenstoredQuotas } from './connection/quota.js';
+import { expect, it } from 'vitest';
 import { answerText, RawClient } from './testing/raw-client.js';
+import type { XenstoredQuotas } from './tree/quotas.js';
 import { EmulatedXenstored } from './xenstored.js';
 
 /** Domains of the clients: two tools and two guests. */
@@ -72,7 +73,7 @@ async function startEmulated(quotas: Partial<XenstoredQuotas> = {}): Promise<Ser
 async function prepare(server: Omit<Server, 'clients'>): Promise<Server> {
   const clients = [await server.connect(), await server.connect()];
   for (const domid of GUESTS) {
-    await prepareHome(clients[0]!, domid);
+    await prepareHome(clients[0], domid);
     clients.push(await server.introduce(domid));
   }
   return { ...server, clients };
@@ -96,7 +97,7 @@ async function play(server: Server, steps: readonly Step[]): Promise<string[]> {
       await introduceAgain(server, domid, introduced);
     } else if (step.type !== XsOp.release || !targets.has(domid)) {
       // The C daemon keeps a released domain that is a target.
-      const answer = await carryOut(server.clients[step.client]!, slots[step.client]!, step, log);
+      const answer = await carryOut(server.clients[step.client], slots[step.client], step, log);
       if (step.type === XsOp.setTarget && answer === 'OK\0') targets.add(Number(step.payload.split('\0')[1]));
       if (step.type === XsOp.release && answer === 'OK\0') {
         introduced.delete(domid);
@@ -342,7 +343,6 @@ const step: fc.Arbitrary<Step> = fc
   )
   .map(([client, slot, request]) => askable({ client, slot, ...request }));
 
-const missing = GenuineServer.missing('xenstored');
 const runs = Number(process.env.XENSTORED_FUZZ_RUNS ?? 15);
 
 /** Plays random scenarios on fresh servers of both kinds. */
@@ -360,7 +360,8 @@ async function compare(genuine: () => Promise<Server>, emulated: () => Promise<S
   await fc.assert(property, { numRuns: runs });
 }
 
-describe.skipIf(missing !== undefined)(`emulated and genuine C xenstored${missing ? ` (${missing})` : ''}`, () => {
+// The release whose behaviour the emulator has.
+needs('Xen 4.17', 'xenctrl.h', 'cc').describe('emulated and genuine C xenstored', () => {
   it('answer random requests alike', () => compare(startGenuine, startEmulated), 600_000);
 
   it(

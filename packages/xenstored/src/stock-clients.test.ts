@@ -1,20 +1,15 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { find, needs } from '@xenpv/test-support';
 import { XsOp } from '@xenpv/xenstore';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { RawClient } from './testing/raw-client.js';
 import { EmulatedXenstored } from './xenstored.js';
 
 const run = promisify(execFile);
-const TEST_XENSTORE = '/usr/lib/xen-4.17/bin/test-xenstore';
-const PYXS = '/usr/lib/python3/dist-packages/pyxs';
-
-const tools = existsSync('/usr/bin/xenstore-ls');
-const testXenstore = existsSync(TEST_XENSTORE);
-const pyxs = existsSync(PYXS);
 
 let dir: string;
 let daemon: EmulatedXenstored;
@@ -39,7 +34,7 @@ async function command(name: string, ...args: string[]): Promise<string> {
   return stdout;
 }
 
-describe.skipIf(!tools)(`Debian’s xenstore tools${tools ? '' : ' (need xenstore-utils)'}`, () => {
+needs('xenstore-ls').describe('Debian’s xenstore tools', () => {
   it('write, read, list and remove', async () => {
     await command('xenstore-write', '/tools/a', '1', '/tools/b/c', 'two words');
     expect(await command('xenstore-read', '/tools/a', '/tools/b/c')).toBe('1\ntwo words\n');
@@ -76,14 +71,14 @@ describe.skipIf(!tools)(`Debian’s xenstore tools${tools ? '' : ' (need xenstor
   });
 });
 
-describe.skipIf(!testXenstore)(`Xen’s test-xenstore${testXenstore ? '' : ' (needs xen-utils-4.17)'}`, () => {
+needs('test-xenstore').describe('Xen’s test-xenstore', () => {
   it('passes all its tests', async () => {
-    const output = await command(TEST_XENSTORE, '-i', '20');
+    const output = await command(find('test-xenstore')!, '-i', '20');
     expect(output.trim().split('\n')).toHaveLength(12);
   }, 30_000);
 });
 
-describe.skipIf(!pyxs)(`python3-pyxs${pyxs ? '' : ' (needs python3-pyxs)'}`, () => {
+needs('pyxs').describe('python3-pyxs', () => {
   it('reads, writes, watches and commits', async () => {
     const program = `
 import sys, pyxs

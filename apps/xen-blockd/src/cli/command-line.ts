@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { BlockdError, ExitCode } from '../errors.js';
 import { packageRoot } from '../package-root.js';
+import { addCheck } from './check.js';
 import { addDemo } from './demo.js';
-import { addCheck, addQueries } from './queries.js';
+import { addQueries } from './queries.js';
 import { addRun } from './run.js';
 
 /** Runs `xen-blockd` with these arguments; resolves with the exit code. An error is one line on standard error. */

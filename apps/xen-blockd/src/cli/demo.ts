@@ -1,6 +1,9 @@
 import { type Command, Option } from 'commander';
+import { RANGES, type Range } from '../daemon/config.js';
 import { checkDemoOptions, type DemoArguments } from '../demo/options.js';
 import { integer } from './option-parsers.js';
+
+const GUESTS: Range = [1, 64];
 
 /** `xen-blockd demo`; `ended` gets the exit code. */
 export function addDemo(program: Command, ended: (code: number) => void): void {
@@ -16,8 +19,8 @@ export function addDemo(program: Command, ended: (code: number) => void): void {
         .choices(['x86_32', 'x86_64', 'arm'])
         .default('x86_64'),
     )
-    .option('--ring-page-order <n>', 'the ring has 2^n pages, n from 0 to 4', integer(0, 4), 0)
-    .option('--guests <n>', 'number of guests, each on a thread of its own', integer(1, 64), 1)
+    .option('--ring-page-order <n>', 'the ring has 2^n pages, n from 0 to 4', integer(RANGES['max-ring-page-order']), 0)
+    .option('--guests <n>', 'number of guests, each on a thread of its own', integer(GUESTS), 1)
     .option('--json', 'print one JSON object instead of text')
     .option('--nbd <socket>', "export the guest's disk over NBD on this Unix socket until a signal comes")
     .option('--xenstore <socket>', 'let the embedded xenstored listen on this Unix socket too')

@@ -41,6 +41,12 @@ describe('the configuration', () => {
     });
   });
 
+  it('is left to the file where the command line says nothing', () => {
+    writeFileSync(file, 'log-level = "debug"\nthreads = 2\n');
+    const config = loadConfig(file, { 'log-level': undefined, threads: undefined, types: ['vbd'] });
+    expect(config).toMatchObject({ 'log-level': 'debug', threads: 2, types: ['vbd'] });
+  });
+
   it.each([
     ['types = ["tap"]', 'types.0'],
     ['types = []', 'at least one'],

@@ -1,10 +1,11 @@
-import { type DiskStatistics, XenBlockBackend, type XenBlockBackendOptions } from '@xenpv/xen-block';
+import { type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
+import { Cleanup } from '../cleanup.js';
 import { type ImageOpenerOptions, imageOpener } from '../images/image-opener.js';
-import { Cleanup } from './cleanup.js';
+import type { BackendOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
 
 export interface DaemonOptions extends ImageOpenerOptions {
@@ -14,18 +15,14 @@ export interface DaemonOptions extends ImageOpenerOptions {
   /** Backend types to serve. */
   readonly types: readonly string[];
   readonly logger: Logger;
-  /** Threads, ways of the data, limits: what the backend has defaults for. */
-  readonly tuning?: Tuning;
+  /** The backend has a default for each. */
+  readonly backend?: BackendOptions;
 }
 
-export type Tuning = Pick<
-  XenBlockBackendOptions,
-  'threads' | 'transfer' | 'persistentPages' | 'pollMicroseconds' | 'sectorSize' | 'journalDirectory' | 'limits'
->;
-
 /**
- * The daemon without its process: one connection to xenstored, one block backend, events in the log. Closing it stops
- * serving and leaves the store as it is, so that another process can take over.
+ * The daemon without its process, so that the demo can run it beside its guests: one connection to xenstored, one
+ * block backend, the libraries' events in the log. It decides nothing about the protocol, and knows no signals and no
+ * sockets. Closing it stops serving and leaves the store as it is, so that another process can take over.
  */
 export class Daemon implements AsyncDisposable {
   readonly backend: XenBlockBackend;
@@ -38,7 +35,7 @@ export class Daemon implements AsyncDisposable {
     this.#cleanup = cleanup;
   }
 
-  /** Disks that exist already are taken up. Errors: those of the provider and of xenstored; `store` is closed then too. */
+  /** Serves the disks that exist already too. Errors: those of the provider and of xenstored; `store` is then closed. */
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { provider, store, types, logger } = options;
     const cleanup = new Cleanup();
@@ -46,7 +43,7 @@ export class Daemon implements AsyncDisposable {
     try {
       cleanup.use(logEvents(logger));
       const backend = cleanup.use(
-        await XenBlockBackend.start({ ...options.tuning, provider, store, types, openImage: imageOpener(options) }),
+        await XenBlockBackend.start({ ...options.backend, provider, store, types, openImage: imageOpener(options) }),
       );
       return new Daemon(backend, store, cleanup);
     } catch (error) {
@@ -55,7 +52,7 @@ export class Daemon implements AsyncDisposable {
     }
   }
 
-  /** Undefined for a disk that is not there. */
+  /** Of one disk, or undefined if it is not there. */
   statistics(address: DeviceAddress): DiskStatistics | undefined {
     const name = deviceName(address);
     for (const device of this.backend.devices) if (deviceName(device.address) === name) return device.statistics();

@@ -15,15 +15,16 @@ import {
   errorMessage,
   stateName,
 } from '@xenpv/xenbus';
+import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { errorCode } from '../errors.js';
 import { RateLimit } from './rate-limit.js';
 
-/** What a guest can cause again and again is said this often, then counted. */
+/** Lines that a guest can cause again and again: so many in each interval, the others are counted. */
 const GUEST_LINES = 5;
 const GUEST_INTERVAL_MS = 60_000;
 
-/** Writes what the libraries publish to the log until it is disposed of. */
+/** Writes the events that the libraries publish to the log, until it is disposed of. */
 export function logEvents(logger: Logger): Disposable {
   const limit = new RateLimit(GUEST_LINES, GUEST_INTERVAL_MS);
   const listeners: Record<string, (event: never) => void> = {
@@ -51,7 +52,7 @@ export function logEvents(logger: Logger): Disposable {
     },
     'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) => {
       const device = deviceName(address);
-      logger.error({ device }, `its requests under way are not noted: ${errorMessage(error)}`);
+      logger.error({ device }, `its requests in flight are not noted: ${errorMessage(error)}`);
     },
     'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) => {
       logger.info({ device: deviceName(address), from, to }, 'resized');
@@ -69,10 +70,10 @@ export function logEvents(logger: Logger): Disposable {
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
     },
-    'xenstore:connection:lost': ({ description, error }: { description: string; error: Error }) => {
+    'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => {
       logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');
     },
-    'xenstore:connection:restored': ({ description }: { description: string }) => {
+    'xenstore:connection:restored': ({ description }: ConnectionRestoredEvent) => {
       logger.info({ xenstored: description }, 'connected to xenstored again');
     },
   };
@@ -85,6 +86,7 @@ export function logEvents(logger: Logger): Disposable {
   };
 }
 
-function keptBack({ suppressed }: { suppressed: number }): { suppressed?: number } {
-  return suppressed > 0 ? { suppressed } : {};
+/** As a field of a log line, which leaves out what is undefined. */
+function keptBack({ suppressed }: { suppressed: number }): { suppressed: number | undefined } {
+  return { suppressed: suppressed > 0 ? suppressed : undefined };
 }

@@ -1,36 +1,31 @@
 import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { sdNotify, type XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
-import { BlockdError, ExitCode } from '../errors.js';
-import { type ControlRequest, type ControlResponse, ControlServer } from '../status/control-socket.js';
-import { deviceStatus } from '../status/device-status.js';
-import { MetricsServer } from '../status/metrics.js';
-import { Cleanup } from './cleanup.js';
+import { Cleanup } from '../cleanup.js';
+import { ExitCode, xenUnavailable } from '../errors.js';
+import { backendOptions } from './backend-options.js';
 import type { Config } from './config.js';
-import { Daemon, type Tuning } from './daemon.js';
+import { Daemon } from './daemon.js';
+import { Sockets } from './sockets.js';
 import { StopSignal } from './stop-signal.js';
 
 /**
- * The daemon proper: serves until a signal comes, then answers what was taken and leaves the disks Connected in
- * xenstore, so that the next process takes them over and the guests notice nothing but a pause. Resolves with the exit
- * code: 69 when xenstored went away for good.
+ * The life of the daemon's process. It serves until a signal comes, then answers the requests that were taken. The
+ * disks stay Connected in xenstore: the next process takes them over, and the guests notice a pause only. Resolves with
+ * the exit code: 69 if xenstored went away for good. Errors: ERR_XEN, ERR_SOCKET.
+ *
+ * The control socket is open before the first disk is served, because only one daemon may serve the disks of a domain.
+ * Everything is closed in the opposite order of its opening, after a signal as after an error.
  */
 export async function runDaemon(config: Config, provider: XenProvider, logger: Logger): Promise<number> {
   const cleanup = new Cleanup();
   const stop = cleanup.use(new StopSignal());
   try {
     const store = cleanup.use(await connectStore(provider, stop.signal));
-    const running: Running = { daemon: undefined };
-    // Before anything is served, because a socket in use tells of another daemon that serves the same disks.
-    if (config['control-socket']) cleanup.use(await openControl(config['control-socket'], running));
-    if (config['journal-directory']) await makeDirectory(config['journal-directory'], 0o700);
+    const sockets = cleanup.use(await Sockets.open(config));
     const daemon = cleanup.use(await startDaemon(config, provider, store, logger));
-    running.daemon = daemon;
-    if (config.metrics !== undefined) {
-      cleanup.use(await MetricsServer.listen(config.metrics, () => [...daemon.backend.devices].map(deviceStatus)));
-    }
+    cleanup.use(await sockets.answerFor(daemon, config));
     logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
     tellServiceManager('READY=1', logger);
     const ended = await Promise.race([stop.wait(), store.closed]);
@@ -55,11 +50,14 @@ async function connectStore(provider: XenProvider, signal: AbortSignal): Promise
     return XenstoreClient.open(transport, { reconnect: (options) => provider.connectXenstore(options) });
   } catch (error) {
     signal.throwIfAborted();
-    throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
+    throw xenUnavailable('connect to xenstored', error);
   }
 }
 
 async function startDaemon(config: Config, provider: XenProvider, store: XenstoreClient, logger: Logger) {
+  const journals = config['journal-directory'];
+  // /run is empty after a boot. A failure shows when a journal is made.
+  if (journals) await mkdir(journals, { recursive: true, mode: 0o700 }).catch(() => undefined);
   try {
     return await Daemon.start({
       provider,
@@ -70,55 +68,11 @@ async function startDaemon(config: Config, provider: XenProvider, store: Xenstor
       engine: config.engine,
       direct: config.direct,
       nbdDirectory: config['nbd-directory'] || undefined,
-      tuning: tuningOf(config),
+      backend: backendOptions(config),
     });
   } catch (error) {
-    throw new BlockdError('ERR_XEN', (error as Error).message, { cause: error });
+    throw xenUnavailable('start backend', error);
   }
-}
-
-/** What the configuration does not say is left to the backend. */
-function tuningOf(config: Config): Tuning {
-  const defined = <T extends object>(values: T) =>
-    Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-      [K in keyof T]: NonNullable<T[K]>;
-    };
-  const limits = defined({
-    maxQueues: config['max-queues'],
-    maxRingPageOrder: config['max-ring-page-order'],
-    maxIndirectSegments: config['max-indirect-segments'],
-  });
-  return defined({
-    threads: config.threads,
-    transfer: config.transfer,
-    persistentPages: config['persistent-pages'],
-    pollMicroseconds: config['poll-microseconds'],
-    sectorSize: config['sector-size'],
-    journalDirectory: config['journal-directory'] || undefined,
-    limits,
-  });
-}
-
-/** What the control socket asks about. */
-interface Running {
-  /** Undefined while it starts. */
-  daemon: Daemon | undefined;
-}
-
-/** /run is empty after a boot; a failure shows when something is to be made in the directory. */
-async function makeDirectory(path: string, mode: number): Promise<void> {
-  await mkdir(path, { recursive: true, mode }).catch(() => undefined);
-}
-
-async function openControl(path: string, running: Running): Promise<ControlServer> {
-  await makeDirectory(dirname(path), 0o755);
-  const handler = async ({ command }: ControlRequest): Promise<ControlResponse> => {
-    const backend = running.daemon?.backend;
-    if (command === 'refresh') await backend?.refresh();
-    else if (command !== 'list') return { error: `unknown command ${JSON.stringify(command)}` };
-    return { devices: [...(backend?.devices ?? [])].map(deviceStatus) };
-  };
-  return ControlServer.listen(path, handler);
 }
 
 /** A service manager that cannot be reached has its own timeout; serving goes on. */

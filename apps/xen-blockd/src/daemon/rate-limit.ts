@@ -14,7 +14,7 @@ export class RateLimit {
     this.#now = now;
   }
 
-  /** Undefined: say nothing. Otherwise say it, and how many were kept back since it was last said. */
+  /** Undefined if the event is to be suppressed; otherwise how many of its kind were suppressed before it. */
   admit(kind: string): { suppressed: number } | undefined {
     const now = this.#now();
     const seen = this.#kinds.get(kind);

@@ -1,17 +1,17 @@
 import { type EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
 import { backendPath } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { Cleanup } from '../daemon/cleanup.js';
+import { Cleanup } from '../cleanup.js';
 import { Daemon } from '../daemon/daemon.js';
 import { createLogger } from '../daemon/logger.js';
 import { StopSignal } from '../daemon/stop-signal.js';
 import { ExitCode } from '../errors.js';
-import { prepareSocketPath } from '../status/unix-socket.js';
+import { prepareSocketPath } from '../unix-socket.js';
 import { GuestThread } from './guest-thread.js';
 import { HandshakeTrace } from './handshake.js';
 import { findImage, makeImage } from './image.js';
 import type { DemoOptions } from './options.js';
-import { ProgressBar } from './progress-bar.js';
+import { NO_PROGRESS, type Progress, progressOn } from './progress-bar.js';
 import { type DemoReporter, type GuestReport, jsonReporter, textReporter } from './report.js';
 
 const TYPE = 'qdisk';
@@ -24,8 +24,10 @@ interface DemoGuest {
 }
 
 /**
- * Serves an image to guests on an embedded Xen host through the daemon's ordinary code, until each has read it all or
- * a signal ends the NBD export; then detaches the disks. Resolves with the exit code; errors are BlockdErrors.
+ * Serves an image to guests on an embedded Xen host, and each guest reads all of it and says its SHA-256; with --nbd the
+ * guest lends its disk until a signal comes. Then the disks are detached. The backend is the daemon's ordinary code, the
+ * guests run on threads of their own, and nothing leaves this process but the sockets that were asked for. An image that
+ * was named is never written without --writable. Resolves with the exit code. Errors: BlockdError.
  */
 export async function runDemo(options: DemoOptions): Promise<number> {
   const cleanup = new Cleanup();
@@ -45,7 +47,7 @@ class Demo {
   readonly #options: DemoOptions;
   readonly #stop: StopSignal;
   readonly #cleanup: Cleanup;
-  readonly #bar: ProgressBar;
+  readonly #bar: Progress;
   readonly #reporter: DemoReporter;
   readonly #guests: DemoGuest[] = [];
 
@@ -53,7 +55,7 @@ class Demo {
     this.#options = options;
     this.#stop = stop;
     this.#cleanup = cleanup;
-    this.#bar = cleanup.use(new ProgressBar(process.stderr, !options.json && options.nbd === undefined));
+    this.#bar = cleanup.use(options.json || options.nbd !== undefined ? NO_PROGRESS : progressOn(process.stderr));
     const out = (text: string) => {
       this.#bar.clear();
       process.stdout.write(text);
@@ -87,7 +89,7 @@ class Demo {
 
   async #openImage() {
     const { image, readOnly } = this.#options;
-    if (image !== undefined) return findImage(image, readOnly);
+    if (image !== undefined) return findImage(image, { readOnly });
     return this.#cleanup.use(await makeImage((text) => process.stderr.write(`xen-blockd: ${text}\n`)));
   }
 
@@ -124,11 +126,12 @@ class Demo {
 
   /** From the connection until the guest has done its work. */
   async #follow({ thread, report }: DemoGuest): Promise<void> {
-    report.disk = (await thread.message('connected')).disk;
+    const { disk } = await thread.message('connected');
+    report.disk = disk;
     if (this.#options.nbd !== undefined) return this.#lend(thread, this.#options.nbd);
     const { sha256, milliseconds } = await thread.message('read');
     Object.assign(report, { sha256, milliseconds });
-    this.#reporter.read(report);
+    this.#reporter.read(report, { disk, sha256, milliseconds });
   }
 
   async #lend(thread: GuestThread, socket: string): Promise<void> {
@@ -153,13 +156,13 @@ class Demo {
     for (const { thread, report, domain } of this.#guests) {
       if (this.#stop.received && report.sha256 === undefined && this.#options.nbd === undefined) continue;
       report.statistics = daemon.statistics({ type: TYPE, domid: report.domid, devid });
-      this.#reporter.statistics(report);
+      this.#reporter.statistics(report, report.statistics);
       await host.toolstack.detachDisk(report.domid, vdev);
       await thread.message('detached');
       await thread.exited;
       const { grants, mapped, ports } = domain.usage();
       report.left = { grants, mapped, ports };
-      this.#reporter.detached(report);
+      this.#reporter.detached(report, report.left);
     }
   }
 

@@ -3,13 +3,14 @@ import type { NbdDisk } from '@xenpv/nbd';
 
 /** A guest's disk as an NBD export. */
 export function nbdDiskOf(disk: Blkfront): NbdDisk {
-  return {
+  const exported: NbdDisk = {
     size: disk.size,
     blockSize: disk.sectorSize,
     readOnly: disk.readOnly,
     read: (offset, length) => disk.read(offset, length),
     write: (offset, data) => disk.write(offset, data),
     flush: () => disk.flush(),
-    ...(disk.features.discard ? { discard: (offset, length) => disk.discard(offset, length) } : {}),
   };
+  if (disk.features.discard) exported.discard = (offset, length) => disk.discard(offset, length);
+  return exported;
 }

@@ -24,7 +24,7 @@ export type GuestMessage =
   | { readonly type: 'progress'; readonly bytes: number }
   | { readonly type: 'read'; readonly sha256: string; readonly milliseconds: number }
   | { readonly type: 'nbd-ready' }
-  /** The NBD server has ended its connections and what was written is flushed. */
+  /** The NBD server has ended its connections, and all written data is flushed. */
   | { readonly type: 'nbd-closed' }
   /** The disk was detached and its frontend is closed. */
   | { readonly type: 'detached' }

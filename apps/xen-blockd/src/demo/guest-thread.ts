@@ -61,7 +61,7 @@ export class GuestThread implements AsyncDisposable {
   }
 
   #fail(reason: string): void {
-    this.#failure ??= new BlockdError('ERR_GUEST', `${this.name}: ${reason}`);
+    this.#failure ??= new BlockdError('ERR_GUEST', 'run guest', `${this.name}: ${reason}`);
     this.#wake();
   }
 

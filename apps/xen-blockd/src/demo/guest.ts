@@ -5,7 +5,7 @@ import { NbdServer } from '@xenpv/nbd';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
-import { listenOnUnixSocket } from '../status/unix-socket.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 import { nbdDiskOf } from './guest-disk.js';
 import type { GuestCommand, GuestData, GuestMessage } from './guest-messages.js';
 import { hashDisk } from './hash.js';

@@ -7,10 +7,10 @@ interface ReadableDisk {
 }
 
 const CHUNK_BYTES = 256 * 1024;
-/** Chunks under way at once: enough to keep a ring of one page full. */
+/** Chunks in flight at once: enough to keep a ring of one page full. */
 const WINDOW = 16;
 
-/** Reads the whole disk in order, several chunks ahead, and gives its SHA-256 in hex. `progress` hears of bytes read. */
+/** Reads the whole disk in order, several chunks ahead, and gives its SHA-256 in hex. `progress` gets the bytes read so far. */
 export async function hashDisk(disk: ReadableDisk, progress: (bytes: number) => void): Promise<string> {
   const hash = createHash('sha256');
   const ahead: Promise<Uint8Array>[] = [];

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BlockdError, errorCode } from '../errors.js';
-import { findTool, runTool } from '../images/tools.js';
 import { packageRoot } from '../package-root.js';
+import { findTool, runTool } from '../tools.js';
 
 const SECTOR = 512;
 const MIB = 1024 * 1024;
@@ -18,28 +18,30 @@ export interface DemoImage extends Disposable {
   readonly description: string;
 }
 
-/** Errors: ERR_IMAGE with what is wrong and what to do; nothing is opened for longer than the look. */
-export function findImage(image: string, readOnly: boolean): DemoImage {
+/** Errors: ERR_IMAGE with what is wrong and what to do. Nothing stays open. */
+export function findImage(image: string, { readOnly }: { readonly readOnly: boolean }): DemoImage {
   const path = resolve(image);
   const size = sizeOf(image, path);
-  if (size === 0) throw new BlockdError('ERR_IMAGE', `image ${image}: it is empty; give it a size with truncate -s 1G`);
+  if (size === 0) throw unusable(image, 'it is empty; give it a size with truncate -s 1G');
   if (size % SECTOR !== 0) {
     const padded = Math.ceil(size / SECTOR) * SECTOR;
-    throw new BlockdError(
-      'ERR_IMAGE',
-      `image ${image}: its ${size} bytes are not whole sectors of ${SECTOR}; pad it with truncate -s ${padded}`,
-    );
+    throw unusable(image, `its ${size} bytes are not whole sectors of ${SECTOR}; pad it with truncate -s ${padded}`);
   }
-  checkAccess(image, path, readOnly);
+  try {
+    accessSync(path, readOnly ? constants.R_OK : constants.R_OK | constants.W_OK);
+  } catch (error) {
+    const what = readOnly ? 'read' : 'read and written';
+    throw unusable(image, `it may not be ${what} by this user; change its permissions`, error);
+  }
   return { path, description: image, [Symbol.dispose]() {} };
 }
 
 function sizeOf(image: string, path: string): number {
   const found = statOf(image, path);
-  if (found.isDirectory()) throw new BlockdError('ERR_IMAGE', `image ${image}: it is a directory; name a file in it`);
+  if (found.isDirectory()) throw unusable(image, 'it is a directory; name a file in it');
   // The size of a block device is its engine's to find.
   if (found.isBlockDevice()) return SECTOR;
-  if (!found.isFile()) throw new BlockdError('ERR_IMAGE', `image ${image}: neither a file nor a block device`);
+  if (!found.isFile()) throw unusable(image, 'neither a file nor a block device');
   return found.size;
 }
 
@@ -47,19 +49,12 @@ function statOf(image: string, path: string) {
   try {
     return statSync(path);
   } catch (error) {
-    throw new BlockdError('ERR_IMAGE', `image ${image}: ${adviceOf(errorCode(error))}`, { cause: error });
+    throw unusable(image, adviceOf(errorCode(error)), error);
   }
 }
 
-function checkAccess(image: string, path: string, readOnly: boolean): void {
-  try {
-    accessSync(path, readOnly ? constants.R_OK : constants.R_OK | constants.W_OK);
-  } catch (error) {
-    const what = readOnly ? 'read' : 'read and written';
-    throw new BlockdError('ERR_IMAGE', `image ${image}: it may not be ${what} by this user; change its permissions`, {
-      cause: error,
-    });
-  }
+function unusable(image: string, reason: string, cause?: unknown): BlockdError {
+  return new BlockdError('ERR_IMAGE', 'open image', `image ${image}: ${reason}`, { path: image, cause });
 }
 
 function adviceOf(code: string | undefined): string {
@@ -76,8 +71,8 @@ function adviceOf(code: string | undefined): string {
 }
 
 /**
- * Makes an ext4 file system of this project's documentation with mke2fs, or without mke2fs an image of a pattern.
- * `note` hears of the latter.
+ * Makes an ext4 file system of this project's documentation. Without mke2fs it makes a pattern instead, and
+ * tells `note`.
  */
 export async function makeImage(note: (text: string) => void): Promise<DemoImage> {
   const directory = mkdtempSync(join(tmpdir(), 'xen-blockd-demo-'));
@@ -101,7 +96,8 @@ export async function makeImage(note: (text: string) => void): Promise<DemoImage
 async function makeFileSystem(path: string): Promise<void> {
   const args = ['-q', '-F', '-t', 'ext4', '-L', 'xen-blockd', '-d', documentation(), path, `${DEFAULT_MIB}M`];
   const { code, stderr } = await runTool('mke2fs', args);
-  if (code !== 0) throw new BlockdError('ERR_TOOL', `mke2fs ended with ${code}: ${stderr.trim()}`);
+  if (code === 0) return;
+  throw new BlockdError('ERR_TOOL', 'run mke2fs', `mke2fs ended with ${code}: ${stderr.trim()}`, { path });
 }
 
 /** The repository's docs folder; installed from a registry, the package's own manual. */

@@ -17,7 +17,7 @@ export interface DemoArguments {
 
 /** What the demo does, checked. */
 export interface DemoOptions {
-  /** Undefined: make one. */
+  /** The path of the image; one is made if undefined. */
   readonly image: string | undefined;
   readonly readOnly: boolean;
   /** As given: `xvda`. A plain `dN` is spelled as xl wants it: `dNp0`. */
@@ -36,16 +36,15 @@ export interface DemoOptions {
 export function checkDemoOptions(args: DemoArguments): DemoOptions {
   const readOnly = args.readOnly ?? (args.image !== undefined && !args.writable);
   if (args.nbd !== undefined && args.guests > 1) {
-    throw new BlockdError('ERR_USAGE', `--nbd exports the disk of one guest; leave out --guests ${args.guests}`);
+    throw usage(`--nbd exports the disk of one guest; leave out --guests ${args.guests}`);
   }
   if (!readOnly && args.guests > 1 && args.writable) {
-    throw new BlockdError(
-      'ERR_USAGE',
+    throw usage(
       `--writable with --guests ${args.guests}: guests that share a disk must not write to it; use --read-only`,
     );
   }
   if (args.nbd !== undefined && args.nbd === args.xenstore) {
-    throw new BlockdError('ERR_USAGE', `--nbd and --xenstore name the same socket ${args.nbd}; use two`);
+    throw usage(`--nbd and --xenstore name the same socket ${args.nbd}; use two`);
   }
   return {
     image: args.image,
@@ -65,6 +64,10 @@ function parseVdevOption(text: string): number {
   try {
     return parseVdev(text).number;
   } catch (error) {
-    throw new BlockdError('ERR_USAGE', `--vdev ${text}: ${(error as Error).message}`, { cause: error });
+    throw usage(`--vdev ${text}: ${(error as Error).message}`, error);
   }
+}
+
+function usage(message: string, cause?: unknown): BlockdError {
+  return new BlockdError('ERR_USAGE', 'demo', message, { cause });
 }

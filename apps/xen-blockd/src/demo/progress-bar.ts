@@ -4,21 +4,32 @@ const INTERVAL_MS = 100;
 const WIDTH = 30;
 const MIB = 1024 * 1024;
 
-/** One line that is drawn again and again on a terminal; on anything else it stays silent. */
-export class ProgressBar implements Disposable {
+/** How far a piece of work is. */
+export interface Progress extends Disposable {
+  update(done: number, total: number): void;
+  /** Makes room for other output. */
+  clear(): void;
+}
+
+/** Draws a bar if the stream is a terminal; otherwise it stays silent. */
+export function progressOn(stream: WriteStream): Progress {
+  return stream.isTTY ? new ProgressBar(stream) : NO_PROGRESS;
+}
+
+export const NO_PROGRESS: Progress = { update() {}, clear() {}, [Symbol.dispose]() {} };
+
+/** One line that is drawn again and again. Counts bytes. */
+class ProgressBar implements Progress {
   readonly #stream: WriteStream;
-  readonly #active: boolean;
   readonly #began = performance.now();
   #drawnAt = 0;
   #visible = false;
 
-  constructor(stream: WriteStream, wanted: boolean) {
+  constructor(stream: WriteStream) {
     this.#stream = stream;
-    this.#active = wanted && stream.isTTY;
   }
 
   update(done: number, total: number): void {
-    if (!this.#active) return;
     const now = performance.now();
     if (done < total && now - this.#drawnAt < INTERVAL_MS) return;
     this.#drawnAt = now;
@@ -30,7 +41,6 @@ export class ProgressBar implements Disposable {
     this.#stream.write(`\r[${bar}] ${percent} %  ${(done / MIB).toFixed(0)} MiB  ${rate.toFixed(0)} MiB/s\x1b[K`);
   }
 
-  /** Clears the line, so that something else can be written. */
   clear(): void {
     if (this.#visible) this.#stream.write('\r\x1b[K');
     this.#visible = false;

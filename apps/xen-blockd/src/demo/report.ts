@@ -1,9 +1,19 @@
 import type { DomainUsage } from '@xenpv/emulator';
 import type { DiskStatistics } from '@xenpv/xen-block';
+import { formatBytes } from '../status/format.js';
 import { formatStatistics } from '../status/statistics-table.js';
-import { formatBytes } from '../status/units.js';
 import type { GuestDisk } from './guest-messages.js';
 import { formatStep, type HandshakeStep } from './handshake.js';
+
+/** What a guest's domain still holds after the detach; a clean one leaves nothing. */
+export type Leftovers = Pick<DomainUsage, 'grants' | 'mapped' | 'ports'>;
+
+/** A disk that a guest has read whole. */
+export interface DiskRead {
+  readonly disk: GuestDisk;
+  readonly sha256: string;
+  readonly milliseconds: number;
+}
 
 /** What happened to one guest. */
 export interface GuestReport {
@@ -15,17 +25,16 @@ export interface GuestReport {
   sha256?: string;
   milliseconds?: number;
   statistics?: DiskStatistics | undefined;
-  /** What the guest's domain still holds after the detach; a clean one leaves nothing. */
-  left?: Pick<DomainUsage, 'grants' | 'mapped' | 'ports'>;
+  left?: Leftovers;
 }
 
-/** How the demo tells what happens: as text while it happens, or as one JSON object at the end. */
+/** Shows what happens: as text while it happens, or as one JSON object at the end. */
 export interface DemoReporter {
   line(text: string): void;
   step(guest: GuestReport, step: HandshakeStep): void;
-  read(guest: GuestReport): void;
-  statistics(guest: GuestReport): void;
-  detached(guest: GuestReport): void;
+  read(guest: GuestReport, read: DiskRead): void;
+  statistics(guest: GuestReport, statistics: DiskStatistics | undefined): void;
+  detached(guest: GuestReport, left: Leftovers): void;
   end(summary: Readonly<Record<string, unknown>>, guests: readonly GuestReport[]): void;
 }
 
@@ -36,24 +45,21 @@ export function textReporter(write: (text: string) => void): DemoReporter {
     step: (guest, step) => {
       if (guest.domid === 1 || step.key === 'state') write(`${guest.name}  ${formatStep(step)}\n`);
     },
-    read: ({ name, sha256, disk, milliseconds }) => {
-      const rate = formatBytes((disk!.size / milliseconds!) * 1000);
-      write(
-        `${name}  read ${formatBytes(disk!.size)} in ${milliseconds!.toFixed(0)} ms, ${rate}/s\nsha256 ${sha256}\n`,
-      );
+    read: ({ name }, { disk, sha256, milliseconds }) => {
+      const rate = formatBytes((disk.size / milliseconds) * 1000);
+      write(`${name}  read ${formatBytes(disk.size)} in ${milliseconds.toFixed(0)} ms, ${rate}/s\nsha256 ${sha256}\n`);
     },
-    statistics: ({ name, statistics }) => {
+    statistics: ({ name }, statistics) => {
       if (statistics) write(`${name}  counters of the device\n${formatStatistics(statistics)}\n`);
     },
-    detached: ({ name, left }) => {
-      const { grants, mapped, ports } = left!;
+    detached: ({ name }, { grants, mapped, ports }) => {
       write(`${name}  detached; left behind: ${grants} grants, ${mapped} mappings, ${ports} event channels\n`);
     },
     end: () => {},
   };
 }
 
-/** `nbd ready SOCKET` must come when it is so; all else waits for the end. */
+/** `now` gets `nbd ready SOCKET` when the socket is ready; everything else waits for the end. */
 export function jsonReporter(write: (text: string) => void, now: (text: string) => void): DemoReporter {
   return {
     line: (text) => {

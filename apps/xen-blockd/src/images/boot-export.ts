@@ -4,7 +4,7 @@ import { type BlockImage, type ImageDisk, ImageWrapper, nbdDiskOf } from '@xenpv
 import { NbdServer } from '@xenpv/nbd';
 import type { DiskConfig } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
-import { listenOnUnixSocket } from '../status/unix-socket.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 
 /**
  * Exports the image over NBD too, on a socket named after the device in `directory`: libxl tells the QEMU of an HVM

@@ -8,17 +8,17 @@ import { exportForBoot } from './boot-export.js';
 import { openFormatImage, STORAGE_DAEMON_FORMATS } from './storage-daemon.js';
 
 export interface ImageOpenerOptions {
-  /** Images must be in or below one of these; undefined: anywhere. */
+  /** Images must be in or below one of these directories; anywhere if undefined. */
   readonly directories?: readonly string[] | undefined;
-  /** As FileImageOptions has them; `auto` when not given. */
+  /** As in FileImageOptions; `auto` by default. */
   readonly engine?: FileImageOptions['engine'];
   readonly direct?: FileImageOptions['direct'];
-  /** Where disks of type vbd3 are exported over NBD, for the emulated disks of HVM guests; undefined: nowhere. */
+  /** Where disks of type vbd3 are exported over NBD, for the emulated disks of HVM guests; nowhere if undefined. */
   readonly nbdDirectory?: string | undefined;
   readonly logger?: Logger;
 }
 
-/** Opens what a toolstack's `params` name. What it throws becomes the device's error node. */
+/** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
 export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
   return async (config) => {
     const image = await openImage(config, options);
@@ -39,10 +39,7 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promi
   if (format === 'raw') return openRaw(config, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
-    throw new BlockdError(
-      'ERR_IMAGE',
-      `${target}: images of format ${format} are not served; the formats are ${known}`,
-    );
+    throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onRestart = (reason: string) => options.logger?.error({ path: target, reason }, 'qemu-storage-daemon ended');
   return openFormatImage(target, { format, readOnly, onRestart });
@@ -53,16 +50,16 @@ function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<Block
     readOnly: config.readOnly,
     engine: options.engine ?? 'auto',
     direct: config.direct || (options.direct ?? 'auto'),
-    ...(config.discard === false ? { discard: false } : {}),
+    discard: config.discard ?? true,
   });
 }
 
-/** The server behind `nbd+unix:///NAME?socket=PATH`; undefined for what is no such address. */
+/** The server behind `nbd+unix:///NAME?socket=PATH`, or undefined for any other target. */
 function nbdTarget(target: string): { socket: string; exportName: string } | undefined {
   if (!target.startsWith('nbd+unix:')) return undefined;
   const url = new URL(target);
   const socket = url.searchParams.get('socket');
-  if (!socket) throw new BlockdError('ERR_IMAGE', `${target}: expected nbd+unix:///NAME?socket=PATH`);
+  if (!socket) throw refusal(target, 'expected nbd+unix:///NAME?socket=PATH');
   return { socket, exportName: decodeURIComponent(url.pathname.slice(1)) };
 }
 
@@ -72,7 +69,9 @@ function checkDirectory(target: string, directories: readonly string[]): void {
   const inside = directories.some((directory) =>
     path.startsWith(directory.endsWith(sep) ? directory : directory + sep),
   );
-  if (!inside) {
-    throw new BlockdError('ERR_IMAGE', `${target}: not in one of image-directories (${directories.join(', ')})`);
-  }
+  if (!inside) throw refusal(target, `not in one of image-directories (${directories.join(', ')})`);
+}
+
+function refusal(target: string, reason: string): BlockdError {
+  return new BlockdError('ERR_IMAGE', 'open image', `${target}: ${reason}`, { path: target });
 }

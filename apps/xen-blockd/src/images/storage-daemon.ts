@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
 import { BlockdError } from '../errors.js';
-import { findTool } from './tools.js';
+import { findTool } from '../tools.js';
 
 /** QEMU's driver for each format that libxl writes into params. */
 const DRIVERS: Readonly<Record<string, string>> = {
@@ -23,7 +23,7 @@ export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
 const PROGRAM = 'qemu-storage-daemon';
 const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
-/** How long it may take to write back what it holds before it is killed. */
+/** Time to write back what it holds before it is killed. */
 const STOP_TIMEOUT_MS = 10_000;
 const EXPORT = 'disk';
 
@@ -31,22 +31,22 @@ export interface FormatImageOptions {
   /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
-  /** Hears of a daemon that ended and is started again. */
+  /** Called for each daemon that ended and is started again. */
   readonly onRestart?: (reason: string) => void;
 }
 
 /**
- * Opens an image of a format that is not raw: a qemu-storage-daemon of its own reads it and serves it on a private
- * socket, so that no format is parsed in the process that maps guests' memory. It is started again when it dies.
- * Errors: ERR_TOOL the program is not there, ERR_IMAGE it refuses the image.
+ * Opens an image of a format that is not raw: a qemu-storage-daemon of its own reads it and serves it over NBD on a
+ * private socket. So no format is parsed in the process that maps guests' memory. The format is the toolstack's, never
+ * probed, because a guest writes its own first sectors. A daemon that dies is started again; meanwhile the NBD image
+ * holds its requests, and no guest sees an error. It ends with the image.
+ * Errors: ERR_TOOL if the program is missing, ERR_IMAGE if it refuses the image, ERR_TIMEOUT if it does not start.
  */
 export async function openFormatImage(path: string, options: FormatImageOptions): Promise<BlockImage> {
   if (!findTool(PROGRAM)) {
     const advice = 'Debian: apt-get install qemu-system-common (or qemu-utils)';
-    throw new BlockdError(
-      'ERR_TOOL',
-      `${path}: format ${options.format} needs ${PROGRAM}, which is not there; ${advice}`,
-    );
+    const message = `${path}: format ${options.format} needs ${PROGRAM}, which is not there; ${advice}`;
+    throw new BlockdError('ERR_TOOL', 'open image', message, { path });
   }
   const daemon = new StorageDaemon(path, options);
   try {
@@ -92,7 +92,7 @@ class StorageDaemon {
   #child: ChildProcess | undefined;
   #stopping = false;
   #stderr = '';
-  /** Whether the image was opened, so that its end is to be mended. */
+  /** After the image was opened an ended daemon is started again; before, `start` rejects. */
   opened = false;
 
   constructor(path: string, options: FormatImageOptions) {
@@ -118,9 +118,8 @@ class StorageDaemon {
     child.on('close', () => this.#ended(child));
     const deadline = performance.now() + START_TIMEOUT_MS;
     while (!existsSync(this.socket)) {
-      if (this.#child !== child) throw new BlockdError('ERR_IMAGE', `${this.#path}: ${this.#reason()}`);
-      if (performance.now() > deadline)
-        throw new BlockdError('ERR_TIMEOUT', `${this.#path}: ${PROGRAM} does not start`);
+      if (this.#child !== child) throw this.#error('ERR_IMAGE', this.#reason());
+      if (performance.now() > deadline) throw this.#error('ERR_TIMEOUT', `${PROGRAM} does not start`);
       await sleep(POLL_MS);
     }
   }
@@ -136,6 +135,10 @@ class StorageDaemon {
       clearTimeout(timer);
     }
     rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT', reason: string): BlockdError {
+    return new BlockdError(code, `start ${PROGRAM}`, `${this.#path}: ${reason}`, { path: this.#path });
   }
 
   #arguments(): string[] {
@@ -154,11 +157,10 @@ class StorageDaemon {
     return line.replace(/^qemu-storage-daemon: (?:--blockdev .*?: )?/, '');
   }
 
-  /** What it was serving waits in the NBD client until the next one listens. */
+  /** Its requests wait in the NBD client until the next one listens. */
   #ended(child: ChildProcess): void {
     if (this.#child === child) this.#child = undefined;
     rmSync(this.socket, { force: true });
-    // Before it was opened, `start` tells the caller.
     if (this.#stopping || !this.opened) return;
     this.#options.onRestart?.(this.#reason());
     void this.#restart();

@@ -1,20 +1,24 @@
 import { once } from 'node:events';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { BlockdError, errorCode } from '../errors.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
-import { listenOnUnixSocket } from './unix-socket.js';
 
-/** What the daemon's control socket is asked: one line of JSON each way, any number on a connection. */
+/** A question on the control socket. Each is a line of JSON, and so is its answer; a connection may ask many. */
 export type ControlRequest = { readonly command: 'list' } | { readonly command: 'refresh' };
 
 export type ControlResponse = { readonly devices: readonly DeviceStatus[] } | { readonly error: string };
 
 export type ControlHandler = (request: ControlRequest) => Promise<ControlResponse>;
 
-/** Longer lines than this come from nothing of ours. */
+/** No question of ours is a longer line. */
 const MAX_LINE = 4096;
 
-/** Answers on a Unix socket that only its owner may use. */
+/**
+ * Answers questions about the running daemon on a Unix socket that only its owner may use. Each line gets one answer,
+ * in order; a line that is no question gets an `error`, and an endless one ends its connection. A client never
+ * disturbs the daemon: what goes wrong on a connection ends that connection only. Closing ends all of them.
+ */
 export class ControlServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -23,7 +27,6 @@ export class ControlServer implements AsyncDisposable {
     this.#server = createServer((socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
-      // A client that went away is nobody's problem.
       serve(socket, handler).catch(() => socket.destroy());
     });
   }
@@ -74,7 +77,7 @@ async function* lines(socket: Socket, limit = MAX_LINE): AsyncGenerator<string> 
   }
 }
 
-/** Asks the daemon that listens on `path`. Errors: ERR_SOCKET nobody is there, ERR_XEN what the daemon says. */
+/** Asks the daemon that listens on `path`. Error: ERR_SOCKET if there is no daemon, or with the daemon's own words. */
 export async function askDaemon(path: string, request: ControlRequest): Promise<readonly DeviceStatus[]> {
   const socket = createConnection(path);
   try {
@@ -82,16 +85,20 @@ export async function askDaemon(path: string, request: ControlRequest): Promise<
     socket.write(`${JSON.stringify(request)}\n`);
     for await (const line of lines(socket, Number.POSITIVE_INFINITY)) {
       const response = JSON.parse(line) as ControlResponse;
-      if ('error' in response) throw new BlockdError('ERR_SOCKET', `the daemon answers: ${response.error}`);
-      return response.devices;
+      if ('devices' in response) return response.devices;
+      throw new BlockdError('ERR_SOCKET', 'ask daemon', `the daemon answers: ${response.error}`, { path });
     }
-    throw new BlockdError('ERR_SOCKET', `socket ${path}: the daemon closed the connection`);
+    throw unanswered(path, 'the daemon closed the connection');
   } catch (error) {
     if (error instanceof BlockdError) throw error;
-    throw new BlockdError('ERR_SOCKET', `socket ${path}: ${adviceOf(errorCode(error))}`, { cause: error });
+    throw unanswered(path, adviceOf(errorCode(error)), error);
   } finally {
     socket.destroy();
   }
+}
+
+function unanswered(path: string, reason: string, cause?: unknown): BlockdError {
+  return new BlockdError('ERR_SOCKET', 'ask daemon', `socket ${path}: ${reason}`, { path, cause });
 }
 
 function adviceOf(code: string | undefined): string {

@@ -1,6 +1,6 @@
 import type { DeviceStatus } from './device-status.js';
+import { formatBytes, formatTable } from './format.js';
 import { formatStatistics } from './statistics-table.js';
-import { formatBytes, formatTable } from './units.js';
 
 /** `xen-blockd list`. */
 export function formatDevices(devices: readonly DeviceStatus[]): string {

@@ -1,14 +1,14 @@
 import { createServer, type Server } from 'node:http';
+import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { BlockdError } from '../errors.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
-import { listenOnUnixSocket } from './unix-socket.js';
 
-const CLASSES = ['read', 'write', 'flush', 'discard'] as const;
 const DEVICE = ['device', 'domid', 'vdev'] as const;
 
 /** The counters of all disks in Prometheus's text format. The registry lives for one answer: devices come and go. */
-async function formatMetrics(devices: Iterable<DeviceStatus>): Promise<string> {
+async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<string> {
   const registry = new Registry();
   const options = (name: string, help: string, labels: readonly string[]) => ({
     name: `xen_blockd_${name}`,
@@ -29,13 +29,13 @@ async function formatMetrics(devices: Iterable<DeviceStatus>): Promise<string> {
   const invalid = counter('requests_invalid_total', 'Requests refused', byClass);
   const merged = counter('requests_merged_total', 'Requests joined with a neighbour', byClass);
   const seconds = counter('request_seconds_total', 'Time from taken to answered, summed', byClass);
-  for (const { device, domid, vdev, connected: isConnected, statistics } of devices) {
+  for (const { device, domid, vdev, connected: isConnected, statistics } of devices()) {
     const labels = { device, domid, vdev: vdev ?? '' };
     connected.set(labels, Number(isConnected));
     inFlight.set(labels, statistics.inFlight);
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
-    for (const operation of CLASSES) {
+    for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];
       const both = { ...labels, operation };
       requests.inc(both, counted.operations);
@@ -59,7 +59,7 @@ export class MetricsServer implements AsyncDisposable {
         response.writeHead(404).end();
         return;
       }
-      formatMetrics(devices()).then(
+      formatMetrics(devices).then(
         (text) => response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(text),
         (error) => response.writeHead(500).end(String(error)),
       );
@@ -78,10 +78,9 @@ export class MetricsServer implements AsyncDisposable {
     const colon = address.lastIndexOf(':');
     const host = address.slice(0, colon) || 'localhost';
     return new Promise((resolve, reject) => {
-      this.#server.once('error', (error) => {
-        reject(
-          new BlockdError('ERR_SOCKET', `metrics on ${address}: ${error.message}; choose another`, { cause: error }),
-        );
+      this.#server.once('error', (cause) => {
+        const message = `metrics on ${address}: ${cause.message}; choose another`;
+        reject(new BlockdError('ERR_SOCKET', 'listen', message, { path: address, cause }));
       });
       this.#server.listen(Number(address.slice(colon + 1)), host, resolve);
     });

@@ -1,11 +1,9 @@
-import type { DiskStatistics } from '@xenpv/xen-block';
-import { formatBytes, formatTable } from './units.js';
-
-const CLASSES = ['read', 'write', 'flush', 'discard'] as const;
+import { ACCOUNTING_CLASSES, type DiskStatistics } from '@xenpv/xen-block';
+import { formatBytes, formatTable } from './format.js';
 
 /** A disk's counters as a table; classes without requests are left out. */
 export function formatStatistics(statistics: DiskStatistics): string {
-  const used = CLASSES.filter((name) => {
+  const used = ACCOUNTING_CLASSES.filter((name) => {
     const { operations, failed, invalid } = statistics[name];
     return operations + failed + invalid > 0;
   });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Blkfront, type BlkfrontOptions } from '@xenpv/blkfront';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { Cleanup } from '../daemon/cleanup.js';
+import { Cleanup } from '../cleanup.js';
 
 /** An embedded host with a directory of its own; disposing of it ends and removes all. */
 export class TestHost implements AsyncDisposable {

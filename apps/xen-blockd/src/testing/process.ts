@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import type { ToolOutcome } from '../images/tools.js';
 import { packageRoot } from '../package-root.js';
+import type { ToolOutcome } from '../tools.js';
 
-const PROGRAM = fileURLToPath(new URL('dist/main.js', packageRoot));
+/** The built program. */
+export const PROGRAM = fileURLToPath(new URL('dist/main.js', packageRoot));
 
 /** The built program in a process of its own. */
 export class BlockdProcess {

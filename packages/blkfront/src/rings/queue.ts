@@ -1,20 +1,15 @@
 import {
   type Abi,
   BlkifOp,
-  discardWords,
-  encodeDiscard,
-  encodeIndirect,
-  encodeIndirectGref,
-  encodeReadWrite,
   encodeSegment,
-  indirectWords,
   MAX_SEGMENTS,
-  readWriteWords,
+  RequestWriter,
   responseIdHigh,
   responseIdLow,
   responseOperation,
   responseStatus,
   SECTORS_PER_PAGE,
+  SEGMENT_WORDS,
   SEGMENTS_PER_INDIRECT_PAGE,
 } from '@xenpv/blkif';
 import type { FrontRing } from '@xenpv/ring';
@@ -56,8 +51,7 @@ export class FrontendQueue {
   readonly #abi: Abi;
   readonly #pages: FrontendPages;
   readonly #events: EventChannels;
-  readonly #handle: number;
-  readonly #request: Int32Array;
+  readonly #writer: RequestWriter;
   readonly #response = new Int32Array(4);
   readonly #free: Int32Array;
   #freeCount: number;
@@ -75,9 +69,8 @@ export class FrontendQueue {
     this.#abi = options.abi;
     this.#pages = options.pages;
     this.#events = options.events;
-    this.#handle = options.handle;
     const slots = options.ring.size;
-    this.#request = new Int32Array(options.abi.slotWords);
+    this.#writer = new RequestWriter(new Int32Array(options.abi.slotWords), options.abi, options.handle);
     this.#free = Int32Array.from({ length: slots }, (_, i) => slots - 1 - i);
     this.#freeCount = slots;
     this.#operation = new Int32Array(slots).fill(FREE);
@@ -115,9 +108,8 @@ export class FrontendQueue {
   startDiscard(flag: number, sector: number, sectors: number): number {
     const slot = this.#takeSlot(BlkifOp.discard, 0);
     if (slot === NONE) return NONE;
-    const request = this.#request;
-    encodeDiscard(request, 0, this.#abi, flag, this.#handle, slot, this.#generation[slot], sector, sectors);
-    this.ring.putRequest(request, 0, discardWords(this.#abi));
+    const words = this.#writer.discard(flag, slot, this.#generation[slot], sector, sectors);
+    this.ring.putRequest(this.#writer.words, 0, words);
     return slot;
   }
 
@@ -201,31 +193,28 @@ export class FrontendQueue {
   }
 
   #putDirect(slot: number, operation: number, segments: number, sector: number, sectors: number): void {
-    const abi = this.#abi;
-    const request = this.#request;
-    encodeReadWrite(request, 0, abi, operation, segments, this.#handle, slot, this.#generation[slot], sector);
-    this.#putSegments(request, abi.segmentsWord, slot * this.#pagesPerSlot, segments, sectors);
-    this.ring.putRequest(request, 0, readWriteWords(abi, segments));
+    const request = this.#writer.words;
+    const words = this.#writer.readWrite(operation, segments, slot, this.#generation[slot], sector);
+    this.#putSegments(request, this.#abi.segmentsWord, slot * this.#pagesPerSlot, segments, sectors);
+    this.ring.putRequest(request, 0, words);
   }
 
   #putIndirect(slot: number, operation: number, segments: number, sector: number, sectors: number): void {
-    const abi = this.#abi;
-    const request = this.#request;
     const first = slot * this.#pagesPerSlot;
-    encodeIndirect(request, 0, abi, operation, segments, this.#handle, slot, this.#generation[slot], sector);
+    const words = this.#writer.indirect(operation, segments, slot, this.#generation[slot], sector);
     for (let i = 0, from = 0; from < segments; i++, from += SEGMENTS_PER_INDIRECT_PAGE) {
       const page = this.#slotPages[first + segments + i];
-      encodeIndirectGref(request, 0, abi, i, this.#pages.refs[page]);
+      this.#writer.indirectGref(i, this.#pages.refs[page]);
       const count = Math.min(SEGMENTS_PER_INDIRECT_PAGE, segments - from);
       this.#putSegments(this.#pages.words[page], 0, first + from, count, sectors - from * SECTORS_PER_PAGE);
     }
-    this.ring.putRequest(request, 0, indirectWords(abi));
+    this.ring.putRequest(this.#writer.words, 0, words);
   }
 
   #putSegments(target: Int32Array, at: number, firstPage: number, count: number, sectors: number): void {
     for (let i = 0; i < count; i++) {
       const last = Math.min(SECTORS_PER_PAGE, sectors - i * SECTORS_PER_PAGE) - 1;
-      encodeSegment(target, at + 2 * i, this.#pages.refs[this.#slotPages[firstPage + i]], 0, last);
+      encodeSegment(target, at + SEGMENT_WORDS * i, this.#pages.refs[this.#slotPages[firstPage + i]], 0, last);
     }
   }
 

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { needs } from '@xenpv/test-support';
 import { afterAll, describe, expect, it, test } from 'vitest';
 import { optionalAddon } from '../addon.js';
 import { BlockOp } from '../block-image.js';
@@ -13,6 +14,7 @@ import { openFileImage } from './image.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 const devices: string[] = [];
+const addon = { name: 'the native addon', met: () => optionalAddon() !== undefined };
 
 function losetup(...args: string[]): string {
   return execFileSync('losetup', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
@@ -45,8 +47,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-// Needs root and loop devices.
-describe.skipIf(!loopDevicesWork())('block devices', () => {
+needs('losetup', { name: 'loop devices', met: loopDevicesWork }).describe('block devices', () => {
   const engines = (['threads', 'sync', 'io_uring'] as const).filter(
     (engine) => engine !== 'io_uring' || typeof threadRing() !== 'string',
   );
@@ -84,12 +85,12 @@ describe.skipIf(!loopDevicesWork())('block devices', () => {
     await image.close();
   });
 
-  // Discarding needs an ioctl, which Node does not have without the addon.
-  test.skipIf(!optionalAddon()).for(engines)('%s discards and zeroes a device', async (engine, context) => {
+  // Discarding takes an ioctl, which Node does not have.
+  needs(addon, 'holes in temporary files').test.each(engines)('%s discards and zeroes a device', async (engine) => {
     const path = join(folder, `discarded-${engine}`);
     writeFileSync(path, new Uint8Array(1 << 20).fill(1));
     const image = await openFileImage(attach(path), { engine });
-    context.skip(!image.features.discard, 'needs a device that discards');
+    expect(image.features.discard).toBe(true);
     const driver = new QueueDriver(image.createQueue({ depth: 2, memory: allocateMemory(1 << 20) }));
     await driver.run(BlockOp.flush, 0, 0);
     const before = statSync(path).blocks;

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { needs, withoutRoot } from '@xenpv/test-support';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { loadAddon, optionalAddon } from '../addon.js';
 import { BlockOp } from '../block-image.js';
@@ -23,6 +24,8 @@ import { openFileImage } from './image.js';
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
+const addon = { name: 'the native addon', met: () => optionalAddon() !== undefined };
+const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 let files = 0;
 
 function makeFile(bytes: number | Uint8Array): string {
@@ -64,31 +67,48 @@ describe('what cannot be opened', () => {
     await expect(openFileImage(makeFile(4096), { sectorSize: 520 })).rejects.toMatchObject({ code: 'ERR_SECTOR_SIZE' });
   });
 
-  // Permissions do not bind root.
-  test.skipIf(process.getuid?.() === 0)('without permission', async () => {
+  test('without permission', async () => {
     const path = makeFile(4096);
-    chmodSync(path, 0o400);
-    await expect(openFileImage(path)).rejects.toMatchObject({ code: 'EACCES' });
-    await (await openFileImage(path, { readOnly: true })).close();
+    chmodSync(folder, 0o755);
+    chmodSync(path, 0o444);
+    await withoutRoot(async () => {
+      await expect(openFileImage(path)).rejects.toMatchObject({ code: 'EACCES' });
+      await (await openFileImage(path, { readOnly: true })).close();
+    });
   });
 });
 
-test('what the page cache has of an image that is written past it is dropped', async (context) => {
+/** Whether the page cache has the file at 4 MiB. Throws where the file system cannot tell. */
+function isCached(path: string): boolean {
+  const look = 'import os,sys; print(os.preadv(os.open(sys.argv[1], 0), [bytearray(1)], 4 << 20, os.RWF_NOWAIT))';
+  try {
+    return execFileSync('python3', ['-c', look, path], { stdio: 'pipe' }).toString() === '1\n';
+  } catch (error) {
+    if (String(error).includes('BlockingIOError')) return false;
+    throw error;
+  }
+}
+
+const nowait = {
+  name: 'RWF_NOWAIT for temporary files',
+  met: () => {
+    try {
+      return isCached(makeFile(8 << 20));
+    } catch {
+      return false;
+    }
+  },
+};
+const pageCache = needs(uring, 'O_DIRECT for temporary files', 'python3', nowait);
+
+pageCache.test('what the page cache has of an image that is written past it is dropped', async () => {
   const path = makeFile(8 << 20);
   // What is dirty is only written out at first.
   execFileSync('sync', [path]);
-  const cached = () => {
-    const look = 'import os,sys; print(os.preadv(os.open(sys.argv[1], 0), [bytearray(1)], 4 << 20, os.RWF_NOWAIT))';
-    try {
-      return execFileSync('python3', ['-c', look, path], { stdio: 'pipe' }).toString() === '1\n';
-    } catch (error) {
-      if (String(error).includes('BlockingIOError')) return false;
-      throw error;
-    }
-  };
+  const cached = () => isCached(path);
   expect(cached()).toBe(true);
   const reader = await openFileImage(path, { readOnly: true });
-  context.skip(!reader.direct, 'needs io_uring, and a file system with O_DIRECT');
+  expect(reader.direct).toBe(true);
   await reader.close();
   expect(cached()).toBe(true);
   const image = await openFileImage(path);
@@ -166,11 +186,11 @@ describe.each(engines)('a file through %s', (engine) => {
     await image.close();
   });
 
-  // Holes need fallocate, which Node does not have without the addon.
-  test.skipIf(!optionalAddon())('gives room back when it is discarded', async (context) => {
+  // Holes take fallocate, which Node does not have.
+  needs(addon, 'holes in temporary files').test('gives room back when it is discarded', async () => {
     const path = makeFile(1 << 20);
     const { image, driver } = await open(path);
-    context.skip(!image.features.discard, 'needs a file system with holes');
+    expect(image.features.discard).toBe(true);
     expect(await driver.run(BlockOp.flush, 0, 0)).toBe(0);
     const before = statSync(path).blocks;
     expect(await driver.run(BlockOp.discard, 0, 1 << 19)).toBe(0);
@@ -227,7 +247,7 @@ test('an engine that does not exist here is replaced, and said so', async () => 
   vi.doUnmock('../addon.js');
 });
 
-test.skipIf(!optionalAddon())('memory for queues is page aligned', () => {
+needs(addon).test('memory for queues is page aligned', () => {
   for (const bytes of [1, 4096, 5000, 1 << 20]) {
     const memory = new Uint8Array(allocateMemory(bytes));
     expect(loadAddon().address(memory) % 4096).toBe(0);

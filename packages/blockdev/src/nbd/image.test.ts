@@ -1,10 +1,11 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { needs } from '@xenpv/test-support';
 import { afterAll, describe, expect, it, test } from 'vitest';
 import { type BlockImage, BlockOp } from '../block-image.js';
 import { allocateMemory } from '../queue/buffer.js';
@@ -48,8 +49,7 @@ function drive(image: BlockImage) {
   return { driver, bytes: new Uint8Array(driver.queue.memory) };
 }
 
-// Needs Debian's qemu-system-common or what has qemu-storage-daemon elsewhere.
-describe.skipIf(spawnSync('qemu-storage-daemon', ['--version']).status !== 0)('with qemu-storage-daemon', () => {
+needs('qemu-storage-daemon').describe('with qemu-storage-daemon', () => {
   testEngine(
     { describe, it },
     {

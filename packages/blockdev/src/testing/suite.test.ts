@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { needs } from '@xenpv/test-support';
 import { afterAll, describe, it } from 'vitest';
 import { openFileImage } from '../file/image.js';
 import type { FileImageOptions } from '../file/options.js';
@@ -15,6 +16,7 @@ import { testEngine } from './suite.js';
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
+const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 let files = 0;
 
 function testFileEngine(name: string, options: FileImageOptions): void {
@@ -51,8 +53,8 @@ for (const sectorSize of [512, 4096]) {
   testFileEngine(`threads direct, ${sectorSize}-byte sectors`, { engine: 'threads', direct: true, sectorSize });
   testFileEngine(`sync, ${sectorSize}-byte sectors`, { engine: 'sync', sectorSize });
   testFileEngine(`sync direct, ${sectorSize}-byte sectors`, { engine: 'sync', direct: true, sectorSize });
-  // Without io_uring (kernel.io_uring_disabled, seccomp, no addon): file/image.test.ts has the fallback.
-  describe.skipIf(typeof threadRing() === 'string')('with io_uring', () => {
+  // file/image.test.ts has what happens without io_uring: kernel.io_uring_disabled, seccomp, no addon.
+  needs(uring).describe('with io_uring', () => {
     testFileEngine(`io_uring, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: false, sectorSize });
     testFileEngine(`io_uring direct, ${sectorSize}-byte sectors`, { engine: 'io_uring', direct: true, sectorSize });
   });

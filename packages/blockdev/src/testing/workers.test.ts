@@ -2,13 +2,15 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { afterAll, describe, expect, test } from 'vitest';
+import { needs } from '@xenpv/test-support';
+import { afterAll, expect, test } from 'vitest';
 import { openFileImage } from '../file/image.js';
 import { memoryImage } from '../memory/image.js';
 import { packageRoot } from '../package-root.js';
 import { threadRing } from '../uring/thread-ring.js';
 
 // Worker threads cannot load TypeScript: these use the built package.
+const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 const index = new URL('dist/index.js', packageRoot).href;
 const testing = new URL('dist/testing.js', packageRoot).href;
 
@@ -55,8 +57,8 @@ test('a file is opened on several threads', async () => {
   await image.close();
 });
 
-// Without io_uring there is no memory that the kernel still writes to when a thread is gone.
-describe.skipIf(typeof threadRing() === 'string')('io_uring', () => {
+// Without it there is no memory that the kernel still writes to when a thread is gone.
+needs(uring).describe('io_uring', () => {
   test('a thread may be terminated with operations in flight', async () => {
     const path = join(folder, 'terminated.img');
     writeFileSync(path, new Uint8Array(8 << 20).fill(6));

@@ -1,8 +1,8 @@
-import type { EventChannels, EventListener } from '@xenpv/xen-sys';
+import { Errno, type EventChannels, type EventListener, XenSysError } from '@xenpv/xen-sys';
 import type { Doorbell } from '../machine/doorbell.js';
 import { DOMID_SELF, type Machine, type MachineDomain } from '../machine/machine.js';
 import { PortState } from '../machine/ports.js';
-import { closed, Errno, failed } from './errno.js';
+import { closed } from './closed.js';
 
 /** Ports delivered at once, as many as a read of /dev/xen/evtchn gives. */
 const BATCH = 1024;
@@ -33,7 +33,7 @@ export class EmulatedEventChannels implements EventChannels {
     this.#machine = machine;
     this.#domain = domain;
     this.#handle = domain.ports.openHandle();
-    if (this.#handle < 0) throw failed('ENOSPC', 'evtchn.open', 'too many event-channel handles are open');
+    if (this.#handle < 0) throw new XenSysError('ENOSPC', 'evtchn.open', 'too many event-channel handles are open');
     this.#doorbell = domain.ports.doorbell(this.#handle);
     this.#mine = new Int32Array(domain.memory.size.ports / 32);
     this.#firstWord = this.#mine.length;
@@ -46,14 +46,15 @@ export class EmulatedEventChannels implements EventChannels {
     const { memory, ports } = this.#domain;
     const remote = this.#findDomain(domid, op);
     const port = this.#machine.lock.run(() => {
-      if (!remote.ports.isOpenTo(remotePort, memory.domid)) return -Errno.EINVAL;
+      if (!remote.ports.isOpenTo(remotePort, memory.domid)) return Errno.EINVAL;
       const local = ports.allocate(this.#handle, remote.memory.domid);
-      if (local < 0) return -Errno.ENOSPC;
+      if (local < 0) return Errno.ENOSPC;
       ports.connect(local, remote.memory.domid, remotePort);
       remote.ports.connect(remotePort, memory.domid, local);
       return local;
     });
-    if (port === -Errno.EINVAL) throw failed('EINVAL', op, `port ${remotePort} of domain ${domid} is not open to us`);
+    if (port === Errno.EINVAL)
+      throw new XenSysError('EINVAL', op, `port ${remotePort} of domain ${domid} is not open to us`);
     this.#claim(port, op);
     ports.raise(port);
     return port;
@@ -71,15 +72,15 @@ export class EmulatedEventChannels implements EventChannels {
 
   unbind(port: number): void {
     this.#checkOpen('evtchn.unbind');
-    if (!this.#isMine(port)) throw failed('EINVAL', 'evtchn.unbind', `port ${port} is not bound here`);
+    if (!this.#isMine(port)) throw new XenSysError('EINVAL', 'evtchn.unbind', `port ${port} is not bound here`);
     this.#release(port);
   }
 
   notify(port: number): number {
-    if (!this.#isMine(port)) return -Errno.EINVAL;
+    if (!this.#isMine(port)) return Errno.EINVAL;
     const { memory, ports } = this.#domain;
     const state = ports.state(port);
-    if (state !== PortState.interdomain) return state === PortState.free ? -Errno.EINVAL : 0;
+    if (state !== PortState.interdomain) return state === PortState.free ? Errno.EINVAL : 0;
     const remotePort = ports.remotePort(port);
     const peer = this.#peerOf(ports.remoteDomid(port));
     if (peer?.ports.isPeerOf(remotePort, memory.domid, port)) peer.ports.raise(remotePort);
@@ -87,7 +88,7 @@ export class EmulatedEventChannels implements EventChannels {
   }
 
   pending(ports: Uint32Array): number {
-    if (this.#closed) return -Errno.EINVAL;
+    if (this.#closed) return Errno.EINVAL;
     const first = this.#firstWord;
     const words = this.#lastWord - first + 1;
     let count = 0;
@@ -101,7 +102,7 @@ export class EmulatedEventChannels implements EventChannels {
   }
 
   unmask(ports: Uint32Array, count: number): number {
-    for (let i = 0; i < count; i++) if (!this.#isMine(ports[i])) return -Errno.EINVAL;
+    for (let i = 0; i < count; i++) if (!this.#isMine(ports[i])) return Errno.EINVAL;
     let fire = false;
     for (let i = 0; i < count; i++) fire = this.#domain.ports.unmask(ports[i]) || fire;
     if (fire && this.#listener !== undefined) this.#doorbell.again();
@@ -178,12 +179,12 @@ export class EmulatedEventChannels implements EventChannels {
 
   #checkOpen(op: string): void {
     if (this.#closed) throw closed(op);
-    if (!this.#domain.memory.alive) throw failed('ESRCH', op, 'this domain was destroyed');
+    if (!this.#domain.memory.alive) throw new XenSysError('ESRCH', op, 'this domain was destroyed');
   }
 
   #findDomain(domid: number, op: string): MachineDomain {
     const domain = domid === DOMID_SELF ? this.#domain : this.#machine.find(domid);
-    if (domain === undefined) throw failed('ESRCH', op, `there is no domain ${domid}`);
+    if (domain === undefined) throw new XenSysError('ESRCH', op, `there is no domain ${domid}`);
     return domain;
   }
 
@@ -193,7 +194,7 @@ export class EmulatedEventChannels implements EventChannels {
   }
 
   #claim(port: number, op: string): void {
-    if (port < 0) throw failed('ENOSPC', op, 'out of event-channel ports');
+    if (port < 0) throw new XenSysError('ENOSPC', op, 'out of event-channel ports');
     const word = port >>> 5;
     this.#mine[word] |= 1 << (port & 31);
     this.#firstWord = Math.min(this.#firstWord, word);

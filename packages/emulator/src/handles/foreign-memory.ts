@@ -1,6 +1,6 @@
-import { type ForeignMapping, type ForeignMemory, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { Errno, type ForeignMapping, type ForeignMemory, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
 import type { Machine } from '../machine/machine.js';
-import { closed, Errno, failed } from './errno.js';
+import { closed } from './closed.js';
 import { areContiguous } from './grant-mapping.js';
 
 /** Foreign mapping, which the emulator allows to domain 0 alone. */
@@ -15,11 +15,11 @@ export class EmulatedForeignMemory implements ForeignMemory {
   map(domid: number, frames: ArrayLike<number>, _options: { writable: boolean }): ForeignMapping {
     if (this.#closed) throw closed('foreignmem.map');
     const domain = this.#machine.find(domid);
-    if (domain === undefined) throw failed('ESRCH', 'foreignmem.map', `there is no domain ${domid}`);
+    if (domain === undefined) throw new XenSysError('ESRCH', 'foreignmem.map', `there is no domain ${domid}`);
     const { size, ram } = domain.memory;
-    const errors = Int32Array.from(frames, (frame) => (frame >= 0 && frame < size.pages ? 0 : -Errno.EINVAL));
+    const errors = Int32Array.from(frames, (frame) => (frame >= 0 && frame < size.pages ? 0 : Errno.EINVAL));
     if (errors.length > 0 && errors.every((error) => error !== 0)) {
-      throw failed('EINVAL', 'foreignmem.map', `domain ${domid} has no frame ${frames[0]}`);
+      throw new XenSysError('EINVAL', 'foreignmem.map', `domain ${domid} has no frame ${frames[0]}`);
     }
     const offsets = Float64Array.from(frames, (frame) => frame * XEN_PAGE_SIZE);
     return { buffer: ram, offsets, errors, contiguous: areContiguous(offsets) };

@@ -1,6 +1,6 @@
-import { type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
 import { DOMID_SELF, type MachineDomain } from '../machine/machine.js';
-import { closed, failed } from './errno.js';
+import { closed } from './closed.js';
 
 /** One handle on the granting side of an emulated domain. */
 export class EmulatedGrantAllocator implements GrantAllocator {
@@ -15,13 +15,14 @@ export class EmulatedGrantAllocator implements GrantAllocator {
   allocate(domid: number, count: number, options: { writable: boolean }): GrantedPages {
     if (this.#closed) throw closed('gntalloc.allocate');
     const { memory, grants } = this.#domain;
-    if (!memory.alive) throw failed('ESRCH', 'gntalloc.allocate', 'this domain was destroyed');
-    if (!(domid >= 0 && domid <= DOMID_SELF)) throw failed('EINVAL', 'gntalloc.allocate', `${domid} is not a domid`);
+    if (!memory.alive) throw new XenSysError('ESRCH', 'gntalloc.allocate', 'this domain was destroyed');
+    if (!(domid >= 0 && domid <= DOMID_SELF))
+      throw new XenSysError('EINVAL', 'gntalloc.allocate', `${domid} is not a domid`);
     const user = domid === DOMID_SELF ? memory.domid : domid;
     const refs = new Uint32Array(count);
-    const first = count === 0 ? 0 : grants.grantNew(user, refs, options.writable);
-    if (first === -2) throw failed('ENOSPC', 'gntalloc.allocate', `no ${count} grant references are free`);
-    if (first < 0) throw failed('ENOMEM', 'gntalloc.allocate', `no ${count} pages in a row are free`);
+    const first = count === 0 ? 0 : grants.grantNew(user, refs, options);
+    if (first === -2) throw new XenSysError('ENOSPC', 'gntalloc.allocate', `no ${count} grant references are free`);
+    if (first < 0) throw new XenSysError('ENOMEM', 'gntalloc.allocate', `no ${count} pages in a row are free`);
     const pages: GrantedPages = {
       domid,
       refs,

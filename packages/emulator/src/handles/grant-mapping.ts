@@ -9,10 +9,15 @@ export class EmulatedMapping implements GrantMapping {
   readonly offsets: Float64Array;
   readonly contiguous: boolean;
 
-  constructor(granter: MachineDomain, refs: Uint32Array, frames: ArrayLike<number>, writable: boolean) {
+  constructor(
+    granter: MachineDomain,
+    refs: Uint32Array,
+    frames: ArrayLike<number>,
+    options: { readonly writable: boolean },
+  ) {
     this.granter = granter;
     this.refs = refs.slice();
-    this.writable = writable;
+    this.writable = options.writable;
     this.offsets = Float64Array.from(frames, (frame) => frame * XEN_PAGE_SIZE);
     this.contiguous = areContiguous(this.offsets);
   }

@@ -1,14 +1,21 @@
+/**
+ * One thread's handle on grants of other domains: what /dev/xen/gntdev is to a process. In come references and batches of
+ * copy segments in the kernel's layout, all of which a guest may have chosen. A page is pinned while it is mapped or
+ * copied, so that its owner cannot give it out again. A bad reference fails its own segment; only an address or a direction
+ * that cannot be refuses the batch. A copy allocates nothing and throws nothing.
+ */
 import {
+  Errno,
   GRANT_COPY_SEGMENT_BYTES,
   type GrantCopyBatch,
   type GrantMapping,
   GrantStatus,
   type GrantTable,
   XEN_PAGE_SIZE,
+  XenSysError,
 } from '@xenpv/xen-sys';
 import { DOMID_SELF, type Machine, type MachineDomain } from '../machine/machine.js';
-import type { PageViews } from '../machine/page-views.js';
-import { closed, Errno, failed } from './errno.js';
+import { closed } from './closed.js';
 import { EmulatedMapping } from './grant-mapping.js';
 import { LocalBuffers } from './local-buffers.js';
 
@@ -37,17 +44,19 @@ export class EmulatedGrantTable implements GrantTable {
   map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping {
     this.#checkOpen('gnttab.map');
     const granter = this.#find(domid);
-    if (granter === undefined) throw failed('EINVAL', 'gnttab.map', `there is no domain ${domid}`);
+    if (granter === undefined) throw new XenSysError('EINVAL', 'gnttab.map', `there is no domain ${domid}`);
     const frames = new Uint32Array(refs.length);
     for (let i = 0; i < refs.length; i++) {
-      const frame = granter.grants.pin(refs[i], this.#domain.memory.domid, options.writable);
+      const frame = options.writable
+        ? granter.grants.pinToWrite(refs[i], this.#domain.memory.domid)
+        : granter.grants.pinToRead(refs[i], this.#domain.memory.domid);
       if (frame < 0) {
         for (let done = 0; done < i; done++) granter.grants.unpin(refs[done]);
-        throw this.#mapError(granter, refs[i], options.writable, frame);
+        throw this.#mapError(granter, refs[i], options, frame);
       }
       frames[i] = frame;
     }
-    const mapping = new EmulatedMapping(granter, refs, frames, options.writable);
+    const mapping = new EmulatedMapping(granter, refs, frames, options);
     this.#mappings.add(mapping);
     return mapping;
   }
@@ -59,7 +68,7 @@ export class EmulatedGrantTable implements GrantTable {
   }
 
   copy(batch: GrantCopyBatch): number {
-    if (this.#closed) return -Errno.EINVAL;
+    if (this.#closed) return Errno.EINVAL;
     const { words, count } = batch;
     for (let i = 0; i < count; i++) {
       const at = i * SEGMENT_WORDS;
@@ -67,15 +76,15 @@ export class EmulatedGrantTable implements GrantTable {
       const flags = words[at + 4] >>> 16;
       let status: number;
       if (flags === SOURCE_IS_GRANT) {
-        status = this.#copyGrant(words[at], words[at + 1], words[at + 2], words[at + 3], length, false);
+        status = this.#copyFromGrant(words, at, length);
       } else if (flags === BOTH_ARE_GRANTS) {
         status = this.#copyBetween(words, at, length);
       } else if (flags === 0) {
-        return -Errno.EINVAL;
+        return Errno.EINVAL;
       } else {
-        status = this.#copyGrant(words[at + 2], words[at + 3], words[at], words[at + 1], length, true);
+        status = this.#copyToGrant(words, at, length);
       }
-      if (status === BAD_ADDRESS) return -this.#addressError(words, at, length);
+      if (status === BAD_ADDRESS) return this.#addressError(words, at, length);
       words[at + 5] = status & 0xffff;
     }
     return 0;
@@ -101,19 +110,33 @@ export class EmulatedGrantTable implements GrantTable {
     this.close();
   }
 
-  /** One segment between a grant and a local buffer: a GNTST status, or BAD_ADDRESS. */
-  #copyGrant(ref: number, place: number, low: number, high: number, length: number, toGrant: boolean): number {
-    const offset = place & 0xffff;
-    const local = this.#locals.at(high);
+  /** One segment from a grant to a local buffer: a GNTST status, or BAD_ADDRESS. */
+  #copyFromGrant(words: Uint32Array, at: number, length: number): number {
+    const offset = words[at + 1] & 0xffff;
+    const low = words[at + 2];
+    const local = this.#locals.at(words[at + 3]);
     if (local === undefined || low + length > local.byteLength || offset + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
-    const domid = place >>> 16;
-    const last = this.#last;
-    const granter = last !== undefined && last.memory.domid === domid && last.memory.alive ? last : this.#switch(domid);
+    const granter = this.#granter(words[at + 1] >>> 16);
     if (granter === undefined) return GrantStatus.badDomain;
-    const frame = granter.grants.pin(ref, this.#domain.memory.domid, toGrant);
+    const frame = granter.grants.pinToRead(words[at], this.#domain.memory.domid);
     if (frame < 0) return frame;
-    copyPage(granter.memory.views, frame * XEN_PAGE_SIZE + offset, local, low, length, toGrant);
-    granter.grants.unpin(ref);
+    local.copyFrom(granter.memory.views, frame * XEN_PAGE_SIZE + offset, low, length);
+    granter.grants.unpin(words[at]);
+    return GrantStatus.okay;
+  }
+
+  /** One segment from a local buffer to a grant: a GNTST status, or BAD_ADDRESS. */
+  #copyToGrant(words: Uint32Array, at: number, length: number): number {
+    const offset = words[at + 3] & 0xffff;
+    const low = words[at];
+    const local = this.#locals.at(words[at + 1]);
+    if (local === undefined || low + length > local.byteLength || offset + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
+    const granter = this.#granter(words[at + 3] >>> 16);
+    if (granter === undefined) return GrantStatus.badDomain;
+    const frame = granter.grants.pinToWrite(words[at + 2], this.#domain.memory.domid);
+    if (frame < 0) return frame;
+    granter.memory.views.copyFrom(local, low, frame * XEN_PAGE_SIZE + offset, length);
+    granter.grants.unpin(words[at + 2]);
     return GrantStatus.okay;
   }
 
@@ -126,9 +149,9 @@ export class EmulatedGrantTable implements GrantTable {
     const target = this.#find(words[at + 3] >>> 16);
     if (source === undefined || target === undefined) return GrantStatus.badDomain;
     const domid = this.#domain.memory.domid;
-    const sourceFrame = source.grants.pin(words[at], domid, false);
+    const sourceFrame = source.grants.pinToRead(words[at], domid);
     if (sourceFrame < 0) return sourceFrame;
-    const targetFrame = target.grants.pin(words[at + 2], domid, true);
+    const targetFrame = target.grants.pinToWrite(words[at + 2], domid);
     if (targetFrame >= 0) {
       const start = targetFrame * XEN_PAGE_SIZE + to;
       target.memory.views.copyFrom(source.memory.views, sourceFrame * XEN_PAGE_SIZE + from, start, length);
@@ -150,26 +173,29 @@ export class EmulatedGrantTable implements GrantTable {
     return domid === DOMID_SELF ? this.#domain : this.#machine.find(domid);
   }
 
-  #switch(domid: number): MachineDomain | undefined {
+  /** As {@link #find}, for segments: one after the other mostly has the same domain. */
+  #granter(domid: number): MachineDomain | undefined {
+    const last = this.#last;
+    if (last !== undefined && last.memory.domid === domid && last.memory.alive) return last;
     this.#last = this.#find(domid);
     return this.#last;
   }
 
-  #mapError(granter: MachineDomain, ref: number, writable: boolean, status: number): Error {
-    if (writable && granter.grants.isReadOnly(ref, this.#domain.memory.domid)) {
-      return failed('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
+  #mapError(granter: MachineDomain, ref: number, options: { writable: boolean }, status: number): Error {
+    if (options.writable && granter.grants.isReadOnly(ref, this.#domain.memory.domid)) {
+      return new XenSysError('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
     }
     const { domid } = granter.memory;
-    if (status === GrantStatus.noSpace) return failed('ENOMEM', 'gnttab.map', `grant ${ref} is mapped too often`);
-    return failed('EINVAL', 'gnttab.map', `grant ${ref} of domain ${domid} is not granted to us (GNTST ${status})`);
+    if (status === GrantStatus.noSpace)
+      return new XenSysError('ENOMEM', 'gnttab.map', `grant ${ref} is mapped too often`);
+    return new XenSysError(
+      'EINVAL',
+      'gnttab.map',
+      `grant ${ref} of domain ${domid} is not granted to us (GNTST ${status})`,
+    );
   }
 
   #checkOpen(op: string): void {
     if (this.#closed) throw closed(op);
   }
-}
-
-function copyPage(ram: PageViews, place: number, local: PageViews, at: number, length: number, toGrant: boolean): void {
-  if (toGrant) ram.copyFrom(local, at, place, length);
-  else local.copyFrom(ram, place, at, length);
 }

@@ -1,5 +1,5 @@
+import { XenSysError } from '@xenpv/xen-sys';
 import { PageViews } from '../machine/page-views.js';
-import { failed } from './errno.js';
 
 const TWO_32 = 2 ** 32;
 /** Addresses are exact doubles below 2^53, so that is how far their upper halves go. */
@@ -48,7 +48,8 @@ export class LocalBuffers {
     for (let slot = 1; slot < this.#slots.length && slot - first < count; slot++) {
       if (this.#slots[slot] !== undefined) first = slot + 1;
     }
-    if (first + count > MAX_SLOTS) throw failed('ENOSPC', 'gnttab.register', 'too many buffers are registered');
+    if (first + count > MAX_SLOTS)
+      throw new XenSysError('ENOSPC', 'gnttab.register', 'too many buffers are registered');
     return first;
   }
 }

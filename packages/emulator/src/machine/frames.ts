@@ -15,21 +15,21 @@ export class Frames {
     this.#memory = memory;
   }
 
-  /** Takes `count` frames in a row, zeroed; returns the first, or -1 when there is no such run. */
+  /** Takes `count` frames in a row, zeroed; returns the first, or -1 if there is no such run. */
   allocate(count: number): number {
     const { control } = this.#memory;
     const hint = Math.max(control[Header.frameHint], FIRST_FRAME);
     let first = this.#findRun(hint, this.#memory.size.pages, count);
     if (first < 0 && hint > FIRST_FRAME) first = this.#findRun(FIRST_FRAME, this.#memory.size.pages, count);
     if (first < 0) return -1;
-    for (let i = 0; i < count; i++) this.#set(first + i, true);
+    for (let i = 0; i < count; i++) this.#take(first + i);
     control[Header.frameHint] = first + count;
     this.#zero(first, count);
     return first;
   }
 
   free(frame: number): void {
-    this.#set(frame, false);
+    this.#release(frame);
     if (frame < this.#memory.control[Header.frameHint]) this.#memory.control[Header.frameHint] = frame;
   }
 
@@ -60,11 +60,14 @@ export class Frames {
     return -1;
   }
 
-  #set(frame: number, used: boolean): void {
+  #take(frame: number): void {
     const { control, at } = this.#memory;
-    const word = at.frames + (frame >>> 5);
-    const bit = 1 << (frame & 31);
-    control[word] = used ? control[word] | bit : control[word] & ~bit;
+    control[at.frames + (frame >>> 5)] |= 1 << (frame & 31);
+  }
+
+  #release(frame: number): void {
+    const { control, at } = this.#memory;
+    control[at.frames + (frame >>> 5)] &= ~(1 << (frame & 31));
   }
 
   /** Frames never given out are zero already, and stay untouched until somebody writes. */

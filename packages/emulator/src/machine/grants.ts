@@ -33,8 +33,12 @@ export class Grants {
     this.#lock = new SharedLock(memory.control, Header.lock);
   }
 
-  /** Allocates `refs.length` zeroed frames in a row and grants them to `domid`; returns the first, or -1, -2 (out of references). */
-  grantNew(domid: number, refs: Uint32Array, writable: boolean): number {
+  /**
+   * Allocates `refs.length` zeroed frames in a row, grants them to `domid` and fills in the references. Returns the
+   * first frame, -1 if there are no such frames, -2 if there are not enough references.
+   */
+  grantNew(domid: number, refs: Uint32Array, options: { writable: boolean }): number {
+    const flags = options.writable ? VALID : VALID | READ_ONLY;
     return this.#lock.run(() => {
       if (this.#freeEntries() < refs.length) return -2;
       const first = this.#frames.allocate(refs.length);
@@ -43,7 +47,7 @@ export class Grants {
         const ref = this.#takeEntry();
         const at = this.#at(ref);
         this.memory.control[at + FRAME] = first + i;
-        Atomics.store(this.memory.control, at, domid | VALID | (writable ? 0 : READ_ONLY));
+        Atomics.store(this.memory.control, at, domid | flags);
         refs[i] = ref;
       }
       return first;
@@ -63,15 +67,25 @@ export class Grants {
     }
   }
 
-  /** Takes the page into use for `domid`: returns its frame, or a negative {@link GrantStatus}. */
-  pin(ref: number, domid: number, write: boolean): number {
+  /** Takes the page into use for `domid`, to be read: returns its frame, or a negative {@link GrantStatus}. */
+  pinToRead(ref: number, domid: number): number {
+    return this.#pin(ref, domid, 0);
+  }
+
+  /** As {@link pinToRead}, to be written too. */
+  pinToWrite(ref: number, domid: number): number {
+    return this.#pin(ref, domid, READ_ONLY);
+  }
+
+  /** `refused`: the flags of an entry that cannot be used so. */
+  #pin(ref: number, domid: number, refused: number): number {
     if (ref < RESERVED_GRANTS || ref >= this.memory.size.grants) return GrantStatus.badGntref;
     const { control } = this.memory;
     const at = this.#at(ref);
     for (;;) {
       const word = Atomics.load(control, at);
       if ((word & (VALID | DOMID)) !== (VALID | domid)) return GrantStatus.generalError;
-      if (write && (word & READ_ONLY) !== 0) return GrantStatus.generalError;
+      if ((word & refused) !== 0) return GrantStatus.generalError;
       if (word >>> PIN_SHIFT === MAX_PINS) return GrantStatus.noSpace;
       if (Atomics.compareExchange(control, at, word, (word + PIN) | 0) === word) return control[at + FRAME];
     }
@@ -84,7 +98,7 @@ export class Grants {
     return (word & (VALID | DOMID | READ_ONLY)) === (VALID | domid | READ_ONLY);
   }
 
-  /** Undoes one {@link pin}. */
+  /** Undoes one {@link pinToRead} or {@link pinToWrite}. */
   unpin(ref: number): void {
     const at = this.#at(ref);
     const before = Atomics.sub(this.memory.control, at, PIN);

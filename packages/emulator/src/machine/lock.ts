@@ -5,7 +5,7 @@ const CONTENDED = 2;
 /** After this long the holder has died inside the section (its worker was terminated): sections take microseconds. */
 const ABANDONED_MS = 2000;
 
-/** A mutual exclusion between threads: one word of shared memory, asleep on it when it is taken. */
+/** A mutual exclusion between threads: one word of shared memory, on which threads sleep while it is taken. */
 export class SharedLock {
   readonly #words: Int32Array;
   readonly #at: number;

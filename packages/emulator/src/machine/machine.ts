@@ -63,7 +63,7 @@ export abstract class Machine {
     });
   }
 
-  /** What is left of a domain's use of shared things; all zero when its owners have closed everything. */
+  /** What a domain holds now; all zero after its owners have closed everything. */
   usage(domain: MachineDomain): DomainUsage {
     return { ...domain.grants.usage(), ports: domain.ports.used(), eventHandles: domain.ports.openHandles() };
   }

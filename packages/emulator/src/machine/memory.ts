@@ -1,3 +1,9 @@
+/**
+ * A domain is two pieces of shared memory: its RAM, and a control area with its tables. In comes a snapshot, which names
+ * the two; every thread makes its own views of it. All state is in the shared words, none in the fields of a class, and
+ * where a table lies follows from the domain's size alone, so that all threads agree. An area is never used again for
+ * another domain: a thread may still look at it.
+ */
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { DOORBELL_WORDS } from './doorbell.js';
 import { type LazyAreas, lazyBuffer } from './lazy-memory.js';
@@ -75,7 +81,7 @@ function layoutOf(size: DomainSize): Layout {
   return { frames, pending, masked, ports, handles, grants, words: grants + size.grants * GRANT_WORDS };
 }
 
-/** A domain's RAM and tables as one thread sees them. All state is in the shared memory; this is views of it. */
+/** One thread's views of a domain's RAM and tables. */
 export class DomainMemory {
   readonly domid: number;
   readonly size: DomainSize;

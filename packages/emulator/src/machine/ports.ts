@@ -1,3 +1,9 @@
+/**
+ * The event channels of a domain, as its threads share them. In come port numbers of this domain; the handles check that
+ * a port is theirs. What a port is bound to changes only with the machine's lock held; events are atomic operations on two
+ * bits. A sender sets pending before it looks at the mask, a receiver clears the mask before it looks at pending: one of
+ * the two always sees the other, so no wake-up is lost. A pending port never rings twice, a masked one never rings.
+ */
 import { Doorbell } from './doorbell.js';
 import { type DomainMemory, HANDLE_DOORBELL, HANDLE_WORDS, PORT_WORDS } from './memory.js';
 
@@ -8,10 +14,7 @@ const REMOTE_DOMID = 1;
 const REMOTE_PORT = 2;
 const HANDLE = 3;
 
-/**
- * The event channels of a domain: its ports with a pending and a masked bit each, and the handles that its threads
- * have open. Binding takes the machine's lock; sending and receiving is atomic operations on the bits.
- */
+/** The ports of a domain, with a pending and a masked bit each, and the handles that its threads have open. */
 export class Ports {
   readonly memory: DomainMemory;
   readonly #doorbells: (Doorbell | undefined)[] = [];
@@ -20,7 +23,7 @@ export class Ports {
     this.memory = memory;
   }
 
-  /** Claims a handle for its opener; -1 when all are taken. */
+  /** Claims a handle for its opener; -1 if all are taken. */
   openHandle(): number {
     const { control, size } = this.memory;
     for (let handle = 0; handle < size.handles; handle++) {
@@ -52,7 +55,7 @@ export class Ports {
     return (this.#doorbells[handle] ??= new Doorbell(this.memory.control, this.#handleAt(handle) + HANDLE_DOORBELL));
   }
 
-  /** Takes a free port for `handle`; -1 when there is none. The machine's lock must be held. */
+  /** Takes a free port for `handle`; -1 if there is none. The machine's lock must be held. */
   allocate(handle: number, remoteDomid: number): number {
     const { control, size } = this.memory;
     for (let port = 1; port < size.ports; port++) {
@@ -138,7 +141,7 @@ export class Ports {
     Atomics.and(control, at.pending + word, ~bits);
   }
 
-  /** Unmasks `port`; true when it is pending, so that nobody else will wake its handle. */
+  /** Unmasks `port`; true if it is pending, so that nobody else will wake its handle. */
   unmask(port: number): boolean {
     const { control, at } = this.memory;
     const bit = 1 << (port & 31);

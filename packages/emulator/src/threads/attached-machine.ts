@@ -4,14 +4,15 @@ import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Machine, type MachineDomain } from '../machine/machine.js';
 import type { DomainSnapshot } from '../machine/memory.js';
 import type { Announcement } from './announcements.js';
+import { machines } from './machine-registry.js';
 import { MessagePipe } from './message-pipe.js';
-import { PipeTransport } from './pipe-transport.js';
+import { PipeTransport } from './xenstore-pipe.js';
 
 /** How long the host's thread may take to answer. */
 const WELCOME_TIMEOUT_MS = 10_000;
 
 /** The machine as a thread sees it that is not the host's. */
-export class AttachedMachine extends Machine {
+class AttachedMachine extends Machine {
   readonly name: string;
   readonly #channel: BroadcastChannel;
 
@@ -74,6 +75,22 @@ export class AttachedMachine extends Machine {
     if (message.kind === 'created') this.add(message.domain);
     else if (message.kind === 'destroyed') this.forget(message.domid);
   }
+}
+
+const attaching = new Map<string, Promise<Machine>>();
+
+/** The machine of this name as this thread sees it; one attachment a thread. Error: ERR_NO_DEVICE. */
+export async function machineNamed(name: string): Promise<Machine> {
+  const known = machines.get(name);
+  if (known !== undefined) return known;
+  let promise = attaching.get(name);
+  if (promise === undefined) {
+    promise = AttachedMachine.attach(name).finally(() => attaching.delete(name));
+    attaching.set(name, promise);
+  }
+  const machine = await promise;
+  machines.set(name, machine);
+  return machine;
 }
 
 function post(channel: BroadcastChannel, message: Announcement): void {

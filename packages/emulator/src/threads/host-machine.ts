@@ -5,9 +5,9 @@ import { LazyAreas } from '../machine/lazy-memory.js';
 import { Machine, type MachineDomain } from '../machine/machine.js';
 import { DomainMemory, type DomainSize } from '../machine/memory.js';
 import type { Announcement } from './announcements.js';
-import { machines } from './machines.js';
+import { machines } from './machine-registry.js';
 import { MessagePipe } from './message-pipe.js';
-import { servePipe } from './pipe-transport.js';
+import { servePipe } from './xenstore-pipe.js';
 
 /** The machine on the thread that made it: creates and destroys domains, and tells the other threads. */
 export class HostMachine extends Machine {

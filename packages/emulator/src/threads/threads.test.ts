@@ -26,7 +26,7 @@ interface Scenario {
 }
 
 function start(scenario: Scenario): Worker {
-  const worker = new Worker(new URL('../../test/worker.mjs', import.meta.url), { workerData: scenario });
+  const worker = new Worker(new URL('../testing/worker.mjs', import.meta.url), { workerData: scenario });
   workers.push(worker);
   return worker;
 }

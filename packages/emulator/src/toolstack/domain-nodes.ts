@@ -1,3 +1,4 @@
+import { domainPath } from '@xenpv/xenbus';
 import type { Permission, XenstoreOperations } from '@xenpv/xenstore';
 
 /** A domain as its xenstore nodes describe it. */
@@ -27,10 +28,6 @@ const GUEST_WRITABLE = [
 
 /** Directories that a driver domain may write besides. */
 const DRIVER_WRITABLE = ['backend', 'libxl', 'device-model'];
-
-export function domainPath(domid: number): string {
-  return `/local/domain/${domid}`;
-}
 
 /** Writes what libxl writes when it makes a domain (libxl__domain_make, libxl__build_post). */
 export async function writeDomainNodes(tx: XenstoreOperations, domain: DomainDescription): Promise<void> {

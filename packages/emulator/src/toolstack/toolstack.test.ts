@@ -2,7 +2,6 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { EmulatedDomain } from '../domain.js';
 import { EmulatedHost } from '../host.js';
-import { vdevNumber } from './vdev.js';
 
 let host: EmulatedHost;
 let guest: EmulatedDomain;
@@ -54,11 +53,15 @@ describe('a domain', () => {
     await own.close();
   });
 
-  it('may serve devices when it is a driver domain', async () => {
+  it('may serve devices if it is a driver domain, and only then', async () => {
     const storage = await host.createDomain({ name: 'storage', driverDomain: true });
     const own = XenstoreClient.open(await storage.provider.connectXenstore());
     await own.write('backend/qdisk/1/51712/state', '2');
     await own.close();
+
+    const other = XenstoreClient.open(await guest.provider.connectXenstore());
+    await expect(other.write('backend/qdisk/1/51712/state', '2')).rejects.toMatchObject({ code: 'EACCES' });
+    await other.close();
   });
 
   it('is announced to xenstored, and its end too', async () => {
@@ -251,7 +254,7 @@ describe('the end of a domain', () => {
   });
 });
 
-describe('vdev', () => {
+describe('the number of a disk', () => {
   const table: [string, number | undefined][] = [
     ['xvda', 51712],
     ['xvdb', 51728],
@@ -274,5 +277,9 @@ describe('vdev', () => {
     ['', undefined],
   ];
   for (const [name, number] of table)
-    it(`${name || 'nothing'} is ${number}`, () => expect(vdevNumber(name)).toBe(number));
+    it(`${name || 'nothing'} is ${number}`, async () => {
+      const attached = host.toolstack.attachDisk(1, { vdev: name, target: 'x' });
+      if (number !== undefined) expect((await attached).devid).toBe(number);
+      else await expect(attached).rejects.toMatchObject({ code: 'ERR_VDEV', op: 'attachDisk' });
+    });
 });

@@ -4,10 +4,11 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { NbdDisk } from '../disk.js';
 import { SocketReader } from '../reader.js';
-import { missingTools, runTool } from '../testing/tools.js';
+import { runTool } from '../testing/tools.js';
 import { NbdServer } from './server.js';
 
 const MIB = 1024 * 1024;
@@ -268,8 +269,8 @@ describe('requests', () => {
   });
 });
 
-describe(`nbdinfo${missingTools('nbdinfo')}`, () => {
-  it.skipIf(missingTools('nbdinfo'))('sees the exports and what they offer', async () => {
+describe('nbdinfo', () => {
+  needs('nbdinfo').it('sees the exports and what they offer', async () => {
     server = await serve({
       xvda: new MemoryDisk(Buffer.alloc(4 * MIB)),
       xvdb: new MemoryDisk(Buffer.alloc(8 * MIB), { readOnly: true }),
@@ -297,8 +298,8 @@ describe(`nbdinfo${missingTools('nbdinfo')}`, () => {
   });
 });
 
-describe(`nbdcopy${missingTools('nbdcopy')}`, () => {
-  it.skipIf(missingTools('nbdcopy'))('copies out and in over several connections', async () => {
+describe('nbdcopy', () => {
+  needs('nbdcopy').it('copies out and in over several connections', async () => {
     const disk = new MemoryDisk(randomBytes(24 * MIB + 512));
     server = await serve({ disk });
     const file = join(directory, 'out');
@@ -312,8 +313,8 @@ describe(`nbdcopy${missingTools('nbdcopy')}`, () => {
   });
 });
 
-describe(`qemu-img${missingTools('qemu-img')}`, () => {
-  it.skipIf(missingTools('qemu-img'))('converts out, and onto the export', async () => {
+describe('qemu-img', () => {
+  needs('qemu-img').it('converts out, and onto the export', async () => {
     const disk = new MemoryDisk(Buffer.concat([randomBytes(5 * MIB), Buffer.alloc(3 * MIB)]));
     server = await serve({ disk });
     const file = join(directory, 'image');
@@ -328,8 +329,8 @@ describe(`qemu-img${missingTools('qemu-img')}`, () => {
   });
 });
 
-describe(`fio${missingTools('fio')}`, () => {
-  it.skipIf(missingTools('fio'))('verifies random writes at depth 32', async () => {
+describe('fio', () => {
+  needs('fio').it('verifies random writes at depth 32', async () => {
     server = await serve({ disk: new MemoryDisk(Buffer.alloc(16 * MIB)) });
     const report = join(directory, 'report');
     const job = [

@@ -18,8 +18,9 @@ export function accountingClass(operation: number): AccountingClass {
   }
 }
 
-const CLASS_NAMES = ['read', 'write', 'flush', 'discard'] as const;
-const CLASSES = CLASS_NAMES.length;
+/** What requests are counted as, in QEMU's words. */
+export const ACCOUNTING_CLASSES = ['read', 'write', 'flush', 'discard'] as const;
+const CLASSES = ACCOUNTING_CLASSES.length;
 
 /** The way of a request: pulled from the ring, queued at the engine, completed by it, pushed to the ring. */
 export const LATENCY_PHASES = ['pulled_to_queued', 'queued_to_completed', 'completed_to_pushed', 'total'] as const;
@@ -166,7 +167,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     const values = new Float64Array(buffer);
     for (let i = 0; i < VALUES; i++) sum[i] += values[i];
   }
-  const [read, write, flush, discard] = CLASS_NAMES.map((_, kind) => classStatistics(sum, kind));
+  const [read, write, flush, discard] = ACCOUNTING_CLASSES.map((_, kind) => classStatistics(sum, kind));
   return {
     read,
     write,

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Blkfront, RawQueue } from '@xenpv/blkfront';
-import { BlkifOp, BlkifStatus, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
+import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { BlockOp, memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GatedImage } from '../testing/gated-image.js';
@@ -36,8 +36,9 @@ function together(raw: RawQueue, requests: [operation: number, page: number][]) 
   const data = raw.page();
   const answers = requests.map(([operation, page], index) => {
     const words = new Int32Array(abi.slotWords);
-    encodeReadWrite(words, 0, abi, operation, 1, 0, index + 1, 0, page * 8);
-    encodeSegment(words, abi.segmentsWord, data.gref, 0, 7);
+    const request = new RequestWriter(words, abi);
+    request.readWrite(operation, 1, index + 1, 0, page * 8);
+    request.segment(0, data.gref, 0, 7);
     return raw.put(words);
   });
   raw.push();
@@ -72,8 +73,9 @@ describe('order', () => {
     const data = raw.page();
     data.bytes.fill(7);
     const words = new Int32Array(raw.abi.slotWords);
-    encodeReadWrite(words, 0, raw.abi, BlkifOp.flushDiskcache, 1, 0, 1, 0, 0);
-    encodeSegment(words, raw.abi.segmentsWord, data.gref, 0, 7);
+    const request = new RequestWriter(words, raw.abi);
+    request.readWrite(BlkifOp.flushDiskcache, 1, 1, 0, 0);
+    request.segment(0, data.gref, 0, 7);
     const answer = raw.request(words);
     await arrived(1);
     data.bytes.fill(9);
@@ -163,8 +165,9 @@ describe('storage that fails', () => {
     const data = raw.page();
     data.bytes.fill(3);
     const words = new Int32Array(raw.abi.slotWords);
-    encodeReadWrite(words, 0, raw.abi, BlkifOp.read, 1, 0, 1, 0, 0);
-    encodeSegment(words, raw.abi.segmentsWord, data.gref, 0, 7);
+    const request = new RequestWriter(words, raw.abi);
+    request.readWrite(BlkifOp.read, 1, 1, 0, 0);
+    request.segment(0, data.gref, 0, 7);
     expect((await raw.request(words)).status).toBe(BlkifStatus.error);
     expect(data.bytes.every((byte) => byte === 3)).toBe(true);
     expect(host.device.statistics().read.failed).toBe(1);
@@ -177,7 +180,8 @@ describe('storage that fails', () => {
     expect(await host.store.read(path)).toBe('1');
     const raw = disk.raw();
     const words = new Int32Array(raw.abi.slotWords);
-    encodeReadWrite(words, 0, raw.abi, BlkifOp.flushDiskcache, 0, 0, 1, 0, 0);
+    const request = new RequestWriter(words, raw.abi);
+    request.readWrite(BlkifOp.flushDiskcache, 0, 1, 0, 0);
     expect((await raw.request(words)).status).toBe(BlkifStatus.eopnotsupp);
     await vi.waitFor(async () => expect(await host.store.read(path)).toBe('0'));
   });
@@ -188,8 +192,9 @@ describe('storage that fails', () => {
     const data = raw.page();
     const answers = [data.gref, 123_456, data.gref].map((gref, index) => {
       const words = new Int32Array(raw.abi.slotWords);
-      encodeReadWrite(words, 0, raw.abi, BlkifOp.write, 1, 0, index, 0, index * 8);
-      encodeSegment(words, raw.abi.segmentsWord, gref, 0, 7);
+      const request = new RequestWriter(words, raw.abi);
+      request.readWrite(BlkifOp.write, 1, index, 0, index * 8);
+      request.segment(0, gref, 0, 7);
       return raw.put(words);
     });
     raw.push();

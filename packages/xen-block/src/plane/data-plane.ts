@@ -38,7 +38,7 @@ export interface DataPlaneOptions {
    * How long to look for more work before sleeping, in microseconds; 0, the default, for none. Where it finds
    * something it saves the frontend an event and us a wake-up, for processor time.
    */
-  readonly pollMicroseconds?: number;
+  readonly pollMicroseconds?: number | undefined;
 }
 
 /** A ring while it is served. */

@@ -1,15 +1,5 @@
 import type { Blkfront, RawQueue } from '@xenpv/blkfront';
-import {
-  ABIS,
-  type AbiName,
-  BlkifOp,
-  BlkifStatus,
-  encodeDiscard,
-  encodeIndirect,
-  encodeIndirectGref,
-  encodeReadWrite,
-  encodeSegment,
-} from '@xenpv/blkif';
+import { ABIS, type AbiName, BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GatedImage } from '../testing/gated-image.js';
@@ -125,6 +115,7 @@ const CASES: Case[] = [
 async function send(raw: RawQueue, test: Case, id = 1) {
   const { abi } = raw;
   const words = new Int32Array(abi.slotWords);
+  const request = new RequestWriter(words, abi);
   const granted = [raw.page()];
   const segments = (test.segments ?? []).map(([gref, first, last]): Segment => {
     return [gref === GOOD ? granted[0].gref : gref, first, last];
@@ -132,17 +123,17 @@ async function send(raw: RawQueue, test: Case, id = 1) {
   const count = test.count ?? segments.length;
   const sector = test.sector ?? 0;
   if (test.operation === discard) {
-    encodeDiscard(words, 0, abi, test.flag ?? 0, 0, id, 0, sector, test.sectors!);
+    request.discard(test.flag ?? 0, id, 0, sector, test.sectors!);
   } else if (test.operation === indirect) {
-    encodeIndirect(words, 0, abi, test.inner!, count, 0, id, 0, sector);
+    request.indirect(test.inner!, count, id, 0, sector);
     const table = raw.page();
     granted.push(table);
     const entries = new Int32Array(table.bytes.buffer, table.bytes.byteOffset, 1024);
-    for (const [i, segment] of segments.slice(0, 512).entries()) encodeSegment(entries, i * 2, ...segment);
-    encodeIndirectGref(words, 0, abi, 0, test.page ?? table.gref);
+    for (const [i, segment] of segments.slice(0, 512).entries()) encodeSegment(entries, i * SEGMENT_WORDS, ...segment);
+    request.indirectGref(0, test.page ?? table.gref);
   } else {
-    encodeReadWrite(words, 0, abi, test.operation, count & 0xff, 0, id, 0, sector);
-    for (const [i, segment] of segments.entries()) encodeSegment(words, abi.segmentsWord + i * 2, ...segment);
+    request.readWrite(test.operation, count & 0xff, id, 0, sector);
+    for (const [i, segment] of segments.entries()) request.segment(i, ...segment);
   }
   const response = await raw.request(words);
   for (const one of granted) one.release();
@@ -227,8 +218,9 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
     const raw = disk.raw();
     const [good, other] = [raw.page(), raw.page()];
     const words = new Int32Array(raw.abi.slotWords);
-    encodeReadWrite(words, 0, raw.abi, read, 1, 0, 77, 0, 5 * 8);
-    encodeSegment(words, raw.abi.segmentsWord, good.gref, 0, 7);
+    const request = new RequestWriter(words, raw.abi);
+    request.readWrite(read, 1, 77, 0, 5 * 8);
+    request.segment(0, good.gref, 0, 7);
     const answer = raw.request(words);
     await vi.waitFor(() => expect(gate.held).toHaveLength(1));
     // The whole slot: operation, id, sector, and a segment that names another page.

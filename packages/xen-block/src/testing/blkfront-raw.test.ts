@@ -6,11 +6,9 @@ import {
   BlkifOp,
   BlkifStatus,
   DISCARD_SECURE,
-  encodeDiscard,
-  encodeIndirect,
-  encodeIndirectGref,
-  encodeReadWrite,
   encodeSegment,
+  RequestWriter,
+  SEGMENT_WORDS,
 } from '@xenpv/blkif';
 import { type BlockImage, MemoryImage, memoryImage } from '@xenpv/blockdev';
 import fc from 'fast-check';
@@ -36,21 +34,24 @@ async function send(front: Blkfront, words: Int32Array): Promise<RawResponse> {
 
 function readWrite(abi: Abi, operation: number, sector: number, segments: readonly Segment[], count = segments.length) {
   const words = new Int32Array(abi.slotWords);
-  encodeReadWrite(words, 0, abi, operation, count, 0, 0, 0, sector);
-  for (const [i, segment] of segments.entries()) encodeSegment(words, abi.segmentsWord + 2 * i, ...segment);
+  const request = new RequestWriter(words, abi);
+  request.readWrite(operation, count, 0, 0, sector);
+  for (const [i, segment] of segments.entries()) request.segment(i, ...segment);
   return words;
 }
 
 function discard(abi: Abi, sector: number, sectors: number, flag = 0) {
   const words = new Int32Array(abi.slotWords);
-  encodeDiscard(words, 0, abi, flag, 0, 0, 0, sector, sectors);
+  const request = new RequestWriter(words, abi);
+  request.discard(flag, 0, 0, sector, sectors);
   return words;
 }
 
 function indirect(abi: Abi, operation: number, count: number, sector: number, grefs: readonly number[]) {
   const words = new Int32Array(abi.slotWords);
-  encodeIndirect(words, 0, abi, operation, count, 0, 0, 0, sector);
-  for (const [i, gref] of grefs.entries()) encodeIndirectGref(words, 0, abi, i, gref);
+  const request = new RequestWriter(words, abi);
+  request.indirect(operation, count, 0, 0, sector);
+  for (const [i, gref] of grefs.entries()) request.indirectGref(i, gref);
   return words;
 }
 
@@ -131,7 +132,7 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
     await inSetting(abi, async ({ front, gref, page }) => {
       const data = front.raw().page();
       const segments = new Int32Array(page.buffer, page.byteOffset, 1024);
-      for (let i = 0; i < 20; i++) encodeSegment(segments, 2 * i, data.gref, 0, 7);
+      for (let i = 0; i < 20; i++) encodeSegment(segments, SEGMENT_WORDS * i, data.gref, 0, 7);
       data.bytes.fill(42);
       expect(await send(front, indirect(abi, BlkifOp.write, 20, 8, [gref]))).toMatchObject({
         operation: 1,
@@ -143,12 +144,12 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
         status: okay,
       });
       expect(data.bytes[0]).toBe(42);
-      encodeSegment(segments, 2 * 19, data.gref, 0, 8);
+      encodeSegment(segments, SEGMENT_WORDS * 19, data.gref, 0, 8);
       expect(await send(front, indirect(abi, BlkifOp.read, 20, 0, [gref]))).toMatchObject({
         operation: 0,
         status: error,
       });
-      encodeSegment(segments, 2 * 19, 0x7fff, 0, 7);
+      encodeSegment(segments, SEGMENT_WORDS * 19, 0x7fff, 0, 7);
       expect(await send(front, indirect(abi, BlkifOp.write, 20, 0, [gref]))).toMatchObject({
         operation: 1,
         status: error,

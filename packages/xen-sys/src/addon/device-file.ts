@@ -1,8 +1,7 @@
 import { constants, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { XenSysError } from '../errors.js';
+import { errnoError, errnoName, XenSysError } from '../errors.js';
 import { type Descriptor, loadAddon } from './addon.js';
-import { errnoError, errnoName } from './errno.js';
 
 /** Where Linux has Xen's devices. */
 export const DEVICE_DIRECTORY = '/dev/xen';

@@ -1,8 +1,8 @@
 import type { Descriptor } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
-import { EINVAL, ENOTCONN, errnoError } from '../addon/errno.js';
 import { EvtchnIoctl } from '../addon/ioctl.js';
-import { XenSysError } from '../errors.js';
+import { Errno } from '../errno.js';
+import { errnoError, XenSysError } from '../errors.js';
 import type { EventChannels, EventListener, EventSleeper } from '../event-channels.js';
 
 /** What one read(2) or write(2) of /dev/xen/evtchn takes: a page of u32 port numbers. */
@@ -66,14 +66,14 @@ export class NativeEventChannels implements EventChannels {
 
   unbind(port: number): void {
     const result = this.#device.ioctlWord(EvtchnIoctl.unbind, port);
-    this.#check(result === -ENOTCONN ? -EINVAL : result, 'unbind', `port ${port}`);
+    this.#check(result === Errno.ENOTCONN ? Errno.EINVAL : result, 'unbind', `port ${port}`);
   }
 
   notify(port: number): number {
     this.#notified[0] = port;
     const result = this.#notify();
     // The kernel's word for a port that this handle has not bound.
-    return result === -ENOTCONN ? -EINVAL : result;
+    return result === Errno.ENOTCONN ? Errno.EINVAL : result;
   }
 
   pending(ports: Uint32Array): number {

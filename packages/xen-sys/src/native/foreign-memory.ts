@@ -1,7 +1,6 @@
 import { type ForeignMemoryLibrary, loadAddon } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
-import { errnoError } from '../addon/errno.js';
-import { XenSysError } from '../errors.js';
+import { errnoError, XenSysError } from '../errors.js';
 import type { ForeignMapping, ForeignMemory } from '../foreign-memory.js';
 import { pageOffsets } from './pages.js';
 

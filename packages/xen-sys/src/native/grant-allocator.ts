@@ -1,8 +1,7 @@
 import type { Descriptor } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
-import { errnoError } from '../addon/errno.js';
 import { GntallocIoctl, rangeArgument, readIndex } from '../addon/ioctl.js';
-import { XenSysError } from '../errors.js';
+import { errnoError, XenSysError } from '../errors.js';
 import type { GrantAllocator, GrantedPages } from '../grant-allocator.js';
 import { XEN_PAGE_SIZE } from '../grant-table.js';
 import { pageOffsets } from './pages.js';

@@ -1,8 +1,8 @@
 import { type Descriptor, loadAddon } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
-import { EACCES, EINTR, errnoError } from '../addon/errno.js';
 import { copyArgument, GntdevIoctl, rangeArgument, readIndex } from '../addon/ioctl.js';
-import { XenSysError } from '../errors.js';
+import { Errno } from '../errno.js';
+import { errnoError, XenSysError } from '../errors.js';
 import type { GrantCopyBatch } from '../grant-copy.js';
 import { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from '../grant-table.js';
 import { pageOffsets } from './pages.js';
@@ -53,7 +53,7 @@ export class NativeGrantTable implements GrantTable {
     const result = this.#map(domid, refs, options.writable);
     if (typeof result !== 'number') return result;
     if (this.#device.fd < 0) throw this.#closed('map');
-    const refused = options.writable && this.#canRead(domid, refs) ? -EACCES : result;
+    const refused = options.writable && this.#canRead(domid, refs) ? Errno.EACCES : result;
     throw errnoError(refused, 'gnttab.map', this.#path, `${refs.length} of domain ${domid}`);
   }
 
@@ -100,7 +100,7 @@ export class NativeGrantTable implements GrantTable {
   #map(domid: number, refs: Uint32Array, writable: boolean): GrantMapping | number {
     for (;;) {
       const result = this.#tryToMap(domid, refs, writable);
-      if (result !== -EINTR) return result;
+      if (result !== Errno.EINTR) return result;
     }
   }
 

@@ -1,11 +1,12 @@
-import { execFile, execFileSync, spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { needs } from '@xenpv/test-support';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadAddon } from '../addon/addon.js';
 import { packageRoot } from '../package-root.js';
 import { sdNotify } from '../posix/sd-notify.js';
@@ -24,8 +25,7 @@ function works(attempt: () => unknown): boolean {
   }
 }
 
-const addon = works(loadAddon) ? '' : ' (needs the addon: node scripts/build-native.mjs)';
-const compiler = works(() => execFileSync('cc', ['--version'])) ? addon : ' (needs the addon and a C compiler)';
+const addon = { name: 'the native addon', met: () => works(loadAddon) };
 
 const folder = mkdtempSync(join(tmpdir(), 'xen-sys-'));
 const devices = join(folder, 'dev');
@@ -33,7 +33,7 @@ const library = join(folder, 'fake-xen.so');
 
 afterAll(() => rmSync(folder, { recursive: true }));
 
-describe.skipIf(compiler)(`over fake devices${compiler}`, () => {
+needs(addon, 'cc').describe('over fake devices', () => {
   beforeAll(async () => {
     mkdirSync(devices);
     for (const name of ['evtchn', 'gntdev', 'gntalloc', 'privcmd', 'xenbus']) writeFileSync(join(devices, name), '');
@@ -75,7 +75,7 @@ describe.skipIf(compiler)(`over fake devices${compiler}`, () => {
   );
 });
 
-describe.skipIf(addon)(`what is missing is a typed error${addon}`, () => {
+needs(addon).describe('what is missing is a typed error', () => {
   const provider = nativeProvider({ deviceDirectory: '/nowhere' });
 
   test.each([
@@ -119,7 +119,7 @@ describe.skipIf(addon)(`what is missing is a typed error${addon}`, () => {
   });
 });
 
-describe.skipIf(addon)(`mapSharedFile${addon}`, () => {
+needs(addon).describe('mapSharedFile', () => {
   test('every mapping of a file is the same memory, and the file keeps it', () => {
     const path = join(folder, 'shared');
     const first = mapSharedFile(path, 8192);
@@ -144,7 +144,7 @@ describe.skipIf(addon)(`mapSharedFile${addon}`, () => {
   });
 });
 
-describe.skipIf(compiler)(`sdNotify${compiler}`, () => {
+needs(addon, 'cc').describe('sdNotify', () => {
   test.each([join(folder, 'notify'), `@xen-sys-test-${process.pid}`])('one datagram to %s', async (path) => {
     const program = join(folder, 'receive-datagram');
     await run('cc', ['-o', program, join(ROOT, 'test/receive-datagram.c')]);

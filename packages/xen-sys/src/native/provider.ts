@@ -17,7 +17,7 @@ export interface NativeProviderOptions {
   /** Where Xen's devices are; /dev/xen if not given. */
   readonly deviceDirectory?: string;
   /** The only socket or device to look for xenstore at; what the environment and the machine say if not given. */
-  readonly xenstorePath?: string;
+  readonly xenstorePath?: string | undefined;
   /** Name or path of libxenforeignmemory; libxenforeignmemory.so.1 if not given. */
   readonly foreignMemoryLibrary?: string;
 }
@@ -72,7 +72,7 @@ class NativeProvider implements XenProvider {
     return new NativeForeignMemory(this.#directory, this.#options.foreignMemoryLibrary ?? FOREIGN_MEMORY_LIBRARY);
   }
 
-  connectXenstore(options: { signal?: AbortSignal } = {}): Promise<XenstoreTransport> {
+  connectXenstore(options: { signal?: AbortSignal | undefined } = {}): Promise<XenstoreTransport> {
     const { xenstorePath } = this.#options;
     const paths = xenstorePath === undefined ? xenstorePaths(this.#directory) : [xenstorePath];
     return connectXenstore(paths, options.signal);

@@ -1,5 +1,5 @@
 import { loadAddon } from '../addon/addon.js';
-import { errnoError } from '../addon/errno.js';
+import { errnoError } from '../errors.js';
 
 /**
  * Tells systemd about this process, as sd_notify(3) does: `READY=1`, `STATUS=...`, `WATCHDOG=1`, several lines at once.

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { type Descriptor, loadAddon } from '../addon/addon.js';
-import { errnoError } from '../addon/errno.js';
+import { errnoError } from '../errors.js';
 
 /** A file's bytes as memory: what is written survives the process, and every process that maps it sees it. */
 export interface SharedFile extends AsyncDisposable {

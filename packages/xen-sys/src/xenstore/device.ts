@@ -1,6 +1,6 @@
 import type { Descriptor } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
-import { errnoError } from '../addon/errno.js';
+import { errnoError } from '../errors.js';
 import type { XenstoreTransport, XenstoreTransportListener } from '../xenstore-transport.js';
 import { ReplyCounter } from './replies.js';
 

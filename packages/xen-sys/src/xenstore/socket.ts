@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { XenSysError } from '../errors.js';
+import { type ErrnoName, XenSysError } from '../errors.js';
 import type { XenstoreTransport, XenstoreTransportListener } from '../xenstore-transport.js';
 
 /** XENSTORE_PAYLOAD_MAX of io/xs_wire.h. */
@@ -140,7 +140,7 @@ function flush(socket: XenstoreSocket): void {
 }
 
 function socketError(error: NodeJS.ErrnoException, path: string): XenSysError {
-  const code = error.code ?? 'EIO';
-  const options = error.errno === undefined ? { path, cause: error } : { path, cause: error, errno: -error.errno };
+  const code = (error.code ?? 'EIO') as ErrnoName;
+  const options = { path, cause: error, errno: error.errno && -error.errno };
   return new XenSysError(code, 'xenstore.connect', `${path}: ${code}${ADVICE[code] ?? ''}`, options);
 }

@@ -24,19 +24,19 @@ const COMMON = {
 /** Runs one command; the exit code. */
 export async function runCommandLine(line: CommandLine): Promise<number> {
   const [name, ...rest] = line.argv;
-  const help = name === undefined || name === '-h' || name === '--help';
-  if (help) return say(line, name === undefined, overview());
+  if (name === undefined) return refuse(line, overview());
+  if (name === '-h' || name === '--help') return answer(line, overview());
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) return say(line, true, `unknown mode ${name}\n${overview()}`);
+  if (command === undefined) return refuse(line, `unknown mode ${name}\n${overview()}`);
   const usage = `Usage: xenstore ${name} [-h] [--json] ${command.usage}`;
   try {
     const { values, positionals } = parse(command, rest);
-    if (values.help) return say(line, false, usage);
-    if (!command.accepts(positionals)) return say(line, true, usage);
+    if (values.help) return answer(line, usage);
+    if (!command.accepts(positionals)) return refuse(line, usage);
     return await runCommand(line, command, values, positionals);
   } catch (error) {
-    if (isUsageError(error)) return say(line, true, `${error.message}\n${usage}`);
-    if (error instanceof CommandFailure || isXenstoreError(error)) return say(line, true, error.message);
+    if (isUsageError(error)) return refuse(line, `${error.message}\n${usage}`);
+    if (error instanceof CommandFailure || isXenstoreError(error)) return refuse(line, error.message);
     throw error;
   }
 }
@@ -74,13 +74,18 @@ async function runCommand(line: CommandLine, command: Command, options: Values, 
 
 function overview(): string {
   const lines = Object.entries(commands).map(([name, { usage }]) => `  xenstore ${name} [-h] [--json] ${usage}\n`);
-  return `Usage: xenstore <mode> [-h] [...]\n${lines.join('')}XENSTORED_PATH names another socket than /run/xenstored/socket.`;
+  const socket = 'XENSTORED_PATH names another socket than /run/xenstored/socket.';
+  return `Usage: xenstore <mode> [-h] [...]\n${lines.join('')}${socket}`;
 }
 
-function say(line: CommandLine, wrong: boolean, text: string): number {
-  if (wrong) line.error(`xenstore: ${text}\n`);
-  else line.out(Buffer.from(`${text}\n`));
-  return wrong ? 1 : 0;
+function answer(line: CommandLine, text: string): number {
+  line.out(Buffer.from(`${text}\n`));
+  return 0;
+}
+
+function refuse(line: CommandLine, text: string): number {
+  line.error(`xenstore: ${text}\n`);
+  return 1;
 }
 
 function isUsageError(error: unknown): error is Error {

@@ -15,7 +15,7 @@ export interface CommandContext {
   readonly show: (text: string) => void;
   /** Forgets what was printed: a transaction begins again. */
   readonly reset: () => void;
-  /** Columns of the terminal; undefined when the output is none. */
+  /** Columns of the terminal, or undefined if the output is no terminal. */
   readonly columns: number | undefined;
   readonly signal: AbortSignal;
 }
@@ -25,7 +25,7 @@ export interface Command {
   /** Options and arguments, for the usage line. */
   readonly usage: string;
   readonly options: NonNullable<ParseArgsConfig['options']>;
-  /** Whether the arguments can be meant so. */
+  /** Whether their number is right. */
   readonly accepts: (args: readonly string[]) => boolean;
   /** The exit code. */
   readonly run: (context: CommandContext) => Promise<number>;
@@ -65,7 +65,7 @@ export function childPath(path: string, name: string): string {
   return path.endsWith('/') ? `${path}${name}` : `${path}/${name}`;
 }
 
-/** A value for JSON: text, or `{ "base64": ... }` for bytes that are none. */
+/** A value for JSON: text, or `{ "base64": ... }` for bytes that are not UTF-8. */
 export function jsonValue(value: Uint8Array): string | { base64: string } {
   const bytes = Buffer.from(value);
   const text = bytes.toString('utf8');

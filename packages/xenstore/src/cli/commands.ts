@@ -7,13 +7,13 @@ import { parseValue, showValue } from './value-text.js';
 const PREFIX = { prefix: { type: 'boolean', short: 'p' } } as const;
 const RAW = { raw: { type: 'boolean', short: 'R' } } as const;
 
-const some = (args: readonly string[]) => args.length > 0;
+const atLeastOne = (args: readonly string[]) => args.length > 0;
 
 /** xenstore-exists: the exit code says whether all are there. */
 const exists: Command = {
   usage: '[-s] key [...]',
   options: {},
-  accepts: some,
+  accepts: atLeastOne,
   run: (context) =>
     inTransaction(context, async (tx) => {
       const found = await each(context, (path) => explained(tx.exists(path), (reason) => `${path}: ${reason}`));
@@ -26,7 +26,7 @@ const exists: Command = {
 const list: Command = {
   usage: '[-p] [-s] key [...]',
   options: PREFIX,
-  accepts: some,
+  accepts: atLeastOne,
   run: (context) =>
     inTransaction(context, async (tx) => {
       const found = await each(context, async (path) => {
@@ -44,7 +44,7 @@ const list: Command = {
 const read: Command = {
   usage: '[-p] [-s] [-R] key [...]',
   options: { ...PREFIX, ...RAW },
-  accepts: some,
+  accepts: atLeastOne,
   run: (context) =>
     inTransaction(context, async (tx) => {
       const { json, prefix, raw } = context.options;
@@ -81,7 +81,7 @@ const write: Command = {
 const rm: Command = {
   usage: '[-s] [-t] key [...]',
   options: { tidy: { type: 'boolean', short: 't' } },
-  accepts: some,
+  accepts: atLeastOne,
   run: (context) =>
     inTransaction(context, async (tx) => {
       await each(context, async (path) => {
@@ -112,10 +112,10 @@ const chmod: Command = {
       const permissions = modes.map(permissionOf);
       if (context.options.upwards) {
         for (let above = parentOf(path); above !== undefined; above = parentOf(above))
-          await set(tx, above, permissions);
+          await permit(tx, above, permissions);
       }
-      if (context.options.recursive) await setBelow(tx, path, permissions);
-      else await set(tx, path, permissions);
+      if (context.options.recursive) await permitBelow(tx, path, permissions);
+      else await permit(tx, path, permissions);
       return 0;
     }),
 };
@@ -131,21 +131,21 @@ function parentOf(path: string): string | undefined {
   return at <= 0 ? undefined : path.slice(0, at);
 }
 
-function set(tx: XenstoreOperations, path: string, permissions: readonly Permission[]): Promise<void> {
+function permit(tx: XenstoreOperations, path: string, permissions: readonly Permission[]): Promise<void> {
   const done = tx.setPermissions(path, permissions);
   return explained(done, (reason) => `Error occurred setting permissions on '${path}': ${reason}`);
 }
 
-async function setBelow(tx: XenstoreOperations, path: string, permissions: readonly Permission[]): Promise<void> {
-  await set(tx, path, permissions);
-  for (const name of await tx.directory(path)) await setBelow(tx, childPath(path, name), permissions);
+async function permitBelow(tx: XenstoreOperations, path: string, permissions: readonly Permission[]): Promise<void> {
+  await permit(tx, path, permissions);
+  for (const name of await tx.directory(path)) await permitBelow(tx, childPath(path, name), permissions);
 }
 
 /** xenstore-watch: a line for each event, until there were enough. */
 const watch: Command = {
   usage: '[-n NR] key [...]',
   options: { number: { type: 'string', short: 'n' } },
-  accepts: some,
+  accepts: atLeastOne,
   run: async ({ store, args, options, show, signal }) => {
     const limit = countOf(options.number);
     if (limit === 0) return 0;
@@ -181,7 +181,7 @@ function inTransaction(context: CommandContext, fn: (tx: XenstoreOperations) => 
   });
 }
 
-/** Does it for one path after the other. */
+/** Runs `fn` for one path after the other. */
 async function each<T>(context: CommandContext, fn: (path: string) => Promise<T>): Promise<T[]> {
   const results: T[] = [];
   for (const path of context.args) results.push(await fn(path));

@@ -15,7 +15,7 @@ interface Node {
   readonly name: string;
   readonly path: string;
   readonly depth: number;
-  /** Undefined when it may not be read. */
+  /** Undefined if it may not be read. */
   readonly value: Uint8Array | undefined;
   readonly permissions: string | undefined;
 }

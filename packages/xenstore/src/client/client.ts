@@ -1,20 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { lostChannel, restoredChannel } from '../diagnostics.js';
-import type { XenstoreError } from '../errors.js';
-import { Connection, closedHere } from '../wire/connection.js';
-import { XsOp, xsOpName } from '../wire/wire.js';
-import { DaemonOperations, XenstoreFeature } from './daemon-operations.js';
+import { isXenstoreError } from '../errors.js';
+import type { Request } from '../wire/connection.js';
+import { XsOp } from '../wire/wire.js';
+import { daemonRequests } from './daemon-requests.js';
 import { type LocateOptions, locateXenstored } from './locate.js';
-import type { NodeRequest } from './node-operations.js';
+import { NodeOperations } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
+import { type Reopen, Session } from './session.js';
 import { beginTransaction, isRetryable, type Transaction } from './transaction.js';
 import { waitFor } from './wait-for.js';
-import { Watch, type WatchSink } from './watch.js';
-import { WatchTable } from './watch-table.js';
-
-/** Opens a connection anew; called again, later and later, until it succeeds or the client is closed. */
-export type Reopen = (options: { signal: AbortSignal }) => Promise<XenstoreTransport>;
+import { Watch, type WatchOptions, type WatchSink } from './watch.js';
 
 export interface ClientOptions {
   /**
@@ -29,45 +25,32 @@ export interface ConnectOptions extends LocateOptions {
   readonly reconnect?: boolean | undefined;
 }
 
-export interface WatchOptions {
-  /** Aborting ends the watch: its loop throws the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
-  /** How many levels below the path matter: 0 is the node alone. Filtered here where the daemon cannot. */
-  readonly depth?: number | undefined;
-}
-
 export interface TransactionOptions extends OperationOptions {
   /** How often to begin again after a conflict; 100 by default. */
   readonly retries?: number | undefined;
 }
 
 const DEFAULT_RETRIES = 100;
-const FIRST_RECONNECT_DELAY_MS = 50;
-const LAST_RECONNECT_DELAY_MS = 5000;
 const LONGEST_BACKOFF_MS = 32;
 
-/** A client of a xenstored: node operations, transactions, watches, and the requests of a toolstack. */
-export class XenstoreClient extends DaemonOperations implements AsyncDisposable {
+/**
+ * A client of a xenstored: operations on nodes, transactions, watches, and the requests of a toolstack.
+ *
+ * Calls may be made at any time and any number at once; on one connection the daemon carries them out in the order in
+ * which they were made. Nothing blocks, nothing is thrown: every call gives a promise, which rejects with a
+ * {@link XenstoreError} or with the reason of its signal. A request is never sent twice, except by
+ * {@link transaction}, which repeats a transaction that the daemon dropped as a whole. How connections come and go is
+ * told in session.ts.
+ */
+export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   /** Resolves when the client is closed for good: with undefined after {@link close}, else with what broke it. */
   readonly closed: Promise<Error | undefined>;
-  readonly #reopen: Reopen | undefined;
-  readonly #watches = new WatchTable();
-  readonly #ending = new AbortController();
-  #connection: Connection | undefined;
-  #reconnecting: Promise<Connection> | undefined;
-  #failure: XenstoreError | undefined;
-  #features: Promise<number> | undefined;
-  #keepsAlive = true;
-  #resolveClosed!: (error: Error | undefined) => void;
-  #closing: Promise<void> | undefined;
+  readonly #session: Session;
 
   private constructor(transport: XenstoreTransport, options: ClientOptions) {
     super();
-    this.#reopen = options.reconnect;
-    this.closed = new Promise((resolve) => {
-      this.#resolveClosed = resolve;
-    });
-    this.#connection = this.#adopt(transport);
+    this.#session = new Session(transport, options.reconnect);
+    this.closed = this.#session.closed;
   }
 
   /** A client over a transport that was not started yet; it closes the transport in the end. */
@@ -80,7 +63,7 @@ export class XenstoreClient extends DaemonOperations implements AsyncDisposable 
     const transport = await locateXenstored(options);
     const { path, provider } = options;
     const reconnect: Reopen = ({ signal }) => locateXenstored({ path, provider, signal });
-    return new XenstoreClient(transport, options.reconnect ? { reconnect } : {});
+    return new XenstoreClient(transport, { reconnect: options.reconnect ? reconnect : undefined });
   }
 
   /** Watches a node and all below it. When the promise resolves, no change is missed any more. */
@@ -103,30 +86,22 @@ export class XenstoreClient extends DaemonOperations implements AsyncDisposable 
   }
 
   /**
-   * {@link watch}, but each event is a call of `sink`, as it comes, none joined; the function that it gives ends the
-   * watch. For whoever counts events, and reacts to each at once.
+   * {@link watch}, but each event calls `sink` as it comes, and none are joined. Resolves with the function that ends the
+   * watch.
    */
-  async subscribe(path: string, sink: WatchSink, options: WatchOptions = {}): Promise<() => Promise<void>> {
-    const { signal, depth } = options;
-    const send = <T>(request: NodeRequest<T>, by?: AbortSignal) => this.send(request, { signal: by });
-    const tellDepth = depth !== undefined && (await this.#knowsDepth());
-    const registration = await this.#watches.register(send, sink, path, { depth, tellDepth }, signal);
-    return () => this.#watches.unregister(send, registration);
+  subscribe(path: string, sink: WatchSink, options: WatchOptions = {}): Promise<() => Promise<void>> {
+    return this.#session.subscribe(path, sink, options);
   }
 
   /**
-   * Runs `fn` at once and again whenever a node that it read, listed or looked for changes, until it gives something
-   * else than undefined. Nodes that do not exist count too.
+   * Runs `fn` now, and again whenever a node that it read, listed or looked for changes, until it gives something else
+   * than undefined. Nodes that do not exist count too.
    */
   waitFor<T>(
     fn: (operations: XenstoreOperations) => Promise<T | undefined>,
     options: OperationOptions = {},
   ): Promise<T> {
-    const client = {
-      send: <R>(request: NodeRequest<R>, signal?: AbortSignal) => this.send(request, { signal }),
-      subscribe: (path: string, sink: WatchSink, signal?: AbortSignal) => this.subscribe(path, sink, { signal }),
-    };
-    return waitFor(client, fn, options.signal);
+    return waitFor(this.#session, fn, options.signal);
   }
 
   /**
@@ -151,7 +126,7 @@ export class XenstoreClient extends DaemonOperations implements AsyncDisposable 
   /** Begins a transaction to be ended by hand. */
   async begin(options: OperationOptions = {}): Promise<Transaction> {
     const { signal } = options;
-    const connection = await this.#connected(XsOp.transactionStart, undefined, signal);
+    const connection = await this.#session.connected({ type: XsOp.transactionStart, path: undefined }, signal);
     signal?.throwIfAborted();
     const transaction = await beginTransaction(connection);
     if (signal?.aborted) {
@@ -161,47 +136,102 @@ export class XenstoreClient extends DaemonOperations implements AsyncDisposable 
     return transaction;
   }
 
-  /** What the client is connected to, for messages; undefined while it is not. */
-  get description(): string | undefined {
-    return this.#connection?.description;
+  /** The home of a domain: `/local/domain/5`. The domain need not exist. */
+  getDomainPath(domid: number, options?: OperationOptions): Promise<string> {
+    return this.send(daemonRequests.domainPath(domid), options);
   }
 
-  /** Whether an open connection keeps the process alive; it does, unless told otherwise. */
+  /** Tells the daemon of a new domain: its store page and the event channel that the domain left for us. */
+  introduceDomain(
+    domid: number,
+    gfn: number | bigint,
+    eventChannel: number,
+    options?: OperationOptions,
+  ): Promise<void> {
+    return this.send(daemonRequests.introduce(domid, gfn, eventChannel), options);
+  }
+
+  /** Tells the daemon that a domain is gone. */
+  releaseDomain(domid: number, options?: OperationOptions): Promise<void> {
+    return this.send(daemonRequests.release(domid), options);
+  }
+
+  /** Whether the daemon serves that domain. */
+  isDomainIntroduced(domid: number, options?: OperationOptions): Promise<boolean> {
+    return this.send(daemonRequests.isIntroduced(domid), options);
+  }
+
+  /** Tells the daemon that a domain lives again after a suspend that it cancelled. */
+  resumeDomain(domid: number, options?: OperationOptions): Promise<void> {
+    return this.send(daemonRequests.resume(domid), options);
+  }
+
+  /** Gives domain `domid` the rights of `target`, as a stub domain has. */
+  setTarget(domid: number, target: number, options?: OperationOptions): Promise<void> {
+    return this.send(daemonRequests.setTarget(domid, target), options);
+  }
+
+  /** A request to the daemon itself: `control('check')`. What it answers depends on the daemon. */
+  control(command: string, ...args: readonly string[]): Promise<string> {
+    return this.send(daemonRequests.control(command, args), undefined);
+  }
+
+  /**
+   * Features as bits, see {@link XenstoreFeature}: those of the daemon, or those that domain `domid` is shown. 0 from a
+   * daemon before Xen 4.21, which cannot tell.
+   */
+  getFeatures(domid?: number, options?: OperationOptions): Promise<number> {
+    return this.send(daemonRequests.features(domid), options).catch((error) => {
+      if (isXenstoreError(error, 'ENOSYS')) return 0;
+      throw error;
+    });
+  }
+
+  /** Sets which features a domain is shown, before it starts. ENOSYS from a daemon before Xen 4.21. */
+  setFeatures(domid: number, features: number, options?: OperationOptions): Promise<void> {
+    return this.send(daemonRequests.setFeatures(domid, features), options);
+  }
+
+  /** The names of the quotas that can be read and set. ENOSYS from a daemon before Xen 4.21. */
+  quotaNames(options?: OperationOptions): Promise<string[]> {
+    return this.send(daemonRequests.quotaNames(), options);
+  }
+
+  /** A quota of a domain, or what new domains get; 0 is none. ENOSYS from a daemon before Xen 4.21. */
+  getQuota(name: string, domid?: number, options?: OperationOptions): Promise<number> {
+    return this.send(daemonRequests.quota(name, domid), options);
+  }
+
+  /** Sets a quota of a domain, or of new domains. ENOSYS from a daemon before Xen 4.21. */
+  setQuota(name: string, value: number, domid?: number, options?: OperationOptions): Promise<void> {
+    return this.send(daemonRequests.setQuota(name, value, domid), options);
+  }
+
+  /** What the client is connected to, for messages; undefined while it is not. */
+  get description(): string | undefined {
+    return this.#session.description;
+  }
+
+  /** Lets an open connection keep the process alive, as it does unless told otherwise. */
   ref(): void {
-    this.#keepsAlive = true;
-    this.#connection?.ref();
+    this.#session.ref();
   }
 
   unref(): void {
-    this.#keepsAlive = false;
-    this.#connection?.unref();
+    this.#session.unref();
   }
 
-  /** Waits for what is pending, then closes; loops over watches end. Calls made later reject with ERR_CLOSED. */
+  /** Waits for pending calls, then closes; loops over watches end. Calls made later reject with ERR_CLOSED. */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#session.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  protected send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T> {
-    const connection = this.#connection;
-    return connection === undefined
-      ? this.#sendLater(request, options?.signal)
-      : this.#sendOn(connection, request, options?.signal);
-  }
-
-  async #sendLater<T>(request: NodeRequest<T>, signal: AbortSignal | undefined): Promise<T> {
-    return this.#sendOn(await this.#connected(request.type, request.path, signal), request, signal);
-  }
-
-  #sendOn<T>(connection: Connection, request: NodeRequest<T>, signal: AbortSignal | undefined): Promise<T> {
-    const { type, path, payload, decode } = request;
-    if (this.#closing !== undefined) return Promise.reject(closedHere(xsOpName(type), path));
-    return connection.request({ type, transactionId: 0, path, payload, decode }, signal);
+  protected send<T>(request: Request<T>, options: OperationOptions | undefined): Promise<T> {
+    return this.#session.send(request, options?.signal);
   }
 
   async #transactionOnce<T>(fn: (transaction: XenstoreOperations) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -216,85 +246,6 @@ export class XenstoreClient extends DaemonOperations implements AsyncDisposable 
       throw error;
     }
   }
-
-  async #knowsDepth(): Promise<boolean> {
-    this.#features ??= this.getFeatures().catch(() => 0);
-    return ((await this.#features) & XenstoreFeature.watchDepth) !== 0;
-  }
-
-  #adopt(transport: XenstoreTransport): Connection {
-    const connection: Connection = new Connection(transport, {
-      watchEvent: (path, token) => this.#watches.dispatch(path, token),
-      closed: (error) => this.#lost(connection, error),
-    });
-    return connection;
-  }
-
-  #lost(connection: Connection, error: XenstoreError | undefined): void {
-    if (this.#connection !== connection) return;
-    this.#connection = undefined;
-    if (error === undefined) return;
-    lostChannel.publish({ description: connection.description, error });
-    if (this.#reopen === undefined || this.#closing !== undefined) {
-      this.#finish(error);
-      return;
-    }
-    this.#features = undefined;
-    this.#reconnecting = this.#reconnect(this.#reopen);
-    this.#reconnecting.catch(() => {});
-  }
-
-  async #reconnect(reopen: Reopen): Promise<Connection> {
-    const { signal } = this.#ending;
-    for (let delay = FIRST_RECONNECT_DELAY_MS; ; delay = Math.min(delay * 2, LAST_RECONNECT_DELAY_MS)) {
-      try {
-        const connection = this.#adopt(await reopen({ signal }));
-        if (!this.#keepsAlive) connection.unref();
-        await this.#watches.registerAgain((request, by) => connection.request({ ...request, transactionId: 0 }, by));
-        if (signal.aborted) {
-          await connection.close();
-          throw signal.reason;
-        }
-        this.#connection = connection;
-        this.#reconnecting = undefined;
-        restoredChannel.publish({ description: connection.description });
-        return connection;
-      } catch {
-        if (signal.aborted) throw closedHere('connect', undefined);
-      }
-      await sleep(delay, undefined, { signal, ref: this.#keepsAlive });
-    }
-  }
-
-  /** The connection, now or when there is one again. */
-  async #connected(type: number, path: string | undefined, signal: AbortSignal | undefined): Promise<Connection> {
-    if (this.#connection !== undefined) return this.#connection;
-    if (this.#reconnecting === undefined) throw closedHere(xsOpName(type), path, this.#failure);
-    try {
-      return await abortable(this.#reconnecting, signal);
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw closedHere(xsOpName(type), path, error as Error);
-    }
-  }
-
-  #finish(error: XenstoreError | undefined): void {
-    this.#failure = error;
-    for (const sink of this.#watches.clear()) {
-      if (error !== undefined) sink.failed(error);
-      else if (sink instanceof Watch) sink.end();
-      else sink.failed(closedHere('waitFor', undefined));
-    }
-    this.#resolveClosed(error);
-  }
-
-  async #close(): Promise<void> {
-    this.#ending.abort();
-    const connection = this.#connection;
-    await connection?.idle();
-    this.#finish(this.#failure);
-    await connection?.close();
-  }
 }
 
 /** Waits a random moment, longer after more attempts, so that rivals do not collide again. */
@@ -303,14 +254,4 @@ async function backOff(attempt: number, signal: AbortSignal | undefined): Promis
   if (attempt === 0) return;
   await sleep(Math.random() * Math.min(2 ** attempt, LONGEST_BACKOFF_MS));
   signal?.throwIfAborted();
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) return abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -19,11 +19,11 @@ export interface LocateOptions {
 /** Opens a connection to this machine's xenstored, or to the provider's. */
 export async function locateXenstored(options: LocateOptions): Promise<XenstoreTransport> {
   const { path, signal } = options;
-  const provider = options.provider ?? nativeProvider(path === undefined ? {} : { xenstorePath: path });
+  const provider = options.provider ?? nativeProvider({ xenstorePath: path });
   try {
-    return await provider.connectXenstore(signal === undefined ? {} : { signal });
+    return await provider.connectXenstore({ signal });
   } catch (cause) {
     signal?.throwIfAborted();
-    throw new XenstoreError('ERR_NO_XENSTORED', 'connect', path, { message: (cause as Error).message, cause });
+    throw new XenstoreError('ERR_NO_XENSTORED', 'connect', (cause as Error).message, { path, cause });
   }
 }

@@ -1,18 +1,15 @@
-import { isXenstoreError, XenstoreError } from '../errors.js';
+import { isXenstoreError, quoted, XenstoreError } from '../errors.js';
 import type { Request } from '../wire/connection.js';
-import { decodeStrings, decodeText, encodeStrings, XsOp, xsOpName } from '../wire/wire.js';
+import { decodeStrings, decodeText, encodeStrings, nothing, XsOp, xsOpName } from '../wire/wire.js';
 import type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 import { checkPermissions, formatPermission, type Permission, parsePermission } from './permissions.js';
 
-/** A request that does not know yet in which transaction it goes. */
-export type NodeRequest<T> = Omit<Request<T>, 'transactionId'>;
-
-/** How often a listing in parts starts again because the directory changed meanwhile. */
+/** How often a listing in parts starts again because the directory changed between two parts. */
 const MAX_LISTING_RESTARTS = 100;
 
-/** The operations on nodes, over whatever sends one request. */
+/** The operations on nodes, over whatever sends one request: a client, a transaction, the looks of a `waitFor`. */
 export abstract class NodeOperations implements XenstoreOperations {
-  protected abstract send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T>;
+  protected abstract send<T>(request: Request<T>, options: OperationOptions | undefined): Promise<T>;
 
   read(path: string, options?: OperationOptions): Promise<string> {
     return this.#ofPath(XsOp.read, path, decodeText, options);
@@ -86,7 +83,7 @@ export abstract class NodeOperations implements XenstoreOperations {
       if (progress === 'more') continue;
       if (++restarts > MAX_LISTING_RESTARTS) {
         const message = `the directory changed ${restarts} times while it was listed`;
-        throw new XenstoreError('EAGAIN', 'directoryPart', path, { message });
+        throw new XenstoreError('EAGAIN', 'directoryPart', message, { path });
       }
       listing = new Listing();
     }
@@ -103,7 +100,7 @@ class Listing {
     const end = part.indexOf(0);
     const names = part.subarray(end + 1);
     if (end < 0 || names.length === 0) {
-      throw new XenstoreError('ERR_PROTOCOL', 'directoryPart', path, { message: 'a part without names' });
+      throw new XenstoreError('ERR_PROTOCOL', 'directoryPart', 'a part without names', { path });
     }
     const generation = decodeText(part.subarray(0, end));
     if (this.#generation !== undefined && this.#generation !== generation) return 'changed';
@@ -132,15 +129,15 @@ function valueBytes(path: string, value: XenstoreValue): Uint8Array {
   if (typeof value === 'boolean') return Buffer.from(value ? '1' : '0');
   if (typeof value === 'bigint' || Number.isSafeInteger(value)) return Buffer.from(String(value));
   const message = `${String(value)} cannot be a value; take text, bytes, a whole number or a boolean`;
-  throw new XenstoreError('ERR_INVALID_ARGUMENT', xsOpName(XsOp.write), path, { message });
+  throw new XenstoreError('ERR_INVALID_ARGUMENT', xsOpName(XsOp.write), message, { path });
 }
 
 function decodePermissions(payload: Uint8Array, path: string | undefined): Permission[] {
   return decodeStrings(payload).map((text) => {
     const permission = parsePermission(text);
     if (permission !== undefined) return permission;
-    const message = `${JSON.stringify(text)} is no permission`;
-    throw new XenstoreError('ERR_PROTOCOL', xsOpName(XsOp.getPermissions), path, { message });
+    const message = `${quoted(text)} is no permission`;
+    throw new XenstoreError('ERR_PROTOCOL', xsOpName(XsOp.getPermissions), message, { path });
   });
 }
 
@@ -155,6 +152,3 @@ function copyBytes(payload: Uint8Array): Uint8Array {
 function isThere(): boolean {
   return true;
 }
-
-/** For replies that say no more than "done". */
-export function nothing(): void {}

@@ -15,7 +15,7 @@ export interface Permission {
 const PERMISSION = /^([nrwb])(0|[1-9][0-9]{0,4})$/;
 const MAX_DOMID = 0xffff;
 
-/** Reads `r5`, as it is on the wire and on the command line; undefined when it is not a permission. */
+/** Reads `r5`, as it is on the wire and on the command line. A permission, or undefined. */
 export function parsePermission(text: string): Permission | undefined {
   const match = PERMISSION.exec(text);
   if (match === null || Number(match[2]) > MAX_DOMID) return undefined;
@@ -35,5 +35,5 @@ export function checkPermissions(permissions: readonly Permission[], path: strin
     wrong === undefined
       ? 'permissions need at least one entry, the owner'
       : `${JSON.stringify(formatPermission(wrong))} is no permission; one is n, r, w or b and a domain number`;
-  throw new XenstoreError('ERR_INVALID_ARGUMENT', 'setPermissions', path, { message });
+  throw new XenstoreError('ERR_INVALID_ARGUMENT', 'setPermissions', message, { path });
 }

@@ -1,7 +1,7 @@
 import { isXenstoreError, XenstoreError } from '../errors.js';
-import type { Connection } from '../wire/connection.js';
-import { decodeNumber, encodeStrings, XsOp } from '../wire/wire.js';
-import { NodeOperations, type NodeRequest, nothing } from './node-operations.js';
+import type { Connection, Request } from '../wire/connection.js';
+import { decodeNumber, encodeStrings, nothing, XsOp } from '../wire/wire.js';
+import { NodeOperations } from './node-operations.js';
 import type { OperationOptions } from './operations.js';
 
 /**
@@ -41,25 +41,20 @@ export class Transaction extends NodeOperations implements AsyncDisposable {
     return this.abort();
   }
 
-  protected send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T> {
+  protected send<T>(request: Request<T>, options: OperationOptions | undefined): Promise<T> {
     if (this.#ended !== undefined) return Promise.reject(endedAlready('use', request.path));
-    return this.#connection.request({ ...request, transactionId: this.id }, options?.signal);
+    return this.#connection.request(request, options?.signal, this.id);
   }
 
   #end(verdict: 'T' | 'F'): Promise<void> {
-    return this.#connection.request({
-      type: XsOp.transactionEnd,
-      transactionId: this.id,
-      path: undefined,
-      payload: encodeStrings(verdict),
-      decode: nothing,
-    });
+    const payload = encodeStrings(verdict);
+    const request = { type: XsOp.transactionEnd, path: undefined, payload, decode: nothing };
+    return this.#connection.request(request, undefined, this.id);
   }
 }
 
 function endedAlready(op: string, path?: string): XenstoreError {
-  const message = 'the transaction is over';
-  return new XenstoreError('ERR_INVALID_ARGUMENT', op, path, { message });
+  return new XenstoreError('ERR_INVALID_ARGUMENT', op, 'the transaction is over', { path });
 }
 
 /** Too many open transactions at the moment: the C daemon's words, oxenstored's. */
@@ -67,8 +62,9 @@ const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'];
 
 /** Begins a transaction on a connection. Rejects with {@link TooManyTransactions} when that may work later. */
 export async function beginTransaction(connection: Connection): Promise<Transaction> {
-  const request = { type: XsOp.transactionStart, transactionId: 0, path: undefined, payload: encodeStrings('') };
-  const id = await connection.request({ ...request, decode: decodeNumber }).catch((error) => {
+  const payload = encodeStrings('');
+  const request = { type: XsOp.transactionStart, path: undefined, payload, decode: decodeNumber };
+  const id = await connection.request(request).catch((error) => {
     throw isXenstoreError(error, ...FULL) ? new TooManyTransactions(error) : error;
   });
   return new Transaction(connection, id);
@@ -77,8 +73,7 @@ export async function beginTransaction(connection: Connection): Promise<Transact
 /** The domain has as many transactions open as it may. */
 class TooManyTransactions extends XenstoreError {
   constructor(cause: XenstoreError) {
-    const message = 'this domain has as many transactions open as it may';
-    super(cause.code, cause.op, undefined, { message, cause });
+    super(cause.code, cause.op, 'this domain has as many transactions open as it may', { cause });
   }
 }
 

@@ -1,16 +1,28 @@
+import { closedHere, type Request } from '../wire/connection.js';
 import { XsOp } from '../wire/wire.js';
-import { NodeOperations, type NodeRequest } from './node-operations.js';
+import { NodeOperations } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
 import type { WatchSink } from './watch.js';
 
 /** What {@link waitFor} needs of a client. */
 export interface WaitClient {
-  send<T>(request: NodeRequest<T>, signal: AbortSignal | undefined): Promise<T>;
+  send<T>(request: Request<T>, signal: AbortSignal | undefined): Promise<T>;
   /** Registers a watch; the function ends it. */
-  subscribe(path: string, sink: WatchSink, signal: AbortSignal | undefined): Promise<() => Promise<void>>;
+  subscribe(
+    path: string,
+    sink: WatchSink,
+    options: { readonly signal: AbortSignal | undefined },
+  ): Promise<() => Promise<void>>;
 }
 
-/** Runs `fn` again whenever a node that it looked at changed, until it gives something else than undefined. */
+/**
+ * Runs `fn` again whenever a node that it looked at changed, until it gives something else than undefined.
+ *
+ * Each path is watched before it is looked at for the first time, so that no change is missed between a look and the
+ * next run; what changed before the watch stood is seen by the look itself. Changes while `fn` runs count: it runs once
+ * more. `fn` runs one time after the other, never twice at once, and never after the call has settled. All watches are
+ * gone when the call settles, whichever way.
+ */
 export async function waitFor<T>(
   client: WaitClient,
   fn: (operations: XenstoreOperations) => Promise<T | undefined>,
@@ -73,7 +85,7 @@ class ReadScope extends NodeOperations {
     await Promise.allSettled(ends.map((end) => (end.status === 'fulfilled' ? end.value() : undefined)));
   }
 
-  protected async send<T>(request: NodeRequest<T>, options: OperationOptions | undefined): Promise<T> {
+  protected async send<T>(request: Request<T>, options: OperationOptions | undefined): Promise<T> {
     const signal = options?.signal ?? this.#signal;
     if (request.path !== undefined && LOOKS.has(request.type)) await this.#watch(request.path);
     return this.#client.send(request, signal);
@@ -88,17 +100,20 @@ class ReadScope extends NodeOperations {
       event: () => {
         if (stands) this.#mark();
       },
-      failed: (error) => {
-        this.#failure = { error };
-        this.#mark();
-      },
+      failed: (error) => this.#fail(error),
+      ended: () => this.#fail(closedHere('waitFor', undefined)),
     };
-    const watch = this.#client.subscribe(path, sink, this.#signal).then((end) => {
+    const watch = this.#client.subscribe(path, sink, { signal: this.#signal }).then((end) => {
       stands = true;
       return end;
     });
     this.#watches.set(path, watch);
     return watch;
+  }
+
+  #fail(error: unknown): void {
+    this.#failure = { error };
+    this.#mark();
   }
 
   #mark(): void {

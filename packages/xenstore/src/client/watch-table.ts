@@ -1,9 +1,9 @@
 import { isXenstoreError } from '../errors.js';
-import { encodeStrings, XsOp } from '../wire/wire.js';
-import { type NodeRequest, nothing } from './node-operations.js';
+import type { Request } from '../wire/connection.js';
+import { encodeStrings, nothing, XsOp } from '../wire/wire.js';
 import type { WatchSink } from './watch.js';
 
-type Send = <T>(request: NodeRequest<T>, signal?: AbortSignal) => Promise<T>;
+type Send = <T>(request: Request<T>, signal?: AbortSignal) => Promise<T>;
 
 /** One watch as the daemon knows it. */
 export interface Registration {
@@ -18,31 +18,33 @@ export interface Registration {
   confirmed: boolean;
 }
 
-/** The watches of a client, which outlive its connections. */
+/**
+ * The watches of a client, which outlive its connections. Only those that a daemon confirmed are registered again: the
+ * call that registers another one is told of the lost connection itself.
+ */
 export class WatchTable {
+  readonly #send: Send;
   readonly #byToken = new Map<string, Registration>();
   #nextToken = 0;
 
-  get size(): number {
-    return this.#byToken.size;
+  /** `send` sends on the connection that there is, now or later. */
+  constructor(send: Send) {
+    this.#send = send;
   }
 
-  /** Registers a watch. `sink` may get events before the promise resolves: daemons send the first before the reply. */
+  /** Registers a watch. Its sink may get events before the promise resolves: daemons send one before the reply. */
   async register(
-    send: Send,
-    sink: WatchSink,
-    path: string,
-    depth: Pick<Registration, 'depth' | 'tellDepth'>,
+    watch: Pick<Registration, 'path' | 'depth' | 'tellDepth' | 'sink'>,
     signal?: AbortSignal,
   ): Promise<Registration> {
-    const registration = { path, token: String(++this.#nextToken), ...depth, sink, confirmed: false };
+    const registration = { ...watch, token: String(++this.#nextToken), confirmed: false };
     this.#byToken.set(registration.token, registration);
     try {
-      await send(watchRequest(registration), signal);
+      await this.#send(watchRequest(registration), signal);
     } catch (error) {
       this.#byToken.delete(registration.token);
       // The request is on its way all the same; what it does must be undone.
-      if (signal?.aborted) void send(unwatchRequest(registration)).catch(() => {});
+      if (signal?.aborted) void this.#send(unwatchRequest(registration)).catch(() => {});
       throw error;
     }
     registration.confirmed = true;
@@ -50,14 +52,14 @@ export class WatchTable {
   }
 
   /** Ends a watch. A daemon that does not know it any more (its domain may be gone) is fine. */
-  async unregister(send: Send, registration: Registration): Promise<void> {
+  async unregister(registration: Registration): Promise<void> {
     if (!this.#byToken.delete(registration.token)) return;
-    await send(unwatchRequest(registration)).catch((error) => {
+    await this.#send(unwatchRequest(registration)).catch((error) => {
       if (!isXenstoreError(error, 'ENOENT', 'ERR_CLOSED')) throw error;
     });
   }
 
-  /** Makes a new connection know every watch; the daemon then fires each once. One that it refuses fails. */
+  /** Makes a new connection, that of `send`, know every watch; the daemon fires each once. Refused ones fail. */
   async registerAgain(send: Send): Promise<void> {
     const known = [...this.#byToken.values()].filter((registration) => registration.confirmed);
     await Promise.all(
@@ -93,12 +95,12 @@ export class WatchTable {
   }
 }
 
-function watchRequest({ path, token, depth, tellDepth }: Registration): NodeRequest<void> {
+function watchRequest({ path, token, depth, tellDepth }: Registration): Request<void> {
   const payload = encodeStrings(path, token, ...(tellDepth ? [String(depth)] : []));
   return { type: XsOp.watch, path, payload, decode: nothing };
 }
 
-function unwatchRequest({ path, token }: Registration): NodeRequest<void> {
+function unwatchRequest({ path, token }: Registration): Request<void> {
   return { type: XsOp.unwatch, path, payload: encodeStrings(path, token), decode: nothing };
 }
 

@@ -1,5 +1,3 @@
-import type { XenstoreError } from '../errors.js';
-
 /** Something changed: a node at or below the one that is watched. */
 export interface WatchEvent {
   /**
@@ -7,6 +5,13 @@ export interface WatchEvent {
    * says the least: it, or anything below it, changed or was removed.
    */
   readonly path: string;
+}
+
+export interface WatchOptions {
+  /** Aborting ends the watch: its loop throws the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** How many levels below the path matter: 0 is the node alone. Filtered here where the daemon cannot. */
+  readonly depth?: number | undefined;
 }
 
 /** Distinct paths that wait to be taken before they are collapsed into one event on the watched path. */
@@ -17,6 +22,8 @@ export interface WatchSink {
   event(path: string): void;
   /** Comes at most once, instead of further events. */
   failed(error: unknown): void;
+  /** Comes instead of {@link failed} when the client is closed. Without it, that is a failure with ERR_CLOSED. */
+  ended?(): void;
 }
 
 type Waiter = { resolve(result: IteratorResult<WatchEvent, undefined>): void; reject(error: unknown): void };
@@ -24,7 +31,8 @@ type Waiter = { resolve(result: IteratorResult<WatchEvent, undefined>): void; re
 /**
  * A registered watch: an endless sequence of events, the first of which comes at once. Events with the same path that
  * nobody took yet are one; too many different ones become a single event on the watched path. So it never grows and
- * never loses the last change.
+ * never loses the last change: after each change at or below the path there is an event to take, of that path or of
+ * one above it. How many events there are says nothing. Their order is that of the first changes that they stand for.
  *
  * Leaving a `for await` loop, disposing it, or closing the client ends it; a broken connection throws in the loop.
  */
@@ -67,7 +75,7 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     return this;
   }
 
-  /** Drops the events that wait: whoever looks at everything next needs none of them. */
+  /** Drops the events that wait: for a reader that looks at everything next. */
   skip(): void {
     this.#waiting.clear();
     this.#collapsed = false;
@@ -78,7 +86,7 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     this.#waiting.clear();
     this.#failure = undefined;
     if (this.#over) return;
-    this.end();
+    this.ended();
     await this.#unregister();
   }
 
@@ -103,16 +111,16 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
   }
 
   /** @internal */
-  failed(error: XenstoreError | unknown): void {
+  failed(error: unknown): void {
     if (this.#over) return;
     const waiter = this.#waiters.shift();
     if (waiter === undefined) this.#failure = { error };
     else waiter.reject(error);
-    this.end();
+    this.ended();
   }
 
   /** Ends the sequence without telling the daemon. @internal */
-  end(): void {
+  ended(): void {
     this.#over = true;
     for (const waiter of this.#waiters.splice(0)) waiter.resolve({ done: true, value: undefined });
   }

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { clientCases, runClientCase } from './client-cases.js';
+import { needs } from '@xenpv/test-support';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { clientCases, runClientCase } from './client/run.js';
 import { knownDifferences } from './conformance/differences.js';
 import { checkConformanceCase, conformanceCases } from './conformance/run.js';
 import { type GenuineKind, GenuineServer } from './genuine-server/genuine-server.js';
@@ -12,8 +13,7 @@ it('cases have names of their own, differences the names of cases', () => {
 });
 
 for (const kind of ['xenstored', 'oxenstored'] satisfies GenuineKind[]) {
-  const missing = GenuineServer.missing(kind);
-  describe.skipIf(missing !== undefined)(`genuine ${kind}${missing === undefined ? '' : `: ${missing}`}`, () => {
+  needs(kind, 'xenctrl.h', 'cc').describe(`genuine ${kind}`, () => {
     let server: GenuineServer;
     beforeAll(async () => {
       server = await GenuineServer.start(kind);

@@ -1,5 +1,16 @@
+import assert from 'node:assert/strict';
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
-import { decodeStrings, encodeMessage, encodeStrings, MessageDecoder, type XsMessage, XsOp } from '../wire/wire.js';
+import { type ClientOptions, XenstoreClient } from '../client/client.js';
+import {
+  decodeStrings,
+  encodeMessage,
+  encodeStrings,
+  MessageDecoder,
+  XS_MAX_PAYLOAD,
+  type XsMessage,
+  XsOp,
+  xsOpName,
+} from '../wire/wire.js';
 
 /** A transport whose other end is the test: it sees each message and says what comes back, byte for byte. */
 export class FakeTransport implements XenstoreTransport {
@@ -11,7 +22,7 @@ export class FakeTransport implements XenstoreTransport {
   #listener: XenstoreTransportListener | undefined;
   #waiting: ((message: XsMessage) => void) | undefined;
 
-  constructor(maxPayload = 4096) {
+  constructor(maxPayload = XS_MAX_PAYLOAD) {
     this.maxPayload = maxPayload;
   }
 
@@ -38,6 +49,19 @@ export class FakeTransport implements XenstoreTransport {
 
   reply(to: XsMessage, ...strings: string[]): void {
     this.receive(encodeMessage(to.type, to.requestId, to.transactionId, encodeStrings(...strings)));
+  }
+
+  /** Replies with bytes that no NUL ends, as values are. */
+  replyBytes(to: XsMessage, value: string): void {
+    this.receive(encodeMessage(to.type, to.requestId, to.transactionId, Buffer.from(value)));
+  }
+
+  /** Says OK to the next message, which must be a WATCH; returns its token. */
+  async confirmWatch(): Promise<string> {
+    const message = await this.next();
+    assert.equal(xsOpName(message.type), 'watch');
+    this.reply(message, 'OK');
+    return stringsOf(message)[1];
   }
 
   fail(to: XsMessage, error: string): void {
@@ -68,6 +92,12 @@ export class FakeTransport implements XenstoreTransport {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** A client, and the other end of its connection. */
+export function fakeConnection(options?: ClientOptions): { transport: FakeTransport; client: XenstoreClient } {
+  const transport = new FakeTransport();
+  return { transport, client: XenstoreClient.open(transport, options) };
 }
 
 /** The strings in a message. */

@@ -1,7 +1,8 @@
-export { type ClientCase, clientCases, runClientCase } from './client-cases.js';
+export type { ClientCase } from './client/case.js';
+export { clientCases, runClientCase } from './client/run.js';
+export type { ConformanceCase } from './conformance/case.js';
 export { type KnownDifference, knownDifferences } from './conformance/differences.js';
 export {
-  type ConformanceCase,
   type ConformanceResult,
   checkConformanceCase,
   conformanceCases,

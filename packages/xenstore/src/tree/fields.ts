@@ -106,8 +106,11 @@ function parseBigInt(text: string): Parsed {
 }
 
 function parseList(of: ListItem, items: readonly string[]): Parsed {
-  const parsed = items.map((item) => parseField({ type: of }, item));
-  const wrong = parsed.find((one) => 'expected' in one);
-  if (wrong !== undefined) return { expected: `a list, each ${(wrong as { expected: string }).expected}` };
-  return { value: parsed.map((one) => (one as { value: unknown }).value) };
+  const value: unknown[] = [];
+  for (const item of items) {
+    const parsed = parseField({ type: of }, item);
+    if ('expected' in parsed) return { expected: `a list, each ${parsed.expected}` };
+    value.push(parsed.value);
+  }
+  return { value };
 }

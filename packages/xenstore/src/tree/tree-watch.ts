@@ -23,7 +23,13 @@ export async function watchTree<const S extends TreeSchema>(
   return new TreeWatch(client, await client.watch(path, options), schema);
 }
 
-/** See {@link watchTree}. Leaving the loop or disposing it ends the watch. */
+/**
+ * See {@link watchTree}. Leaving the loop or disposing it ends the watch.
+ *
+ * A watch event is only a reason to look. Each look reads the whole directory in one transaction, so that no state is
+ * made of two; events that came before a look are dropped, because the look sees what they stand for. Equal states in
+ * a row are told once. Wrong content never ends the loop: only a lost connection, the signal, or leaving it does.
+ */
 export class TreeWatch<S extends TreeSchema>
   implements AsyncIterableIterator<TreeState<S>, undefined>, AsyncDisposable
 {

@@ -1,5 +1,5 @@
 import type { OperationOptions, XenstoreOperations } from '../client/operations.js';
-import { XenstoreError } from '../errors.js';
+import { quoted, XenstoreError } from '../errors.js';
 import { type FieldSpec, type FieldValue, formatField, parseField } from './fields.js';
 
 /** The keys of a directory: names relative to it, and what each holds. Plain data; write it `as const satisfies`. */
@@ -75,27 +75,21 @@ function contentOf(field: FieldSpec, path: string, text: string | undefined): un
   const parsed = parseField(field, text);
   if ('value' in parsed) return parsed.value;
   const message = `it holds ${quoted(text)}, expected ${parsed.expected}`;
-  throw new XenstoreError('ERR_INVALID_VALUE', 'read', path, { message });
+  throw new XenstoreError('ERR_INVALID_VALUE', 'read', message, { path });
 }
 
 function valueOfMissing(field: FieldSpec, path: string): unknown {
   if (field.default !== undefined || field.optional) return field.default;
-  throw new XenstoreError('ENOENT', 'read', path, { message: `no such node, expected a ${field.type}` });
+  throw new XenstoreError('ENOENT', 'read', `no such node, expected a ${field.type}`, { path });
 }
 
 function textOf(field: FieldSpec | undefined, path: string, value: unknown): string | null {
   if (field === undefined) {
-    throw new XenstoreError('ERR_INVALID_ARGUMENT', 'write', path, { message: 'the schema has no such key' });
+    throw new XenstoreError('ERR_INVALID_ARGUMENT', 'write', 'the schema has no such key', { path });
   }
   if (value === null) return null;
   const formatted = formatField(field, value);
   if ('text' in formatted) return formatted.text;
   const message = `${quoted(String(value))} is not ${formatted.expected}`;
-  throw new XenstoreError('ERR_INVALID_VALUE', 'write', path, { message });
-}
-
-/** A guest may have written kilobytes of anything. */
-function quoted(text: string): string {
-  const shown = text.length > 60 ? `${text.slice(0, 57)}...` : text;
-  return JSON.stringify(shown);
+  throw new XenstoreError('ERR_INVALID_VALUE', 'write', message, { path });
 }

@@ -1,6 +1,6 @@
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { XenstoreError } from '../errors.js';
-import { pathProblem } from './paths.js';
+import { refusedByDaemon, XenstoreError } from '../errors.js';
+import { pathError } from './paths.js';
 import { decodeStrings, encodeMessage, MessageDecoder, type XsMessage, XsOp, xsOpName } from './wire.js';
 
 /**
@@ -8,12 +8,10 @@ import { decodeStrings, encodeMessage, MessageDecoder, type XsMessage, XsOp, xsO
  */
 const MAX_REPLY_BYTES = 16 * 1024 * 1024;
 
-/** One request as it goes out. */
+/** One request, whatever transaction it goes in. */
 export interface Request<T> {
   /** A value of {@link XsOp}. */
   readonly type: number;
-  /** 0 outside of transactions. */
-  readonly transactionId: number;
   /** The node, checked before anything is sent; undefined for requests that name none. */
   readonly path: string | undefined;
   readonly payload: Uint8Array;
@@ -23,7 +21,7 @@ export interface Request<T> {
 
 export interface ConnectionListener {
   watchEvent(path: string, token: string): void;
-  /** Comes once; everything pending was rejected before. Undefined when {@link Connection.close} was called. */
+  /** Comes once, after everything pending was rejected: with what broke it, or undefined after {@link Connection.close}. */
   closed(error: XenstoreError | undefined): void;
 }
 
@@ -34,7 +32,16 @@ interface Pending extends Pick<Request<unknown>, 'type' | 'path' | 'decode'> {
   readonly release: (() => void) | undefined;
 }
 
-/** One transport: numbers the requests, matches the replies, hands on the watch events. */
+/**
+ * One transport: numbers the requests, matches the replies, hands on the watch events.
+ *
+ * In come requests of any number at once, and bytes from a daemon that may be wrong in any way. Replies are matched by
+ * request id alone, whatever their order; an id is not used again while its reply is awaited. Each request settles
+ * exactly once: with its reply, with the abort of its signal (the reply is then awaited and dropped, so that the stream
+ * stays in step), or with ERR_CLOSED. A refused request was never sent. What the protocol does not allow ends the
+ * connection if it concerns the stream, its request if it concerns one reply; nothing is ever thrown at the transport.
+ * A connection that ended stays ended: to make another is the owner's business.
+ */
 export class Connection {
   readonly #transport: XenstoreTransport;
   readonly #listener: ConnectionListener;
@@ -58,8 +65,8 @@ export class Connection {
     return this.#transport.description;
   }
 
-  /** Sends a request. The promise settles with the reply, when the connection ends, or when `signal` aborts. */
-  request<T>(request: Request<T>, signal?: AbortSignal): Promise<T> {
+  /** Sends a request, in a transaction if one is given. Settles with the reply, the connection's end, or `signal`. */
+  request<T>(request: Request<T>, signal?: AbortSignal, transactionId = 0): Promise<T> {
     const refusal = this.#refusal(request, signal);
     if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise<T>((resolve, reject) => {
@@ -67,7 +74,7 @@ export class Connection {
       const { type, path, decode } = request;
       const release = signal === undefined ? undefined : onAbort(signal, reject);
       this.#pending.set(id, { type, path, decode, resolve: resolve as Pending['resolve'], reject, release });
-      this.#transport.send(encodeMessage(type, id, request.transactionId, request.payload));
+      this.#transport.send(encodeMessage(type, id, transactionId, request.payload));
     });
   }
 
@@ -98,12 +105,12 @@ export class Connection {
     if (signal?.aborted) return signal.reason;
     const op = xsOpName(request.type);
     if (this.#closed) return this.#error ?? closedHere(op, path);
-    const problem = path === undefined ? undefined : pathProblem(path);
-    if (problem !== undefined) return new XenstoreError('ERR_INVALID_PATH', op, brief(path!), { message: problem });
+    const wrongPath = path === undefined ? undefined : pathError(path, op);
+    if (wrongPath !== undefined) return wrongPath;
     const maximum = this.#transport.maxPayload;
     if (payload.length <= maximum) return undefined;
     const message = `${payload.length} bytes of payload, ${this.#transport.description} takes at most ${maximum}`;
-    return new XenstoreError('ERR_TOO_LARGE', op, path, { message });
+    return new XenstoreError('ERR_TOO_LARGE', op, message, { path });
   }
 
   #freeId(): number {
@@ -117,7 +124,7 @@ export class Connection {
     try {
       for (const message of this.#decoder.push(chunk)) this.#dispatch(message);
     } catch (error) {
-      this.#end(error as XenstoreError);
+      this.#end(error instanceof XenstoreError ? error : protocolError(String(error)));
       void this.#transport.close();
     }
   }
@@ -177,31 +184,24 @@ function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => 
 }
 
 function errorOf(message: XsMessage, pending: Pending): XenstoreError {
-  return new XenstoreError(decodeStrings(message.payload)[0] || 'EIO', xsOpName(pending.type), pending.path);
+  return refusedByDaemon(decodeStrings(message.payload)[0] || 'EIO', xsOpName(pending.type), pending.path);
 }
 
 function protocolError(message: string, pending?: Pending): XenstoreError {
   const op = pending === undefined ? 'receive' : xsOpName(pending.type);
-  return new XenstoreError('ERR_PROTOCOL', op, pending?.path, { message });
+  return new XenstoreError('ERR_PROTOCOL', op, message, { path: pending?.path });
 }
 
 /** The error of a call on a connection that is not there, or that ended under it. */
 export function closedHere(op: string, path: string | undefined, cause?: Error): XenstoreError {
   const message = cause === undefined ? 'the client is closed' : `the connection ended: ${cause.message}`;
-  return new XenstoreError('ERR_CLOSED', op, path, { message, cause });
+  return new XenstoreError('ERR_CLOSED', op, message, { path, cause });
 }
 
 function brokenOff(transport: XenstoreTransport): XenstoreError {
-  const message = `${transport.description} closed the connection`;
-  return new XenstoreError('ERR_CLOSED', 'receive', undefined, { message });
+  return new XenstoreError('ERR_CLOSED', 'receive', `${transport.description} closed the connection`);
 }
 
 function brokenBy(transport: XenstoreTransport, cause: Error): XenstoreError {
-  const message = `${transport.description}: ${cause.message}`;
-  return new XenstoreError('ERR_CLOSED', 'receive', undefined, { message, cause });
-}
-
-function brief(path: string): string {
-  const text = JSON.stringify(path);
-  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+  return new XenstoreError('ERR_CLOSED', 'receive', `${transport.description}: ${cause.message}`, { cause });
 }

@@ -1,4 +1,4 @@
-import { XenstoreError } from '../errors.js';
+import { quoted, XenstoreError } from '../errors.js';
 import { XS_MAX_ABSOLUTE_PATH, XS_MAX_RELATIVE_PATH } from './wire.js';
 
 const PATH = /^(?:\/|\/?[A-Za-z0-9_@-]+(?:\/[A-Za-z0-9_@-]+)*)$/;
@@ -25,13 +25,14 @@ export function isSpecialPath(path: string): boolean {
   return SPECIAL.test(path);
 }
 
-/** Throws `ERR_INVALID_PATH` unless `path` may be the name of a node. */
-export function checkPath(path: string, op: string): void {
+/** The error of an operation on `path`, or undefined when `path` may be the name of a node. */
+export function pathError(path: string, op: string): XenstoreError | undefined {
   const problem = pathProblem(path);
-  if (problem !== undefined) throw new XenstoreError('ERR_INVALID_PATH', op, printable(path), { message: problem });
+  return problem === undefined ? undefined : new XenstoreError('ERR_INVALID_PATH', op, problem, { path: quoted(path) });
 }
 
-function printable(path: string): string {
-  const text = JSON.stringify(path);
-  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+/** Throws `ERR_INVALID_PATH` unless `path` may be the name of a node. */
+export function checkPath(path: string, op: string): void {
+  const error = pathError(path, op);
+  if (error !== undefined) throw error;
 }

@@ -1,4 +1,4 @@
-import { XenstoreError } from '../errors.js';
+import { quoted, XenstoreError } from '../errors.js';
 
 /** Message types (enum xsd_sockmsg_type of public/io/xs_wire.h). 20 was removed from the protocol. */
 export const XsOp = {
@@ -127,9 +127,11 @@ export function decodeText(payload: Uint8Array): string {
 export function decodeNumber(payload: Uint8Array): number {
   const [text = ''] = decodeStrings(payload);
   if (/^[0-9]{1,10}$/.test(text)) return Number(text);
-  const message = `${JSON.stringify(text)} is no number`;
-  throw new XenstoreError('ERR_PROTOCOL', 'receive', undefined, { message });
+  throw new XenstoreError('ERR_PROTOCOL', 'receive', `${quoted(text)} is no number`);
 }
+
+/** Reads replies that say no more than "done". */
+export function nothing(): void {}
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -208,9 +210,8 @@ export class MessageDecoder {
 }
 
 function tooLong(length: number, maximum: number): XenstoreError {
-  return new XenstoreError('ERR_PROTOCOL', 'receive', undefined, {
-    message: `a header claims ${length} bytes of payload, at most ${maximum} are allowed`,
-  });
+  const message = `a header claims ${length} bytes of payload, at most ${maximum} are allowed`;
+  return new XenstoreError('ERR_PROTOCOL', 'receive', message);
 }
 
 function readU32(bytes: Uint8Array, at: number): number {

@@ -3,13 +3,14 @@ import type { Errno, Store, StoreView } from '../tree/store.js';
 import type { Transaction } from '../tree/transaction.js';
 import type { TreeContext } from '../tree/tree.js';
 import type { Events } from '../watches/events.js';
-import type { Connection } from './connection.js';
-import type { DomainRecord } from './domains.js';
-import type { MutableQuotas } from './quota.js';
+import type { ServerConnection } from './connection.js';
+import type { DomainRecord, DomainTable } from './domains.js';
+import type { MutableQuotas } from './limits.js';
 
 /** What the handlers of requests ask of the daemon. */
 export interface RequestHost {
   readonly store: Store;
+  readonly domains: DomainTable;
   /** The limits of domains that have none of their own. */
   readonly quotas: MutableQuotas;
   /** What this daemon can do, as bits of docs/misc/xenstore-ring.txt; 0 before GET_FEATURE was invented. */
@@ -18,7 +19,7 @@ export interface RequestHost {
   conflict(): boolean;
   readonly events: Events;
   /** Ends all transactions and watches of a connection. */
-  reset(connection: Connection): void;
+  reset(connection: ServerConnection): void;
   introduce(domid: number, port: number): Errno | undefined;
   release(domain: DomainRecord): void;
 }
@@ -26,7 +27,7 @@ export interface RequestHost {
 /** One request on its way through a handler. */
 export interface Call {
   readonly host: RequestHost;
-  readonly connection: Connection;
+  readonly connection: ServerConnection;
   readonly message: XsMessage;
   readonly payload: Buffer;
   readonly transaction: Transaction | undefined;
@@ -69,7 +70,7 @@ export function done(error: Errno | undefined): Answer {
 export function context(call: Call): TreeContext {
   const { host, connection } = call;
   const view: StoreView = call.transaction ?? host.store;
-  return { view, requester: connection.requester, domain: connection.domain };
+  return { view, domain: connection.domain };
 }
 
 /** The payload's strings; what follows the last NUL is none. */
@@ -79,19 +80,21 @@ export function strings(payload: Buffer): string[] {
   return parts;
 }
 
-/** The payload as one string with its NUL; undefined when it is anything else. */
+/** The payload as one string with its NUL, or undefined. */
 export function oneString(payload: Buffer): string | undefined {
   const end = payload.indexOf(0);
   return end >= 0 && end === payload.length - 1 ? payload.toString('latin1', 0, end) : undefined;
 }
 
 /** A path as the daemon uses it: relative ones are below the domain's home. */
-export function absolute(connection: Connection, path: string): string {
+export function absolute(connection: ServerConnection, path: string): string {
   return path[0] === '/' || path[0] === '@' ? path : `${connection.home}/${path}`;
 }
 
-/** The one path that a request is about, absolute; undefined when the payload is anything else. */
-export function onePath(call: Call): string | undefined {
-  const path = oneString(call.payload);
-  return path === undefined ? undefined : absolute(call.connection, path);
+/** A handler of requests about one path, which it is given absolute; EINVAL for any other payload. */
+export function onePath(handle: (call: Call, path: string) => Answer): (call: Call) => Answer {
+  return (call) => {
+    const path = oneString(call.payload);
+    return path === undefined ? failure('EINVAL') : handle(call, absolute(call.connection, path));
+  };
 }

@@ -1,42 +1,29 @@
 import { allocateMessage, XS_HEADER_BYTES, XS_MAX_PAYLOAD, type XsMessage, XsOp } from '@xenpv/xenstore';
 import type { Requester } from '../tree/permissions.js';
 import type { Transaction } from '../tree/transaction.js';
-import type { Watch, Watcher } from '../watches/watches.js';
+import type { EventCause, Watch, Watcher } from '../watches/watches.js';
 import type { DomainRecord } from './domains.js';
+import type { Port } from './port.js';
 
 /** A message that waits to be taken by the client. */
 interface Outgoing {
   readonly bytes: Buffer;
   /** Of an event: what no other event that waits is equal in. */
   readonly eventKey: string | undefined;
-  /** The domain whose quota of outstanding messages this counts for. */
-  readonly charged: DomainRecord | undefined;
+  /** Whose quota of outstanding messages this counts for. */
+  readonly charged: EventCause | undefined;
 }
-
-/** How a connection moves bytes: a socket, a ring, or a function call. */
-export interface ConnectionPort {
-  /** There is something to {@link Connection.take}; said once until everything was taken. */
-  outputReady(): void;
-  /** The requests that it brought are carried out, or the domain is congested no more: it may bring others. */
-  mayBringMore?(): void;
-  /** The connection is over, because of what the client did or because the daemon ends it. */
-  failed(reason: string): void;
-}
-
-/** What a connection asks of the daemon: to go on with a domain that is congested no more. */
-export type Relieved = (domain: DomainRecord) => void;
 
 /** The daemon's end of one connection: what waits in either direction, its watches and transactions. */
-export class Connection implements Watcher {
+export class ServerConnection implements Watcher {
   readonly domain: DomainRecord;
-  readonly port: ConnectionPort;
+  readonly port: Port;
   /** What relative paths are relative to. */
   readonly home: string;
   readonly transactions = new Map<number, Transaction>();
-  /** By path and token. */
-  readonly watches = new Map<string, Watch<Connection>>();
+  /** By {@link watchKey}. */
+  readonly watches = new Map<string, Watch>();
   nextTransactionId = 0;
-  readonly #relieved: Relieved;
   readonly #input: XsMessage[] = [];
   #inputAt = 0;
   readonly #output: Outgoing[] = [];
@@ -45,15 +32,29 @@ export class Connection implements Watcher {
   readonly #waitingEvents = new Set<string>();
   #closed = false;
 
-  constructor(domain: DomainRecord, relieved: Relieved, port: ConnectionPort) {
+  constructor(domain: DomainRecord, port: Port) {
     this.domain = domain;
     this.home = `/local/domain/${domain.domid}`;
-    this.#relieved = relieved;
     this.port = port;
   }
 
   get requester(): Requester {
     return this.domain;
+  }
+
+  watchAdded(watch: Watch): void {
+    this.watches.set(watchKey(watch.path, watch.token), watch);
+    this.domain.watches++;
+  }
+
+  watchRemoved(watch: Watch): void {
+    this.watches.delete(watchKey(watch.path, watch.token));
+    this.domain.watches--;
+  }
+
+  /** The watch that this connection registered with this path and token, or undefined. */
+  watch(path: string, token: string): Watch | undefined {
+    return this.watches.get(watchKey(path, token));
   }
 
   get closed(): boolean {
@@ -101,8 +102,7 @@ export class Connection implements Watcher {
     this.#queue({ bytes, eventKey: undefined, charged: this.domain });
   }
 
-  /** Sends a watch event unless the same waits already. `cause` is the unprivileged domain that made the change. */
-  sendEvent(path: string, token: string, cause?: DomainRecord): void {
+  sendEvent(path: string, token: string, cause?: EventCause): void {
     const payload = `${path}\0${token}\0`;
     if (this.#closed || payload.length > XS_MAX_PAYLOAD) return;
     const eventKey = path[0] === '@' ? undefined : payload;
@@ -115,13 +115,13 @@ export class Connection implements Watcher {
   }
 
   #queue(outgoing: Outgoing): void {
-    if (outgoing.charged !== undefined) outgoing.charged.outstanding++;
+    outgoing.charged?.charge();
     this.#outputBytes += outgoing.bytes.length;
     this.#output.push(outgoing);
     if (this.#output.length === 1) this.port.outputReady();
   }
 
-  /** The next message that waits, which counts as taken now; undefined when there is none. */
+  /** The next message that waits, which counts as taken now, or undefined. */
   take(): Buffer | undefined {
     const outgoing = this.#output[this.#outputAt];
     if (outgoing === undefined) return undefined;
@@ -132,14 +132,8 @@ export class Connection implements Watcher {
     }
     this.#outputBytes -= outgoing.bytes.length;
     if (outgoing.eventKey !== undefined) this.#waitingEvents.delete(outgoing.eventKey);
-    if (outgoing.charged !== undefined) this.#discharge(outgoing.charged);
+    outgoing.charged?.discharge();
     return outgoing.bytes;
-  }
-
-  #discharge(domain: DomainRecord): void {
-    const was = domain.congested;
-    domain.outstanding--;
-    if (was && !domain.congested) this.#relieved(domain);
   }
 
   /** The client did what the protocol does not allow, or the daemon ends the connection. */
@@ -154,4 +148,9 @@ export class Connection implements Watcher {
     this.#input.length = 0;
     this.#inputAt = 0;
   }
+}
+
+/** What a watch is known by on its connection. */
+function watchKey(path: string, token: string): string {
+  return `${path}\0${token}`;
 }

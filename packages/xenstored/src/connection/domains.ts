@@ -1,10 +1,11 @@
+import type { NodeOwner, NodeOwners } from '../tree/owners.js';
 import type { NodePermission } from '../tree/permissions.js';
-import type { Connection } from './connection.js';
+import type { EventCause } from '../watches/watches.js';
 import { FIRST_RESERVED_DOMID } from './domids.js';
-import { type MutableQuotas, quotasOf } from './quota.js';
+import { guestQuotas, type MutableQuotas, privilegedQuotas } from './limits.js';
 
 /** What xenstored knows of a domain: since when, and how much of its quotas it uses. */
-export class DomainRecord {
+export class DomainRecord implements NodeOwner, EventCause {
   readonly domid: number;
   /** The store's generation when the domain was first heard of. What nodes say of it from before meant another. */
   readonly generation: number;
@@ -13,32 +14,46 @@ export class DomainRecord {
   shutDown = false;
   /** The domain that this one serves as a device model. */
   target: number | undefined;
-  /** Paths of the nodes that it owns; not kept for domain 0, which owns most. */
   readonly owned = new Set<string>();
   watches = 0;
   transactions = 0;
-  outstanding = 0;
-  /** Its open connections. */
-  readonly connections = new Set<Connection>();
   /** What it may use. */
   readonly quotas: MutableQuotas;
   /** Bits of docs/misc/xenstore-ring.txt that it is shown. */
   features: number;
+  readonly #relieved: (domain: DomainRecord) => void;
+  #outstanding = 0;
 
-  constructor(domid: number, generation: number, quotas: MutableQuotas, features: number) {
+  constructor(domid: number, generation: number, defaults: DomainDefaults) {
     this.domid = domid;
     this.generation = generation;
-    this.quotas = quotas;
-    this.features = features;
-  }
-
-  /** It takes no replies, or others do not take the events that it caused: it has to wait. */
-  get congested(): boolean {
-    return this.outstanding >= this.quotas.outstanding;
+    this.quotas = domid === 0 ? privilegedQuotas(defaults.quotas) : guestQuotas(defaults.quotas);
+    this.features = defaults.features;
+    this.#relieved = defaults.relieved;
   }
 
   get privileged(): boolean {
     return this.domid === 0;
+  }
+
+  /** Replies to it, and events that it caused, which wait to be taken. */
+  get outstanding(): number {
+    return this.#outstanding;
+  }
+
+  /** It takes no replies, or others do not take the events that it caused: it has to wait. */
+  get congested(): boolean {
+    return this.#outstanding >= this.quotas.outstanding;
+  }
+
+  charge(): void {
+    this.#outstanding++;
+  }
+
+  discharge(): void {
+    const was = this.congested;
+    this.#outstanding--;
+    if (was && !this.congested) this.#relieved(this);
   }
 }
 
@@ -46,12 +61,16 @@ export class DomainRecord {
 export interface DomainDefaults {
   /** What the hypervisor would say: whether there is such a domain. */
   readonly exists: (domid: number) => boolean;
+  /** The limits of domains that have none of their own. */
   readonly quotas: MutableQuotas;
   readonly features: number;
+  /** Told of a domain that is congested no more. */
+  readonly relieved: (domain: DomainRecord) => void;
 }
 
 /** The domains that xenstored has heard of. */
-export class DomainTable {
+export class DomainTable implements NodeOwners {
+  readonly domain0: DomainRecord;
   readonly #records = new Map<number, DomainRecord>();
   readonly #defaults: DomainDefaults;
   readonly #generation: () => number;
@@ -60,25 +79,21 @@ export class DomainTable {
   constructor(defaults: DomainDefaults, generation: () => number) {
     this.#defaults = defaults;
     this.#generation = generation;
-    this.#add(0, 0).introduced = true;
+    this.domain0 = this.#add(0, 0);
+    this.domain0.introduced = true;
   }
 
   #add(domid: number, generation: number): DomainRecord {
-    const { quotas, features } = this.#defaults;
-    const record = new DomainRecord(domid, generation, quotasOf(quotas, domid === 0), features);
+    const record = new DomainRecord(domid, generation, this.#defaults);
     this.#records.set(domid, record);
     return record;
-  }
-
-  get domain0(): DomainRecord {
-    return this.#records.get(0)!;
   }
 
   get(domid: number): DomainRecord | undefined {
     return this.#records.get(domid);
   }
 
-  /** The record of a domain, made now if the domain exists; undefined when it does not. */
+  /** The record of a domain, made now if the domain exists, or undefined. */
   open(domid: number): DomainRecord | undefined {
     const known = this.#records.get(domid);
     if (known !== undefined) return known;

@@ -1,26 +1,28 @@
-import type { Connection } from './connection.js';
+/**
+ * Decides when requests are carried out. In come connections that may have one. Each is served in turn, one request at a
+ * time, in a microtask: soon, but not within the call that brought the request. After a number of requests the event loop
+ * gets its turn, so that clients in this process which only await one another never keep timers and sockets waiting.
+ */
+import type { ServerConnection } from './connection.js';
 
 /** Requests that are carried out before the event loop gets its turn again. */
 const REQUESTS_PER_TURN = 512;
 
-/**
- * Decides when requests are carried out: soon (in a microtask), one of each connection in turn, and never so many at
- * a time that clients in this process which only await one another keep timers and sockets waiting.
- */
+/** The connections that have requests to be carried out. */
 export class RequestScheduler {
-  readonly #carryOut: (connection: Connection) => void;
-  readonly #ready = new Set<Connection>();
+  readonly #carryOut: (connection: ServerConnection) => void;
+  readonly #ready = new Set<ServerConnection>();
   #scheduled = false;
   #budget = REQUESTS_PER_TURN;
   #renewal = false;
 
   /** `carryOut` carries out the next request of a connection. */
-  constructor(carryOut: (connection: Connection) => void) {
+  constructor(carryOut: (connection: ServerConnection) => void) {
     this.#carryOut = carryOut;
   }
 
   /** A connection may have requests that can be carried out. */
-  add(connection: Connection): void {
+  add(connection: ServerConnection): void {
     if (!connection.ready) return;
     this.#ready.add(connection);
     if (this.#scheduled) return;
@@ -30,7 +32,7 @@ export class RequestScheduler {
   }
 
   /** Forgets a connection. */
-  delete(connection: Connection): void {
+  delete(connection: ServerConnection): void {
     this.#ready.delete(connection);
   }
 

@@ -1,38 +1,32 @@
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
 import { MessageDecoder, XS_MAX_PAYLOAD } from '@xenpv/xenstore';
-import type { Connection, ConnectionPort } from '../connection/connection.js';
+import type { ServerConnection } from '../connection/connection.js';
+import type { PortHost } from '../connection/connections.js';
+import type { Port } from '../connection/port.js';
 
-/** What a transport asks of the daemon. */
-export interface InProcessHost {
-  open(port: ConnectionPort): Connection;
-  /** Requests were put into the connection. */
-  input(connection: Connection): void;
-  close(connection: Connection): void;
-}
-
-/** A client's connection by function calls. Everything is delivered later, in microtasks, never while sending. */
-export class InProcessTransport implements XenstoreTransport {
+/**
+ * A client in this process: the daemon's port and the client's transport in one. Everything is delivered later, in
+ * microtasks, never while sending.
+ */
+export class InProcessPort implements Port, XenstoreTransport {
   readonly description: string;
   readonly maxPayload = XS_MAX_PAYLOAD;
-  readonly #host: InProcessHost;
-  readonly #connection: Connection;
+  readonly #host: PortHost;
+  readonly #connection: ServerConnection;
   readonly #decoder = new MessageDecoder();
   #listener: XenstoreTransportListener | undefined;
   #deliveryScheduled = false;
   #closed = false;
 
-  constructor(description: string, host: InProcessHost) {
+  constructor(description: string, host: PortHost) {
     this.description = description;
     this.#host = host;
-    this.#connection = host.open({
-      outputReady: () => this.#scheduleDelivery(),
-      failed: (reason) => this.#end(new Error(reason)),
-    });
+    this.#connection = host.open(this);
   }
 
   start(listener: XenstoreTransportListener): void {
     this.#listener = listener;
-    this.#scheduleDelivery();
+    this.outputReady();
   }
 
   send(message: Uint8Array): void {
@@ -46,22 +40,27 @@ export class InProcessTransport implements XenstoreTransport {
     this.#host.input(this.#connection);
   }
 
-  #scheduleDelivery(): void {
-    if (this.#deliveryScheduled || this.#listener === undefined) return;
+  outputReady(): void {
+    const listener = this.#listener;
+    if (this.#deliveryScheduled || listener === undefined) return;
     this.#deliveryScheduled = true;
-    queueMicrotask(() => this.#deliver());
+    queueMicrotask(() => this.#deliver(listener));
   }
 
-  #deliver(): void {
+  #deliver(listener: XenstoreTransportListener): void {
     this.#deliveryScheduled = false;
     let message: Uint8Array | undefined;
-    while ((message = this.#connection.take()) !== undefined) this.#listener!.data(message);
+    while ((message = this.#connection.take()) !== undefined) listener.data(message);
+  }
+
+  failed(reason: string): void {
+    this.#end(new Error(reason));
   }
 
   #end(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#host.close(this.#connection);
+    this.#host.closed(this.#connection);
     queueMicrotask(() => this.#listener?.close(error));
   }
 

@@ -1,52 +1,37 @@
-import { chmod, lstat, unlink } from 'node:fs/promises';
-import { connect, createServer, type Server, type Socket } from 'node:net';
-import { XenSysError } from '@xenpv/xen-sys';
+import { chmod } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { listenOnUnixSocket } from '@xenpv/xen-sys';
 import { MessageDecoder } from '@xenpv/xenstore';
-import type { Connection, ConnectionPort } from '../connection/connection.js';
+import type { ServerConnection } from '../connection/connection.js';
+import type { PortHost } from '../connection/connections.js';
+import type { Port } from '../connection/port.js';
 
-/** What a socket asks of the daemon. */
-export interface SocketHost {
-  accept(port: ConnectionPort): Connection;
-  /** Requests were put into the connection. */
-  input(connection: Connection): void;
-  closed(connection: Connection): void;
-}
-
-/** Longest path of a Unix socket on Linux in bytes. */
-const MAX_SOCKET_PATH = 107;
 /** Bytes that one write to a socket gathers. */
 const WRITE_BYTES = 65536;
 
 /** A listening Unix socket and the clients that came through it. */
-export class XenstoreSocket {
+export class SocketListener {
   readonly #server: Server;
-  readonly #clients = new Set<SocketClient>();
+  readonly #clients = new Set<SocketPort>();
   #closing: Promise<void> | undefined;
 
   private constructor(server: Server) {
     this.#server = server;
   }
 
-  /** Listens at `path`; see EmulatedXenstored.listen for the errors. */
-  static async listen(path: string, host: SocketHost): Promise<XenstoreSocket> {
-    if (Buffer.byteLength(path) > MAX_SOCKET_PATH) {
-      throw listenError('ENAMETOOLONG', path, `is longer than ${MAX_SOCKET_PATH} bytes; use a shorter path`);
-    }
-    await removeStale(path);
+  /** Listens at `path`; the errors are those of listenOnUnixSocket. */
+  static async listen(path: string, host: PortHost): Promise<SocketListener> {
     const server = createServer();
-    const socket = new XenstoreSocket(server);
+    const socket = new SocketListener(server);
     server.on('connection', (stream) => socket.#accept(stream, host));
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => reject(systemError(error, path)));
-      server.listen(path, resolve);
-    });
+    await listenOnUnixSocket(server, path, { op: 'xenstored.listen' });
     // Whoever can write to the socket is domain 0.
     await chmod(path, 0o600);
     return socket;
   }
 
-  #accept(stream: Socket, host: SocketHost): void {
-    const client = new SocketClient(stream, host, () => this.#clients.delete(client));
+  #accept(stream: Socket, host: PortHost): void {
+    const client = new SocketPort(stream, host, () => this.#clients.delete(client));
     this.#clients.add(client);
   }
 
@@ -60,57 +45,22 @@ export class XenstoreSocket {
   }
 }
 
-function listenError(code: string, path: string, problem: string, cause?: unknown): XenSysError {
-  return new XenSysError(code, 'xenstored.listen', `xenstored cannot listen: ${path} ${problem}`, { path, cause });
-}
-
-function systemError(error: NodeJS.ErrnoException, path: string): XenSysError {
-  const code = error.code ?? 'EIO';
-  return listenError(code, path, code === 'EADDRINUSE' ? IN_USE : `gives ${code}`, error);
-}
-
-const IN_USE = 'is in use by another process; stop it or use another path';
-
-/** Removes what a process that died left at `path`, and nothing else. */
-async function removeStale(path: string): Promise<void> {
-  const there = await lstat(path).catch(() => undefined);
-  if (there === undefined) return;
-  if (!there.isSocket()) throw listenError('EEXIST', path, 'exists and is no socket; remove it or use another path');
-  if (await isServed(path)) throw listenError('EADDRINUSE', path, IN_USE);
-  await unlink(path).catch(() => undefined);
-}
-
-/** Whether somebody accepts connections at `path`. Only a refusal says that nobody does. */
-function isServed(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    const answer = (served: boolean): void => {
-      probe.destroy();
-      resolve(served);
-    };
-    probe.once('connect', () => answer(true));
-    probe.once('error', (error: NodeJS.ErrnoException) =>
-      answer(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'),
-    );
-  });
-}
-
 /** A client on a socket. */
-class SocketClient implements ConnectionPort {
+class SocketPort implements Port {
   readonly #stream: Socket;
-  readonly #host: SocketHost;
-  readonly #connection: Connection;
+  readonly #host: PortHost;
+  readonly #connection: ServerConnection;
   readonly #decoder = new MessageDecoder();
   readonly #gone: () => void;
   #writeScheduled = false;
   #full = false;
   #ended = false;
 
-  constructor(stream: Socket, host: SocketHost, gone: () => void) {
+  constructor(stream: Socket, host: PortHost, gone: () => void) {
     this.#stream = stream;
     this.#host = host;
     this.#gone = gone;
-    this.#connection = host.accept(this);
+    this.#connection = host.open(this);
     stream.on('data', (chunk: Buffer) => this.#receive(chunk));
     stream.on('drain', () => {
       this.#full = false;
@@ -149,7 +99,7 @@ class SocketClient implements ConnectionPort {
         if (bytes >= WRITE_BYTES) break;
       }
       if (batch.length === 0) return;
-      this.#full = !this.#stream.write(batch.length === 1 ? batch[0]! : Buffer.concat(batch, bytes));
+      this.#full = !this.#stream.write(batch.length === 1 ? batch[0] : Buffer.concat(batch, bytes));
     }
   }
 

@@ -1,5 +1,5 @@
 import type { DomainTable } from '../connection/domains.js';
-import { type MutableQuotas, QUOTA_NAMES, quotaKey } from '../connection/quota.js';
+import { type MutableQuotas, QUOTA_NAMES, quotaKey } from '../connection/limits.js';
 import type { Errno } from '../tree/store.js';
 
 const OK = 'OK\0';

@@ -1,6 +1,6 @@
 import type { XsMessage } from '@xenpv/xenstore';
 import { type Answer, failure, type Operation, type RequestHost } from '../connection/call.js';
-import type { Connection } from '../connection/connection.js';
+import type { ServerConnection } from '../connection/connection.js';
 import type { Transaction } from '../tree/transaction.js';
 import { domainOperations } from './domains.js';
 import { nodeOperations } from './nodes.js';
@@ -18,7 +18,7 @@ const OPERATIONS: readonly (Operation | undefined)[] = Object.assign(
 );
 
 /** Carries out one request and queues the answer. Nothing that a client sends makes it throw. */
-export function processRequest(host: RequestHost, connection: Connection, message: XsMessage): void {
+export function processRequest(host: RequestHost, connection: ServerConnection, message: XsMessage): void {
   const answer = carryOut(host, connection, message);
   if (typeof answer === 'string' || answer instanceof Uint8Array) {
     connection.reply(message, answer);
@@ -30,7 +30,7 @@ export function processRequest(host: RequestHost, connection: Connection, messag
   }
 }
 
-function carryOut(host: RequestHost, connection: Connection, message: XsMessage): Answer {
+function carryOut(host: RequestHost, connection: ServerConnection, message: XsMessage): Answer {
   const operation = OPERATIONS[message.type];
   if (operation === undefined || (operation.optional && host.features === 0)) return failure('ENOSYS');
   if (operation.privileged && !connection.domain.privileged) return failure('EACCES');

@@ -46,7 +46,7 @@ function namedDomain(call: Call): DomainRecord | Errno {
 }
 
 function introduced(host: RequestHost, domid: number): DomainRecord | undefined {
-  const domain = host.store.domains.get(domid);
+  const domain = host.domains.get(domid);
   return domain?.introduced ? domain : undefined;
 }
 

@@ -16,23 +16,23 @@ import { getNode, makeNode, removeNode, setPermissions, writeNode } from '../tre
 
 /** Requests about nodes, by their type. */
 export const nodeOperations: Record<number, Operation> = {
-  [XsOp.directory]: { handle: directory },
+  [XsOp.directory]: { handle: onePath(directory) },
   [XsOp.directoryPart]: { handle: directoryPart },
-  [XsOp.read]: { handle: read },
+  [XsOp.read]: { handle: onePath(read) },
   [XsOp.write]: { handle: write },
-  [XsOp.mkdir]: { handle: (call) => done(makeNode(context(call), onePath(call))) },
-  [XsOp.remove]: { handle: (call) => done(removeNode(context(call), onePath(call))) },
-  [XsOp.getPermissions]: { handle: getPermissions },
+  [XsOp.mkdir]: { handle: onePath((call, path) => done(makeNode(context(call), path))) },
+  [XsOp.remove]: { handle: onePath((call, path) => done(removeNode(context(call), path))) },
+  [XsOp.getPermissions]: { handle: onePath(getPermissions) },
   [XsOp.setPermissions]: { handle: changePermissions },
 };
 
-function read(call: Call): Answer {
-  const node = getNode(context(call), onePath(call), Access.read);
+function read(call: Call, path: string): Answer {
+  const node = getNode(context(call), path, Access.read);
   return typeof node === 'string' ? failure(node) : node.data;
 }
 
-function directory(call: Call): Answer {
-  const node = getNode(context(call), onePath(call), Access.read);
+function directory(call: Call, path: string): Answer {
+  const node = getNode(context(call), path, Access.read);
   if (typeof node === 'string') return failure(node);
   return node.children.byteLength > XS_MAX_PAYLOAD ? failure('E2BIG') : node.children.bytes;
 }
@@ -42,9 +42,9 @@ function directoryPart(call: Call): Answer {
   const { payload } = call;
   const words = strings(payload);
   if (words.length !== 2) return failure('EINVAL');
-  const node = getNode(context(call), absolute(call.connection, words[0]!), Access.read);
+  const node = getNode(context(call), absolute(call.connection, words[0]), Access.read);
   if (typeof node === 'string') return failure(node);
-  const offset = looseNumber(words[1]!) >>> 0;
+  const offset = looseNumber(words[1]) >>> 0;
   const generation = `${node.generation}\0`;
   if (offset >= node.children.byteLength) return `${generation}\0`;
   const part = wholeNames(node.children.bytes, offset, XS_MAX_PAYLOAD - generation.length - 1);
@@ -67,8 +67,8 @@ function write(call: Call): Answer {
   return done(writeNode(context(call), path, Uint8Array.prototype.slice.call(payload, end + 1)));
 }
 
-function getPermissions(call: Call): Answer {
-  const node = getNode(context(call), onePath(call), Access.read);
+function getPermissions(call: Call, path: string): Answer {
+  const node = getNode(context(call), path, Access.read);
   return typeof node === 'string' ? failure(node) : encodePermissions(node.permissions);
 }
 
@@ -82,10 +82,10 @@ function changePermissions(call: Call): Answer {
   for (const word of words) {
     const permission = decodePermission(word);
     if (permission === undefined) return failure('EINVAL');
-    const exists = host.store.domains.open(permission.domid) !== undefined;
+    const exists = host.domains.open(permission.domid) !== undefined;
     permissions.push({ ...permission, stale: !exists });
   }
-  if (permissions[0]!.stale) return failure('ENOENT');
+  if (permissions[0].stale) return failure('ENOENT');
   if (path[0] === '@') return done(host.events.setSpecialPermissions(connection.requester, path, permissions));
   return done(setPermissions(context(call), absolute(connection, path), permissions));
 }

@@ -1,6 +1,6 @@
 import { XsOp } from '@xenpv/xenstore';
 import { type Answer, type Call, failure, OK, type Operation, type RequestHost, strings } from '../connection/call.js';
-import { type MutableQuotas, QUOTA_NAMES, quotaKey } from '../connection/quota.js';
+import { type MutableQuotas, QUOTA_NAMES, quotaKey } from '../connection/limits.js';
 import { looseDomid, looseNumber } from '../tree/numbers.js';
 import { control } from './control.js';
 
@@ -15,8 +15,8 @@ export const settingsOperations: Record<number, Operation> = {
 
 /** command|arguments|* */
 function controlDaemon(call: Call): Answer {
-  const { quotas, store } = call.host;
-  return control({ quotas, domains: store.domains }, strings(call.payload));
+  const { quotas, domains } = call.host;
+  return control({ quotas, domains }, strings(call.payload));
 }
 
 /** [domid|] → features| of this daemon, or those that a domain is shown. */
@@ -26,7 +26,7 @@ function getFeature(call: Call): Answer {
   if (words.length === 0) return `${connection.domain.features}\0`;
   if (!connection.domain.privileged) return failure('EACCES');
   if (words.length > 1) return failure('EINVAL');
-  const domain = host.store.domains.open(looseDomid(words[0]!));
+  const domain = host.domains.open(looseDomid(words[0]));
   return domain === undefined ? failure('ENOENT') : `${domain.features}\0`;
 }
 
@@ -35,7 +35,7 @@ function setFeature(call: Call): Answer {
   const { host } = call;
   const [domid, features, ...more] = strings(call.payload);
   if (domid === undefined || features === undefined || more.length > 0) return failure('EINVAL');
-  const domain = host.store.domains.open(looseDomid(domid));
+  const domain = host.domains.open(looseDomid(domid));
   if (domain === undefined) return failure('ENOENT');
   if (domain.introduced) return failure('EBUSY');
   const bits = looseNumber(features);
@@ -46,7 +46,7 @@ function setFeature(call: Call): Answer {
 
 /** The limits that a request is about: those of a domain where one is named, else the common ones. */
 function namedQuotas(host: RequestHost, domid: string | undefined): MutableQuotas | undefined {
-  return domid === undefined ? host.quotas : host.store.domains.open(looseDomid(domid))?.quotas;
+  return domid === undefined ? host.quotas : host.domains.open(looseDomid(domid))?.quotas;
 }
 
 /** [[domid|]quota|] → value|, or the names of all quotas. 0 stands for no limit. */
@@ -56,7 +56,7 @@ function getQuota(call: Call): Answer {
   if (words.length > 2) return failure('EINVAL');
   const quotas = namedQuotas(call.host, words.length === 2 ? words[0] : undefined);
   if (quotas === undefined) return failure('ENOENT');
-  const key = quotaKey(words.at(-1)!);
+  const key = quotaKey(words[words.length - 1]);
   if (key === undefined) return failure('EINVAL');
   return `${Number.isFinite(quotas[key]) ? quotas[key] : 0}\0`;
 }
@@ -67,8 +67,8 @@ function setQuota(call: Call): Answer {
   if (words.length < 2 || words.length > 3) return failure('EINVAL');
   const quotas = namedQuotas(call.host, words.length === 3 ? words[0] : undefined);
   if (quotas === undefined) return failure('ENOENT');
-  const key = quotaKey(words.at(-2)!);
-  const value = looseNumber(words.at(-1)!);
+  const key = quotaKey(words[words.length - 2]);
+  const value = looseNumber(words[words.length - 1]);
   if (key === undefined || value < 0) return failure('EINVAL');
   quotas[key] = value === 0 ? Number.POSITIVE_INFINITY : value;
   return OK;

@@ -1,6 +1,6 @@
 import { XsOp } from '@xenpv/xenstore';
 import { type Answer, type Call, done, failure, OK, type Operation, oneString } from '../connection/call.js';
-import type { Connection } from '../connection/connection.js';
+import type { ServerConnection } from '../connection/connection.js';
 import { Transaction } from '../tree/transaction.js';
 
 /** Requests that begin and end transactions, by their type. */
@@ -20,7 +20,7 @@ function transactionStart(call: Call): Answer {
   return `${id}\0`;
 }
 
-function unusedTransactionId(connection: Connection): number {
+function unusedTransactionId(connection: ServerConnection): number {
   let id: number;
   do {
     id = connection.nextTransactionId;

@@ -16,16 +16,16 @@ function watch(call: Call): Answer {
   const words = strings(call.payload);
   const [path, token] = words;
   if (words.length !== 2 && !(words.length === 3 && host.features & Feature.watchDepth)) return failure('EINVAL');
-  const target = absolute(connection, path!);
-  if (path![0] === '@' ? path!.length > XS_MAX_RELATIVE_PATH : !isNodePath(target, connection.domain.quotas))
+  const target = absolute(connection, path);
+  if (path[0] === '@' ? path.length > XS_MAX_RELATIVE_PATH : !isNodePath(target, connection.domain.quotas))
     return failure('EINVAL');
-  const depth = words.length === 3 ? /^[0-9]+$/.test(words[2]!) && Number(words[2]) : undefined;
+  const depth = words.length === 3 ? /^[0-9]+$/.test(words[2]) && Number(words[2]) : undefined;
   if (depth === false) return failure('EINVAL');
-  if (connection.watches.has(`${target}\0${token!}`)) return failure('EEXIST');
+  if (connection.watch(target, token) !== undefined) return failure('EEXIST');
   if (connection.domain.watches > connection.domain.quotas.watches) return failure('E2BIG');
   const prefixLength = target === path ? 0 : connection.home.length;
-  const added = host.events.addWatch(connection, { path: target, token: token!, prefixLength, depth });
-  return { reply: OK, afterwards: () => connection.sendEvent(eventPath(added, target), token!) };
+  const added = host.events.addWatch({ watcher: connection, path: target, token, prefixLength, depth });
+  return { reply: OK, afterwards: () => connection.sendEvent(eventPath(added, target), token) };
 }
 
 /** path|token| */
@@ -33,9 +33,9 @@ function unwatch(call: Call): Answer {
   const { host, connection } = call;
   const words = strings(call.payload);
   if (words.length !== 2) return failure('EINVAL');
-  const there = connection.watches.get(`${absolute(connection, words[0]!)}\0${words[1]!}`);
+  const there = connection.watch(absolute(connection, words[0]), words[1]);
   if (there === undefined) return failure('ENOENT');
-  host.events.removeWatch(connection, there);
+  host.events.removeWatch(there);
   return OK;
 }
 

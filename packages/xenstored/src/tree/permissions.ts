@@ -24,10 +24,10 @@ export interface Requester {
 /** What `requester` may do to a node with these permissions, as {@link Access} bits. */
 export function accessOf(permissions: readonly NodePermission[], requester: Requester): number {
   const { domid, target } = requester;
-  const owner = permissions[0]!;
+  const owner = permissions[0];
   if (domid === 0 || owner.domid === domid || owner.domid === target) return ALL;
   for (let i = 1; i < permissions.length; i++) {
-    const entry = permissions[i]!;
+    const entry = permissions[i];
     if (!entry.stale && (entry.domid === domid || entry.domid === target)) return entry.access;
   }
   return owner.access;
@@ -38,7 +38,7 @@ export function encodePermissions(permissions: readonly NodePermission[]): strin
   return permissions.map((entry) => `${LETTERS[entry.access]}${entry.domid | 0}\0`).join('');
 }
 
-/** Reads one permission as a client sent it, numbers as C reads them; undefined when it is none. */
+/** Reads one permission as a client sent it, numbers as C reads them, or undefined. */
 export function decodePermission(text: string): NodePermission | undefined {
   const access = LETTERS.indexOf(text[0] ?? '');
   const domid = wholeNumber(text.slice(1));

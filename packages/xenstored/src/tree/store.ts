@@ -1,5 +1,5 @@
-import type { DomainTable } from '../connection/domains.js';
 import { ChildList } from './children.js';
+import type { NodeOwners } from './owners.js';
 import type { NodePermission } from './permissions.js';
 
 /** A version of a node. Every change makes a new one, so that transactions can hold on to what they saw. */
@@ -35,7 +35,7 @@ export interface NodeChange {
   readonly path: string;
   /** Only watches on this very path: a child of a subtree that is removed. */
   readonly exact: boolean;
-  /** The node, when its permissions can be seen no more or not yet in the store. */
+  /** The node, if its permissions are not in the store: it is removed already, or not committed yet. */
   readonly node?: StoreNode | undefined;
   /** Permissions that were changed or removed by this: who could read the node before is told too. */
   readonly before?: readonly NodePermission[] | undefined;
@@ -45,7 +45,7 @@ export interface NodeChange {
 export interface StoreView {
   /** Whether this is a transaction, whose changes show and count only later. */
   readonly isTransaction: boolean;
-  /** The node; undefined when there is none; an errno when a quota forbids to look at it. */
+  /** The node, or undefined; an errno when a quota forbids to look at it. */
   read(path: string): StoreNode | undefined | 'ENOSPC';
   /** Writes a new version of a node, or a new node. */
   write(path: string, content: NodeContent): StoreNode;
@@ -67,26 +67,34 @@ const NO_DATA = new Uint8Array(0);
 /** All nodes, by absolute path. */
 export class Store implements StoreView {
   readonly isTransaction = false;
-  readonly domains: DomainTable;
+  readonly owners: NodeOwners;
   readonly #nodes = new Map<string, StoreNode>();
   readonly #notify: (change: NodeChange) => void;
   #generation = 0;
 
   /** `notify` hears of every change at once. */
-  constructor(domains: (generation: () => number) => DomainTable, notify: (change: NodeChange) => void) {
+  constructor(owners: NodeOwners, notify: (change: NodeChange) => void) {
     this.#notify = notify;
-    this.domains = domains(() => this.#generation);
-    for (const path of ['/', '/tool', '/tool/xenstored']) this.#seed(path);
+    this.owners = owners;
+    this.#seed('/', 'tool');
+    this.#seed('/tool', 'xenstored');
+    this.#seed('/tool/xenstored');
   }
 
-  #seed(path: string): void {
-    if (path !== '/') this.#nodes.get(parentPath(path))!.children.add(baseName(path));
-    this.write(path, { permissions: ROOT_PERMISSIONS, data: NO_DATA, children: ChildList.empty() });
+  #seed(path: string, child?: string): void {
+    const children = ChildList.empty();
+    if (child !== undefined) children.add(child);
+    this.write(path, { permissions: ROOT_PERMISSIONS, data: NO_DATA, children });
   }
 
   /** How many nodes there are. */
   get size(): number {
     return this.#nodes.size;
+  }
+
+  /** Of the last change. */
+  get generation(): number {
+    return this.#generation;
   }
 
   /** A new generation, larger than all before. */
@@ -97,11 +105,11 @@ export class Store implements StoreView {
   read(path: string): StoreNode | undefined {
     const node = this.#nodes.get(path);
     if (node === undefined) return undefined;
-    const permissions = this.domains.current(node.permissions, node.generation);
+    const permissions = this.owners.current(node.permissions, node.generation);
     return permissions === node.permissions ? node : { ...node, permissions };
   }
 
-  /** The generation of a node, 0 when there is none. */
+  /** The generation of a node, 0 if there is none. */
   generationOf(path: string): number {
     return this.#nodes.get(path)?.generation ?? 0;
   }
@@ -109,7 +117,7 @@ export class Store implements StoreView {
   write(path: string, content: NodeContent): StoreNode {
     const { permissions, data, children } = content;
     const node: StoreNode = { generation: this.nextGeneration(), permissions, data, children };
-    this.#own(path, permissions[0]!.domid);
+    this.#own(path, permissions[0].domid);
     this.#nodes.set(path, node);
     return node;
   }
@@ -124,8 +132,8 @@ export class Store implements StoreView {
   #own(path: string, owner: number): void {
     const before = this.#nodes.get(path)?.permissions[0]?.domid ?? 0;
     if (before === owner) return;
-    if (before !== 0) this.domains.get(before)?.owned.delete(path);
-    if (owner !== 0) this.domains.open(owner)?.owned.add(path);
+    if (before !== 0) this.owners.get(before)?.owned.delete(path);
+    if (owner !== 0) this.owners.open(owner)?.owned.add(path);
   }
 
   writableChildren(_path: string, node: StoreNode): ChildList {

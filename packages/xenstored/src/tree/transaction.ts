@@ -1,11 +1,17 @@
-import type { DomainRecord } from '../connection/domains.js';
+/**
+ * A transaction with the C daemon's rules. A node is copied when it is first touched, so that the transaction does not
+ * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed unless others changed a
+ * node that it touched, or made one that it missed; a new child changes its parent's list. Until then the store does
+ * not change, and at the commit it takes all changes or none. Watches hear of them in the order of first touches.
+ */
 import type { ChildList } from './children.js';
+import type { NodeOwner } from './owners.js';
 import type { NodePermission } from './permissions.js';
 import type { Errno, NodeChange, NodeContent, Store, StoreNode, StoreView } from './store.js';
 
 /** A node that the transaction looked at or changed. */
 interface AccessedNode {
-  /** As the transaction sees it; undefined when it is not there, or removed. */
+  /** As the transaction sees it, or undefined: missing or removed. */
   node: StoreNode | undefined;
   /** In the store when first looked at, 0 for none: must be the same at the commit. */
   readonly generation: number;
@@ -18,16 +24,12 @@ interface AccessedNode {
   event: 'none' | 'exact' | 'subtree';
 }
 
-/**
- * A transaction with the C daemon's rules. A node is copied when it is first touched, so that the transaction does not
- * see later changes of it, but does see earlier ones of nodes not touched yet. It is committed if no node that it
- * touched, and be it to find it missing, was changed by others since. A child changes its parent's list.
- */
+/** One transaction's view of the store. */
 export class Transaction implements StoreView {
   readonly isTransaction = true;
   readonly id: number;
   readonly #store: Store;
-  readonly #owner: DomainRecord;
+  readonly #owner: NodeOwner;
   /** In the order in which they were first touched, which is the order of the events. */
   readonly #accessed = new Map<string, AccessedNode>();
   readonly #nodeCounts = new Map<number, number>();
@@ -36,7 +38,7 @@ export class Transaction implements StoreView {
   #failed = false;
   #ended = false;
 
-  constructor(id: number, store: Store, owner: DomainRecord) {
+  constructor(id: number, store: Store, owner: NodeOwner) {
     this.id = id;
     this.#store = store;
     this.#owner = owner;
@@ -55,7 +57,7 @@ export class Transaction implements StoreView {
 
   #current(node: StoreNode | undefined): StoreNode | undefined {
     if (node === undefined) return undefined;
-    const permissions = this.#store.domains.current(node.permissions, node.generation);
+    const permissions = this.#store.owners.current(node.permissions, node.generation);
     return permissions === node.permissions ? node : { ...node, permissions };
   }
 
@@ -136,7 +138,7 @@ export class Transaction implements StoreView {
     if (this.#failed) return 'ENOMEM';
     const limited = this.#created && !this.#owner.privileged;
     for (const [domid, difference] of this.#nodeCounts) {
-      const domain = this.#store.domains.open(domid);
+      const domain = this.#store.owners.open(domid);
       if (domain === undefined) return 'ENOSPC';
       if (!limited || domain.privileged) continue;
       if (domain.owned.size + difference >= domain.quotas.nodes) return 'ENOSPC';

@@ -1,23 +1,23 @@
 import { pathProblem } from '@xenpv/xenstore';
-import type { DomainRecord } from '../connection/domains.js';
-import type { XenstoredQuotas } from '../connection/quota.js';
 import { ChildList } from './children.js';
-import { Access, accessOf, type NodePermission, type Requester } from './permissions.js';
+import type { NodeOwner } from './owners.js';
+import { Access, accessOf, type NodePermission } from './permissions.js';
+import type { XenstoredQuotas } from './quotas.js';
 import {
   baseName,
   childPath,
   type Errno,
+  type NodeChange,
   type NodeContent,
   parentPath,
   type StoreNode,
   type StoreView,
 } from './store.js';
 
-/** Who does something to the tree, on which view of it. */
+/** The domain that does something to the tree, and the view on which it does it. */
 export interface TreeContext {
   readonly view: StoreView;
-  readonly requester: Requester;
-  readonly domain: DomainRecord;
+  readonly domain: NodeOwner;
 }
 
 const NO_DATA = new Uint8Array(0);
@@ -41,15 +41,15 @@ export function isNodePath(path: string, quotas: XenstoredQuotas): boolean {
 }
 
 /**
- * The node at an absolute path, if the requester has all of `wanted`. Who may not look at the nearest ancestor either
- * learns nothing but EACCES.
+ * The node at an absolute path, if the requester has all of `wanted`. A requester that may not look at the nearest
+ * ancestor either learns nothing but EACCES.
  */
-export function getNode(context: TreeContext, path: string | undefined, wanted: number): StoreNode | Errno {
-  if (path === undefined || !isNodePath(path, context.domain.quotas)) return 'EINVAL';
+export function getNode(context: TreeContext, path: string, wanted: number): StoreNode | Errno {
+  if (!isNodePath(path, context.domain.quotas)) return 'EINVAL';
   const node = context.view.read(path);
   if (node === 'ENOSPC') return node;
   if (node === undefined) return errorFromAncestors(context, path, 'ENOENT', wanted);
-  if ((accessOf(node.permissions, context.requester) & wanted) === wanted) return node;
+  if ((accessOf(node.permissions, context.domain) & wanted) === wanted) return node;
   return errorFromAncestors(context, path, 'EACCES', wanted);
 }
 
@@ -59,27 +59,27 @@ function errorFromAncestors(context: TreeContext, path: string, error: Errno, wa
     at = parentPath(at);
     const node = context.view.read(at);
     if (node === 'ENOSPC') return node;
-    if (node !== undefined) return accessOf(node.permissions, context.requester) & wanted ? error : 'EACCES';
+    if (node !== undefined) return accessOf(node.permissions, context.domain) & wanted ? error : 'EACCES';
     if (at === '/') return 'EACCES';
   }
 }
 
 /** WRITE: a new value, or a new node with it. */
-export function writeNode(context: TreeContext, path: string | undefined, data: Uint8Array): Errno | undefined {
+export function writeNode(context: TreeContext, path: string, data: Uint8Array): Errno | undefined {
   const node = getNode(context, path, Access.write);
-  if (node === 'ENOENT') return createNode(context, path!, data);
+  if (node === 'ENOENT') return createNode(context, path, data);
   if (typeof node === 'string') return node;
   const content = { permissions: node.permissions, data, children: node.children };
-  const failure = replaceNode(context, path!, content);
+  const failure = replaceNode(context, path, content);
   if (failure !== undefined) return failure;
-  context.view.changed({ path: path!, exact: false });
+  context.view.changed({ path, exact: false });
   return undefined;
 }
 
 /** MKDIR: nothing if the node is there, else a new one without a value. */
-export function makeNode(context: TreeContext, path: string | undefined): Errno | undefined {
+export function makeNode(context: TreeContext, path: string): Errno | undefined {
   const node = getNode(context, path, Access.write);
-  if (node === 'ENOENT') return createNode(context, path!, NO_DATA);
+  if (node === 'ENOENT') return createNode(context, path, NO_DATA);
   return typeof node === 'string' ? node : undefined;
 }
 
@@ -103,11 +103,11 @@ function createNode(context: TreeContext, path: string, data: Uint8Array): Errno
   }
   if (parentNode === 'ENOSPC') return parentNode;
   const contents = newContents(context, created, parentNode, data);
-  const topName = baseName(created.at(-1)!);
+  const topName = baseName(created[created.length - 1]);
   if (!mayCreate(context, contents, parentNode, topName)) return 'ENOSPC';
   for (let i = 0; i < created.length; i++) {
-    context.view.write(created[i]!, contents[i]!);
-    context.view.countNodes(contents[i]!.permissions[0]!.domid, 1);
+    context.view.write(created[i], contents[i]);
+    context.view.countNodes(contents[i].permissions[0].domid, 1);
   }
   const children = context.view.writableChildren(parent, parentNode);
   children.add(topName);
@@ -121,14 +121,14 @@ function newContents(context: TreeContext, created: string[], parent: StoreNode,
   const permissions = ownedBy(context.domain, parent.permissions);
   return created.map((_, i) => {
     const children = ChildList.empty();
-    if (i > 0) children.add(baseName(created[i - 1]!));
+    if (i > 0) children.add(baseName(created[i - 1]));
     return { permissions, data: i === 0 ? data : NO_DATA, children };
   });
 }
 
-function ownedBy(domain: DomainRecord, permissions: readonly NodePermission[]): readonly NodePermission[] {
-  if (domain.privileged || permissions[0]!.domid === domain.domid) return permissions;
-  return [{ ...permissions[0]!, domid: domain.domid }, ...permissions.slice(1)];
+function ownedBy(domain: NodeOwner, permissions: readonly NodePermission[]): readonly NodePermission[] {
+  if (domain.privileged || permissions[0].domid === domain.domid) return permissions;
+  return [{ ...permissions[0], domid: domain.domid }, ...permissions.slice(1)];
 }
 
 /** Checks the quotas in the order in which the nodes are written; a transaction that got halfway is lost. */
@@ -137,7 +137,7 @@ function mayCreate(context: TreeContext, contents: NodeContent[], parent: StoreN
   for (let i = 0; i < contents.length; i++) {
     const counted = domain.owned.size + (view.isTransaction ? 0 : i);
     const full = counted >= domain.quotas.nodes;
-    if (!full && !tooLarge(context, contents[i]!)) continue;
+    if (!full && !tooLarge(context, contents[i])) continue;
     if (!full || i > 0) view.fail();
     return false;
   }
@@ -147,46 +147,51 @@ function mayCreate(context: TreeContext, contents: NodeContent[], parent: StoreN
 }
 
 /** RM: a node and all below it. A missing node is fine if its directory is there. */
-export function removeNode(context: TreeContext, path: string | undefined): Errno | undefined {
+export function removeNode(context: TreeContext, path: string): Errno | undefined {
   const node = getNode(context, path, Access.write);
   if (node === 'ENOENT') {
-    const parent = context.view.read(parentPath(path!));
+    const parent = context.view.read(parentPath(path));
     return typeof parent === 'string' ? parent : parent === undefined ? 'ENOENT' : undefined;
   }
   if (typeof node === 'string') return node;
   if (path === '/') return 'EINVAL';
-  const parent = parentPath(path!);
+  const parent = parentPath(path);
   const parentNode = context.view.read(parent);
   if (typeof parentNode === 'string') return parentNode;
   if (parentNode === undefined) return 'EINVAL';
-  if (!removeSubtree(context, path!, node, false)) return 'EIO';
+  if (!removeSubtree(context, { path, node, exact: false })) return 'EIO';
   // A transaction that looked at the directory before others made the node does not find it there. It is lost anyway.
-  if (!parentNode.children.has(baseName(path!))) return 'EIO';
+  if (!parentNode.children.has(baseName(path))) return 'EIO';
   const children = context.view.writableChildren(parent, parentNode);
-  children.remove(baseName(path!));
+  children.remove(baseName(path));
   context.view.write(parent, { permissions: parentNode.permissions, data: parentNode.data, children });
   return undefined;
 }
+
+/** The change that tells of a removed node. */
+type Removal = NodeChange & { readonly node: StoreNode };
 
 /**
  * Removes what is below a node, then the node. False when a transaction may not touch that many nodes, or when others
  * removed one since it looked at the directory.
  */
-function removeSubtree(context: TreeContext, path: string, node: StoreNode, exact: boolean): boolean {
+function removeSubtree(context: TreeContext, removal: Removal): boolean {
   const { view } = context;
+  const { path, node } = removal;
   for (const name of [...node.children]) {
     const below = childPath(path, name);
     const child = view.read(below);
-    if (child === undefined || child === 'ENOSPC' || !removeSubtree(context, below, child, true)) return false;
+    if (child === undefined || child === 'ENOSPC') return false;
+    if (!removeSubtree(context, { path: below, node: child, exact: true })) return false;
   }
   view.remove(path);
-  view.changed({ path, exact, node });
-  view.countNodes(node.permissions[0]!.domid, -1);
+  view.changed(removal);
+  view.countNodes(node.permissions[0].domid, -1);
   return true;
 }
 
 /** Removes all nodes that a domain owns, and what is below them, as the C daemon does when a domain is gone. */
-export function removeOwned(context: TreeContext, owner: DomainRecord): void {
+export function removeOwned(context: TreeContext, owner: NodeOwner): void {
   const onTheWay = new Set<string>();
   for (let path of owner.owned) {
     while (!onTheWay.has(path)) {
@@ -197,7 +202,7 @@ export function removeOwned(context: TreeContext, owner: DomainRecord): void {
   if (onTheWay.size > 0) removeOwnedBelow(context, owner, '/', onTheWay);
 }
 
-function removeOwnedBelow(context: TreeContext, owner: DomainRecord, path: string, onTheWay: Set<string>): void {
+function removeOwnedBelow(context: TreeContext, owner: NodeOwner, path: string, onTheWay: Set<string>): void {
   const node = context.view.read(path);
   if (node === undefined || node === 'ENOSPC') return;
   for (const name of [...node.children]) {
@@ -210,17 +215,17 @@ function removeOwnedBelow(context: TreeContext, owner: DomainRecord, path: strin
 /** SET_PERMS of an ordinary node. */
 export function setPermissions(
   context: TreeContext,
-  path: string | undefined,
+  path: string,
   permissions: readonly NodePermission[],
 ): Errno | undefined {
   const node = getNode(context, path, Access.write | Access.owner);
   if (typeof node === 'string') return node;
   const before = node.permissions;
-  if (!context.domain.privileged && permissions[0]!.domid !== before[0]!.domid) return 'EPERM';
-  const failure = replaceNode(context, path!, { permissions, data: node.data, children: node.children });
+  if (!context.domain.privileged && permissions[0].domid !== before[0].domid) return 'EPERM';
+  const failure = replaceNode(context, path, { permissions, data: node.data, children: node.children });
   if (failure !== undefined) return failure;
-  context.view.countNodes(before[0]!.domid, -1);
-  context.view.countNodes(permissions[0]!.domid, 1);
-  context.view.changed({ path: path!, exact: false, before });
+  context.view.countNodes(before[0].domid, -1);
+  context.view.countNodes(permissions[0].domid, 1);
+  context.view.changed({ path, exact: false, before });
   return undefined;
 }

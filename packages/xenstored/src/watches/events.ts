@@ -1,8 +1,6 @@
-import type { Connection } from '../connection/connection.js';
-import type { DomainRecord } from '../connection/domains.js';
 import { Access, accessOf, type NodePermission, type Requester } from '../tree/permissions.js';
 import { type Errno, type NodeChange, parentPath, type StoreNode } from '../tree/store.js';
-import { eventPath, type Watch, WatchIndex } from './watches.js';
+import { type EventCause, eventPath, type Watch, WatchIndex } from './watches.js';
 
 /** Names of events that are no nodes. */
 export type SpecialName = '@introduceDomain' | '@releaseDomain';
@@ -12,7 +10,7 @@ const TOOLS_ONLY: readonly NodePermission[] = [{ domid: 0, access: Access.none, 
 /** All watches, and who hears of what. */
 export class Events {
   readonly #read: (path: string) => StoreNode | undefined;
-  readonly #watches = new WatchIndex<Connection>();
+  readonly #watches = new WatchIndex();
   readonly #special = new Map<string, readonly NodePermission[]>([
     ['@introduceDomain', TOOLS_ONLY],
     ['@releaseDomain', TOOLS_ONLY],
@@ -23,30 +21,29 @@ export class Events {
     this.#read = read;
   }
 
-  addWatch(connection: Connection, watch: Omit<Watch<Connection>, 'order' | 'watcher'>): Watch<Connection> {
-    const added = this.#watches.add({ ...watch, watcher: connection });
-    connection.watches.set(`${watch.path}\0${watch.token}`, added);
-    connection.domain.watches++;
+  addWatch(watch: Omit<Watch, 'order'>): Watch {
+    const added = this.#watches.add(watch);
+    added.watcher.watchAdded(added);
     return added;
   }
 
-  removeWatch(connection: Connection, watch: Watch<Connection>): void {
+  removeWatch(watch: Watch): void {
     this.#watches.remove(watch);
-    connection.watches.delete(`${watch.path}\0${watch.token}`);
-    connection.domain.watches--;
+    watch.watcher.watchRemoved(watch);
   }
 
   /** Tells of a change. `cause` is the unprivileged domain that made it. */
-  fire(change: NodeChange, cause: DomainRecord | undefined): void {
-    for (const watch of this.#watches.matching(change.path, change.exact)) {
+  fire(change: NodeChange, cause: EventCause | undefined): void {
+    const { path, exact } = change;
+    for (const watch of exact ? this.#watches.at(path) : this.#watches.covering(path)) {
       const { watcher, token } = watch;
-      if (this.#mayHear(watcher.requester, change)) watcher.sendEvent(eventPath(watch, change.path), token, cause);
+      if (this.#mayHear(watcher.requester, change)) watcher.sendEvent(eventPath(watch, path), token, cause);
     }
   }
 
   /** Tells of a domain. A watch with a depth is told which one. */
   announce(name: SpecialName, domid: number): void {
-    for (const watch of this.#watches.matching(name, true)) {
+    for (const watch of this.#watches.at(name)) {
       const { watcher, depth, token } = watch;
       if (!mayRead(this.#special.get(name), watcher.requester)) continue;
       watcher.sendEvent(depth === undefined || depth < 1 ? name : `${name}/${domid}`, token);
@@ -61,7 +58,7 @@ export class Events {
     return mayRead(node.permissions, requester) || mayRead(this.#read(parentPath(change.path))?.permissions, requester);
   }
 
-  /** Sets who hears of an event that is no node: EINVAL when there is none of that name, EACCES. */
+  /** Sets who hears of an event that is no node: EINVAL if there is none of that name, EACCES. */
   setSpecialPermissions(requester: Requester, name: string, permissions: readonly NodePermission[]): Errno | undefined {
     const current = this.#special.get(name);
     if (current === undefined) return 'EINVAL';
@@ -75,7 +72,7 @@ export class Events {
   forget(domid: number): void {
     for (const [name, [owner, ...others]] of this.#special) {
       const remaining = others.filter((entry) => entry.domid !== domid);
-      this.#special.set(name, [owner!.domid === domid ? { ...owner!, domid: 0 } : owner!, ...remaining]);
+      this.#special.set(name, [owner.domid === domid ? { ...owner, domid: 0 } : owner, ...remaining]);
     }
   }
 }

@@ -1,16 +1,24 @@
 import type { Requester } from '../tree/permissions.js';
 import { parentPath } from '../tree/store.js';
 
-/** Who registered watches and is told of changes. */
+/** The unprivileged domain whose request made a change: events that wait because of it count for its quota. */
+export interface EventCause {
+  charge(): void;
+  discharge(): void;
+}
+
+/** What registers watches and is told of changes: a connection. */
 export interface Watcher {
   readonly requester: Requester;
+  watchAdded(watch: Watch): void;
+  watchRemoved(watch: Watch): void;
   /** Sends an event, unless the same one is still waiting. */
-  sendEvent(path: string, token: string): void;
+  sendEvent(path: string, token: string, cause?: EventCause): void;
 }
 
 /** A registered watch. */
-export interface Watch<W extends Watcher = Watcher> {
-  readonly watcher: W;
+export interface Watch {
+  readonly watcher: Watcher;
   /** Absolute, or a special name such as `@releaseDomain`. */
   readonly path: string;
   readonly token: string;
@@ -26,11 +34,11 @@ export interface Watch<W extends Watcher = Watcher> {
  * All watches by path, so that a change costs as many look-ups as its path has components, however many watches and
  * nodes there are.
  */
-export class WatchIndex<W extends Watcher = Watcher> {
-  readonly #byPath = new Map<string, Set<Watch<W>>>();
+export class WatchIndex {
+  readonly #byPath = new Map<string, Set<Watch>>();
   #order = 0;
 
-  add(watch: Omit<Watch<W>, 'order'>): Watch<W> {
+  add(watch: Omit<Watch, 'order'>): Watch {
     const ordered = { ...watch, order: this.#order++ };
     const there = this.#byPath.get(watch.path);
     if (there === undefined) this.#byPath.set(watch.path, new Set([ordered]));
@@ -38,25 +46,32 @@ export class WatchIndex<W extends Watcher = Watcher> {
     return ordered;
   }
 
-  remove(watch: Watch<W>): void {
+  remove(watch: Watch): void {
     const there = this.#byPath.get(watch.path);
     there?.delete(watch);
     if (there?.size === 0) this.#byPath.delete(watch.path);
   }
 
-  /** The watches that a change at `path` concerns, in the order of their registration. */
-  matching(path: string, exact: boolean): Watch<W>[] {
-    const found: Watch<W>[] = [];
+  /** The watches on this very path, in the order of their registration. */
+  at(path: string): Watch[] {
+    const found: Watch[] = [];
+    this.#collect(path, 0, found);
+    return found;
+  }
+
+  /** The watches on `path` or a directory above it, in the order of their registration. */
+  covering(path: string): Watch[] {
+    const found: Watch[] = [];
     let at = path;
     for (let distance = 0; ; distance++) {
       this.#collect(at, distance, found);
-      if (exact || at === '/') break;
+      if (at === '/') break;
       at = parentPath(at);
     }
     return found.length > 1 ? found.sort((a, b) => a.order - b.order) : found;
   }
 
-  #collect(path: string, distance: number, found: Watch<W>[]): void {
+  #collect(path: string, distance: number, found: Watch[]): void {
     const there = this.#byPath.get(path);
     if (there === undefined) return;
     for (const watch of there) if (watch.depth === undefined || distance <= watch.depth) found.push(watch);

@@ -1,5 +1,5 @@
 import type { RawQueue } from '@xenpv/blkfront';
-import { BlkifOp, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
+import { BlkifOp, RequestWriter } from '@xenpv/blkif';
 import type { EventChannels, EventSleeper, XenProvider } from '@xenpv/xen-sys';
 import { expect, it, vi } from 'vitest';
 import { TestHost } from '../../testing/host.js';
@@ -46,8 +46,9 @@ function sleepingChannels(events: EventChannels, sleep: Sleep): EventChannels {
 
 function sendRead(raw: RawQueue, id: number) {
   const words = new Int32Array(raw.abi.slotWords);
-  encodeReadWrite(words, 0, raw.abi, BlkifOp.read, 1, 0, id, 0, id * 8);
-  encodeSegment(words, raw.abi.segmentsWord, raw.page().gref, 0, 7);
+  const request = new RequestWriter(words, raw.abi);
+  request.readWrite(BlkifOp.read, 1, id, 0, id * 8);
+  request.segment(0, raw.page().gref, 0, 7);
   const answer = raw.put(words);
   raw.push();
   return answer;

@@ -1,6 +1,7 @@
 import {
   type Abi,
   BlkifOp,
+  DISCARD_SECURE,
   discardFlag,
   discardSectors,
   indirectNrSegments,
@@ -18,8 +19,6 @@ import { BadRequest } from './bad-request.js';
 import { type RequestTable, ROW_WORDS } from './table.js';
 
 const LAST_SECTOR_OF_PAGE = 7;
-/** blkif.h BLKIF_DISCARD_SECURE. */
-const DISCARD_SECURE = 1;
 
 /** What requests are checked against. */
 export interface DiskGeometry {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { BlkifOp, BlkifStatus, encodeReadWrite, encodeSegment } from '@xenpv/blkif';
+import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import type { GrantTable, XenProvider } from '@xenpv/xen-sys';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -101,8 +101,9 @@ describe.each(MODES)('transfer by %s', (_name, options, provider, persistent) =>
       [BlkifOp.write, [0xffffffff]],
     ] as const) {
       const words = new Int32Array(raw.abi.slotWords);
-      encodeReadWrite(words, 0, raw.abi, operation, grefs.length, 0, 9, 0, 0);
-      for (const [i, gref] of grefs.entries()) encodeSegment(words, raw.abi.segmentsWord + 2 * i, gref, 0, 7);
+      const request = new RequestWriter(words, raw.abi);
+      request.readWrite(operation, grefs.length, 9, 0, 0);
+      for (const [i, gref] of grefs.entries()) request.segment(i, gref, 0, 7);
       expect(await raw.request(words)).toMatchObject({ status: BlkifStatus.error, operation });
     }
     page.release();

@@ -1,5 +1,5 @@
 import { XsOp } from '../../wire/wire.js';
-import type { ConformanceCase } from './run.js';
+import type { ConformanceCase } from './case.js';
 
 function pathOf(bytes: number): string {
   return '/case/'.padEnd(bytes, 'x');

@@ -1,5 +1,5 @@
 import { XsOp } from '../../wire/wire.js';
-import type { ConformanceCase } from './run.js';
+import type { ConformanceCase } from './case.js';
 import type { Guest, Scene } from './scene.js';
 
 /** How many of `count` requests, one after the other, are done, and what the first refused one says. */

@@ -1,22 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { ConformanceCase } from './case.js';
 import { type KnownDifference, knownDifferences } from './differences.js';
 import { nodeCases } from './nodes.js';
 import { permissionCases } from './permissions.js';
 import { type ConformanceTarget, Scene } from './scene.js';
+import { transactionConflictCases } from './transaction-conflicts.js';
 import { transactionCases } from './transactions.js';
+import { watchAudienceCases } from './watch-audience.js';
 import { watchCases } from './watches.js';
 import { wireCases } from './wire-rules.js';
-
-/** One thing that a client can see of a server. */
-export interface ConformanceCase {
-  readonly name: string;
-  /** Needs a domain other than 0. */
-  readonly guests?: true;
-  /** Does something and tells what it saw. */
-  readonly run: (scene: Scene) => Promise<unknown>;
-  /** What is seen of the C daemon of Xen 4.17, which every other server should equal; see {@link knownDifferences}. */
-  readonly expected: unknown;
-}
 
 /** What came out of one case. */
 export type ConformanceResult =
@@ -28,8 +20,10 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...wireCases,
   ...nodeCases,
   ...permissionCases,
+  ...transactionConflictCases,
   ...transactionCases,
   ...watchCases,
+  ...watchAudienceCases,
 ];
 
 /** Runs one case against a server, over a store that is clean where the case looks. */

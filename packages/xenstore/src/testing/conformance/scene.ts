@@ -1,8 +1,8 @@
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { WireConnection } from './bytes.js';
+import { WireConnection } from './wire-connection.js';
 
 /** The servers whose behaviour is known. */
-export type ServerKind = 'xenstored' | 'xenstored-4.20' | 'oxenstored' | 'emulator';
+export type ServerKind = 'xenstored' | 'xenstored-4.20' | 'oxenstored' | 'oxenstored-4.20' | 'emulator';
 
 /** A server that the suite runs against. Its store is changed under `/case` and `/local/domain/<N>` only. */
 export interface ConformanceTarget {
@@ -13,6 +13,12 @@ export interface ConformanceTarget {
   connectGuest?(domid: number): Promise<XenstoreTransport>;
   /** Releases a domain that {@link connectGuest} made. */
   removeGuest?(domid: number): Promise<void>;
+}
+
+/** {@link ConformanceTarget.connectGuest} of a server that has it. */
+export function connectGuest(target: ConformanceTarget, domid: number): Promise<XenstoreTransport> {
+  if (target.connectGuest === undefined) throw new Error(`${target.kind} gives no connection of another domain`);
+  return target.connectGuest(domid);
 }
 
 /** A domain of a case. */
@@ -64,7 +70,7 @@ export class Scene {
   async guest(): Promise<Guest> {
     const domid = nextDomid++;
     this.#domids.push(domid);
-    const wire = new WireConnection(await this.#target.connectGuest!(domid));
+    const wire = new WireConnection(await connectGuest(this.#target, domid));
     this.#opened.push(wire);
     const home = `/local/domain/${domid}`;
     await this.a.mkdir(home);

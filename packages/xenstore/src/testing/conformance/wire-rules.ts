@@ -1,5 +1,5 @@
 import { encodeStrings, XsOp } from '../../wire/wire.js';
-import type { ConformanceCase } from './run.js';
+import type { ConformanceCase } from './case.js';
 import type { Scene } from './scene.js';
 
 /** Asks each on a connection of its own, because a server may never answer again. */

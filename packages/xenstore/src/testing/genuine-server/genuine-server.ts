@@ -7,9 +7,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { nativeProvider, type XenstoreTransport } from '@xenpv/xen-sys';
+import { nativeProvider, XEN_PAGE_SIZE, type XenstoreTransport } from '@xenpv/xen-sys';
 import { XenstoreClient } from '../../client/client.js';
 import { packageRoot } from '../../package-root.js';
+import type { ServerKind } from '../conformance/scene.js';
 import { PageFileRing } from './page-file-ring.js';
 
 const run = promisify(execFile);
@@ -25,23 +26,25 @@ const START_TIMEOUT_MS = 10_000;
  * directory of its own. Guests can be made up too. For tests and benchmarks.
  */
 export class GenuineServer implements AsyncDisposable {
-  readonly kind: GenuineKind;
+  /** The daemon and, where it matters, its release. */
+  readonly kind: ServerKind;
   /** Its run directory: XENSTORED_RUNDIR. */
   readonly directory: string;
   /** Its socket: XENSTORED_PATH for libxenstore and the stock tools. */
   readonly socketPath: string;
   readonly #process: ChildProcess;
 
-  private constructor(kind: GenuineKind, directory: string, process: ChildProcess) {
+  private constructor(kind: ServerKind, directory: string, process: ChildProcess) {
     this.kind = kind;
     this.directory = directory;
     this.socketPath = join(directory, 'socket');
     this.#process = process;
   }
 
-  /** What must be installed before {@link start} works; undefined when nothing is missing. */
+  /** What must be installed before {@link start} works, or undefined. */
   static missing(kind: GenuineKind): string | undefined {
-    if (daemonBinary(kind) === undefined) return `needs ${kind} (Debian: apt-get install xen-utils-4.17)`;
+    if (daemonBinary(kind) === undefined)
+      return `needs ${kind} (Debian: apt-get install xen-utils-4.17, or the release's own)`;
     if (!existsSync('/usr/include/xenctrl.h')) return 'needs xenctrl.h (Debian: apt-get install libxen-dev)';
     const compiler = process.env.PATH?.split(':').some((folder) => existsSync(join(folder, 'cc')));
     return compiler ? undefined : 'needs a C compiler (Debian: apt-get install gcc)';
@@ -51,9 +54,10 @@ export class GenuineServer implements AsyncDisposable {
   static async start(kind: GenuineKind, options: readonly string[] = []): Promise<GenuineServer> {
     const missing = GenuineServer.missing(kind);
     if (missing !== undefined) throw new Error(missing);
+    const binary = daemonBinary(kind)!;
     const directory = await mkdtemp(join(tmpdir(), `${kind}-`));
     const args = kind === 'xenstored' ? ['-N'] : ['--no-fork', '--config-file', await oxenstoredConfig(directory)];
-    const daemon = spawn(daemonBinary(kind)!, [...args, ...options], {
+    const daemon = spawn(binary, [...args, ...options], {
       env: {
         ...process.env,
         LD_PRELOAD: await installShim(directory),
@@ -62,7 +66,7 @@ export class GenuineServer implements AsyncDisposable {
       },
       stdio: ['ignore', 'ignore', 'ignore'],
     });
-    const server = new GenuineServer(kind, directory, daemon);
+    const server = new GenuineServer(releaseKind(kind, binary), directory, daemon);
     await server.#waitUntilUp();
     return server;
   }
@@ -74,7 +78,7 @@ export class GenuineServer implements AsyncDisposable {
 
   /** Makes up a domain, introduces it, and gives its own connection. */
   async connectGuest(domid: number): Promise<XenstoreTransport> {
-    await writeFile(join(this.directory, `dom${domid}.page`), Buffer.alloc(4096));
+    await writeFile(join(this.directory, `dom${domid}.page`), Buffer.alloc(XEN_PAGE_SIZE));
     await run('mkfifo', [join(this.directory, `dom${domid}.events`)]);
     await using client = XenstoreClient.open(await this.connect());
     await client.introduceDomain(domid, 1, 7);
@@ -126,6 +130,12 @@ async function installShim(directory: string): Promise<string> {
 function daemonBinary(kind: GenuineKind): string | undefined {
   const folders = existsSync('/usr/lib') ? readdirSync('/usr/lib').filter((name) => name.startsWith('xen-')) : [];
   return folders.map((name) => `/usr/lib/${name}/bin/${kind}`).find((path) => existsSync(path));
+}
+
+/** Known differences are told by release. */
+function releaseKind(kind: GenuineKind, binary: string): ServerKind {
+  const minor = Number(/xen-4\.(\d+)/.exec(binary)?.[1]);
+  return minor >= 20 ? `${kind}-4.20` : kind;
 }
 
 async function oxenstoredConfig(directory: string): Promise<string> {

@@ -113,6 +113,7 @@ static int find_domain(uint32_t first)
     return -1;
 }
 
+#if XEN_DOMCTL_INTERFACE_VERSION < 0x16 /* until Xen 4.17 */
 int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_dominfo_t *info)
 {
     int domain = max ? find_domain(first) : -1;
@@ -124,6 +125,7 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned int max, xc_do
     info->dying = run_file_exists("dom%u.dying", domain);
     return 1;
 }
+#endif
 
 int xc_domain_getinfolist(xc_interface *xch, uint32_t first, unsigned int max, xc_domaininfo_t *info)
 {
@@ -137,6 +139,16 @@ int xc_domain_getinfolist(xc_interface *xch, uint32_t first, unsigned int max, x
         info->flags |= XEN_DOMINF_dying;
     return 1;
 }
+
+#if XEN_DOMCTL_INTERFACE_VERSION >= 0x16
+int xc_domain_getinfo_single(xc_interface *xch, uint32_t domain, xc_domaininfo_t *info)
+{
+    if (xc_domain_getinfolist(xch, domain, 1, info) == 1 && info->domain == domain)
+        return 0;
+    errno = ESRCH;
+    return -1;
+}
+#endif
 
 void *xc_map_foreign_range(xc_interface *xch, uint32_t domain, int size, int protection, unsigned long frame)
 {

@@ -1,22 +1,26 @@
 import { closeSync, constants, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
+import { ByteRing, XENSTORE_RING } from '@xenpv/ring';
 import type { XenstoreTransport, XenstoreTransportListener } from '@xenpv/xen-sys';
 import { XS_MAX_PAYLOAD } from '../../wire/wire.js';
 
-/** Where things are in a store page (docs/misc/xenstore-ring.txt). */
-const RING_BYTES = 1024;
-const REQUESTS = { data: 0, consumer: 2048, producer: 2052 };
-const RESPONSES = { data: 1024, consumer: 2056, producer: 2060 };
+/** Bytes of the page, and of the rings' data before the indices. */
+const PAGE_BYTES = 4096;
+const DATA_BYTES = 2048;
 
 /**
  * The store ring of a guest that does not exist: its page is the file `domN.page`, its event channel a pair of FIFOs
  * (see test-servers/no-hypervisor.c). The daemon has the file mapped, so that reads and writes of it are its memory.
+ * The rings are moved in a copy of the page, of which our parts are then written.
  */
 export class PageFileRing implements XenstoreTransport {
   readonly description: string;
   readonly maxPayload = XS_MAX_PAYLOAD;
   readonly #page: number;
+  readonly #copy = new Uint8Array(PAGE_BYTES);
+  readonly #requests = new ByteRing(this.#copy, XENSTORE_RING.requests);
+  readonly #responses = new ByteRing(this.#copy, XENSTORE_RING.responses);
   readonly #daemonEvents: number;
   readonly #port: Buffer;
   readonly #events: Socket;
@@ -69,6 +73,9 @@ export class PageFileRing implements XenstoreTransport {
   /** Moves what can be moved, both ways, and tells the daemon. */
   #pump(): void {
     if (this.#closed) return;
+    // The data must be as new as the indices.
+    this.#load(DATA_BYTES, PAGE_BYTES - DATA_BYTES);
+    this.#load(0, DATA_BYTES);
     const sent = this.#fillRequests();
     const received = this.#takeResponses();
     if (sent || received.length > 0) writeSync(this.#daemonEvents, this.#port);
@@ -76,44 +83,28 @@ export class PageFileRing implements XenstoreTransport {
   }
 
   #fillRequests(): boolean {
-    const producer = this.#read(REQUESTS.producer);
-    const free = RING_BYTES - ((producer - this.#read(REQUESTS.consumer)) >>> 0);
-    const part = this.#outgoing.subarray(0, free);
-    if (part.length === 0) return false;
-    for (const { at, from, length } of spans(producer, part.length)) {
-      writeSync(this.#page, part, from, length, REQUESTS.data + at);
-    }
-    this.#outgoing = this.#outgoing.subarray(part.length);
-    writeSync(this.#page, u32((producer + part.length) >>> 0), 0, 4, REQUESTS.producer);
+    const count = this.#requests.write(this.#outgoing);
+    if (count <= 0) return false;
+    this.#outgoing = this.#outgoing.subarray(count);
+    const { data, bytes, producer } = XENSTORE_RING.requests;
+    this.#store(data, bytes);
+    this.#store(producer, 4);
     return true;
   }
 
   #takeResponses(): Uint8Array {
-    const consumer = this.#read(RESPONSES.consumer);
-    const bytes = Buffer.alloc((this.#read(RESPONSES.producer) - consumer) >>> 0);
-    if (bytes.length === 0) return bytes;
-    for (const { at, from, length } of spans(consumer, bytes.length)) {
-      readSync(this.#page, bytes, from, length, RESPONSES.data + at);
-    }
-    writeSync(this.#page, u32((consumer + bytes.length) >>> 0), 0, 4, RESPONSES.consumer);
-    return bytes;
+    const received = this.#responses.readAll() ?? new Uint8Array(0);
+    if (received.length > 0) this.#store(XENSTORE_RING.responses.consumer, 4);
+    return received;
   }
 
-  #read(at: number): number {
-    const word = Buffer.alloc(4);
-    readSync(this.#page, word, 0, 4, at);
-    return word.readUInt32LE();
+  #load(at: number, bytes: number): void {
+    readSync(this.#page, this.#copy, at, bytes, at);
   }
-}
 
-/** The one or two pieces of a ring that `length` bytes from a free-running `index` cover. */
-function spans(index: number, length: number): { at: number; from: number; length: number }[] {
-  const at = index % RING_BYTES;
-  const first = Math.min(length, RING_BYTES - at);
-  return [
-    { at, from: 0, length: first },
-    { at: 0, from: first, length: length - first },
-  ].filter((span) => span.length > 0);
+  #store(at: number, bytes: number): void {
+    writeSync(this.#page, this.#copy, at, bytes, at);
+  }
 }
 
 function u32(value: number): Buffer {

@@ -1,0 +1,67 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { needs } from '@xenpv/test-support';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Finding } from '../daemon/machine-check.js';
+import { runBlockd } from '../testing/process.js';
+
+let directory: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'command-line-test-'));
+});
+afterEach(() => rmSync(directory, { recursive: true }));
+
+describe('a machine without Xen', () => {
+  afterEach(() => vi.unstubAllEnvs());
+
+  needs('Linux').it('is told apart: exit code 69 and what is missing', async () => {
+    vi.stubEnv('XENSTORED_PATH', '/nonexistent/xenstored');
+    const run = await runBlockd('run');
+    expect(run).toMatchObject({ code: 69, stdout: '' });
+    expect(run.stderr).toMatch(/^xen-blockd: [^\n]+\n$/);
+    const check = await runBlockd('check', '--json');
+    expect(check.code).toBe(69);
+    const findings: Finding[] = JSON.parse(check.stdout);
+    const addon = findings.find(({ name }) => name === 'native addon')!;
+    // Without the addon nothing behind it can be looked for.
+    const missing = findings.filter(({ needed, ok }) => needed && !ok).map(({ name }) => name);
+    expect(missing).toContain(addon.ok ? 'xenstore' : 'native addon');
+  });
+
+  it('a query finds no daemon', async () => {
+    const outcome = await runBlockd('list', '--socket', join(directory, 'none'));
+    expect(outcome).toMatchObject({ code: 1, stdout: '' });
+    expect(outcome.stderr).toContain('no daemon answers');
+  });
+
+  it('a wrong configuration has exit code 78', async () => {
+    const config = join(directory, 'config');
+    writeFileSync(config, 'types = ["floppy"]\n');
+    const outcome = await runBlockd('run', '--config', config);
+    expect(outcome.code).toBe(78);
+    expect(outcome.stderr).toContain('types.0');
+  });
+});
+
+describe('the options of run', () => {
+  it('are told with the defaults of the configuration', async () => {
+    const { code, stdout } = await runBlockd('run', '--help');
+    expect(code).toBe(0);
+    const text = stdout.replace(/\s+/g, ' ');
+    const defaults = ['qdisk', 'info', '/run/xen-blockd/control', 'auto'];
+    for (const value of defaults) expect(text).toContain(`(default: ${value})`);
+  });
+
+  it.each([
+    ['--threads', '65', 'from 0 to 64'],
+    ['--poll-microseconds', '10001', 'from 0 to 10000'],
+    ['--type', 'floppy', 'qdisk, vbd3, vbd'],
+    ['--transfer', 'teleport', 'copy, map, persistent'],
+  ])('%s %s is wrong usage', async (option, value, text) => {
+    const outcome = await runBlockd('run', option, value);
+    expect(outcome).toMatchObject({ code: 2, stdout: '' });
+    expect(outcome.stderr).toContain(text);
+  });
+});

@@ -1,0 +1,57 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { Cleanup } from '../cleanup.js';
+import {
+  type ControlHandler,
+  type ControlRequest,
+  type ControlResponse,
+  ControlServer,
+} from '../status/control-socket.js';
+import { type DeviceStatus, deviceStatus } from '../status/device-status.js';
+import { MetricsServer } from '../status/metrics.js';
+import type { Config } from './config.js';
+import type { Daemon } from './daemon.js';
+
+/** The sockets on which the process is asked about its disks: the control socket and the metrics. */
+export class Sockets implements AsyncDisposable {
+  #control: ControlServer | undefined;
+  #daemon: Daemon | undefined;
+
+  /**
+   * Opens the control socket, which knows of no disks yet. Must come before anything is served: a control socket in
+   * use tells of another daemon that serves the same disks. Error: ERR_SOCKET.
+   */
+  static async open(config: Config): Promise<Sockets> {
+    const sockets = new Sockets();
+    const path = config['control-socket'];
+    if (path) sockets.#control = await openControl(path, (request) => sockets.#answer(request));
+    return sockets;
+  }
+
+  /** Answers for this daemon from now on, and opens the metrics, which the result closes. Error: ERR_SOCKET. */
+  async answerFor(daemon: Daemon, config: Config): Promise<AsyncDisposable> {
+    this.#daemon = daemon;
+    if (config.metrics === undefined) return new Cleanup();
+    return MetricsServer.listen(config.metrics, () => this.#devices());
+  }
+
+  async #answer({ command }: ControlRequest): Promise<ControlResponse> {
+    if (command === 'refresh') await this.#daemon?.backend.refresh();
+    else if (command !== 'list') return { error: `unknown command ${JSON.stringify(command)}` };
+    return { devices: this.#devices() };
+  }
+
+  #devices(): DeviceStatus[] {
+    return [...(this.#daemon?.backend.devices ?? [])].map(deviceStatus);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#control?.[Symbol.asyncDispose]();
+  }
+}
+
+async function openControl(path: string, handler: ControlHandler): Promise<ControlServer> {
+  // /run is empty after a boot. A failure shows when the socket is made.
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 }).catch(() => undefined);
+  return ControlServer.listen(path, handler);
+}

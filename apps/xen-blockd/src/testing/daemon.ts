@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import type { XenProvider } from '@xenpv/xen-sys';
+import { pino } from 'pino';
+import { expect } from 'vitest';
+import type { Config } from '../daemon/config.js';
+import { runDaemon } from '../daemon/process.js';
+import { TestHost } from './host.js';
+
+const MIB = 1024 * 1024;
+
+/** The daemon in this process, on an embedded host with a directory of its own. */
+export class TestDaemon implements AsyncDisposable {
+  readonly host: TestHost;
+  /** The log of the daemon that was started last. */
+  lines: Record<string, unknown>[] = [];
+  readonly #running = new Set<Promise<number>>();
+  #stopped = false;
+
+  private constructor(host: TestHost) {
+    this.host = host;
+  }
+
+  static async create(): Promise<TestDaemon> {
+    return new TestDaemon(await TestHost.create());
+  }
+
+  /** Resolves with the exit code when it was stopped. */
+  start(config: Partial<Config> = {}, provider: XenProvider = this.host.host.provider(0)): Promise<number> {
+    const defaults = { types: ['qdisk'], 'log-level': 'debug', 'control-socket': this.host.path('control') };
+    const lines: typeof this.lines = [];
+    this.lines = lines;
+    const logger = pino({ level: 'debug', base: null }, { write: (line) => lines.push(JSON.parse(line)) });
+    const ended = runDaemon({ ...defaults, ...config } as Config, provider, logger);
+    this.#running.add(ended);
+    this.#stopped = false;
+    return ended;
+  }
+
+  /** Waits for a line of the log. */
+  async says(message: string): Promise<void> {
+    await expect.poll(() => this.lines.some(({ msg }) => msg === message), { timeout: 5000 }).toBe(true);
+  }
+
+  /** A signal is only an event here. */
+  stop(): void {
+    this.#stopped = true;
+    process.emit('SIGTERM', 'SIGTERM');
+  }
+
+  /** A guest with a disk of random bytes, which is not connected yet. */
+  async attach(name = 'image'): Promise<{ data: Buffer; domid: number }> {
+    const data = randomBytes(2 * MIB);
+    writeFileSync(this.host.path(name), data);
+    const { domid } = await this.host.host.createDomain({ name });
+    await this.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: this.host.path(name) });
+    return { data, domid };
+  }
+
+  /** Only a test that failed has left a daemon running; a second signal would end this process. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#stopped) this.stop();
+    await Promise.allSettled(this.#running);
+    await this.host[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,119 @@
+/** The run's disk: what changes from run to run, so that the lab itself need not. Every domain sees it at /lab. */
+import {
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { run } from '../../scripts/lib/steps.mjs';
+import { ROOT } from '../../scripts/lib/workspace.mjs';
+
+const E2E = join(ROOT, 'e2e');
+/** The first processes of dom0, driver domains and guests, and their agent. */
+const INIT = join(E2E, 'machine', 'init');
+/** Of the workspace's packages, only what is published and the addons. */
+const PUBLISHED = ['package.json', 'dist', 'prebuilds', 'scripts', 'hotplug'];
+
+/** Makes `folder`/run.img for one run of `lab`; `program` goes to /lab/run.json. */
+export async function packRun(lab, folder, program) {
+  const root = join(folder, 'run');
+  for (const name of ['bin', 'boot']) mkdirSync(join(root, name), { recursive: true });
+  cpSync(realpathSync(process.execPath), join(root, 'bin', 'node'));
+  for (const name of ['dom0', 'tests', 'bench']) cpSync(join(E2E, name), join(root, 'e2e', name), { recursive: true });
+  cpSync(INIT, join(root, 'init'), { recursive: true });
+  copyProgram(join(ROOT, 'apps', 'xen-blockd'), join(root, 'repo'));
+  writeFileSync(join(root, 'run.json'), JSON.stringify(program));
+  await packGuests(lab, folder, join(root, 'boot'));
+  const image = join(folder, 'run.img');
+  const size = Number((await run('du', 'du', ['-sm', root])).split('\t')[0]);
+  const options = ['-q', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-E', 'root_owner=0:0'];
+  await run('run disk', 'mke2fs', [...options, '-d', root, image, `${Math.ceil(size * 1.1) + 32}M`]);
+  return image;
+}
+
+/** Kernels and initrds of the domains that dom0 starts, each initrd with its own first process. */
+async function packGuests(lab, folder, boot) {
+  const init = join(folder, 'guest-init');
+  mkdirSync(init, { recursive: true });
+  cpSync(join(INIT, 'guest'), join(init, 'init'));
+  cpSync(join(INIT, 'agent'), join(init, 'agent'));
+  await archive(init, join(folder, 'guest-init.cpio'));
+  const parts = (names) => Buffer.concat(names.map((name) => readFileSync(name)));
+  const guest = join(lab, 'guest.initrd');
+  const own = join(folder, 'guest-init.cpio');
+  writeFileSync(join(boot, 'guest.initrd'), parts([guest, own]));
+  writeFileSync(join(boot, 'guest-fio.initrd'), parts([guest, join(lab, 'fio.initrd'), own]));
+  writeFileSync(join(boot, 'domain.initrd'), await domainInitrd(lab, folder));
+  for (const name of ['vmlinuz', 'versions']) cpSync(join(lab, name), join(boot, name));
+}
+
+/** The initrd of dom0 and of driver domains. */
+export async function domainInitrd(lab, folder) {
+  const init = join(folder, 'domain-init');
+  mkdirSync(init, { recursive: true });
+  cpSync(join(INIT, 'initrd'), join(init, 'init'));
+  await archive(init, join(folder, 'domain-init.cpio'));
+  return Buffer.concat([readFileSync(join(lab, 'boot.initrd')), readFileSync(join(folder, 'domain-init.cpio'))]);
+}
+
+function archive(folder, file) {
+  return run('initrd', 'sh', ['-c', `find . | cpio -o -H newc --quiet >"$0"`, file], { cwd: folder });
+}
+
+/**
+ * Copies a package of the workspace with all that it needs at run time, at the same paths relative to the root,
+ * so that pnpm's symbolic links go on working.
+ */
+function copyProgram(folder, target, done = new Set()) {
+  if (done.has(folder)) return;
+  done.add(folder);
+  const to = join(target, relative(ROOT, folder));
+  const ours = !folder.includes('/node_modules/');
+  for (const name of ours ? PUBLISHED : readdirSync(folder)) {
+    if (name === 'node_modules' || !existsSync(join(folder, name))) continue;
+    cpSync(join(folder, name), join(to, name), { recursive: true, filter: (path) => !/\.(map|d\.c?ts)$/.test(path) });
+  }
+  if (ours) copyAddons(folder, to);
+  const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  for (const name of Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies })) {
+    const link = findDependency(folder, name);
+    if (!link) continue;
+    copyLink(link, join(target, relative(ROOT, link)));
+    copyProgram(realpathSync(link), target, done);
+  }
+}
+
+/** pnpm's links are relative. (cpSync copies what a link points to, on some releases of Node.) */
+function copyLink(link, to) {
+  if (existsSync(to)) return;
+  mkdirSync(dirname(to), { recursive: true });
+  symlinkSync(readlinkSync(link), to);
+}
+
+/** What node-gyp built here, where no prebuild is. */
+function copyAddons(folder, to) {
+  const built = join(folder, 'build', 'Release');
+  if (!existsSync(built)) return;
+  for (const name of readdirSync(built).filter((file) => file.endsWith('.node'))) {
+    mkdirSync(join(to, 'build', 'Release'), { recursive: true });
+    cpSync(join(built, name), join(to, 'build', 'Release', name));
+  }
+}
+
+/** The symbolic link by which the package in `folder` finds its dependency `name`. */
+function findDependency(folder, name) {
+  for (let at = folder; at.startsWith(ROOT); at = dirname(at)) {
+    const link = join(at, 'node_modules', name);
+    if (existsSync(link) && lstatSync(link).isSymbolicLink()) return link;
+    const sibling = join(at, name);
+    if (at.endsWith('node_modules') && existsSync(sibling) && lstatSync(sibling).isSymbolicLink()) return sibling;
+  }
+  return undefined;
+}

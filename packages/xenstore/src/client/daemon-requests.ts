@@ -1,0 +1,37 @@
+import type { Request } from '../wire/connection.js';
+import { decodeNumber, decodeStrings, decodeText, encodeStrings, nothing, XsOp } from '../wire/wire.js';
+
+/** Bits of {@link XenstoreClient.getFeatures} (docs/misc/xenstore-ring.txt). */
+export const XenstoreFeature = { reconnection: 1, error: 2, watchDepth: 4, domidAny: 8 } as const;
+
+/** What a toolstack asks of the daemon itself, about domains, features and quotas: the requests as they go out. */
+export const daemonRequests = {
+  domainPath: (domid: number) => request(XsOp.getDomainPath, [domid], decodeFirst),
+  introduce: (domid: number, gfn: number | bigint, eventChannel: number) =>
+    request(XsOp.introduce, [domid, gfn, eventChannel], nothing),
+  release: (domid: number) => request(XsOp.release, [domid], nothing),
+  isIntroduced: (domid: number) => request(XsOp.isDomainIntroduced, [domid], (payload) => decodeFirst(payload) === 'T'),
+  resume: (domid: number) => request(XsOp.resume, [domid], nothing),
+  setTarget: (domid: number, target: number) => request(XsOp.setTarget, [domid, target], nothing),
+  control: (command: string, args: readonly string[]) =>
+    request(XsOp.control, [command, ...args], (payload) => decodeText(payload).replace(/\0+$/, '')),
+  features: (domid: number | undefined) => request(XsOp.getFeature, domid === undefined ? [] : [domid], decodeNumber),
+  setFeatures: (domid: number, features: number) => request(XsOp.setFeature, [domid, features], nothing),
+  quotaNames: () => request(XsOp.getQuota, [], (payload) => decodeFirst(payload).split(' ').filter(Boolean)),
+  quota: (name: string, domid: number | undefined) =>
+    request(XsOp.getQuota, domid === undefined ? [name] : [domid, name], decodeNumber),
+  setQuota: (name: string, value: number, domid: number | undefined) =>
+    request(XsOp.setQuota, domid === undefined ? [name, value] : [domid, name, value], nothing),
+};
+
+function request<T>(
+  type: number,
+  args: readonly (string | number | bigint)[],
+  decode: (payload: Uint8Array) => T,
+): Request<T> {
+  return { type, path: undefined, payload: encodeStrings(...args.map(String)), decode };
+}
+
+function decodeFirst(payload: Uint8Array): string {
+  return decodeStrings(payload)[0] ?? '';
+}

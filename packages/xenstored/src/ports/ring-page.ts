@@ -1,0 +1,22 @@
+/**
+ * The page that a guest shares with xenstored: struct xenstore_domain_interface of io/xs_wire.h, 4096 bytes at a
+ * multiple of 4 in shared memory, zeroed before use. The last two words, which the struct leaves free, are bells for
+ * ends that have no event channel: each is counted up and notified (Atomics) by the other end.
+ */
+export interface RingPage {
+  readonly buffer: SharedArrayBuffer;
+  readonly byteOffset: number;
+}
+
+/** Bytes of the page. */
+const PAGE_BYTES = 4096;
+
+/** The page as the byte rings in it want it. */
+export function ringMemory({ buffer, byteOffset }: RingPage): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, PAGE_BYTES);
+}
+
+/** The words of the page. */
+export function ringWords({ buffer, byteOffset }: RingPage): Int32Array {
+  return new Int32Array(buffer, byteOffset, PAGE_BYTES / 4);
+}

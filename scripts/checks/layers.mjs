@@ -1,0 +1,86 @@
+/**
+ * What may import what: an arrow goes down, never up, never sideways, never in a circle. `npm test` holds the code to it.
+ */
+
+/** The packages of this workspace that each package's production code may import. docs/architecture.md draws them. */
+export const PACKAGES = {
+  ring: [],
+  blkif: ['ring'],
+  nbd: [],
+  'xen-sys': [],
+  xenstore: ['xen-sys'],
+  xenbus: ['xenstore', 'xen-sys'],
+  xenstored: ['xenstore', 'xen-sys', 'ring'],
+  blockdev: ['nbd'],
+  'xen-block': ['xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring', 'blockdev'],
+  blkfront: ['xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring'],
+  emulator: ['xenstored', 'xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring'],
+};
+
+/**
+ * Inside a package: a line a floor, from the top. A floor's rooms, folders or files of src/, do not import each other;
+ * names joined by a space are one room. `testing/` lies above all, beside `index.ts`.
+ */
+export const FLOORS = {
+  'packages/xen-sys': [
+    ['native'],
+    ['xenstore'],
+    ['posix'],
+    ['addon'],
+    [
+      'provider.ts event-channels.ts foreign-memory.ts grant-allocator.ts grant-copy.ts grant-table.ts xenstore-transport.ts',
+    ],
+    ['errors.ts errno.ts', 'package-root.ts'],
+  ],
+  'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
+  'packages/xenstored': [['xenstored.ts'], ['ports', 'requests'], ['connection'], ['watches'], ['tree']],
+  'packages/emulator': [
+    ['attach.ts'],
+    ['host.ts'],
+    ['domain.ts'],
+    ['toolstack', 'provider.ts'],
+    ['threads', 'handles'],
+    ['machine'],
+    ['errors.ts', 'package-root.ts'],
+  ],
+  'packages/blockdev': [
+    ['attach.ts'],
+    ['wrappers', 'nbd', 'file', 'memory'],
+    ['uring'],
+    ['queue'],
+    ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts'],
+  ],
+  'packages/xen-block': [
+    ['backend.ts'],
+    ['disk'],
+    ['hosts'],
+    ['plane'],
+    ['errors.ts diagnostics.ts', 'package-root.ts'],
+  ],
+  'packages/blkfront': [
+    ['blkfront.ts'],
+    ['connection.ts handshake.ts'],
+    ['tools'],
+    ['rings'],
+    ['options.ts errors.ts'],
+  ],
+  'packages/nbd': [
+    ['server', 'client-negotiation.ts'],
+    ['conversation.ts', 'reader.ts', 'disk.ts'],
+    ['protocol'],
+    ['errors.ts'],
+  ],
+  'apps/xen-blockd': [
+    ['main.ts'],
+    ['cli'],
+    ['demo'],
+    ['daemon'],
+    ['images'],
+    ['status'],
+    ['unix-socket.ts', 'tools.ts', 'cleanup.ts'],
+    ['errors.ts', 'package-root.ts'],
+  ],
+};
+
+/** The most production files a folder has, so that it can be seen at once. */
+export const FILES_A_FOLDER = 13;
