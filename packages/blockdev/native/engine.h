@@ -14,7 +14,8 @@
 namespace blockdev {
 
 // Runs a range operation off this thread, then calls Engine::RangeDone on it.
-using RangeRunner = std::function<void(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length)>;
+using RangeRunner =
+    std::function<void(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length)>;
 
 // All io_uring queues of one thread: one ring, one descriptor to poll. A batch in is one call of Start, completions of
 // all queues out is one call of Reap.

@@ -15,9 +15,9 @@ export {
   type BlockDeviceErrorOp,
   type ErrnoName,
 } from './errors.js';
-export { FileImage, openFileImage } from './file/image.js';
+export { type FileImage, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
-export { MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
+export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, openNbdImage } from './nbd/image.js';
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';

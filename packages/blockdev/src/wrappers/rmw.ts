@@ -115,7 +115,9 @@ class RmwQueue extends WrapperQueue {
     const sectors: [offset: number, at: number][] = [];
     if (cover.before > 0) sectors.push([cover.start, edges]);
     if (cover.after > 0 && (last > cover.start || cover.before === 0)) sectors.push([last, edges + this.#sector]);
+    // One sector that has something on both sides of the operation is read once.
     const single = sectors.length === 1 && cover.before > 0 && cover.after > 0;
+    const lastSector = single ? edges : edges + this.#sector;
     let missing = sectors.length;
     let failure = 0;
     for (const [from, at] of sectors) {
@@ -124,7 +126,7 @@ class RmwQueue extends WrapperQueue {
         failure = Math.min(failure, result);
         if (--missing > 0) return;
         if (failure < 0) this.#finish(operation, cover, edges, failure);
-        else this.#writeWide(operation, cover, edges, single);
+        else this.#writeWide(operation, cover, edges, lastSector);
       });
     }
     this.inner.submit();
@@ -137,8 +139,8 @@ class RmwQueue extends WrapperQueue {
     return edges;
   }
 
-  #writeWide(operation: WrappedOperation, cover: Cover, edges: number, single: boolean): void {
-    const wide = this.#wide(operation, cover, edges, single ? edges : edges + this.#sector);
+  #writeWide(operation: WrappedOperation, cover: Cover, edges: number, lastSector: number): void {
+    const wide = this.#wide(operation, cover, edges, lastSector);
     this.perform(wide, (result) => this.#finish(operation, cover, edges, result));
   }
 

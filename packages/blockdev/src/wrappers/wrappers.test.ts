@@ -5,6 +5,7 @@ import { memoryImage } from '../memory/image.js';
 import { allocateMemory } from '../queue/buffer.js';
 import { QueueDriver } from '../testing/queue-driver.js';
 import { faultyImage } from './faulty.js';
+import { ImageWrapper } from './image-wrapper.js';
 import { rmwImage } from './rmw.js';
 import { throttledImage } from './throttled.js';
 
@@ -14,6 +15,39 @@ function drive(image: BlockImage, depth = 8) {
   const driver = new QueueDriver(image.createQueue({ depth, memory: allocateMemory(65536) }));
   return { driver, bytes: new Uint8Array(driver.queue.memory) };
 }
+
+test('a wrapper is the image that it wraps, and closes it once', async () => {
+  const inner = memoryImage({ size: 65536, sectorSize: 4096, readOnly: true });
+  let closed = 0;
+  class Named extends ImageWrapper {
+    override get description(): string {
+      return 'mine';
+    }
+
+    protected override async closeOnce(): Promise<void> {
+      closed++;
+      await super.closeOnce();
+    }
+  }
+  const image = new Named(inner);
+  const { engine, size, sectorSize, physicalSectorSize, readOnly, features } = image;
+  expect({ engine, size, sectorSize, physicalSectorSize, readOnly, features }).toEqual({
+    engine: inner.engine,
+    size: inner.size,
+    sectorSize: inner.sectorSize,
+    physicalSectorSize: inner.physicalSectorSize,
+    readOnly: inner.readOnly,
+    features: inner.features,
+  });
+  expect(image.description).toBe('mine');
+  expect(image.share()).toEqual(inner.share());
+  expect(await image.refresh()).toBe(inner.size);
+  const { driver } = drive(image);
+  expect(await driver.run(BlockOp.read, 0, 4096)).toBe(4096);
+  await Promise.all([image.close(), image.close(), image[Symbol.asyncDispose]()]);
+  expect(closed).toBe(1);
+  expect(() => driver.queue.push(BlockOp.flush, 0, 0, 0, new Float64Array(0), 0)).toThrow('closed');
+});
 
 test('a planned fault hits the planned operation only', async () => {
   const image = faultyImage(memoryImage({ size: 65536 }), ({ index }) => (index === 1 ? { result: -EIO } : undefined));
