@@ -131,6 +131,24 @@ describe('a backend that is killed again and again', () => {
   });
 });
 
+it('a second life that is killed too does not take an index of the first for published', () => {
+  const path = join(folder, `ring-${files++}`);
+  const front = new Frontend();
+  const first = new Backend(front.memory, path, false);
+  front.ask(2);
+  first.take(2);
+  first.put(0);
+  const second = new Backend(front.memory, path, true);
+  second.put(1);
+  second.back.pushResponses();
+  const third = new Backend(front.memory, path, true);
+  expect([...third.pending.keys()]).toEqual([1]);
+  third.put(0);
+  third.back.pushResponses();
+  front.collect();
+  expect(front.asked.size).toBe(0);
+});
+
 /** A journal in which request 1 is under way. */
 function journalOfOne(path: string): Frontend {
   const front = new Frontend();

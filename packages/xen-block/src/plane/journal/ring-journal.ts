@@ -84,8 +84,13 @@ export class RingJournal {
     for (let at = this.#at(this.#slots - 1); at >= HEADER_WORDS; at -= ENTRY_WORDS + this.#slotWords) {
       const state = words[at + Entry.state];
       const published = state === State.answered && ((words[at + Entry.answered] - rspProd) | 0) < 0;
-      if (state === State.free || published) this.#free[this.#freeCount++] = at;
-      else left.push(at);
+      if (state === State.free || published) {
+        this.#free[this.#freeCount++] = at;
+        continue;
+      }
+      // Its answer was put and not published: that index means nothing to the next life, which may be killed too.
+      Atomics.store(words, at + Entry.state, State.taken);
+      left.push(at);
     }
     left.sort((a, b) => ((words[a + Entry.taken] - rspProd) | 0) - ((words[b + Entry.taken] - rspProd) | 0));
     return Int32Array.from(left);
