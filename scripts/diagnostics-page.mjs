@@ -1,13 +1,13 @@
 /**
  * docs/diagnostics.md, every diagnostics channel with its payload, made from each package's src/diagnostics.ts. A payload is
- * an interface whose comment says on which channels it is published. `node scripts/docs/diagnostics.mjs` writes the page;
+ * an interface whose comment says on which channels it is published. `node scripts/diagnostics-page.mjs` writes the page;
  * `npm test` checks that it is in step, and that no channel is made elsewhere or goes without a payload.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
-import { filesBelow, ROOT, workspacePackages } from '../lib/workspace.mjs';
+import { filesBelow, ROOT, workspacePackages } from './lib/workspace.mjs';
 
 const PAGE = join(ROOT, 'docs', 'diagnostics.md');
 const CHANNEL = /`([a-z-]+:[a-z-]+:[a-z-]+)`/g;
@@ -16,7 +16,7 @@ const HEAD = `# Diagnostics channels
 
 The libraries never log. They publish on [node:diagnostics_channel](https://nodejs.org/api/diagnostics_channel.html), at no
 cost where nobody subscribes; the daemon's log and its tests are subscribers. Each package's channels and the types of
-their payloads are in its \`src/diagnostics.ts\`; this page is made from them by \`node scripts/docs/diagnostics.mjs\`.
+their payloads are in its \`diagnostics.ts\`; this page is made from them by \`node scripts/diagnostics-page.mjs\`.
 
 \`\`\`js
 import { subscribe } from 'node:diagnostics_channel';
@@ -88,7 +88,7 @@ function page() {
 
 export async function checkDiagnosticsPage() {
   if (readFileSync(PAGE, 'utf8') !== page()) {
-    throw new Error('docs/diagnostics.md is out of step with the code: node scripts/docs/diagnostics.mjs');
+    throw new Error('docs/diagnostics.md is out of step with the code: node scripts/diagnostics-page.mjs');
   }
 }
 
