@@ -4,10 +4,8 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkDependencies } from './checks/dependencies.mjs';
 import { checkDocumentedPaths } from './checks/documented-paths.mjs';
 import { checkManifests } from './checks/manifests.mjs';
-import { checkDiagnosticsPage } from './diagnostics-page.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { buildAddons, setup, TOOL_ENV, turbo } from './lib/setup.mjs';
@@ -109,9 +107,10 @@ await runMain(async () => {
   );
   await check('manifests', checkManifests);
   await check('documented paths', checkDocumentedPaths);
-  await check('diagnostics page', checkDiagnosticsPage);
+  // Imported late: a fresh clone has their libraries only now.
+  await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
-  await check('dependency rules', checkDependencies);
+  await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
   await Promise.all([
     check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined)),
     check('publint and attw', checkPackages),
