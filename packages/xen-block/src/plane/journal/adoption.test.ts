@@ -62,7 +62,7 @@ async function startKillable(host: TestHost, journalDirectory: string) {
 
 it('a backend killed with requests in flight is followed by one that answers them', async () => {
   const directory = mkdtempSync(join(folder, 'journal-'));
-  const host = await TestHost.start();
+  await using host = await TestHost.start();
   await host.backend.close();
   const memory: MemoryImage = memoryImage({ size: 1024 * 1024 });
   const gates: GatedImage[] = [];
@@ -91,19 +91,17 @@ it('a backend killed with requests in flight is followed by one that answers the
   expect((await disk.read(50 * PAGE, PAGE)).every((byte) => byte === 50)).toBe(true);
   await disk.close();
   expect(readdirSync(directory)).toEqual([]);
-  await host[Symbol.asyncDispose]();
 });
 
 it('a journal that cannot be kept is told of, and the disk served', async () => {
   const told: JournalFailedEvent[] = [];
   const listener = (event: unknown) => told.push(event as JournalFailedEvent);
   subscribe('xen-block:journal:failed', listener);
-  const host = await TestHost.start({ journalDirectory: join(folder, 'missing') });
+  await using host = await TestHost.start({ journalDirectory: join(folder, 'missing') });
   const guest = await host.guest();
   const disk = await guest.connect();
   await disk.write(0, new Uint8Array(PAGE));
   unsubscribe('xen-block:journal:failed', listener);
   expect(told).toMatchObject([{ queue: 0, error: { code: 'ERR_JOURNAL' } }]);
   await disk.close();
-  await host[Symbol.asyncDispose]();
 });

@@ -70,7 +70,7 @@ it('a frontend that sends one request after the other is woken for by several, o
     sleeps.push([microseconds >= 0, sent, fired === 0]);
     return fired > 0 ? fired : Errno.ETIME;
   };
-  const host = await TestHost.start();
+  await using host = await TestHost.start();
   await host.backend.close();
   await host.startBackend({ provider: withSleep(host.xen.provider(0), sleep) });
   const guest = await host.guest();
@@ -94,5 +94,4 @@ it('a frontend that sends one request after the other is woken for by several, o
   // Sixteen were waited for, and fewer came: they are answered all the same.
   expect(last?.[2]).toBe(true);
   await disk.close();
-  await host[Symbol.asyncDispose]();
 });

@@ -14,13 +14,12 @@ it('each request is told of at its four points, in order', async () => {
     subscribe(`xen-block:request:${point}`, listener);
     return listener;
   });
-  const host = await TestHost.start();
+  await using host = await TestHost.start();
   const guest = await host.guest();
   const disk = await guest.connect();
   await disk.read(8192, 4096);
   await disk.close();
   for (const [i, point] of points.entries()) unsubscribe(`xen-block:request:${point}`, listeners[i]);
-  await host[Symbol.asyncDispose]();
   const ring = `qdisk-${guest.domid}-51712/0`;
   expect(seen).toEqual([
     `pulled ${ring} 0 0`,
