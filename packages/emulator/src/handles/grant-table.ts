@@ -1,22 +1,29 @@
 import {
+  copyFlags,
+  copyLength,
   Errno,
-  GRANT_COPY_SEGMENT_BYTES,
   type GrantCopyBatch,
+  GrantCopyFlag,
+  GrantCopyWord,
   type GrantMapping,
   GrantStatus,
   type GrantTable,
+  grantDomid,
+  grantOffset,
+  grantRef,
+  localHigh,
+  localLow,
   XEN_PAGE_SIZE,
   XenSysError,
 } from '@xenpv/xen-sys';
 import { DOMID_SELF, type Machine, type MachineDomain } from '../machine/machine.js';
-import type { PageViews } from '../machine/page-views.js';
 import { closed } from './closed.js';
 import { EmulatedMapping } from './grant-mapping.js';
 import { LocalBuffers } from './local-buffers.js';
 
-const SEGMENT_WORDS = GRANT_COPY_SEGMENT_BYTES / 4;
-const SOURCE_IS_GRANT = 1;
-const BOTH_ARE_GRANTS = 3;
+const { source, dest, segment } = GrantCopyWord;
+const { sourceIsGrant, destIsGrant } = GrantCopyFlag;
+const BOTH_ARE_GRANTS = sourceIsGrant | destIsGrant;
 
 /** What happened to a segment whose addresses make no sense, for which the kernel refuses the whole batch. */
 const BAD_ADDRESS = 1;
@@ -64,21 +71,16 @@ export class EmulatedGrantTable implements GrantTable {
     if (this.#closed) return Errno.EINVAL;
     const { words, count } = batch;
     for (let i = 0; i < count; i++) {
-      const at = i * SEGMENT_WORDS;
-      const length = words[at + 4] & 0xffff;
-      const flags = words[at + 4] >>> 16;
+      const at = i * segment;
+      const flags = copyFlags(words, at);
+      const length = copyLength(words, at);
       let status: number;
-      if (flags === SOURCE_IS_GRANT) {
-        status = this.#copyGrant(words[at], words[at + 1], words[at + 2], words[at + 3], length, false);
-      } else if (flags === BOTH_ARE_GRANTS) {
-        status = this.#copyBetween(words, at, length);
-      } else if (flags === 0) {
-        return Errno.EINVAL;
-      } else {
-        status = this.#copyGrant(words[at + 2], words[at + 3], words[at], words[at + 1], length, true);
-      }
-      if (status === BAD_ADDRESS) return this.#addressError(words, at, length);
-      words[at + 5] = status & 0xffff;
+      if (flags === sourceIsGrant) status = this.#copyGrant(words, at + source, at + dest, length);
+      else if (flags === BOTH_ARE_GRANTS) status = this.#copyBetween(words, at + source, at + dest, length);
+      else if (flags === 0) return Errno.EINVAL;
+      else status = this.#copyGrant(words, at + dest, at + source, length);
+      if (status === BAD_ADDRESS) return addressError(words, at);
+      batch.setStatus(i, status);
     }
     return 0;
   }
@@ -103,49 +105,51 @@ export class EmulatedGrantTable implements GrantTable {
     this.close();
   }
 
-  /** One segment between a grant and a local buffer: a GNTST status, or BAD_ADDRESS. */
-  #copyGrant(ref: number, place: number, low: number, high: number, length: number, toGrant: boolean): number {
-    const offset = place & 0xffff;
-    const local = this.#locals.at(high);
+  /** One segment between a side that is a grant and one that is a local buffer: a GNTST status, or BAD_ADDRESS. */
+  #copyGrant(words: Uint32Array, grant: number, other: number, length: number): number {
+    const offset = grantOffset(words, grant);
+    const low = localLow(words, other);
+    const local = this.#locals.at(localHigh(words, other));
     if (local === undefined || low + length > local.byteLength || offset + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
-    const domid = place >>> 16;
+    const domid = grantDomid(words, grant);
     const last = this.#last;
     const granter = last !== undefined && last.memory.domid === domid && last.memory.alive ? last : this.#switch(domid);
     if (granter === undefined) return GrantStatus.badDomain;
+    const ref = grantRef(words, grant);
+    const toGrant = grant > other;
     const frame = granter.grants.pin(ref, this.#domain.memory.domid, toGrant);
     if (frame < 0) return frame;
-    copyPage(granter.memory.views, frame * XEN_PAGE_SIZE + offset, local, low, length, toGrant);
+    const ram = granter.memory.views;
+    const place = frame * XEN_PAGE_SIZE + offset;
+    if (toGrant) ram.copyFrom(local, low, place, length);
+    else local.copyFrom(ram, place, low, length);
     granter.grants.unpin(ref);
     return GrantStatus.okay;
   }
 
   /** One segment from a grant to a grant, which the hypervisor can do too. */
-  #copyBetween(words: Uint32Array, at: number, length: number): number {
-    const from = words[at + 1] & 0xffff;
-    const to = words[at + 3] & 0xffff;
-    if (from + length > XEN_PAGE_SIZE || to + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
-    const source = this.#find(words[at + 1] >>> 16);
-    const target = this.#find(words[at + 3] >>> 16);
-    if (source === undefined || target === undefined) return GrantStatus.badDomain;
+  #copyBetween(words: Uint32Array, from: number, to: number, length: number): number {
+    if (grantOffset(words, from) + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
+    if (grantOffset(words, to) + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
+    const giver = this.#find(grantDomid(words, from));
+    const taker = this.#find(grantDomid(words, to));
+    if (giver === undefined || taker === undefined) return GrantStatus.badDomain;
     const domid = this.#domain.memory.domid;
-    const sourceFrame = source.grants.pin(words[at], domid, false);
-    if (sourceFrame < 0) return sourceFrame;
-    const targetFrame = target.grants.pin(words[at + 2], domid, true);
-    if (targetFrame >= 0) {
-      const start = targetFrame * XEN_PAGE_SIZE + to;
-      target.memory.views.copyFrom(source.memory.views, sourceFrame * XEN_PAGE_SIZE + from, start, length);
-      target.grants.unpin(words[at + 2]);
+    const givenFrame = giver.grants.pin(grantRef(words, from), domid, false);
+    if (givenFrame < 0) return givenFrame;
+    const takenFrame = taker.grants.pin(grantRef(words, to), domid, true);
+    if (takenFrame >= 0) {
+      const place = givenFrame * XEN_PAGE_SIZE + grantOffset(words, from);
+      taker.memory.views.copyFrom(
+        giver.memory.views,
+        place,
+        takenFrame * XEN_PAGE_SIZE + grantOffset(words, to),
+        length,
+      );
+      taker.grants.unpin(grantRef(words, to));
     }
-    source.grants.unpin(words[at]);
-    return targetFrame < 0 ? targetFrame : GrantStatus.okay;
-  }
-
-  /** The kernel's answer to a segment that it cannot even pass on. */
-  #addressError(words: Uint32Array, at: number, length: number): number {
-    const flags = words[at + 4] >>> 16;
-    const place = words[flags === SOURCE_IS_GRANT ? at + 1 : at + 3];
-    if (flags === BOTH_ARE_GRANTS || (place & 0xffff) + length > XEN_PAGE_SIZE) return Errno.EINVAL;
-    return Errno.EFAULT;
+    giver.grants.unpin(grantRef(words, from));
+    return takenFrame < 0 ? takenFrame : GrantStatus.okay;
   }
 
   #find(domid: number): MachineDomain | undefined {
@@ -176,7 +180,10 @@ export class EmulatedGrantTable implements GrantTable {
   }
 }
 
-function copyPage(ram: PageViews, place: number, local: PageViews, at: number, length: number, toGrant: boolean): void {
-  if (toGrant) ram.copyFrom(local, at, place, length);
-  else local.copyFrom(ram, place, at, length);
+/** The kernel's answer to a segment that it cannot even pass on. */
+function addressError(words: Uint32Array, at: number): number {
+  const flags = copyFlags(words, at);
+  const offset = grantOffset(words, at + (flags === sourceIsGrant ? source : dest));
+  if (flags === BOTH_ARE_GRANTS || offset + copyLength(words, at) > XEN_PAGE_SIZE) return Errno.EINVAL;
+  return Errno.EFAULT;
 }
