@@ -13,6 +13,7 @@ import {
   grantRef,
   localHigh,
   localLow,
+  setCopyStatus,
 } from './grant-copy.js';
 
 const address = fc.maxSafeInteger().map(Math.abs);
@@ -57,7 +58,7 @@ describe('GrantCopyBatch', () => {
           expect([grantDomid(words, grant), grantRef(words, grant)]).toEqual([domid, ref]);
           expect(grantOffset(words, grant)).toBe(offset);
           expect(localLow(words, local) + localHigh(words, local) * 2 ** 32).toBe(address);
-          batch.setStatus(index, GrantStatus.badPage);
+          setCopyStatus(words, segment * index, GrantStatus.badPage);
           expect([batch.status(index), copyLength(words, segment * index)]).toEqual([GrantStatus.badPage, length]);
         }
       }),

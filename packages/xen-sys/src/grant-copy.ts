@@ -22,13 +22,19 @@ export const GRANT_COPY_SEGMENT_BYTES = 24;
 /** GNTCOPY_*_gref: which sides of a segment are grants. */
 export const GrantCopyFlag = { sourceIsGrant: 1, destIsGrant: 2 } as const;
 
-/** Words of one segment, and where in it its two sides begin. */
+/** Words: of one segment, from its first, and from the first of a side. */
 export const GrantCopyWord = {
+  segment: GRANT_COPY_SEGMENT_BYTES / 4,
   source: 0,
   dest: 2,
+  /** Length u16, then flags u16. */
   length: 4,
   status: 5,
-  segment: GRANT_COPY_SEGMENT_BYTES / 4,
+  ref: 0,
+  /** Offset in the page u16, then domain u16. */
+  place: 1,
+  addressLow: 0,
+  addressHigh: 1,
 } as const;
 
 const WORDS = GrantCopyWord.segment;
@@ -107,11 +113,6 @@ export class GrantCopyBatch {
   status(index: number): number {
     return this.#statuses[(index * WORDS + GrantCopyWord.status) * 2];
   }
-
-  /** For whoever carries out copies: sets the status of segment `index`. */
-  setStatus(index: number, status: number): void {
-    this.#statuses[(index * WORDS + GrantCopyWord.status) * 2] = status;
-  }
 }
 
 /** {@link GrantCopyFlag} bits of the segment at `words[at ..]`: which sides are grants. */
@@ -126,25 +127,30 @@ export function copyLength(words: Uint32Array, at: number): number {
 
 /** The grant reference of a side that is a grant. */
 export function grantRef(words: Uint32Array, side: number): number {
-  return words[side];
+  return words[side + GrantCopyWord.ref];
 }
 
 /** Where in its page a side that is a grant begins, in bytes: 0 to 65535 as it comes. */
 export function grantOffset(words: Uint32Array, side: number): number {
-  return words[side + 1] & 0xffff;
+  return words[side + GrantCopyWord.place] & 0xffff;
 }
 
 /** The domain of a side that is a grant. */
 export function grantDomid(words: Uint32Array, side: number): number {
-  return words[side + 1] >>> 16;
+  return words[side + GrantCopyWord.place] >>> 16;
 }
 
 /** The lower half of the address of a local side. */
 export function localLow(words: Uint32Array, side: number): number {
-  return words[side];
+  return words[side + GrantCopyWord.addressLow];
 }
 
 /** The upper half of the address of a local side. */
 export function localHigh(words: Uint32Array, side: number): number {
-  return words[side + 1];
+  return words[side + GrantCopyWord.addressHigh];
+}
+
+/** Sets the status of the segment at `words[at ..]`, a {@link GrantStatus}. */
+export function setCopyStatus(words: Uint32Array, at: number, status: number): void {
+  words[at + GrantCopyWord.status] = status & 0xffff;
 }

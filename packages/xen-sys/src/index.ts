@@ -1,3 +1,4 @@
+export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
@@ -16,6 +17,7 @@ export {
   grantRef,
   localHigh,
   localLow,
+  setCopyStatus,
 } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
 export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';

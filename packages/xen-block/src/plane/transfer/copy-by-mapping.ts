@@ -12,6 +12,7 @@ import {
   grantRef,
   localHigh,
   localLow,
+  setCopyStatus,
 } from '@xenpv/xen-sys';
 
 /**
@@ -19,8 +20,10 @@ import {
  * local side of every segment must lie in `memory`, whose first byte has the address `base`.
  */
 export function copyByMapping(grants: GrantTable, batch: GrantCopyBatch, memory: Uint8Array, base: number): number {
-  for (let i = 0; i < batch.count; i++)
-    batch.setStatus(i, copySegment(grants, batch.words, i * GrantCopyWord.segment, memory, base));
+  const { words, count } = batch;
+  for (let at = 0; at < count * GrantCopyWord.segment; at += GrantCopyWord.segment) {
+    setCopyStatus(words, at, copySegment(grants, words, at, memory, base));
+  }
   return 0;
 }
 
