@@ -88,7 +88,7 @@ async function negotiateWith(options: BlkfrontOptions, resources: FrontendResour
   const devid = deviceId(options);
   const home = options.domid === undefined ? '' : `/local/domain/${options.domid}/`;
   const paths = await findBackend(store, `${home}device/vbd/${devid}`);
-  const patient = options.waitForInitWait ?? true;
+  const patient = options.testing?.waitForInitWait ?? true;
   if (patient) await reachInitWait(store, paths, signal);
   const limits = patient ? await readTransportLimits(store, paths) : { maxRingPageOrder: 0, maxQueues: 1 };
   const order = Math.min(options.ringPageOrder ?? DEFAULT_RING_PAGE_ORDER, limits.maxRingPageOrder);
@@ -115,7 +115,7 @@ async function introduce(
   abi: Abi,
 ): Promise<{ features: BlkfrontFeatures; geometry: BlkfrontGeometry }> {
   const { store, signal, legacyRingPages = false, persistent = false } = options;
-  const protocol = options.announceProtocol === false ? undefined : abi.protocol;
+  const protocol = options.testing?.announceProtocol === false ? undefined : abi.protocol;
   await announce(store, paths, { rings, order, legacyRingPages, protocol, persistent });
   await reachConnected(store, paths, signal);
   const geometry = await readGeometry(store, paths);

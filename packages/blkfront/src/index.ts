@@ -4,4 +4,3 @@ export type { BlkfrontFeatures, BlkfrontGeometry } from './handshake.js';
 export type { BlkfrontOptions } from './options.js';
 export type { Latency } from './tools/latency.js';
 export type { LoadOptions, LoadResult } from './tools/load.js';
-export type { RawPage, RawQueue, RawResponse } from './tools/raw.js';

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Blkfront } from '@xenpv/blkfront';
+import { rawQueue } from '@xenpv/blkfront/testing';
 import { memoryImage } from '@xenpv/blockdev';
 import { expect, it, vi } from 'vitest';
 import { TestHost } from '../testing/host.js';
@@ -42,7 +43,7 @@ it('a bad frontend on a thread is told apart and stopped', async () => {
   const host = await TestHost.start({ threads: 1 });
   const guest = await host.guest();
   const disk = await guest.connect();
-  const raw = disk.raw();
+  const raw = rawQueue(disk);
   Atomics.store(raw.shared, 0, 1000);
   raw.notify();
   const path = `/local/domain/0/backend/qdisk/${guest.domid}/51712/state`;
