@@ -71,7 +71,14 @@ export class FrontendResources {
   }
 }
 
-/** The whole handshake, see {@link Blkfront.connect}. Gives everything back when it fails. */
+/**
+ * The whole handshake, see {@link Blkfront.connect}.
+ *
+ * What comes in: a disk that a toolstack attached, in whatever state an earlier kernel left it. What must hold: the
+ * rings are published before Initialised, the backend's offers are read after InitWait, the disk after Connected. What
+ * never happens: a page or port that is left behind when a step fails, or a key of an earlier connection that is taken
+ * for one of this.
+ */
 export async function negotiate(options: BlkfrontOptions): Promise<Connection> {
   const resources = new FrontendResources(options);
   try {

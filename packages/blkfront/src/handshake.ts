@@ -78,7 +78,7 @@ export interface BlkfrontGeometry {
 export async function findBackend(store: XenstoreOperations, own: string): Promise<FrontendPaths> {
   const { backend, 'backend-id': backendDomid } = await readKeys(store, own, frontendToolstackKeys);
   if (backend === undefined || backendDomid === undefined) {
-    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${own} has no backend: is the disk attached?`);
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${own} has no backend: is the disk attached?`, { path: own });
   }
   return { own, backend, backendDomid };
 }
@@ -211,7 +211,9 @@ export async function readGeometry(store: XenstoreOperations, paths: FrontendPat
   const { sectors, info, ...keys } = await readKeys(store, paths.backend, deviceKeys);
   const sectorSize = keys['sector-size'];
   if (sectors === undefined || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
-    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`);
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`, {
+      path: paths.backend,
+    });
   }
   return {
     size: sectors * SECTOR_SIZE,
@@ -246,7 +248,8 @@ export async function readFeatures(
 }
 
 function refused(paths: FrontendPaths, state: XenbusState): BlkfrontError {
-  return new BlkfrontError('ERR_HANDSHAKE', 'connect', `the backend ${paths.backend} went to ${stateName(state)}`);
+  const { backend: path } = paths;
+  return new BlkfrontError('ERR_HANDSHAKE', 'connect', `the backend ${path} went to ${stateName(state)}`, { path });
 }
 
 function queueTexts({ pages, port }: MadeRing, order: number | undefined): Record<string, string> {

@@ -1,5 +1,5 @@
 export { Blkfront, type WriteMode } from './blkfront.js';
-export { BlkfrontError, type BlkfrontErrorCode } from './errors.js';
+export { BlkfrontError, type BlkfrontErrorCode, type BlkfrontErrorOptions } from './errors.js';
 export type { BlkfrontFeatures, BlkfrontGeometry } from './handshake.js';
 export type { BlkfrontOptions } from './options.js';
 export type { Latency } from './tools/latency.js';

@@ -2,4 +2,4 @@
 export const DOMID_FIRST_RESERVED = 0x7ff0;
 
 /** DOMID_SELF: the calling domain, by the first of the reserved numbers. */
-export const DOMID_SELF = DOMID_FIRST_RESERVED;
+export const DOMID_SELF = 0x7ff0;
