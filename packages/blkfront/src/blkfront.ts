@@ -4,10 +4,10 @@ import { CLOSE_TIMEOUT_MS, type Connection, negotiate } from './connection.js';
 import { BlkfrontError } from './errors.js';
 import { type BlkfrontFeatures, type BlkfrontGeometry, closeConnection, readGeometry } from './handshake.js';
 import type { BlkfrontOptions } from './options.js';
-import { Transfer } from './rings/call.js';
+import { Call } from './rings/call.js';
 import type { Lanes } from './rings/lanes.js';
+import type { RawQueue } from './rings/raw.js';
 import { type LoadOptions, type LoadResult, runLoad } from './tools/load.js';
-import type { RawQueue } from './tools/raw.js';
 
 /** How a write is to be ordered: `flush` flushes what was written before it, `barrier` also holds back what follows. */
 export type WriteMode = 'plain' | 'flush' | 'barrier';
@@ -18,12 +18,19 @@ const writeOperations = {
   barrier: BlkifOp.writeBarrier,
 } as const satisfies Record<WriteMode, number>;
 
+/** The protocol by hand on a queue of a disk, which only `./testing` publishes. */
+export let rawQueueOf: (disk: Blkfront, queue: number) => RawQueue;
+
 /**
  * A guest's disk: the frontend of blkif, negotiating as Linux's blkfront does, with promises on top. Offsets and
  * lengths are in bytes and multiples of {@link sectorSize}. Any number of calls may be made at once; they are split
  * to what a request can carry, and wait for each other when the ring is full.
  */
 export class Blkfront implements AsyncDisposable {
+  static {
+    rawQueueOf = (disk, queue) => disk.#lanes.raw(queue);
+  }
+
   readonly devid: number;
   readonly abi: Abi;
   readonly ringPageOrder: number;
@@ -132,11 +139,6 @@ export class Blkfront implements AsyncDisposable {
     return this.#single('discard', BlkifOp.discard, offset / SECTOR_SIZE, length / SECTOR_SIZE, flag);
   }
 
-  /** The protocol by hand on one of the queues. */
-  raw(queue = 0): RawQueue {
-    return this.#lanes.raw(queue);
-  }
-
   /**
    * Keeps the rings full of requests of one kind, for measurements: no promise, object or copy per request. Nothing
    * else may be in flight meanwhile. Rejects with ERR_RANGE, ERR_ALIGNMENT, ERR_READ_ONLY for a wrong `blockSize`.
@@ -168,7 +170,7 @@ export class Blkfront implements AsyncDisposable {
     const wrong = this.#check(op, offset, data.length);
     if (wrong !== undefined) return Promise.reject(wrong);
     if (data.length === 0) return Promise.resolve();
-    const transfer = new Transfer(op);
+    const call = new Call(op);
     const indirect = operation === BlkifOp.read || operation === BlkifOp.write;
     const limit = (indirect ? this.maxSegments : MAX_SEGMENTS) * SECTORS_PER_PAGE;
     const sectors = data.length / SECTOR_SIZE;
@@ -176,17 +178,17 @@ export class Blkfront implements AsyncDisposable {
     for (let done = 0; done < sectors; done += limit) {
       const count = Math.min(limit, sectors - done);
       const at = done * SECTOR_SIZE;
-      this.#lanes.enqueue({ transfer, operation, sector: from + done, sectors: count, data, at, flag: 0 });
+      this.#lanes.enqueue({ call, operation, sector: from + done, sectors: count, data, at, flag: 0 });
     }
-    return transfer.promise;
+    return call.promise;
   }
 
   #single(op: string, operation: number, sector: number, sectors: number, flag: number): Promise<void> {
     const refusal = this.#refusal(op);
     if (refusal !== undefined) return refusal;
-    const transfer = new Transfer(op);
-    this.#lanes.enqueue({ transfer, operation, sector, sectors, data: undefined, at: 0, flag });
-    return transfer.promise;
+    const call = new Call(op);
+    this.#lanes.enqueue({ call, operation, sector, sectors, data: undefined, at: 0, flag });
+    return call.promise;
   }
 
   #check(op: string, offset: number, length: number): BlkfrontError | undefined {

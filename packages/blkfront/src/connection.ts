@@ -71,7 +71,14 @@ export class FrontendResources {
   }
 }
 
-/** The whole handshake, see {@link Blkfront.connect}. Gives everything back when it fails. */
+/**
+ * The whole handshake, see {@link Blkfront.connect}.
+ *
+ * What comes in: a disk that a toolstack attached, in whatever state an earlier kernel left it. What must hold: the
+ * rings are published before Initialised, the backend's offers are read after InitWait, the disk after Connected. What
+ * never happens: a page or port that is left behind when a step fails, or a key of an earlier connection that is taken
+ * for one of this.
+ */
 export async function negotiate(options: BlkfrontOptions): Promise<Connection> {
   const resources = new FrontendResources(options);
   try {
@@ -88,7 +95,7 @@ async function negotiateWith(options: BlkfrontOptions, resources: FrontendResour
   const devid = deviceId(options);
   const home = options.domid === undefined ? '' : `/local/domain/${options.domid}/`;
   const paths = await findBackend(store, `${home}device/vbd/${devid}`);
-  const patient = options.waitForInitWait ?? true;
+  const patient = options.testing?.waitForInitWait ?? true;
   if (patient) await reachInitWait(store, paths, signal);
   const limits = patient ? await readTransportLimits(store, paths) : { maxRingPageOrder: 0, maxQueues: 1 };
   const order = Math.min(options.ringPageOrder ?? DEFAULT_RING_PAGE_ORDER, limits.maxRingPageOrder);
@@ -115,7 +122,7 @@ async function introduce(
   abi: Abi,
 ): Promise<{ features: BlkfrontFeatures; geometry: BlkfrontGeometry }> {
   const { store, signal, legacyRingPages = false, persistent = false } = options;
-  const protocol = options.announceProtocol === false ? undefined : abi.protocol;
+  const protocol = options.testing?.announceProtocol === false ? undefined : abi.protocol;
   await announce(store, paths, { rings, order, legacyRingPages, protocol, persistent });
   await reachConnected(store, paths, signal);
   const geometry = await readGeometry(store, paths);

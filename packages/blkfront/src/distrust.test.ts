@@ -4,6 +4,7 @@ import { BackRing } from '@xenpv/ring';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { describe, expect, it } from 'vitest';
 import { Blkfront } from './index.js';
+import { rawQueue } from './testing/index.js';
 
 const abi = ABIS.x86_64;
 
@@ -107,7 +108,7 @@ describe('answers', () => {
   it('that never come are an error when the backend is gone', async () => {
     await using backend = await connectTo(() => {});
     const front = await backend.front;
-    const waiting = [front.read(0, 512), front.raw().request(new Int32Array(28))];
+    const waiting = [front.read(0, 512), rawQueue(front).request(new Int32Array(28))];
     const gone = expect.objectContaining({ code: 'ERR_CLOSED' });
     await backend.store.write(`${backend.backendPath}/state`, 6);
     for (const request of waiting) await expect(request).rejects.toThrow(gone);

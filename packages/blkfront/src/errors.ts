@@ -13,16 +13,25 @@ export type BlkfrontErrorCode =
   | 'EIO'
   | 'EOPNOTSUPP';
 
+/** Optional parts of a {@link BlkfrontError}. */
+export interface BlkfrontErrorOptions {
+  readonly path?: string | undefined;
+  readonly cause?: unknown;
+}
+
 /** A request or a connection of a {@link Blkfront} that failed. */
 export class BlkfrontError extends Error {
   override readonly name = 'BlkfrontError';
   readonly code: BlkfrontErrorCode;
-  /** What was asked: `read`, `write`, `flush`, `discard`, `connect`. */
+  /** What was asked: `read`, `write`, `flush`, `discard`, `load`, `connect`, `close`, or `ring` for all at once. */
   readonly op: string;
+  /** The xenstore directory that is wrong, or undefined. */
+  readonly path: string | undefined;
 
-  constructor(code: BlkfrontErrorCode, op: string, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(code: BlkfrontErrorCode, op: string, message: string, options: BlkfrontErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = op;
+    this.path = options.path;
   }
 }

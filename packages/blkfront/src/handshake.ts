@@ -1,12 +1,22 @@
 import {
   type Abi,
+  backendKeys,
   deviceKeys,
+  formatKeys,
+  frontendKeys,
+  frontendToolstackKeys,
+  isConnectionKey,
+  type KeySchema,
+  type KeyValues,
   MAX_INDIRECT_PAGES,
   MAX_SEGMENTS,
+  parseKeys,
   queueDirectory,
+  ringKeys,
   ringRefKeys,
   SECTOR_SIZE,
   SEGMENTS_PER_INDIRECT_PAGE,
+  transportKeys,
   VdiskInfo,
 } from '@xenpv/blkif';
 import { FrontRing } from '@xenpv/ring';
@@ -66,11 +76,11 @@ export interface BlkfrontGeometry {
 
 /** Reads where the backend is. BlkfrontError ERR_HANDSHAKE when there is no such disk. */
 export async function findBackend(store: XenstoreOperations, own: string): Promise<FrontendPaths> {
-  const [backend, domid] = await Promise.all([store.tryRead(`${own}/backend`), store.tryRead(`${own}/backend-id`)]);
-  if (backend === undefined || domid === undefined) {
-    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${own} has no backend: is the disk attached?`);
+  const { backend, 'backend-id': backendDomid } = await readKeys(store, own, frontendToolstackKeys);
+  if (backend === undefined || backendDomid === undefined) {
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${own} has no backend: is the disk attached?`, { path: own });
   }
-  return { own, backend, backendDomid: Number(domid) };
+  return { own, backend, backendDomid };
 }
 
 /**
@@ -127,14 +137,11 @@ function waitForBackend<T>(
 
 /** What the backend offers at InitWait. Both spellings of the ring's size count. */
 export async function readTransportLimits(store: XenstoreOperations, paths: FrontendPaths): Promise<TransportLimits> {
-  const [order, pages, queues] = await Promise.all([
-    readNumber(store, `${paths.backend}/max-ring-page-order`, 0),
-    readNumber(store, `${paths.backend}/max-ring-pages`, 1),
-    readNumber(store, `${paths.backend}/multi-queue-max-queues`, 1),
-  ]);
+  const keys = await readKeys(store, paths.backend, transportKeys);
+  const pages = Math.max(keys['max-ring-pages'], 1);
   return {
-    maxRingPageOrder: Math.max(order, Math.floor(Math.log2(Math.max(pages, 1)))),
-    maxQueues: Math.max(queues, 1),
+    maxRingPageOrder: Math.max(keys['max-ring-page-order'], Math.floor(Math.log2(pages))),
+    maxQueues: Math.max(keys['multi-queue-max-queues'], 1),
   };
 }
 
@@ -169,16 +176,20 @@ export interface Announcement {
 /** Publishes the rings as Linux's blkfront does, in one transaction, and goes to Initialised. */
 export async function announce(store: XenstoreClient, paths: FrontendPaths, what: Announcement): Promise<void> {
   const count = what.rings.length;
+  const order = what.order > 0 ? what.order : undefined;
+  const keys = formatKeys(frontendKeys, {
+    'ring-page-order': what.legacyRingPages ? undefined : order,
+    'num-ring-pages': order !== undefined && what.legacyRingPages ? 2 ** order : undefined,
+    'multi-queue-num-queues': count > 1 ? count : undefined,
+    protocol: what.protocol,
+    'feature-persistent': what.persistent,
+  });
   await store.transaction(async (tx) => {
     await removeOldKeys(tx, paths.own);
-    if (what.order > 0 && what.legacyRingPages) await tx.write(`${paths.own}/num-ring-pages`, 2 ** what.order);
-    else if (what.order > 0) await tx.write(`${paths.own}/ring-page-order`, what.order);
-    if (count > 1) await tx.write(`${paths.own}/multi-queue-num-queues`, count);
     for (const [index, made] of what.rings.entries()) {
-      await writeQueue(tx, joinPath(paths.own, queueDirectory(index, count)), made, what.order);
+      await writeKeys(tx, joinPath(paths.own, queueDirectory(index, count)), queueTexts(made, order));
     }
-    if (what.protocol !== undefined) await tx.write(`${paths.own}/protocol`, what.protocol);
-    await tx.write(`${paths.own}/feature-persistent`, what.persistent);
+    await writeKeys(tx, paths.own, keys);
   });
   await setState(store, paths, XenbusState.initialised);
 }
@@ -197,16 +208,17 @@ export async function reachConnected(store: XenstoreClient, paths: FrontendPaths
 
 /** The disk as the backend describes it at Connected. BlkfrontError ERR_HANDSHAKE when that is no disk. */
 export async function readGeometry(store: XenstoreOperations, paths: FrontendPaths): Promise<BlkfrontGeometry> {
-  const sectors = await readNumber(store, `${paths.backend}/sectors`, -1);
-  const sectorSize = await readNumber(store, `${paths.backend}/sector-size`, deviceKeys['sector-size'].default);
-  const info = await readNumber(store, `${paths.backend}/info`, 0);
-  if (sectors < 0 || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
-    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`);
+  const { sectors, info, ...keys } = await readKeys(store, paths.backend, deviceKeys);
+  const sectorSize = keys['sector-size'];
+  if (sectors === undefined || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`, {
+      path: paths.backend,
+    });
   }
   return {
     size: sectors * SECTOR_SIZE,
     sectorSize,
-    physicalSectorSize: await readNumber(store, `${paths.backend}/physical-sector-size`, sectorSize),
+    physicalSectorSize: keys['physical-sector-size'] ?? sectorSize,
     info,
     readOnly: (info & VdiskInfo.readOnly) !== 0,
   };
@@ -218,45 +230,51 @@ export async function readFeatures(
   paths: FrontendPaths,
   wanted: { persistent: boolean; maxIndirectSegments: number; sectorSize: number },
 ): Promise<BlkfrontFeatures> {
-  const number = (key: string, missing = 0) => readNumber(store, `${paths.backend}/${key}`, missing);
-  const discard = (await number('feature-discard')) !== 0;
+  const keys = await readKeys(store, paths.backend, backendKeys);
+  const discard = keys['feature-discard'];
   const theoretical = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_PAGE;
-  const indirect = Math.min(await number('feature-max-indirect-segments'), wanted.maxIndirectSegments, theoretical);
+  const indirect = Math.min(keys['feature-max-indirect-segments'] ?? 0, wanted.maxIndirectSegments, theoretical);
   return {
-    flush: (await number('feature-flush-cache')) !== 0,
-    barrier: (await number('feature-barrier')) !== 0,
+    flush: keys['feature-flush-cache'],
+    barrier: keys['feature-barrier'],
     discard,
-    discardGranularity: discard ? await number('discard-granularity', wanted.sectorSize) : 0,
-    discardAlignment: discard ? await number('discard-alignment') : 0,
-    secureDiscard: discard && (await number('discard-secure')) !== 0,
-    persistent: wanted.persistent && (await number('feature-persistent')) !== 0,
-    // Fewer than a direct request has are of no use (Linux ignores them too).
+    discardGranularity: discard ? (keys['discard-granularity'] ?? wanted.sectorSize) : 0,
+    discardAlignment: discard ? keys['discard-alignment'] : 0,
+    secureDiscard: discard && keys['discard-secure'],
+    persistent: wanted.persistent && keys['feature-persistent'],
+    // Fewer than a direct request has are useless (Linux ignores them too).
     maxIndirectSegments: indirect > MAX_SEGMENTS ? indirect : 0,
   };
 }
 
 function refused(paths: FrontendPaths, state: XenbusState): BlkfrontError {
-  return new BlkfrontError('ERR_HANDSHAKE', 'connect', `the backend ${paths.backend} went to ${stateName(state)}`);
+  const { backend: path } = paths;
+  return new BlkfrontError('ERR_HANDSHAKE', 'connect', `the backend ${path} went to ${stateName(state)}`, { path });
 }
 
-async function writeQueue(tx: XenstoreOperations, path: string, made: MadeRing, order: number): Promise<void> {
-  for (const [page, key] of ringRefKeys(order === 0 ? undefined : order).entries()) {
-    await tx.write(`${path}/${key}`, made.pages.refs[page]);
-  }
-  await tx.write(`${path}/event-channel`, made.port);
+function queueTexts({ pages, port }: MadeRing, order: number | undefined): Record<string, string> {
+  const refs = ringRefKeys(order).map((key, page) => [key, pages.refs[page]]);
+  return formatKeys(ringKeys(order), { 'event-channel': port, ...Object.fromEntries(refs) });
 }
 
 /** An earlier connection may have had other keys, and its ring is not there any more. */
 async function removeOldKeys(tx: XenstoreOperations, own: string): Promise<void> {
-  const old = /^(ring-ref\d*|ring-page-order|num-ring-pages|event-channel|protocol|multi-queue-num-queues|queue-\d+)$/;
-  for (const key of await tx.directory(own)) {
-    if (old.test(key)) await tx.remove(`${own}/${key}`);
-  }
+  for (const key of await tx.directory(own)) if (isConnectionKey(key)) await tx.remove(`${own}/${key}`);
 }
 
-async function readNumber(store: XenstoreOperations, path: string, missing: number): Promise<number> {
-  const number = Number((await store.tryRead(path)) ?? missing);
-  return Number.isSafeInteger(number) && number >= 0 ? number : missing;
+/** Reads the keys of a schema. The other side is not trusted: what is unreadable counts as missing. */
+async function readKeys<const S extends KeySchema>(
+  store: XenstoreOperations,
+  path: string,
+  schema: S,
+): Promise<KeyValues<S>> {
+  const names = Object.keys(schema);
+  const texts = await Promise.all(names.map((name) => store.tryRead(`${path}/${name}`)));
+  return parseKeys(schema, Object.fromEntries(names.map((name, index) => [name, texts[index]])));
+}
+
+async function writeKeys(tx: XenstoreOperations, path: string, texts: Record<string, string>): Promise<void> {
+  for (const [key, text] of Object.entries(texts)) await tx.write(`${path}/${key}`, text);
 }
 
 function joinPath(path: string, below: string): string {

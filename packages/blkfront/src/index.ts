@@ -1,7 +1,6 @@
 export { Blkfront, type WriteMode } from './blkfront.js';
-export { BlkfrontError, type BlkfrontErrorCode } from './errors.js';
+export { BlkfrontError, type BlkfrontErrorCode, type BlkfrontErrorOptions } from './errors.js';
 export type { BlkfrontFeatures, BlkfrontGeometry } from './handshake.js';
 export type { BlkfrontOptions } from './options.js';
 export type { Latency } from './tools/latency.js';
 export type { LoadOptions, LoadResult } from './tools/load.js';
-export type { RawPage, RawQueue, RawResponse } from './tools/raw.js';

@@ -1,11 +1,22 @@
 export { ABIS, type Abi, type AbiName, abiOfProtocol } from './abi.js';
 export {
+  formatKeys,
+  type KeyField,
+  type KeySchema,
+  type KeyValues,
+  type PublishedValues,
+  parseKey,
+  parseKeys,
+} from './key-values.js';
+export {
   backendKeys,
   deviceKeys,
   frontendKeys,
   frontendToolstackKeys,
+  isConnectionKey,
   queueDirectory,
   queueKeys,
+  ringKeys,
   ringRefKeys,
   toolstackKeys,
   transportKeys,

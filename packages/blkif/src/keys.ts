@@ -1,16 +1,4 @@
-/** One xenstore key: the form that @xenpv/xenstore's typed trees take. */
-type Field =
-  | { readonly type: 'string'; readonly optional?: true; readonly default?: string }
-  | { readonly type: 'uint' | 'int' | 'domid' | 'uint64'; readonly optional?: true; readonly default?: number }
-  | { readonly type: 'boolean'; readonly optional?: true; readonly default?: boolean }
-  | {
-      readonly type: 'enum';
-      readonly values: readonly string[];
-      readonly optional?: true;
-      readonly default?: string;
-    };
-
-type Schema = Readonly<Record<string, Field>>;
+import type { KeySchema } from './key-values.js';
 
 /** What a backend publishes before InitWait: how to reach it. Numbers of the ring are in the frontend's directory. */
 export const transportKeys = {
@@ -20,7 +8,7 @@ export const transportKeys = {
   'max-ring-page-order': { type: 'uint', default: 0 },
   /** The same in pages: the older spelling. */
   'max-ring-pages': { type: 'uint', default: 1 },
-} as const satisfies Schema;
+} as const satisfies KeySchema;
 
 /** What a backend publishes before Connected: the disk. Sizes in bytes, `sectors` in units of 512 bytes. */
 export const deviceKeys = {
@@ -37,10 +25,10 @@ export const deviceKeys = {
   'sector-size': { type: 'uint', default: 512 },
   /** Absent: as `sector-size`. */
   'physical-sector-size': { type: 'uint', optional: true },
-} as const satisfies Schema;
+} as const satisfies KeySchema;
 
 /** All that a backend publishes for its frontend (io/blkif.h, "Backend XenBus Nodes"). */
-export const backendKeys = { ...transportKeys, ...deviceKeys } as const satisfies Schema;
+export const backendKeys = { ...transportKeys, ...deviceKeys } as const satisfies KeySchema;
 
 /** What a toolstack writes into the backend's directory for the backend. */
 export const toolstackKeys = {
@@ -65,7 +53,7 @@ export const toolstackKeys = {
   'hotplug-status': { type: 'string', optional: true },
   'physical-device': { type: 'string', optional: true },
   'physical-device-path': { type: 'string', optional: true },
-} as const satisfies Schema;
+} as const satisfies KeySchema;
 
 /** What a frontend publishes once for all its queues (io/blkif.h, "Frontend XenBus Nodes"). */
 export const frontendKeys = {
@@ -76,7 +64,7 @@ export const frontendKeys = {
   'num-ring-pages': { type: 'uint', optional: true },
   'multi-queue-num-queues': { type: 'uint', default: 1 },
   'feature-persistent': { type: 'boolean', default: false },
-} as const satisfies Schema;
+} as const satisfies KeySchema;
 
 /** What a toolstack writes into the frontend's directory. */
 export const frontendToolstackKeys = {
@@ -85,21 +73,32 @@ export const frontendToolstackKeys = {
   'virtual-device': { type: 'uint', optional: true },
   'device-type': { type: 'string', optional: true },
   trusted: { type: 'boolean', default: true },
-} as const satisfies Schema;
+} as const satisfies KeySchema;
 
 /**
  * What a frontend publishes for each queue: in its own directory when there is one queue, in `queue-N` for each of
- * several. The references of a ring of several pages: {@link ringRefKeys}.
+ * several. The references of a ring of several pages are as `ring-ref`, by the names that {@link ringRefKeys} gives.
  */
 export const queueKeys = {
   'event-channel': { type: 'uint' },
   'ring-ref': { type: 'uint', optional: true },
-} as const satisfies Schema;
+} as const satisfies KeySchema;
 
 /** The names of the keys of a ring's references: `ring-ref` without an order, else `ring-ref0` to 2^order - 1. */
 export function ringRefKeys(order: number | undefined): string[] {
   if (order === undefined) return ['ring-ref'];
   return Array.from({ length: 2 ** order }, (_, page) => `ring-ref${page}`);
+}
+
+/** The keys of a queue whose ring has 2^order pages, or one without an order. */
+export function ringKeys(order: number | undefined): KeySchema {
+  const refs = ringRefKeys(order).map((key) => [key, { type: 'uint' }] as const);
+  return { 'event-channel': queueKeys['event-channel'], ...Object.fromEntries(refs) };
+}
+
+/** Whether a key or directory of a frontend's is of one connection, so that it goes before the next one. */
+export function isConnectionKey(name: string): boolean {
+  return name in frontendKeys || name in queueKeys || /^(ring-ref|queue-)\d+$/.test(name);
 }
 
 /** The directory of a queue below the frontend's: none when it is the only one. */

@@ -1,8 +1,11 @@
 import type { Abi } from './abi.js';
 
 /*
- * Fields of a request at `words[at ..]`. To be used on a private copy (BackRing.takeRequest), never on shared memory:
- * what was validated must be what is used.
+ * Fields of a request at `words[at ..]`.
+ *
+ * What comes in: a private copy of a slot (BackRing.takeRequest), with any content; never shared memory, as what was
+ * validated must be what is used. What must hold: the ABI is the one that the frontend's `protocol` key named. What
+ * never happens: an exception or an allocation, or a wrapped number: a sector beyond 2^53 comes out inexact, and huge.
  */
 
 const TWO_32 = 2 ** 32;

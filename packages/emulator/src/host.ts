@@ -5,12 +5,12 @@
  * Nothing here keeps the process alive, and no end is carried out twice.
  */
 import { randomUUID } from 'node:crypto';
-import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { DOMID_SELF, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
-import { DOMID_SELF, type DomainUsage } from './machine/machine.js';
+import type { DomainUsage } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
 import { EmulatedProvider } from './provider.js';
 import { HostMachine } from './threads/host-machine.js';

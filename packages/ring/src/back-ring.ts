@@ -6,9 +6,11 @@ import { overlay } from './shared-ring.js';
 /**
  * The backend's end of a shared ring (io/ring.h BACK_RING): takes requests, puts responses into their slots.
  *
- * Nothing that the other side does throws: {@link harvest} says -1 once its producer index is impossible, and the
- * caller must then stop the ring. All indices are free-running u32; every method that moves slots uses private
- * copies of them, so that a frontend that rewrites its indices changes nothing that was decided before.
+ * What comes in: memory that the frontend writes at any time. What must hold: its producer index is at most a whole
+ * ring ahead of the answered requests; {@link harvest} says -1 once it is not, and the caller must then stop the ring.
+ * All indices are free-running u32; every method that moves slots uses private copies of them, so that a frontend that
+ * rewrites its indices changes nothing that was decided before. What never happens: an exception for something that
+ * the frontend did, a slot that is read twice, an access outside of the ring, an event: pushing says whether one is due.
  */
 export class BackRing {
   /** Slots, a power of two. */
@@ -43,7 +45,7 @@ export class BackRing {
     const rspProd = Atomics.load(words, SHARED.rspProd) >>> 0;
     const waiting = (Atomics.load(words, SHARED.reqProd) - rspProd) >>> 0;
     if (waiting > slots) {
-      throw new RingError('ERR_RING_OVERFLOW', `${waiting} requests wait in a ring of ${slots} slots`);
+      throw new RingError('ERR_RING_OVERFLOW', 'attach', `${waiting} requests wait in a ring of ${slots} slots`);
     }
     return new BackRing(memory, slotBytes, rspProd);
   }
@@ -54,7 +56,11 @@ export class BackRing {
    */
   skipTaken(count: number): void {
     if (count > this.waiting) {
-      throw new RingError('ERR_RING_OVERFLOW', `${count} requests were taken, and only ${this.waiting} are there`);
+      throw new RingError(
+        'ERR_RING_OVERFLOW',
+        'skipTaken',
+        `${count} requests were taken, and only ${this.waiting} are there`,
+      );
     }
     this.#reqCons = (this.#reqCons + count) >>> 0;
   }
@@ -106,7 +112,8 @@ export class BackRing {
    */
   putResponse(source: Int32Array, at: number, words: number): void {
     const index = this.#rspProdPvt;
-    if (index === this.#reqCons) throw new RingError('ERR_RING_OVERFLOW', 'a response without a request');
+    if (index === this.#reqCons)
+      throw new RingError('ERR_RING_OVERFLOW', 'putResponse', 'a response without a request');
     const to = SLOTS_WORD + (index & this.#mask) * this.slotWords;
     const shared = this.#words;
     for (let i = 0; i < words; i++) shared[to + i] = source[at + i];

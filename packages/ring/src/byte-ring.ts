@@ -29,10 +29,14 @@ export class ByteRing {
   constructor(page: RingMemory, layout: ByteRingLayout, data: RingMemory = page) {
     const last = Math.max(layout.consumer, layout.producer) + 4;
     if (page.byteOffset % 4 !== 0 || page.byteLength < last) {
-      throw new RingError('ERR_RING_MEMORY', `an interface page of ${page.byteLength} bytes at ${page.byteOffset}`);
+      throw new RingError(
+        'ERR_RING_MEMORY',
+        'create',
+        `an interface page of ${page.byteLength} bytes at ${page.byteOffset}`,
+      );
     }
     if (!isPowerOfTwo(layout.bytes) || layout.data + layout.bytes > data.byteLength) {
-      throw new RingError('ERR_RING_MEMORY', `${layout.bytes} bytes at ${layout.data} of ${data.byteLength}`);
+      throw new RingError('ERR_RING_MEMORY', 'create', `${layout.bytes} bytes at ${layout.data} of ${data.byteLength}`);
     }
     this.size = layout.bytes;
     this.#words = new Int32Array(page.buffer, page.byteOffset, page.byteLength >> 2);

@@ -5,9 +5,12 @@ export type RingErrorCode = 'ERR_RING_MEMORY' | 'ERR_RING_OVERFLOW';
 export class RingError extends Error {
   override readonly name = 'RingError';
   readonly code: RingErrorCode;
+  /** What was tried: `create`, `attach`, `skipTaken`, `putRequest`, `putResponse`. */
+  readonly op: string;
 
-  constructor(code: RingErrorCode, message: string) {
+  constructor(code: RingErrorCode, op: string, message: string) {
     super(message);
     this.code = code;
+    this.op = op;
   }
 }

@@ -31,7 +31,11 @@ export class FlexRing {
    */
   constructor(intf: RingMemory, data: RingMemory, end: 'front' | 'back') {
     if (intf.byteLength < FLEX_INTERFACE.refs) {
-      throw new RingError('ERR_RING_MEMORY', `an interface page of ${intf.byteLength} bytes at ${intf.byteOffset}`);
+      throw new RingError(
+        'ERR_RING_MEMORY',
+        'create',
+        `an interface page of ${intf.byteLength} bytes at ${intf.byteOffset}`,
+      );
     }
     const { input, output } = flexLayout(data.byteLength);
     const inward = new ByteRing(intf, input, data);

@@ -72,7 +72,12 @@ export class FrontRing {
    * it before {@link pushRequests}. RingError ERR_RING_OVERFLOW when the ring is full.
    */
   putRequest(source: Int32Array, at: number, words: number): void {
-    if (this.full) throw new RingError('ERR_RING_OVERFLOW', `a request into a ring of ${this.size} slots that is full`);
+    if (this.full)
+      throw new RingError(
+        'ERR_RING_OVERFLOW',
+        'putRequest',
+        `a request into a ring of ${this.size} slots that is full`,
+      );
     const to = SLOTS_WORD + (this.#reqProdPvt & this.#mask) * this.slotWords;
     const shared = this.#words;
     for (let i = 0; i < words; i++) shared[to + i] = source[at + i];

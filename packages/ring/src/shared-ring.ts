@@ -11,14 +11,18 @@ export interface SharedRing {
 /** Lays a ring of `slotBytes` slots over `memory`. RingError ERR_RING_MEMORY where that cannot be. */
 export function overlay(memory: RingMemory, slotBytes: number): SharedRing {
   if (!Number.isInteger(slotBytes) || slotBytes < 4 || slotBytes % 4 !== 0) {
-    throw new RingError('ERR_RING_MEMORY', `a slot of ${slotBytes} bytes is not a whole number of 32-bit words`);
+    throw new RingError(
+      'ERR_RING_MEMORY',
+      'create',
+      `a slot of ${slotBytes} bytes is not a whole number of 32-bit words`,
+    );
   }
   if (memory.byteOffset % 4 !== 0) {
-    throw new RingError('ERR_RING_MEMORY', `a ring at byte ${memory.byteOffset} is not aligned to 4 bytes`);
+    throw new RingError('ERR_RING_MEMORY', 'create', `a ring at byte ${memory.byteOffset} is not aligned to 4 bytes`);
   }
   const slots = ringSlots(memory.byteLength, slotBytes);
   if (slots === 0) {
-    throw new RingError('ERR_RING_MEMORY', `${memory.byteLength} bytes hold no slot of ${slotBytes} bytes`);
+    throw new RingError('ERR_RING_MEMORY', 'create', `${memory.byteLength} bytes hold no slot of ${slotBytes} bytes`);
   }
   const words = new Int32Array(memory.buffer, memory.byteOffset, memory.byteLength >> 2);
   return { words, slots, slotWords: slotBytes / 4 };

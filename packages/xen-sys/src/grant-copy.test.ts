@@ -1,6 +1,20 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { GRANT_COPY_SEGMENT_BYTES, GrantCopyBatch, GrantStatus } from './grant-copy.js';
+import {
+  copyFlags,
+  copyLength,
+  GRANT_COPY_SEGMENT_BYTES,
+  GrantCopyBatch,
+  GrantCopyFlag,
+  GrantCopyWord,
+  GrantStatus,
+  grantDomid,
+  grantOffset,
+  grantRef,
+  localHigh,
+  localLow,
+  setCopyStatus,
+} from './grant-copy.js';
 
 const address = fc.maxSafeInteger().map(Math.abs);
 const domid = fc.integer({ min: 0, max: 0x7ff0 });
@@ -24,6 +38,29 @@ describe('GrantCopyBatch', () => {
         expect(to.getBigUint64(0, true)).toBe(BigInt(address));
         expect(grantAt(to, 8)).toEqual([ref, offset, domid]);
         expect([to.getUint16(16, true), to.getUint16(18, true)]).toEqual([length, 2]);
+      }),
+    );
+  });
+
+  it('gives back what a segment was filled with', () => {
+    fc.assert(
+      fc.property(domid, ref, offset, address, length, (domid, ref, offset, address, length) => {
+        const batch = new GrantCopyBatch(2);
+        batch.fromGrant(domid, ref, offset, address, length);
+        batch.toGrant(domid, ref, offset, address, length);
+        const { words } = batch;
+        const { source, dest, segment } = GrantCopyWord;
+        for (const [index, grant, local, flag] of [
+          [0, source, dest, GrantCopyFlag.sourceIsGrant],
+          [1, segment + dest, segment + source, GrantCopyFlag.destIsGrant],
+        ] as const) {
+          expect([copyFlags(words, segment * index), copyLength(words, segment * index)]).toEqual([flag, length]);
+          expect([grantDomid(words, grant), grantRef(words, grant)]).toEqual([domid, ref]);
+          expect(grantOffset(words, grant)).toBe(offset);
+          expect(localLow(words, local) + localHigh(words, local) * 2 ** 32).toBe(address);
+          setCopyStatus(words, segment * index, GrantStatus.badPage);
+          expect([batch.status(index), copyLength(words, segment * index)]).toEqual([GrantStatus.badPage, length]);
+        }
       }),
     );
   });

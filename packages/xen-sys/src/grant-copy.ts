@@ -19,9 +19,25 @@ export const GrantStatus = {
 /** Bytes of one segment: `struct gntdev_grant_copy_segment` of Linux's gntdev.h on a 64-bit machine. */
 export const GRANT_COPY_SEGMENT_BYTES = 24;
 
-const WORDS = GRANT_COPY_SEGMENT_BYTES / 4;
-const SOURCE_IS_GRANT = 1;
-const DEST_IS_GRANT = 2;
+/** GNTCOPY_*_gref: which sides of a segment are grants. */
+export const GrantCopyFlag = { sourceIsGrant: 1, destIsGrant: 2 } as const;
+
+/** Words: of one segment, from its first, and from the first of a side. */
+export const GrantCopyWord = {
+  segment: GRANT_COPY_SEGMENT_BYTES / 4,
+  source: 0,
+  dest: 2,
+  /** Length u16, then flags u16. */
+  length: 4,
+  status: 5,
+  ref: 0,
+  /** Offset in the page u16, then domain u16. */
+  place: 1,
+  addressLow: 0,
+  addressHigh: 1,
+} as const;
+
+const WORDS = GrantCopyWord.segment;
 const TWO_32 = 2 ** 32;
 
 /**
@@ -30,7 +46,8 @@ const TWO_32 = 2 ** 32;
  * A segment, 24 bytes: source (8), destination (8), length u16, flags u16, status s16, padding.
  * A local side is a 64-bit address, see {@link GrantTable.register}: the batch's base, given once, and a place counted
  * from there. A foreign side is grant reference u32, offset in the page u16, domain u16. A segment must stay inside the
- * foreign page; the local side need not.
+ * foreign page; the local side need not. Nothing is checked here: whoever carries out the batch does, by the
+ * functions below, which read `words` at a segment, `GrantCopyWord.segment * index`, or at one of its sides.
  */
 export class GrantCopyBatch {
   /** The segments. `words[i * 6 ..]` is segment i. */
@@ -38,8 +55,6 @@ export class GrantCopyBatch {
   readonly capacity: number;
   /** Segments filled so far. */
   count = 0;
-  /** What a provider keeps with the batch, so that it can be carried out again at once. */
-  carrier: unknown;
   readonly #statuses: Int16Array;
   readonly #base: number;
   readonly #baseLow: number;
@@ -60,47 +75,82 @@ export class GrantCopyBatch {
 
   /** Appends a copy of `length` bytes from the grant `ref` of `domid` at `offset` to the local `place`. */
   fromGrant(domid: number, ref: number, offset: number, place: number, length: number): void {
-    const w = this.words;
+    const { words } = this;
     const at = this.count++ * WORDS;
-    w[at] = ref;
-    w[at + 1] = offset | (domid << 16);
+    words[at] = ref;
+    words[at + 1] = offset | (domid << 16);
     this.#setLocal(at + 2, place);
-    w[at + 4] = length | (SOURCE_IS_GRANT << 16);
-    w[at + 5] = 0;
+    words[at + GrantCopyWord.length] = length | (GrantCopyFlag.sourceIsGrant << 16);
+    words[at + GrantCopyWord.status] = 0;
   }
 
   /** Appends a copy of `length` bytes from the local `place` to the grant `ref` of `domid` at `offset`. */
   toGrant(domid: number, ref: number, offset: number, place: number, length: number): void {
-    const w = this.words;
+    const { words } = this;
     const at = this.count++ * WORDS;
     this.#setLocal(at, place);
-    w[at + 2] = ref;
-    w[at + 3] = offset | (domid << 16);
-    w[at + 4] = length | (DEST_IS_GRANT << 16);
-    w[at + 5] = 0;
+    words[at + 2] = ref;
+    words[at + 3] = offset | (domid << 16);
+    words[at + GrantCopyWord.length] = length | (GrantCopyFlag.destIsGrant << 16);
+    words[at + GrantCopyWord.status] = 0;
   }
 
   /** Writes the address of a place, with integers where they do: numbers with a fraction part cost several times more. */
   #setLocal(at: number, place: number): void {
-    const w = this.words;
+    const { words } = this;
     if ((place | 0) === place && place >= 0) {
       const low = (this.#baseLow + place) | 0;
-      w[at] = low;
-      w[at + 1] = this.#baseHigh + (low >>> 0 < this.#baseLow >>> 0 ? 1 : 0);
+      words[at] = low;
+      words[at + 1] = this.#baseHigh + (low >>> 0 < this.#baseLow >>> 0 ? 1 : 0);
       return;
     }
     const address = this.#base + place;
-    w[at] = address;
-    w[at + 1] = Math.floor(address / TWO_32);
+    words[at] = address;
+    words[at + 1] = Math.floor(address / TWO_32);
   }
 
   /** The status of segment `index` after the copy: a {@link GrantStatus}. */
   status(index: number): number {
-    return this.#statuses[index * (GRANT_COPY_SEGMENT_BYTES / 2) + 10];
+    return this.#statuses[(index * WORDS + GrantCopyWord.status) * 2];
   }
+}
 
-  /** For whoever carries out copies: sets the status of segment `index`. */
-  setStatus(index: number, status: number): void {
-    this.#statuses[index * (GRANT_COPY_SEGMENT_BYTES / 2) + 10] = status;
-  }
+/** {@link GrantCopyFlag} bits of the segment at `words[at ..]`: which sides are grants. */
+export function copyFlags(words: Uint32Array, at: number): number {
+  return words[at + GrantCopyWord.length] >>> 16;
+}
+
+/** Bytes to be copied by the segment at `words[at ..]`. */
+export function copyLength(words: Uint32Array, at: number): number {
+  return words[at + GrantCopyWord.length] & 0xffff;
+}
+
+/** The grant reference of a side that is a grant. */
+export function grantRef(words: Uint32Array, side: number): number {
+  return words[side + GrantCopyWord.ref];
+}
+
+/** Where in its page a side that is a grant begins, in bytes: 0 to 65535 as it comes. */
+export function grantOffset(words: Uint32Array, side: number): number {
+  return words[side + GrantCopyWord.place] & 0xffff;
+}
+
+/** The domain of a side that is a grant. */
+export function grantDomid(words: Uint32Array, side: number): number {
+  return words[side + GrantCopyWord.place] >>> 16;
+}
+
+/** The lower half of the address of a local side. */
+export function localLow(words: Uint32Array, side: number): number {
+  return words[side + GrantCopyWord.addressLow];
+}
+
+/** The upper half of the address of a local side. */
+export function localHigh(words: Uint32Array, side: number): number {
+  return words[side + GrantCopyWord.addressHigh];
+}
+
+/** Sets the status of the segment at `words[at ..]`, a {@link GrantStatus}. */
+export function setCopyStatus(words: Uint32Array, at: number, status: number): void {
+  words[at + GrantCopyWord.status] = status & 0xffff;
 }

@@ -1,9 +1,24 @@
+export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
 export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
-export { GRANT_COPY_SEGMENT_BYTES, GrantCopyBatch, GrantStatus } from './grant-copy.js';
+export {
+  copyFlags,
+  copyLength,
+  GRANT_COPY_SEGMENT_BYTES,
+  GrantCopyBatch,
+  GrantCopyFlag,
+  GrantCopyWord,
+  GrantStatus,
+  grantDomid,
+  grantOffset,
+  grantRef,
+  localHigh,
+  localLow,
+  setCopyStatus,
+} from './grant-copy.js';
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
 export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
 export { sdNotify } from './posix/sd-notify.js';

@@ -26,7 +26,11 @@ export interface SharedProvider {
 
 /**
  * The redirectable operations: all that the upper layers ask of Xen. `native` is the machine's own; the emulator
- * gives one per emulated domain; a test may give its own.
+ * gives one per emulated domain; a test may give its own. All of them pass the suite in ./testing.
+ *
+ * What comes in: domain numbers, grant references and ports, as other domains say them. What must hold: a handle is
+ * used by the thread that opened it. What never happens: that operations of the hot path (notify, pending, unmask,
+ * copy) throw or allocate, they return a negative errno; that closing a handle leaves something mapped or bound.
  */
 export interface XenProvider {
   /** `native`, `emulator`. */

@@ -1,3 +1,6 @@
+/** XENSTORE_PAYLOAD_MAX of io/xs_wire.h: the most that xenstored takes in one message, in bytes. */
+export const XENSTORE_PAYLOAD_MAX = 4096;
+
 /** What a transport calls. `data` chunks have any size; `close` comes once, with the error if there was one. */
 export interface XenstoreTransportListener {
   data(chunk: Uint8Array): void;

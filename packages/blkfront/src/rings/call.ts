@@ -3,7 +3,7 @@ import { BlkfrontError } from '../errors.js';
 import type { FrontendQueue } from './queue.js';
 
 /** What one call of the user asked for, in as many requests as it takes; settles when the last is answered. */
-export class Transfer {
+export class Call {
   readonly promise: Promise<void>;
   readonly op: string;
   #resolve!: () => void;
@@ -33,9 +33,9 @@ export class Transfer {
   }
 }
 
-/** One request of a transfer: what to put on the ring, and where its data is. */
+/** One request of a call: what to put on the ring, and where its data is. */
 export interface Piece {
-  readonly transfer: Transfer;
+  readonly call: Call;
   readonly operation: number;
   readonly sector: number;
   readonly sectors: number;
@@ -60,17 +60,17 @@ export function startPiece(queue: FrontendQueue, piece: Piece): number {
 /** Takes the data of an answered piece and settles it. */
 export function finishPiece(queue: FrontendQueue, slot: number, piece: Piece, status: number): void {
   if (status !== BlkifStatus.okay) {
-    piece.transfer.settle(failure(piece, status));
+    piece.call.settle(failure(piece, status));
     return;
   }
   if (piece.operation === BlkifOp.read && piece.data !== undefined) {
     queue.copyOut(slot, piece.data, piece.at, piece.sectors * SECTOR_SIZE);
   }
-  piece.transfer.settle();
+  piece.call.settle();
 }
 
 function failure(piece: Piece, status: number): BlkfrontError {
   const code = status === BlkifStatus.eopnotsupp ? 'EOPNOTSUPP' : 'EIO';
-  const { op } = piece.transfer;
+  const { op } = piece.call;
   return new BlkfrontError(code, op, `${op} of ${piece.sectors} sectors at ${piece.sector}: status ${status}`);
 }

@@ -1,19 +1,19 @@
 import type { Abi } from '@xenpv/blkif';
 import type { EventChannels } from '@xenpv/xen-sys';
 import { BlkfrontError } from '../errors.js';
-import { RawQueue } from '../tools/raw.js';
 import { finishPiece, type Piece, startPiece } from './call.js';
 import type { FrontendPages } from './pages.js';
 import type { FrontendQueue } from './queue.js';
+import { RawQueue } from './raw.js';
 
-/** A queue with its pages and the pieces of transfers that are in it. */
+/** A queue with its pages and the pieces of calls that are in it. */
 interface Lane {
   readonly queue: FrontendQueue;
   readonly pieces: (Piece | undefined)[];
   readonly raw: RawQueue;
 }
 
-/** Spreads pieces of transfers over the queues of a disk; what finds no room waits in order. */
+/** Spreads pieces of calls over the queues of a disk; what finds no room waits in order. */
 export class Lanes {
   /** Why nothing can be asked any more. */
   failure: BlkfrontError | undefined;
@@ -55,7 +55,7 @@ export class Lanes {
 
   /** Has a piece sent. Those of one turn of the event loop go to the backend together. */
   enqueue(piece: Piece): void {
-    piece.transfer.add();
+    piece.call.add();
     this.#backlog.push(piece);
     if (this.#pumping) return;
     this.#pumping = true;
@@ -87,10 +87,10 @@ export class Lanes {
 
   /** Fails all that is in flight or waits. */
   fail(error: BlkfrontError): void {
-    for (const piece of this.#backlog.splice(0)) piece.transfer.settle(error);
+    for (const piece of this.#backlog.splice(0)) piece.call.settle(error);
     for (const lane of this.#lanes) {
       for (const [slot, piece] of lane.pieces.entries()) {
-        piece?.transfer.settle(error);
+        piece?.call.settle(error);
         lane.pieces[slot] = undefined;
       }
       lane.raw.fail(error);

@@ -1,6 +1,6 @@
-import { Errno, type EventChannels, type EventListener, XenSysError } from '@xenpv/xen-sys';
+import { DOMID_SELF, Errno, type EventChannels, type EventListener, XenSysError } from '@xenpv/xen-sys';
 import type { Doorbell } from '../machine/doorbell.js';
-import { DOMID_SELF, type Machine, type MachineDomain } from '../machine/machine.js';
+import type { Machine, MachineDomain } from '../machine/machine.js';
 import { PortState } from '../machine/ports.js';
 import { closed } from './closed.js';
 

@@ -1,5 +1,5 @@
-import { type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
-import { DOMID_SELF, type MachineDomain } from '../machine/machine.js';
+import { DOMID_SELF, type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
+import type { MachineDomain } from '../machine/machine.js';
 import { closed } from './closed.js';
 
 /** One handle on the granting side of an emulated domain. */

@@ -5,23 +5,31 @@
  * that cannot be refuses the batch. A copy allocates nothing and throws nothing.
  */
 import {
+  copyFlags,
+  copyLength,
+  DOMID_SELF,
   Errno,
-  GRANT_COPY_SEGMENT_BYTES,
   type GrantCopyBatch,
+  GrantCopyFlag,
+  GrantCopyWord,
   type GrantMapping,
   GrantStatus,
   type GrantTable,
+  grantDomid,
+  grantOffset,
+  grantRef,
+  setCopyStatus,
   XEN_PAGE_SIZE,
   XenSysError,
 } from '@xenpv/xen-sys';
-import { DOMID_SELF, type Machine, type MachineDomain } from '../machine/machine.js';
+import type { Machine, MachineDomain } from '../machine/machine.js';
 import { closed } from './closed.js';
 import { EmulatedMapping } from './grant-mapping.js';
 import { LocalBuffers } from './local-buffers.js';
 
-const SEGMENT_WORDS = GRANT_COPY_SEGMENT_BYTES / 4;
-const SOURCE_IS_GRANT = 1;
-const BOTH_ARE_GRANTS = 3;
+const { source, dest, segment, ref, place, addressLow, addressHigh } = GrantCopyWord;
+const { sourceIsGrant, destIsGrant } = GrantCopyFlag;
+const BOTH_ARE_GRANTS = sourceIsGrant | destIsGrant;
 
 /** What happened to a segment whose addresses make no sense, for which the kernel refuses the whole batch. */
 const BAD_ADDRESS = 1;
@@ -71,21 +79,16 @@ export class EmulatedGrantTable implements GrantTable {
     if (this.#closed) return Errno.EINVAL;
     const { words, count } = batch;
     for (let i = 0; i < count; i++) {
-      const at = i * SEGMENT_WORDS;
-      const length = words[at + 4] & 0xffff;
-      const flags = words[at + 4] >>> 16;
+      const at = i * segment;
+      const flags = copyFlags(words, at);
+      const length = copyLength(words, at);
       let status: number;
-      if (flags === SOURCE_IS_GRANT) {
-        status = this.#copyFromGrant(words, at, length);
-      } else if (flags === BOTH_ARE_GRANTS) {
-        status = this.#copyBetween(words, at, length);
-      } else if (flags === 0) {
-        return Errno.EINVAL;
-      } else {
-        status = this.#copyToGrant(words, at, length);
-      }
-      if (status === BAD_ADDRESS) return this.#addressError(words, at, length);
-      words[at + 5] = status & 0xffff;
+      if (flags === sourceIsGrant) status = this.#copyGrant(words, at + source, at + dest, length);
+      else if (flags === BOTH_ARE_GRANTS) status = this.#copyBetween(words, at + source, at + dest, length);
+      else if (flags === 0) return Errno.EINVAL;
+      else status = this.#copyGrant(words, at + dest, at + source, length);
+      if (status === BAD_ADDRESS) return addressError(words, at);
+      setCopyStatus(words, at, status);
     }
     return 0;
   }
@@ -110,73 +113,62 @@ export class EmulatedGrantTable implements GrantTable {
     this.close();
   }
 
-  /** One segment from a grant to a local buffer: a GNTST status, or BAD_ADDRESS. */
-  #copyFromGrant(words: Uint32Array, at: number, length: number): number {
-    const offset = words[at + 1] & 0xffff;
-    const low = words[at + 2];
-    const local = this.#locals.at(words[at + 3]);
+  /** One segment between a side that is a grant and one that is a local buffer: a GNTST status, or BAD_ADDRESS. */
+  #copyGrant(words: Uint32Array, grant: number, other: number, length: number): number {
+    // Read by hand: with a call for each, the optimizer reaches its limit before it has inlined what matters.
+    const where = words[grant + place];
+    const offset = where & 0xffff;
+    const low = words[other + addressLow];
+    const local = this.#locals.at(words[other + addressHigh]);
     if (local === undefined || low + length > local.byteLength || offset + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
-    const granter = this.#granter(words[at + 1] >>> 16);
+    const domid = where >>> 16;
+    const last = this.#last;
+    const granter = last !== undefined && last.memory.domid === domid && last.memory.alive ? last : this.#switch(domid);
     if (granter === undefined) return GrantStatus.badDomain;
-    const frame = granter.grants.pinToRead(words[at], this.#domain.memory.domid);
+    const granted = words[grant + ref];
+    const toGrant = grant > other;
+    const own = this.#domain.memory.domid;
+    const frame = toGrant ? granter.grants.pinToWrite(granted, own) : granter.grants.pinToRead(granted, own);
     if (frame < 0) return frame;
-    local.copyFrom(granter.memory.views, frame * XEN_PAGE_SIZE + offset, low, length);
-    granter.grants.unpin(words[at]);
-    return GrantStatus.okay;
-  }
-
-  /** One segment from a local buffer to a grant: a GNTST status, or BAD_ADDRESS. */
-  #copyToGrant(words: Uint32Array, at: number, length: number): number {
-    const offset = words[at + 3] & 0xffff;
-    const low = words[at];
-    const local = this.#locals.at(words[at + 1]);
-    if (local === undefined || low + length > local.byteLength || offset + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
-    const granter = this.#granter(words[at + 3] >>> 16);
-    if (granter === undefined) return GrantStatus.badDomain;
-    const frame = granter.grants.pinToWrite(words[at + 2], this.#domain.memory.domid);
-    if (frame < 0) return frame;
-    granter.memory.views.copyFrom(local, low, frame * XEN_PAGE_SIZE + offset, length);
-    granter.grants.unpin(words[at + 2]);
+    const ram = granter.memory.views;
+    const start = frame * XEN_PAGE_SIZE + offset;
+    if (toGrant) ram.copyFrom(local, low, start, length);
+    else local.copyFrom(ram, start, low, length);
+    granter.grants.unpin(granted);
     return GrantStatus.okay;
   }
 
   /** One segment from a grant to a grant, which the hypervisor can do too. */
-  #copyBetween(words: Uint32Array, at: number, length: number): number {
-    const from = words[at + 1] & 0xffff;
-    const to = words[at + 3] & 0xffff;
-    if (from + length > XEN_PAGE_SIZE || to + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
-    const source = this.#find(words[at + 1] >>> 16);
-    const target = this.#find(words[at + 3] >>> 16);
-    if (source === undefined || target === undefined) return GrantStatus.badDomain;
+  #copyBetween(words: Uint32Array, from: number, to: number, length: number): number {
+    if (grantOffset(words, from) + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
+    if (grantOffset(words, to) + length > XEN_PAGE_SIZE) return BAD_ADDRESS;
+    const giver = this.#find(grantDomid(words, from));
+    const taker = this.#find(grantDomid(words, to));
+    if (giver === undefined || taker === undefined) return GrantStatus.badDomain;
     const domid = this.#domain.memory.domid;
-    const sourceFrame = source.grants.pinToRead(words[at], domid);
-    if (sourceFrame < 0) return sourceFrame;
-    const targetFrame = target.grants.pinToWrite(words[at + 2], domid);
-    if (targetFrame >= 0) {
-      const start = targetFrame * XEN_PAGE_SIZE + to;
-      target.memory.views.copyFrom(source.memory.views, sourceFrame * XEN_PAGE_SIZE + from, start, length);
-      target.grants.unpin(words[at + 2]);
+    const givenFrame = giver.grants.pinToRead(grantRef(words, from), domid);
+    if (givenFrame < 0) return givenFrame;
+    const takenFrame = taker.grants.pinToWrite(grantRef(words, to), domid);
+    if (takenFrame >= 0) {
+      const start = givenFrame * XEN_PAGE_SIZE + grantOffset(words, from);
+      taker.memory.views.copyFrom(
+        giver.memory.views,
+        start,
+        takenFrame * XEN_PAGE_SIZE + grantOffset(words, to),
+        length,
+      );
+      taker.grants.unpin(grantRef(words, to));
     }
-    source.grants.unpin(words[at]);
-    return targetFrame < 0 ? targetFrame : GrantStatus.okay;
-  }
-
-  /** The kernel's answer to a segment that it cannot even pass on. */
-  #addressError(words: Uint32Array, at: number, length: number): number {
-    const flags = words[at + 4] >>> 16;
-    const place = words[flags === SOURCE_IS_GRANT ? at + 1 : at + 3];
-    if (flags === BOTH_ARE_GRANTS || (place & 0xffff) + length > XEN_PAGE_SIZE) return Errno.EINVAL;
-    return Errno.EFAULT;
+    giver.grants.unpin(grantRef(words, from));
+    return takenFrame < 0 ? takenFrame : GrantStatus.okay;
   }
 
   #find(domid: number): MachineDomain | undefined {
     return domid === DOMID_SELF ? this.#domain : this.#machine.find(domid);
   }
 
-  /** As {@link #find}, for segments: one after the other mostly has the same domain. */
-  #granter(domid: number): MachineDomain | undefined {
-    const last = this.#last;
-    if (last !== undefined && last.memory.domid === domid && last.memory.alive) return last;
+  /** As {@link #find}, for a segment of another domain than the one before, which is rare. */
+  #switch(domid: number): MachineDomain | undefined {
     this.#last = this.#find(domid);
     return this.#last;
   }
@@ -198,4 +190,12 @@ export class EmulatedGrantTable implements GrantTable {
   #checkOpen(op: string): void {
     if (this.#closed) throw closed(op);
   }
+}
+
+/** The kernel's answer to a segment that it cannot even pass on. */
+function addressError(words: Uint32Array, at: number): number {
+  const flags = copyFlags(words, at);
+  const offset = grantOffset(words, at + (flags === sourceIsGrant ? source : dest));
+  if (flags === BOTH_ARE_GRANTS || offset + copyLength(words, at) > XEN_PAGE_SIZE) return Errno.EINVAL;
+  return Errno.EFAULT;
 }

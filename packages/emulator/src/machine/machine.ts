@@ -11,9 +11,6 @@ export interface MachineDomain {
   readonly ports: Ports;
 }
 
-/** DOMID_SELF: the calling domain. */
-export const DOMID_SELF = 0x7ff0;
-
 /** The emulated machine as one thread sees it: the domains, and the lock of their event channels. */
 export abstract class Machine {
   /** What threads find each other by. */

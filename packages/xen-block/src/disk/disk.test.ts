@@ -137,7 +137,7 @@ describe('every way to connect', () => {
   }
 
   it('without a protocol key an x86 backend takes x86_32', async () => {
-    const disk = await guest.connect({ abi: 'x86_32', announceProtocol: false });
+    const disk = await guest.connect({ abi: 'x86_32', testing: { announceProtocol: false } });
     await works(disk);
     await disk.close();
   });

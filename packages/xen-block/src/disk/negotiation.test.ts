@@ -34,7 +34,7 @@ describe('negotiation', () => {
 
   it('without a protocol key is x86_32', async () => {
     await using disk = await attachTestDisk();
-    await using front = await disk.connect({ abi: 'x86_32', announceProtocol: false });
+    await using front = await disk.connect({ abi: 'x86_32', testing: { announceProtocol: false } });
     await front.write(0, bytes(8192));
     expect(same(await front.read(0, 8192), bytes(8192))).toBe(true);
   });
@@ -49,14 +49,14 @@ describe('negotiation', () => {
 
   it('may jump to Initialised without waiting for InitWait', async () => {
     await using disk = await attachTestDisk();
-    await using front = await disk.connect({ waitForInitWait: false, queues: 4 });
+    await using front = await disk.connect({ testing: { waitForInitWait: false }, queues: 4 });
     expect(front).toMatchObject({ ringPageOrder: 0, queues: 1 });
     await front.read(0, 4096);
   });
 
   it('may be at Initialised before the backend even looks', async () => {
     await using disk = await attachTestDisk({ backend: { types: ['vbd'] } });
-    const connecting = disk.connect({ waitForInitWait: false });
+    const connecting = disk.connect({ testing: { waitForInitWait: false } });
     const published = async (ops: XenstoreOperations) => (await ops.tryRead(`${disk.frontendPath}/state`)) === '3';
     await disk.store.waitFor(async (ops) => ((await published(ops)) ? true : undefined));
     await disk.restartBackend({ types: ['qdisk'] });

@@ -1,4 +1,13 @@
-import { type Abi, abiOfProtocol, frontendKeys, queueDirectory, ringRefKeys } from '@xenpv/blkif';
+import {
+  type Abi,
+  abiOfProtocol,
+  frontendKeys,
+  type KeyField,
+  parseKey,
+  queueDirectory,
+  queueKeys,
+  ringRefKeys,
+} from '@xenpv/blkif';
 import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
 import { XenBlockError } from '../errors.js';
 
@@ -57,7 +66,7 @@ function ringPageOrder(path: string, order: number | undefined, pages: number | 
 
 async function readRing(store: XenstoreOperations, path: string, order: number | undefined): Promise<NegotiatedRing> {
   const [eventChannel, ...refs] = await Promise.all([
-    readUint(store, `${path}/event-channel`),
+    readNumber(store, `${path}/event-channel`, queueKeys['event-channel']),
     ...ringRefKeys(order).map((key) => readRef(store, path, key, order)),
   ]);
   return { eventChannel, refs: Uint32Array.from(refs) };
@@ -70,14 +79,18 @@ async function readRef(
   key: string,
   order: number | undefined,
 ): Promise<number> {
-  if (order === 0 && (await store.tryRead(`${path}/${key}`)) === undefined) return readUint(store, `${path}/ring-ref`);
-  return readUint(store, `${path}/${key}`);
+  const plain = order === 0 && (await store.tryRead(`${path}/${key}`)) === undefined;
+  return readNumber(store, `${path}/${plain ? 'ring-ref' : key}`, queueKeys['ring-ref']);
 }
 
-async function readUint(store: XenstoreOperations, path: string): Promise<number> {
+async function readNumber(
+  store: XenstoreOperations,
+  path: string,
+  field: KeyField & { type: 'uint' },
+): Promise<number> {
   const text = await store.tryRead(path);
-  const value = text !== undefined && /^[0-9]{1,10}$/.test(text) ? Number(text) : Number.NaN;
-  if (value <= 0xffffffff) return value;
+  const value = parseKey(field, text);
+  if (value !== undefined) return value;
   throw refused(path, text === undefined ? 'missing' : `"${text}"`, 'a number');
 }
 

@@ -1,4 +1,4 @@
-import { VdiskInfo } from '@xenpv/blkif';
+import { deviceKeys, formatKeys, toolstackKeys, transportKeys, VdiskInfo } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenstoreValues } from '@xenpv/xenbus';
 import type { DiskConfig, DiskGeometry } from '../disk-description.js';
@@ -6,15 +6,16 @@ import type { ProtocolLimits } from './limits.js';
 
 /** What goes with InitWait: what the frontend may choose from. */
 export function transportValues(limits: ProtocolLimits, config: DiskConfig): XenstoreValues {
-  const values: Record<string, string | number> = { 'multi-queue-max-queues': limits.maxQueues };
-  if (limits.maxRingPageOrder > 0) {
-    values['max-ring-page-order'] = limits.maxRingPageOrder;
-    values['max-ring-pages'] = 2 ** limits.maxRingPageOrder;
-  }
-  if (limits.maxIndirectSegments > 0) values['feature-max-indirect-segments'] = limits.maxIndirectSegments;
+  const { maxRingPageOrder: order, maxQueues, maxIndirectSegments } = limits;
+  const transport = formatKeys(transportKeys, {
+    'multi-queue-max-queues': maxQueues,
+    'max-ring-page-order': order > 0 ? order : undefined,
+    'max-ring-pages': order > 0 ? 2 ** order : undefined,
+    'feature-max-indirect-segments': maxIndirectSegments > 0 ? maxIndirectSegments : undefined,
+  });
   // Nobody's script does it for qdisk, and xenopsd waits for it.
-  if (config.address.type === 'qdisk') values['hotplug-status'] = 'connected';
-  return values;
+  const status = config.address.type === 'qdisk' ? 'connected' : undefined;
+  return { ...transport, ...formatKeys(toolstackKeys, { 'hotplug-status': status }) };
 }
 
 /** What goes with Connected: the disk. `sectors` counts 512 bytes, whatever the sector size. */
@@ -24,7 +25,9 @@ export function deviceValues(
   geometry: DiskGeometry,
   persistent: boolean,
 ): XenstoreValues {
-  return {
+  // Linux's blkfront takes discard only with both its granularity and its alignment.
+  const discard = geometry.discard ? image?.features : undefined;
+  return formatKeys(deviceKeys, {
     sectors: geometry.sectors,
     'sector-size': geometry.sectorSize,
     'physical-sector-size': image?.physicalSectorSize ?? geometry.sectorSize,
@@ -32,19 +35,11 @@ export function deviceValues(
     'feature-flush-cache': geometry.flush,
     'feature-barrier': geometry.flush,
     'feature-persistent': persistent,
-    ...discardValues(image, geometry),
-  };
-}
-
-/** Linux's blkfront takes discard only with both its granularity and its alignment. */
-function discardValues(image: BlockImage | undefined, geometry: DiskGeometry): XenstoreValues {
-  if (!geometry.discard || !image) return { 'feature-discard': false };
-  return {
-    'feature-discard': true,
-    'discard-granularity': image.features.discardGranularity,
-    'discard-alignment': image.features.discardAlignment,
-    'discard-secure': geometry.secureDiscard,
-  };
+    'feature-discard': discard !== undefined,
+    'discard-granularity': discard?.discardGranularity,
+    'discard-alignment': discard?.discardAlignment,
+    'discard-secure': discard && geometry.secureDiscard,
+  });
 }
 
 function diskInfo(config: DiskConfig, geometry: DiskGeometry): number {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Blkfront } from '@xenpv/blkfront';
+import { rawQueue } from '@xenpv/blkfront/testing';
 import { memoryImage } from '@xenpv/blockdev';
 import { expect, it, onTestFinished, vi } from 'vitest';
 import type { XenBlockBackendOptions } from '../options.js';
@@ -52,7 +53,7 @@ it('a bad frontend on a thread is told apart and stopped', async () => {
   host.images.set('disk', () => memoryImage({ data: new Uint8Array(data) }));
   const [badDisk, goodDisk] = [await bad.connect(), await good.connect()];
   expect(host.backend.hosts.map(({ ringCount }) => ringCount)).toEqual([0, 2]);
-  const raw = badDisk.raw();
+  const raw = rawQueue(badDisk);
   Atomics.store(raw.shared, 0, 1000);
   raw.notify();
   const backend = (domid: number) => `/local/domain/0/backend/qdisk/${domid}/51712`;

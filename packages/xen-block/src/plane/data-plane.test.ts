@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import type { Blkfront, RawQueue } from '@xenpv/blkfront';
+import type { Blkfront } from '@xenpv/blkfront';
+import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { BlockOp, memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -47,7 +48,7 @@ function together(raw: RawQueue, requests: [operation: number, page: number][]) 
 
 describe('order', () => {
   it('a barrier waits for what came before it, and what comes after waits for it', async () => {
-    const answers = together(disk.raw(), [
+    const answers = together(rawQueue(disk), [
       [BlkifOp.write, 0],
       [BlkifOp.write, 10],
       [BlkifOp.writeBarrier, 20],
@@ -69,7 +70,7 @@ describe('order', () => {
   });
 
   it('a flush with data flushes, then writes what was there when it was taken', async () => {
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const data = raw.page();
     data.bytes.fill(7);
     const words = new Int32Array(raw.abi.slotWords);
@@ -89,7 +90,7 @@ describe('order', () => {
   });
 
   it('answers come as the storage ends them, not as they were asked', async () => {
-    const answers = together(disk.raw(), [
+    const answers = together(rawQueue(disk), [
       [BlkifOp.read, 0],
       [BlkifOp.read, 100],
     ]);
@@ -105,7 +106,7 @@ describe('order', () => {
 
 describe('merging', () => {
   it('requests of one pass that continue each other are one call', async () => {
-    const answers = together(disk.raw(), [
+    const answers = together(rawQueue(disk), [
       [BlkifOp.write, 0],
       [BlkifOp.write, 1],
       [BlkifOp.write, 2],
@@ -128,7 +129,7 @@ describe('merging', () => {
   it('a merged call that fails is done again in its parts, and only the bad part fails', async () => {
     gate.fail = ({ offset, length }) => (offset <= 1 * PAGE && offset + length > 1 * PAGE ? -5 : 0);
     gate.open = true;
-    const answers = together(disk.raw(), [
+    const answers = together(rawQueue(disk), [
       [BlkifOp.write, 0],
       [BlkifOp.write, 1],
       [BlkifOp.write, 2],
@@ -177,7 +178,7 @@ describe('a ring that sleeps while its request waits for the memory of another',
     large = [disk.read(0, 256 * 1024), disk.read(256 * 1024, 256 * 1024)];
     await vi.waitFor(() => expect(host.device.statistics().starved).toBeGreaterThan(0));
     expect(gate.log).toHaveLength(1);
-    answers = together(other.raw(), requests);
+    answers = together(rawQueue(other), requests);
     const [, device] = host.backend.devices;
     await vi.waitFor(() => expect(device.statistics().inFlight).toBeGreaterThan(0));
   }
@@ -216,7 +217,7 @@ describe('storage that fails', () => {
   it('a read error is an ERROR, and nothing is copied to the guest', async () => {
     gate.open = true;
     gate.fail = () => -5;
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const data = raw.page();
     data.bytes.fill(3);
     const words = new Int32Array(raw.abi.slotWords);
@@ -233,7 +234,7 @@ describe('storage that fails', () => {
     gate.fail = ({ op }) => (op === BlockOp.flush ? -95 : 0);
     const path = `/local/domain/0/backend/qdisk/${guest.domid}/51712/feature-flush-cache`;
     expect(await host.store.read(path)).toBe('1');
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const words = new Int32Array(raw.abi.slotWords);
     const request = new RequestWriter(words, raw.abi);
     request.readWrite(BlkifOp.flushDiskcache, 0, 1, 0, 0);
@@ -243,7 +244,7 @@ describe('storage that fails', () => {
 
   it('one bad grant fails its own request only', async () => {
     gate.open = true;
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const data = raw.page();
     const answers = [data.gref, 123_456, data.gref].map((gref, index) => {
       const words = new Int32Array(raw.abi.slotWords);

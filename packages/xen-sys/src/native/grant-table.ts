@@ -12,12 +12,10 @@ const HEADER_WORDS = 4;
 
 /** The system call for one batch. */
 class BoundCopy {
-  readonly table: NativeGrantTable;
   readonly #argument: Uint32Array;
   readonly #call: () => number;
 
-  constructor(table: NativeGrantTable, device: Descriptor, batch: GrantCopyBatch) {
-    this.table = table;
+  constructor(device: Descriptor, batch: GrantCopyBatch) {
     this.#argument = copyArgument(loadAddon().addressOf(batch.words));
     this.#call = device.bindIoctl(GntdevIoctl.grantCopy, this.#argument);
   }
@@ -34,6 +32,8 @@ export class NativeGrantTable implements GrantTable {
   readonly #device: Descriptor;
   /** Every mapping with its index, held here so that no memory in use is collected. */
   readonly #mappings = new Map<GrantMapping, number>();
+  /** What a batch was bound to when it was first carried out: binding costs more than the call. */
+  readonly #copies = new WeakMap<GrantCopyBatch, BoundCopy>();
   readonly #registered = new Map<ArrayBufferLike, number>();
 
   constructor(directory: string) {
@@ -66,10 +66,11 @@ export class NativeGrantTable implements GrantTable {
   }
 
   copy(batch: GrantCopyBatch): number {
-    const { carrier } = batch;
-    if (carrier instanceof BoundCopy && carrier.table === this) return carrier.run(batch.count);
-    const bound = new BoundCopy(this, this.#device, batch);
-    batch.carrier = bound;
+    let bound = this.#copies.get(batch);
+    if (bound === undefined) {
+      bound = new BoundCopy(this.#device, batch);
+      this.#copies.set(batch, bound);
+    }
     return bound.run(batch.count);
   }
 

@@ -1,1 +1,2 @@
-export { type TestDomain, type TestDomains, type TestFramework, testProvider } from './suite.js';
+export type { TestDomain, TestDomains } from './session.js';
+export { type TestFramework, testProvider } from './suite.js';

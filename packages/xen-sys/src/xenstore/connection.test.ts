@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import type { XenstoreTransport } from '../xenstore-transport.js';
 import { connectXenstore, xenstorePaths } from './connection.js';
-import { ReplyCounter } from './replies.js';
+import { ReplyCounter } from './device.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'xen-sys-xs-'));
 const path = join(folder, 'socket');

@@ -2,10 +2,14 @@ import type { Descriptor } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
 import { errnoError } from '../errors.js';
 import type { XenstoreTransport, XenstoreTransportListener } from '../xenstore-transport.js';
-import { ReplyCounter } from './replies.js';
 
-/** The kernel keeps header (16 bytes) and payload of one message in 4096 bytes. */
-const MAX_PAYLOAD = 4080;
+/** Of struct xsd_sockmsg (io/xs_wire.h): u32 type, request, transaction, payload length. */
+const HEADER_BYTES = 16;
+const LENGTH_AT = 12;
+/** XS_WATCH_EVENT. */
+const WATCH_EVENT = 15;
+/** The kernel keeps header and payload of one message in a page. */
+const MAX_PAYLOAD = 4096 - HEADER_BYTES;
 const READ_BYTES = 8192;
 
 /**
@@ -16,6 +20,8 @@ const READ_BYTES = 8192;
  * And it carries WATCH and UNWATCH out within the write(2), holding a lock that it also takes to queue the replies to
  * earlier requests: with one of those on its way, the write never returns, and neither does any other use of xenstore
  * in this domain (both seen with Linux 6.12).
+ *
+ * So this, alone among the transports, must know where a message ends.
  */
 export class XenstoreDevice implements XenstoreTransport {
   readonly description: string;
@@ -90,5 +96,38 @@ export class XenstoreDevice implements XenstoreTransport {
     if (this.#device.fd < 0) return;
     this.#device.close();
     this.#listener?.close(error);
+  }
+}
+
+/** Counts the replies in a stream of messages: everything but watch events. */
+export class ReplyCounter {
+  readonly #header = Buffer.alloc(HEADER_BYTES);
+  #headerBytes = 0;
+  #payloadLeft = 0;
+
+  /** How many replies end in this chunk. */
+  push(chunk: Uint8Array): number {
+    let replies = 0;
+    for (let at = 0; at < chunk.length; ) {
+      at += this.#headerBytes < HEADER_BYTES ? this.#takeHeader(chunk, at) : this.#takePayload(chunk.length - at);
+      if (this.#headerBytes < HEADER_BYTES || this.#payloadLeft > 0) continue;
+      this.#headerBytes = 0;
+      if (this.#header.readUInt32LE(0) !== WATCH_EVENT) replies++;
+    }
+    return replies;
+  }
+
+  #takeHeader(chunk: Uint8Array, at: number): number {
+    const taken = Math.min(HEADER_BYTES - this.#headerBytes, chunk.length - at);
+    this.#header.set(chunk.subarray(at, at + taken), this.#headerBytes);
+    this.#headerBytes += taken;
+    if (this.#headerBytes === HEADER_BYTES) this.#payloadLeft = this.#header.readUInt32LE(LENGTH_AT);
+    return taken;
+  }
+
+  #takePayload(available: number): number {
+    const taken = Math.min(this.#payloadLeft, available);
+    this.#payloadLeft -= taken;
+    return taken;
   }
 }

@@ -2,10 +2,8 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrnoName, XenSysError } from '../errors.js';
-import type { XenstoreTransport, XenstoreTransportListener } from '../xenstore-transport.js';
+import { XENSTORE_PAYLOAD_MAX, type XenstoreTransport, type XenstoreTransportListener } from '../xenstore-transport.js';
 
-/** XENSTORE_PAYLOAD_MAX of io/xs_wire.h. */
-const MAX_PAYLOAD = 4096;
 const LONGEST_RETRY_MS = 50;
 const READ_BYTES = 64 * 1024;
 
@@ -16,7 +14,7 @@ const ADVICE: Record<string, string | undefined> = {
 
 /** xenstored's Unix socket. Messages that are sent in one turn of the event loop go out in one write. */
 export class XenstoreSocket implements XenstoreTransport {
-  readonly maxPayload = MAX_PAYLOAD;
+  readonly maxPayload = XENSTORE_PAYLOAD_MAX;
   readonly #socket: Socket;
   readonly #inlet: Inlet;
   #queue: Uint8Array[] = [];

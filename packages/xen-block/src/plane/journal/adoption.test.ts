@@ -2,7 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { RawQueue } from '@xenpv/blkfront';
+import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, RequestWriter } from '@xenpv/blkif';
 import { type MemoryImage, memoryImage } from '@xenpv/blockdev';
 import type { EventChannels, GrantTable, XenProvider } from '@xenpv/xen-sys';
@@ -73,7 +73,7 @@ it('a backend killed with requests in flight is followed by one that answers the
   const kill = await startKillable(host, directory);
   const guest = await host.guest();
   const disk = await guest.connect();
-  const answers = writePages(disk.raw(), [10, 20, 30, 40, 50, 60]);
+  const answers = writePages(rawQueue(disk), [10, 20, 30, 40, 50, 60]);
   await vi.waitFor(() => expect(gates[0].log).toHaveLength(6));
   // Answers in another order than the requests': they go over requests that are in flight.
   gates[0].release((entry) => [40, 60].includes(entry.offset / PAGE));

@@ -1,4 +1,4 @@
-import type { RawQueue } from '@xenpv/blkfront';
+import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, RequestWriter } from '@xenpv/blkif';
 import { Errno, type EventChannels, type EventSleeper, type XenProvider } from '@xenpv/xen-sys';
 import { expect, it, vi } from 'vitest';
@@ -81,7 +81,7 @@ it('a frontend that sends one request after the other is woken for by several, o
     await disk.read(0, 4096);
     expect(idleSleeps).toBeGreaterThan(before);
   });
-  raw = disk.raw();
+  raw = rawQueue(disk);
   answers.push(sendRead(raw, 1));
   await vi.waitFor(() => expect(answers).toHaveLength(SLOTS));
   expect((await Promise.all(answers)).every(({ status }) => status === 0)).toBe(true);

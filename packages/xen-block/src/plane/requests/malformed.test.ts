@@ -1,4 +1,5 @@
-import type { Blkfront, RawQueue } from '@xenpv/blkfront';
+import type { Blkfront } from '@xenpv/blkfront';
+import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
 import { ABIS, type AbiName, BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -156,7 +157,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
   });
 
   it('are answered as the table says, each once, with clean padding', async () => {
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     for (const [index, test] of CASES.entries()) {
       const id = 1000 + index;
       const response = await send(raw, test, id);
@@ -178,7 +179,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
     await disk.close();
     await guest.detach();
     disk = await guest.connect({ abi }, { readOnly: true });
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const changes: Case[] = [
       { name: 'write', operation: write, segments: [page], status: error },
       { name: 'flush with data', operation: flushDiskcache, segments: [page], status: error },
@@ -198,7 +199,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
     disk = await guest.connect({ abi }, { target: '4k' });
     expect(disk.sectorSize).toBe(4096);
     expect(disk.size).toBe(1024 * 1024);
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const misaligned: Case[] = [
       { name: 'sector 1', operation: read, sector: 1, segments: [page], status: error },
       { name: 'half a page', operation: read, segments: [[GOOD, 0, 3]], status: error },
@@ -215,7 +216,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
     const gate = new GatedImage(memoryImage({ data: Uint8Array.from({ length: 65536 }, (_, i) => i >> 12) }));
     host.images.set('gate', () => gate);
     disk = await guest.connect({ abi }, { target: 'gate' });
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const [good, other] = [raw.page(), raw.page()];
     const words = new Int32Array(raw.abi.slotWords);
     const request = new RequestWriter(words, raw.abi);
@@ -240,7 +241,7 @@ describe('a producer index that is impossible', () => {
     const [bad, good] = [await host.guest(), await host.guest()];
     const badDisk = await bad.connect();
     const goodDisk = await good.connect();
-    const raw = badDisk.raw();
+    const raw = rawQueue(badDisk);
     Atomics.store(raw.shared, 0, 1000);
     raw.notify();
     const path = `/local/domain/0/backend/qdisk/${bad.domid}/51712`;

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
-import type { Blkfront, RawResponse } from '@xenpv/blkfront';
+import type { Blkfront } from '@xenpv/blkfront';
+import { type RawResponse, rawQueue } from '@xenpv/blkfront/testing';
 import {
   ABIS,
   type Abi,
@@ -27,7 +28,7 @@ type Segment = readonly [gref: number, first: number, last: number];
 async function send(front: Blkfront, words: Int32Array): Promise<RawResponse> {
   words[front.abi.idWord] = ID_LOW;
   words[front.abi.idWord + 1] = ID_HIGH;
-  const response = await front.raw().request(words);
+  const response = await rawQueue(front).request(words);
   expect([response.idLow, response.idHigh]).toEqual([ID_LOW, ID_HIGH]);
   return response;
 }
@@ -85,7 +86,7 @@ async function inSetting(
   const image = options.image ?? memoryImage({ size: SECTORS * 512 });
   await using disk = await attachTestDisk({ ...options, image });
   await using front = await disk.connect({ abi: abi.name });
-  const { gref, bytes } = front.raw().page();
+  const { gref, bytes } = rawQueue(front).page();
   await run({ front, disk, abi, gref, page: bytes });
   // Whatever was asked, the disk still works.
   await front.read(0, 4096);
@@ -130,7 +131,7 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
 
   it('answers an indirect request with the operation inside', async () => {
     await inSetting(abi, async ({ front, gref, page }) => {
-      const data = front.raw().page();
+      const data = rawQueue(front).page();
       const segments = new Int32Array(page.buffer, page.byteOffset, 1024);
       for (let i = 0; i < 20; i++) encodeSegment(segments, SEGMENT_WORDS * i, data.gref, 0, 7);
       data.bytes.fill(42);
@@ -271,8 +272,8 @@ describe('a ring whose producer is impossible', () => {
     await using disk = await attachTestDisk();
     const front = await disk.connect();
     await front.read(0, 4096);
-    Atomics.add(front.raw().shared, 0, by);
-    front.raw().notify();
+    Atomics.add(rawQueue(front).shared, 0, by);
+    rawQueue(front).notify();
     await front.closed;
     const errorNode = disk.backendPath.replace('/local/domain/0/', '/local/domain/0/error/');
     expect(await disk.store.read(`${errorNode}/error`)).toMatch(/more requests/);
@@ -283,7 +284,7 @@ describe('a ring whose producer is impossible', () => {
 it('does not care what a guest does to a request after it was taken', async () => {
   const abi = ABIS.x86_64;
   await inSetting(abi, async ({ front, gref }) => {
-    const { shared } = front.raw();
+    const { shared } = rawQueue(front);
     // Flips every word of the slots between right and wrong, as fast as another processor can.
     const code = `
       const { workerData: { shared, stop } } = require('node:worker_threads');
@@ -294,7 +295,7 @@ it('does not care what a guest does to a request after it was taken', async () =
     const vandal = new Worker(code, { eval: true, workerData: { shared, stop } });
     const ended = new Promise((resolve) => vandal.once('exit', resolve));
     await new Promise((resolve) => vandal.once('online', resolve));
-    const raw = front.raw();
+    const raw = rawQueue(front);
     // Responses are vandalised too: no event is asked for, so that the Blkfront does not see them. What counts is
     // that there is one for each request.
     Atomics.store(shared, 3, Atomics.load(shared, 2) + 2 ** 30);

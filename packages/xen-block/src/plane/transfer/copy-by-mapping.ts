@@ -1,30 +1,43 @@
-import { type GrantCopyBatch, type GrantMapping, GrantStatus, type GrantTable } from '@xenpv/xen-sys';
-
-/** Word offsets in a segment of a GrantCopyBatch, and its flags. */
-const SEGMENT_WORDS = 6;
-const SOURCE_IS_GRANT = 1;
+import {
+  copyFlags,
+  copyLength,
+  type GrantCopyBatch,
+  GrantCopyFlag,
+  GrantCopyWord,
+  type GrantMapping,
+  GrantStatus,
+  type GrantTable,
+  grantDomid,
+  grantOffset,
+  grantRef,
+  localHigh,
+  localLow,
+  setCopyStatus,
+} from '@xenpv/xen-sys';
 
 /**
  * Carries out a copy batch by mapping, copying and unmapping each page, where the provider has no grant copy. The
  * local side of every segment must lie in `memory`, whose first byte has the address `base`.
  */
 export function copyByMapping(grants: GrantTable, batch: GrantCopyBatch, memory: Uint8Array, base: number): number {
-  for (let i = 0; i < batch.count; i++) batch.setStatus(i, copySegment(grants, batch.words, i, memory, base));
+  const { words, count } = batch;
+  for (let at = 0; at < count * GrantCopyWord.segment; at += GrantCopyWord.segment) {
+    setCopyStatus(words, at, copySegment(grants, words, at, memory, base));
+  }
   return 0;
 }
 
-function copySegment(grants: GrantTable, words: Uint32Array, index: number, memory: Uint8Array, base: number): number {
-  const at = index * SEGMENT_WORDS;
-  const length = words[at + 4] & 0xffff;
-  const fromGrant = ((words[at + 4] >>> 16) & SOURCE_IS_GRANT) !== 0;
-  const [foreign, local] = fromGrant ? [at, at + 2] : [at + 2, at];
-  const mapping = tryMap(grants, words[foreign + 1] >>> 16, words[foreign], { writable: !fromGrant });
+function copySegment(grants: GrantTable, words: Uint32Array, at: number, memory: Uint8Array, base: number): number {
+  const length = copyLength(words, at);
+  const fromGrant = (copyFlags(words, at) & GrantCopyFlag.sourceIsGrant) !== 0;
+  const [from, to] = [at + GrantCopyWord.source, at + GrantCopyWord.dest];
+  const [grant, local] = fromGrant ? [from, to] : [to, from];
+  const mapping = tryMap(grants, grantDomid(words, grant), grantRef(words, grant), { writable: !fromGrant });
   if (!mapping) return GrantStatus.badGntref;
-  const start = mapping.offsets[0] + (words[foreign + 1] & 0xffff);
-  const page = new Uint8Array(mapping.buffer, start, length);
-  const offset = words[local] + words[local + 1] * 2 ** 32 - base;
-  if (fromGrant) memory.set(page, offset);
-  else page.set(memory.subarray(offset, offset + length));
+  const page = new Uint8Array(mapping.buffer, mapping.offsets[0] + grantOffset(words, grant), length);
+  const place = localLow(words, local) + localHigh(words, local) * 2 ** 32 - base;
+  if (fromGrant) memory.set(page, place);
+  else page.set(memory.subarray(place, place + length));
   grants.unmap(mapping);
   return GrantStatus.okay;
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import type { GrantTable, XenProvider } from '@xenpv/xen-sys';
@@ -93,7 +94,7 @@ describe.each(MODES)('transfer by %s', (_name, options, provider, persistent) =>
   it('answers bad references with ERROR and leaves no page mapped', async () => {
     await start(options, provider);
     const disk = await guest.connect({ persistent });
-    const raw = disk.raw();
+    const raw = rawQueue(disk);
     const page = raw.page();
     for (const [operation, grefs] of [
       [BlkifOp.read, [page.gref, 55_555]],

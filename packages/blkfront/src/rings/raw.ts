@@ -1,8 +1,8 @@
 import { type Abi, responseIdHigh, responseIdLow, responseOperation, responseStatus } from '@xenpv/blkif';
 import type { FrontRing } from '@xenpv/ring';
 import { BlkfrontError } from '../errors.js';
-import type { FrontendPages } from '../rings/pages.js';
-import type { FrontendQueue } from '../rings/queue.js';
+import type { FrontendPages } from './pages.js';
+import type { FrontendQueue } from './queue.js';
 
 /** A response as it came. */
 export interface RawResponse {
