@@ -11,7 +11,7 @@ import { ROOT } from './lib/workspace.mjs';
 const USAGE = `usage: npm run bench -- [options]
 
   --quick      short rounds
-  --json FILE  writes the figures of all to FILE, as one JSON object
+  --json FILE  writes the results of all to FILE, as one JSON object
   --help       this text
 `;
 
@@ -24,17 +24,17 @@ await runMain(async () => {
   await setup(sayOnStderr);
   sayOnStderr(`addons: ${(await buildAddons()) ?? 'built'}`);
   const directory = mkdtempSync(join(tmpdir(), 'xen-blockd-bench-'));
-  const figures = {};
+  const results = {};
   try {
-    for (const name of PROGRAMS) Object.assign(figures, await bench(name, directory, values.quick));
+    for (const name of PROGRAMS) Object.assign(results, await bench(name, directory, values.quick));
   } finally {
     rmSync(directory, { recursive: true });
   }
   if (values.json)
-    writeFileSync(resolve(process.env.INIT_CWD ?? '.', values.json), `${JSON.stringify(figures, null, 2)}\n`);
+    writeFileSync(resolve(process.env.INIT_CWD ?? '.', values.json), `${JSON.stringify(results, null, 2)}\n`);
 });
 
-/** Resolves with the program's figures. */
+/** Resolves with the program's results. */
 async function bench(name, directory, quick) {
   const program = join(ROOT, 'bench', 'dist', `${name}.js`);
   if (!existsSync(program)) return {};

@@ -51,8 +51,8 @@ export async function main({ rounds, seconds, backends, jobs, args, profile, tra
   for (let round = 0; round <= rounds; round++) {
     for (const [job, options] of plan) {
       for (const { name, vdev } of turned(chosen, round)) {
-        const figures = await measure(guest, vdev, options, seconds);
-        if (round > 0) report({ type: 'measured', job, backend: name, round, ...figures });
+        const results = await measure(guest, vdev, options, seconds);
+        if (round > 0) report({ type: 'measured', job, backend: name, round, ...results });
       }
     }
   }

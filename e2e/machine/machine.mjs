@@ -2,7 +2,7 @@
  * One emulated machine: Xen with a PV dom0 under QEMU. It needs no virtualisation support.
  *
  * Each physical CPU is one host thread. dom0 has the first to itself and guests are pinned to the second: without
- * the pinning, figures vary by ten times.
+ * the pinning, results vary by ten times.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -86,7 +86,7 @@ const tests = [
     const code = await way.daemon.stop();
     if (code !== 0) throw new Error(`exit code ${code} after SIGTERM`);
     await way.daemon.start();
-    // Killed, it leaves requests under way to the next one.
+    // Killed, it leaves requests in flight to the next one.
     for (let i = 0; i < 4; i++) {
       await guest.sh('sleep 1; test ! -e /tmp/load.end');
       await way.daemon.stop({ signal: 'SIGKILL' });

@@ -4,11 +4,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { needs } from '@xenpv/test-support';
+import { needs, runTool } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { NbdDisk } from '../disk.js';
 import { SocketReader } from '../reader.js';
-import { runTool } from '../testing/tools.js';
 import { NbdServer } from './server.js';
 
 const MIB = 1024 * 1024;

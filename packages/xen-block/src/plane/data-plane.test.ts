@@ -260,7 +260,7 @@ describe('storage that fails', () => {
 });
 
 describe('drain', () => {
-  it('waits for what was taken and takes nothing until it is over', async () => {
+  it('waits for taken requests and takes nothing until it is over', async () => {
     const first = disk.read(0, PAGE);
     await arrived(1);
     let drained = false;

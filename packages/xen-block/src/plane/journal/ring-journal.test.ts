@@ -17,7 +17,7 @@ let files = 0;
 class Backend {
   readonly back: BackRing;
   readonly journal: RingJournal;
-  /** Requests under way: number to journal entry. */
+  /** Requests in flight: number to journal entry. */
   readonly pending = new Map<number, number>();
 
   constructor(memory: SharedArrayBuffer, path: string, adopt: boolean) {
@@ -42,7 +42,7 @@ class Backend {
     }
   }
 
-  /** Puts the answer to the `n`th request under way. */
+  /** Puts the answer to the `n`th request in flight. */
   put(n: number): void {
     if (this.pending.size === 0) return;
     const [number, entry] = [...this.pending][n % this.pending.size];
@@ -149,7 +149,7 @@ it('a second life that is killed too does not take an index of the first for pub
   expect(front.asked.size).toBe(0);
 });
 
-/** A journal in which request 1 is under way. */
+/** A journal in which request 1 is in flight. */
 function journalOfOne(path: string): Frontend {
   const front = new Frontend();
   const backend = new Backend(front.memory, path, false);

@@ -15,7 +15,7 @@ function sleeps(batching: Batching, count: number, depth: number, inTime = depth
 it.each([
   ['one request at a time is never waited for', 1, 1, 1],
   ['nor are two, which would stand still', 2, 2, 1],
-  ['half of what a frontend has under way', 8, 8, 4],
+  ['half of what a frontend has in flight', 8, 8, 4],
   ['half of what comes in time', 32, 12, 6],
   ['sixteen at most', 256, 256, 16],
 ])('%s', (_name, depth, inTime, limit) => {

@@ -266,7 +266,7 @@ describe('grants', () => {
 describe('a ring whose producer is impossible', () => {
   it.each([
     ['ahead by one more than the ring has', 512 + 1],
-    ['behind what was taken', -1],
+    ['behind the taken requests', -1],
     ['far away', 2 ** 31],
   ])('%s, is given up', async (_name, by) => {
     await using disk = await attachTestDisk();
