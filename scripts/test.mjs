@@ -4,6 +4,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { checkCommonJs } from './checks/commonjs.mjs';
 import { checkDocumentedPaths } from './checks/documented-paths.mjs';
 import { checkManifests } from './checks/manifests.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
@@ -110,6 +111,7 @@ await runMain(async () => {
   // Imported late: a fresh clone has their libraries only now.
   await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
+  await check('CommonJS builds', checkCommonJs);
   await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
   await Promise.all([
     check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined)),

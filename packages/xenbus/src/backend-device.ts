@@ -41,7 +41,7 @@ export class BackendDevice {
   readonly #options: BackendDeviceOptions;
   readonly #nodes: DeviceNodes;
   #handler: BackendHandler | undefined;
-  #frontendPath: string | undefined;
+  #followedPath: string | undefined;
   #frontendWatch: Watch | undefined;
   /** As told on the channels. */
   #seenFrontend: XenbusState = XenbusState.unknown;
@@ -120,7 +120,7 @@ export class BackendDevice {
   }
 
   async #look(): Promise<DeviceView> {
-    const reading = await this.#nodes.read(this.#frontendPath);
+    const reading = await this.#nodes.read(this.#followedPath);
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
     return { ...reading, ...holdings(this.#phase) };
@@ -231,7 +231,7 @@ export class BackendDevice {
     this.#failure = undefined;
     const watch = this.#frontendWatch;
     this.#frontendWatch = undefined;
-    this.#frontendPath = undefined;
+    this.#followedPath = undefined;
     await watch?.[Symbol.asyncDispose]();
     if (!handler) return;
     await handler.disconnect();
@@ -241,7 +241,7 @@ export class BackendDevice {
   /** Pokes the device with each state of the frontend. The frontend's directory. */
   async #followFrontend(): Promise<string> {
     const path = await this.#nodes.readFrontendPath();
-    this.#frontendPath = path;
+    this.#followedPath = path;
     this.#frontendWatch = await this.#options.store.watch(`${path}/state`);
     void this.#follow(this.#frontendWatch);
     return path;
