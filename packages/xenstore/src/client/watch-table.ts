@@ -37,7 +37,9 @@ export class WatchTable {
     watch: Pick<Registration, 'path' | 'depth' | 'tellDepth' | 'sink'>,
     signal?: AbortSignal,
   ): Promise<Registration> {
-    const registration = { ...watch, token: String(++this.#nextToken), confirmed: false };
+    const { path, depth, tellDepth, sink } = watch;
+    // Written out: copies by spread get a hidden class each, and there are two watches for each device.
+    const registration = { path, depth, tellDepth, sink, token: String(++this.#nextToken), confirmed: false };
     this.#byToken.set(registration.token, registration);
     try {
       await this.#send(watchRequest(registration), signal);

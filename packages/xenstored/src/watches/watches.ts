@@ -39,9 +39,11 @@ export class WatchIndex {
   #order = 0;
 
   add(watch: Omit<Watch, 'order'>): Watch {
-    const ordered = { ...watch, order: this.#order++ };
-    const there = this.#byPath.get(watch.path);
-    if (there === undefined) this.#byPath.set(watch.path, new Set([ordered]));
+    const { watcher, path, token, prefixLength, depth } = watch;
+    // Written out: copies by spread get a hidden class each.
+    const ordered = { watcher, path, token, prefixLength, depth, order: this.#order++ };
+    const there = this.#byPath.get(path);
+    if (there === undefined) this.#byPath.set(path, new Set([ordered]));
     else there.add(ordered);
     return ordered;
   }
