@@ -78,7 +78,7 @@ export class BackendDevice {
     });
   }
 
-  /** Stops serving and releases everything, leaving the store as it is, so that the next process can take over. */
+  /** Stops serving and releases everything, leaving the store as it is, so that the next process can adopt it. */
   async stop(): Promise<void> {
     this.#wish = 'stop';
     await this.#running;
@@ -143,7 +143,7 @@ export class BackendDevice {
       case 'prepare':
         return this.#prepare(view, action.state);
       case 'connect':
-        return this.#connect(view, { reattach: action.reattach });
+        return this.#connect(view, { adopt: action.adopt });
       case 'disconnect':
         await this.#disconnect();
         return this.#nodes.publish(view.backend, action.state);
@@ -172,7 +172,7 @@ export class BackendDevice {
     }
   }
 
-  async #connect(view: DeviceView, how: { reattach: boolean }): Promise<void> {
+  async #connect(view: DeviceView, how: { adopt: boolean }): Promise<void> {
     const handler = this.#handler;
     if (handler === undefined) return;
     try {

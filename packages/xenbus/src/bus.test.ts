@@ -34,8 +34,8 @@ class ToyBackend implements BackendHandler {
     return { 'max-toys': 3 };
   }
 
-  async connect({ reattach }: { reattach: boolean }) {
-    this.calls.push(reattach ? 'reattach' : 'connect');
+  async connect({ adopt }: { adopt: boolean }) {
+    this.calls.push(adopt ? 'adopt' : 'connect');
     if (this.connectError) throw this.connectError;
     return { toys: 2 };
   }
@@ -348,7 +348,7 @@ describe('where the rules differ', () => {
     expect(await dom0.read(`${back}/state`)).toBe('4');
     expect(toys[0].calls.slice(-2)).toEqual(['disconnect', 'leave']);
     await startBus();
-    await vi.waitFor(() => expect(toys[1]?.calls).toContain('reattach'));
+    await vi.waitFor(() => expect(toys[1]?.calls).toContain('adopt'));
     expect(await dom0.read(`${back}/state`)).toBe('4');
   });
 

@@ -31,10 +31,10 @@ export interface BackendHandler {
   /** Opens what the device is made of. Returns the keys to publish with InitWait: what the frontend may choose from. */
   prepare(): Promise<XenstoreValues>;
   /**
-   * Reads the frontend's choice, maps its rings, binds its event channels and begins to serve. With `reattach` the
+   * Reads the frontend's choice, maps its rings, binds its event channels and begins to serve. With `adopt` the
    * frontend is using them and must not notice. Returns the keys to publish with Connected.
    */
-  connect(options: { reattach: boolean }): Promise<XenstoreValues>;
+  connect(options: { adopt: boolean }): Promise<XenstoreValues>;
   /** Ends serving: waits for what is in flight, unbinds, unmaps. Also called after a failed connect. */
   disconnect(): Promise<void>;
   /** A key of the backend's directory other than `state` and `online` was written. Must be cheap. */

@@ -35,11 +35,11 @@ describe('what a backend does next', () => {
     // The handshake.
     ['frontend Initialising', waiting, wait],
     ['frontend InitWait', { ...waiting, frontend: S.initWait }, wait],
-    ['frontend Initialised', { ...waiting, frontend: S.initialised }, { do: 'connect', reattach: false }],
+    ['frontend Initialised', { ...waiting, frontend: S.initialised }, { do: 'connect', adopt: false }],
     [
       'frontend Connected, its Initialised was missed',
       { ...waiting, frontend: S.connected },
-      { do: 'connect', reattach: false },
+      { do: 'connect', adopt: false },
     ],
     ['the hotplug script may be running', { ...waiting, frontend: S.initialised, gated: true }, wait],
     ['frontend Initialised while serving', { ...serving, frontend: S.initialised }, wait],
@@ -59,7 +59,7 @@ describe('what a backend does next', () => {
     [
       'frontend Initialised at once',
       { ...waiting, backend: S.closed, frontend: S.initialised },
-      { do: 'connect', reattach: false },
+      { do: 'connect', adopt: false },
     ],
     ['frontend Closing, backend Closed', { ...waiting, backend: S.closed, frontend: S.closing }, setState(S.closing)],
     ['a crash kernel that closed nothing', { ...serving, frontend: S.initialising }, disconnect(S.initWait)],
@@ -92,11 +92,11 @@ describe('what a backend does next', () => {
     ['offline while Initialising', { ...fresh, online: false }, disconnect(S.closed)],
     // Another process served it before.
     ['found Connected', { ...serving, connected: false, prepared: false }, { do: 'prepare', state: undefined }],
-    ['found Connected, opened', { ...serving, connected: false }, { do: 'connect', reattach: true }],
+    ['found Connected, opened', { ...serving, connected: false }, { do: 'connect', adopt: true }],
     [
       'found Connected, frontend Initialised',
       { ...serving, connected: false, frontend: S.initialised },
-      { do: 'connect', reattach: false },
+      { do: 'connect', adopt: false },
     ],
     ['found InitWait', { ...waiting, prepared: false }, { do: 'prepare', state: undefined }],
     [
@@ -174,7 +174,7 @@ describe('whatever the store says', () => {
     );
   });
 
-  it('never connects before the hotplug script is done, except to take up what was connected', () => {
+  it('never connects before the hotplug script is done, except to adopt what was connected', () => {
     fc.assert(
       fc.property(anyView, (view) => {
         const action = nextAction({ ...view, gated: true });

@@ -27,7 +27,7 @@ export type DeviceAction =
   /** Open the device; publish its transport keys. Then write `state`, or with undefined leave it as it is. */
   | { readonly do: 'prepare'; readonly state: XenbusState | undefined }
   /** Read the frontend's keys, map its rings, publish the device keys and Connected. */
-  | { readonly do: 'connect'; readonly reattach: boolean }
+  | { readonly do: 'connect'; readonly adopt: boolean }
   /** Stop serving the frontend, then write `state`. */
   | { readonly do: 'disconnect'; readonly state: XenbusState }
   /** Only write `state`. */
@@ -48,7 +48,7 @@ const S = XenbusState;
  * The frontend's state is a guest's: any of the nine, in any order, at any time. The caller reads everything again
  * after each action and asks once more, until it is told to wait; while nothing else changes, that takes a few actions.
  * A missing directory is never written to, a device that is offline is never opened or connected, and Connected never
- * overtakes the hotplug script, except to take up a device that was Connected before.
+ * overtakes the hotplug script, except to adopt a device that was Connected before.
  */
 export function nextAction(view: DeviceView): DeviceAction {
   if (view.backend === undefined) return { do: 'forget' };
@@ -101,9 +101,9 @@ function serve(view: DeviceView): DeviceAction {
 function connect(view: DeviceView): DeviceAction {
   if (view.connected && view.backend === S.connected) return WAIT;
   // Connected already, though not by this process: an earlier one left the rings as they are.
-  if (view.backend === S.connected) return { do: 'connect', reattach: view.frontend === S.connected };
+  if (view.backend === S.connected) return { do: 'connect', adopt: view.frontend === S.connected };
   if (view.gated) return WAIT;
-  return { do: 'connect', reattach: false };
+  return { do: 'connect', adopt: false };
 }
 
 /** Closing: a live frontend is waited for; without one the answer is Closed at once. */

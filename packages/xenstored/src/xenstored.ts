@@ -4,12 +4,11 @@
  * before its reply, as the C daemon's do. Nothing that a client sends throws, ends the daemon or another connection, or
  * takes more than the quotas of its domain.
  */
-import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
+import { DOMID_FIRST_RESERVED, XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Feature, type RequestHost } from './connection/call.js';
 import type { ServerConnection } from './connection/connection.js';
 import { Connections } from './connection/connections.js';
 import { type DomainRecord, DomainTable } from './connection/domains.js';
-import { FIRST_RESERVED_DOMID } from './connection/domids.js';
 import type { MutableQuotas } from './connection/limits.js';
 import { InProcessPort } from './ports/in-process.js';
 import type { RingPage } from './ports/ring-page.js';
@@ -186,7 +185,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   #domain(domid: number): DomainRecord {
     const domain = this.#domains.open(domid);
     if (domain === undefined) {
-      const message = `there is no domain ${domid}; domids are 0 to ${FIRST_RESERVED_DOMID - 1}`;
+      const message = `there is no domain ${domid}; domids are 0 to ${DOMID_FIRST_RESERVED - 1}`;
       throw new XenSysError('ESRCH', 'xenstored.connect', message);
     }
     return domain;

@@ -22,7 +22,7 @@ export interface DaemonOptions extends ImageOpenerOptions {
 /**
  * The daemon without its process, so that the demo can run it beside its guests: one connection to xenstored, one
  * block backend, the libraries' events in the log. It decides nothing about the protocol, and knows no signals and no
- * sockets. Closing it stops serving and leaves the store as it is, so that another process can take over.
+ * sockets. Closing it stops serving and leaves the store as it is, so that another process can adopt the disks.
  */
 export class Daemon implements AsyncDisposable {
   readonly backend: XenBlockBackend;

@@ -48,8 +48,7 @@ export function logEvents(logger: Logger): Disposable {
     },
     'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) => {
       const device = deviceName(address);
-      if (limit.admit(`connected ${device}`))
-        logger.info({ device, abi, queues, ringSlots, reattached: adopted }, 'serving');
+      if (limit.admit(`connected ${device}`)) logger.info({ device, abi, queues, ringSlots, adopted }, 'serving');
     },
     'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) => {
       const device = deviceName(address);

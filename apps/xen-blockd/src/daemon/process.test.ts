@@ -81,7 +81,7 @@ describe('the daemon', () => {
     const waiting = guest.read(MIB, MIB);
     const second = daemon.start();
     expect(Buffer.from(await waiting).equals(data.subarray(MIB))).toBe(true);
-    expect(daemon.lines.find(({ msg }) => msg === 'serving')).toMatchObject({ reattached: true });
+    expect(daemon.lines.find(({ msg }) => msg === 'serving')).toMatchObject({ adopted: true });
     await host.host.toolstack.detachDisk(domid, 'xvda');
     daemon.stop();
     expect(await second).toBe(0);

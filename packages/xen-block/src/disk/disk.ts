@@ -90,8 +90,8 @@ export class BlockDevice implements BackendHandler {
     return transportValues(this.#options.limits, this.#config);
   }
 
-  /** `reattach`: an earlier process served this very connection, whose rings are adopted. */
-  async connect({ reattach: adopt }: { reattach: boolean }): Promise<XenstoreValues> {
+  /** `adopt`: an earlier process served this very connection, whose rings are adopted. */
+  async connect({ adopt }: { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#options.limits);
     await this.#rings.attach(this.#served(negotiated), { adopt });
     this.#negotiated = negotiated;

@@ -1,7 +1,7 @@
+import { DOMID_FIRST_RESERVED } from '@xenpv/xen-sys';
 import type { NodeOwner, NodeOwners } from '../tree/owners.js';
 import type { NodePermission } from '../tree/permissions.js';
 import type { EventCause } from '../watches/watches.js';
-import { FIRST_RESERVED_DOMID } from './domids.js';
 import { guestQuotas, type MutableQuotas, privilegedQuotas } from './limits.js';
 
 /** What xenstored knows of a domain: since when, and how much of its quotas it uses. */
@@ -97,7 +97,7 @@ export class DomainTable implements NodeOwners {
   open(domid: number): DomainRecord | undefined {
     const known = this.#records.get(domid);
     if (known !== undefined) return known;
-    if (!Number.isInteger(domid) || domid < 0 || domid >= FIRST_RESERVED_DOMID) return undefined;
+    if (!Number.isInteger(domid) || domid < 0 || domid >= DOMID_FIRST_RESERVED) return undefined;
     return this.#defaults.exists(domid) ? this.#add(domid, this.#generation()) : undefined;
   }
 

@@ -1,3 +1,4 @@
+import { DOMID_SELF } from '@xenpv/xen-sys';
 import { XsOp } from '@xenpv/xenstore';
 import {
   type Answer,
@@ -11,7 +12,6 @@ import {
   strings,
 } from '../connection/call.js';
 import type { DomainRecord } from '../connection/domains.js';
-import { DOMID_SELF } from '../connection/domids.js';
 import { looseDomid, looseNumber } from '../tree/numbers.js';
 import type { Errno } from '../tree/store.js';
 
