@@ -177,19 +177,19 @@ export interface Announcement {
 export async function announce(store: XenstoreClient, paths: FrontendPaths, what: Announcement): Promise<void> {
   const count = what.rings.length;
   const order = what.order > 0 ? what.order : undefined;
-  const keys = formatKeys(frontendKeys, {
+  const before = formatKeys(frontendKeys, {
     'ring-page-order': what.legacyRingPages ? undefined : order,
     'num-ring-pages': order !== undefined && what.legacyRingPages ? 2 ** order : undefined,
     'multi-queue-num-queues': count > 1 ? count : undefined,
-    protocol: what.protocol,
-    'feature-persistent': what.persistent,
   });
+  const after = formatKeys(frontendKeys, { protocol: what.protocol, 'feature-persistent': what.persistent });
   await store.transaction(async (tx) => {
     await removeOldKeys(tx, paths.own);
+    await writeKeys(tx, paths.own, before);
     for (const [index, made] of what.rings.entries()) {
       await writeKeys(tx, joinPath(paths.own, queueDirectory(index, count)), queueTexts(made, order));
     }
-    await writeKeys(tx, paths.own, keys);
+    await writeKeys(tx, paths.own, after);
   });
   await setState(store, paths, XenbusState.initialised);
 }

@@ -93,7 +93,7 @@ export function ringRefKeys(order: number | undefined): string[] {
 /** The keys of a queue whose ring has 2^order pages, or one without an order. */
 export function ringKeys(order: number | undefined): KeySchema {
   const refs = ringRefKeys(order).map((key) => [key, { type: 'uint' }] as const);
-  return { 'event-channel': queueKeys['event-channel'], ...Object.fromEntries(refs) };
+  return { ...Object.fromEntries(refs), 'event-channel': queueKeys['event-channel'] };
 }
 
 /** Whether a key or directory of a frontend's is of one connection, so that it goes before the next one. */

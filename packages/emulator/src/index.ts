@@ -5,6 +5,6 @@ export { type DomainConfig, EmulatedHost, type EmulatedHostOptions } from './hos
 export type { DomainUsage } from './machine/machine.js';
 export { attachProvider, type EmulatedProvider } from './provider.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';
-export type { BackendType, DiskConfig } from './toolstack/disk-config.js';
+export type { BackendType, XlDisk } from './toolstack/disk-config.js';
 export type { DiskPaths } from './toolstack/disk-nodes.js';
 export { type AttachedDisk, type AttachOptions, type DetachOptions, Toolstack } from './toolstack/toolstack.js';

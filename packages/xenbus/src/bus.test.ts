@@ -153,13 +153,13 @@ describe('a device from creation to removal', () => {
     ]);
   });
 
-  it('is taken up when it was there before', async () => {
+  it('is adopted when it was there before', async () => {
     await create();
     await startBus();
     await backendIs(S.initWait);
   });
 
-  it('is taken up though the frontend is ahead', async () => {
+  it('is adopted though the frontend is ahead', async () => {
     await create();
     await frontend(S.initialised);
     await startBus();
@@ -364,7 +364,7 @@ describe('where the rules differ', () => {
   });
 });
 
-it('a thousand devices are taken up and removed', async () => {
+it('a thousand devices are served and removed', async () => {
   await startBus();
   const devices = Array.from({ length: 1000 }, (_, i) => ({ ...address, domid: 10 + (i % 20), devid: i }));
   for (let domid = 10; domid < 30; domid++) xenstored.introduceDomain(domid);

@@ -41,7 +41,7 @@ export class BackendBus implements AsyncDisposable {
     this.ownDomid = ownDomid;
   }
 
-  /** Begins discovery; devices that exist already are taken up before it returns. */
+  /** Begins discovery; devices that exist already are adopted before it returns. */
   static async start(options: BackendBusOptions): Promise<BackendBus> {
     const bus = new BackendBus(options, options.ownDomid ?? (await readOwnDomid(options.store)));
     await Promise.all(options.types.map((type) => bus.#watchType(type)));
@@ -53,7 +53,7 @@ export class BackendBus implements AsyncDisposable {
     return this.#devices.values();
   }
 
-  /** Stops everything and leaves the store as it is: frontends wait until another process takes over. */
+  /** Stops everything and leaves the store as it is: frontends wait until another process adopts them. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -1,4 +1,4 @@
-import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
+import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import { XenbusError } from './errors.js';
 import type { XenstoreValues } from './handler.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
@@ -42,31 +42,31 @@ export async function createDevice(store: XenstoreClient, device: NewDevice): Pr
 
 /**
  * Writes both halves of a device in the caller's transaction, the frontend's first, each with its keys in the order of
- * the given values (libxl__device_generic_add). Whatever was in the two directories goes.
+ * the given values (libxl__device_generic_add). The keys that every device has are added where they are not given.
+ * Whatever was in the two directories goes.
  */
 export async function writeDevice(tx: XenstoreOperations, device: NewDevice): Promise<void> {
   const { address, backendDomid } = device;
   const back = backendPath(backendDomid, address);
   const front = frontendPath(address, device.frontendType);
   await makeDirectory(tx, front, address.domid, backendDomid);
-  await writeAll(tx, front, {
-    ...device.frontendValues,
-    backend: back,
-    'backend-id': backendDomid,
-    state: XenbusState.initialising,
-  });
+  const state = XenbusState.initialising;
+  await writeAll(tx, front, withDefaults(device.frontendValues, { backend: back, 'backend-id': backendDomid, state }));
   await makeDirectory(tx, back, backendDomid, address.domid);
-  await writeAll(tx, back, {
-    ...device.backendValues,
-    frontend: front,
-    'frontend-id': address.domid,
-    online: true,
-    state: XenbusState.initialising,
-  });
+  const defaults = { frontend: front, 'frontend-id': address.domid, online: true, state };
+  await writeAll(tx, back, withDefaults(device.backendValues, defaults));
+}
+
+/** The given values in their order, then those of the defaults that are not among them. */
+function withDefaults(values: XenstoreValues, defaults: XenstoreValues): XenstoreValues {
+  const missing = Object.entries(defaults).filter(([key]) => !Object.hasOwn(values, key));
+  return { ...values, ...Object.fromEntries(missing) };
 }
 
 async function makeDirectory(tx: XenstoreOperations, path: string, owner: number, reader: number): Promise<void> {
-  await tx.remove(path).catch(() => {});
+  await tx.remove(path).catch((error) => {
+    if (!isXenstoreError(error, 'ENOENT')) throw error;
+  });
   await tx.mkdir(path);
   await tx.setPermissions(path, [
     { domid: owner, access: 'n' },

@@ -16,7 +16,7 @@ import { type AttachedRing, RingPort } from './ports/ring-port.js';
 import { SocketListener } from './ports/socket.js';
 import { processRequest } from './requests/dispatch.js';
 import { DEFAULT_XENSTORED_QUOTAS, type XenstoredQuotas } from './tree/quotas.js';
-import { type Errno, Store } from './tree/store.js';
+import { type ErrnoName, Store } from './tree/store.js';
 import { removeOwned } from './tree/tree.js';
 import { Events } from './watches/events.js';
 
@@ -199,7 +199,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     this.#cause = undefined;
   }
 
-  #introduceByClient(domid: number, port: number, then?: (domid: number, port: number) => void): Errno | undefined {
+  #introduceByClient(domid: number, port: number, then?: (domid: number, port: number) => void): ErrnoName | undefined {
     const domain = this.#domains.open(domid);
     if (domain === undefined) return 'EINVAL';
     if (!domain.introduced) this.introduceDomain(domid);

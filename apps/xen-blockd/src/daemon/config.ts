@@ -1,9 +1,9 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
-import { BlockdError } from '../errors.js';
+import { BlockdError, errorCode } from '../errors.js';
 
 /** Where the configuration is looked for when none is named. */
 export const DEFAULT_CONFIG_PATH = '/etc/xen-blockd.toml';
@@ -110,7 +110,12 @@ function describe(issue: v.BaseIssue<unknown>): string {
 }
 
 function readDefaultFile(): Record<string, unknown> {
-  return existsSync(DEFAULT_CONFIG_PATH) ? readToml(DEFAULT_CONFIG_PATH) : {};
+  try {
+    return readToml(DEFAULT_CONFIG_PATH);
+  } catch (error) {
+    if (errorCode((error as Error).cause) === 'ENOENT') return {};
+    throw error;
+  }
 }
 
 function readToml(file: string): Record<string, unknown> {

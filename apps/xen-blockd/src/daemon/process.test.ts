@@ -3,13 +3,13 @@ import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { askDaemon } from '../status/control-socket.js';
 import { TestDaemon } from '../testing/daemon.js';
-import type { TestHost } from '../testing/host.js';
+import type { EmbeddedHost } from '../testing/host.js';
 import { runBlockd } from '../testing/process.js';
 
 const MIB = 1024 * 1024;
 
 let daemon: TestDaemon;
-let host: TestHost;
+let host: EmbeddedHost;
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();

@@ -12,7 +12,7 @@ import { StopSignal } from './stop-signal.js';
 
 /**
  * The life of the daemon's process. It serves until a signal comes, then answers the requests that were taken. The
- * disks stay Connected in xenstore: the next process takes them over, and the guests notice a pause only. Resolves with
+ * disks stay Connected in xenstore: the next process adopts them, and the guests notice a pause only. Resolves with
  * the exit code: 69 if xenstored went away for good. Errors: ERR_XEN, ERR_SOCKET.
  *
  * The control socket is open before the first disk is served, because only one daemon may serve the disks of a domain.

@@ -1,10 +1,10 @@
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
-import type { TestHost } from '../testing/host.js';
+import type { EmbeddedHost } from '../testing/host.js';
 
 let daemon: TestDaemon;
-let host: TestHost;
+let host: EmbeddedHost;
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();

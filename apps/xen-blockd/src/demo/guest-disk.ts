@@ -2,7 +2,7 @@ import type { Blkfront } from '@xenpv/blkfront';
 import type { NbdDisk } from '@xenpv/nbd';
 
 /** A guest's disk as an NBD export. */
-export function nbdDiskOf(disk: Blkfront): NbdDisk {
+export function guestNbdDisk(disk: Blkfront): NbdDisk {
   const exported: NbdDisk = {
     size: disk.size,
     blockSize: disk.sectorSize,

@@ -6,7 +6,7 @@ import type { XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
-import { nbdDiskOf } from './guest-disk.js';
+import { guestNbdDisk } from './guest-disk.js';
 import type { GuestCommand, GuestData, GuestMessage } from './guest-messages.js';
 import { hashDisk } from './hash.js';
 
@@ -68,7 +68,7 @@ async function readAll(disk: Blkfront): Promise<void> {
 }
 
 async function lend(disk: Blkfront, socket: string): Promise<void> {
-  const server = new NbdServer({ disk: nbdDiskOf(disk) });
+  const server = new NbdServer({ disk: guestNbdDisk(disk) });
   await listenOnUnixSocket(server.listener, socket);
   try {
     say({ type: 'nbd-ready' });

@@ -3,13 +3,13 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
-import type { TestHost } from '../testing/host.js';
+import type { EmbeddedHost } from '../testing/host.js';
 import { runTool } from '../tools.js';
 
 const MIB = 1024 * 1024;
 
 let daemon: TestDaemon;
-let host: TestHost;
+let host: EmbeddedHost;
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();

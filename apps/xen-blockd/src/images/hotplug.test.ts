@@ -3,15 +3,15 @@ import { fileURLToPath } from 'node:url';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { packageRoot } from '../package-root.js';
-import { TestHost } from '../testing/host.js';
+import { EmbeddedHost } from '../testing/host.js';
 import { runTool } from '../tools.js';
 
 const SCRIPT = fileURLToPath(new URL('hotplug/block-xen-blockd', packageRoot));
 
-let test: TestHost;
+let test: EmbeddedHost;
 
 beforeEach(async () => {
-  test = await TestHost.create();
+  test = await EmbeddedHost.create();
   await test.host.xenstored.listen(test.path('xenstored'));
 });
 afterEach(() => test[Symbol.asyncDispose]());

@@ -5,24 +5,24 @@ import { pino } from 'pino';
 import { expect } from 'vitest';
 import type { Config } from '../daemon/config.js';
 import { runDaemon } from '../daemon/process.js';
-import { TestHost } from './host.js';
+import { EmbeddedHost } from './host.js';
 
 const MIB = 1024 * 1024;
 
 /** The daemon in this process, on an embedded host with a directory of its own. */
 export class TestDaemon implements AsyncDisposable {
-  readonly host: TestHost;
+  readonly host: EmbeddedHost;
   /** The log of the daemon that was started last. */
   lines: Record<string, unknown>[] = [];
   readonly #running = new Set<Promise<number>>();
   #stopped = false;
 
-  private constructor(host: TestHost) {
+  private constructor(host: EmbeddedHost) {
     this.host = host;
   }
 
   static async create(): Promise<TestDaemon> {
-    return new TestDaemon(await TestHost.create());
+    return new TestDaemon(await EmbeddedHost.create());
   }
 
   /** Resolves with the exit code when it was stopped. */

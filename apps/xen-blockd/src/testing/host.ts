@@ -7,7 +7,7 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { Cleanup } from '../cleanup.js';
 
 /** An embedded host with a directory of its own; disposing of it ends and removes all. */
-export class TestHost implements AsyncDisposable {
+export class EmbeddedHost implements AsyncDisposable {
   readonly host: EmulatedHost;
   readonly directory: string;
   /** A connection of domain 0. */
@@ -21,13 +21,13 @@ export class TestHost implements AsyncDisposable {
     this.#cleanup = cleanup;
   }
 
-  static async create(): Promise<TestHost> {
+  static async create(): Promise<EmbeddedHost> {
     const cleanup = new Cleanup();
     const directory = mkdtempSync(join(tmpdir(), 'blockd-test-'));
     cleanup.defer(() => rmSync(directory, { recursive: true, force: true }));
     const host = cleanup.use(await EmulatedHost.create({ toolstackTimeoutMs: 3000 }));
     const store = cleanup.use(XenstoreClient.open(await host.provider(0).connectXenstore()));
-    return new TestHost(host, directory, store, cleanup);
+    return new EmbeddedHost(host, directory, store, cleanup);
   }
 
   path(name: string): string {

@@ -2,7 +2,7 @@
 export type BackendType = 'qdisk' | 'phy' | 'tap';
 
 /** A disk as xl-disk-configuration(5) describes it. */
-export interface DiskConfig {
+export interface XlDisk {
   /** The virtual device: `xvda`, `hdc`, `d1p2`, `51712`. */
   readonly vdev: string;
   /** What is behind it. Only the backend interprets it. */
@@ -35,7 +35,7 @@ const KINDS = {
 
 const SCRIPTS = { tap: '/etc/xen/scripts/block-tap', phy: '/etc/xen/scripts/block' };
 
-export function backendTypeOf(disk: DiskConfig): BackendType {
+export function backendTypeOf(disk: XlDisk): BackendType {
   return disk.backendType ?? 'qdisk';
 }
 
@@ -45,7 +45,7 @@ export function backendDirectory(backendType: BackendType): string {
 }
 
 /** The keys that say what the disk is, as libxl writes them for the backend (device_disk_add). */
-export function backendKeysOf(disk: DiskConfig): Record<string, string | number> {
+export function backendKeysOf(disk: XlDisk): Record<string, string | number> {
   const backendType = backendTypeOf(disk);
   const cdrom = disk.deviceType === 'cdrom';
   const writable = disk.readOnly !== true && !cdrom;
@@ -64,14 +64,14 @@ export function backendKeysOf(disk: DiskConfig): Record<string, string | number>
 }
 
 /** The `params` key: the target, with its format in front for the backends that need to be told. */
-export function paramsOf(disk: DiskConfig): string {
+export function paramsOf(disk: XlDisk): string {
   if (backendTypeOf(disk) === 'phy') return disk.target;
   const format = disk.format ?? 'raw';
   return `${format === 'raw' ? 'aio' : format}:${disk.target}`;
 }
 
 /** The keys that the frontend is told besides those of every device. */
-export function frontendKeysOf(disk: DiskConfig): Record<string, string | number> {
+export function frontendKeysOf(disk: XlDisk): Record<string, string | number> {
   return {
     'device-type': disk.deviceType ?? 'disk',
     trusted: (disk.trusted ?? true) ? 1 : 0,

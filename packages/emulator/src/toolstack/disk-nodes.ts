@@ -2,7 +2,7 @@ import { parseVdev, VdevError } from '@xenpv/blkif';
 import { backendPath, type DeviceAddress, frontendPath, writeDevice, XenbusState } from '@xenpv/xenbus';
 import type { XenstoreOperations } from '@xenpv/xenstore';
 import { ToolstackError } from '../errors.js';
-import { backendDirectory, backendKeysOf, backendTypeOf, type DiskConfig, frontendKeysOf } from './disk-config.js';
+import { backendDirectory, backendKeysOf, backendTypeOf, frontendKeysOf, type XlDisk } from './disk-config.js';
 
 /** The class of a disk's frontend, whatever its backend is. */
 export const FRONTEND_TYPE = 'vbd';
@@ -26,7 +26,7 @@ export function devidOf(op: string, vdev: string): number {
 }
 
 /** Which device a disk of `domid` will be. */
-export function diskAddress(domid: number, devid: number, disk: DiskConfig): DeviceAddress {
+export function diskAddress(domid: number, devid: number, disk: XlDisk): DeviceAddress {
   return { type: backendDirectory(backendTypeOf(disk)), domid, devid };
 }
 
@@ -45,7 +45,7 @@ export function libxlDiskPath(frontendDomid: number, devid: number): string {
 }
 
 /** Writes what libxl writes for a disk (device_disk_add), in the caller's transaction. */
-export async function writeDiskNodes(tx: XenstoreOperations, address: DeviceAddress, disk: DiskConfig): Promise<void> {
+export async function writeDiskNodes(tx: XenstoreOperations, address: DeviceAddress, disk: XlDisk): Promise<void> {
   const backendDomid = disk.backendDomid ?? 0;
   const paths = diskPaths(address, backendDomid);
   const state = XenbusState.initialising;

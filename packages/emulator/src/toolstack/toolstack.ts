@@ -9,7 +9,7 @@ import {
 import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import { ToolstackError } from '../errors.js';
 import { BackendWait, XL_TIMEOUT_MS } from './backend-wait.js';
-import { backendDirectory, backendTypeOf, type DiskConfig, paramsOf } from './disk-config.js';
+import { backendDirectory, backendTypeOf, paramsOf, type XlDisk } from './disk-config.js';
 import {
   type DiskPaths,
   devidOf,
@@ -59,7 +59,7 @@ export class Toolstack {
    * in InitWait and the hotplug script's nodes are written.
    * Errors: ERR_VDEV, ERR_NO_DOMAIN, ERR_EXISTS, ERR_TIMEOUT.
    */
-  async attachDisk(frontendDomid: number, disk: DiskConfig, options: AttachOptions = {}): Promise<AttachedDisk> {
+  async attachDisk(frontendDomid: number, disk: XlDisk, options: AttachOptions = {}): Promise<AttachedDisk> {
     const op = 'attachDisk';
     const backendDomid = disk.backendDomid ?? 0;
     const address = diskAddress(frontendDomid, devidOf(op, disk.vdev), disk);

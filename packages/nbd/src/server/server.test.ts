@@ -79,7 +79,7 @@ const uri = (name = '') => `nbd+unix:///${name}?socket=${path}`;
 const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
 
 /** A client of a few lines, for what the real ones never send. */
-class RawClient {
+class RawNbdClient {
   readonly socket: Socket;
   readonly reader: SocketReader;
 
@@ -147,7 +147,7 @@ describe('requests', () => {
   it('answers bad ones with an error and goes on', async () => {
     const disk = new MemoryDisk(Buffer.alloc(MIB));
     server = await serve({ disk });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     const info = await client.enter();
     expect(Number(info.readBigUInt64BE(0))).toBe(MIB);
     const bad: [number, number, number, { flags?: number; data?: Buffer }, number][] = [
@@ -182,7 +182,7 @@ describe('requests', () => {
 
   it('refuses writes to a read-only export', async () => {
     server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB), { readOnly: true }) });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     const info = await client.enter();
     expect(info.readUInt16BE(8) & 2).toBe(2);
     client.request(1, 0, 512, { data: Buffer.alloc(512) });
@@ -197,7 +197,7 @@ describe('requests', () => {
     disk.write = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
     disk.read = () => Promise.reject(new Error('broken'));
     server = await serve({ disk });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     await client.enter();
     client.request(1, 0, 512, { data: Buffer.alloc(512) });
     expect(await client.error()).toBe(ENOSPC);
@@ -209,7 +209,7 @@ describe('requests', () => {
   it('carries out pipelined requests side by side', async () => {
     const disk = new MemoryDisk(randomBytes(MIB));
     server = await serve({ disk });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     await client.enter();
     for (let i = 0; i < 300; i++) client.request(0, i * 512, 512);
     for (let i = 0; i < 300; i++) {
@@ -224,7 +224,7 @@ describe('requests', () => {
   it('does not read ahead of a client that takes no answers', async () => {
     const disk = new MemoryDisk(Buffer.alloc(4 * MIB));
     server = await serve({ disk });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     await client.enter();
     client.socket.pause();
     for (let i = 0; i < 200; i++) client.request(0, 0, 4 * MIB);
@@ -237,12 +237,12 @@ describe('requests', () => {
   it('ends a connection that talks nonsense, and serves the next', async () => {
     server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB)) });
     for (const nonsense of [Buffer.alloc(64, 0xff), Buffer.from('GET / HTTP/1.1\r\n\r\n')]) {
-      const client = new RawClient();
+      const client = new RawNbdClient();
       await client.reader.read(18);
       client.socket.write(nonsense);
       await expect(client.reader.read(1)).rejects.toThrow('ended');
     }
-    const client = new RawClient();
+    const client = new RawNbdClient();
     await client.enter();
     client.request(0, 0, 512);
     expect(await client.error()).toBe(0);
@@ -251,7 +251,7 @@ describe('requests', () => {
 
   it('refuses unknown options and exports, and goes on negotiating', async () => {
     server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB)) });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     await client.reader.read(18);
     client.socket.write(Buffer.from([0, 0, 0, 3]));
     client.option(5, Buffer.alloc(0)); // STARTTLS
@@ -361,7 +361,7 @@ describe('close', () => {
         });
     });
     server = await serve({ disk });
-    const client = new RawClient();
+    const client = new RawNbdClient();
     await client.enter();
     client.request(3, 0, 0);
     await flushing;

@@ -84,13 +84,17 @@ export class DiskRings {
     await Promise.all(rings.map((ring) => ring.detach()));
   }
 
-  /** Detaches a ring and attaches it at another host. The ring is gone when that fails. */
-  async move(queue: number, host: RingHost, disk: ServedDisk): Promise<void> {
+  /**
+   * Detaches a ring and attaches it at another host. Resolves with an error when it cannot be attached there: the ring
+   * is gone then.
+   */
+  async move(queue: number, host: RingHost, disk: ServedDisk): Promise<XenBlockError | undefined> {
     await this.#rings[queue].detach();
     try {
       this.#rings[queue] = await this.#attachRing(host, disk, queue, { adopt: false });
+      return undefined;
     } catch (cause) {
-      throw ringError(cause, queue);
+      return ringError(cause, queue);
     }
   }
 
@@ -130,8 +134,8 @@ export class DiskRings {
     try {
       return await host.attach({ ...options, journal: { path, adopt } });
     } catch (error) {
-      if (!(error instanceof XenBlockError) || error.code !== 'ERR_JOURNAL') throw error;
-      journalFailedChannel.publish({ address: this.#context.address, queue, error });
+      if (codeOf(error) !== 'ERR_JOURNAL') throw error;
+      journalFailedChannel.publish({ address: this.#context.address, queue, error: error as Error });
       return host.attach(options);
     }
   }

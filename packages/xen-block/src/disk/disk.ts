@@ -140,7 +140,8 @@ export class BlockDevice implements BackendHandler {
     return this.#inTurn(async () => {
       const negotiated = this.#negotiated;
       if (!negotiated || !this.#rings.has(queue)) return;
-      await this.#rings.move(queue, host, this.#served(negotiated)).catch((error) => this.#context.fail(error));
+      const error = await this.#rings.move(queue, host, this.#served(negotiated));
+      if (error) this.#context.fail(error);
     });
   }
 

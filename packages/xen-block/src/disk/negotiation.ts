@@ -56,7 +56,7 @@ export async function readNegotiated(
   return { abi, persistent: keys['feature-persistent'], rings };
 }
 
-/** The order, also from the older spelling in pages; undefined when there is neither. */
+/** The order, also from the older spelling in pages; or undefined. */
 function ringPageOrder(path: string, order: number | undefined, pages: number | undefined): number | undefined {
   if (order !== undefined || pages === undefined) return order;
   const fromPages = Math.log2(pages);

@@ -4,7 +4,7 @@
  * made), change, and go. What is done for their requests is in pass.ts, and what is done in between in rest.ts.
  *
  * What must hold: a ring goes only when nothing of it is pending, and until then its memory stays mapped; an attach
- * that fails leaves nothing mapped or bound.
+ * that fails leaves nothing of the frontend's mapped or bound.
  */
 import type { BlockImage } from '@xenpv/blockdev';
 import { BackRing } from '@xenpv/ring';

@@ -21,7 +21,7 @@ export interface TestDomains {
 }
 
 /** Tests of one group, by their titles. */
-export type SuiteTests = Record<string, (session: Session) => Promise<void>>;
+export type SuiteTests = Record<string, (session: SuiteSession) => Promise<void>>;
 
 /** A domain that never is there (DOMID_IDLE is the first after the reserved ones that could be). */
 export const NOBODY = 0x7fef;
@@ -34,7 +34,7 @@ interface Closable {
 }
 
 /** The two domains, and everything that a test opened on them. */
-export class Session {
+export class SuiteSession {
   readonly backend: TestDomain;
   readonly frontend: TestDomain;
   readonly #opened: Closable[] = [];

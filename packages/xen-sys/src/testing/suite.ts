@@ -3,7 +3,7 @@ import { allocationTests } from './allocation.js';
 import { copyTests } from './copy.js';
 import { eventTests } from './events.js';
 import { mapTests } from './mapping.js';
-import { Session, type SuiteTests, type TestDomains } from './session.js';
+import { SuiteSession, type SuiteTests, type TestDomains } from './session.js';
 import { xenstoreTests } from './xenstore.js';
 
 /** The part of vitest, node:test, mocha or jest that the suite needs. */
@@ -36,10 +36,10 @@ export function testProvider(name: string, makeTwoDomains: () => Promise<TestDom
 
 async function runTest(
   makeTwoDomains: () => Promise<TestDomains>,
-  test: (session: Session) => Promise<void>,
+  test: (session: SuiteSession) => Promise<void>,
 ): Promise<void> {
   const domains = await makeTwoDomains();
-  const session = new Session(domains);
+  const session = new SuiteSession(domains);
   try {
     await test(session);
     session.closeAll();

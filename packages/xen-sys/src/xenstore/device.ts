@@ -1,7 +1,7 @@
 import type { Descriptor } from '../addon/addon.js';
 import { openDevice } from '../addon/device-file.js';
 import { errnoError } from '../errors.js';
-import type { XenstoreTransport, XenstoreTransportListener } from '../xenstore-transport.js';
+import { XENSTORE_PAYLOAD_MAX, type XenstoreTransport, type XenstoreTransportListener } from '../xenstore-transport.js';
 
 /** Of struct xsd_sockmsg (io/xs_wire.h): u32 type, request, transaction, payload length. */
 const HEADER_BYTES = 16;
@@ -9,7 +9,7 @@ const LENGTH_AT = 12;
 /** XS_WATCH_EVENT. */
 const WATCH_EVENT = 15;
 /** The kernel keeps header and payload of one message in a page. */
-const MAX_PAYLOAD = 4096 - HEADER_BYTES;
+const MAX_PAYLOAD = XENSTORE_PAYLOAD_MAX - HEADER_BYTES;
 const READ_BYTES = 8192;
 
 /**

@@ -1,6 +1,6 @@
 import type { XsMessage } from '@xenpv/xenstore';
-import type { Errno, Store, StoreView } from '../tree/store.js';
-import type { Transaction } from '../tree/transaction.js';
+import type { ErrnoName, Store, StoreView } from '../tree/store.js';
+import type { ServerTransaction } from '../tree/transaction.js';
 import type { TreeContext } from '../tree/tree.js';
 import type { Events } from '../watches/events.js';
 import type { ServerConnection } from './connection.js';
@@ -20,7 +20,7 @@ export interface RequestHost {
   readonly events: Events;
   /** Ends all transactions and watches of a connection. */
   reset(connection: ServerConnection): void;
-  introduce(domid: number, port: number): Errno | undefined;
+  introduce(domid: number, port: number): ErrnoName | undefined;
   release(domain: DomainRecord): void;
 }
 
@@ -30,14 +30,14 @@ export interface Call {
   readonly connection: ServerConnection;
   readonly message: XsMessage;
   readonly payload: Buffer;
-  readonly transaction: Transaction | undefined;
+  readonly transaction: ServerTransaction | undefined;
 }
 
 /** An answer: what to send back, and what to do after that; or why not. */
 export type Answer =
   | string
   | Uint8Array
-  | { readonly error: Errno }
+  | { readonly error: ErrnoName }
   | { readonly reply: string; readonly afterwards: () => void };
 
 export interface Operation {
@@ -57,12 +57,12 @@ export const Feature = { error: 2, watchDepth: 4 } as const;
 export const OK = 'OK\0';
 
 /** An answer that is an error. */
-export function failure(error: Errno): Answer {
+export function failure(error: ErrnoName): Answer {
   return { error };
 }
 
 /** The answer of what has no result. */
-export function done(error: Errno | undefined): Answer {
+export function done(error: ErrnoName | undefined): Answer {
   return error === undefined ? OK : { error };
 }
 

@@ -1,6 +1,6 @@
 import { allocateMessage, XS_HEADER_BYTES, XS_MAX_PAYLOAD, type XsMessage, XsOp } from '@xenpv/xenstore';
 import type { Requester } from '../tree/permissions.js';
-import type { Transaction } from '../tree/transaction.js';
+import type { ServerTransaction } from '../tree/transaction.js';
 import type { EventCause, Watch, Watcher } from '../watches/watches.js';
 import type { DomainRecord } from './domains.js';
 import type { Port } from './port.js';
@@ -20,7 +20,7 @@ export class ServerConnection implements Watcher {
   readonly port: Port;
   /** What relative paths are relative to. */
   readonly home: string;
-  readonly transactions = new Map<number, Transaction>();
+  readonly transactions = new Map<number, ServerTransaction>();
   /** By {@link watchKey}. */
   readonly watches = new Map<string, Watch>();
   nextTransactionId = 0;

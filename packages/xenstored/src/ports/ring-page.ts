@@ -1,3 +1,5 @@
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+
 /**
  * The page that a guest shares with xenstored: struct xenstore_domain_interface of io/xs_wire.h, 4096 bytes at a
  * multiple of 4 in shared memory, zeroed before use. The last two words, which the struct leaves free, are bells for
@@ -8,15 +10,12 @@ export interface RingPage {
   readonly byteOffset: number;
 }
 
-/** Bytes of the page. */
-const PAGE_BYTES = 4096;
-
 /** The page as the byte rings in it want it. */
 export function ringMemory({ buffer, byteOffset }: RingPage): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, PAGE_BYTES);
+  return new Uint8Array(buffer, byteOffset, XEN_PAGE_SIZE);
 }
 
 /** The words of the page. */
 export function ringWords({ buffer, byteOffset }: RingPage): Int32Array {
-  return new Int32Array(buffer, byteOffset, PAGE_BYTES / 4);
+  return new Int32Array(buffer, byteOffset, XEN_PAGE_SIZE / 4);
 }

@@ -1,6 +1,6 @@
 import type { DomainTable } from '../connection/domains.js';
 import { type MutableQuotas, QUOTA_NAMES, quotaKey } from '../connection/limits.js';
-import type { Errno } from '../tree/store.js';
+import type { ErrnoName } from '../tree/store.js';
 
 const OK = 'OK\0';
 const HELP = ['check', 'help', 'log\ton|off', 'print\t<string>', 'quota\t[set <name> <val>|<domid>]'];
@@ -13,7 +13,7 @@ export interface ControlContext {
 }
 
 /** Answers CONTROL: those of the C daemon's commands that mean something here. */
-export function control(context: ControlContext, words: readonly string[]): string | { readonly error: Errno } {
+export function control(context: ControlContext, words: readonly string[]): string | { readonly error: ErrnoName } {
   const [command, ...args] = words;
   if (command === 'help') return `${HELP.join('\n')}\n\0`;
   if (command === 'check' && args.length === 0) return OK;
@@ -22,7 +22,7 @@ export function control(context: ControlContext, words: readonly string[]): stri
   return command === 'quota' ? quota(context, args) : { error: 'EINVAL' };
 }
 
-function quota(context: ControlContext, args: readonly string[]): string | { readonly error: Errno } {
+function quota(context: ControlContext, args: readonly string[]): string | { readonly error: ErrnoName } {
   if (args.length === 0) return listing(context.quotas);
   if (args.length === 1) return usage(context.domains, Number(args[0]));
   const [verb, name, text] = args;
@@ -40,7 +40,7 @@ function listing(quotas: MutableQuotas): string {
   return `Quota settings:\n${lines.join('')}\0`;
 }
 
-function usage(domains: DomainTable, domid: number): string | { readonly error: Errno } {
+function usage(domains: DomainTable, domid: number): string | { readonly error: ErrnoName } {
   const domain = domains.get(domid);
   if (domain === undefined) return { error: 'ENOENT' };
   const { owned, watches, transactions, outstanding } = domain;

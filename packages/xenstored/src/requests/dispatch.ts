@@ -1,7 +1,7 @@
 import type { XsMessage } from '@xenpv/xenstore';
 import { type Answer, failure, type Operation, type RequestHost } from '../connection/call.js';
 import type { ServerConnection } from '../connection/connection.js';
-import type { Transaction } from '../tree/transaction.js';
+import type { ServerTransaction } from '../tree/transaction.js';
 import { domainOperations } from './domains.js';
 import { nodeOperations } from './nodes.js';
 import { settingsOperations } from './settings.js';
@@ -34,7 +34,7 @@ function carryOut(host: RequestHost, connection: ServerConnection, message: XsMe
   const operation = OPERATIONS[message.type];
   if (operation === undefined || (operation.optional && host.features === 0)) return failure('ENOSYS');
   if (operation.privileged && !connection.domain.privileged) return failure('EACCES');
-  let transaction: Transaction | undefined;
+  let transaction: ServerTransaction | undefined;
   if (message.transactionId !== 0 && !operation.ignoresTransaction) {
     transaction = connection.transactions.get(message.transactionId);
     if (transaction === undefined) return failure('ENOENT');

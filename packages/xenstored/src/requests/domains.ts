@@ -13,7 +13,7 @@ import {
 } from '../connection/call.js';
 import type { DomainRecord } from '../connection/domains.js';
 import { looseDomid, looseNumber } from '../tree/numbers.js';
-import type { Errno } from '../tree/store.js';
+import type { ErrnoName } from '../tree/store.js';
 
 /** Requests about domains, by their type. */
 export const domainOperations: Record<number, Operation> = {
@@ -38,7 +38,7 @@ function introduce(call: Call): Answer {
 }
 
 /** The domain that a request of one number is about; it must have been introduced. */
-function namedDomain(call: Call): DomainRecord | Errno {
+function namedDomain(call: Call): DomainRecord | ErrnoName {
   const word = oneString(call.payload);
   const domid = word === undefined ? 0 : looseDomid(word);
   if (domid === 0) return 'EINVAL';

@@ -1,7 +1,7 @@
 import { XsOp } from '@xenpv/xenstore';
 import { type Answer, type Call, done, failure, OK, type Operation, oneString } from '../connection/call.js';
 import type { ServerConnection } from '../connection/connection.js';
-import { Transaction } from '../tree/transaction.js';
+import { ServerTransaction } from '../tree/transaction.js';
 
 /** Requests that begin and end transactions, by their type. */
 export const transactionOperations: Record<number, Operation> = {
@@ -15,7 +15,7 @@ function transactionStart(call: Call): Answer {
   if (call.transaction !== undefined) return failure('EBUSY');
   if (domain.transactions > domain.quotas.transactions) return failure('ENOSPC');
   const id = unusedTransactionId(connection);
-  connection.transactions.set(id, new Transaction(id, host.store, domain));
+  connection.transactions.set(id, new ServerTransaction(id, host.store, domain));
   domain.transactions++;
   return `${id}\0`;
 }

@@ -15,7 +15,7 @@ export interface StoreNode {
 export type NodeContent = Omit<StoreNode, 'generation'>;
 
 /** An error of the protocol, as it is sent. */
-export type Errno =
+export type ErrnoName =
   | 'EINVAL'
   | 'EACCES'
   | 'EEXIST'

@@ -7,7 +7,7 @@
 import type { ChildList } from './children.js';
 import type { NodeOwner } from './owners.js';
 import type { NodePermission } from './permissions.js';
-import type { Errno, NodeChange, NodeContent, Store, StoreNode, StoreView } from './store.js';
+import type { ErrnoName, NodeChange, NodeContent, Store, StoreNode, StoreView } from './store.js';
 
 /** A node that the transaction looked at or changed. */
 interface AccessedNode {
@@ -25,7 +25,7 @@ interface AccessedNode {
 }
 
 /** One transaction's view of the store. */
-export class Transaction implements StoreView {
+export class ServerTransaction implements StoreView {
   readonly isTransaction = true;
   readonly id: number;
   readonly #store: Store;
@@ -127,14 +127,14 @@ export class Transaction implements StoreView {
    * Ends the transaction: its changes are made, or the reason is returned why none was. `conflict` is asked when
    * nothing else is in the way; true is EAGAIN.
    */
-  commit(conflict: () => boolean): Errno | undefined {
+  commit(conflict: () => boolean): ErrnoName | undefined {
     const problem = this.#problem() ?? (conflict() ? 'EAGAIN' : undefined);
     if (problem === undefined) this.#apply();
     this.abort();
     return problem;
   }
 
-  #problem(): Errno | undefined {
+  #problem(): ErrnoName | undefined {
     if (this.#failed) return 'ENOMEM';
     const limited = this.#created && !this.#owner.privileged;
     for (const [domid, difference] of this.#nodeCounts) {

@@ -6,7 +6,7 @@ import type { XenstoredQuotas } from './quotas.js';
 import {
   baseName,
   childPath,
-  type Errno,
+  type ErrnoName,
   type NodeChange,
   type NodeContent,
   parentPath,
@@ -44,7 +44,7 @@ export function isNodePath(path: string, quotas: XenstoredQuotas): boolean {
  * The node at an absolute path, if the requester has all of `wanted`. A requester that may not look at the nearest
  * ancestor either learns nothing but EACCES.
  */
-export function getNode(context: TreeContext, path: string, wanted: number): StoreNode | Errno {
+export function getNode(context: TreeContext, path: string, wanted: number): StoreNode | ErrnoName {
   if (!isNodePath(path, context.domain.quotas)) return 'EINVAL';
   const node = context.view.read(path);
   if (node === 'ENOSPC') return node;
@@ -53,7 +53,7 @@ export function getNode(context: TreeContext, path: string, wanted: number): Sto
   return errorFromAncestors(context, path, 'EACCES', wanted);
 }
 
-function errorFromAncestors(context: TreeContext, path: string, error: Errno, wanted: number): Errno {
+function errorFromAncestors(context: TreeContext, path: string, error: ErrnoName, wanted: number): ErrnoName {
   let at = path;
   for (;;) {
     at = parentPath(at);
@@ -65,7 +65,7 @@ function errorFromAncestors(context: TreeContext, path: string, error: Errno, wa
 }
 
 /** WRITE: a new value, or a new node with it. */
-export function writeNode(context: TreeContext, path: string, data: Uint8Array): Errno | undefined {
+export function writeNode(context: TreeContext, path: string, data: Uint8Array): ErrnoName | undefined {
   const node = getNode(context, path, Access.write);
   if (node === 'ENOENT') return createNode(context, path, data);
   if (typeof node === 'string') return node;
@@ -77,13 +77,13 @@ export function writeNode(context: TreeContext, path: string, data: Uint8Array):
 }
 
 /** MKDIR: nothing if the node is there, else a new one without a value. */
-export function makeNode(context: TreeContext, path: string): Errno | undefined {
+export function makeNode(context: TreeContext, path: string): ErrnoName | undefined {
   const node = getNode(context, path, Access.write);
   if (node === 'ENOENT') return createNode(context, path, NO_DATA);
   return typeof node === 'string' ? node : undefined;
 }
 
-function replaceNode(context: TreeContext, path: string, content: NodeContent): Errno | undefined {
+function replaceNode(context: TreeContext, path: string, content: NodeContent): ErrnoName | undefined {
   if (tooLarge(context, content)) {
     context.view.fail();
     return 'ENOSPC';
@@ -93,7 +93,7 @@ function replaceNode(context: TreeContext, path: string, content: NodeContent): 
 }
 
 /** Makes a node and all directories that are missing above it. */
-function createNode(context: TreeContext, path: string, data: Uint8Array): Errno | undefined {
+function createNode(context: TreeContext, path: string, data: Uint8Array): ErrnoName | undefined {
   const created = [path];
   let parent = parentPath(path);
   let parentNode: StoreNode | undefined | 'ENOSPC';
@@ -147,7 +147,7 @@ function mayCreate(context: TreeContext, contents: NodeContent[], parent: StoreN
 }
 
 /** RM: a node and all below it. A missing node is fine if its directory is there. */
-export function removeNode(context: TreeContext, path: string): Errno | undefined {
+export function removeNode(context: TreeContext, path: string): ErrnoName | undefined {
   const node = getNode(context, path, Access.write);
   if (node === 'ENOENT') {
     const parent = context.view.read(parentPath(path));
@@ -217,7 +217,7 @@ export function setPermissions(
   context: TreeContext,
   path: string,
   permissions: readonly NodePermission[],
-): Errno | undefined {
+): ErrnoName | undefined {
   const node = getNode(context, path, Access.write | Access.owner);
   if (typeof node === 'string') return node;
   const before = node.permissions;

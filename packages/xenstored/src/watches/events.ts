@@ -1,5 +1,5 @@
 import { Access, accessOf, type NodePermission, type Requester } from '../tree/permissions.js';
-import { type Errno, type NodeChange, parentPath, type StoreNode } from '../tree/store.js';
+import { type ErrnoName, type NodeChange, parentPath, type StoreNode } from '../tree/store.js';
 import { type EventCause, eventPath, type Watch, WatchIndex } from './watches.js';
 
 /** Names of events that are no nodes. */
@@ -59,7 +59,11 @@ export class Events {
   }
 
   /** Sets who hears of an event that is no node: EINVAL if there is none of that name, EACCES. */
-  setSpecialPermissions(requester: Requester, name: string, permissions: readonly NodePermission[]): Errno | undefined {
+  setSpecialPermissions(
+    requester: Requester,
+    name: string,
+    permissions: readonly NodePermission[],
+  ): ErrnoName | undefined {
     const current = this.#special.get(name);
     if (current === undefined) return 'EINVAL';
     const wanted = Access.write | Access.owner;

@@ -242,7 +242,7 @@ describe('grants', () => {
     });
   });
 
-  it('to another domain are of no use', async () => {
+  it('to another domain are invalid', async () => {
     await inSetting(abi, async ({ front, disk }) => {
       const other = await disk.host.createDomain({ name: 'other' });
       await using allocator = disk.guest.provider.openGrantAllocator();
@@ -252,7 +252,7 @@ describe('grants', () => {
     });
   });
 
-  it('that ended are of no use', async () => {
+  it('that ended are invalid', async () => {
     await inSetting(abi, async ({ front, disk }) => {
       await using allocator = disk.guest.provider.openGrantAllocator();
       const pages = allocator.allocate(0, 1, { writable: true });
