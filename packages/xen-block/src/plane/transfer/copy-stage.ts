@@ -33,18 +33,15 @@ export class CopyStage {
   }
 
   fromGrant(ref: number, offset: number, place: number, length: number): void {
-    this.#note();
+    if (this.#batch.count === CAPACITY) this.run();
+    this.#rows[this.#batch.count] = this.#row;
     this.#batch.fromGrant(this.#domid, ref, offset, place, length);
   }
 
   toGrant(ref: number, offset: number, place: number, length: number): void {
-    this.#note();
-    this.#batch.toGrant(this.#domid, ref, offset, place, length);
-  }
-
-  #note(): void {
-    if (this.#batch.count === this.#batch.capacity) this.run();
+    if (this.#batch.count === CAPACITY) this.run();
     this.#rows[this.#batch.count] = this.#row;
+    this.#batch.toGrant(this.#domid, ref, offset, place, length);
   }
 
   /** Carries out all staged copies. */
