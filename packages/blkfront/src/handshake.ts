@@ -20,8 +20,7 @@ import {
   VdiskInfo,
 } from '@xenpv/blkif';
 import { FrontRing } from '@xenpv/ring';
-import type { EventChannels, GrantAllocator, GrantedPages } from '@xenpv/xen-sys';
-import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { type EventChannels, type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { parseState, stateName, XenbusState } from '@xenpv/xenbus';
 import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import { BlkfrontError } from './errors.js';

@@ -129,6 +129,14 @@ describe('block-attach', () => {
     expect(await host.toolstack.disks(1)).toEqual([51712]);
   });
 
+  it('takes keys instead of the usual ones, in both copies', async () => {
+    const backendKeys = { online: 0, 'frontend-id': 77 };
+    const { backendPath } = await host.toolstack.attachDisk(guest.domid, { vdev: 'xvda', target: '/a', backendKeys });
+    for (const path of [backendPath, `/libxl/${guest.domid}/device/vbd/51712`]) {
+      expect(await tree(path)).toMatchObject({ online: '0', 'frontend-id': '77', state: '1' });
+    }
+  });
+
   it('writes a read-only cdrom in another format, with keys of the caller', async () => {
     const disk = await host.toolstack.attachDisk(1, {
       vdev: 'hdc',
