@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkCommonJs } from './checks/commonjs.mjs';
 import { checkDocumentedPaths } from './checks/documented-paths.mjs';
+import { checkDocumentedTests } from './checks/documented-tests.mjs';
 import { checkManifests } from './checks/manifests.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
@@ -94,6 +95,7 @@ async function runTests() {
     failed: numFailedTests + broken.length + errors,
     skipped: numPendingTests + numTodoTests,
     needs: skippedByNeed(testResults),
+    results: testResults,
   };
 }
 
@@ -118,6 +120,7 @@ await runMain(async () => {
     check('publint and attw', checkPackages),
   ]);
   const tests = await runTests();
+  await check('documented tests', () => checkDocumentedTests(tests.results));
   if (tests.needs.length > 0) console.log(`\nSkipped  ${tests.needs.join('\n         ')}`);
   console.log(
     `\n Checks  ${checks.passed} passed, ${checks.failed.length} failed${checks.failed.length ? `: ${checks.failed.join(', ')}` : ''}`,
