@@ -39,7 +39,7 @@ export const FLOORS = {
     ['host.ts'],
     ['domain.ts'],
     ['toolstack', 'provider.ts'],
-    ['threads', 'handles'],
+    ['threads', 'processes', 'handles'],
     ['machine'],
     ['errors.ts', 'package-root.ts'],
   ],

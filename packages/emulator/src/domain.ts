@@ -27,7 +27,7 @@ export class EmulatedDomain implements AsyncDisposable {
   }
 
   /** The domain's memory, or a little more. Pages are handed out by its {@link EmulatedProvider.openGrantAllocator}. */
-  get ram(): SharedArrayBuffer {
+  get ram(): ArrayBufferLike {
     return this.#machineDomain.memory.ram;
   }
 

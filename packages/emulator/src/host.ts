@@ -10,8 +10,9 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
-import type { DomainUsage } from './machine/machine.js';
+import type { DomainUsage, OwnMachine } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
+import { ProcessHost } from './processes/process-host.js';
 import { EmulatedProvider } from './provider.js';
 import { HostMachine } from './threads/host-machine.js';
 import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
@@ -36,6 +37,12 @@ export interface EmulatedHostOptions {
   /** How long the toolstack waits for backends; 10 s by default, as xl. */
   readonly toolstackTimeoutMs?: number | undefined;
   readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
+  /**
+   * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs, such
+   * as below /run. The memory of all domains lies there as files. {@link joinHost} is the way in. When a process that has
+   * joined ends, its event channels are closed and its pages given back, as a kernel does it.
+   */
+  readonly directory?: string | undefined;
 }
 
 /** What a domain is made of. */
@@ -50,33 +57,41 @@ export interface DomainConfig {
 }
 
 /**
- * A Xen host in this process: domain 0, further domains, their grant tables and event channels in shared memory,
- * xenstored and a small toolstack. It keeps nothing alive: a process that only has a host ends.
+ * A Xen host in this process, or shared with others by a folder: domain 0, further domains, their grant tables and event
+ * channels in shared memory, xenstored and a small toolstack. It keeps nothing alive, a process that only has a host
+ * ends; but a host that others may join by a folder does, until it is closed.
  */
 export class EmulatedHost implements AsyncDisposable {
   readonly xenstored: EmulatedXenstored;
   readonly toolstack: Toolstack;
-  readonly #machine: HostMachine;
+  readonly #machine: OwnMachine;
   readonly #store: XenstoreClient;
   readonly #domains = new Map<number, EmulatedDomain>();
   readonly #destroying = new Map<number, Promise<void>>();
   #nextDomid = 1;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: EmulatedHostOptions) {
-    this.#machine = new HostMachine((domid) => this.xenstored.connect(domid));
-    this.xenstored = new EmulatedXenstored({
-      ...options.xenstored,
-      domainExists: (domid) => this.#machine.find(domid) !== undefined,
-    });
+  private constructor(machine: OwnMachine, xenstored: EmulatedXenstored, options: EmulatedHostOptions) {
+    this.#machine = machine;
+    this.xenstored = xenstored;
     this.#machine.create(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
     this.#store = XenstoreClient.open(this.xenstored.connect(0));
     this.toolstack = new Toolstack(this.#store, options.toolstackTimeoutMs);
   }
 
-  /** A host with domain 0 alone. */
+  /**
+   * A host with domain 0 alone. Errors, with a folder only: EADDRINUSE another host has it, ENAMETOOLONG its path is too
+   * long for sockets, ERR_NO_ADDON, or what the system says.
+   */
   static async create(options: EmulatedHostOptions = {}): Promise<EmulatedHost> {
-    const host = new EmulatedHost(options);
+    let machine: OwnMachine | undefined;
+    const domainExists = (domid: number) => machine?.find(domid) !== undefined;
+    const xenstored = new EmulatedXenstored({ ...options.xenstored, domainExists });
+    const connect = (domid: number) => xenstored.connect(domid);
+    const { directory } = options;
+    machine = directory === undefined ? new HostMachine(connect) : await ProcessHost.open(directory, connect);
+    const host = new EmulatedHost(machine, xenstored, options);
+    await host.#listen(0);
     await host.#store.transaction(async (tx) => {
       await tx.write('/local/domain/0/name', 'Domain-0');
       await tx.write('/local/domain/0/domid', 0);
@@ -108,6 +123,7 @@ export class EmulatedHost implements AsyncDisposable {
     const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
     await this.#store.transaction((tx) => writeDomainNodes(tx, description));
+    await this.#listen(domid);
     this.xenstored.introduceDomain(domid);
     const domain = new EmulatedDomain(config.name, this.provider(domid), machineDomain, {
       usage: () => this.#machine.usage(machineDomain),
@@ -145,6 +161,13 @@ export class EmulatedHost implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  /** Where processes that joined speak to xenstored as domain `domid`. */
+  async #listen(domid: number): Promise<void> {
+    if (this.#machine instanceof ProcessHost) {
+      await this.xenstored.listen(this.#machine.directory.xenstoredSocket(domid), domid);
+    }
   }
 
   async #destroy(domid: number): Promise<void> {

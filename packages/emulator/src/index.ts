@@ -3,7 +3,7 @@ export { ToolstackError, type ToolstackErrorCode } from './errors.js';
 export type { EmulatedEventChannels } from './handles/event-channels.js';
 export { type DomainConfig, EmulatedHost, type EmulatedHostOptions } from './host.js';
 export type { DomainUsage } from './machine/machine.js';
-export { attachProvider, type EmulatedProvider } from './provider.js';
+export { attachProvider, type EmulatedProvider, joinHost } from './provider.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';
 export type { BackendType, XlDisk } from './toolstack/disk-config.js';
 export type { DiskPaths } from './toolstack/disk-nodes.js';

@@ -14,6 +14,8 @@ import { EmulatedGrantAllocator } from './handles/grant-allocator.js';
 import { EmulatedGrantTable } from './handles/grant-table.js';
 import type { Machine, MachineDomain } from './machine/machine.js';
 import { packageRoot } from './package-root.js';
+import type { DirectoryMachine } from './processes/directory.js';
+import { joinMachine } from './processes/joined-machine.js';
 import type { SharedMachine } from './threads/announcements.js';
 import { machineNamed } from './threads/attached-machine.js';
 
@@ -40,7 +42,7 @@ export class EmulatedProvider implements XenProvider {
   }
 
   openGrantAllocator(): GrantAllocator {
-    return new EmulatedGrantAllocator(this.#self('gntalloc.open'));
+    return new EmulatedGrantAllocator(this.#machine, this.#self('gntalloc.open'));
   }
 
   openForeignMemory(): ForeignMemory {
@@ -53,12 +55,11 @@ export class EmulatedProvider implements XenProvider {
   async connectXenstore(options: { signal?: AbortSignal } = {}): Promise<XenstoreTransport> {
     options.signal?.throwIfAborted();
     this.#self('xenstore.connect');
-    return this.#machine.connectXenstore(this.domid);
+    return this.#machine.connectXenstore(this.domid, options.signal);
   }
 
   share(): SharedProvider {
-    const data: SharedMachine = { machine: this.#machine.name, domid: this.domid };
-    return { module: new URL('dist/attach.js', packageRoot).href, data };
+    return { module: new URL('dist/attach.js', packageRoot).href, data: this.#machine.shared(this.domid) };
   }
 
   #self(op: string): MachineDomain {
@@ -73,6 +74,18 @@ export class EmulatedProvider implements XenProvider {
  * the host is gone or has not answered within 10 s.
  */
 export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
-  const { machine, domid } = data as SharedMachine;
-  return new EmulatedProvider(await machineNamed(machine), domid);
+  const shared = data as SharedMachine | DirectoryMachine;
+  if ('directory' in shared) return joinHost(shared.directory, { domid: shared.domid });
+  return new EmulatedProvider(await machineNamed(shared.machine), shared.domid);
+}
+
+/**
+ * Xen as domain `domid`, 0 if not given, of the host in a folder sees it, on this thread: a host that another process made
+ * with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON.
+ */
+export async function joinHost(
+  directory: string,
+  options: { readonly domid?: number } = {},
+): Promise<EmulatedProvider> {
+  return new EmulatedProvider(await joinMachine(directory), options.domid ?? 0);
 }

@@ -8,6 +8,7 @@
 
 #include "descriptor.h"
 #include "foreign-memory.h"
+#include "futex.h"
 #include "typed-memory.h"
 
 namespace {
@@ -47,6 +48,9 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports["Descriptor"] = Descriptor::Define(env);
   exports["ForeignMemory"] = ForeignMemory::Define(env);
   exports["addressOf"] = Napi::Function::New<AddressOf>(env, "addressOf");
+  exports["futexWait"] = Napi::Function::New<FutexWait>(env, "futexWait");
+  exports["futexWake"] = Napi::Function::New<FutexWake>(env, "futexWake");
+  exports["makeFifo"] = Napi::Function::New<MakeFifo>(env, "makeFifo");
   exports["sendDatagram"] = Napi::Function::New<SendDatagram>(env, "sendDatagram");
   return exports;
 }

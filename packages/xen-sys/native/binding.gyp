@@ -7,6 +7,7 @@
         "bound-call.cc",
         "descriptor.cc",
         "foreign-memory.cc",
+        "futex.cc",
         "mapping.cc",
         "poller.cc"
       ],

@@ -10,6 +10,7 @@ export const Errno = {
   EACCES: -13,
   EFAULT: -14,
   EBUSY: -16,
+  EEXIST: -17,
   EINVAL: -22,
   ENOSPC: -28,
   ETIME: -62,

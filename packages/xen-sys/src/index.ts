@@ -21,8 +21,10 @@ export {
 } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
 export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
+export { Fifo } from './posix/fifo.js';
+export { futexWait, futexWake } from './posix/futex.js';
 export { sdNotify } from './posix/sd-notify.js';
-export { mapSharedFile, type SharedFile } from './posix/shared-file.js';
+export { mapSharedFile, mapSparseFile, type SharedFile } from './posix/shared-file.js';
 export { listenOnUnixSocket, prepareSocketPath } from './posix/unix-socket.js';
 export type { ProviderFeatures, SharedProvider, XenProvider } from './provider.js';
 export type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';

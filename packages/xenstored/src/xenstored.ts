@@ -51,7 +51,8 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #store: Store;
   readonly #events: Events;
   readonly #connections: Connections;
-  readonly #sockets = new Set<SocketListener>();
+  /** Listening sockets, and whose they are. */
+  readonly #sockets = new Map<SocketListener, number>();
   readonly #rings = new Map<number, RingPort>();
   /** The unprivileged domain whose request is being carried out. */
   #cause: DomainRecord | undefined;
@@ -99,14 +100,14 @@ export class EmulatedXenstored implements AsyncDisposable {
   }
 
   /**
-   * Serves clients on a Unix socket, as domain 0. A stale socket of a process that is gone is replaced.
+   * Serves clients on a Unix socket, as domain 0 or as the one given, until that is released. A stale socket of a process that is gone is replaced.
    * XenSysError `EADDRINUSE` if another process serves there, `EEXIST` if the file is no socket,
    * `ENAMETOOLONG` over 107 bytes, or what the system says.
    */
-  async listen(socketPath: string): Promise<void> {
-    const socket = await SocketListener.listen(socketPath, this.#connections.hostFor(this.#domains.domain0));
+  async listen(socketPath: string, domid = 0): Promise<void> {
+    const socket = await SocketListener.listen(socketPath, this.#connections.hostFor(this.#domain(domid)));
     if (this.#closed) await socket.close();
-    else this.#sockets.add(socket);
+    else this.#sockets.set(socket, domid);
   }
 
   /**
@@ -135,6 +136,11 @@ export class EmulatedXenstored implements AsyncDisposable {
     if (domain === undefined || domid === 0) return;
     this.#rings.get(domid)?.close();
     this.#rings.delete(domid);
+    for (const [socket, owner] of this.#sockets) {
+      if (owner !== domid) continue;
+      this.#sockets.delete(socket);
+      void socket.close();
+    }
     this.#connections.end(domain, 'the domain was released');
     removeOwned({ view: this.#store, domain: this.#domains.domain0 }, domain);
     this.#domains.forget(domid);
@@ -173,7 +179,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     for (const ring of this.#rings.values()) ring.close();
     this.#rings.clear();
     this.#connections.close();
-    const sockets = [...this.#sockets];
+    const sockets = [...this.#sockets.keys()];
     this.#sockets.clear();
     await Promise.all(sockets.map((socket) => socket.close()));
   }

@@ -32,7 +32,7 @@ export class EmulatedEventChannels implements EventChannels {
   constructor(machine: Machine, domain: MachineDomain) {
     this.#machine = machine;
     this.#domain = domain;
-    this.#handle = domain.ports.openHandle();
+    this.#handle = machine.openHandle(domain);
     if (this.#handle < 0) throw new XenSysError('ENOSPC', 'evtchn.open', 'too many event-channel handles are open');
     this.#doorbell = domain.ports.doorbell(this.#handle);
     this.#mine = new Int32Array(domain.memory.size.ports / 32);
@@ -43,20 +43,12 @@ export class EmulatedEventChannels implements EventChannels {
   bindInterdomain(domid: number, remotePort: number): number {
     const op = 'evtchn.bindInterdomain';
     this.#checkOpen(op);
-    const { memory, ports } = this.#domain;
     const remote = this.#findDomain(domid, op);
-    const port = this.#machine.lock.run(() => {
-      if (!remote.ports.isOpenTo(remotePort, memory.domid)) return Errno.EINVAL;
-      const local = ports.allocate(this.#handle, remote.memory.domid);
-      if (local < 0) return Errno.ENOSPC;
-      ports.connect(local, remote.memory.domid, remotePort);
-      remote.ports.connect(remotePort, memory.domid, local);
-      return local;
-    });
+    const port = this.#machine.bindInterdomain(this.#domain, this.#handle, remote, remotePort);
     if (port === Errno.EINVAL)
       throw new XenSysError('EINVAL', op, `port ${remotePort} of domain ${domid} is not open to us`);
     this.#claim(port, op);
-    ports.raise(port);
+    this.#domain.ports.raise(port);
     return port;
   }
 
@@ -64,8 +56,7 @@ export class EmulatedEventChannels implements EventChannels {
     const op = 'evtchn.bindUnbound';
     this.#checkOpen(op);
     const remote = this.#findDomain(domid, op);
-    const { ports } = this.#domain;
-    const port = this.#machine.lock.run(() => ports.allocate(this.#handle, remote.memory.domid));
+    const port = this.#machine.bindUnbound(this.#domain, this.#handle, remote);
     this.#claim(port, op);
     return port;
   }
@@ -144,7 +135,8 @@ export class EmulatedEventChannels implements EventChannels {
       if (this.#isMine(port)) this.#release(port);
     }
     this.#closed = true;
-    this.#domain.ports.closeHandle(this.#handle);
+    this.#doorbell.close();
+    this.#machine.closeHandle(this.#domain, this.#handle);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

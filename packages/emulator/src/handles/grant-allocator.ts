@@ -1,26 +1,28 @@
 import { DOMID_SELF, type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
-import type { MachineDomain } from '../machine/machine.js';
+import type { Machine, MachineDomain } from '../machine/machine.js';
 import { closed } from './closed.js';
 
 /** One handle on the granting side of an emulated domain. */
 export class EmulatedGrantAllocator implements GrantAllocator {
+  readonly #machine: Machine;
   readonly #domain: MachineDomain;
   readonly #granted = new Set<GrantedPages>();
   #closed = false;
 
-  constructor(domain: MachineDomain) {
+  constructor(machine: Machine, domain: MachineDomain) {
+    this.#machine = machine;
     this.#domain = domain;
   }
 
   allocate(domid: number, count: number, options: { writable: boolean }): GrantedPages {
     if (this.#closed) throw closed('gntalloc.allocate');
-    const { memory, grants } = this.#domain;
+    const { memory } = this.#domain;
     if (!memory.alive) throw new XenSysError('ESRCH', 'gntalloc.allocate', 'this domain was destroyed');
     if (!(domid >= 0 && domid <= DOMID_SELF))
       throw new XenSysError('EINVAL', 'gntalloc.allocate', `${domid} is not a domid`);
     const user = domid === DOMID_SELF ? memory.domid : domid;
     const refs = new Uint32Array(count);
-    const first = count === 0 ? 0 : grants.grantNew(user, refs, options);
+    const first = count === 0 ? 0 : this.#machine.grantNew(this.#domain, user, refs, options);
     if (first === -2) throw new XenSysError('ENOSPC', 'gntalloc.allocate', `no ${count} grant references are free`);
     if (first < 0) throw new XenSysError('ENOMEM', 'gntalloc.allocate', `no ${count} pages in a row are free`);
     const pages: GrantedPages = {
@@ -37,7 +39,7 @@ export class EmulatedGrantAllocator implements GrantAllocator {
 
   release(pages: GrantedPages): void {
     if (!this.#granted.delete(pages) || !this.#domain.memory.alive) return;
-    for (const ref of pages.refs) this.#domain.grants.end(ref);
+    this.#machine.endGrants(this.#domain, pages.refs);
   }
 
   close(): void {

@@ -26,7 +26,7 @@ export class EmulatedMapping implements GrantMapping {
     return this.granter.memory.domid;
   }
 
-  get buffer(): SharedArrayBuffer {
+  get buffer(): ArrayBufferLike {
     return this.granter.memory.ram;
   }
 }

@@ -54,16 +54,8 @@ export class EmulatedGrantTable implements GrantTable {
     const granter = this.#find(domid);
     if (granter === undefined) throw new XenSysError('EINVAL', 'gnttab.map', `there is no domain ${domid}`);
     const frames = new Uint32Array(refs.length);
-    for (let i = 0; i < refs.length; i++) {
-      const frame = options.writable
-        ? granter.grants.pinToWrite(refs[i], this.#domain.memory.domid)
-        : granter.grants.pinToRead(refs[i], this.#domain.memory.domid);
-      if (frame < 0) {
-        for (let done = 0; done < i; done++) granter.grants.unpin(refs[done]);
-        throw this.#mapError(granter, refs[i], options, frame);
-      }
-      frames[i] = frame;
-    }
+    const status = this.#machine.mapGrants(this.#domain, granter, refs, frames, options);
+    if (status < 0) throw this.#mapError(granter, frames[0], options, status);
     const mapping = new EmulatedMapping(granter, refs, frames, options);
     this.#mappings.add(mapping);
     return mapping;
@@ -71,8 +63,7 @@ export class EmulatedGrantTable implements GrantTable {
 
   unmap(mapping: GrantMapping): void {
     if (!(mapping instanceof EmulatedMapping) || !this.#mappings.delete(mapping)) return;
-    if (!this.#domain.memory.alive) return;
-    for (const ref of mapping.refs) mapping.granter.grants.unpin(ref);
+    this.#machine.unmapGrants(this.#domain, mapping.granter, mapping.refs);
   }
 
   copy(batch: GrantCopyBatch): number {

@@ -6,11 +6,16 @@ import { type DomainMemory, GRANT_WORDS, Header } from './memory.js';
 /** References 0 to 7 are the toolstack's (GNTTAB_NR_RESERVED_ENTRIES). */
 const RESERVED_GRANTS = 8;
 
-const DOMID = 0x7fff;
-const VALID = 1 << 15;
-const READ_ONLY = 1 << 16;
-/** To be freed when nobody maps it any more. */
-const ENDING = 1 << 17;
+/** The first word of an entry: whom it is for, three flags, and how often it is in use. */
+export const GrantWord = {
+  domid: 0x7fff,
+  valid: 1 << 15,
+  readOnly: 1 << 16,
+  /** To be freed when nobody uses it any more. */
+  ending: 1 << 17,
+} as const;
+
+const { domid: DOMID, valid: VALID, readOnly: READ_ONLY, ending: ENDING } = GrantWord;
 const PIN = 1 << 18;
 const PIN_SHIFT = 18;
 const MAX_PINS = (1 << 14) - 1;
@@ -26,9 +31,12 @@ export class Grants {
   readonly memory: DomainMemory;
   readonly #frames: Frames;
   readonly #lock: SharedLock;
+  readonly #isHeld: (ref: number) => boolean;
 
-  constructor(memory: DomainMemory) {
+  /** `isHeld` says whether a page is in use in a way that its entry does not count. */
+  constructor(memory: DomainMemory, isHeld: (ref: number) => boolean = () => false) {
     this.memory = memory;
+    this.#isHeld = isHeld;
     this.#frames = new Frames(memory);
     this.#lock = new SharedLock(memory.control, Header.lock);
   }
@@ -62,9 +70,17 @@ export class Grants {
       const word = Atomics.load(control, at);
       if ((word & VALID) === 0) return;
       if (Atomics.compareExchange(control, at, word, (word & ~VALID) | ENDING) !== word) continue;
-      if (word >>> PIN_SHIFT === 0) this.#free(ref);
+      this.freeEnded(ref);
       return;
     }
+  }
+
+  /** Frees a grant that was ended, once nobody uses it. One caller of several does. */
+  freeEnded(ref: number): void {
+    const at = this.#at(ref);
+    const word = Atomics.load(this.memory.control, at);
+    if ((word & ENDING) === 0 || word >>> PIN_SHIFT !== 0 || this.#isHeld(ref)) return;
+    if (Atomics.compareExchange(this.memory.control, at, word, word & ~ENDING) === word) this.#free(ref);
   }
 
   /** Takes the page into use for `domid`, to be read: returns its frame, or a negative {@link GrantStatus}. */
@@ -79,7 +95,7 @@ export class Grants {
 
   /** `refused`: the flags of an entry that cannot be used so. */
   #pin(ref: number, domid: number, refused: number): number {
-    if (ref < RESERVED_GRANTS || ref >= this.memory.size.grants) return GrantStatus.badGntref;
+    if (!this.exists(ref)) return GrantStatus.badGntref;
     const { control } = this.memory;
     const at = this.#at(ref);
     for (;;) {
@@ -93,8 +109,8 @@ export class Grants {
 
   /** Whether the page is granted to `domid`, though only to be read. */
   isReadOnly(ref: number, domid: number): boolean {
-    if (ref < RESERVED_GRANTS || ref >= this.memory.size.grants) return false;
-    const word = Atomics.load(this.memory.control, this.#at(ref));
+    if (!this.exists(ref)) return false;
+    const word = this.word(ref);
     return (word & (VALID | DOMID | READ_ONLY)) === (VALID | domid | READ_ONLY);
   }
 
@@ -102,7 +118,22 @@ export class Grants {
   unpin(ref: number): void {
     const at = this.#at(ref);
     const before = Atomics.sub(this.memory.control, at, PIN);
-    if (before >>> PIN_SHIFT === 1 && (before & ENDING) !== 0) this.#free(ref);
+    if (before >>> PIN_SHIFT === 1 && (before & ENDING) !== 0) this.freeEnded(ref);
+  }
+
+  /** Whether `ref` is a reference that a domain may use. */
+  protected exists(ref: number): boolean {
+    return ref >= RESERVED_GRANTS && ref < this.memory.size.grants;
+  }
+
+  /** The first word of an entry, see {@link GrantWord}. */
+  protected word(ref: number): number {
+    return Atomics.load(this.memory.control, this.#at(ref));
+  }
+
+  /** The frame of an entry in use. */
+  protected frame(ref: number): number {
+    return this.memory.control[this.#at(ref) + FRAME];
   }
 
   /** Drops all use by `domid`, which was destroyed. */

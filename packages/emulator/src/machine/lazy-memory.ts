@@ -1,3 +1,5 @@
+import type { MemorySource } from './memory.js';
+
 /**
  * From here on the C library always asks the operating system for fresh pages (M_MMAP_THRESHOLD_MAX of glibc is
  * 32 MiB), which are zero and take no memory until they are touched. Smaller buffers it may fill with zeroes, which
@@ -9,17 +11,23 @@ const LAZY_BYTES = 33 * 1024 * 1024;
 const ALIGNMENT = 64;
 
 /** Zeroed shared memory of at least `bytes` bytes whose untouched pages cost nothing. */
-export function lazyBuffer(bytes: number): SharedArrayBuffer {
+function lazyBuffer(bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(Math.max(bytes, LAZY_BYTES));
 }
 
-/** Small areas out of large lazy buffers. An area is never given out twice: somebody may still look at it. */
-export class LazyAreas {
+/**
+ * Memory of this process alone. Tables are small areas out of large lazy buffers. An area is never given out twice:
+ * somebody may still look at it.
+ */
+export class LazyMemory implements MemorySource {
   #buffer = new SharedArrayBuffer(0);
   #used = 0;
 
-  /** A zeroed area of `bytes` bytes: where it is. */
-  take(bytes: number): { buffer: SharedArrayBuffer; offset: number } {
+  ram(bytes: number): SharedArrayBuffer {
+    return lazyBuffer(bytes);
+  }
+
+  tables(bytes: number): { buffer: SharedArrayBuffer; offset: number } {
     if (this.#used + bytes > this.#buffer.byteLength) {
       this.#buffer = lazyBuffer(bytes);
       this.#used = 0;

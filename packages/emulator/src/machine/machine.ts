@@ -1,4 +1,9 @@
-import type { XenstoreTransport } from '@xenpv/xen-sys';
+/**
+ * The machine as one thread sees it: its domains, and what only a hypervisor may do, which is to change tables that
+ * several domains see. Events and copies are not among it: they need no more than the memory, and are done by whoever
+ * sends or copies.
+ */
+import { Errno, GrantStatus, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Grants } from './grants.js';
 import { SharedLock } from './lock.js';
 import { DomainMemory, type DomainSnapshot } from './memory.js';
@@ -11,21 +16,29 @@ export interface MachineDomain {
   readonly ports: Ports;
 }
 
+/** How pages are taken into use. */
+export interface GrantAccess {
+  readonly writable: boolean;
+}
+
 /** The emulated machine as one thread sees it: the domains, and the lock of their event channels. */
 export abstract class Machine {
   /** What threads find each other by. */
   abstract readonly name: string;
   readonly #domains = new Map<number, MachineDomain>();
   readonly lockWord: Int32Array;
-  readonly lock: SharedLock;
+  readonly #lock: SharedLock;
 
-  constructor(lock: SharedArrayBuffer) {
+  constructor(lock: ArrayBufferLike) {
     this.lockWord = new Int32Array(lock);
-    this.lock = new SharedLock(this.lockWord, 0);
+    this.#lock = new SharedLock(this.lockWord, 0);
   }
 
   /** A connection to xenstored as domain `domid`. */
-  abstract connectXenstore(domid: number): Promise<XenstoreTransport>;
+  abstract connectXenstore(domid: number, signal?: AbortSignal): Promise<XenstoreTransport>;
+
+  /** What another thread sees this machine by, as domain `domid`: the data of a SharedProvider. */
+  abstract shared(domid: number): unknown;
 
   /** The living domain `domid`. */
   find(domid: number): MachineDomain | undefined {
@@ -39,18 +52,49 @@ export abstract class Machine {
 
   protected add(snapshot: DomainSnapshot | DomainMemory): MachineDomain {
     const memory = snapshot instanceof DomainMemory ? snapshot : new DomainMemory(snapshot);
-    const domain = { memory, grants: new Grants(memory), ports: new Ports(memory) };
+    const domain = { memory, grants: this.grantsOf(memory), ports: new Ports(memory) };
     this.#domains.set(memory.domid, domain);
     return domain;
+  }
+
+  protected grantsOf(memory: DomainMemory): Grants {
+    return new Grants(memory);
   }
 
   protected forget(domid: number): void {
     this.#domains.delete(domid);
   }
 
+  /** An event-channel handle for this thread; -1 if all are taken. */
+  openHandle(domain: MachineDomain): number {
+    return domain.ports.openHandle();
+  }
+
+  /** Its ports must be closed. */
+  closeHandle(domain: MachineDomain, handle: number): void {
+    domain.ports.closeHandle(handle);
+  }
+
+  /** Takes a port for `handle` that `remote` may bind: the port, or -1 if there is none. */
+  bindUnbound(domain: MachineDomain, handle: number, remote: MachineDomain): number {
+    return this.#lock.run(() => domain.ports.allocate(handle, remote.memory.domid));
+  }
+
+  /** Binds a new port of `handle` to `remotePort`: the port, -1 if there is none, or EINVAL. */
+  bindInterdomain(domain: MachineDomain, handle: number, remote: MachineDomain, remotePort: number): number {
+    return this.#lock.run(() => {
+      if (!remote.ports.isOpenTo(remotePort, domain.memory.domid)) return Errno.EINVAL;
+      const local = domain.ports.allocate(handle, remote.memory.domid);
+      if (local < 0) return local;
+      domain.ports.connect(local, remote.memory.domid, remotePort);
+      remote.ports.connect(remotePort, domain.memory.domid, local);
+      return local;
+    });
+  }
+
   /** Closes a port, as its owner does or as the end of its domain does: the other end waits for this domain again. */
   closePort(domain: MachineDomain, port: number): void {
-    this.lock.run(() => {
+    this.#lock.run(() => {
       if (domain.ports.state(port) === PortState.interdomain) {
         const remotePort = domain.ports.remotePort(port);
         const remote = this.find(domain.ports.remoteDomid(port));
@@ -58,6 +102,47 @@ export abstract class Machine {
       }
       domain.ports.free(port);
     });
+  }
+
+  /**
+   * Takes pages of `granter` into use for `domain` until {@link unmapGrants}, and fills in their frames. All or none:
+   * returns 0, or a negative GrantStatus with the bad reference in `frames[0]`.
+   */
+  mapGrants(
+    domain: MachineDomain,
+    granter: MachineDomain,
+    refs: Uint32Array,
+    frames: Uint32Array,
+    { writable }: GrantAccess,
+  ): number {
+    const { domid } = domain.memory;
+    for (let i = 0; i < refs.length; i++) {
+      const frame = writable ? granter.grants.pinToWrite(refs[i], domid) : granter.grants.pinToRead(refs[i], domid);
+      if (frame < 0) {
+        for (let done = 0; done < i; done++) granter.grants.unpin(refs[done]);
+        frames[0] = refs[i];
+        return frame;
+      }
+      frames[i] = frame;
+    }
+    return GrantStatus.okay;
+  }
+
+  /** Undoes {@link mapGrants}. */
+  unmapGrants(domain: MachineDomain, granter: MachineDomain, refs: Uint32Array): void {
+    // Its end dropped all that it used.
+    if (!domain.memory.alive) return;
+    for (const ref of refs) granter.grants.unpin(ref);
+  }
+
+  /** {@link Grants.grantNew}. */
+  grantNew(domain: MachineDomain, user: number, refs: Uint32Array, access: GrantAccess): number {
+    return domain.grants.grantNew(user, refs, access);
+  }
+
+  /** {@link Grants.end} for each. */
+  endGrants(domain: MachineDomain, refs: Uint32Array): void {
+    for (const ref of refs) domain.grants.end(ref);
   }
 
   /** What a domain holds now; all zero after its owners have closed everything. */
@@ -77,6 +162,14 @@ export abstract class Machine {
       if (ports.isOpen(handle)) ports.doorbell(handle).ring();
     }
   }
+}
+
+/** The machine on the thread that made it, which creates and destroys its domains. */
+export interface OwnMachine extends Machine {
+  create(domid: number, size: DomainMemory['size']): MachineDomain;
+  destroy(domid: number): void;
+  /** Destroys all domains. Harmless when repeated. */
+  close(): void;
 }
 
 /** What a domain holds at a moment. */

@@ -5,9 +5,10 @@
  * another domain: a thread may still look at it.
  */
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
-import { DOORBELL_WORDS } from './doorbell.js';
-import { type LazyAreas, lazyBuffer } from './lazy-memory.js';
+import { DOORBELL_WORDS, type Doorbell } from './doorbell.js';
 import { PageViews } from './page-views.js';
+import { ProcessDoorbell } from './process-doorbell.js';
+import { ThreadDoorbell } from './thread-doorbell.js';
 
 /** How large a domain is. */
 export interface DomainSize {
@@ -21,14 +22,24 @@ export interface DomainSize {
   readonly handles: number;
 }
 
-/** What one thread sends another so that it sees the domain: structured-cloneable, shared, not copied. */
+/** What a domain's memory is, on any thread. Between threads of a process it is sent as it is, shared and not copied. */
 export interface DomainSnapshot {
   readonly domid: number;
   readonly size: DomainSize;
-  readonly ram: SharedArrayBuffer;
-  readonly control: SharedArrayBuffer;
+  readonly ram: ArrayBufferLike;
+  readonly control: ArrayBufferLike;
   /** Where in `control` the domain's area begins, in bytes. */
   readonly controlOffset: number;
+  /** How the paths of its doorbells' pipes begin, where other processes see the domain too. */
+  readonly pipes?: string | undefined;
+}
+
+/** Zeroed memory for domains. */
+export interface MemorySource {
+  /** A domain's RAM. */
+  ram(bytes: number): ArrayBufferLike;
+  /** An area for a domain's tables, and where in it they begin. */
+  tables(bytes: number): { readonly buffer: ArrayBufferLike; readonly offset: number };
 }
 
 /** Words of one grant entry: flags and count, frame, next free. */
@@ -38,7 +49,7 @@ export const PORT_WORDS = 4;
 /** Words of one event-channel handle: state and a doorbell, alone on its cache line. */
 export const HANDLE_WORDS = 16;
 /** Where in a handle its doorbell is. */
-export const HANDLE_DOORBELL = 16 - 2 * DOORBELL_WORDS;
+const HANDLE_DOORBELL = 16 - 2 * DOORBELL_WORDS;
 
 /** Words at the start of the control area. */
 export const Header = {
@@ -70,6 +81,11 @@ interface Layout {
   readonly words: number;
 }
 
+/** Bytes of a domain's tables. */
+export function tablesBytes(size: DomainSize): number {
+  return layoutOf(size).words * 4;
+}
+
 /** The grants come last: they are the largest table, and the operating system commits only what is touched. */
 function layoutOf(size: DomainSize): Layout {
   const frames = Header.words;
@@ -85,12 +101,13 @@ function layoutOf(size: DomainSize): Layout {
 export class DomainMemory {
   readonly domid: number;
   readonly size: DomainSize;
-  readonly ram: SharedArrayBuffer;
+  readonly ram: ArrayBufferLike;
   /** The RAM for copying. */
   readonly views: PageViews;
   /** Everything but the RAM, as 32-bit words. */
   readonly control: Int32Array;
   readonly at: Layout;
+  readonly #pipes: string | undefined;
 
   constructor(snapshot: DomainSnapshot) {
     this.domid = snapshot.domid;
@@ -99,14 +116,23 @@ export class DomainMemory {
     this.views = new PageViews(snapshot.ram, 0, snapshot.size.pages * XEN_PAGE_SIZE);
     this.at = layoutOf(snapshot.size);
     this.control = new Int32Array(snapshot.control, snapshot.controlOffset, this.at.words);
+    this.#pipes = snapshot.pipes;
   }
 
-  static create(domid: number, size: DomainSize, areas: LazyAreas): DomainMemory {
-    const { buffer, offset } = areas.take(layoutOf(size).words * 4);
-    const ram = lazyBuffer(size.pages * XEN_PAGE_SIZE);
-    const memory = new DomainMemory({ domid, size, ram, control: buffer, controlOffset: offset });
+  static create(domid: number, size: DomainSize, source: MemorySource, pipes?: string): DomainMemory {
+    const { buffer, offset } = source.tables(tablesBytes(size));
+    const ram = source.ram(size.pages * XEN_PAGE_SIZE);
+    const memory = new DomainMemory({ domid, size, ram, control: buffer, controlOffset: offset, pipes });
     Atomics.store(memory.control, Header.alive, 1);
     return memory;
+  }
+
+  /** A view of the doorbell of a handle. */
+  doorbell(handle: number): Doorbell {
+    const at = this.at.handles + handle * HANDLE_WORDS + HANDLE_DOORBELL;
+    return this.#pipes === undefined
+      ? new ThreadDoorbell(this.control, at)
+      : new ProcessDoorbell(this.control, at, `${this.#pipes}${handle}`);
   }
 
   get alive(): boolean {
@@ -123,8 +149,9 @@ export class DomainMemory {
       domid: this.domid,
       size: this.size,
       ram: this.ram,
-      control: this.control.buffer as SharedArrayBuffer,
+      control: this.control.buffer,
       controlOffset: this.control.byteOffset,
+      pipes: this.#pipes,
     };
   }
 }

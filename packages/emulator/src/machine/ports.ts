@@ -4,8 +4,8 @@
  * bits. A sender sets pending before it looks at the mask, a receiver clears the mask before it looks at pending: one of
  * the two always sees the other, so no wake-up is lost. A pending port never rings twice, a masked one never rings.
  */
-import { Doorbell } from './doorbell.js';
-import { type DomainMemory, HANDLE_DOORBELL, HANDLE_WORDS, PORT_WORDS } from './memory.js';
+import type { Doorbell } from './doorbell.js';
+import { type DomainMemory, HANDLE_WORDS, PORT_WORDS } from './memory.js';
 
 /** What a port is (ECS_* of Xen's sched.h). */
 export const PortState = { free: 0, unbound: 1, interdomain: 2 } as const;
@@ -33,7 +33,7 @@ export class Ports {
   }
 
   closeHandle(handle: number): void {
-    this.doorbell(handle).reset();
+    this.doorbell(handle).close();
     Atomics.store(this.memory.control, this.#handleAt(handle), 0);
   }
 
@@ -52,7 +52,7 @@ export class Ports {
 
   /** This thread's view of the doorbell of `handle`. */
   doorbell(handle: number): Doorbell {
-    return (this.#doorbells[handle] ??= new Doorbell(this.memory.control, this.#handleAt(handle) + HANDLE_DOORBELL));
+    return (this.#doorbells[handle] ??= this.memory.doorbell(handle));
   }
 
   /** Takes a free port for `handle`; -1 if there is none. The machine's lock must be held. */
@@ -83,6 +83,13 @@ export class Ports {
   /** Makes `port` wait for the same domain again, its peer having gone. The machine's lock must be held. */
   disconnect(port: number): void {
     Atomics.store(this.memory.control, this.#at(port), PortState.unbound);
+  }
+
+  /** The ports of `handle`. */
+  *ofHandle(handle: number): Iterable<number> {
+    for (let port = 1; port < this.memory.size.ports; port++) {
+      if (this.state(port) !== PortState.free && this.memory.control[this.#at(port) + HANDLE] === handle) yield port;
+    }
   }
 
   /** Frees `port`. The machine's lock must be held. */

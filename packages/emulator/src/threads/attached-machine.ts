@@ -3,7 +3,7 @@ import { BroadcastChannel, type MessagePort, receiveMessageOnPort } from 'node:w
 import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Machine, type MachineDomain } from '../machine/machine.js';
 import type { DomainSnapshot } from '../machine/memory.js';
-import type { Announcement } from './announcements.js';
+import type { Announcement, SharedMachine } from './announcements.js';
 import { machines } from './machine-registry.js';
 import { MessagePipe } from './message-pipe.js';
 import { PipeTransport } from './xenstore-pipe.js';
@@ -61,6 +61,10 @@ class AttachedMachine extends Machine {
     const memory = MessagePipe.memory();
     post(this.#channel, { kind: 'xenstore', domid, memory });
     return new PipeTransport(memory, `emulator:dom${domid}`);
+  }
+
+  override shared(domid: number): SharedMachine {
+    return { machine: this.name, domid };
   }
 
   #catchUp(): void {

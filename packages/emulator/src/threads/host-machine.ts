@@ -1,20 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import { BroadcastChannel } from 'node:worker_threads';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { LazyAreas } from '../machine/lazy-memory.js';
-import { Machine, type MachineDomain } from '../machine/machine.js';
+import { LazyMemory } from '../machine/lazy-memory.js';
+import { Machine, type MachineDomain, type OwnMachine } from '../machine/machine.js';
 import { DomainMemory, type DomainSize } from '../machine/memory.js';
-import type { Announcement } from './announcements.js';
+import type { Announcement, SharedMachine } from './announcements.js';
 import { machines } from './machine-registry.js';
 import { MessagePipe } from './message-pipe.js';
 import { servePipe } from './xenstore-pipe.js';
 
 /** The machine on the thread that made it: creates and destroys domains, and tells the other threads. */
-export class HostMachine extends Machine {
+export class HostMachine extends Machine implements OwnMachine {
   readonly name = `xenpv-emulator-${randomUUID()}`;
   readonly #channel: BroadcastChannel;
   readonly #connect: (domid: number) => XenstoreTransport;
-  readonly #areas = new LazyAreas();
+  readonly #memory = new LazyMemory();
   #closed = false;
 
   /** `connect` gives connections to xenstored in this thread. */
@@ -28,7 +28,7 @@ export class HostMachine extends Machine {
   }
 
   create(domid: number, size: DomainSize): MachineDomain {
-    const domain = this.add(DomainMemory.create(domid, size, this.#areas));
+    const domain = this.add(DomainMemory.create(domid, size, this.#memory));
     this.#post({ kind: 'created', domain: domain.memory.snapshot() });
     return domain;
   }
@@ -43,6 +43,10 @@ export class HostMachine extends Machine {
 
   override async connectXenstore(domid: number): Promise<XenstoreTransport> {
     return this.#connect(domid);
+  }
+
+  override shared(domid: number): SharedMachine {
+    return { machine: this.name, domid };
   }
 
   close(): void {

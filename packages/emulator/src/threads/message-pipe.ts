@@ -1,4 +1,5 @@
-import { DOORBELL_WORDS, Doorbell } from '../machine/doorbell.js';
+import { DOORBELL_WORDS, type Doorbell } from '../machine/doorbell.js';
+import { ThreadDoorbell } from '../machine/thread-doorbell.js';
 
 /** Bytes that one direction holds. */
 const CAPACITY = 16 * 1024;
@@ -48,8 +49,8 @@ export class MessagePipe {
     this.#in = new Uint8Array(memory, HEADER_WORDS * 4 + other * CAPACITY, CAPACITY);
     this.#outAt = end * 2;
     this.#inAt = other * 2;
-    this.#doorbell = new Doorbell(this.#words, DOORBELLS + end * DOORBELL_WORDS);
-    this.#peer = new Doorbell(this.#words, DOORBELLS + other * DOORBELL_WORDS);
+    this.#doorbell = new ThreadDoorbell(this.#words, DOORBELLS + end * DOORBELL_WORDS);
+    this.#peer = new ThreadDoorbell(this.#words, DOORBELLS + other * DOORBELL_WORDS);
   }
 
   start(listener: MessagePipeListener): void {

@@ -40,6 +40,10 @@ interface Addon {
   readonly Descriptor: new (path: string, flags: number) => Descriptor;
   readonly ForeignMemory: new (library: string) => ForeignMemoryLibrary;
   addressOf(memory: Memory): number;
+  /** See native/futex.h. */
+  futexWait(words: Int32Array, index: number, expected: number, milliseconds: number): number;
+  futexWake(words: Int32Array, index: number, count: number): number;
+  makeFifo(path: string): number;
   sendDatagram(path: Uint8Array, data: Uint8Array): number;
 }
 

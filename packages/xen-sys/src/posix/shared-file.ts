@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { type Descriptor, loadAddon } from '../addon/addon.js';
 import { errnoError } from '../errors.js';
 
@@ -17,11 +17,30 @@ export interface SharedFile extends AsyncDisposable {
  * Errors: ERR_NO_ADDON, or the errno of opening (ENOENT no such directory, EACCES), allocating (ENOSPC) or mapping.
  */
 export function mapSharedFile(path: string, bytes: number): SharedFile {
+  return mapFile(path, bytes, (file) => file.reserve(bytes));
+}
+
+/**
+ * As {@link mapSharedFile}, for memory of which little is touched: a block is allocated when it is first written, and the
+ * process gets SIGBUS when there is none left then. Errors: ERR_NO_ADDON, or an errno.
+ */
+export function mapSparseFile(path: string, bytes: number): SharedFile {
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  try {
+    if (fstatSync(fd).size < bytes) ftruncateSync(fd, bytes);
+  } finally {
+    closeSync(fd);
+  }
+  return mapFile(path, bytes, () => 0);
+}
+
+/** `prepare` gives the file its blocks: 0 or a negative errno. */
+function mapFile(path: string, bytes: number, prepare: (file: Descriptor) => number): SharedFile {
   const { Descriptor } = loadAddon();
   const file = new Descriptor(path, constants.O_RDWR | constants.O_CREAT);
   if (file.fd < 0) throw errnoError(file.fd, 'mapSharedFile', path);
   try {
-    const error = file.reserve(bytes);
+    const error = prepare(file);
     if (error < 0) throw errnoError(error, 'mapSharedFile', path);
     const buffer = file.map(bytes, true, 0);
     if (typeof buffer === 'number') throw errnoError(buffer, 'mapSharedFile', path);
