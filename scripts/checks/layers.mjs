@@ -37,6 +37,7 @@ export const FLOORS = {
   'packages/emulator': [
     ['attach.ts'],
     ['host.ts'],
+    ['control'],
     ['domain.ts'],
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],

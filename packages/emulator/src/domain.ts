@@ -2,7 +2,18 @@ import type { SharedProvider } from '@xenpv/xen-sys';
 import type { DomainUsage, MachineDomain } from './machine/machine.js';
 import type { EmulatedProvider } from './provider.js';
 
-/** A domain of an {@link EmulatedHost}. */
+/** What a domain is made of. */
+export interface DomainConfig {
+  readonly name: string;
+  /** 64 by default. */
+  readonly memoryMiB?: number | undefined;
+  /** The next free one by default. */
+  readonly domid?: number | undefined;
+  /** Whether it may serve devices to others (`driver_domain=1` in xl.cfg). */
+  readonly driverDomain?: boolean | undefined;
+}
+
+/** A domain of an an emulated host. */
 export class EmulatedDomain implements AsyncDisposable {
   readonly domid: number;
   readonly name: string;

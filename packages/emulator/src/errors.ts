@@ -9,7 +9,11 @@ export type ToolstackErrorCode =
   /** The domain has no such device. */
   | 'ERR_NO_DEVICE'
   /** The backend did not do its part in time. */
-  | 'ERR_TIMEOUT';
+  | 'ERR_TIMEOUT'
+  /** No emulated host answers. */
+  | 'ERR_HOST'
+  /** A host was asked for something that it does not know. */
+  | 'ERR_COMMAND';
 
 /** An operation of the toolstack that failed. */
 export class ToolstackError extends Error {

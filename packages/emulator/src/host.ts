@@ -8,7 +8,8 @@ import { randomUUID } from 'node:crypto';
 import { DOMID_SELF, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
-import { EmulatedDomain } from './domain.js';
+import { type ControlledHost, ControlServer } from './control/server.js';
+import { type DomainConfig, EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
 import type { DomainUsage, OwnMachine } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
@@ -39,21 +40,10 @@ export interface EmulatedHostOptions {
   readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
   /**
    * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs, such
-   * as below /run. The memory of all domains lies there as files. {@link joinHost} is the way in. When a process that has
+   * as below /run. The memory of all domains lies there as files. {@link joinHost} and {@link RemoteHost} are the ways in. When a process that has
    * joined ends, its event channels are closed and its pages given back, as a kernel does it.
    */
   readonly directory?: string | undefined;
-}
-
-/** What a domain is made of. */
-export interface DomainConfig {
-  readonly name: string;
-  /** 64 by default. */
-  readonly memoryMiB?: number | undefined;
-  /** The next free one by default. */
-  readonly domid?: number | undefined;
-  /** Whether it may serve devices to others (`driver_domain=1` in xl.cfg). */
-  readonly driverDomain?: boolean | undefined;
 }
 
 /**
@@ -61,13 +51,14 @@ export interface DomainConfig {
  * channels in shared memory, xenstored and a small toolstack. It keeps nothing alive, a process that only has a host
  * ends; but a host that others may join by a folder does, until it is closed.
  */
-export class EmulatedHost implements AsyncDisposable {
+export class EmulatedHost implements AsyncDisposable, ControlledHost {
   readonly xenstored: EmulatedXenstored;
   readonly toolstack: Toolstack;
   readonly #machine: OwnMachine;
   readonly #store: XenstoreClient;
   readonly #domains = new Map<number, EmulatedDomain>();
   readonly #destroying = new Map<number, Promise<void>>();
+  #control: ControlServer | undefined;
   #nextDomid = 1;
   #closing: Promise<void> | undefined;
 
@@ -92,6 +83,9 @@ export class EmulatedHost implements AsyncDisposable {
     machine = directory === undefined ? new HostMachine(connect) : await ProcessHost.open(directory, connect);
     const host = new EmulatedHost(machine, xenstored, options);
     await host.#listen(0);
+    if (machine instanceof ProcessHost) {
+      host.#control = await ControlServer.listen(machine.directory.controlSocket, host);
+    }
     await host.#store.transaction(async (tx) => {
       await tx.write('/local/domain/0/name', 'Domain-0');
       await tx.write('/local/domain/0/domid', 0);
@@ -179,6 +173,7 @@ export class EmulatedHost implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    await this.#control?.close();
     this.#machine.close();
     this.#domains.clear();
     await this.#store.close();

@@ -1,7 +1,9 @@
-export type { EmulatedDomain } from './domain.js';
+export { RemoteHost } from './control/client.js';
+export type { DomainSummary, RemoteDomainConfig } from './control/commands.js';
+export type { DomainConfig, EmulatedDomain } from './domain.js';
 export { ToolstackError, type ToolstackErrorCode } from './errors.js';
 export type { EmulatedEventChannels } from './handles/event-channels.js';
-export { type DomainConfig, EmulatedHost, type EmulatedHostOptions } from './host.js';
+export { EmulatedHost, type EmulatedHostOptions } from './host.js';
 export type { DomainUsage } from './machine/machine.js';
 export { attachProvider, type EmulatedProvider, joinHost } from './provider.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';

@@ -58,6 +58,11 @@ export class HostDirectory {
     return join(this.path, 'host.sock');
   }
 
+  /** Where programs ask the host for domains and disks. */
+  get controlSocket(): string {
+    return join(this.path, 'control.sock');
+  }
+
   /** Where domain `domid` speaks to xenstored. */
   xenstoredSocket(domid: number): string {
     return join(this.path, domid === 0 ? 'xenstored.sock' : `xenstored-${domid}.sock`);

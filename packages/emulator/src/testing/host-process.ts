@@ -1,61 +1,39 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import type { DomainConfig } from '../host.js';
-import type { DomainUsage } from '../machine/machine.js';
+import { RemoteHost } from '@xenpv/emulator';
 
-/** A host in a process of its own. */
+/** A host in a process of its own, in a folder. */
 export class HostProcess {
   readonly #child: ChildProcess;
-  readonly #calls = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
-  #next = 0;
+  /** What it is asked through. */
+  readonly remote: RemoteHost;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, remote: RemoteHost) {
     this.#child = child;
-    child.on('message', (message) => {
-      const { id, result, error } = message as { id: number; result: never; error?: string };
-      const call = this.#calls.get(id);
-      this.#calls.delete(id);
-      if (error === undefined) call?.resolve(result);
-      else call?.reject(new Error(error));
-    });
+    this.remote = remote;
   }
 
   static async start(directory: string): Promise<HostProcess> {
     const child = fork(new URL('host-program.mjs', import.meta.url), [directory]);
-    const host = new HostProcess(child);
     await once(child, 'message');
-    return host;
+    return new HostProcess(child, await RemoteHost.connect(directory));
   }
 
-  create(config: DomainConfig): Promise<number> {
-    return this.#call('create', config);
-  }
-
-  destroy(domid: number): Promise<void> {
-    return this.#call('destroy', domid);
-  }
-
-  usage(domid: number): Promise<DomainUsage> {
-    return this.#call('usage', domid);
-  }
-
-  async close(): Promise<void> {
-    const ended = once(this.#child, 'exit');
-    await this.#call('close', undefined);
-    await ended;
+  /** Ends it in order; resolves with the exit code. */
+  close(): Promise<number | null> {
+    return this.#end('SIGTERM');
   }
 
   async kill(): Promise<void> {
-    const ended = once(this.#child, 'exit');
-    this.#child.kill('SIGKILL');
-    await ended;
+    await this.#end('SIGKILL');
   }
 
-  #call<T>(command: string, argument: unknown): Promise<T> {
-    const id = this.#next++;
-    return new Promise<T>((resolve, reject) => {
-      this.#calls.set(id, { resolve, reject });
-      this.#child.send({ id, command, argument });
-    });
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const ended = once(this.#child, 'exit');
+      this.#child.kill(signal);
+      await ended;
+    }
+    return this.#child.exitCode;
   }
 }

@@ -1,21 +1,6 @@
 import { EmulatedHost } from '@xenpv/emulator';
 
-// A host in a process of its own, for ../processes/processes.test.ts; carries out what its parent asks.
+// A host in a process of its own, until SIGTERM.
 const host = await EmulatedHost.create({ directory: process.argv[2], toolstackTimeoutMs: 5000 });
-const commands = {
-  create: async (config) => (await host.createDomain(config)).domid,
-  destroy: (domid) => host.destroyDomain(domid),
-  usage: (domid) => host.usage(domid),
-  close: () => host.close(),
-};
-process.on('message', async ({ id, command, argument }) => {
-  try {
-    const result = await commands[command](argument);
-    process.send({ id, result }, () => {
-      if (command === 'close') process.disconnect();
-    });
-  } catch (error) {
-    process.send({ id, error: error.message });
-  }
-});
+process.once('SIGTERM', () => void host.close().then(() => process.disconnect()));
 process.send('ready');

@@ -1,0 +1,115 @@
+import { once } from 'node:events';
+import { createConnection, type Socket } from 'node:net';
+import { ToolstackError, type ToolstackErrorCode } from '../errors.js';
+import { HostDirectory } from '../processes/directory.js';
+import type { XlDisk } from '../toolstack/disk-config.js';
+import type { AttachedDisk } from '../toolstack/toolstack.js';
+import type { ControlAnswer, ControlCommand, ControlCommands, DomainSummary, RemoteDomainConfig } from './commands.js';
+import { onLines } from './lines.js';
+
+interface Call {
+  readonly resolve: (result: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/**
+ * The host in a folder, from another process: makes and destroys domains, attaches and detaches disks. To act as one of
+ * the domains is `joinHost`. Errors of all operations: ToolstackError, with ERR_HOST when the host is gone.
+ */
+export class RemoteHost implements AsyncDisposable {
+  readonly #socket: Socket;
+  readonly #calls = new Map<number, Call>();
+  #next = 0;
+  #lost = false;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    onLines(socket, (line) => this.#hear(JSON.parse(line) as ControlAnswer));
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      this.#lost = true;
+      for (const { reject } of this.#calls.values()) reject(hostGone());
+      this.#calls.clear();
+    });
+  }
+
+  /** Error: ERR_HOST no host answers there. */
+  static async connect(directory: string): Promise<RemoteHost> {
+    const path = new HostDirectory(directory).controlSocket;
+    const socket = createConnection(path);
+    try {
+      await once(socket, 'connect');
+    } catch (cause) {
+      const problem = 'start one there, or name the folder of one that runs';
+      throw new ToolstackError('ERR_HOST', 'connect', `no emulated host answers in ${directory}; ${problem}`, {
+        path,
+        cause,
+      });
+    }
+    return new RemoteHost(socket);
+  }
+
+  /** Errors: ERR_EXISTS the domid is in use. */
+  createDomain(config: RemoteDomainConfig): Promise<{ readonly domid: number }> {
+    return this.#call('createDomain', config);
+  }
+
+  /** Harmless when repeated. */
+  async destroyDomain(domid: number): Promise<void> {
+    await this.#call('destroyDomain', domid);
+  }
+
+  /** All domains, domain 0 first, and what they hold. */
+  domains(): Promise<readonly DomainSummary[]> {
+    return this.#call('domains');
+  }
+
+  /** As `attachDisk` of the host's toolstack, with its errors. */
+  attachDisk(domid: number, disk: XlDisk): Promise<AttachedDisk> {
+    return this.#call('attachDisk', domid, disk);
+  }
+
+  /** As `detachDisk` of the host's toolstack, with its errors. */
+  async detachDisk(domid: number, vdev: string, options: { readonly force?: boolean | undefined } = {}): Promise<void> {
+    await this.#call('detachDisk', domid, vdev, options);
+  }
+
+  /** Its transient domains are destroyed. Harmless when repeated. */
+  async close(): Promise<void> {
+    if (this.#lost) return;
+    const closed = once(this.#socket, 'close');
+    this.#socket.destroy();
+    await closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #call<C extends ControlCommand>(
+    command: C,
+    ...args: Parameters<ControlCommands[C]>
+  ): Promise<ReturnType<ControlCommands[C]>> {
+    if (this.#lost) return Promise.reject(hostGone());
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+      this.#socket.write(`${JSON.stringify({ id, command, arguments: args })}\n`);
+    });
+  }
+
+  #hear(answer: ControlAnswer): void {
+    const call = this.#calls.get(answer.id);
+    this.#calls.delete(answer.id);
+    if ('error' in answer) {
+      const { code, op, message } = answer.error;
+      call?.reject(new ToolstackError(code as ToolstackErrorCode, op, message));
+    } else {
+      call?.resolve(answer.result as never);
+    }
+  }
+}
+
+function hostGone(): ToolstackError {
+  return new ToolstackError('ERR_HOST', 'control', 'the emulated host is gone');
+}

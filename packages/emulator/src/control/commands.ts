@@ -1,0 +1,40 @@
+import type { DomainConfig } from '../domain.js';
+import type { DomainUsage } from '../machine/machine.js';
+import type { XlDisk } from '../toolstack/disk-config.js';
+import type { AttachedDisk } from '../toolstack/toolstack.js';
+
+/** A domain as another process asks for it. */
+export interface RemoteDomainConfig extends DomainConfig {
+  /** Whether it is destroyed when the one who asked for it goes, as a virtual machine is when its process dies. */
+  readonly transient?: boolean | undefined;
+}
+
+/** A domain of a host in a folder. */
+export interface DomainSummary {
+  readonly domid: number;
+  readonly name: string;
+  readonly usage: DomainUsage;
+}
+
+/** What a host can be asked for: a list of arguments and a result each. JSON, a line each way. */
+export interface ControlCommands {
+  createDomain: (config: RemoteDomainConfig) => { readonly domid: number };
+  destroyDomain: (domid: number) => null;
+  domains: () => readonly DomainSummary[];
+  attachDisk: (domid: number, disk: XlDisk) => AttachedDisk;
+  detachDisk: (domid: number, vdev: string, options: { readonly force?: boolean | undefined }) => null;
+}
+
+export type ControlCommand = keyof ControlCommands;
+
+/** A line to the host. */
+export interface ControlRequest {
+  readonly id: number;
+  readonly command: ControlCommand;
+  readonly arguments: readonly unknown[];
+}
+
+/** A line from the host. */
+export type ControlAnswer =
+  | { readonly id: number; readonly result: unknown }
+  | { readonly id: number; readonly error: { readonly code: string; readonly op: string; readonly message: string } };
