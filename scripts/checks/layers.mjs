@@ -83,6 +83,7 @@ export const FLOORS = {
   'apps/xen-blockd': [
     ['main.ts'],
     ['cli'],
+    ['embedded'],
     ['demo'],
     ['daemon'],
     ['images'],

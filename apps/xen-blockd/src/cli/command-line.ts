@@ -4,6 +4,7 @@ import { BlockdError, ExitCode } from '../errors.js';
 import { packageRoot } from '../package-root.js';
 import { addCheck } from './check.js';
 import { addDemo } from './demo.js';
+import { addEmbedded } from './embedded.js';
 import { addQueries } from './queries.js';
 import { addRun } from './run.js';
 
@@ -52,6 +53,7 @@ function makeProgram(ended: (code: number) => void): Command {
   addCheck(program, ended);
   addQueries(program);
   addDemo(program, ended);
+  addEmbedded(program, ended);
   return program;
 }
 

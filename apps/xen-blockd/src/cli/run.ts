@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import {
   DATA_PATHS,
@@ -13,7 +14,7 @@ import {
   type ServedType,
 } from '../daemon/config.js';
 import { createLogger, defaultLogFormat, type LogFormat } from '../daemon/logger.js';
-import { openNativeProvider } from '../daemon/native-provider.js';
+import { joinEmulatedHost, openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
 import { integer } from './option-parsers.js';
 
@@ -29,6 +30,7 @@ interface RunArguments {
   readonly pollMicroseconds?: number;
   readonly transfer?: PartialConfig['transfer'];
   readonly engine?: PartialConfig['engine'];
+  readonly emulator?: string;
 }
 
 /** `xen-blockd run`; `ended` gets the exit code. */
@@ -56,11 +58,14 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     )
     .addOption(new Option('--transfer <way>', 'how data gets between guests and storage').choices(DATA_PATHS))
     .addOption(new Option('--engine <name>', `storage engine ${unless('engine')}`).choices(ENGINES))
+    .option('--emulator <folder>', 'serve the emulated host in this folder (see xen-blockd host), not this machine')
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments) => {
       const config = loadConfig(options.config, overridesOf(options));
       const logger = createLogger(config['log-level'], options.logFormat);
-      ended(await runDaemon(config, openNativeProvider(), logger));
+      const { emulator } = options;
+      const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
+      ended(await runDaemon(config, provider, logger));
     });
 }
 
@@ -74,6 +79,15 @@ function overridesOf(options: RunArguments): PartialConfig {
     'poll-microseconds': options.pollMicroseconds,
     transfer: options.transfer,
     engine: options.engine,
+    ...(options.emulator === undefined ? {} : emulatorPaths(options)),
+  };
+}
+
+/** A daemon of an emulated host has nothing in common with one of this machine. */
+function emulatorPaths({ emulator = '', controlSocket }: RunArguments): PartialConfig {
+  return {
+    'control-socket': controlSocket ?? join(emulator, 'xen-blockd.sock'),
+    'journal-directory': join(emulator, 'journal'),
   };
 }
 
@@ -83,6 +97,7 @@ Examples:
   xen-blockd run --type vbd3                      dom0: backendtype=tap,script=block-xen-blockd
   xen-blockd run --type vbd --log-level debug     dom0: backendtype=phy,script=block-xen-blockd
   xen-blockd run --metrics localhost:9105         counters for Prometheus
+  xen-blockd run --emulator /dev/shm/xen          without Xen: see xen-blockd host --help
 
 SIGTERM answers the requests that were taken and leaves the disks connected for the next process. Exit codes: 2 usage,
 69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong, 1 anything else.`;

@@ -10,3 +10,14 @@ export function openNativeProvider(): XenProvider {
     throw xenUnavailable('load addon', error);
   }
 }
+
+/** Domain 0 of the emulated host in a folder. Error: ERR_XEN no host is there. */
+export async function joinEmulatedHost(directory: string): Promise<XenProvider> {
+  // The daemon itself needs no emulator.
+  const { joinHost } = await import('@xenpv/emulator');
+  try {
+    return await joinHost(directory);
+  } catch (error) {
+    throw xenUnavailable('join host', error);
+  }
+}

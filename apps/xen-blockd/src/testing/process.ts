@@ -40,6 +40,16 @@ export class BlockdProcess {
     if (!seen()) throw new Error(`it ended without "${text}": ${this.#stderr}`);
   }
 
+  /** Standard output so far. */
+  get stdout(): string {
+    return this.#stdout;
+  }
+
+  /** Standard error so far. */
+  get stderr(): string {
+    return this.#stderr;
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);
   }

@@ -5,6 +5,8 @@ export const DOORBELL_WORDS = 2;
 export interface Doorbell {
   /** Wakes whoever listens or waits, on whatever thread. */
   ring(): void;
+  /** Wakes whoever listens or waits, even if a ringer died after it had taken the ring upon itself. */
+  ringAnew(): void;
   /** Forgets a sleeper of an earlier life. */
   reset(): void;
   /** Calls `callback` on this thread's event loop at once and after each ring (several rings may share a call). */

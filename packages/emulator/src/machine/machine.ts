@@ -145,6 +145,18 @@ export abstract class Machine {
     for (const ref of refs) domain.grants.end(ref);
   }
 
+  /**
+   * Wakes all who sleep on event channels. A thread that died may have made a port pending and not rung any more; nobody
+   * else would, because a pending port is not rung twice.
+   */
+  protected wakeAll(): void {
+    for (const { memory, ports } of this.domains()) {
+      for (let handle = 0; handle < memory.size.handles; handle++) {
+        if (ports.isOpen(handle)) ports.doorbell(handle).ringAnew();
+      }
+    }
+  }
+
   /** What a domain holds now; all zero after its owners have closed everything. */
   usage(domain: MachineDomain): DomainUsage {
     return { ...domain.grants.usage(), ports: domain.ports.used(), eventHandles: domain.ports.openHandles() };

@@ -82,7 +82,7 @@ interface Layout {
 }
 
 /** Bytes of a domain's tables. */
-export function tablesBytes(size: DomainSize): number {
+function tablesBytes(size: DomainSize): number {
   return layoutOf(size).words * 4;
 }
 

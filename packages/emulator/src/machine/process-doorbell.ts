@@ -39,6 +39,12 @@ export class ProcessDoorbell implements Doorbell {
     else if (sleeper === EVENT_LOOP) this.#pipe().wake();
   }
 
+  ringAnew(): void {
+    Atomics.add(this.#words, this.#rings, 1);
+    futexWake(this.#words, this.#rings);
+    this.#pipe().wake();
+  }
+
   reset(): void {
     Atomics.store(this.#words, this.#sleeper, NOBODY);
   }

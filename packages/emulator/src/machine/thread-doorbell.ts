@@ -34,6 +34,11 @@ export class ThreadDoorbell implements Doorbell {
     Atomics.notify(this.#words, this.#rings);
   }
 
+  ringAnew(): void {
+    Atomics.add(this.#words, this.#rings, 1);
+    Atomics.notify(this.#words, this.#rings);
+  }
+
   reset(): void {
     Atomics.store(this.#words, this.#sleeping, 0);
   }

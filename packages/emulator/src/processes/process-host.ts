@@ -129,6 +129,9 @@ export class ProcessHost extends Machine implements OwnMachine {
       this.#sockets.delete(socket);
       if (!this.#threads.delete(thread) || this.#closed) return;
       thread.end();
+      this.wakeAll();
+      // The same holds for hypercalls.
+      this.#doorbell.again();
       this.directory.unlink(name);
     });
     socket.resume();

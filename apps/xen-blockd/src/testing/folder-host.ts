@@ -1,0 +1,48 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { BlockdProcess } from './process.js';
+
+/** `xen-blockd host` in a folder of its own, and the daemons of it: each the real program in a process. */
+export class FolderHost implements AsyncDisposable {
+  readonly directory: string;
+  readonly #host: BlockdProcess;
+  readonly #daemons = new Set<BlockdProcess>();
+
+  private constructor(directory: string, host: BlockdProcess) {
+    this.directory = directory;
+    this.#host = host;
+  }
+
+  static async start(): Promise<FolderHost> {
+    const directory = mkdtempSync('/dev/shm/blockd-');
+    const host = new BlockdProcess('host', '--dir', directory);
+    await host.line(`host ready ${directory}`);
+    return new FolderHost(directory, host);
+  }
+
+  path(name: string): string {
+    return join(this.directory, name);
+  }
+
+  /** A daemon that is ready. */
+  async daemon(...args: string[]): Promise<BlockdProcess> {
+    const daemon = new BlockdProcess('run', '--emulator', this.directory, '--log-format', 'json', ...args);
+    this.#daemons.add(daemon);
+    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"ready"');
+    return daemon;
+  }
+
+  async kill(daemon: BlockdProcess, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    this.#daemons.delete(daemon);
+    daemon.signal(signal);
+    await daemon.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const daemon of this.#daemons) await this.kill(daemon);
+    this.#host.signal('SIGTERM');
+    await this.#host.ended;
+    rmSync(this.directory, { recursive: true });
+  }
+}
