@@ -8,11 +8,14 @@ import { needs } from '@xenpv/test-support';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { testProvider } from '@xenpv/xen-sys/testing';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { afterEach, beforeEach, expect } from 'vitest';
+import { afterEach, beforeEach, expect, vi } from 'vitest';
 import { addon } from '../testing/addon.js';
 import { HostProcess } from '../testing/host-process.js';
 
 const suite = needs(addon);
+
+// Processes start in a second, or in ten where others use the machine.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const temporary = () => mkdtempSync(join('/dev/shm', 'emulator-'));
 
