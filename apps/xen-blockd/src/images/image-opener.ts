@@ -5,7 +5,8 @@ import type { DiskConfig } from '@xenpv/xen-block';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
 import { exportForBoot } from './boot-export.js';
-import { openFormatImage, STORAGE_DAEMON_FORMATS } from './storage-daemon.js';
+import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
+import { openFormatImage } from './storage-daemon/storage-daemon.js';
 
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these directories; anywhere if undefined. */

@@ -4,28 +4,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
-import { BlockdError } from '../errors.js';
-import { findTool } from '../tools.js';
-
-/** QEMU's driver for each format that libxl writes into params. */
-const DRIVERS: Readonly<Record<string, string>> = {
-  qcow: 'qcow',
-  qcow2: 'qcow2',
-  qed: 'qed',
-  vhd: 'vpc',
-  vhdx: 'vhdx',
-  vmdk: 'vmdk',
-  vdi: 'vdi',
-};
-
-export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
+import { BlockdError } from '../../errors.js';
+import { findTool } from '../../tools.js';
+import { EXPORT, storageDaemonArguments } from './arguments.js';
 
 const PROGRAM = 'qemu-storage-daemon';
 const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
 /** Time to write back what it holds before it is killed. */
 const STOP_TIMEOUT_MS = 10_000;
-const EXPORT = 'disk';
 
 export interface FormatImageOptions {
   /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
@@ -143,12 +130,8 @@ class StorageDaemon {
 
   #arguments(): string[] {
     const { format, readOnly } = this.#options;
-    const file = { driver: 'file', filename: this.#path };
-    const access = { 'read-only': readOnly, discard: 'unmap' };
-    const node = { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
-    const exported = `type=nbd,id=disk,node-name=disk,name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
-    const server = `addr.type=unix,addr.path=${this.socket}`;
-    return ['--nbd-server', server, '--blockdev', JSON.stringify(node), '--export', exported];
+    const pidFile = join(this.#directory, 'pid');
+    return storageDaemonArguments({ path: this.#path, format, readOnly, socket: this.socket, pidFile });
   }
 
   /** The first line that it wrote, without its own name. */
