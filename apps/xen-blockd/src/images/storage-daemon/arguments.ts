@@ -11,6 +11,8 @@ const DRIVERS: Readonly<Record<string, string>> = {
 
 export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
 
+export const PROGRAM = 'qemu-storage-daemon';
+
 /** The name of the one export. */
 export const EXPORT = 'disk';
 

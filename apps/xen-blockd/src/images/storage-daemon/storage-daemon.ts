@@ -1,162 +1,210 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
 import { BlockdError } from '../../errors.js';
 import { findTool } from '../../tools.js';
-import { EXPORT, storageDaemonArguments } from './arguments.js';
+import { PROGRAM, storageDaemonArguments } from './arguments.js';
+import { Backoff } from './backoff.js';
+import { FailureReport, type StorageDaemonListener } from './events.js';
+import { HelperDirectory } from './helper-directory.js';
+import { HelperProcess } from './helper-process.js';
+import { endReason } from './reason.js';
+import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
 
-const PROGRAM = 'qemu-storage-daemon';
-const START_TIMEOUT_MS = 10_000;
 const POLL_MS = 10;
-/** Time to write back what it holds before it is killed. */
-const STOP_TIMEOUT_MS = 10_000;
+/** A connection that breaks is seen before the end of the process that broke it is. */
+const END_MS = 1000;
+/** Starts of which each was killed before the first opening gives up. A refusal is final at once. */
+const FIRST_STARTS = 3;
 
-export interface FormatImageOptions {
-  /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
+export interface StorageDaemonOptions {
+  readonly path: string;
+  /** One of STORAGE_DAEMON_FORMATS; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
-  /** Called for each daemon that ended and is started again. */
-  readonly onRestart?: (reason: string) => void;
+  /** Where its folder is made; the system's for temporary files if undefined. */
+  readonly directory?: string | undefined;
+  readonly onEvent?: StorageDaemonListener | undefined;
+  readonly times?: Partial<StorageDaemonTimes> | undefined;
 }
 
 /**
- * Opens an image of a format that is not raw: a qemu-storage-daemon of its own reads it and serves it over NBD on a
- * private socket. So no format is parsed in the process that maps guests' memory. The format is the toolstack's, never
- * probed, because a guest writes its own first sectors. A daemon that dies is started again; meanwhile the NBD image
- * holds its requests, and no guest sees an error. It ends with the image.
- * Errors: ERR_TOOL if the program is missing, ERR_IMAGE if it refuses the image, ERR_TIMEOUT if it does not start.
+ * The qemu-storage-daemon of one image. There is never more than one, and none after `close`. Once it was opened, one
+ * that ends is started again, with growing pauses, for as long as it takes.
  */
-export async function openFormatImage(path: string, options: FormatImageOptions): Promise<BlockImage> {
-  if (!findTool(PROGRAM)) {
-    const advice = 'Debian: apt-get install qemu-system-common (or qemu-utils)';
-    const message = `${path}: format ${options.format} needs ${PROGRAM}, which is not there; ${advice}`;
-    throw new BlockdError('ERR_TOOL', 'open image', message, { path });
-  }
-  const daemon = new StorageDaemon(path, options);
-  try {
-    await daemon.start();
-    const image = await openNbdImage(daemon.socket, { exportName: EXPORT, readOnly: options.readOnly });
-    daemon.opened = true;
-    return new FormatImage(image, path, daemon);
-  } catch (error) {
-    await daemon.stop();
-    throw error;
-  }
-}
+export class StorageDaemon implements AsyncDisposable {
+  readonly #options: StorageDaemonOptions;
+  readonly #times: StorageDaemonTimes;
+  readonly #report: FailureReport;
+  readonly #directory: HelperDirectory;
+  readonly #arguments: readonly string[];
+  readonly #backoff: Backoff;
+  readonly #stop = new AbortController();
+  #helper: HelperProcess | undefined;
+  #opening: Promise<unknown> | undefined;
+  #watching: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
 
-/** The daemon's export under the image's own name. */
-class FormatImage extends ImageWrapper {
-  readonly #path: string;
-  readonly #daemon: StorageDaemon;
-
-  constructor(image: BlockImage, path: string, daemon: StorageDaemon) {
-    super(image);
-    this.#path = path;
-    this.#daemon = daemon;
-  }
-
-  override get engine(): string {
-    return PROGRAM;
-  }
-
-  override get description(): string {
-    return this.#path;
-  }
-
-  protected override closeOnce(): Promise<void> {
-    return super.closeOnce().finally(() => this.#daemon.stop());
-  }
-}
-
-/** One qemu-storage-daemon for one image. */
-class StorageDaemon {
-  readonly #path: string;
-  readonly #options: FormatImageOptions;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'xen-blockd-qsd-'));
-  #child: ChildProcess | undefined;
-  #stopping = false;
-  #stderr = '';
-  /** After the image was opened an ended daemon is started again; before, `start` rejects. */
-  opened = false;
-
-  constructor(path: string, options: FormatImageOptions) {
-    this.#path = path;
+  /** Nothing runs yet. Error: ERR_SOCKET, no folder can be made. */
+  constructor(options: StorageDaemonOptions) {
     this.#options = options;
+    this.#times = { ...DEFAULT_TIMES, ...options.times };
+    this.#report = new FailureReport(options.onEvent);
+    this.#backoff = new Backoff({ firstMs: this.#times.retryMs, mostMs: this.#times.retryMostMs });
+    this.#directory = HelperDirectory.make(options.directory);
+    const { socket, pidFile } = this.#directory;
+    this.#arguments = storageDaemonArguments({ ...options, socket, pidFile });
   }
 
   get socket(): string {
-    return join(this.#directory, 'nbd');
+    return this.#directory.socket;
   }
 
-  /** Resolves when it listens. */
-  async start(): Promise<void> {
-    const child = spawn(PROGRAM, this.#arguments(), { stdio: ['ignore', 'ignore', 'pipe'] });
-    this.#child = child;
-    this.#stderr = '';
-    child.stderr!.on('data', (chunk) => {
-      this.#stderr = `${this.#stderr}${chunk}`.slice(-2000);
-    });
-    child.on('error', (error) => {
-      this.#stderr = error.message;
-    });
-    child.on('close', () => this.#ended(child));
-    const deadline = performance.now() + START_TIMEOUT_MS;
-    while (!existsSync(this.socket)) {
-      if (this.#child !== child) throw this.#error('ERR_IMAGE', this.#reason());
-      if (performance.now() > deadline) throw this.#error('ERR_TIMEOUT', `${PROGRAM} does not start`);
-      await sleep(POLL_MS);
+  /**
+   * Runs `use` once it serves the image, and watches over it from then on. One that is killed before `use` is done is
+   * started again, a few times. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
+   * it does not get ready; ERR_SOCKET; the signal's reason; what `use` rejects with.
+   */
+  open<T>(use: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const opening = this.#open(use, signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal);
+    this.#opening = opening.catch(() => {});
+    return opening;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    const ended = (await this.#helper?.stop(this.#times.stopMs)) ?? true;
+    if (ended) {
+      await this.#opening;
+      await this.#watching;
+    } else {
+      this.#report.stuck(this.#helper?.pid);
     }
+    this.#directory.remove();
   }
 
-  async stop(): Promise<void> {
-    this.#stopping = true;
-    const child = this.#child;
-    if (child) {
-      const closed = new Promise((resolve) => child.once('close', resolve));
-      child.kill('SIGTERM');
-      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
-      await closed;
-      clearTimeout(timer);
-    }
-    rmSync(this.#directory, { recursive: true, force: true });
-  }
-
-  #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT', reason: string): BlockdError {
-    return new BlockdError(code, `start ${PROGRAM}`, `${this.#path}: ${reason}`, { path: this.#path });
-  }
-
-  #arguments(): string[] {
-    const { format, readOnly } = this.#options;
-    const pidFile = join(this.#directory, 'pid');
-    return storageDaemonArguments({ path: this.#path, format, readOnly, socket: this.socket, pidFile });
-  }
-
-  /** The first line that it wrote, without its own name. */
-  #reason(): string {
-    const line = this.#stderr.split('\n').find((text) => text !== '') ?? `${PROGRAM} ended`;
-    return line.replace(/^qemu-storage-daemon: (?:--blockdev .*?: )?/, '');
-  }
-
-  /** Its requests wait in the NBD client until the next one listens. */
-  #ended(child: ChildProcess): void {
-    if (this.#child === child) this.#child = undefined;
-    rmSync(this.socket, { force: true });
-    if (this.#stopping || !this.opened) return;
-    this.#options.onRestart?.(this.#reason());
-    void this.#restart();
-  }
-
-  async #restart(): Promise<void> {
-    while (!this.#stopping) {
+  async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    for (let starts = 1; ; starts++) {
       try {
-        return await this.start();
+        const helper = await this.#launch(signal);
+        const result = await this.#use(helper, use, signal);
+        this.#backoff.reset();
+        this.#watching = this.#watch(helper);
+        return result;
       } catch (error) {
-        this.#options.onRestart?.((error as Error).message);
-        await sleep(1000);
+        signal.throwIfAborted();
+        if (starts === FIRST_STARTS || !this.#wasKilled(error)) throw error;
+        await sleep(this.#backoff.fail(), undefined, { signal });
       }
     }
   }
+
+  /** By somebody else: it refuses nothing, and was not late. */
+  #wasKilled(error: unknown): boolean {
+    return (error as { code?: unknown }).code === 'ERR_IMAGE' && this.#helper?.end?.signal != null;
+  }
+
+  /** `use` has a deadline, and what ended the process meanwhile is its error. */
+  async #use<T>(helper: HelperProcess, use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    const late = AbortSignal.timeout(this.#times.startMs);
+    try {
+      return await use(AbortSignal.any([signal, late]));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (late.aborted) throw this.#late('does not answer');
+      const end = await Promise.race([helper.ended, sleep(END_MS)]);
+      throw end ? this.#error('ERR_IMAGE', endReason(end, this.#arguments)) : error;
+    }
+  }
+
+  /** One start, up to where it serves the image. What does not get so far has ended when this rejects. */
+  async #launch(signal: AbortSignal): Promise<HelperProcess> {
+    await this.#predecessorGone(signal);
+    signal.throwIfAborted();
+    const program = findProgram(this.#options);
+    this.#directory.clear();
+    const helper = new HelperProcess(program, this.#arguments, { argv0: PROGRAM });
+    this.#helper = helper;
+    try {
+      await this.#ready(helper, signal);
+      return helper;
+    } catch (error) {
+      if (!(await helper.stop(0))) this.#report.stuck(helper.pid);
+      signal.throwIfAborted();
+      throw error;
+    }
+  }
+
+  async #ready(helper: HelperProcess, signal: AbortSignal): Promise<void> {
+    const deadline = performance.now() + this.#times.startMs;
+    for (;;) {
+      if (helper.end) throw this.#error('ERR_IMAGE', endReason(helper.end, this.#arguments));
+      if (existsSync(this.#directory.pidFile)) return;
+      if (performance.now() > deadline) throw this.#late('does not get ready');
+      await sleep(POLL_MS, undefined, { signal });
+    }
+  }
+
+  /** One that was killed and hangs in its storage keeps the image. */
+  async #predecessorGone(signal: AbortSignal): Promise<void> {
+    while (this.#helper && !this.#helper.end) {
+      await Promise.race([this.#helper.ended, sleep(this.#times.retryMostMs, undefined, { signal })]);
+    }
+  }
+
+  async #watch(helper: HelperProcess): Promise<void> {
+    const { signal } = this.#stop;
+    for (;;) {
+      const began = performance.now();
+      const end = await helper.ended;
+      if (signal.aborted) return;
+      const down = performance.now();
+      if (down - began >= this.#times.wellMs) this.#backoff.reset();
+      let pause = this.#failed('ended', endReason(end, this.#arguments));
+      let next: HelperProcess | undefined;
+      while (!next) {
+        try {
+          await sleep(pause, undefined, { signal });
+          next = await this.#launch(signal);
+        } catch (error) {
+          if (signal.aborted) return;
+          pause = this.#failed('refused', (error as Error).message);
+        }
+      }
+      this.#report.running(this.#backoff.failures, performance.now() - down);
+      helper = next;
+    }
+  }
+
+  /** Returns the milliseconds to wait before the next start. */
+  #failed(kind: 'ended' | 'refused', reason: string): number {
+    const pause = this.#backoff.fail();
+    this.#report.failed(kind, reason, this.#backoff.failures);
+    return pause;
+  }
+
+  #late(what: string): BlockdError {
+    return this.#error('ERR_TIMEOUT', `${PROGRAM} ${what} within ${this.#times.startMs / 1000} seconds`);
+  }
+
+  #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT', reason: string): BlockdError {
+    const { path } = this.#options;
+    return new BlockdError(code, 'open image', `${path}: ${reason}`, { path });
+  }
+}
+
+function findProgram({ path, format }: StorageDaemonOptions): string {
+  const program = findTool(PROGRAM);
+  if (program) return program;
+  const advice = 'Debian: apt-get install qemu-system-common (or qemu-utils)';
+  const message = `${path}: format ${format} needs ${PROGRAM}, which is not there or not executable; ${advice}`;
+  throw new BlockdError('ERR_TOOL', 'open image', message, { path });
 }
