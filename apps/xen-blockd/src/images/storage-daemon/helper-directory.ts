@@ -13,9 +13,11 @@ const NAME = /^xen-blockd-(\d+)-(\d+)-\w{6}$/;
 /** A folder of one storage helper, which only this user can look into. Its name tells whose it is. */
 export class HelperDirectory {
   readonly path: string;
+  readonly #base: string | undefined;
 
-  private constructor(path: string) {
+  private constructor(path: string, base: string | undefined) {
     this.path = path;
+    this.#base = base;
   }
 
   /** Below `base`, which is made, or below the system's folder for temporary files. Error: ERR_SOCKET. */
@@ -23,7 +25,7 @@ export class HelperDirectory {
     const prefix = `xen-blockd-${process.pid}-${startTime(process.pid) ?? 0}-`;
     try {
       if (base !== undefined) ensurePrivate(base, 'with its parents');
-      return new HelperDirectory(mkdtempSync(join(base ?? tmpdir(), prefix)));
+      return new HelperDirectory(mkdtempSync(join(base ?? tmpdir(), prefix)), base);
     } catch (cause) {
       throw unusable(base ?? tmpdir(), cause);
     }
@@ -41,6 +43,7 @@ export class HelperDirectory {
   /** Nothing of an earlier helper is left in it, and it is there, whoever tidied up. Error: ERR_SOCKET. */
   clear(): void {
     try {
+      if (this.#base !== undefined) ensurePrivate(this.#base, 'with its parents');
       ensurePrivate(this.path, 'alone');
       for (const file of [this.socket, this.pidFile]) rmSync(file, { force: true });
     } catch (cause) {
