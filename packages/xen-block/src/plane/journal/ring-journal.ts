@@ -45,9 +45,13 @@ export class RingJournal {
   readonly #words: Int32Array;
   readonly #slots: number;
   readonly #slotWords: number;
-  /** Free entries, as a stack of their first words. */
+  /**
+   * Free entries by their first words, used in turn: what an entry says of its answer is never older than a few rounds
+   * of the ring, so that the ring's indices, which come again after 2^32, mean one answer only.
+   */
   readonly #free: Int32Array;
-  #freeCount = 0;
+  #freeFrom = 0;
+  #freeTo = 0;
 
   private constructor(file: SharedFile, { slots, slotWords }: JournalRing) {
     this.#file = file;
@@ -69,8 +73,7 @@ export class RingJournal {
     const journal = new RingJournal(file, ring);
     const header = headerOf(ring);
     const known = header.every((word, i) => journal.#words[i] === word);
-    if (!(adopt && known)) journal.#words.fill(0);
-    journal.#words.set(header);
+    if (!(adopt && known)) journal.#begin(header);
     return journal;
   }
 
@@ -81,18 +84,19 @@ export class RingJournal {
   adopt(rspProd: number): Int32Array {
     const words = this.#words;
     const left: number[] = [];
-    for (let at = this.#at(this.#slots - 1); at >= HEADER_WORDS; at -= ENTRY_WORDS + this.#slotWords) {
+    for (let i = 0; i < this.#slots; i++) {
+      const at = this.#at(i);
       const state = words[at + Entry.state];
-      const published = state === State.answered && ((words[at + Entry.answered] - rspProd) | 0) < 0;
-      if (state === State.free || published) {
-        this.#free[this.#freeCount++] = at;
-        continue;
-      }
-      // Its answer was put and not published: that index means nothing to the next life, which may be killed too.
-      Atomics.store(words, at + Entry.state, State.taken);
-      left.push(at);
+      // Answers that were put and not published are the next ones of the ring; all others are of the past, at any age.
+      const unpublished = state === State.answered && (words[at + Entry.answered] - rspProd) >>> 0 < this.#slots;
+      if (state === State.taken || unpublished) left.push(at);
+      else this.#giveBack(at);
     }
-    left.sort((a, b) => ((words[a + Entry.taken] - rspProd) | 0) - ((words[b + Entry.taken] - rspProd) | 0));
+    // That index means nothing to the next life, which may be killed too.
+    for (const at of left) Atomics.store(words, at + Entry.state, State.taken);
+    const next = rspProd + left.length;
+    const age = (at: number) => (next - words[at + Entry.taken]) >>> 0;
+    left.sort((a, b) => age(b) - age(a));
     return Int32Array.from(left);
   }
 
@@ -105,7 +109,8 @@ export class RingJournal {
   /** Notes the request whose slot is at `source[from ..]`, taken at ring index `index`; returns its entry. */
   take(source: Int32Array, from: number, index: number): number {
     const words = this.#words;
-    const at = this.#free[--this.#freeCount];
+    const at = this.#free[this.#freeFrom];
+    this.#freeFrom = (this.#freeFrom + 1) & (this.#slots - 1);
     Atomics.store(words, at + Entry.state, State.free);
     words[at + Entry.taken] = index;
     const to = at + ENTRY_WORDS;
@@ -118,13 +123,27 @@ export class RingJournal {
   answer(entry: number, index: number): void {
     this.#words[entry + Entry.answered] = index;
     Atomics.store(this.#words, entry + Entry.state, State.answered);
-    this.#free[this.#freeCount++] = entry;
+    this.#giveBack(entry);
   }
 
   /** Ends the journal of a ring that has no request in flight. */
   close(): void {
     this.#file.close();
     rmSync(this.#file.path, { force: true });
+  }
+
+  /** Makes it the journal of another connection: it is none while its magic number is not there. */
+  #begin(header: Int32Array): void {
+    const words = this.#words;
+    Atomics.store(words, Header.magic, 0);
+    words.fill(0);
+    words.set(header.subarray(Header.magic + 1), Header.magic + 1);
+    Atomics.store(words, Header.magic, MAGIC);
+  }
+
+  #giveBack(entry: number): void {
+    this.#free[this.#freeTo] = entry;
+    this.#freeTo = (this.#freeTo + 1) & (this.#slots - 1);
   }
 
   #at(entry: number): number {
