@@ -1,7 +1,8 @@
 import { BackRing, FrontRing } from '@xenpv/ring';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Killed, StorePoints } from '../../testing/store-points.js';
-import { RingJournal } from './ring-journal.js';
+import { adoptRing } from './adopt-ring.js';
+import type { RingJournal } from './ring-journal.js';
 
 /** The journals' files, by path. */
 const files = vi.hoisted(() => new Map<string, SharedArrayBuffer>());
@@ -94,12 +95,10 @@ class Backend {
   constructor(front: Frontend, adopt: boolean) {
     this.#front = front;
     this.#back = BackRing.attach(front.memory, SLOT_WORDS * 4);
-    const { size: slots, slotWords } = this.#back;
-    const ring = { refs: Uint32Array.of(7), eventChannel: 3, slots, slotWords };
-    this.#journal = RingJournal.open({ path: 'journal', adopt }, ring);
-    const left = this.#journal.adopt(this.#back.responsesProduced);
-    this.#back.skipTaken(left.length);
-    for (const entry of left) {
+    const ring = { refs: Uint32Array.of(7), eventChannel: 3 };
+    const { journal, entries } = adoptRing(this.#back, ring, { path: 'journal', adopt });
+    this.#journal = journal!;
+    for (const entry of entries) {
       const words = new Int32Array(SLOT_WORDS);
       this.#journal.copySlot(entry, words, 0);
       this.#begin(words, entry);
