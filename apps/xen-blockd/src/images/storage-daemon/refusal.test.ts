@@ -80,7 +80,7 @@ describe('a refused image', () => {
   });
 });
 
-describe('a storage helper that is none', () => {
+describe('a storage helper that is none', { timeout: 20_000 }, () => {
   it('because it is missing is an error that says what to install', async () => {
     bench.install('', 0o644);
     expect(await refusal('/x')).toMatchObject({
@@ -105,15 +105,19 @@ describe('a storage helper that is none', () => {
     expect(error).toMatchObject({ code: 'ERR_TIMEOUT', message: expect.stringContaining('does not get ready') });
   });
 
-  it('because it listens and never answers is an error at the deadline', async () => {
-    const server = `
-      const { argv } = process;
-      const after = (name) => argv[argv.indexOf(name) + 1];
-      const ready = () => require('node:fs').writeFileSync(after('--pidfile'), '1');
-      require('node:net').createServer().listen(JSON.parse(after('--nbd-server')).addr.path, ready);`;
-    bench.fake(`exec ${process.execPath} -e '${server.replaceAll("'", `'"'"'`)}' -- "$@"`);
-    const error = await refusal(bench.path('x'), { times: { startMs: 1500 } });
-    expect(error).toMatchObject({ code: 'ERR_TIMEOUT', message: expect.stringContaining('does not answer') });
+  qemu.it.each([
+    ['listens and never gets ready', 300, '', 'does not get ready'],
+    ['gets ready and never answers', 2000, 'touch "$ready"', 'does not answer'],
+  ])('because it %s is an error at the deadline', { timeout: 20_000 }, async (_, startMs, then, reason) => {
+    // The genuine one, stopped when it is about to listen for connections.
+    bench.fake(`
+      for ready; do :; done
+      "$REAL" "$@" --pidfile ${bench.path('other')} &
+      while [ ! -e ${bench.path('other')} ]; do sleep 0.01; done
+      kill -STOP $!; ${then}
+      wait`);
+    const error = await refusal(await bench.qcow2(), { times: { startMs } });
+    expect(error).toMatchObject({ code: 'ERR_TIMEOUT', message: expect.stringContaining(reason) });
   });
 
   it('because it is killed at each start is an error that names the signal', async () => {
