@@ -1,19 +1,21 @@
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** Where programs are looked for: a user's PATH often lacks the file-system tools. */
-const DIRECTORIES = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+const directories = () => [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
 
 /** The path of a program, if it is installed. */
 export function findTool(name: string): string | undefined {
-  return DIRECTORIES.map((directory) => join(directory, name)).find(isExecutable);
+  return directories()
+    .map((directory) => join(directory, name))
+    .find(isExecutable);
 }
 
 function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
-    return true;
+    return statSync(path).isFile();
   } catch {
     return false;
   }
@@ -35,7 +37,7 @@ export function runTool(
     const child = spawn(tool, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       cwd: options.cwd,
-      env: { ...process.env, ...options.env, PATH: DIRECTORIES.join(delimiter) },
+      env: { ...process.env, ...options.env, PATH: directories().join(delimiter) },
     });
     let stdout = '';
     let stderr = '';

@@ -106,6 +106,15 @@ export class BackRing {
   }
 
   /**
+   * Copies the slot of the request with ring index `index` to `target[at ..]` and takes nothing: what is there now, which
+   * may be a response, or what the frontend has put there since.
+   */
+  peekRequest(index: number, target: Int32Array, at: number): void {
+    const from = SLOTS_WORD + (index & this.#mask) * this.slotWords;
+    for (let i = 0; i < this.slotWords; i++) target[at + i] = this.#words[from + i];
+  }
+
+  /**
    * Writes the response `source[at .. at + words)` to the start of the next response slot and advances
    * rsp_prod_pvt; the frontend does not see it before {@link pushResponses}. `words` is the whole response with its
    * padding, so that nothing of ours leaks. RingError ERR_RING_OVERFLOW when there is no request to answer.

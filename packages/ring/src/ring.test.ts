@@ -149,6 +149,18 @@ describe.each([
     next.takeRequest(slot, 0);
     expect(slot[0]).toBe(2);
   });
+
+  it('shows a request by its index and takes nothing', () => {
+    const { front, back, slot } = pair(where);
+    for (let n = 0; n < 3; n++) front.putRequest(slot.fill(n + 1), 0, 28);
+    front.pushRequests();
+    for (const n of [2, 0, 1, 2]) {
+      const shown = new Int32Array(30);
+      back.peekRequest(where.at + n, shown, 1);
+      expect([...shown]).toEqual([0, ...new Array(28).fill(n + 1), 0]);
+    }
+    expect([back.harvest(), back.requestsConsumed]).toEqual([3, where.at]);
+  });
 });
 
 describe('what happens while the other side decides to sleep is not lost', () => {

@@ -22,6 +22,7 @@ describe('the configuration', () => {
       'control-socket': '/run/xen-blockd/control',
       'nbd-directory': '/run/xen-blockd/nbd',
       'journal-directory': '/run/xen-blockd/journal',
+      'helper-directory': '/run/xen-blockd/helpers',
       engine: 'auto',
       threads: Math.min(availableParallelism() - 1, 64),
       direct: 'auto',

@@ -27,6 +27,7 @@ export const DEFAULTS = {
   'control-socket': '/run/xen-blockd/control',
   'nbd-directory': '/run/xen-blockd/nbd',
   'journal-directory': '/run/xen-blockd/journal',
+  'helper-directory': '/run/xen-blockd/helpers',
   engine: 'auto',
   direct: 'auto',
 } as const;
@@ -65,6 +66,8 @@ const schema = v.strictObject({
   'nbd-directory': v.optional(pathOrNone, DEFAULTS['nbd-directory']),
   /** Where requests in flight are noted, for the process that follows a killed one; false: nowhere. */
   'journal-directory': v.optional(pathOrNone, DEFAULTS['journal-directory']),
+  /** Where the storage helper of each image that is not raw has its socket, in a folder that only root can look into. */
+  'helper-directory': v.optional(path, DEFAULTS['helper-directory']),
   /** Threads that serve rings besides the main one; by default one per processor but one. */
   threads: v.optional(whole(RANGES.threads), Math.min(availableParallelism() - 1, RANGES.threads[1])),
   /** How data gets between guests and storage, see XenBlockBackendOptions. */

@@ -5,6 +5,7 @@ import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import { type ImageOpenerOptions, imageOpener } from '../images/image-opener.js';
+import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { BackendOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
 
@@ -42,6 +43,9 @@ export class Daemon implements AsyncDisposable {
     cleanup.use(store);
     try {
       cleanup.use(logEvents(logger));
+      for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
+        logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
+      }
       const backend = cleanup.use(
         await XenBlockBackend.start({ ...options.backend, provider, store, types, openImage: imageOpener(options) }),
       );

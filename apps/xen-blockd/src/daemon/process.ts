@@ -68,6 +68,7 @@ async function startDaemon(config: Config, provider: XenProvider, store: Xenstor
       engine: config.engine,
       direct: config.direct,
       nbdDirectory: config['nbd-directory'] || undefined,
+      helperDirectory: config['helper-directory'],
       backend: backendOptions(config),
     });
   } catch (error) {

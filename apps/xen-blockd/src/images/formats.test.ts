@@ -1,10 +1,15 @@
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { needs } from '@xenpv/test-support';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Cleanup } from '../cleanup.js';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
+import { processesWith } from '../testing/storage-helpers.js';
 import { runTool } from '../tools.js';
+import { openFormatImage } from './storage-daemon/format-image.js';
 
 const MIB = 1024 * 1024;
 
@@ -17,14 +22,41 @@ beforeEach(async () => {
 });
 afterEach(() => daemon[Symbol.asyncDispose]());
 
-/** Kills the one child of this process that has the image in its command line. */
-function killChildThatServes(path: string): void {
-  const threads = readdirSync('/proc/self/task');
-  const children = threads.flatMap(
-    (thread) => readFileSync(`/proc/self/task/${thread}/children`, 'utf8').match(/\d+/g) ?? [],
-  );
-  const [child] = children.filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(path));
-  process.kill(Number(child), 'SIGKILL');
+/** Kills the one process that has the image in its command line. */
+function killServerOf(path: string): void {
+  const [pid, ...others] = processesWith(path);
+  expect(others).toEqual([]);
+  process.kill(pid, 'SIGKILL');
+}
+
+async function qcow2(name: string): Promise<string> {
+  const path = host.path(name);
+  await runTool('qemu-img', ['create', '-f', 'qcow2', path, '4M']);
+  return path;
+}
+
+/** A guest with a disk that the toolstack has just made; its error node. */
+async function attachFormat(path: string, format: 'qcow2' = 'qcow2'): Promise<{ domid: number; error: string }> {
+  const { domid } = await host.host.createDomain({ name: 'guest' });
+  await host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: path, format });
+  return { domid, error: `/local/domain/0/error/backend/qdisk/${domid}/51712/error` };
+}
+
+/** An image whose qcow2 header has this version. */
+function headerOfVersion(version: number): Buffer {
+  const header = Buffer.alloc(MIB);
+  header.write('QFI\xfb', 'latin1');
+  header.writeUInt32BE(version, 4);
+  return header;
+}
+
+/** An image that says of itself that it is corrupt. */
+async function makeCorrupt(path: string): Promise<void> {
+  await qcow2(basename(path));
+  const content = readFileSync(path);
+  // The incompatible features, of which the second bit is "corrupt".
+  content.writeBigUInt64BE(2n, 72);
+  writeFileSync(path, content);
 }
 
 describe('the daemon', () => {
@@ -68,23 +100,120 @@ describe('the daemon', () => {
   qemu.it.each([0, 1])('serves a qcow2 image with %s threads, whatever happens to its server', async (threads) => {
     const ended = daemon.start({ threads });
     await daemon.says('ready');
-    const path = host.path('disk.qcow2');
-    await runTool('qemu-img', ['create', '-f', 'qcow2', path, '4M']);
-    const { domid } = await host.host.createDomain({ name: 'guest' });
-    await host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: path, format: 'qcow2' });
+    const path = await qcow2('disk.qcow2');
+    const { domid } = await attachFormat(path);
     const guest = await host.connectGuest(domid);
     const data = randomBytes(MIB);
     await guest.write(0, data);
     await guest.flush();
-    killChildThatServes(path);
+    killServerOf(path);
     expect(Buffer.from(await guest.read(0, MIB)).equals(data)).toBe(true);
-    expect(daemon.lines.some(({ msg }) => msg === 'qemu-storage-daemon ended')).toBe(true);
+    expect(daemon.lines.find(({ msg }) => msg === 'qemu-storage-daemon ended')).toMatchObject({
+      level: 50,
+      device: `qdisk-${domid}-51712`,
+      path,
+      reason: 'qemu-storage-daemon was killed by SIGKILL',
+    });
+    await daemon.says('qemu-storage-daemon runs again');
     await host.host.toolstack.detachDisk(domid, 'xvda');
     daemon.stop();
     expect(await ended).toBe(0);
     const compared = await runTool('qemu-img', ['convert', '-O', 'raw', path, host.path('raw')]);
     expect(compared).toMatchObject({ code: 0 });
     expect(readFileSync(host.path('raw')).subarray(0, MIB).equals(data)).toBe(true);
+  });
+
+  qemu.it(
+    'tells each guest why its image is refused, however many are refused at once',
+    { timeout: 30_000 },
+    async () => {
+      const kinds: [reason: RegExp, make: (path: string) => Promise<unknown>][] = [
+        [/: Image is not in qcow2 format \(/, async (path) => writeFileSync(path, Buffer.alloc(MIB))],
+        [/: No such file or directory \(/, async () => {}],
+        [/: Unsupported qcow2 version 99 \(/, async (path) => writeFileSync(path, headerOfVersion(99))],
+        [/: Image is corrupt; cannot be opened read\/write \(/, (path) => makeCorrupt(path)],
+        [/: Failed to get "write" lock; /, (path) => makeLocked(path)],
+      ];
+      await using holders = new Cleanup();
+      async function makeLocked(path: string) {
+        await qcow2(basename(path));
+        holders.use(await openFormatImage({ path, format: 'qcow2', readOnly: false, directory: host.path('holders') }));
+      }
+      const ended = daemon.start();
+      await daemon.says('ready');
+      const refused: { error: string; path: string; reason: RegExp }[] = [];
+      for (let n = 0; n < 50; n++) {
+        const [reason, make] = kinds[n % kinds.length];
+        const path = host.path(`disk-${n}`);
+        await make(path);
+        refused.push({ path, reason, ...(await attachFormat(path)) });
+      }
+      for (const { error, path, reason } of refused) {
+        const text = await vi.waitFor(
+          async () => (await host.store.tryRead(error)) ?? expect.fail(`${path}: no error`),
+          9000,
+        );
+        expect(text).toContain(`${path}: `);
+        expect(text).toMatch(reason);
+        expect(text).toContain('(qemu-storage-daemon ended with exit code 1)');
+      }
+      daemon.stop();
+      expect(await ended).toBe(0);
+      expect(readdirSync(host.path('helpers'))).toEqual([]);
+    },
+  );
+
+  qemu.it('holds a guest whose image is away, and serves it when it is there again', async () => {
+    const ended = daemon.start();
+    await daemon.says('ready');
+    const path = await qcow2('disk.qcow2');
+    const { domid } = await attachFormat(path);
+    const guest = await host.connectGuest(domid);
+    const data = randomBytes(MIB);
+    await guest.write(0, data);
+    await guest.flush();
+    renameSync(path, `${path}.away`);
+    killServerOf(path);
+    const reading = guest.read(0, MIB);
+    await daemon.says('qemu-storage-daemon does not start');
+    expect(await host.store.read(`/local/domain/0/backend/qdisk/${domid}/51712/state`)).toBe('4');
+    renameSync(`${path}.away`, path);
+    expect(Buffer.from(await reading).equals(data)).toBe(true);
+    await host.host.toolstack.detachDisk(domid, 'xvda');
+    daemon.stop();
+    expect(await ended).toBe(0);
+    expect(processesWith(path)).toEqual([]);
+  });
+
+  qemu.it('ends the helper of an image that is away for good, with its disk and with itself', async () => {
+    const ended = daemon.start();
+    await daemon.says('ready');
+    const paths = [await qcow2('first'), await qcow2('second')];
+    const [{ domid }] = [await attachFormat(paths[0]), await attachFormat(paths[1])];
+    for (const path of paths) await vi.waitFor(() => expect(processesWith(path)).toHaveLength(1));
+    await vi.waitFor(() => expect(daemon.lines.filter(({ msg }) => msg === 'InitWait')).toHaveLength(2));
+    for (const path of paths) {
+      rmSync(path);
+      killServerOf(path);
+    }
+    await daemon.says('qemu-storage-daemon does not start');
+    await host.host.toolstack.detachDisk(domid, 'xvda');
+    await vi.waitFor(() => expect(readdirSync(host.path('helpers'))).toHaveLength(1));
+    daemon.stop();
+    expect(await ended).toBe(0);
+    expect(paths.flatMap(processesWith)).toEqual([]);
+    expect(readdirSync(host.path('helpers'))).toEqual([]);
+  });
+
+  it('removes the folders that helpers of a daemon that is gone left', async () => {
+    const { pid } = spawnSync('true');
+    const left = host.path(`helpers/xen-blockd-${pid}-1-AbCd12`);
+    mkdirSync(left, { recursive: true, mode: 0o700 });
+    const ended = daemon.start();
+    await daemon.says('ready');
+    expect(existsSync(left)).toBe(false);
+    daemon.stop();
+    expect(await ended).toBe(0);
   });
 
   needs('nbdcopy').it('exports a vbd3 disk for the firmware of an HVM guest', async () => {

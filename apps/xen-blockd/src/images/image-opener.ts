@@ -2,10 +2,13 @@ import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '@xenpv/xen-block';
+import { deviceName } from '@xenpv/xenbus';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
 import { exportForBoot } from './boot-export.js';
-import { openFormatImage, STORAGE_DAEMON_FORMATS } from './storage-daemon.js';
+import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
+import type { StorageDaemonEvent } from './storage-daemon/events.js';
+import { openFormatImage } from './storage-daemon/format-image.js';
 
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these directories; anywhere if undefined. */
@@ -15,13 +18,30 @@ export interface ImageOpenerOptions {
   readonly direct?: FileImageOptions['direct'];
   /** Where disks of type vbd3 are exported over NBD, for the emulated disks of HVM guests; nowhere if undefined. */
   readonly nbdDirectory?: string | undefined;
+  /** Where storage helpers have their sockets; the system's folder for temporary files if undefined. */
+  readonly helperDirectory?: string | undefined;
   readonly logger?: Logger;
 }
 
+/** What an opener may be told besides the disk. */
+interface OpeningOptions {
+  /** Ends the opening. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
+  ended: 'qemu-storage-daemon ended',
+  refused: 'qemu-storage-daemon does not start',
+  running: 'qemu-storage-daemon runs again',
+  stuck: 'qemu-storage-daemon was killed and does not end',
+};
+
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
-export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
-  return async (config) => {
-    const image = await openImage(config, options);
+export function imageOpener(
+  options: ImageOpenerOptions,
+): (config: DiskConfig, opening?: OpeningOptions) => Promise<BlockImage> {
+  return async (config, { signal } = {}) => {
+    const image = await openImage(config, { ...options, signal });
     if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
       // A guest that boots by its own drivers does not miss it.
@@ -31,18 +51,26 @@ export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) =
   };
 }
 
-async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
+async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   const { format, target, readOnly } = config;
+  const { signal } = options;
   const nbd = nbdTarget(target);
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
-  if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly });
+  if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly, signal });
   if (format === 'raw') return openRaw(config, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
-  const onRestart = (reason: string) => options.logger?.error({ path: target, reason }, 'qemu-storage-daemon ended');
-  return openFormatImage(target, { format, readOnly, onRestart });
+  const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options.logger);
+  return openFormatImage({ path: target, format, readOnly, directory: options.helperDirectory, signal, onEvent });
+}
+
+function logStorageDaemon(event: StorageDaemonEvent, config: DiskConfig, logger: Logger | undefined): void {
+  const { kind, ...fields } = event;
+  const line = { device: deviceName(config.address), path: config.target, ...fields };
+  if (kind === 'running') logger?.warn(line, STORAGE_DAEMON_LINES[kind]);
+  else logger?.error(line, STORAGE_DAEMON_LINES[kind]);
 }
 
 function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {

@@ -27,7 +27,12 @@ export class TestDaemon implements AsyncDisposable {
 
   /** Resolves with the exit code when it was stopped. */
   start(config: Partial<Config> = {}, provider: XenProvider = this.host.host.provider(0)): Promise<number> {
-    const defaults = { types: ['qdisk'], 'log-level': 'debug', 'control-socket': this.host.path('control') };
+    const defaults = {
+      types: ['qdisk'],
+      'log-level': 'debug',
+      'control-socket': this.host.path('control'),
+      'helper-directory': this.host.path('helpers'),
+    };
     const lines: typeof this.lines = [];
     this.lines = lines;
     const logger = pino({ level: 'debug', base: null }, { write: (line) => lines.push(JSON.parse(line)) });

@@ -11,7 +11,7 @@ export interface AdoptedRing {
 
 /**
  * Opens the journal of a ring that was just attached, and lets the ring go on behind the requests that an earlier
- * process took: the caller is to carry those out. Without a journal there are none.
+ * process took: the caller is to carry those out. Without a journal, or with that of another connection, there are none.
  */
 export function adoptRing(
   back: BackRing,
@@ -22,6 +22,7 @@ export function adoptRing(
   const { refs, eventChannel } = ring;
   const journal = RingJournal.open(options, { refs, eventChannel, slots: back.size, slotWords: back.slotWords });
   try {
+    if (!journal.isOf(back)) journal.clear();
     const entries = journal.adopt(back.responsesProduced);
     back.skipTaken(entries.length);
     return { journal, entries };

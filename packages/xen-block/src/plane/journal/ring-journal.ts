@@ -8,11 +8,13 @@
  * - A request is noted before anything is done for it.
  * - Before a response can be seen, its entry says at which index of the ring it will be; whether the frontend was shown
  *   it is then a matter of the shared producer index.
- * - An entry's state is written last when it is taken, and first when it is taken anew.
+ * - An entry's state is written last when it is taken. Until then it is free, or still says that it was answered, at an
+ *   index that was published before.
  * What never happens: an entry of another connection, or of another frontend, that is carried out.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { BackRing } from '@xenpv/ring';
 import { mapSharedFile, type SharedFile } from '@xenpv/xen-sys';
 import { XenBlockError } from '../../errors.js';
 
@@ -24,6 +26,9 @@ const Header = { magic: 0, slots: 1, slotWords: 2, eventChannel: 3, refs: 4 } as
 const ENTRY_WORDS = 3;
 const Entry = { state: 0, taken: 1, answered: 2 } as const;
 const State = { free: 0, taken: 1, answered: 2 } as const;
+
+/** Words at the start of a slot that a response may be written over: 16 bytes in all ABIs. */
+const RESPONSE_WORDS = 4;
 
 /** Where a ring's journal is, and whether its contents count. */
 export interface JournalOptions {
@@ -42,15 +47,21 @@ export interface JournalRing {
 
 export class RingJournal {
   readonly #file: SharedFile;
+  readonly #header: Int32Array;
   readonly #words: Int32Array;
   readonly #slots: number;
   readonly #slotWords: number;
-  /** Free entries, as a stack of their first words. */
+  /**
+   * Free entries by their first words, used in turn: what an entry says of its answer is never older than a few rounds
+   * of the ring, so that the ring's indices, which come again after 2^32, mean one answer only.
+   */
   readonly #free: Int32Array;
-  #freeCount = 0;
+  #freeFrom = 0;
+  #freeTo = 0;
 
-  private constructor(file: SharedFile, { slots, slotWords }: JournalRing) {
+  private constructor(file: SharedFile, { slots, slotWords }: JournalRing, header: Int32Array) {
     this.#file = file;
+    this.#header = header;
     this.#words = new Int32Array(file.buffer);
     this.#slots = slots;
     this.#slotWords = slotWords;
@@ -66,12 +77,45 @@ export class RingJournal {
     } catch (cause) {
       throw new XenBlockError('ERR_JOURNAL', 'connect', (cause as Error).message, { path, cause });
     }
-    const journal = new RingJournal(file, ring);
     const header = headerOf(ring);
+    const journal = new RingJournal(file, ring, header);
     const known = header.every((word, i) => journal.#words[i] === word);
-    if (!(adopt && known)) journal.#words.fill(0);
-    journal.#words.set(header);
+    if (!(adopt && known)) journal.clear();
     return journal;
+  }
+
+  /**
+   * Whether the entries can be of this ring, which was just attached. A kernel that is booted anew in place may connect
+   * with the ring page and the event channel of the one before: its ring has not come so far, or holds other requests.
+   */
+  isOf(ring: BackRing): boolean {
+    const words = this.#words;
+    const rspProd = ring.responsesProduced;
+    let left = 0;
+    for (let i = 0; i < this.#slots; i++) if (this.#isLeft(this.#at(i), rspProd)) left++;
+    if (left === 0) return true;
+    // Requests are taken one after the other: the last one is right before the next, of which a note may have begun.
+    const last = rspProd + left - 1;
+    let reached = false;
+    for (let i = 0; i < this.#slots; i++) {
+      const at = this.#at(i);
+      if (words[at + Entry.state] === State.free) continue;
+      const ahead = (words[at + Entry.taken] - last) >>> 0;
+      if (ahead <= 1) reached = true;
+      else if (ahead < 2 * this.#slots) return false;
+      if (this.#isLeft(at, rspProd) && !this.#isInSlot(at, ring)) return false;
+    }
+    return reached;
+  }
+
+  /** Makes it the journal of a new connection. */
+  clear(): void {
+    const words = this.#words;
+    // It is none while its magic number is not there.
+    Atomics.store(words, Header.magic, 0);
+    words.fill(0);
+    words.set(this.#header.subarray(Header.magic + 1), Header.magic + 1);
+    Atomics.store(words, Header.magic, MAGIC);
   }
 
   /**
@@ -81,18 +125,16 @@ export class RingJournal {
   adopt(rspProd: number): Int32Array {
     const words = this.#words;
     const left: number[] = [];
-    for (let at = this.#at(this.#slots - 1); at >= HEADER_WORDS; at -= ENTRY_WORDS + this.#slotWords) {
-      const state = words[at + Entry.state];
-      const published = state === State.answered && ((words[at + Entry.answered] - rspProd) | 0) < 0;
-      if (state === State.free || published) {
-        this.#free[this.#freeCount++] = at;
-        continue;
-      }
-      // Its answer was put and not published: that index means nothing to the next life, which may be killed too.
-      Atomics.store(words, at + Entry.state, State.taken);
-      left.push(at);
+    for (let i = 0; i < this.#slots; i++) {
+      const at = this.#at(i);
+      if (this.#isLeft(at, rspProd)) left.push(at);
+      else this.#giveBack(at);
     }
-    left.sort((a, b) => ((words[a + Entry.taken] - rspProd) | 0) - ((words[b + Entry.taken] - rspProd) | 0));
+    // That index means nothing to the next life, which may be killed too.
+    for (const at of left) Atomics.store(words, at + Entry.state, State.taken);
+    const next = rspProd + left.length;
+    const age = (at: number) => (next - words[at + Entry.taken]) >>> 0;
+    left.sort((a, b) => age(b) - age(a));
     return Int32Array.from(left);
   }
 
@@ -105,8 +147,8 @@ export class RingJournal {
   /** Notes the request whose slot is at `source[from ..]`, taken at ring index `index`; returns its entry. */
   take(source: Int32Array, from: number, index: number): number {
     const words = this.#words;
-    const at = this.#free[--this.#freeCount];
-    Atomics.store(words, at + Entry.state, State.free);
+    const at = this.#free[this.#freeFrom];
+    this.#freeFrom = (this.#freeFrom + 1) & (this.#slots - 1);
     words[at + Entry.taken] = index;
     const to = at + ENTRY_WORDS;
     for (let i = 0; i < this.#slotWords; i++) words[to + i] = source[from + i];
@@ -118,13 +160,35 @@ export class RingJournal {
   answer(entry: number, index: number): void {
     this.#words[entry + Entry.answered] = index;
     Atomics.store(this.#words, entry + Entry.state, State.answered);
-    this.#free[this.#freeCount++] = entry;
+    this.#giveBack(entry);
   }
 
   /** Ends the journal of a ring that has no request in flight. */
   close(): void {
     this.#file.close();
     rmSync(this.#file.path, { force: true });
+  }
+
+  /** Whether its request was taken and its answer not published. `rspProd` is the shared index. */
+  #isLeft(at: number, rspProd: number): boolean {
+    const state = this.#words[at + Entry.state];
+    if (state !== State.answered) return state === State.taken;
+    // Answers that were put and not published are the next ones of the ring; all others are of the past, at any age.
+    return (this.#words[at + Entry.answered] - rspProd) >>> 0 < this.#slots;
+  }
+
+  /** Whether the ring holds an entry's request, as far as its slot belongs to it and has no response in it. */
+  #isInSlot(at: number, ring: BackRing): boolean {
+    const index = this.#words[at + Entry.taken];
+    if ((index - ring.responsesProduced) >>> 0 >= this.#slots) return true;
+    const slot = new Int32Array(this.#slotWords);
+    ring.peekRequest(index, slot, 0);
+    return slot.every((word, i) => i < RESPONSE_WORDS || word === this.#words[at + ENTRY_WORDS + i]);
+  }
+
+  #giveBack(entry: number): void {
+    this.#free[this.#freeTo] = entry;
+    this.#freeTo = (this.#freeTo + 1) & (this.#slots - 1);
   }
 
   #at(entry: number): number {

@@ -1,0 +1,51 @@
+/** QEMU's driver for each format that libxl writes into params. */
+const DRIVERS: Readonly<Record<string, string>> = {
+  qcow: 'qcow',
+  qcow2: 'qcow2',
+  qed: 'qed',
+  vhd: 'vpc',
+  vhdx: 'vhdx',
+  vmdk: 'vmdk',
+  vdi: 'vdi',
+};
+
+export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
+
+export const PROGRAM = 'qemu-storage-daemon';
+
+/** The name of the one export. */
+export const EXPORT = 'disk';
+
+/** What a qemu-storage-daemon is to serve, and where. */
+export interface StorageDaemonTask {
+  /** The image. */
+  readonly path: string;
+  /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
+  readonly format: string;
+  readonly readOnly: boolean;
+  /** Unix socket of its NBD server. */
+  readonly socket: string;
+  /** Written when it has opened the image and exports it. */
+  readonly pidFile: string;
+}
+
+/**
+ * The command line of a qemu-storage-daemon for one image. It works through its options in their order: the image is
+ * opened before there is a socket.
+ */
+export function storageDaemonArguments(task: StorageDaemonTask): string[] {
+  const { readOnly, socket, pidFile } = task;
+  const exported = `type=nbd,id=disk,node-name=disk,name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
+  return [
+    ...['--blockdev', JSON.stringify(imageNode(task))],
+    ...['--nbd-server', JSON.stringify({ addr: { type: 'unix', path: socket } })],
+    ...['--export', exported],
+    ...['--pidfile', pidFile],
+  ];
+}
+
+function imageNode({ path, format, readOnly }: StorageDaemonTask): object {
+  const file = { driver: 'file', filename: path };
+  const access = { 'read-only': readOnly, discard: 'unmap' };
+  return { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
+}

@@ -1,0 +1,51 @@
+import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
+import { EXPORT, PROGRAM } from './arguments.js';
+import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
+
+export interface FormatImageOptions extends StorageDaemonOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens an image of a format that is not raw: a qemu-storage-daemon of its own reads it and serves it over NBD on a
+ * private socket. So no format is parsed in the process that maps guests' memory. The format is the toolstack's, never
+ * probed, because a guest writes its own first sectors. A daemon that ends is started again; meanwhile the NBD image
+ * holds its requests, and no guest sees an error unless that takes long. It ends with the image.
+ * Errors: ERR_TOOL if the program is missing, ERR_IMAGE if it refuses the image, ERR_TIMEOUT if it does not get ready,
+ * ERR_SOCKET if there is no place for its socket, the signal's reason.
+ */
+export async function openFormatImage({ signal, ...options }: FormatImageOptions): Promise<BlockImage> {
+  const daemon = new StorageDaemon(options);
+  const { path, readOnly } = options;
+  const connect = (ended: AbortSignal) => openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, signal: ended });
+  try {
+    return new FormatImage(await daemon.open(connect, signal), path, daemon);
+  } catch (error) {
+    await daemon.close();
+    throw error;
+  }
+}
+
+/** The daemon's export under the image's own name. */
+class FormatImage extends ImageWrapper {
+  readonly #path: string;
+  readonly #daemon: StorageDaemon;
+
+  constructor(image: BlockImage, path: string, daemon: StorageDaemon) {
+    super(image);
+    this.#path = path;
+    this.#daemon = daemon;
+  }
+
+  override get engine(): string {
+    return PROGRAM;
+  }
+
+  override get description(): string {
+    return this.#path;
+  }
+
+  protected override closeOnce(): Promise<void> {
+    return super.closeOnce().finally(() => this.#daemon.close());
+  }
+}

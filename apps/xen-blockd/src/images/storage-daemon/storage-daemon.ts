@@ -1,0 +1,210 @@
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BlockdError } from '../../errors.js';
+import { findTool } from '../../tools.js';
+import { PROGRAM, storageDaemonArguments } from './arguments.js';
+import { Backoff } from './backoff.js';
+import { FailureReport, type StorageDaemonListener } from './events.js';
+import { HelperDirectory } from './helper-directory.js';
+import { HelperProcess } from './helper-process.js';
+import { endReason } from './reason.js';
+import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
+
+const POLL_MS = 10;
+/** A connection that breaks is seen before the end of the process that broke it is. */
+const END_MS = 1000;
+/** Starts of which each was killed before the first opening gives up. A refusal is final at once. */
+const FIRST_STARTS = 3;
+
+export interface StorageDaemonOptions {
+  readonly path: string;
+  /** One of STORAGE_DAEMON_FORMATS; never probed. */
+  readonly format: string;
+  readonly readOnly: boolean;
+  /** Where its folder is made; the system's for temporary files if undefined. */
+  readonly directory?: string | undefined;
+  readonly onEvent?: StorageDaemonListener | undefined;
+  readonly times?: Partial<StorageDaemonTimes> | undefined;
+}
+
+/**
+ * The qemu-storage-daemon of one image. There is never more than one, and none after `close`. Once it was opened, one
+ * that ends is started again, with growing pauses, for as long as it takes.
+ */
+export class StorageDaemon implements AsyncDisposable {
+  readonly #options: StorageDaemonOptions;
+  readonly #times: StorageDaemonTimes;
+  readonly #report: FailureReport;
+  readonly #directory: HelperDirectory;
+  readonly #arguments: readonly string[];
+  readonly #backoff: Backoff;
+  readonly #stop = new AbortController();
+  #helper: HelperProcess | undefined;
+  #opening: Promise<unknown> | undefined;
+  #watching: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  /** Nothing runs yet. Error: ERR_SOCKET, no folder can be made. */
+  constructor(options: StorageDaemonOptions) {
+    this.#options = options;
+    this.#times = { ...DEFAULT_TIMES, ...options.times };
+    this.#report = new FailureReport(options.onEvent);
+    this.#backoff = new Backoff({ firstMs: this.#times.retryMs, mostMs: this.#times.retryMostMs });
+    this.#directory = HelperDirectory.make(options.directory);
+    const { socket, pidFile } = this.#directory;
+    this.#arguments = storageDaemonArguments({ ...options, socket, pidFile });
+  }
+
+  get socket(): string {
+    return this.#directory.socket;
+  }
+
+  /**
+   * Runs `use` once it serves the image, and watches over it from then on. One that is killed before `use` is done is
+   * started again, a few times. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
+   * it does not get ready; ERR_SOCKET; the signal's reason; what `use` rejects with.
+   */
+  open<T>(use: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const opening = this.#open(use, signal ? AbortSignal.any([signal, this.#stop.signal]) : this.#stop.signal);
+    this.#opening = opening.catch(() => {});
+    return opening;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#stop.abort();
+    const ended = (await this.#helper?.stop(this.#times.stopMs)) ?? true;
+    if (ended) {
+      await this.#opening;
+      await this.#watching;
+    } else {
+      this.#report.stuck(this.#helper?.pid);
+    }
+    this.#directory.remove();
+  }
+
+  async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    for (let starts = 1; ; starts++) {
+      try {
+        const helper = await this.#launch(signal);
+        const result = await this.#use(helper, use, signal);
+        this.#backoff.reset();
+        this.#watching = this.#watch(helper);
+        return result;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (starts === FIRST_STARTS || !this.#wasKilled(error)) throw error;
+        await sleep(this.#backoff.fail(), undefined, { signal });
+      }
+    }
+  }
+
+  /** By somebody else: it refuses nothing, and was not late. */
+  #wasKilled(error: unknown): boolean {
+    return (error as { code?: unknown }).code === 'ERR_IMAGE' && this.#helper?.end?.signal != null;
+  }
+
+  /** `use` has a deadline, and what ended the process meanwhile is its error. */
+  async #use<T>(helper: HelperProcess, use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    const late = AbortSignal.timeout(this.#times.startMs);
+    try {
+      return await use(AbortSignal.any([signal, late]));
+    } catch (error) {
+      signal.throwIfAborted();
+      if (late.aborted) throw this.#late('does not answer');
+      const end = await Promise.race([helper.ended, sleep(END_MS)]);
+      throw end ? this.#error('ERR_IMAGE', endReason(end, this.#arguments)) : error;
+    }
+  }
+
+  /** One start, up to where it serves the image. What does not get so far has ended when this rejects. */
+  async #launch(signal: AbortSignal): Promise<HelperProcess> {
+    await this.#predecessorGone(signal);
+    signal.throwIfAborted();
+    const program = findProgram(this.#options);
+    this.#directory.clear();
+    const helper = new HelperProcess(program, this.#arguments, { argv0: PROGRAM });
+    this.#helper = helper;
+    try {
+      await this.#ready(helper, signal);
+      return helper;
+    } catch (error) {
+      if (!(await helper.stop(0))) this.#report.stuck(helper.pid);
+      signal.throwIfAborted();
+      throw error;
+    }
+  }
+
+  async #ready(helper: HelperProcess, signal: AbortSignal): Promise<void> {
+    const deadline = performance.now() + this.#times.startMs;
+    for (;;) {
+      if (helper.end) throw this.#error('ERR_IMAGE', endReason(helper.end, this.#arguments));
+      if (existsSync(this.#directory.pidFile)) return;
+      if (performance.now() > deadline) throw this.#late('does not get ready');
+      await sleep(POLL_MS, undefined, { signal });
+    }
+  }
+
+  /** One that was killed and hangs in its storage keeps the image. */
+  async #predecessorGone(signal: AbortSignal): Promise<void> {
+    while (this.#helper && !this.#helper.end) {
+      await Promise.race([this.#helper.ended, sleep(this.#times.retryMostMs, undefined, { signal })]);
+    }
+  }
+
+  async #watch(helper: HelperProcess): Promise<void> {
+    const { signal } = this.#stop;
+    for (;;) {
+      const began = performance.now();
+      const end = await helper.ended;
+      if (signal.aborted) return;
+      const down = performance.now();
+      if (down - began >= this.#times.wellMs) this.#backoff.reset();
+      let pause = this.#failed('ended', endReason(end, this.#arguments));
+      let next: HelperProcess | undefined;
+      while (!next) {
+        try {
+          await sleep(pause, undefined, { signal });
+          next = await this.#launch(signal);
+        } catch (error) {
+          if (signal.aborted) return;
+          pause = this.#failed('refused', (error as Error).message);
+        }
+      }
+      this.#report.running(this.#backoff.failures, performance.now() - down);
+      helper = next;
+    }
+  }
+
+  /** Returns the milliseconds to wait before the next start. */
+  #failed(kind: 'ended' | 'refused', reason: string): number {
+    const pause = this.#backoff.fail();
+    this.#report.failed(kind, reason, this.#backoff.failures);
+    return pause;
+  }
+
+  #late(what: string): BlockdError {
+    return this.#error('ERR_TIMEOUT', `${PROGRAM} ${what} within ${this.#times.startMs / 1000} seconds`);
+  }
+
+  #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT', reason: string): BlockdError {
+    const { path } = this.#options;
+    return new BlockdError(code, 'open image', `${path}: ${reason}`, { path });
+  }
+}
+
+function findProgram({ path, format }: StorageDaemonOptions): string {
+  const program = findTool(PROGRAM);
+  if (program) return program;
+  const advice = 'Debian: apt-get install qemu-system-common (or qemu-utils)';
+  const message = `${path}: format ${format} needs ${PROGRAM}, which is not there or not executable; ${advice}`;
+  throw new BlockdError('ERR_TOOL', 'open image', message, { path });
+}

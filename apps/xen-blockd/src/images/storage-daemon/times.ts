@@ -1,0 +1,21 @@
+/** Milliseconds. */
+export interface StorageDaemonTimes {
+  /** From the start until it must be ready. */
+  readonly startMs: number;
+  /** To write back what it holds, before it is killed. */
+  readonly stopMs: number;
+  /** Before the second start in a row, and twice as long before each further one. */
+  readonly retryMs: number;
+  /** Between starts, at most. */
+  readonly retryMostMs: number;
+  /** One that ran so long ran well: the next end is the first of a row. */
+  readonly wellMs: number;
+}
+
+export const DEFAULT_TIMES: StorageDaemonTimes = {
+  startMs: 10_000,
+  stopMs: 10_000,
+  retryMs: 100,
+  retryMostMs: 2000,
+  wellMs: 10_000,
+};
