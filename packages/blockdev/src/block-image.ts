@@ -36,6 +36,11 @@ export interface BlockFeatures {
   /** Bytes; 0 without discard. */
   readonly discardGranularity: number;
   readonly discardAlignment: number;
+  /**
+   * False: after a flush that failed, the next one may succeed although writes are gone that the first should have
+   * covered, as with the page cache, which drops what it could not write. True when not given.
+   */
+  readonly repeatableFlush?: boolean | undefined;
 }
 
 /** Words of one entry of a scatter list: region, byte offset in the region, length in bytes. */

@@ -1,7 +1,7 @@
 import { formatVdev, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
 import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
-import type { DiskConfig } from '../disk-description.js';
+import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 
 /** Reads the toolstack's keys from a backend's directory, in one transaction. */
@@ -30,7 +30,20 @@ export async function readDiskConfig(
     readOnly: !keys.mode?.includes('w'),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
+    onError: onErrorOf(keys['on-error'], path),
   };
+}
+
+/** An operator's key: toolstacks do not know it. */
+function onErrorOf(text: string | undefined, path: string): OnError | undefined {
+  if (text === undefined || isOnError(text)) return text;
+  throw new XenBlockError('EINVAL', 'prepare', `on-error is "${text}"; expected ${ON_ERROR.join(', ')}`, {
+    path: `${path}/on-error`,
+  });
+}
+
+function isOnError(text: string): text is OnError {
+  return (ON_ERROR as readonly string[]).includes(text);
 }
 
 /**
