@@ -38,6 +38,16 @@ export interface DeviceResumedEvent {
   readonly by: 'resume' | 'disconnect';
 }
 
+/** Published on `xen-block:device:ignored`: a key of a disk has a value that means nothing, and is taken for absent. */
+export interface DeviceIgnoredEvent {
+  readonly address: DeviceAddress;
+  /** Of the key. */
+  readonly path: string;
+  readonly value: string;
+  /** What it may be. */
+  readonly expected: string;
+}
+
 /** Published on `xen-block:storage:stalled` when a request waits for long, and at growing intervals as long as it does. */
 export interface StorageStalledEvent {
   readonly address: DeviceAddress;
@@ -125,6 +135,7 @@ export const refusedChannel = channel('xen-block:request:refused');
 export const storageErrorChannel = channel('xen-block:storage:error');
 export const stoppedChannel = channel('xen-block:device:stopped');
 export const resumedChannel = channel('xen-block:device:resumed');
+export const ignoredChannel = channel('xen-block:device:ignored');
 export const stalledChannel = channel('xen-block:storage:stalled');
 export const recoveredChannel = channel('xen-block:storage:recovered');
 export const preparedChannel = channel('xen-block:device:prepared');

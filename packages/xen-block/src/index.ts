@@ -2,6 +2,7 @@ export { XenBlockBackend } from './backend.js';
 export type {
   BlockDeviceEvent,
   DeviceConnectedEvent,
+  DeviceIgnoredEvent,
   DeviceMediumEvent,
   DevicePreparedEvent,
   DeviceResizedEvent,

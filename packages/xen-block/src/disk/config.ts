@@ -1,6 +1,7 @@
 import { formatVdev, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
 import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import { ignoredChannel } from '../diagnostics.js';
 import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 
@@ -30,16 +31,15 @@ export async function readDiskConfig(
     readOnly: !keys.mode?.includes('w'),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
-    onError: onErrorOf(keys['on-error'], path),
+    onError: onErrorOf(keys['on-error'], `${path}/on-error`, address),
   };
 }
 
-/** An operator's key: toolstacks do not know it. */
-function onErrorOf(text: string | undefined, path: string): OnError | undefined {
-  if (text === undefined || isOnError(text)) return text;
-  throw new XenBlockError('EINVAL', 'prepare', `on-error is "${text}"; expected ${ON_ERROR.join(', ')}`, {
-    path: `${path}/on-error`,
-  });
+/** An operator's key, which toolstacks do not know: what is wrong with it is not the guest's to suffer. */
+function onErrorOf(value: string | undefined, path: string, address: DeviceAddress): OnError | undefined {
+  if (value === undefined || isOnError(value)) return value;
+  ignoredChannel.publish({ address, path, value, expected: ON_ERROR.join(', ') });
+  return undefined;
 }
 
 function isOnError(text: string): text is OnError {

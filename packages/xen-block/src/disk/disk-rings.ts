@@ -115,7 +115,12 @@ export class DiskRings {
    * Detaches a ring and attaches it at another host. Resolves with an error when it cannot be attached there: the ring
    * is gone then. Rejects with EBUSY when the disk is stopped by an error of its storage, if only now: nothing is changed.
    */
-  async move(queue: number, host: RingHost, disk: ServedDisk, isStopped: () => boolean): Promise<XenBlockError | undefined> {
+  async move(
+    queue: number,
+    host: RingHost,
+    disk: ServedDisk,
+    isStopped: () => boolean,
+  ): Promise<XenBlockError | undefined> {
     const ring = this.#rings[queue];
     await ring.pause();
     if (isStopped()) {

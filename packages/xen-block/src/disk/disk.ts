@@ -155,6 +155,7 @@ export class BlockDevice implements BackendHandler {
   }
 
   changed(key: string): void {
+    if (key === 'on-error') void this.#inTurn(() => this.#changeOnError());
     if (key === 'params' && this.#config?.deviceType === 'cdrom') void this.#inTurn(() => this.#changeMedium());
   }
 
@@ -233,6 +234,14 @@ export class BlockDevice implements BackendHandler {
 
   #served(negotiated: Negotiated): ServedDisk {
     return { negotiated, geometry: this.#geometry!, image: this.#image, onError: this.#onError(this.#config!) };
+  }
+
+  async #changeOnError(): Promise<void> {
+    const { store, backendPath, address } = this.#context;
+    if (!this.#config) return;
+    const { onError } = await readDiskConfig(store, backendPath, address);
+    this.#config = { ...this.#config, onError };
+    this.#rings.setOnError(this.#onError(this.#config));
   }
 
   #onError(config: DiskConfig): OnError {

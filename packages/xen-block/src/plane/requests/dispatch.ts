@@ -30,7 +30,10 @@ const MAX_MERGED_BYTES = 1024 * 1024;
  */
 const LARGEST_TO_MERGE = 64 * 1024;
 
-type Parts = Pick<PassParts, 'rings' | 'table' | 'lists' | 'segments' | 'barriers' | 'ends' | 'failures' | 'notices' | 'clock'>;
+type Parts = Pick<
+  PassParts,
+  'rings' | 'table' | 'lists' | 'segments' | 'barriers' | 'ends' | 'failures' | 'notices' | 'clock'
+>;
 
 export class RequestDispatch {
   readonly #rings: Parts['rings'];
