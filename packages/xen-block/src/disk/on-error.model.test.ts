@@ -12,6 +12,7 @@ type Step =
   | { readonly do: 'write' | 'barrier' | 'discard'; readonly page: number; readonly pages: number }
   | { readonly do: 'read'; readonly page: number; readonly pages: number }
   | { readonly do: 'fail'; readonly op: BlockOp; readonly from: number; readonly errno: 'EIO' | 'ENOSPC' }
+  | { readonly do: 'delay'; readonly ms: number }
   | { readonly do: 'flush' | 'mend' | 'resume' | 'drain' | 'undrain' | 'breathe' };
 
 const range = { page: fc.nat(PAGES - 33), pages: fc.integer({ min: 1, max: 32 }) };
@@ -27,6 +28,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       errno: fc.constantFrom('EIO', 'ENOSPC'),
     }),
   },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('delay' as const), ms: fc.nat(3) }) },
   {
     weight: 5,
     arbitrary: fc.record({ do: fc.constantFrom('flush', 'mend', 'resume', 'drain', 'undrain', 'breathe') }),
@@ -54,6 +56,8 @@ class Model {
     switch (step.do) {
       case 'fail':
         return this.storage.fail(step.errno, [step.op], step.from);
+      case 'delay':
+        return this.storage.delay(step.ms);
       case 'mend':
         return this.storage.mend();
       case 'resume':
@@ -133,7 +137,7 @@ it.each([
   'whatever fails, drains and resumes in any order: each request is answered once, its data right (%s, %i threads, %i rings)',
   async (dataPath, threads, queues) => {
     const limits = { maxQueues: queues, maxIndirectSegments: 32 };
-    await using host = await TestHost.start({ onError: 'stop', dataPath, threads, limits, memoryBytes: 512 * 1024 });
+    await using host = await TestHost.start({ onError: 'stop', dataPath, threads, limits, memoryBytes: 256 * 1024 });
     const property = fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
       const storage = new FailingStorage(PAGES * PAGE);
       host.images.set('disk', () => storage.image());
