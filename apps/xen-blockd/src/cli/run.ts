@@ -1,3 +1,4 @@
+import { ON_ERROR } from '@xenpv/xen-block';
 import { type Command, Option } from 'commander';
 import {
   DATA_PATHS,
@@ -29,6 +30,7 @@ interface RunArguments {
   readonly pollMicroseconds?: number;
   readonly transfer?: PartialConfig['transfer'];
   readonly engine?: PartialConfig['engine'];
+  readonly onError?: PartialConfig['on-error'];
 }
 
 /** `xen-blockd run`; `ended` gets the exit code. */
@@ -56,6 +58,9 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     )
     .addOption(new Option('--transfer <way>', 'how data gets between guests and storage').choices(DATA_PATHS))
     .addOption(new Option('--engine <name>', `storage engine ${unless('engine')}`).choices(ENGINES))
+    .addOption(
+      new Option('--on-error <policy>', `what is done when storage fails ${unless('on-error')}`).choices(ON_ERROR),
+    )
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments) => {
       const config = loadConfig(options.config, overridesOf(options));
@@ -74,6 +79,7 @@ function overridesOf(options: RunArguments): PartialConfig {
     'poll-microseconds': options.pollMicroseconds,
     transfer: options.transfer,
     engine: options.engine,
+    'on-error': options.onError,
   };
 }
 

@@ -446,6 +446,17 @@ describe('a disk that stops at errors', () => {
   });
 });
 
+it('a flush after which writes are known to be gone is answered with the error, whatever the policy', async () => {
+  const disk = await start('stop');
+  storage.fail(130, [BlockOp.flush]);
+  await expect(disk.flush()).rejects.toThrow();
+  await expect(disk.write(0, randomBytes(PAGE), { mode: 'barrier' })).rejects.toThrow();
+  expect(host.device.stopped).toBeUndefined();
+  expect(host.device.statistics()).toMatchObject({ flush: { errors: { EOWNERDEAD: 1 } } });
+  storage.mend();
+  await disk.close();
+});
+
 /** What a moment later is not there is not coming. */
 function delayed(): Promise<string> {
   return new Promise((resolve) => setTimeout(resolve, 200, 'nothing'));
