@@ -51,6 +51,8 @@ export const toolstackKeys = {
   specification: { type: 'string', optional: true },
   script: { type: 'string', optional: true },
   'hotplug-status': { type: 'string', optional: true },
+  /** Of no toolstack: an operator's wish what is done when the storage fails a request. */
+  'on-error': { type: 'string', optional: true },
   'physical-device': { type: 'string', optional: true },
   'physical-device-path': { type: 'string', optional: true },
 } as const satisfies KeySchema;

@@ -36,6 +36,11 @@ export interface BlockFeatures {
   /** Bytes; 0 without discard. */
   readonly discardGranularity: number;
   readonly discardAlignment: number;
+  /**
+   * False: after a flush that failed, the next one may succeed although writes are gone that the first should have
+   * covered, as with the page cache, which drops what it could not write. True when not given.
+   */
+  readonly repeatableFlush?: boolean | undefined;
 }
 
 /** Words of one entry of a scatter list: region, byte offset in the region, length in bytes. */
@@ -46,7 +51,8 @@ export const IOV_WORDS = 3;
  * for operations without data) or a negative errno. Short reads and writes do not occur: the engine goes on until all
  * is done; what is past the end of a file reads as zeroes. Invalid operations end with EINVAL (not whole sectors, a
  * scatter list of another length), EFAULT (memory outside of its region), ENOSPC (a change past the end), EROFS or
- * EOPNOTSUPP. The arrays are the queue's own.
+ * EOPNOTSUPP; a flush after which earlier writes are known to be gone, and stay so, with EOWNERDEAD (-130). The arrays are
+ * the queue's own.
  */
 export type CompletionListener = (tags: Int32Array, results: Int32Array, count: number) => void;
 

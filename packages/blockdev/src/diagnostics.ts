@@ -9,8 +9,32 @@ export interface EngineFallback {
   readonly reason: string;
 }
 
+/** Published on `blockdev:nbd:lost` when a server goes away: operations wait for it, then fail. */
+export interface NbdLostEvent {
+  /** The server's socket. */
+  readonly path: string;
+  readonly exportName: string;
+  /** Why, for people; undefined when the server just hung up. */
+  readonly reason: string | undefined;
+  /** Requests that wait for it. */
+  readonly inFlight: number;
+}
+
+/** Published on `blockdev:nbd:restored` when a server that went away is back and of use. */
+export interface NbdRestoredEvent {
+  readonly path: string;
+  readonly exportName: string;
+  /** Milliseconds that it was away. */
+  readonly awayMs: number;
+  /** It had acknowledged writes that were not flushed, which may be lost: the next flush fails. */
+  readonly lostWrites: boolean;
+}
+
 const fallbacks = channel('blockdev:engine:fallback');
 
 export function reportFallback(message: EngineFallback): void {
   if (fallbacks.hasSubscribers) fallbacks.publish(message);
 }
+
+export const nbdLostChannel = channel('blockdev:nbd:lost');
+export const nbdRestoredChannel = channel('blockdev:nbd:restored');

@@ -8,7 +8,7 @@ export {
   IOV_WORDS,
   type SharedImage,
 } from './block-image.js';
-export type { EngineFallback } from './diagnostics.js';
+export type { EngineFallback, NbdLostEvent, NbdRestoredEvent } from './diagnostics.js';
 export {
   BlockDeviceError,
   type BlockDeviceErrorCode,

@@ -8,32 +8,49 @@ import { type CheckedOptions, checkOptions, type XenBlockBackendOptions } from '
 import { DataPlane } from './plane/data-plane.js';
 import { removeStaleJournals } from './plane/journal/stale-journals.js';
 
+/** How often storage that hangs is looked for, at least. */
+const WATCH_MS = 1000;
+
+interface BackendParts {
+  readonly bus: BackendBus;
+  readonly hosts: RingHosts;
+  readonly devices: Map<string, BlockDevice>;
+  readonly life: { leaving: boolean };
+  readonly watchMs: number;
+}
+
 /** Serves every disk and cdrom drive that the toolstack creates in this domain. */
 export class XenBlockBackend implements AsyncDisposable {
   readonly #bus: BackendBus;
   readonly #hosts: RingHosts;
   readonly #devices: Map<string, BlockDevice>;
+  readonly #life: { leaving: boolean };
+  readonly #timer: NodeJS.Timeout;
   #closing: Promise<void> | undefined;
 
-  private constructor(bus: BackendBus, hosts: RingHosts, devices: Map<string, BlockDevice>) {
+  private constructor({ bus, hosts, devices, life, watchMs }: BackendParts) {
     this.#bus = bus;
     this.#hosts = hosts;
     this.#devices = devices;
+    this.#life = life;
+    this.#timer = setInterval(() => this.#watchStorage(), watchMs).unref();
   }
 
   /** Devices that exist already are being adopted when it resolves. RangeError: an option is out of its range. */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
     const hosts = await startHosts(options.provider, checked);
-    const { limits, dataPath } = checked;
-    const { openImage = openRawImage, sectorSize = 512, journalDirectory } = options;
-    const deviceOptions = { limits, hosts, openImage, dataPath, sectorSize, journalDirectory };
+    const { limits, dataPath, stallMs } = checked;
+    const life = { leaving: false };
+    const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
+    const deviceOptions = { limits, hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, deviceOptions, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
     const bus = await BackendBus.start({ store, types, createHandler, ownDomid, hotplugTypes, removeDirectories });
     if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
-    return new XenBlockBackend(bus, hosts, devices);
+    const watchMs = Math.min(WATCH_MS, Math.ceil(stallMs / 4));
+    return new XenBlockBackend({ bus, hosts, devices, life, watchMs });
   }
 
   /** The domain that this backend runs in. */
@@ -65,7 +82,13 @@ export class XenBlockBackend implements AsyncDisposable {
     return this.#closing;
   }
 
+  #watchStorage(): void {
+    for (const device of this.#devices.values()) device.watchStorage();
+  }
+
   async #close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#life.leaving = true;
     await this.#bus.close();
     await Promise.all(this.hosts.map((host) => host.close()));
   }

@@ -1,6 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
 import type { DeviceAddress } from '@xenpv/xenbus';
-import type { DiskConfig, DiskGeometry } from './disk-description.js';
+import type { DiskConfig, DiskGeometry, DiskStop } from './disk-description.js';
 
 /** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
 export interface RequestRefusedEvent {
@@ -9,6 +9,59 @@ export interface RequestRefusedEvent {
   readonly reason: string;
   /** How many since the last time. */
   readonly count: number;
+}
+
+/** Published on `xen-block:storage:error`, at most once a second for each ring, whatever becomes of the requests. */
+export interface StorageErrorEvent {
+  readonly address: DeviceAddress;
+  /** Of the last request that failed: `read`, `write`, `barrier`, `flush` or `discard`. */
+  readonly operation: string;
+  /** The errno's name: `ENOSPC`. */
+  readonly errno: string;
+  /** Bytes in the image. */
+  readonly offset: number;
+  readonly length: number;
+  /** How many failed since the last time. */
+  readonly count: number;
+}
+
+/** Published on `xen-block:device:stopped`: by its policy for errors the disk takes no more requests, see OnError. */
+export interface DeviceStoppedEvent {
+  readonly address: DeviceAddress;
+  readonly stop: DiskStop;
+}
+
+/** Published on `xen-block:device:resumed`: the disk is not stopped any more. */
+export interface DeviceResumedEvent {
+  readonly address: DeviceAddress;
+  /** `resume`: kept requests are done again. `disconnect`: the frontend is gone, and they with it. */
+  readonly by: 'resume' | 'disconnect';
+}
+
+/** Published on `xen-block:device:ignored`: a key of a disk has a value that means nothing, and is taken for absent. */
+export interface DeviceIgnoredEvent {
+  readonly address: DeviceAddress;
+  /** Of the key. */
+  readonly path: string;
+  readonly value: string;
+  /** What it may be. */
+  readonly expected: string;
+}
+
+/** Published on `xen-block:storage:stalled` when a request waits for long, and at growing intervals as long as it does. */
+export interface StorageStalledEvent {
+  readonly address: DeviceAddress;
+  /** Milliseconds that the oldest request is in flight. */
+  readonly ageMs: number;
+  /** Requests in flight. */
+  readonly inFlight: number;
+}
+
+/** Published on `xen-block:storage:recovered`: what was told to be stalled is answered. */
+export interface StorageRecoveredEvent {
+  readonly address: DeviceAddress;
+  /** Milliseconds: the greatest age that was seen. */
+  readonly ageMs: number;
 }
 
 /** Published on `xen-block:device:prepared`, when the image is open and the device can be offered. */
@@ -79,6 +132,12 @@ export interface RequestEvent {
 }
 
 export const refusedChannel = channel('xen-block:request:refused');
+export const storageErrorChannel = channel('xen-block:storage:error');
+export const stoppedChannel = channel('xen-block:device:stopped');
+export const resumedChannel = channel('xen-block:device:resumed');
+export const ignoredChannel = channel('xen-block:device:ignored');
+export const stalledChannel = channel('xen-block:storage:stalled');
+export const recoveredChannel = channel('xen-block:storage:recovered');
 export const preparedChannel = channel('xen-block:device:prepared');
 export const disconnectedChannel = channel('xen-block:device:disconnected');
 export const closedChannel = channel('xen-block:device:closed');

@@ -1,5 +1,26 @@
 import type { DeviceAddress } from '@xenpv/xenbus';
 
+/** What is done when the storage fails a request, see {@link OnError}. */
+export const ON_ERROR = ['report', 'stop-on-enospc', 'stop'] as const;
+/**
+ * `report`: the guest gets the error. `stop`: the request is kept and nothing more is taken from the disk's rings until
+ * the disk is resumed; then it is done again. `stop-on-enospc`: so when the storage is full (ENOSPC, EDQUOT), `report`
+ * otherwise. QEMU's werror and rerror.
+ */
+export type OnError = (typeof ON_ERROR)[number];
+
+/** Why a disk is stopped, and since when. */
+export interface DiskStop {
+  readonly since: Date;
+  /** Of the request that the storage failed: `read`, `write`, `barrier`, `flush` or `discard`. */
+  readonly operation: string;
+  /** The errno's name: `ENOSPC`. */
+  readonly errno: string;
+  /** Bytes in the image. */
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** What the toolstack wants a device to be. */
 export interface DiskConfig {
   readonly address: DeviceAddress;
@@ -16,6 +37,8 @@ export interface DiskConfig {
   readonly direct: boolean;
   /** Whether to offer discard, or undefined: the toolstack leaves it to us. */
   readonly discard: boolean | undefined;
+  /** The toolstack's `on-error`, or undefined: the backend's options decide. */
+  readonly onError: OnError | undefined;
 }
 
 /** What requests are checked against. */

@@ -6,7 +6,7 @@ import { errorCode } from '@xenpv/xenbus';
 export type XenBlockErrorCode = XenSysErrorCode | RingErrorCode | 'ERR_JOURNAL';
 
 /** What was tried. */
-export type XenBlockOp = 'start' | 'prepare' | 'connect' | 'serve' | 'firstFreeVdev';
+export type XenBlockOp = 'start' | 'prepare' | 'connect' | 'serve' | 'move' | 'firstFreeVdev';
 
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {
@@ -14,7 +14,7 @@ export class XenBlockError extends Error {
   readonly code: XenBlockErrorCode;
   /**
    * `prepare`: opening what the toolstack configured. `connect`: what the frontend negotiated. `serve`: a ring in use.
-   * `start`: a thread. `firstFreeVdev`: that function.
+   * `move`: a queue, to another thread. `start`: a thread. `firstFreeVdev`: that function.
    */
   readonly op: XenBlockOp;
   /** The xenstore path or the file at fault, where there is one. */

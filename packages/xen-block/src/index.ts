@@ -2,21 +2,33 @@ export { XenBlockBackend } from './backend.js';
 export type {
   BlockDeviceEvent,
   DeviceConnectedEvent,
+  DeviceIgnoredEvent,
   DeviceMediumEvent,
   DevicePreparedEvent,
   DeviceResizedEvent,
+  DeviceResumedEvent,
+  DeviceStoppedEvent,
   JournalFailedEvent,
   RequestEvent,
   RequestRefusedEvent,
+  StorageErrorEvent,
+  StorageRecoveredEvent,
+  StorageStalledEvent,
 } from './diagnostics.js';
 export { parseParams, readDiskConfig } from './disk/config.js';
-export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type SectorSizePolicy } from './disk/disk.js';
+export {
+  BlockDevice,
+  type BlockDeviceOptions,
+  type ImageOpener,
+  type OnErrorChoice,
+  type SectorSizePolicy,
+} from './disk/disk.js';
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
 export type { ProtocolLimits } from './disk/limits.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
-export type { DiskConfig, DiskGeometry } from './disk-description.js';
+export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnError } from './disk-description.js';
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
@@ -24,6 +36,6 @@ export type { DataPathPolicy, XenBlockBackendOptions } from './options.js';
 export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
 export { RingCounters } from './plane/accounting/ring-counters.js';
 export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';
-export { DataPlane, type DataPlaneOptions, type ServedRing } from './plane/data-plane.js';
+export { DataPlane, type DataPlaneOptions, type KeptRequests, type ServedRing } from './plane/data-plane.js';
 export { BadRequest, badRequestText } from './plane/requests/bad-request.js';
-export type { DataPath, RingListener, RingOptions } from './plane/rings/ring-options.js';
+export type { DataPath, RingListener, RingOptions, StorageFailure } from './plane/rings/ring-options.js';

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { MAX_SEGMENTS } from '@xenpv/blkif';
 import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
-import type { ImageOpener, SectorSizePolicy } from './disk/disk.js';
+import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
 import type { DataPathChoice } from './disk/disk-rings.js';
 import type { ProtocolLimits } from './disk/limits.js';
 import type { DataPlaneOptions } from './plane/data-plane.js';
@@ -10,6 +10,7 @@ import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
 
 const MAX_RING_PAGE_ORDER = 4;
 const INDIRECT_SEGMENTS = 256;
+const STALL_MS = 10_000;
 /** As blkback. */
 const PERSISTENT_PAGES = 1056;
 
@@ -50,6 +51,13 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * one was killed carries them out. It must exist. None are noted when not given.
    */
   readonly journalDirectory?: string | undefined;
+  /**
+   * What is done when the storage fails a request, for all disks or for one; `report` when not given. The key `on-error`
+   * in a disk's backend directory, which an operator may write, comes first.
+   */
+  readonly onError?: OnErrorChoice | undefined;
+  /** The age of a request, in milliseconds, at which storage that hangs is told of. 10 000 when not given. */
+  readonly stallMs?: number | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
@@ -62,16 +70,18 @@ export interface CheckedOptions {
   readonly threads: number;
   readonly plane: DataPlaneOptions;
   readonly dataPath: DataPathChoice;
+  readonly stallMs: number;
 }
 
 export function checkOptions(options: XenBlockBackendOptions): CheckedOptions {
-  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0 } = options;
+  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0, stallMs = STALL_MS } = options;
   const limits = checkedLimits(options.limits ?? {}, provider);
   checkMemory(memoryBytes, limits);
   const dataPath = checkedDataPath(options);
   checkLimit('threads', threads, 0, 256);
   checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
-  return { limits, threads, plane: { memoryBytes, pollMicroseconds }, dataPath };
+  checkLimit('stallMs', stallMs, 1, 86_400_000);
+  return { limits, threads, plane: { memoryBytes, pollMicroseconds }, dataPath, stallMs };
 }
 
 /** A ring of several pages takes a mapping of several pages. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { ON_ERROR } from '@xenpv/xen-block';
 import { type Command, Option } from 'commander';
 import {
   DATA_PATHS,
@@ -31,6 +32,7 @@ interface RunArguments {
   readonly transfer?: PartialConfig['transfer'];
   readonly engine?: PartialConfig['engine'];
   readonly emulator?: string;
+  readonly onError?: PartialConfig['on-error'];
 }
 
 /** `xen-blockd run`; `ended` gets the exit code. */
@@ -59,6 +61,9 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     .addOption(new Option('--transfer <way>', 'how data gets between guests and storage').choices(DATA_PATHS))
     .addOption(new Option('--engine <name>', `storage engine ${unless('engine')}`).choices(ENGINES))
     .option('--emulator <folder>', 'serve the emulated host in this folder (see xen-blockd host), not this machine')
+    .addOption(
+      new Option('--on-error <policy>', `what is done when storage fails ${unless('on-error')}`).choices(ON_ERROR),
+    )
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments) => {
       const config = loadConfig(options.config, overridesOf(options));
@@ -79,6 +84,7 @@ function overridesOf(options: RunArguments): PartialConfig {
     'poll-microseconds': options.pollMicroseconds,
     transfer: options.transfer,
     engine: options.engine,
+    'on-error': options.onError,
     ...(options.emulator === undefined ? {} : emulatorPaths(options)),
   };
 }

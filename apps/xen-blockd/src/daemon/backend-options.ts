@@ -1,10 +1,19 @@
 import type { XenBlockBackendOptions } from '@xenpv/xen-block';
 import type { Config } from './config.js';
+import { onErrorPolicy } from './on-error.js';
 
 /** Threads, the way of the data, limits: what the configuration may leave to the backend. */
 export type BackendOptions = Pick<
   XenBlockBackendOptions,
-  'threads' | 'dataPath' | 'persistentPages' | 'pollMicroseconds' | 'sectorSize' | 'journalDirectory' | 'limits'
+  | 'threads'
+  | 'dataPath'
+  | 'persistentPages'
+  | 'pollMicroseconds'
+  | 'sectorSize'
+  | 'journalDirectory'
+  | 'limits'
+  | 'onError'
+  | 'stallMs'
 >;
 
 /** The configuration's keys in the backend's words; those that are not set are undefined. */
@@ -16,6 +25,8 @@ export function backendOptions(config: Config): BackendOptions {
     pollMicroseconds: config['poll-microseconds'],
     sectorSize: config['sector-size'],
     journalDirectory: config['journal-directory'] || undefined,
+    onError: onErrorPolicy(config['on-error-for'] ?? {}, config['on-error'] ?? 'report'),
+    stallMs: config['stall-seconds'] === undefined ? undefined : config['stall-seconds'] * 1000,
     limits: {
       maxQueues: config['max-queues'],
       maxRingPageOrder: config['max-ring-page-order'],

@@ -26,6 +26,9 @@ describe('the configuration', () => {
       engine: 'auto',
       threads: Math.min(availableParallelism() - 1, 64),
       direct: 'auto',
+      'on-error': 'report',
+      'on-error-for': {},
+      'stall-seconds': 10,
     });
   });
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
+import { ON_ERROR } from '@xenpv/xen-block';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
@@ -30,6 +31,8 @@ export const DEFAULTS = {
   'helper-directory': '/run/xen-blockd/helpers',
   engine: 'auto',
   direct: 'auto',
+  'on-error': 'report',
+  'stall-seconds': 10,
 } as const;
 
 /** Whole numbers that are allowed, from the first to the second. */
@@ -42,6 +45,7 @@ export const RANGES = {
   'max-queues': [1, 256],
   'max-ring-page-order': [0, MAX_RING_PAGE_ORDER],
   'max-indirect-segments': [0, 4096],
+  'stall-seconds': [1, 86_400],
 } as const satisfies Record<string, Range>;
 
 const whole = ([least, most]: Range) =>
@@ -51,6 +55,7 @@ const whole = ([least, most]: Range) =>
   );
 const path = v.pipe(v.string(), v.startsWith('/', 'expected an absolute path'));
 const pathOrNone = v.union([path, v.literal(false)]);
+const onError = v.picklist(ON_ERROR);
 const types = v.pipe(v.array(v.picklist(SERVED_TYPES)), v.minLength(1, 'expected at least one type'));
 
 const schema = v.strictObject({
@@ -84,6 +89,12 @@ const schema = v.strictObject({
   engine: v.optional(v.picklist(ENGINES), DEFAULTS.engine),
   /** Past the page cache; `auto` where the storage's alignment allows it. */
   direct: v.optional(v.union([v.literal('auto'), v.boolean()]), DEFAULTS.direct),
+  /** What is done when the storage fails a request: QEMU's werror and rerror. */
+  'on-error': v.optional(onError, DEFAULTS['on-error']),
+  /** The same for single disks, by the image's path or the device's name, in which `*` stands for anything. */
+  'on-error-for': v.optional(v.record(v.string(), onError), {}),
+  /** The age of a request at which storage that hangs is told of. */
+  'stall-seconds': v.optional(whole(RANGES['stall-seconds']), DEFAULTS['stall-seconds']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
 });

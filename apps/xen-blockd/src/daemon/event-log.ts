@@ -1,11 +1,17 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { EngineFallback } from '@xenpv/blockdev';
+import type { EngineFallback, NbdLostEvent, NbdRestoredEvent } from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
+  DeviceIgnoredEvent,
   DeviceMediumEvent,
   DeviceResizedEvent,
+  DeviceResumedEvent,
+  DeviceStoppedEvent,
   JournalFailedEvent,
   RequestRefusedEvent,
+  StorageErrorEvent,
+  StorageRecoveredEvent,
+  StorageStalledEvent,
 } from '@xenpv/xen-block';
 import {
   type DeviceErrorEvent,
@@ -24,6 +30,9 @@ import { RateLimit } from './rate-limit.js';
 const GUEST_LINES = 5;
 const GUEST_INTERVAL_MS = 60_000;
 
+/** Kinds of lines that are limited for each disk. */
+const KINDS = ['state', 'error', 'connected', 'refused', 'storage', 'stopped', 'stalled', 'ignored'];
+
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
 export function logEvents(logger: Logger): Disposable {
   const limit = new RateLimit(GUEST_LINES, GUEST_INTERVAL_MS);
@@ -32,7 +41,7 @@ export function logEvents(logger: Logger): Disposable {
       logger.debug({ device: deviceName(address) }, 'device found');
     },
     'xenbus:device:removed': ({ address }: DeviceEvent) => {
-      for (const kind of ['state', 'error', 'connected', 'refused']) limit.forget(`${kind} ${deviceName(address)}`);
+      for (const kind of KINDS) limit.forget(`${kind} ${deviceName(address)}`);
       logger.info({ device: deviceName(address) }, 'device gone');
     },
     'xenbus:device:state': ({ address, to }: DeviceStateEvent) => {
@@ -67,6 +76,56 @@ export function logEvents(logger: Logger): Disposable {
       const admitted = limit.admit(`refused ${device}`);
       if (admitted) logger.warn({ device, count, ...keptBack(admitted) }, `request refused: ${reason}`);
     },
+    'xen-block:storage:error': ({ address, ...error }: StorageErrorEvent) => {
+      const device = deviceName(address);
+      const admitted = limit.admit(`storage ${device}`);
+      if (!admitted) return;
+      const { operation, errno, offset, length, count } = error;
+      logger.error({ device, operation, errno, offset, length, count, ...keptBack(admitted) }, 'storage error');
+    },
+    'xen-block:device:stopped': ({ address, stop }: DeviceStoppedEvent) => {
+      const device = deviceName(address);
+      const admitted = limit.admit(`stopped ${device}`);
+      if (!admitted) return;
+      const { operation, errno } = stop;
+      const advice = `stopped by a storage error; mend it, then: xen-blockd resume ${device}`;
+      logger.error({ device, operation, errno, ...keptBack(admitted) }, advice);
+    },
+    'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent) => {
+      const device = deviceName(address);
+      if (by === 'resume') logger.info({ device }, 'resumed');
+      else if (limit.admit(`stopped ${device}`)) logger.warn({ device }, 'its requests failed: the frontend closed');
+    },
+    'xen-block:device:ignored': ({ address, path, value, expected }: DeviceIgnoredEvent) => {
+      const device = deviceName(address);
+      if (limit.admit(`ignored ${device}`))
+        logger.warn({ device, path, value, expected }, 'key ignored: no such value');
+    },
+    'xen-block:storage:stalled': ({ address, ageMs, inFlight }: StorageStalledEvent) => {
+      const device = deviceName(address);
+      const admitted = limit.admit(`stalled ${device}`);
+      if (!admitted) return;
+      const fields = { device, seconds: seconds(ageMs), inFlight, ...keptBack(admitted) };
+      logger.warn(fields, 'the storage hangs: its oldest request waits');
+    },
+    'xen-block:storage:recovered': ({ address, ageMs }: StorageRecoveredEvent) => {
+      const device = deviceName(address);
+      const admitted = limit.admit(`stalled ${device}`);
+      if (admitted)
+        logger.info({ device, seconds: seconds(ageMs), ...keptBack(admitted) }, 'the storage hangs no more');
+    },
+    'blockdev:nbd:lost': ({ path, exportName, reason, inFlight }: NbdLostEvent) => {
+      const admitted = limit.admit(`nbd ${path} ${exportName}`);
+      if (!admitted) return;
+      logger.error({ path, export: exportName, reason, inFlight, ...keptBack(admitted) }, 'lost the NBD server');
+    },
+    'blockdev:nbd:restored': ({ path, exportName, awayMs, lostWrites }: NbdRestoredEvent) => {
+      const admitted = limit.admit(`nbd ${path} ${exportName}`);
+      if (!admitted) return;
+      const fields = { path, export: exportName, seconds: seconds(awayMs), ...keptBack(admitted) };
+      if (lostWrites) logger.error(fields, 'the NBD server is back, without writes that were not flushed');
+      else logger.info(fields, 'the NBD server is back');
+    },
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
     },
@@ -84,6 +143,10 @@ export function logEvents(logger: Logger): Disposable {
       for (const [channel, listener] of entries) unsubscribe(channel, listener);
     },
   };
+}
+
+function seconds(milliseconds: number): number {
+  return Math.round(milliseconds / 100) / 10;
 }
 
 /** As a field of a log line, which leaves out what is undefined. */

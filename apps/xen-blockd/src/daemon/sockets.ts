@@ -8,6 +8,7 @@ import {
   ControlServer,
 } from '../status/control-socket.js';
 import { type DeviceStatus, deviceStatus } from '../status/device-status.js';
+import { findDisk } from '../status/find-disk.js';
 import { MetricsServer } from '../status/metrics.js';
 import type { Config } from './config.js';
 import type { Daemon } from './daemon.js';
@@ -35,10 +36,26 @@ export class Sockets implements AsyncDisposable {
     return MetricsServer.listen(config.metrics, () => this.#devices());
   }
 
-  async #answer({ command }: ControlRequest): Promise<ControlResponse> {
-    if (command === 'refresh') await this.#daemon?.backend.refresh();
-    else if (command !== 'list') return { error: `unknown command ${JSON.stringify(command)}` };
-    return { devices: this.#devices() };
+  async #answer(request: ControlRequest): Promise<ControlResponse> {
+    switch (request.command) {
+      case 'list':
+        return { devices: this.#devices() };
+      case 'refresh':
+        await this.#daemon?.backend.refresh();
+        return { devices: this.#devices() };
+      case 'resume':
+        return this.#resume(request.disk);
+      default:
+        return { error: `unknown command ${JSON.stringify((request as { command?: unknown }).command)}` };
+    }
+  }
+
+  async #resume(disk: unknown): Promise<ControlResponse> {
+    if (typeof disk !== 'string') return { error: 'resume needs a disk' };
+    const { devices = [], ownDomid = 0 } = this.#daemon?.backend ?? {};
+    const device = findDisk(devices, disk, ownDomid);
+    const wasStopped = await device.resume();
+    return { devices: [{ ...deviceStatus(device), wasStopped }] };
   }
 
   #devices(): DeviceStatus[] {

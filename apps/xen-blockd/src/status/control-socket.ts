@@ -5,7 +5,11 @@ import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
 
 /** A question on the control socket. Each is a line of JSON, and so is its answer; a connection may ask many. */
-export type ControlRequest = { readonly command: 'list' } | { readonly command: 'refresh' };
+export type ControlRequest =
+  | { readonly command: 'list' }
+  | { readonly command: 'refresh' }
+  /** The answer has this disk only. */
+  | { readonly command: 'resume'; readonly disk: string };
 
 export type ControlResponse = { readonly devices: readonly DeviceStatus[] } | { readonly error: string };
 

@@ -1,4 +1,4 @@
-import type { BlockDevice, DiskStatistics } from '@xenpv/xen-block';
+import type { BlockDevice, DiskStatistics, DiskStop, OnError } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 
 /** One disk or drive as `xen-blockd list` and `stats` tell of it. Sizes are in bytes. */
@@ -19,11 +19,19 @@ export interface DeviceStatus {
   readonly connected: boolean;
   readonly abi: string | undefined;
   readonly queues: number;
+  /** What is done when the storage fails a request. */
+  readonly onError: OnError | undefined;
+  /** Why an error of the storage has stopped the disk; `since` is an ISO date. */
+  readonly stopped: (Omit<DiskStop, 'since'> & { readonly since: string }) | undefined;
+  /** Milliseconds that the oldest request is in flight, short by up to a second; 0 for none. */
+  readonly oldestRequestMs: number;
+  /** In the answer to `resume`: whether the disk was stopped before. */
+  readonly wasStopped?: boolean;
   readonly statistics: DiskStatistics;
 }
 
 export function deviceStatus(device: BlockDevice): DeviceStatus {
-  const { address, config, image, negotiated } = device;
+  const { address, config, image, negotiated, onError, stopped } = device;
   return {
     device: deviceName(address),
     ...address,
@@ -36,6 +44,9 @@ export function deviceStatus(device: BlockDevice): DeviceStatus {
     connected: negotiated !== undefined,
     abi: negotiated?.abi.name,
     queues: negotiated?.rings.length ?? 0,
+    onError,
+    stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
+    oldestRequestMs: Math.round(device.oldestRequestMs),
     statistics: device.statistics(),
   };
 }

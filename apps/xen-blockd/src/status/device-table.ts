@@ -13,7 +13,27 @@ export function formatDevices(devices: readonly DeviceStatus[]): string {
     connected ? `${abi}, ${queues} ${queues === 1 ? 'ring' : 'rings'}` : 'not connected',
     image ?? '-',
   ]);
-  return `${formatTable([['device', 'vdev', 'size', 'mode', 'frontend', 'image'], ...rows])}\n`;
+  const table = formatTable([['device', 'vdev', 'size', 'mode', 'frontend', 'image'], ...rows]);
+  return `${[table, ...devices.flatMap(stopLine)].join('\n')}\n`;
+}
+
+/** Below the table: what keeps a disk from going on. */
+function stopLine({ device, stopped }: DeviceStatus): string[] {
+  if (!stopped) return [];
+  const { since, operation, errno, offset, length } = stopped;
+  const where = length > 0 ? ` of ${length} bytes at ${offset}` : '';
+  return [
+    `${device} is stopped since ${since}: ${errno} on ${operation}${where}; go on with xen-blockd resume ${device}`,
+  ];
+}
+
+/** `xen-blockd resume DISK`. */
+export function formatResumed(devices: readonly DeviceStatus[]): string {
+  const lines = devices.map(({ device, wasStopped, stopped }) => {
+    if (stopped) return `${device} is stopped again: ${stopped.errno} on ${stopped.operation}`;
+    return wasStopped ? `${device} goes on` : `${device} was not stopped`;
+  });
+  return `${lines.join('\n')}\n`;
 }
 
 /** `xen-blockd stats`. */

@@ -29,10 +29,18 @@ async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<str
   const invalid = counter('requests_invalid_total', 'Requests refused', byClass);
   const merged = counter('requests_merged_total', 'Requests joined with a neighbour', byClass);
   const seconds = counter('request_seconds_total', 'Time from taken to answered, summed', byClass);
-  for (const { device, domid, vdev, connected: isConnected, statistics } of devices()) {
+  const errors = counter('storage_errors_total', 'Requests that the storage failed', [...byClass, 'errno']);
+  const stopped = gauge('stopped', 'Whether an error of the storage has stopped the disk (0 or 1)');
+  const kept = gauge('requests_kept', 'Failed requests that are kept until the disk is resumed');
+  const oldest = gauge('oldest_request_seconds', 'Age of the oldest request in flight');
+  for (const status of devices()) {
+    const { device, domid, vdev, connected: isConnected, statistics } = status;
     const labels = { device, domid, vdev: vdev ?? '' };
     connected.set(labels, Number(isConnected));
     inFlight.set(labels, statistics.inFlight);
+    stopped.set(labels, Number(status.stopped !== undefined));
+    kept.set(labels, statistics.kept);
+    oldest.set(labels, status.oldestRequestMs / 1000);
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
     for (const operation of ACCOUNTING_CLASSES) {
@@ -42,6 +50,7 @@ async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<str
       bytes.inc(both, counted.bytes);
       failed.inc(both, counted.failed);
       invalid.inc(both, counted.invalid);
+      for (const [errno, count] of Object.entries(counted.errors)) errors.inc({ ...both, errno }, count);
       merged.inc(both, counted.merged);
       seconds.inc(both, counted.totalTimeNs / 1e9);
     }

@@ -71,7 +71,7 @@ export class FileImage implements BlockImage {
     this.readOnly = options.readOnly ?? false;
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
-    this.features = fileFeatures(files.buffered, facts, options);
+    this.features = { ...fileFeatures(files.buffered, facts, options), repeatableFlush: this.direct };
     if (ring && this.direct && !this.readOnly) this.#cache = new PageCache(ring.addon, files.buffered);
   }
 

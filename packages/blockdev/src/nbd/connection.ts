@@ -12,6 +12,7 @@ import {
   negotiateExport,
   type Speaker,
 } from '@xenpv/nbd';
+import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
 import { Errno } from '../queue/errno.js';
 
 const RECEIVE_BYTES = 256 << 10;
@@ -41,7 +42,7 @@ type State = 'connecting' | 'ready' | 'down' | 'closed';
  * -EIO when the server has been away, or back without an answer, for `reconnect` milliseconds. Requests without an answer are sent
  * again, so a server may carry one out twice: harmless, because requests in flight together have no order.
  *
- * What a server had acknowledged, but not flushed, when it went away may be lost: the next flush fails, once. A server
+ * What a server had acknowledged, but not flushed, when it went away may be lost: the next flush fails with EOWNERDEAD, once. A server
  * that comes back with an export of another size, or that answers what was not asked, is not talked to.
  */
 export class NbdConnection {
@@ -57,6 +58,8 @@ export class NbdConnection {
   #downSince = 0;
   /** Since `#downSince` the server was of use: it has answered, or was there when nothing was asked. */
   #progress = false;
+  /** It was told that the server is away, and not yet that it is back. */
+  #toldLost = false;
   #retry: NodeJS.Timeout | undefined;
   #unflushed = false;
   #lost = false;
@@ -170,7 +173,7 @@ export class NbdConnection {
       const request = this.#requests[cookie];
       if (!request) throw broken('a reply is to no request');
       if (errno === 0 && request.command === NbdCommand.read) yield* this.#fill(request);
-      this.#progress = true;
+      this.#useful();
       this.#finish(cookie, request, errno <= MAX_ERRNO ? -errno : Errno.EIO);
     }
   }
@@ -187,7 +190,7 @@ export class NbdConnection {
 
   #ready(socket: Socket, found: NbdExport): void {
     this.#state = 'ready';
-    if (this.inFlight === 0) this.#progress = true;
+    if (this.inFlight === 0) this.#useful();
     this.#onFirst?.(found);
     socket.unref();
     this.send();
@@ -209,7 +212,7 @@ export class NbdConnection {
     if (result === 0) this.#unflushed = false;
     const lost = this.#lost;
     this.#lost = false;
-    return lost ? Errno.EIO : result;
+    return lost ? Errno.EOWNERDEAD : result;
   }
 
   #closed(failure: Error | undefined): void {
@@ -225,6 +228,7 @@ export class NbdConnection {
       this.#progress = false;
       this.#lost ||= this.#unflushed;
       this.#unflushed = false;
+      this.#tellLost(failure);
     }
     this.#state = 'down';
     this.#unsent.length = 0;
@@ -234,6 +238,25 @@ export class NbdConnection {
     if (this.#expired()) this.#failAll();
     this.#retry = setTimeout(() => this.#connect(), RETRY_MS);
     if (this.inFlight === 0) this.#retry.unref();
+  }
+
+  #tellLost(failure: Error | undefined): void {
+    if (this.#toldLost) return;
+    this.#toldLost = true;
+    if (!nbdLostChannel.hasSubscribers) return;
+    const { path, exportName } = this.#options;
+    nbdLostChannel.publish({ path, exportName, reason: failure?.message, inFlight: this.inFlight });
+  }
+
+  /** The server has answered, or is there and nothing was asked. */
+  #useful(): void {
+    this.#progress = true;
+    if (!this.#toldLost) return;
+    this.#toldLost = false;
+    if (!nbdRestoredChannel.hasSubscribers) return;
+    const { path, exportName } = this.#options;
+    const awayMs = performance.now() - this.#downSince;
+    nbdRestoredChannel.publish({ path, exportName, awayMs, lostWrites: this.#lost });
   }
 
   #expired(): boolean {

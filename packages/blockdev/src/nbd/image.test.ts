@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
@@ -6,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { needs } from '@xenpv/test-support';
-import { afterAll, describe, expect, it, test } from 'vitest';
+import { afterAll, describe, expect, it, onTestFinished, test, vi } from 'vitest';
 import { type BlockImage, BlockOp } from '../block-image.js';
 import { allocateMemory } from '../queue/buffer.js';
 import { QueueDriver } from '../testing/queue-driver.js';
@@ -16,6 +17,8 @@ import { type NbdImageOptions, openNbdImage } from './image.js';
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 const servers: ChildProcess[] = [];
 let files = 0;
+/** Linux's number, which Node does not know. */
+const EOWNERDEAD = 130;
 
 afterAll(() => {
   for (const server of servers) server.kill('SIGKILL');
@@ -97,9 +100,45 @@ needs('qemu-storage-daemon').describe('with qemu-storage-daemon', () => {
     rmSync(socket, { force: true });
     startServer(socket, file);
     expect(await driver.run(BlockOp.read, 0, 4096)).toBe(4096);
-    expect(await driver.run(BlockOp.flush, 0, 0)).toBeLessThan(0);
+    expect(await driver.run(BlockOp.flush, 0, 0)).toBe(-EOWNERDEAD);
     expect(await driver.run(BlockOp.flush, 0, 0)).toBe(0);
     await image.close();
+  });
+
+  test('a server that goes away and comes back is told of, once each, and what was lost with it', async () => {
+    const told: [is: string, event: unknown][] = [];
+    for (const is of ['lost', 'restored']) {
+      const listener = (event: unknown) => void told.push([is, event]);
+      subscribe(`blockdev:nbd:${is}`, listener);
+      onTestFinished(() => void unsubscribe(`blockdev:nbd:${is}`, listener));
+    }
+    const file = join(folder, 'told');
+    const path = `${file}.sock`;
+    writeFileSync(file, new Uint8Array(1 << 20));
+    let server = startServer(path, file);
+    const image = await openSoon(path);
+    const { driver } = drive(image);
+    const exportName = 'disk';
+    for (const lostWrites of [true, false]) {
+      if (lostWrites) expect(await driver.run(BlockOp.write, 0, 4096)).toBe(4096);
+      server.kill('SIGKILL');
+      await vi.waitFor(() => expect(told).toHaveLength(1));
+      expect(told[0]).toEqual(['lost', { path, exportName, reason: undefined, inFlight: 0 }]);
+      const read = driver.run(BlockOp.read, 0, 4096);
+      // The client looks for it several times in vain.
+      await delay(350);
+      rmSync(path, { force: true });
+      server = startServer(path, file);
+      expect(await read).toBe(4096);
+      expect(told.slice(1)).toEqual([['restored', { path, exportName, awayMs: expect.any(Number), lostWrites }]]);
+      expect((told[1][1] as { awayMs: number }).awayMs).toBeGreaterThan(300);
+      await driver.run(BlockOp.flush, 0, 0);
+      told.length = 0;
+    }
+    await image.close();
+    server.kill('SIGKILL');
+    await once(server, 'exit');
+    expect(told).toEqual([]);
   });
 
   test('operations fail when the server stays away', async () => {

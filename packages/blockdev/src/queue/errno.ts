@@ -10,4 +10,6 @@ export const Errno = {
   ENOSPC: -ENOSPC,
   EROFS: -EROFS,
   EOPNOTSUPP: -EOPNOTSUPP,
+  /** Linux's number, which Node does not know: writes that were acknowledged and not flushed are gone. */
+  EOWNERDEAD: -130,
 } as const;

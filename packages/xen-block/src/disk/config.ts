@@ -1,7 +1,8 @@
 import { formatVdev, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
 import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
-import type { DiskConfig } from '../disk-description.js';
+import { ignoredChannel } from '../diagnostics.js';
+import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 
 /** Reads the toolstack's keys from a backend's directory, in one transaction. */
@@ -30,7 +31,19 @@ export async function readDiskConfig(
     readOnly: !keys.mode?.includes('w'),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
+    onError: onErrorOf(keys['on-error'], `${path}/on-error`, address),
   };
+}
+
+/** An operator's key, which toolstacks do not know: what is wrong with it is not the guest's to suffer. */
+function onErrorOf(value: string | undefined, path: string, address: DeviceAddress): OnError | undefined {
+  if (value === undefined || isOnError(value)) return value;
+  ignoredChannel.publish({ address, path, value, expected: ON_ERROR.join(', ') });
+  return undefined;
+}
+
+function isOnError(text: string): text is OnError {
+  return (ON_ERROR as readonly string[]).includes(text);
 }
 
 /**

@@ -2,12 +2,13 @@ import type { BlockImage } from '@xenpv/blockdev';
 import type { BackendContext } from '@xenpv/xenbus';
 import { errorMessage } from '@xenpv/xenbus';
 import { journalFailedChannel } from '../diagnostics.js';
-import type { DiskGeometry } from '../disk-description.js';
+import type { DiskGeometry, OnError } from '../disk-description.js';
 import { codeOf, XenBlockError } from '../errors.js';
 import { chooseHost, type RingHost, type RingHosts } from '../hosts/ring-host.js';
+import { RequestAges } from '../plane/accounting/request-ages.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { type DiskStatistics, readStatistics } from '../plane/accounting/statistics.js';
-import type { ServedRing } from '../plane/data-plane.js';
+import type { KeptRequests, ServedRing } from '../plane/data-plane.js';
 import { journalPath } from '../plane/journal/ring-journal.js';
 import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
 import type { Negotiated } from './negotiation.js';
@@ -33,6 +34,7 @@ export interface ServedDisk {
   readonly geometry: DiskGeometry;
   /** Absent for an empty drive. */
   readonly image: BlockImage | undefined;
+  readonly onError: OnError;
 }
 
 /** The rings of one disk, each at a host, with counters that outlast them. */
@@ -41,6 +43,7 @@ export class DiskRings {
   readonly #options: DiskRingsOptions;
   readonly #listener: RingListener;
   readonly #counters: RingCounters[] = [];
+  readonly #ages: RequestAges[] = [];
   #rings: ServedRing[] = [];
 
   constructor(context: BackendContext, options: DiskRingsOptions, listener: RingListener) {
@@ -63,6 +66,16 @@ export class DiskRings {
     return readStatistics(this.#counters.map((counters) => counters.buffer));
   }
 
+  /** To be called now and then: what is taken from now on counts as younger than what was taken. */
+  nextSpan(now: number): void {
+    for (const ages of this.#ages) ages.nextSpan(now);
+  }
+
+  /** Milliseconds that the oldest request is in flight, short by the time between two calls of `nextSpan`. */
+  oldestRequest(now: number): number {
+    return Math.max(0, ...this.#ages.map((ages) => ages.oldest(now)));
+  }
+
   /** Attaches all rings or none. `adopt`: an earlier process served this very connection. */
   async attach(disk: ServedDisk, { adopt }: { adopt: boolean }): Promise<void> {
     const attached: ServedRing[] = [];
@@ -72,24 +85,50 @@ export class DiskRings {
         attached.push(await this.#attachRing(host, disk, queue, { adopt }));
       }
     } catch (cause) {
-      await Promise.all(attached.map((ring) => ring.detach()));
+      await Promise.all(attached.map((ring) => ring.detach('leave')));
       throw ringError(cause, attached.length);
     }
     this.#rings = attached;
   }
 
-  async detach(): Promise<void> {
+  async detach(kept: KeptRequests): Promise<void> {
     const rings = this.#rings;
     this.#rings = [];
-    await Promise.all(rings.map((ring) => ring.detach()));
+    await Promise.all(rings.map((ring) => ring.detach(kept)));
+  }
+
+  /** Nothing more is taken until {@link restart}. */
+  stop(): void {
+    for (const ring of this.#rings) ring.stop();
+  }
+
+  /** Kept requests are done again, and more is taken. */
+  async restart(): Promise<void> {
+    await Promise.all(this.#rings.map((ring) => ring.restart()));
+  }
+
+  setOnError(policy: OnError): void {
+    for (const ring of this.#rings) ring.setOnError(policy);
   }
 
   /**
    * Detaches a ring and attaches it at another host. Resolves with an error when it cannot be attached there: the ring
-   * is gone then.
+   * is gone then. Rejects with EBUSY when the disk is stopped by an error of its storage, if only now: nothing is changed.
    */
-  async move(queue: number, host: RingHost, disk: ServedDisk): Promise<XenBlockError | undefined> {
-    await this.#rings[queue].detach();
+  async move(
+    queue: number,
+    host: RingHost,
+    disk: ServedDisk,
+    isStopped: () => boolean,
+  ): Promise<XenBlockError | undefined> {
+    const ring = this.#rings[queue];
+    await ring.pause();
+    if (isStopped()) {
+      ring.resume();
+      const text = `queue ${queue} keeps requests that the storage failed; resume the disk first`;
+      throw new XenBlockError('EBUSY', 'move', text);
+    }
+    await ring.detach('leave');
     try {
       this.#rings[queue] = await this.#attachRing(host, disk, queue, { adopt: false });
       return undefined;
@@ -140,9 +179,10 @@ export class DiskRings {
     }
   }
 
-  #ringOptions({ negotiated, geometry, image }: ServedDisk, queue: number): RingOptions {
+  #ringOptions({ negotiated, geometry, image, onError }: ServedDisk, queue: number): RingOptions {
     const { address, name } = this.#context;
-    this.#counters[queue] ??= new RingCounters();
+    const counters = (this.#counters[queue] ??= new RingCounters());
+    this.#ages[queue] ??= new RequestAges(counters.buffer);
     return {
       ...negotiated.rings[queue],
       name: `${name}/${queue}`,
@@ -150,7 +190,8 @@ export class DiskRings {
       abi: negotiated.abi,
       geometry,
       image,
-      counters: this.#counters[queue],
+      onError,
+      counters,
       listener: this.#listener,
       ...dataPathFor(negotiated, this.#options.dataPath),
     };

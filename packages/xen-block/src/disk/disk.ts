@@ -11,7 +11,7 @@ import {
   refusedChannel,
   resizedChannel,
 } from '../diagnostics.js';
-import type { DiskConfig, DiskGeometry } from '../disk-description.js';
+import type { DiskConfig, DiskGeometry, DiskStop, OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
@@ -19,10 +19,12 @@ import { type BadRequest, badRequestText } from '../plane/requests/bad-request.j
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { readDiskConfig } from './config.js';
 import { DiskRings, type DiskRingsOptions, dataPathFor, type ServedDisk } from './disk-rings.js';
+import { DiskStops } from './disk-stops.js';
 import { diskGeometry } from './geometry.js';
 import type { ProtocolLimits } from './limits.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, transportValues } from './published-keys.js';
+import { StallWatch } from './stall.js';
 
 /** `512`: guests see 512-byte sectors, whatever the storage has. `image`: they see the storage's own. */
 export type SectorSizePolicy = 512 | 'image';
@@ -30,10 +32,19 @@ export type SectorSizePolicy = 512 | 'image';
 /** Opens the image that a disk's configuration names. Never called for an empty drive. */
 export type ImageOpener = (config: DiskConfig) => Promise<BlockImage>;
 
+/** What is done when the storage of a disk fails a request. */
+export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
+
 export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly limits: ProtocolLimits;
   readonly openImage: ImageOpener;
   readonly sectorSize: SectorSizePolicy;
+  /** For a disk whose directory does not say. */
+  readonly onError: OnErrorChoice;
+  /** The age of a request, in milliseconds, at which storage that hangs is told of. */
+  readonly stallMs: number;
+  /** Whether this process stops, so that requests that are kept are left to the next one. */
+  readonly life: { readonly leaving: boolean };
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -41,6 +52,8 @@ export class BlockDevice implements BackendHandler {
   readonly #context: BackendContext;
   readonly #options: BlockDeviceOptions;
   readonly #rings: DiskRings;
+  readonly #stops: DiskStops;
+  readonly #stallWatch: StallWatch;
   #config: DiskConfig | undefined;
   #image: BlockImage | undefined;
   #geometry: DiskGeometry | undefined;
@@ -51,6 +64,8 @@ export class BlockDevice implements BackendHandler {
   constructor(context: BackendContext, options: BlockDeviceOptions) {
     this.#context = context;
     this.#options = options;
+    this.#stops = new DiskStops(context.address, () => this.#rings);
+    this.#stallWatch = new StallWatch(context.address, options.stallMs);
     this.#rings = new DiskRings(context, options, this.#listener());
   }
 
@@ -77,6 +92,36 @@ export class BlockDevice implements BackendHandler {
     return this.#negotiated;
   }
 
+  /** What is done when the storage fails a request, or undefined before the device is prepared. */
+  get onError(): OnError | undefined {
+    return this.#config && this.#onError(this.#config);
+  }
+
+  /** Why the disk takes no requests, when an error of its storage has stopped it; otherwise undefined. */
+  get stopped(): DiskStop | undefined {
+    return this.#stops.stop;
+  }
+
+  /** Milliseconds that the oldest request is in flight, short by up to a second; requests that are kept do not count. */
+  get oldestRequestMs(): number {
+    return this.#rings.oldestRequest(performance.now());
+  }
+
+  /** To be called about once a second: watches for storage that hangs. */
+  watchStorage(): void {
+    this.#rings.nextSpan(performance.now());
+    const { inFlight, kept } = this.statistics();
+    this.#stallWatch.look(this.oldestRequestMs, inFlight - kept);
+  }
+
+  /**
+   * Goes on after an error of the storage has stopped the disk: requests that were kept are done again, and more is
+   * taken. Resolves with whether it was stopped. It stops again when the storage still fails.
+   */
+  resume(): Promise<boolean> {
+    return this.#stops.resume();
+  }
+
   statistics(): DiskStatistics {
     return this.#rings.statistics();
   }
@@ -94,6 +139,7 @@ export class BlockDevice implements BackendHandler {
   async connect({ adopt }: { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#options.limits);
     await this.#rings.attach(this.#served(negotiated), { adopt });
+    this.#stops.attached();
     this.#negotiated = negotiated;
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
@@ -103,11 +149,13 @@ export class BlockDevice implements BackendHandler {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    await this.#rings.detach();
+    await this.#rings.detach(this.#options.life.leaving ? 'leave' : 'fail');
+    this.#stops.disconnected();
     if (count > 0) disconnectedChannel.publish({ address: this.address });
   }
 
   changed(key: string): void {
+    if (key === 'on-error') void this.#inTurn(() => this.#changeOnError());
     if (key === 'params' && this.#config?.deviceType === 'cdrom') void this.#inTurn(() => this.#changeMedium());
   }
 
@@ -134,13 +182,13 @@ export class BlockDevice implements BackendHandler {
 
   /**
    * Has a queue served elsewhere from now on, unnoticed by the frontend: the taken requests are answered, then the ring
-   * is attached there where it was left.
+   * is attached there where it was left. Rejects with EBUSY when an error of the storage has stopped the disk.
    */
   moveQueue(queue: number, host: RingHost): Promise<void> {
     return this.#inTurn(async () => {
       const negotiated = this.#negotiated;
       if (!negotiated || !this.#rings.has(queue)) return;
-      const error = await this.#rings.move(queue, host, this.#served(negotiated));
+      const error = await this.#rings.move(queue, host, this.#served(negotiated), () => this.stopped !== undefined);
       if (error) this.#context.fail(error);
     });
   }
@@ -185,7 +233,20 @@ export class BlockDevice implements BackendHandler {
   }
 
   #served(negotiated: Negotiated): ServedDisk {
-    return { negotiated, geometry: this.#geometry!, image: this.#image };
+    return { negotiated, geometry: this.#geometry!, image: this.#image, onError: this.#onError(this.#config!) };
+  }
+
+  async #changeOnError(): Promise<void> {
+    const { store, backendPath, address } = this.#context;
+    if (!this.#config) return;
+    const { onError } = await readDiskConfig(store, backendPath, address);
+    this.#config = { ...this.#config, onError };
+    this.#rings.setOnError(this.#onError(this.#config));
+  }
+
+  #onError(config: DiskConfig): OnError {
+    const { onError } = this.#options;
+    return config.onError ?? (typeof onError === 'string' ? onError : onError(config));
   }
 
   #listener(): RingListener {
@@ -196,6 +257,8 @@ export class BlockDevice implements BackendHandler {
         refusedChannel.publish({ address, reason: badRequestText(reason as BadRequest), count });
       },
       unsupported: (operation) => void this.#takeBack(operation),
+      storageError: (failure, count) => this.#stops.storageError(failure, count),
+      stopped: (failure) => this.#stops.stopped(failure),
       broken: (error) => this.#context.fail(error),
     };
   }

@@ -1,10 +1,10 @@
 import type { AbiName } from '@xenpv/blkif';
 import type { SharedImage } from '@xenpv/blockdev';
 import type { SharedProvider } from '@xenpv/xen-sys';
-import type { DiskGeometry } from '../disk-description.js';
+import type { DiskGeometry, OnError } from '../disk-description.js';
 import type { XenBlockErrorCode } from '../errors.js';
-import type { DataPlaneOptions } from '../plane/data-plane.js';
-import type { RingOptions } from '../plane/rings/ring-options.js';
+import type { DataPlaneOptions, KeptRequests } from '../plane/data-plane.js';
+import type { RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
 
 /** What a worker thread is started with. */
 export interface WorkerStart {
@@ -29,7 +29,9 @@ export interface RingToServe extends Omit<RingOptions, 'abi' | 'image' | 'counte
 /** What a worker is asked; each is answered with its id. */
 export type WorkerRequest = { readonly id: number } & (
   | { readonly do: 'attach'; readonly options: RingToServe }
-  | { readonly do: 'pause' | 'resume' | 'detach'; readonly ring: number }
+  | { readonly do: 'pause' | 'resume' | 'stop' | 'restart'; readonly ring: number }
+  | { readonly do: 'detach'; readonly ring: number; readonly kept: KeptRequests }
+  | { readonly do: 'setOnError'; readonly ring: number; readonly policy: OnError }
   | { readonly do: 'setGeometry'; readonly ring: number; readonly geometry: DiskGeometry }
   | { readonly do: 'setImage'; readonly ring: number; readonly image: ImageToShare | undefined }
   | { readonly do: 'close' }
@@ -45,5 +47,12 @@ export type WorkerReply =
   | { readonly id: number; readonly value?: number; readonly error?: PlainError }
   | { readonly event: 'ready' }
   | { readonly event: 'badRequest'; readonly ring: number; readonly reason: number; readonly count: number }
+  | {
+      readonly event: 'storageError';
+      readonly ring: number;
+      readonly failure: StorageFailure;
+      readonly count: number;
+    }
+  | { readonly event: 'stopped'; readonly ring: number; readonly failure: StorageFailure }
   | { readonly event: 'unsupported'; readonly ring: number; readonly operation: number }
   | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError };

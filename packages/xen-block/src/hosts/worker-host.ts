@@ -5,7 +5,7 @@ import { XenBlockError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import type { DataPlaneOptions, ServedRing } from '../plane/data-plane.js';
-import type { RingListener, RingOptions } from '../plane/rings/ring-options.js';
+import type { RingListener, RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
 import type { ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
 import type { RingHost } from './ring-host.js';
 
@@ -25,6 +25,8 @@ export class WorkerRingHost implements RingHost {
   readonly #worker: Worker;
   readonly #waiters = new Map<number, Waiter>();
   readonly #listeners = new Map<number, RingListener>();
+  /** By ring: restarts that the thread has not done yet. */
+  readonly #restarts = new Map<number, number>();
   #nextId = 1;
   #nextRing = 1;
   #rings = 0;
@@ -99,11 +101,23 @@ export class WorkerRingHost implements RingHost {
       resume: () => this.#tell({ do: 'resume', ring }),
       setGeometry: (geometry) => this.#tell({ do: 'setGeometry', ring, geometry }),
       setImage: async (image) => void (await this.#ask({ do: 'setImage', ring, image: shareImage(image) })),
-      detach: () => {
-        detaching ??= this.#ask({ do: 'detach', ring }).then(() => this.#forget(ring));
+      stop: () => this.#tell({ do: 'stop', ring }),
+      restart: () => this.#restart(ring),
+      setOnError: (policy) => this.#tell({ do: 'setOnError', ring, policy }),
+      detach: (kept) => {
+        detaching ??= this.#ask({ do: 'detach', ring, kept }).then(() => this.#forget(ring));
         return detaching;
       },
     };
+  }
+
+  async #restart(ring: number): Promise<void> {
+    this.#restarts.set(ring, (this.#restarts.get(ring) ?? 0) + 1);
+    // It can only fail by the thread's death, which every ring hears of.
+    await this.#ask({ do: 'restart', ring }).catch(() => {});
+    const left = this.#restarts.get(ring)! - 1;
+    if (left > 0) this.#restarts.set(ring, left);
+    else this.#restarts.delete(ring);
   }
 
   #forget(ring: number): void {
@@ -139,7 +153,14 @@ export class WorkerRingHost implements RingHost {
     const listener = this.#listeners.get(reply.ring);
     if (reply.event === 'badRequest') listener?.badRequest(reply.reason, reply.count);
     else if (reply.event === 'unsupported') listener?.unsupported(reply.operation);
+    else if (reply.event === 'storageError') listener?.storageError(reply.failure, reply.count);
+    else if (reply.event === 'stopped') this.#stopped(reply.ring, reply.failure);
     else listener?.broken(new XenBlockError(reply.error.code, 'serve', reply.error.message));
+  }
+
+  /** A ring that is being restarted does what it keeps again: that it has stopped before is over. */
+  #stopped(ring: number, failure: StorageFailure): void {
+    if (!this.#restarts.has(ring)) this.#listeners.get(ring)?.stopped(failure);
   }
 
   /** The thread is gone: whoever waits is told, and every ring that it served is broken. */

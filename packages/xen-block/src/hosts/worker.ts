@@ -6,7 +6,7 @@ import type { XenProvider } from '@xenpv/xen-sys';
 import { errorMessage } from '@xenpv/xenbus';
 import { codeOf } from '../errors.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
-import { DataPlane, type ServedRing } from '../plane/data-plane.js';
+import { DataPlane, type KeptRequests, type ServedRing } from '../plane/data-plane.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import type { ImageToShare, RingToServe, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
 
@@ -56,6 +56,8 @@ async function giveImage(key: number | undefined): Promise<void> {
 function listener(ring: number): RingListener {
   return {
     badRequest: (reason, count) => tell({ event: 'badRequest', ring, reason, count }),
+    storageError: (failure, count) => tell({ event: 'storageError', ring, failure, count }),
+    stopped: (failure) => tell({ event: 'stopped', ring, failure }),
     unsupported: (operation) => tell({ event: 'unsupported', ring, operation }),
     broken: ({ code, message }) => tell({ event: 'broken', ring, error: { code, message } }),
   };
@@ -79,10 +81,10 @@ async function attach(plane: DataPlane, options: RingToServe): Promise<number> {
   }
 }
 
-async function detach(ring: number): Promise<void> {
+async function detach(ring: number, kept: KeptRequests): Promise<void> {
   const { served, image } = rings.get(ring)!;
   rings.delete(ring);
-  await served.detach();
+  await served.detach(kept);
   await giveImage(image);
 }
 
@@ -105,6 +107,15 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<number
     case 'resume':
       rings.get(request.ring)!.served.resume();
       return undefined;
+    case 'stop':
+      rings.get(request.ring)?.served.stop();
+      return undefined;
+    case 'restart':
+      await rings.get(request.ring)?.served.restart();
+      return undefined;
+    case 'setOnError':
+      rings.get(request.ring)?.served.setOnError(request.policy);
+      return undefined;
     case 'setGeometry':
       rings.get(request.ring)!.served.setGeometry(request.geometry);
       return undefined;
@@ -112,7 +123,7 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<number
       await setImage(request.ring, request.image);
       return undefined;
     case 'detach':
-      await detach(request.ring);
+      await detach(request.ring, request.kept);
       return undefined;
     case 'close':
       await plane.close();

@@ -15,13 +15,14 @@ import {
   XEN_PAGE_SIZE,
   type XenProvider,
 } from '@xenpv/xen-sys';
-import type { DiskGeometry } from '../disk-description.js';
+import type { DiskGeometry, OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 import { adoptRing } from './journal/adopt-ring.js';
 import { Clock } from './pace/clock.js';
 import { Holds } from './pace/holds.js';
 import { PassLoop } from './pass.js';
 import { RequestEnds } from './requests/ends.js';
+import { StorageFailures } from './requests/failures.js';
 import { PassLists } from './requests/lists.js';
 import { Notices } from './requests/notices.js';
 import { RequestSegments } from './requests/segments.js';
@@ -50,6 +51,9 @@ export interface DataPlaneOptions {
   readonly pollMicroseconds?: number | undefined;
 }
 
+/** What becomes of kept requests when their ring is detached. */
+export type KeptRequests = 'fail' | 'leave';
+
 /** A ring while it is served. */
 export interface ServedRing {
   /** Slots. */
@@ -61,8 +65,17 @@ export interface ServedRing {
   setGeometry(geometry: DiskGeometry): void;
   /** Another image, or none. The ring must be paused. */
   setImage(image: BlockImage | undefined): Promise<void>;
-  /** Ends serving: answers the taken requests, closes the event channel and unmaps the ring. */
-  detach(): Promise<void>;
+  /** Takes no more: another ring of the disk has met an error of the storage. Until {@link restart}. */
+  stop(): void;
+  /** The disk is resumed: requests that were kept are done again, and more is taken. */
+  restart(): Promise<void>;
+  /** What is done from now on when the storage fails a request. */
+  setOnError(policy: OnError): void;
+  /**
+   * Ends serving: answers the taken requests, closes the event channel and unmaps the ring. Requests that are kept by an
+   * error of the storage are failed, or left to the next process by the ring's journal; without a journal they fail.
+   */
+  detach(kept: KeptRequests): Promise<void>;
 }
 
 /** Serves rings on this thread. */
@@ -71,6 +84,7 @@ export class DataPlane implements AsyncDisposable {
   readonly #grants: GrantTable;
   readonly #mapMultiple: boolean;
   readonly #memory: DataMemory;
+  readonly #failures: StorageFailures;
   readonly #rings = new RingSet();
   readonly #rest: Rest;
   readonly #loop: PassLoop;
@@ -92,13 +106,15 @@ export class DataPlane implements AsyncDisposable {
       new Holds(),
     ];
     const ends = new RequestEnds({ rings, table, lists, clock, notices });
+    const failures = new StorageFailures({ table, lists, memory, barriers, ends, notices, clock });
     this.#events = events;
+    this.#failures = failures;
     this.#grants = grants;
     this.#mapMultiple = provider.features.mapMultiple;
     this.#memory = memory;
     this.#rest = new Rest({ events, rings, barriers, holds, pollMicroseconds });
     this.#loop = new PassLoop(
-      { events, copy, rings, table, lists, memory, segments, barriers, ends, notices, clock, holds },
+      { events, copy, rings, table, lists, memory, segments, barriers, ends, failures, notices, clock, holds },
       this.#rest,
     );
     events.listen((ports, count) => this.#loop.fired(ports, count));
@@ -140,20 +156,33 @@ export class DataPlane implements AsyncDisposable {
       pause: () => ring.pause(),
       resume: () => {
         ring.resume();
+        this.#failures.restart(ring);
         this.#loop.wake(ring);
       },
       setGeometry: (geometry) => {
         ring.geometry = geometry;
       },
       setImage: (image) => this.#setImage(ring, image),
-      detach: () => this.#detach(ring),
+      stop: () => {
+        ring.stopped = true;
+      },
+      restart: async () => {
+        if (!this.#rings.has(ring)) return;
+        ring.stopped = false;
+        this.#failures.restart(ring);
+        this.#loop.wake(ring);
+      },
+      setOnError: (policy) => {
+        ring.onError = policy;
+      },
+      detach: (kept) => this.#detach(ring, kept),
     };
   }
 
   /** Detaches all rings and closes the handles. Harmless when repeated. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    await Promise.all(this.#rings.all.map((ring) => ring && this.#detach(ring)));
+    await Promise.all(this.#rings.all.map((ring) => ring && this.#detach(ring, 'leave')));
     this.#closed = true;
     this.#loop.close();
     this.#events.close();
@@ -167,6 +196,7 @@ export class DataPlane implements AsyncDisposable {
   #openQueue(ring: BlockRing, image: BlockImage | undefined): void {
     const queue = image?.createQueue({ depth: ring.back.size, memory: this.#memory.buffer });
     ring.queue = queue;
+    ring.repeatableFlush = image?.features.repeatableFlush ?? true;
     if (!queue) return;
     if (ring.dataPath === 'map') {
       const { domid, persistentPages } = ring;
@@ -185,15 +215,22 @@ export class DataPlane implements AsyncDisposable {
     await old?.close();
   }
 
-  async #detach(ring: BlockRing): Promise<void> {
+  async #detach(ring: BlockRing, kept: KeptRequests): Promise<void> {
     if (!this.#rings.has(ring)) return;
+    if (kept === 'fail' || ring.journal === undefined) {
+      this.#failures.giveUp(ring);
+      this.#loop.wake(ring);
+    }
     await ring.pause();
     if (!this.#rings.has(ring)) return;
+    const left = ring.kept.length;
+    this.#failures.leave(ring);
     this.#rings.remove(ring);
     this.#rest.forget(ring);
     ring.mapper?.close();
     await ring.queue?.close();
-    ring.journal?.close();
+    if (left > 0) ring.journal?.leave();
+    else ring.journal?.close();
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);
   }

@@ -45,10 +45,28 @@ export const Counter = {
   passes: SCALARS + 3,
   starved: SCALARS + 4,
   inFlight: SCALARS + 5,
-  histograms: SCALARS + 6,
+  kept: SCALARS + 6,
+  histograms: SCALARS + 7,
+  /** For each class one for each errno. */
+  errors: SCALARS + 7 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
-export const COUNTERS = Counter.histograms + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS;
+/** Linux's errnos are smaller; any other is counted as number 0. */
+export const ERRNOS = 134;
+
+export const COUNTERS = Counter.errors + CLASSES * ERRNOS;
+
+/** Behind the counters: how many requests in flight began in each of so many spans of time, and which span it is now. */
+export const AGE_SPANS = 64;
+export const Age = { inFlight: COUNTERS, span: COUNTERS + AGE_SPANS } as const;
+
+/** 64-bit floats that a ring's counters take. */
+export const COUNTER_WORDS = Age.span + 1;
+
+/** Where the errors of a class with a positive errno are counted. */
+export function errorAt(kind: number, errno: number): number {
+  return Counter.errors + kind * ERRNOS + (errno < ERRNOS ? errno : 0);
+}
 
 /** Where the buckets of a phase and class begin. */
 export function histogramAt(phase: number, kind: number): number {

@@ -1,4 +1,4 @@
-import { type AccountingClass, COUNTERS, Counter, histogramAt, LATENCY_BUCKETS } from './layout.js';
+import { type AccountingClass, Age, COUNTER_WORDS, Counter, errorAt, histogramAt, LATENCY_BUCKETS } from './layout.js';
 
 const MICROSECONDS = 1000;
 const NANOSECONDS = 1e6;
@@ -13,7 +13,7 @@ export class RingCounters {
   readonly buffer: SharedArrayBuffer;
   readonly #values: Float64Array;
 
-  constructor(buffer = new SharedArrayBuffer(COUNTERS * 8)) {
+  constructor(buffer = new SharedArrayBuffer(COUNTER_WORDS * 8)) {
     this.buffer = buffer;
     this.#values = new Float64Array(buffer);
   }
@@ -49,6 +49,27 @@ export class RingCounters {
 
   failed(kind: AccountingClass): void {
     this.#values[Counter.failed + kind]++;
+  }
+
+  /** The storage failed a request of which the guest may never hear: `errno` is positive. */
+  storageError(kind: AccountingClass, errno: number): void {
+    this.#values[errorAt(kind, errno)]++;
+  }
+
+  /** Requests that are kept since the storage failed them. */
+  kept(count: number): void {
+    this.#values[Counter.kept] = count;
+  }
+
+  /** A request is in flight from now on; returns what {@link ended} is to be told. See RequestAges. */
+  began(): number {
+    const span = this.#values[Age.span];
+    this.#values[Age.inFlight + span]++;
+    return span;
+  }
+
+  ended(span: number): void {
+    this.#values[Age.inFlight + span]--;
   }
 
   merged(kind: AccountingClass, count: number): void {

@@ -1,7 +1,10 @@
+import { errnoName } from './errno-name.js';
 import {
   ACCOUNTING_CLASSES,
   COUNTERS,
   Counter,
+  ERRNOS,
+  errorAt,
   histogramAt,
   LATENCY_BUCKETS,
   LATENCY_PHASES,
@@ -16,6 +19,8 @@ export interface ClassStatistics {
   readonly failed: number;
   /** Requests refused before anything was done. */
   readonly invalid: number;
+  /** Errors of the storage by the errno's name, those of requests that were kept and done again included. */
+  readonly errors: Readonly<Record<string, number>>;
   /** Requests that went to the storage together with their neighbour. */
   readonly merged: number;
   /** Nanoseconds from pulled to pushed, summed; estimated from some of them where reading the clock is dear. */
@@ -42,6 +47,8 @@ export interface DiskStatistics {
   readonly starved: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
+  /** Those of them that the storage failed and that are kept until the disk is resumed. */
+  readonly kept: number;
 }
 
 /** Adds up the counters of a disk's rings. */
@@ -63,6 +70,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     passes: sum[Counter.passes],
     starved: sum[Counter.starved],
     inFlight: sum[Counter.inFlight],
+    kept: sum[Counter.kept],
   };
 }
 
@@ -78,8 +86,18 @@ function classStatistics(values: Float64Array, kind: number): ClassStatistics {
     bytes: values[Counter.bytes + kind],
     failed: values[Counter.failed + kind],
     invalid: values[Counter.invalid + kind],
+    errors: errorsByName(values, kind),
     merged: values[Counter.merged + kind],
     totalTimeNs: values[Counter.totalTime + kind],
     latency,
   };
+}
+
+function errorsByName(values: Float64Array, kind: number): Record<string, number> {
+  const errors: Record<string, number> = {};
+  for (let errno = 0; errno < ERRNOS; errno++) {
+    const count = values[errorAt(kind, errno)];
+    if (count > 0) errors[errno === 0 ? 'other' : errnoName(errno)] = count;
+  }
+  return errors;
 }

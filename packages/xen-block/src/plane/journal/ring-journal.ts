@@ -163,6 +163,11 @@ export class RingJournal {
     this.#giveBack(entry);
   }
 
+  /** Ends its use by this process: the requests that are noted are left to the next one. */
+  leave(): void {
+    this.#file.close();
+  }
+
   /** Ends the journal of a ring that has no request in flight. */
   close(): void {
     this.#file.close();

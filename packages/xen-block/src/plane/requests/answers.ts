@@ -111,6 +111,7 @@ export class RequestAnswers {
 
   #account(row: number, { counters }: BlockRing): void {
     const table = this.#table;
+    counters.ended(table.span[row]);
     const clock = this.#clock;
     const timed = table.pulledAt[row] > 0;
     if (timed) clock.timed--;
@@ -147,7 +148,7 @@ export class RequestAnswers {
     }
     const barrier = this.#barriers.ready(ring);
     if (barrier !== NONE) this.#lists.restart.add(barrier);
-    if (ring.pending > 0) return;
+    if (!ring.idle) return;
     if (this.#holds.allowed && small) this.#holds.begin(ring);
     this.#notices.idle(ring);
   }

@@ -30,7 +30,10 @@ const MAX_MERGED_BYTES = 1024 * 1024;
  */
 const LARGEST_TO_MERGE = 64 * 1024;
 
-type Parts = Pick<PassParts, 'rings' | 'table' | 'lists' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock'>;
+type Parts = Pick<
+  PassParts,
+  'rings' | 'table' | 'lists' | 'segments' | 'barriers' | 'ends' | 'failures' | 'notices' | 'clock'
+>;
 
 export class RequestDispatch {
   readonly #rings: Parts['rings'];
@@ -39,6 +42,7 @@ export class RequestDispatch {
   readonly #segments: Parts['segments'];
   readonly #barriers: Parts['barriers'];
   readonly #ends: Parts['ends'];
+  readonly #failures: Parts['failures'];
   readonly #notices: Parts['notices'];
   readonly #clock: Parts['clock'];
   /** Rings with operations that are staged and not submitted. */
@@ -54,6 +58,7 @@ export class RequestDispatch {
     this.#segments = parts.segments;
     this.#barriers = parts.barriers;
     this.#ends = parts.ends;
+    this.#failures = parts.failures;
     this.#notices = parts.notices;
     this.#clock = parts.clock;
   }
@@ -120,7 +125,8 @@ export class RequestDispatch {
       table.status[row] = BlkifStatus.eopnotsupp;
       this.#notices.unsupported(table.ringOf(row), operation);
     } else if (result < 0) {
-      table.status[row] = BlkifStatus.error;
+      this.#failures.failed(row, result);
+      return;
     }
     this.#ends.finish(row);
   }
@@ -196,7 +202,8 @@ export class RequestDispatch {
         this.#push(row, ring, BlockOp.write);
         break;
       case BlkifOp.writeBarrier:
-        if (!this.#barriers.mustWait(ring)) this.#beginFlush(row, ring, BlockOp.writeFua);
+        if (this.#barriers.mustWait(ring)) this.#failures.barrierWaits(ring);
+        else this.#beginFlush(row, ring, BlockOp.writeFua);
         break;
       case BlkifOp.flushDiskcache:
         this.#beginFlush(row, ring, BlockOp.write);

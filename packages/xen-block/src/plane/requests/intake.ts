@@ -113,6 +113,7 @@ export class RequestIntake {
     table.ring[row] = ring.index;
     table.phase[row] = Phase.taken;
     table.status[row] = BlkifStatus.okay;
+    table.span[row] = ring.counters.began();
     // 0: not timed.
     table.pulledAt[row] = 0;
     if (clock.timing) {

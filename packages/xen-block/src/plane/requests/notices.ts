@@ -1,8 +1,17 @@
 import type { XenBlockError } from '../../errors.js';
 import type { BlockRing } from '../rings/ring.js';
+import type { StorageFailure } from '../rings/ring-options.js';
 import { BAD_REQUESTS, type BadRequest } from './bad-request.js';
 
 const INTERVAL_MS = 1000;
+
+/** Errors of the storage of one ring. */
+interface StorageErrors {
+  /** Not told yet. */
+  count: number;
+  /** Milliseconds on the performance clock. */
+  toldAt: number;
+}
 
 /** Refused requests of one ring, by reason. */
 interface Refusals {
@@ -20,12 +29,14 @@ export class Notices {
   #needsEventLoop = false;
   /** By ring index. */
   readonly #refusals: Refusals[] = [];
+  readonly #storageErrors: StorageErrors[] = [];
 
   open(ring: BlockRing): void {
     this.#refusals[ring.index] = {
       counts: new Uint32Array(BAD_REQUESTS),
       toldAt: new Float64Array(BAD_REQUESTS).fill(-INTERVAL_MS),
     };
+    this.#storageErrors[ring.index] = { count: 0, toldAt: -INTERVAL_MS };
   }
 
   /** Whether something was told since this was last asked. */
@@ -47,6 +58,23 @@ export class Notices {
     counts[reason] = 0;
   }
 
+  /** The storage failed a request. Told at most once a second: failing storage fails all that comes. */
+  storageError(ring: BlockRing, failure: StorageFailure): void {
+    this.#needsEventLoop = true;
+    const errors = this.#storageErrors[ring.index];
+    errors.count++;
+    const now = performance.now();
+    if (now - errors.toldAt < INTERVAL_MS) return;
+    errors.toldAt = now;
+    ring.listener.storageError(failure, errors.count);
+    errors.count = 0;
+  }
+
+  stopped(ring: BlockRing, failure: StorageFailure): void {
+    this.#needsEventLoop = true;
+    ring.listener.stopped(failure);
+  }
+
   unsupported(ring: BlockRing, operation: number): void {
     this.#needsEventLoop = true;
     ring.listener.unsupported(operation);
@@ -57,7 +85,7 @@ export class Notices {
     ring.listener.broken(error);
   }
 
-  /** Nothing of the ring is pending any more. */
+  /** Nothing of the ring is in flight any more. */
   idle(ring: BlockRing): void {
     if (ring.tellIdle()) this.#needsEventLoop = true;
   }

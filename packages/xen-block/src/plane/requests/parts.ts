@@ -6,6 +6,7 @@ import type { RingSet } from '../rings/ring-set.js';
 import type { CopyFunction } from '../transfer/copy-stage.js';
 import type { DataMemory } from '../transfer/data-memory.js';
 import type { RequestEnds } from './ends.js';
+import type { StorageFailures } from './failures.js';
 import type { PassLists } from './lists.js';
 import type { Notices } from './notices.js';
 import type { RequestSegments } from './segments.js';
@@ -20,6 +21,7 @@ export interface PassParts {
   readonly segments: RequestSegments;
   readonly barriers: Barriers;
   readonly ends: RequestEnds;
+  readonly failures: StorageFailures;
   readonly notices: Notices;
   readonly clock: Clock;
   readonly holds: Holds;

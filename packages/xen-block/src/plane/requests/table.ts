@@ -14,6 +14,8 @@
  *     flushing   –          engine: the flush before a write has ended
  *     flushed    restart    dispatch: starts that write
  *     queued     –          engine: it has ended; the rows of a chain that failed go to `restart`, each by itself
+ *     kept       –          the storage failed it and the disk is stopped: its ring has it in `kept`, without memory,
+ *                           until the disk is resumed, when it is `taken` once more
  *     ended      ended      answers: copies read data out, puts the response and frees the row
  *
  * Any row that is not at the engine can be `ended` early, by `RequestEnds`: refused, or one of its grants failed.
@@ -44,6 +46,7 @@ export const Phase = {
   flushed: 5,
   queued: 6,
   ended: 7,
+  kept: 8,
 } as const;
 
 export class RequestTable {
@@ -57,6 +60,8 @@ export class RequestTable {
   operation = new Uint8Array(0);
   /** A BlkifStatus. */
   status = new Int8Array(0);
+  /** In which span of time it began, see RequestAges. */
+  span = new Uint8Array(0);
   /** Number of segments. */
   segments = new Uint16Array(0);
   /** 1 when it was refused before anything was done. */
@@ -115,6 +120,7 @@ export class RequestTable {
     this.phase = grown(this.phase, new Uint8Array(capacity));
     this.operation = grown(this.operation, new Uint8Array(capacity));
     this.status = grown(this.status, new Int8Array(capacity));
+    this.span = grown(this.span, new Uint8Array(capacity));
     this.segments = grown(this.segments, new Uint16Array(capacity));
     this.refused = grown(this.refused, new Uint8Array(capacity));
     this.indirect = grown(this.indirect, new Int32Array(capacity).fill(NONE));

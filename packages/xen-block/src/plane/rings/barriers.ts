@@ -47,6 +47,13 @@ export class Barriers {
     return this.#row[ring.index];
   }
 
+  /** The row of a barrier that waits for the requests before it, or -1. It is to be started anew when they are. */
+  takeWaiting(ring: BlockRing): number {
+    if (!this.#waits[ring.index]) return NONE;
+    this.#waits[ring.index] = false;
+    return this.#row[ring.index];
+  }
+
   /** A request was answered: what waits behind it may be taken if it was the barrier. */
   end(ring: BlockRing, row: number): void {
     if (this.#row[ring.index] === row) this.#row[ring.index] = NONE;

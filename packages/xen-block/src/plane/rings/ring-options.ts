@@ -1,9 +1,20 @@
 import type { Abi } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
-import type { DiskGeometry } from '../../disk-description.js';
+import type { DiskGeometry, OnError } from '../../disk-description.js';
 import type { XenBlockError } from '../../errors.js';
 import type { RingCounters } from '../accounting/ring-counters.js';
 import type { JournalOptions } from '../journal/ring-journal.js';
+
+/** A request that the storage failed. */
+export interface StorageFailure {
+  /** The guest's operation; for an indirect request the inner one. */
+  readonly operation: number;
+  /** Positive. */
+  readonly errno: number;
+  /** Bytes in the image. */
+  readonly offset: number;
+  readonly length: number;
+}
 
 /** What a ring tells the device that it belongs to. */
 export interface RingListener {
@@ -11,6 +22,10 @@ export interface RingListener {
   badRequest(reason: number, count: number): void;
   /** The storage has no such operation after all: the feature should be taken back. */
   unsupported(operation: number): void;
+  /** The storage failed `count` requests since this was last told, at most once a second; `failure` is the last. */
+  storageError(failure: StorageFailure, count: number): void;
+  /** The ring keeps the request that the storage failed, and takes no more: the disk is to be stopped. */
+  stopped(failure: StorageFailure): void;
   /** Nothing is served any more: the frontend's producer index is impossible, or the data plane ended. */
   broken(error: XenBlockError): void;
 }
@@ -37,6 +52,8 @@ export interface RingOptions {
   readonly persistentPages?: number | undefined;
   /** Keeps the requests in flight for another process; none when not given. */
   readonly journal?: JournalOptions | undefined;
+  /** What is done when the storage fails a request; `report` when not given. */
+  readonly onError?: OnError | undefined;
   readonly counters?: RingCounters | undefined;
   readonly listener: RingListener;
 }

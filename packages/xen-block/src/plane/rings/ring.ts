@@ -7,7 +7,7 @@ import type { Abi } from '@xenpv/blkif';
 import type { BlockQueue } from '@xenpv/blockdev';
 import type { BackRing } from '@xenpv/ring';
 import type { GrantMapping } from '@xenpv/xen-sys';
-import type { DiskGeometry } from '../../disk-description.js';
+import type { DiskGeometry, OnError } from '../../disk-description.js';
 import { RingCounters } from '../accounting/ring-counters.js';
 import type { RingJournal } from '../journal/ring-journal.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
@@ -38,12 +38,19 @@ export class BlockRing {
   readonly listener: RingListener;
   readonly dataPath: DataPath;
   readonly persistentPages: number;
+  onError: OnError;
   geometry: DiskGeometry;
   queue: BlockQueue | undefined;
+  /** Of the image: see BlockFeatures. */
+  repeatableFlush = true;
   /** With data path `map`. */
   mapper: PageMapper | undefined;
   /** Requests taken and not answered. */
   pending = 0;
+  /** Rows of the requests that the storage failed and that wait for the disk to be resumed. They are pending. */
+  readonly kept: number[] = [];
+  /** The disk is stopped by an error of its storage: nothing is taken. */
+  stopped = false;
   /** Its producer index was impossible: nothing is taken or answered any more. */
   broken = false;
   /** Pauses that were not ended. */
@@ -60,21 +67,31 @@ export class BlockRing {
     this.listener = options.listener;
     this.dataPath = options.dataPath ?? 'copy';
     this.persistentPages = options.persistentPages ?? 0;
+    this.onError = options.onError ?? 'report';
     this.back = back;
     this.mapping = mapping;
     this.port = port;
     this.journal = journal;
   }
 
-  /** Neither paused nor broken. */
+  /** Neither paused nor stopped nor broken. */
   get serving(): boolean {
-    return this.#paused === 0 && !this.broken;
+    return this.#paused === 0 && !this.stopped && !this.broken;
   }
 
-  /** Nothing is taken from now on; resolves when nothing is pending. */
+  get paused(): boolean {
+    return this.#paused > 0;
+  }
+
+  /** Nothing is in flight: what is pending is kept. */
+  get idle(): boolean {
+    return this.pending === this.kept.length;
+  }
+
+  /** Nothing is taken from now on; resolves when the ring is idle. */
   pause(): Promise<void> {
     this.#paused++;
-    if (this.pending === 0) return Promise.resolve();
+    if (this.idle) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 
@@ -82,7 +99,7 @@ export class BlockRing {
     this.#paused--;
   }
 
-  /** Nothing is pending now: tells whoever waits for that. Says whether somebody did. */
+  /** The ring is idle now: tells whoever waits for that. Says whether somebody did. */
   tellIdle(): boolean {
     if (this.#whenIdle.length === 0) return false;
     for (const resolve of this.#whenIdle.splice(0)) resolve();

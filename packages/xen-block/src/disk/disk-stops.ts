@@ -1,0 +1,73 @@
+import { BlkifOp } from '@xenpv/blkif';
+import type { DeviceAddress } from '@xenpv/xenbus';
+import { resumedChannel, stoppedChannel, storageErrorChannel } from '../diagnostics.js';
+import type { DiskStop } from '../disk-description.js';
+import { errnoName } from '../plane/accounting/errno-name.js';
+import type { StorageFailure } from '../plane/rings/ring-options.js';
+import type { DiskRings } from './disk-rings.js';
+
+const OPERATIONS: Readonly<Record<number, string>> = {
+  [BlkifOp.read]: 'read',
+  [BlkifOp.write]: 'write',
+  [BlkifOp.writeBarrier]: 'barrier',
+  [BlkifOp.flushDiskcache]: 'flush',
+  [BlkifOp.discard]: 'discard',
+};
+
+/** Whether a disk is stopped by an error of its storage. One ring that stops has all of them stop. */
+export class DiskStops {
+  readonly #address: DeviceAddress;
+  readonly #rings: () => DiskRings;
+  #stop: DiskStop | undefined;
+
+  constructor(address: DeviceAddress, rings: () => DiskRings) {
+    this.#address = address;
+    this.#rings = rings;
+  }
+
+  /** Why and since when, or undefined. */
+  get stop(): DiskStop | undefined {
+    return this.#stop;
+  }
+
+  storageError(failure: StorageFailure, count: number): void {
+    if (!storageErrorChannel.hasSubscribers) return;
+    storageErrorChannel.publish({ address: this.#address, ...inWords(failure), count });
+  }
+
+  stopped(failure: StorageFailure): void {
+    if (this.#stop) return;
+    this.#stop = { since: new Date(), ...inWords(failure) };
+    this.#rings().stop();
+    stoppedChannel.publish({ address: this.#address, stop: this.#stop });
+  }
+
+  /** Rings were attached: one of them may have stopped meanwhile. */
+  attached(): void {
+    if (this.#stop) this.#rings().stop();
+  }
+
+  /** Resolves, when the kept requests are on their way, with whether the disk was stopped. */
+  async resume(): Promise<boolean> {
+    // Whoever is told of a stop may be within a pass over the rings.
+    await Promise.resolve();
+    if (!this.#stop) return false;
+    this.#over('resume');
+    await this.#rings().restart();
+    return true;
+  }
+
+  /** The rings are gone, and the kept requests with them. */
+  disconnected(): void {
+    if (this.#stop) this.#over('disconnect');
+  }
+
+  #over(by: 'resume' | 'disconnect'): void {
+    this.#stop = undefined;
+    resumedChannel.publish({ address: this.#address, by });
+  }
+}
+
+function inWords({ operation, errno, offset, length }: StorageFailure): Omit<DiskStop, 'since'> {
+  return { operation: OPERATIONS[operation] ?? `operation ${operation}`, errno: errnoName(errno), offset, length };
+}
