@@ -1,0 +1,105 @@
+import type { Blkfront } from '@xenpv/blkfront';
+import { type RawQueue, type RawResponse, rawQueue } from '@xenpv/blkfront/testing';
+import { BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
+import { memoryImage } from '@xenpv/blockdev';
+import { copyFlags, GrantCopyFlag, GrantCopyWord, grantRef, type XenProvider } from '@xenpv/xen-sys';
+import { expect, it, onTestFinished, vi } from 'vitest';
+import { GatedImage } from '../testing/gated-image.js';
+import { TestHost } from '../testing/host.js';
+
+const PAGE = 4096;
+const SEGMENTS = 64;
+
+interface Setting {
+  readonly host: TestHost;
+  readonly gate: GatedImage;
+  readonly disk: Blkfront;
+}
+
+/** A host with memory for one largest request besides another, and a disk with many slots. */
+async function setting(options: Parameters<typeof TestHost.start>[0] = {}): Promise<Setting> {
+  const host = await TestHost.start({ memoryBytes: 512 * 1024, limits: { maxIndirectSegments: SEGMENTS }, ...options });
+  const gate = new GatedImage(memoryImage({ size: 1024 * 1024 }));
+  gate.open = true;
+  host.images.set('disk', () => gate);
+  const guest = await host.guest();
+  const disk = await guest.connect({ ringPageOrder: 3 });
+  onTestFinished(async () => {
+    gate.open = true;
+    gate.release();
+    await disk.close();
+    await host[Symbol.asyncDispose]();
+  });
+  return { host, gate, disk };
+}
+
+/** Puts `count` indirect requests that all use the same pages; sent with the queue's next push. */
+function indirects(raw: RawQueue, operation: number, count: number): Promise<RawResponse>[] {
+  const [list, data] = [raw.page(), raw.page()];
+  const segments = new Int32Array(list.bytes.buffer, list.bytes.byteOffset, PAGE / 4);
+  for (let i = 0; i < SEGMENTS; i++) encodeSegment(segments, i * SEGMENT_WORDS, data.gref, 0, 7);
+  return Array.from({ length: count }, (_, i) => {
+    const words = new Int32Array(raw.abi.slotWords);
+    const request = new RequestWriter(words, raw.abi);
+    request.indirect(operation, SEGMENTS, i + 1, 0, 0);
+    request.indirectGref(0, list.gref);
+    return raw.put(words);
+  });
+}
+
+it('more large requests than there are pages of memory are all answered', async () => {
+  const { disk } = await setting();
+  const raw = rawQueue(disk);
+  const answers = [...indirects(raw, BlkifOp.write, 100), ...indirects(raw, BlkifOp.read, 100)];
+  raw.push();
+  for (const { status } of await Promise.all(answers)) expect(status).toBe(BlkifStatus.okay);
+});
+
+it('a request that waits for memory has its segments copied once, however long it waits', async () => {
+  const { host, gate, disk } = await setting();
+  gate.open = false;
+  const raw = rawQueue(disk);
+  const copied: number[] = [];
+  await host.backend.close();
+  await host.startBackend({ provider: withCopies(host.xen.provider(0), (ref) => copied.push(ref)) });
+  const answers = indirects(raw, BlkifOp.read, 3);
+  raw.push();
+  await vi.waitFor(() => expect(gate.log).toHaveLength(1));
+  expect(host.device.statistics()).toMatchObject({ starved: 2 });
+  // Each of these is a pass in which the other two still wait.
+  for (let i = 0; i < 5; i++) {
+    const words = new Int32Array(raw.abi.slotWords);
+    new RequestWriter(words, raw.abi).readWrite(99, 0, 1000 + i, 0, 0);
+    expect((await raw.request(words)).status).toBe(BlkifStatus.eopnotsupp);
+  }
+  expect(copied).toHaveLength(1);
+  gate.open = true;
+  gate.release();
+  await Promise.all(answers);
+  expect(copied).toHaveLength(3);
+});
+
+/** The provider, telling the reference of each grant that is copied from. */
+function withCopies(provider: XenProvider, copied: (ref: number) => void): XenProvider {
+  return replacing(provider, 'openGrantTable', () => {
+    const grants = provider.openGrantTable();
+    return replacing(grants, 'copy', (batch) => {
+      for (let at = 0; at < batch.count * GrantCopyWord.segment; at += GrantCopyWord.segment) {
+        const fromGrant = (copyFlags(batch.words, at) & GrantCopyFlag.sourceIsGrant) !== 0;
+        if (fromGrant) copied(grantRef(batch.words, at + GrantCopyWord.source));
+      }
+      return grants.copy(batch);
+    });
+  });
+}
+
+/** `target` with another method of that name. */
+function replacing<T extends object, K extends keyof T>(target: T, name: K, method: T[K]): T {
+  return new Proxy(target, {
+    get(_, key) {
+      if (key === name) return method;
+      const value = Reflect.get(target, key);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
