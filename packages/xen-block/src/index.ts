@@ -6,8 +6,11 @@ export type {
   DevicePreparedEvent,
   DeviceResizedEvent,
   JournalFailedEvent,
+  PlaneFailedEvent,
+  PlaneRestedEvent,
   RequestEvent,
   RequestRefusedEvent,
+  RingOverlookedEvent,
 } from './diagnostics.js';
 export { parseParams, readDiskConfig } from './disk/config.js';
 export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type SectorSizePolicy } from './disk/disk.js';

@@ -1,6 +1,7 @@
 import type { AbiName } from '@xenpv/blkif';
 import type { SharedImage } from '@xenpv/blockdev';
 import type { SharedProvider } from '@xenpv/xen-sys';
+import type { RingOverlookedEvent } from '../diagnostics.js';
 import type { DiskGeometry } from '../disk-description.js';
 import type { XenBlockErrorCode } from '../errors.js';
 import type { DataPlaneOptions } from '../plane/data-plane.js';
@@ -46,4 +47,6 @@ export type WorkerReply =
   | { readonly event: 'ready' }
   | { readonly event: 'badRequest'; readonly ring: number; readonly reason: number; readonly count: number }
   | { readonly event: 'unsupported'; readonly ring: number; readonly operation: number }
-  | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError };
+  | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError }
+  | { readonly event: 'overlooked'; readonly overlooked: RingOverlookedEvent }
+  | { readonly event: 'failed'; readonly ring: string | undefined; readonly error: PlainError; readonly count: number };

@@ -34,6 +34,7 @@ import { RingSet } from './rings/ring-set.js';
 import { copyFunction } from './transfer/copy-function.js';
 import { DataMemory } from './transfer/data-memory.js';
 import { PageMapper } from './transfer/page-mapper.js';
+import { Watchdog } from './watchdog.js';
 
 const NONE = -1;
 const MEMORY_BYTES = 32 * 1024 * 1024;
@@ -74,6 +75,7 @@ export class DataPlane implements AsyncDisposable {
   readonly #rings = new RingSet();
   readonly #rest: Rest;
   readonly #loop: PassLoop;
+  readonly #watchdog: Watchdog;
   #closed = false;
 
   constructor(provider: XenProvider, { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0 }: DataPlaneOptions = {}) {
@@ -101,6 +103,7 @@ export class DataPlane implements AsyncDisposable {
       { events, copy, rings, table, lists, memory, segments, barriers, ends, notices, clock, holds },
       this.#rest,
     );
+    this.#watchdog = new Watchdog({ rings, lists, table, barriers, loop: this.#loop });
     events.listen((ports, count) => this.#loop.fired(ports, count));
   }
 
@@ -135,6 +138,7 @@ export class DataPlane implements AsyncDisposable {
     // An earlier backend may have answered and died before it said so.
     this.#events.notify(ring.port);
     this.#loop.wake(ring);
+    this.#watchdog.start();
     return {
       size: back.size,
       pause: () => ring.pause(),
@@ -155,6 +159,7 @@ export class DataPlane implements AsyncDisposable {
     if (this.#closed) return;
     await Promise.all(this.#rings.all.map((ring) => ring && this.#detach(ring)));
     this.#closed = true;
+    this.#watchdog.stop();
     this.#loop.close();
     this.#events.close();
     this.#grants.close();
@@ -191,6 +196,7 @@ export class DataPlane implements AsyncDisposable {
     if (!this.#rings.has(ring)) return;
     this.#rings.remove(ring);
     this.#rest.forget(ring);
+    if (this.#rings.count === 0) this.#watchdog.stop();
     ring.mapper?.close();
     await ring.queue?.close();
     ring.journal?.close();

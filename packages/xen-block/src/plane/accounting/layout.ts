@@ -45,7 +45,8 @@ export const Counter = {
   passes: SCALARS + 3,
   starved: SCALARS + 4,
   inFlight: SCALARS + 5,
-  histograms: SCALARS + 6,
+  overlooked: SCALARS + 6,
+  histograms: SCALARS + 7,
 } as const;
 
 export const COUNTERS = Counter.histograms + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS;

@@ -40,6 +40,8 @@ export interface DiskStatistics {
   readonly passes: number;
   /** Requests that had to wait for buffer memory. */
   readonly starved: number;
+  /** Times that a ring had requests and nobody looked at it for a second. */
+  readonly overlooked: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
 }
@@ -62,6 +64,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     notifications: sum[Counter.notifications],
     passes: sum[Counter.passes],
     starved: sum[Counter.starved],
+    overlooked: sum[Counter.overlooked],
     inFlight: sum[Counter.inFlight],
   };
 }

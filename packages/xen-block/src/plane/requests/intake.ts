@@ -55,6 +55,8 @@ export class RequestIntake {
   readonly #complete = new RowList();
   /** How many rows of `taken` have waited already: their headers are good. */
   #waited = 0;
+  /** An exception ended the last admission: what it had begun is still to be done. */
+  #interrupted = false;
 
   constructor(parts: Parts) {
     const { ends, copy, memory } = parts;
@@ -136,7 +138,8 @@ export class RequestIntake {
   admit(): void {
     const { taken } = this.#lists;
     const { items, count } = taken;
-    if (count === 0) return;
+    if (count === 0 && !this.#interrupted) return;
+    this.#interrupted = true;
     let waiting = 0;
     for (let i = 0; i < count; i++) {
       const row = items[i];
@@ -153,6 +156,7 @@ export class RequestIntake {
     for (let i = 0; i < complete; i++) this.#prepare(rows[i]);
     this.#complete.clear();
     this.#dataIn.run();
+    this.#interrupted = false;
   }
 
   #refusesHeader(row: number): boolean {

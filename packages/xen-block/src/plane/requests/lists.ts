@@ -13,6 +13,12 @@ export class RowList {
   clear(): void {
     this.count = 0;
   }
+
+  /** Leaves out the first `count` rows. */
+  drop(count: number): void {
+    this.items.copyWithin(0, count, this.count);
+    this.count -= count;
+  }
 }
 
 /**
