@@ -162,11 +162,11 @@ export class PassLoop {
   #runPasses(): void {
     this.#rest.begin();
     this.#parts.clock.begin();
-    const { table } = this.#parts;
+    const { table, lists } = this.#parts;
     let busy = true;
     for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
       // After a pass that left nothing in flight only the rings can have more.
-      busy = (this.#pass() && table.used > 0) || this.#rest.poll(this.#found) || !this.#rest.settle();
+      busy = (this.#pass() && table.used > 0) || this.#rest.poll(this.#found) || !this.#rest.settle() || lists.owePass;
     }
     if (busy) {
       this.#rest.endUnfinished();
@@ -184,10 +184,10 @@ export class PassLoop {
     this.#dispatch.start();
     this.#dispatch.poll();
     const answered = this.#answers.answer();
-    return pulled > 0 || answered > 0 || this.#parts.lists.restart.count > 0;
+    return pulled > 0 || answered > 0 || this.#parts.lists.owePass;
   }
 
-  /** Whether an awake ring has requests, or its engine has ended one. */
+  /** Whether an awake ring has requests, or its engine has ended a call. */
   readonly #found = (): boolean => {
     const { rings, barriers, lists } = this.#parts;
     const { awake } = rings;
@@ -195,6 +195,6 @@ export class PassLoop {
       if (barriers.mayTake(awake[i]) && awake[i].back.hasRequests()) return true;
     }
     this.#dispatch.poll();
-    return lists.ended.count > 0;
+    return lists.owePass;
   };
 }

@@ -79,6 +79,37 @@ it('a request that waits for memory has its segments copied once, however long i
   expect(copied).toHaveLength(3);
 });
 
+it('a write is started whose flush ends while the plane looks for more work', async () => {
+  const { gate, disk } = await setting({ pollMicroseconds: 10_000 });
+  gate.open = false;
+  let arrived = 0;
+  let looks = 0;
+  let found = 0;
+  // The first two looks after a submission are those of the passes, the third looks for more.
+  vi.spyOn(gate.queues[0], 'poll').mockImplementation(() => {
+    if (arrived !== gate.log.length) looks = 0;
+    arrived = gate.log.length;
+    if (gate.held.length === 0 || ++looks < 3) return 0;
+    found++;
+    gate.release();
+    return 1;
+  });
+  const raw = rawQueue(disk);
+  const data = raw.page();
+  for (let i = 0; i < 20; i++) {
+    const words = new Int32Array(raw.abi.slotWords);
+    const request = new RequestWriter(words, raw.abi);
+    request.readWrite(BlkifOp.flushDiskcache, 1, i + 1, 0, 0);
+    request.segment(0, data.gref, 0, 7);
+    const answer = raw.request(words);
+    // The plane looks for more after some of its runs only; after the others the storage is done by itself.
+    const timer = setInterval(() => gate.release(), 20);
+    expect(await answer).toMatchObject({ status: BlkifStatus.okay });
+    clearInterval(timer);
+  }
+  expect(found).toBeGreaterThan(0);
+});
+
 /** The provider, telling the reference of each grant that is copied from. */
 function withCopies(provider: XenProvider, copied: (ref: number) => void): XenProvider {
   return replacing(provider, 'openGrantTable', () => {

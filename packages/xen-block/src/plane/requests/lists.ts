@@ -36,6 +36,11 @@ export class PassLists {
   readonly ended = new RowList();
   #spare = new RowList();
 
+  /** Whether there is something that the next pass goes on with, whatever happens outside. */
+  get owePass(): boolean {
+    return this.admitted.count > 0 || this.restart.count > 0 || this.ended.count > 0;
+  }
+
   /** The rows of `restart`, which is empty afterwards and may be filled again while they are walked. */
   takeRestart(): RowList {
     const list = this.restart;
