@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { type BlockImage, memoryImage, openFileImage } from '@xenpv/blockdev';
+import { type BlockImage, type EngineFallback, memoryImage, openFileImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import {
   type PlaneFailedEvent,
@@ -105,7 +105,8 @@ function openInner({ engine, direct }: Setup, path: string): Promise<BlockImage>
   if (engine === 'memory') return memoryImage({ size: DISK_PAGES * PAGE });
   writeFileSync(path, '', { flag: 'a' });
   truncateSync(path, DISK_PAGES * PAGE);
-  return openFileImage(path, { engine, direct });
+  // io_uring where it works; the log says where it does not.
+  return openFileImage(path, { engine: engine === 'io_uring' ? 'auto' : engine, direct });
 }
 
 function listen(
@@ -142,6 +143,7 @@ class PlaneWatch implements Disposable {
       reject(new Error(text));
     };
     this.#listeners = {
+      'blockdev:engine:fallback': ({ reason }: EngineFallback) => console.log(`  no io_uring: ${reason}`),
       'xen-block:plane:rested': (event: PlaneRestedEvent) => {
         this.checks++;
         const broken = event.broken();

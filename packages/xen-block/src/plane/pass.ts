@@ -84,6 +84,12 @@ export class PassLoop {
     this.#schedule();
   }
 
+  /** Has a ring looked at soon whose events may have been lost. */
+  rescue(ring: BlockRing): void {
+    this.#rest.unmaskLater(ring);
+    this.wake(ring);
+  }
+
   /** Events came, from the event loop: serves them, then waits for the next ones in place. */
   fired(ports: Uint32Array, count: number): void {
     this.#rest.fired(ports, count);

@@ -3,21 +3,43 @@ import { type RawQueue, type RawResponse, rawQueue } from '@xenpv/blkfront/testi
 import { BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { copyFlags, GrantCopyFlag, GrantCopyWord, grantRef, type XenProvider } from '@xenpv/xen-sys';
-import { expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { failedChannel, type PlaneFailedEvent, type PlaneRestedEvent, restedChannel } from '../diagnostics.js';
 import { GatedImage } from '../testing/gated-image.js';
 import { TestHost } from '../testing/host.js';
+import { replacing } from '../testing/replacing.js';
 
 const PAGE = 4096;
 const SEGMENTS = 64;
+
+/** What did not hold when the data plane rested, in words; and what it said of itself. */
+function watchPlane(): { readonly broken: string[]; readonly failed: PlaneFailedEvent[] } {
+  const broken: string[] = [];
+  const failed: PlaneFailedEvent[] = [];
+  const onRested = (event: unknown) => {
+    const text = (event as PlaneRestedEvent).broken();
+    if (text !== undefined) broken.push(text);
+  };
+  const onFailed = (event: unknown) => failed.push(event as PlaneFailedEvent);
+  restedChannel.subscribe(onRested);
+  failedChannel.subscribe(onFailed);
+  onTestFinished(() => {
+    restedChannel.unsubscribe(onRested);
+    failedChannel.unsubscribe(onFailed);
+  });
+  return { broken, failed };
+}
 
 interface Setting {
   readonly host: TestHost;
   readonly gate: GatedImage;
   readonly disk: Blkfront;
+  readonly plane: ReturnType<typeof watchPlane>;
 }
 
 /** A host with memory for one largest request besides another, and a disk with many slots. */
 async function setting(options: Parameters<typeof TestHost.start>[0] = {}): Promise<Setting> {
+  const plane = watchPlane();
   const host = await TestHost.start({ memoryBytes: 512 * 1024, limits: { maxIndirectSegments: SEGMENTS }, ...options });
   const gate = new GatedImage(memoryImage({ size: 1024 * 1024 }));
   gate.open = true;
@@ -29,8 +51,9 @@ async function setting(options: Parameters<typeof TestHost.start>[0] = {}): Prom
     gate.release();
     await disk.close();
     await host[Symbol.asyncDispose]();
+    expect(plane.broken).toEqual([]);
   });
-  return { host, gate, disk };
+  return { host, gate, disk, plane };
 }
 
 /** Puts `count` indirect requests that all use the same pages; sent with the queue's next push. */
@@ -80,7 +103,7 @@ it('a request that waits for memory has its segments copied once, however long i
 });
 
 it('a write is started whose flush ends while the plane looks for more work', async () => {
-  const { gate, disk } = await setting({ pollMicroseconds: 10_000 });
+  const { host, gate, disk } = await setting({ pollMicroseconds: 10_000 });
   gate.open = false;
   let arrived = 0;
   let looks = 0;
@@ -108,6 +131,52 @@ it('a write is started whose flush ends while the plane looks for more work', as
     clearInterval(timer);
   }
   expect(found).toBeGreaterThan(0);
+  expect(host.device.statistics()).toMatchObject({ overlooked: 0 });
+});
+
+describe('an exception within a pass', () => {
+  it.each(['push', 'submit', 'poll'] as const)("of the engine's %s is told, and all requests end", async (method) => {
+    const { gate, disk, plane } = await setting();
+    await disk.read(0, PAGE);
+    vi.spyOn(gate.queues[0], method).mockImplementationOnce(() => {
+      throw new Error('oops');
+    });
+    const reads = await Promise.allSettled([
+      disk.read(0, PAGE),
+      disk.read(64 * PAGE, PAGE),
+      disk.read(128 * PAGE, PAGE),
+    ]);
+    const failed = reads.filter(({ status }) => status === 'rejected');
+    expect(failed).toHaveLength(method === 'push' ? 1 : 0);
+    expect(plane.failed).toMatchObject([{ ring: expect.stringMatching(/^qdisk-\d+-51712\/0$/), count: 1 }]);
+    expect(await disk.read(0, PAGE)).toHaveLength(PAGE);
+  });
+
+  it.each([
+    ['write', BlkifOp.write],
+    ['read', BlkifOp.read],
+  ])('of the grant copy of a %s is told, and the request is carried out all the same', async (_name, operation) => {
+    const { host, disk, plane } = await setting();
+    let throws = false;
+    const provider = host.xen.provider(0);
+    const failing = replacing(provider, 'openGrantTable', () => {
+      const grants = provider.openGrantTable();
+      return replacing(grants, 'copy', (batch) => {
+        if (!throws) return grants.copy(batch);
+        throws = false;
+        throw new Error('oops');
+      });
+    });
+    await host.backend.close();
+    await host.startBackend({ provider: failing });
+    const data = new Uint8Array(PAGE).fill(7);
+    throws = operation === BlkifOp.write;
+    await disk.write(PAGE, data);
+    throws = operation === BlkifOp.read;
+    expect(await disk.read(PAGE, PAGE)).toEqual(data);
+    expect(throws).toBe(false);
+    expect(plane.failed).toMatchObject([{ ring: undefined, error: { message: 'oops' } }]);
+  });
 });
 
 /** The provider, telling the reference of each grant that is copied from. */
@@ -121,16 +190,5 @@ function withCopies(provider: XenProvider, copied: (ref: number) => void): XenPr
       }
       return grants.copy(batch);
     });
-  });
-}
-
-/** `target` with another method of that name. */
-function replacing<T extends object, K extends keyof T>(target: T, name: K, method: T[K]): T {
-  return new Proxy(target, {
-    get(_, key) {
-      if (key === name) return method;
-      const value = Reflect.get(target, key);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
   });
 }

@@ -23,7 +23,7 @@ interface Parts {
   readonly lists: PassLists;
   readonly table: RequestTable;
   readonly barriers: Barriers;
-  readonly loop: PassLoop;
+  readonly loop: Pick<PassLoop, 'runs' | 'rescue'>;
 }
 
 /** A ring that had requests at the last look. */
@@ -67,7 +67,6 @@ export class Watchdog {
         this.#turn = undefined;
         this.#wait();
       });
-      this.#turn.unref();
     }, INTERVAL_MS);
     this.#timer.unref();
   }
@@ -115,6 +114,6 @@ export class Watchdog {
       inFlight: ring.pending,
       awake: rings.awake.includes(ring),
     } satisfies RingOverlookedEvent);
-    loop.wake(ring);
+    loop.rescue(ring);
   }
 }
