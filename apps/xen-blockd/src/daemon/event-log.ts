@@ -5,7 +5,9 @@ import type {
   DeviceMediumEvent,
   DeviceResizedEvent,
   JournalFailedEvent,
+  PlaneFailedEvent,
   RequestRefusedEvent,
+  RingOverlookedEvent,
 } from '@xenpv/xen-block';
 import {
   type DeviceErrorEvent,
@@ -24,6 +26,9 @@ import { RateLimit } from './rate-limit.js';
 const GUEST_LINES = 5;
 const GUEST_INTERVAL_MS = 60_000;
 
+const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
+const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
+
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
 export function logEvents(logger: Logger): Disposable {
   const limit = new RateLimit(GUEST_LINES, GUEST_INTERVAL_MS);
@@ -32,7 +37,8 @@ export function logEvents(logger: Logger): Disposable {
       logger.debug({ device: deviceName(address) }, 'device found');
     },
     'xenbus:device:removed': ({ address }: DeviceEvent) => {
-      for (const kind of ['state', 'error', 'connected', 'refused']) limit.forget(`${kind} ${deviceName(address)}`);
+      for (const kind of ['state', 'error', 'connected', 'refused', 'overlooked'])
+        limit.forget(`${kind} ${deviceName(address)}`);
       logger.info({ device: deviceName(address) }, 'device gone');
     },
     'xenbus:device:state': ({ address, to }: DeviceStateEvent) => {
@@ -66,6 +72,18 @@ export function logEvents(logger: Logger): Disposable {
       const device = deviceName(address);
       const admitted = limit.admit(`refused ${device}`);
       if (admitted) logger.warn({ device, count, ...keptBack(admitted) }, `request refused: ${reason}`);
+    },
+    'xen-block:ring:overlooked': ({ ring, ...indices }: RingOverlookedEvent) => {
+      const [device] = ring.split('/');
+      const admitted = limit.admit(`overlooked ${device}`);
+      if (!admitted) return;
+      logger.warn({ device, ring, ...indices, ...keptBack(admitted) }, OVERLOOKED);
+    },
+    'xen-block:plane:failed': ({ ring, error, count }: PlaneFailedEvent) => {
+      const device = ring?.split('/')[0];
+      const admitted = limit.admit(`failed ${device}`);
+      if (!admitted) return;
+      logger.error({ device, ring, count, ...keptBack(admitted) }, `${FAILED}: ${errorMessage(error)}`);
     },
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
