@@ -5,9 +5,12 @@ import { memoryImage } from '@xenpv/blockdev';
 import { copyFlags, GrantCopyFlag, GrantCopyWord, grantRef, type XenProvider } from '@xenpv/xen-sys';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { failedChannel, type PlaneFailedEvent, type PlaneRestedEvent, restedChannel } from '../diagnostics.js';
+import { LocalRingHost } from '../hosts/ring-host.js';
 import { GatedImage } from '../testing/gated-image.js';
 import { TestHost } from '../testing/host.js';
 import { replacing } from '../testing/replacing.js';
+import { DataPlane } from './data-plane.js';
+import type { RingOptions } from './rings/ring-options.js';
 
 const PAGE = 4096;
 const SEGMENTS = 64;
@@ -134,7 +137,39 @@ it('a write is started whose flush ends while the plane looks for more work', as
   expect(host.device.statistics()).toMatchObject({ overlooked: 0 });
 });
 
+it('a request that no memory is large enough for is refused, and those behind it go on', async () => {
+  const { host, disk } = await setting();
+  // As after a restart with less memory than the requests that were offered need.
+  await using small = new LocalRingHost(new DataPlane(host.xen.provider(0), { memoryBytes: 32 * PAGE }));
+  await host.device.moveQueue(0, small);
+  const raw = rawQueue(disk);
+  const answers = indirects(raw, BlkifOp.read, 3);
+  raw.push();
+  for (const { status } of await Promise.all(answers)) expect(status).toBe(BlkifStatus.error);
+  expect(await disk.read(0, PAGE)).toHaveLength(PAGE);
+  await host.device.moveQueue(0, host.backend.hosts[0]);
+});
+
 describe('an exception within a pass', () => {
+  it('of a listener is told, and interrupts nothing', async () => {
+    const { host, disk, plane } = await setting();
+    await using local = new LocalRingHost(new DataPlane(host.xen.provider(0)));
+    const oops = () => {
+      throw new Error('oops');
+    };
+    const listener = { badRequest: oops, unsupported: oops, broken: oops };
+    const attach = (options: RingOptions) => local.attach({ ...options, listener });
+    await host.device.moveQueue(0, replacing(local, 'attach', attach));
+    const raw = rawQueue(disk);
+    const words = new Int32Array(raw.abi.slotWords);
+    new RequestWriter(words, raw.abi).readWrite(99, 0, 1, 0, 0);
+    const answers = [raw.put(words), ...indirects(raw, BlkifOp.read, 3)];
+    raw.push();
+    expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([BlkifStatus.eopnotsupp, 0, 0, 0]);
+    expect(plane.failed).toMatchObject([{ ring: expect.stringMatching(/^qdisk-/), error: { message: 'oops' } }]);
+    await host.device.moveQueue(0, host.backend.hosts[0]);
+  });
+
   it.each(['push', 'submit', 'poll'] as const)("of the engine's %s is told, and all requests end", async (method) => {
     const { gate, disk, plane } = await setting();
     await disk.read(0, PAGE);
