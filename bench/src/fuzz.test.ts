@@ -25,8 +25,8 @@ it.each([
   ['files, persistent grants, small memory and two queues', ['--transfer', 'persistent', '--engine', 'io_uring']],
   ['storage that ends operations late and in any order', ['--odd', '1']],
   [
-    'disks that are connected and closed meanwhile, on worker threads',
-    ['--churn', '1', '--threads', '2', '--odd', '0'],
+    'disks that are connected, moved and closed meanwhile, on worker threads',
+    ['--churn', '1', '--moves', '1', '--threads', '2', '--odd', '0'],
   ],
 ])(
   'each request is answered once, with the right data, and no ring stops: %s',

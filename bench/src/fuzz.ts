@@ -29,6 +29,7 @@ Fixed in all rounds, instead of drawn:
   --odd 0 | 1        storage that ends operations late and in any order, and fails some
   --burners N        threads that only use the processor
   --churn 0 | 1      another disk is connected and closed all the time
+  --moves 0 | 1      rings are detached and attached again, on another thread if there is one
 `;
 
 const STRING = { type: 'string' } as const;
@@ -48,6 +49,7 @@ const OPTIONS = {
   odd: STRING,
   burners: STRING,
   churn: STRING,
+  moves: STRING,
   help: { type: 'boolean' },
 } as const;
 
@@ -75,7 +77,7 @@ function oneOf<T extends string>(values: Values, name: 'engine' | 'transfer', al
   return text as T | undefined;
 }
 
-function flag(values: Values, name: 'direct' | 'odd' | 'churn'): boolean | undefined {
+function flag(values: Values, name: 'direct' | 'odd' | 'churn' | 'moves'): boolean | undefined {
   const text = values[name];
   if (text !== undefined && text !== '0' && text !== '1') usageError(`--${name} is ${text}; expected 0 or 1`);
   return text === undefined ? undefined : text === '1';
@@ -93,6 +95,7 @@ function readFixed(values: Values): Fixed {
     odd: flag(values, 'odd'),
     burners: wholeNumber(values, 'burners'),
     churn: flag(values, 'churn'),
+    moves: flag(values, 'moves'),
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as Fixed;
 }
@@ -112,6 +115,7 @@ interface Results {
   rounds: number;
   requests: number;
   reconnections: number;
+  moves: number;
   checks: number;
   seconds: number;
   failure?: { setup: Setup; message: string };
@@ -123,14 +127,15 @@ async function main(values: Values): Promise<void> {
   const round = wholeNumber(values, 'round') ?? 50_000;
   const until = performance.now() + (wholeNumber(values, 'seconds') ?? Number.POSITIVE_INFINITY) * 1000;
   const seed = wholeNumber(values, 'seed') ?? Math.floor(Math.random() * 1e9);
-  const results: Results = { seed, rounds: 0, requests: 0, reconnections: 0, checks: 0, seconds: 0 };
+  const results: Results = { seed, rounds: 0, requests: 0, reconnections: 0, moves: 0, checks: 0, seconds: 0 };
   while (results.requests < requests && performance.now() < until && !results.failure) {
     const setup = drawSetup(seed + results.rounds, Math.min(round, requests - results.requests), fixed);
     await runOne(setup, results, values);
   }
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
-  const { rounds, requests: answered, checks, reconnections } = results;
-  console.log(`${rounds} rounds, ${answered} requests, ${checks} checks at rest, ${reconnections} reconnections`);
+  const { rounds, requests: answered, checks, reconnections, moves } = results;
+  const around = `${reconnections} reconnections, ${moves} moves`;
+  console.log(`${rounds} rounds, ${answered} requests, ${checks} checks at rest, ${around}`);
   // After a failure threads may wait for ever.
   if (results.failure) process.exit(1);
 }
@@ -152,10 +157,11 @@ function progress(answered: number, requests: number): void {
   if (process.stderr.isTTY) process.stderr.write(`\r${answered} of ${requests} \r`);
 }
 
-function add(results: Results, { answered, reconnections, checks, seconds }: RoundResult): void {
+function add(results: Results, { answered, reconnections, moves, checks, seconds }: RoundResult): void {
   results.rounds++;
   results.requests += answered;
   results.reconnections += reconnections;
+  results.moves += moves;
   results.checks += checks;
   results.seconds += seconds;
   console.log(`  ${answered} requests in ${seconds.toFixed(1)} s`);

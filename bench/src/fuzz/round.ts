@@ -2,6 +2,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { type BlockImage, type EngineFallback, memoryImage, openFileImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
@@ -14,6 +15,7 @@ import {
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { FuzzGuestMessage, FuzzGuestStart } from '../fuzz-guest.js';
 import { OddImage } from './odd-image.js';
+import { Random } from './random.js';
 import type { Setup } from './setup.js';
 
 const MIB = 2 ** 20;
@@ -26,6 +28,8 @@ const PERSISTENT = 'persistent';
 export interface RoundResult {
   readonly answered: number;
   readonly reconnections: number;
+  /** How often a ring was detached and attached again. */
+  readonly moves: number;
   /** How often it was checked that nothing is left to do that nobody will be woken for. */
   readonly checks: number;
   readonly seconds: number;
@@ -38,8 +42,8 @@ export async function runRound(setup: Setup, onProgress: (answered: number) => v
   const burners = Array.from({ length: setup.burners }, () => new Worker('for (;;);', { eval: true }));
   const watch = new PlaneWatch();
   try {
-    const { answered, reconnections } = await serve(setup, folder, watch, onProgress);
-    return { answered, reconnections, checks: watch.checks, seconds: (performance.now() - began) / 1000 };
+    const counts = await serve(setup, folder, watch, onProgress);
+    return { ...counts, checks: watch.checks, seconds: (performance.now() - began) / 1000 };
   } finally {
     watch[Symbol.dispose]();
     await Promise.all(burners.map((burner) => burner.terminate()));
@@ -72,13 +76,39 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, onProgress
   };
   const guest = new Worker(guestProgram(), { workerData });
   try {
-    return await Promise.race([listen(guest, onProgress), watch.broken]);
+    const done = listen(guest, onProgress);
+    const ended = new AbortController();
+    try {
+      const moving = setup.moves ? moveRings(backend, setup, ended.signal) : 0;
+      const counts = await Promise.race([done, watch.broken]);
+      ended.abort();
+      return { ...counts, moves: await moving };
+    } finally {
+      ended.abort();
+    }
   } finally {
     await guest.terminate();
     // After a failure the rings may have requests that never end.
     if (watch.failed) process.exitCode = 1;
     else await closeAll(backend, store, xen);
   }
+}
+
+/** Moves a ring of the first disk every few milliseconds; says how often. What fails there closes the disk. */
+async function moveRings(backend: XenBlockBackend, { seed, odd }: Setup, signal: AbortSignal): Promise<number> {
+  const random = new Random(seed);
+  const hosts = odd ? backend.hosts.slice(0, 1) : backend.hosts;
+  let moves = 0;
+  while (!signal.aborted) {
+    await sleep(random.from(1, 30));
+    const [device] = backend.devices;
+    const queues = device?.negotiated?.rings.length ?? 0;
+    // While the guest closes its disk there is nothing to move.
+    if (queues === 0 || signal.aborted) continue;
+    await device.moveQueue(random.below(queues), random.pick(hosts)).catch(() => {});
+    moves++;
+  }
+  return moves;
 }
 
 async function closeAll(backend: XenBlockBackend, store: XenstoreClient, xen: EmulatedHost): Promise<void> {
@@ -118,7 +148,7 @@ function listen(
     guest.on('message', (message: FuzzGuestMessage) => {
       if ('failed' in message) reject(new Error(message.failed));
       else if ('stalled' in message) reject(new Error(`a ring does not go on: ${JSON.stringify(message.stalled)}`));
-      else if ('done' in message) resolve(message);
+      else if ('done' in message) resolve({ answered: message.answered, reconnections: message.reconnections });
       else onProgress(message.answered);
     });
   });

@@ -28,6 +28,8 @@ export interface Setup {
   readonly burners: number;
   /** Whether another disk is connected, used and closed again and again. */
   readonly churn: boolean;
+  /** Whether the disk's rings move from thread to thread, or are detached and attached again, all the time. */
+  readonly moves: boolean;
 }
 
 /** What the command line fixes; the rest is drawn. */
@@ -52,6 +54,7 @@ export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
     odd: random.oneIn(3),
     burners: random.oneIn(3) ? random.from(1, 2) : 0,
     churn: random.oneIn(3),
+    moves: random.oneIn(4),
   };
   const setup = { seed, requests, ...drawn, ...fixed };
   // A wrapper of images is one thread's.

@@ -16,7 +16,7 @@ export class RowList {
 
   /** Leaves out the first `count` rows. */
   drop(count: number): void {
-    this.items.copyWithin(0, count, this.count);
+    if (count < this.count) this.items.copyWithin(0, count, this.count);
     this.count -= count;
   }
 }
