@@ -61,8 +61,9 @@ export const FLOORS = {
   ],
   'packages/xen-block/src/plane': [
     ['data-plane.ts'],
+    ['watchdog.ts'],
     ['pass.ts'],
-    ['rest.ts'],
+    ['at-rest.ts', 'rest.ts'],
     ['requests'],
     ['rings'],
     ['transfer', 'journal', 'pace', 'accounting'],

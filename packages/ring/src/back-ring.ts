@@ -75,6 +75,21 @@ export class BackRing {
     return this.#rspProdPvt;
   }
 
+  /** All indices as they are now, u32, for messages: req_prod and req_event are in memory that the frontend writes. */
+  get indices(): {
+    readonly requestsProduced: number;
+    readonly requestEvent: number;
+    readonly requestsConsumed: number;
+    readonly responsesProduced: number;
+  } {
+    return {
+      requestsProduced: Atomics.load(this.#words, SHARED.reqProd) >>> 0,
+      requestEvent: Atomics.load(this.#words, SHARED.reqEvent) >>> 0,
+      requestsConsumed: this.#reqCons,
+      responsesProduced: this.#rspProd,
+    };
+  }
+
   /** Requests taken whose responses were not put yet. */
   get inFlight(): number {
     return (this.#reqCons - this.#rspProdPvt) >>> 0;

@@ -114,6 +114,23 @@ describe.each([
     expect(() => front.putRequest(slot, 0, 28)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
   });
 
+  it('tells all indices, ours and those that the frontend writes', () => {
+    const { memory, front, back, slot } = pair({ at: U32 - 1 });
+    front.putRequest(slot, 0, slot.length);
+    front.putRequest(slot, 0, slot.length);
+    front.pushRequests();
+    back.takeRequest(slot, 0);
+    expect(back.finalCheck()).toBe(true);
+    expect(back.indices).toEqual({
+      requestsProduced: 1,
+      requestEvent: 0,
+      requestsConsumed: 0,
+      responsesProduced: U32 - 1,
+    });
+    word(memory, 0)[0] = -1;
+    expect(back.indices.requestsProduced).toBe(U32 - 1);
+  });
+
   it('reports a producer that cannot be', () => {
     const { memory, front, back, slot } = pair(where);
     front.putRequest(slot, 0, 28);

@@ -114,6 +114,47 @@ export interface DeviceMediumEvent {
 }
 
 /**
+ * Published on `xen-block:ring:overlooked`: a ring had requests, or requests of it could have gone on, and nobody looked at
+ * it for a second; it is looked at now. Either its frontend sent no event, or an event was lost, or this package has a
+ * fault. At most once a second for each ring. All indices are those of io/ring.h, u32.
+ */
+export interface RingOverlookedEvent {
+  /** The ring: `qdisk-5-51712/0`. */
+  readonly ring: string;
+  /** req_prod, as the frontend wrote it, and our req_cons. */
+  readonly requestsProduced: number;
+  readonly requestsConsumed: number;
+  /** The index of the request that the frontend was to send an event with. */
+  readonly requestEvent: number;
+  readonly responsesProduced: number;
+  /** Requests taken and not answered. */
+  readonly inFlight: number;
+  /** Whether the data plane believed that it looks at the ring. */
+  readonly awake: boolean;
+}
+
+/**
+ * Published on `xen-block:plane:failed`, at most once a second: an exception within a data plane, where none may be. What it
+ * interrupted is done again after a moment.
+ */
+export interface PlaneFailedEvent {
+  /** The ring: `qdisk-5-51712/0`; or undefined if it was no ring's. */
+  readonly ring: string | undefined;
+  readonly error: unknown;
+  /** How many since the last time. */
+  readonly count: number;
+}
+
+/**
+ * Published on `xen-block:plane:rested` on the thread that serves the rings, each time that a data plane has served all of
+ * them for now: for tests and fuzzers.
+ */
+export interface PlaneRestedEvent {
+  /** Looks whether everything that must hold now does; what does not, in words, or undefined. It takes some time. */
+  broken(): string | undefined;
+}
+
+/**
  * Published on `xen-block:request:pulled`, `xen-block:request:queued`, `xen-block:request:completed` and
  * `xen-block:request:pushed` on the thread that serves the ring, for each request that passes that point.
  */
@@ -145,6 +186,9 @@ export const connectedChannel = channel('xen-block:device:connected');
 export const journalFailedChannel = channel('xen-block:journal:failed');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');
+export const overlookedChannel = channel('xen-block:ring:overlooked');
+export const failedChannel = channel('xen-block:plane:failed');
+export const restedChannel = channel('xen-block:plane:rested');
 
 /** The four points of a request's way. */
 export const requestChannels = {

@@ -9,11 +9,14 @@ export type {
   DeviceResumedEvent,
   DeviceStoppedEvent,
   JournalFailedEvent,
+  PlaneFailedEvent,
+  PlaneRestedEvent,
   RequestEvent,
   RequestRefusedEvent,
   StorageErrorEvent,
   StorageRecoveredEvent,
   StorageStalledEvent,
+  RingOverlookedEvent,
 } from './diagnostics.js';
 export { parseParams, readDiskConfig } from './disk/config.js';
 export {

@@ -8,10 +8,12 @@ import type {
   DeviceResumedEvent,
   DeviceStoppedEvent,
   JournalFailedEvent,
+  PlaneFailedEvent,
   RequestRefusedEvent,
   StorageErrorEvent,
   StorageRecoveredEvent,
   StorageStalledEvent,
+  RingOverlookedEvent,
 } from '@xenpv/xen-block';
 import {
   type DeviceErrorEvent,
@@ -31,7 +33,9 @@ const GUEST_LINES = 5;
 const GUEST_INTERVAL_MS = 60_000;
 
 /** Kinds of lines that are limited for each disk. */
-const KINDS = ['state', 'error', 'connected', 'refused', 'storage', 'stopped', 'stalled', 'ignored'];
+const KINDS = ['state', 'error', 'connected', 'refused', 'storage', 'stopped', 'stalled', 'ignored', 'overlooked', 'failed'];
+const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
+const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
 
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
 export function logEvents(logger: Logger): Disposable {
@@ -125,6 +129,17 @@ export function logEvents(logger: Logger): Disposable {
       const fields = { path, export: exportName, seconds: seconds(awayMs), ...keptBack(admitted) };
       if (lostWrites) logger.error(fields, 'the NBD server is back, without writes that were not flushed');
       else logger.info(fields, 'the NBD server is back');
+    'xen-block:ring:overlooked': ({ ring, ...indices }: RingOverlookedEvent) => {
+      const [device] = ring.split('/');
+      const admitted = limit.admit(`overlooked ${device}`);
+      if (!admitted) return;
+      logger.warn({ device, ring, ...indices, ...keptBack(admitted) }, OVERLOOKED);
+    },
+    'xen-block:plane:failed': ({ ring, error, count }: PlaneFailedEvent) => {
+      const device = ring?.split('/')[0];
+      const admitted = limit.admit(`failed ${device}`);
+      if (!admitted) return;
+      logger.error({ device, ring, count, ...keptBack(admitted) }, `${FAILED}: ${errorMessage(error)}`);
     },
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);

@@ -23,6 +23,11 @@ async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<str
   const inFlight = gauge('requests_in_flight', 'Requests taken and not answered');
   const notifications = counter('notifications_total', 'Events sent to the frontend', DEVICE);
   const events = counter('events_total', 'Events received from the frontend', DEVICE);
+  const overlooked = counter(
+    'rings_overlooked_total',
+    'Times that a ring had requests and nobody looked at it for a second',
+    DEVICE,
+  );
   const requests = counter('requests_total', 'Requests answered with OKAY', byClass);
   const bytes = counter('bytes_total', 'Bytes moved', byClass);
   const failed = counter('requests_failed_total', 'Requests that storage or grants failed', byClass);
@@ -43,6 +48,7 @@ async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<str
     oldest.set(labels, status.oldestRequestMs / 1000);
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
+    overlooked.inc(labels, statistics.overlooked);
     for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];
       const both = { ...labels, operation };

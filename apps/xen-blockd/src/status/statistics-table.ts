@@ -13,7 +13,9 @@ export function formatStatistics(statistics: DiskStatistics): string {
     return [name, `${operations}`, formatBytes(bytes), `${merged}`, `${failed}`, `${invalid}`, mean];
   });
   const header = ['', 'requests', 'data', 'merged', 'failed', 'invalid', 'mean time'];
-  const { events, notifications, passes, starved } = statistics;
+  const { events, notifications, passes, starved, overlooked } = statistics;
   const footer = `  events in ${events}, out ${notifications}; ring passes ${passes}; waited for memory ${starved}`;
-  return `${formatTable([header, ...rows])}\n${footer}`;
+  // Never, unless a frontend sends no events or something is wrong.
+  const rest = overlooked > 0 ? `; overlooked ${overlooked}` : '';
+  return `${formatTable([header, ...rows])}\n${footer}${rest}`;
 }

@@ -51,7 +51,7 @@ export class ThreadRing {
   #at = 0;
   #count = 0;
   #delivering = false;
-  /** Somebody polled during a delivery. */
+  /** Somebody polled during a delivery, or something completed at once that no signal tells of. */
   #asked = false;
   #scheduled: NodeJS.Immediate | undefined;
   readonly #poll = () => {
@@ -85,14 +85,20 @@ export class ThreadRing {
 
   /** The same when a `poll` follows in this turn of the event loop. It delivers what has completed where it can. */
   submitPolled(start: Start, count: number): void {
-    if (this.#delivering || this.#at < this.#count) start(count, false);
-    else this.#deliverAll(start(count, true));
+    if (!this.#delivering && this.#at === this.#count) this.#deliverAll(start(count, true));
+    // The kernel was told not to signal what it completes within the call: whoever delivers now has to look again.
+    else if (start(count, false) !== 0) this.#lookAgain();
   }
 
   /** Delivers what has completed, of any queue. */
   poll(): void {
     if (this.#delivering) this.#asked = true;
     else this.#deliverAll(REAP_FIRST);
+  }
+
+  #lookAgain(): void {
+    if (this.#delivering) this.#asked = true;
+    else this.#pollSoon();
   }
 
   /** `reaped`: pairs of `#ready` that were written just now, or REAP_FIRST. */

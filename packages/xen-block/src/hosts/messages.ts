@@ -2,6 +2,7 @@ import type { AbiName } from '@xenpv/blkif';
 import type { SharedImage } from '@xenpv/blockdev';
 import type { SharedProvider } from '@xenpv/xen-sys';
 import type { DiskGeometry, OnError } from '../disk-description.js';
+import type { RingOverlookedEvent } from '../diagnostics.js';
 import type { XenBlockErrorCode } from '../errors.js';
 import type { DataPlaneOptions, KeptRequests } from '../plane/data-plane.js';
 import type { RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
@@ -55,4 +56,6 @@ export type WorkerReply =
     }
   | { readonly event: 'stopped'; readonly ring: number; readonly failure: StorageFailure }
   | { readonly event: 'unsupported'; readonly ring: number; readonly operation: number }
-  | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError };
+  | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError }
+  | { readonly event: 'overlooked'; readonly overlooked: RingOverlookedEvent }
+  | { readonly event: 'failed'; readonly ring: string | undefined; readonly error: PlainError; readonly count: number };

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenProvider } from '@xenpv/xen-sys';
+import { failedChannel, overlookedChannel } from '../diagnostics.js';
 import { XenBlockError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
@@ -150,6 +151,15 @@ export class WorkerRingHost implements RingHost {
   }
 
   #dispatch(reply: Exclude<Extract<WorkerReply, { event: string }>, { event: 'ready' }>): void {
+    if (reply.event === 'overlooked') {
+      overlookedChannel.publish(reply.overlooked);
+      return;
+    }
+    if (reply.event === 'failed') {
+      const { ring, error, count } = reply;
+      failedChannel.publish({ ring, error: new XenBlockError(error.code, 'serve', error.message), count });
+      return;
+    }
     const listener = this.#listeners.get(reply.ring);
     if (reply.event === 'badRequest') listener?.badRequest(reply.reason, reply.count);
     else if (reply.event === 'unsupported') listener?.unsupported(reply.operation);

@@ -4,6 +4,7 @@ import { ABIS } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { errorMessage } from '@xenpv/xenbus';
+import { failedChannel, overlookedChannel, type PlaneFailedEvent, type RingOverlookedEvent } from '../diagnostics.js';
 import { codeOf } from '../errors.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { DataPlane, type KeptRequests, type ServedRing } from '../plane/data-plane.js';
@@ -141,10 +142,20 @@ async function answer(plane: DataPlane, request: WorkerRequest): Promise<void> {
   if (request.do === 'close') parentPort!.close();
 }
 
+/** What a data plane tells everybody is told on the thread where the subscribers are. */
+function forwardEvents(): void {
+  overlookedChannel.subscribe((event) => tell({ event: 'overlooked', overlooked: event as RingOverlookedEvent }));
+  failedChannel.subscribe((event) => {
+    const { ring, error, count } = event as PlaneFailedEvent;
+    tell({ event: 'failed', ring, error: { code: codeOf(error), message: errorMessage(error) }, count });
+  });
+}
+
 async function main(): Promise<void> {
   const { provider, options } = workerData as WorkerStart;
   const { attachProvider } = await import(provider.module);
   const xen: XenProvider = await attachProvider(provider.data);
+  forwardEvents();
   const plane = new DataPlane(xen, options);
   parentPort!.on('message', (request: WorkerRequest) => void answer(plane, request));
   tell({ event: 'ready' });

@@ -35,6 +35,7 @@ import { RingSet } from './rings/ring-set.js';
 import { copyFunction } from './transfer/copy-function.js';
 import { DataMemory } from './transfer/data-memory.js';
 import { PageMapper } from './transfer/page-mapper.js';
+import { Watchdog } from './watchdog.js';
 
 const NONE = -1;
 const MEMORY_BYTES = 32 * 1024 * 1024;
@@ -88,6 +89,7 @@ export class DataPlane implements AsyncDisposable {
   readonly #rings = new RingSet();
   readonly #rest: Rest;
   readonly #loop: PassLoop;
+  readonly #watchdog: Watchdog;
   #closed = false;
 
   constructor(provider: XenProvider, { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0 }: DataPlaneOptions = {}) {
@@ -117,6 +119,7 @@ export class DataPlane implements AsyncDisposable {
       { events, copy, rings, table, lists, memory, segments, barriers, ends, failures, notices, clock, holds },
       this.#rest,
     );
+    this.#watchdog = new Watchdog({ rings, lists, table, barriers, loop: this.#loop });
     events.listen((ports, count) => this.#loop.fired(ports, count));
   }
 
@@ -151,6 +154,7 @@ export class DataPlane implements AsyncDisposable {
     // An earlier backend may have answered and died before it said so.
     this.#events.notify(ring.port);
     this.#loop.wake(ring);
+    this.#watchdog.start();
     return {
       size: back.size,
       pause: () => ring.pause(),
@@ -184,6 +188,7 @@ export class DataPlane implements AsyncDisposable {
     if (this.#closed) return;
     await Promise.all(this.#rings.all.map((ring) => ring && this.#detach(ring, 'leave')));
     this.#closed = true;
+    this.#watchdog.stop();
     this.#loop.close();
     this.#events.close();
     this.#grants.close();
@@ -227,6 +232,7 @@ export class DataPlane implements AsyncDisposable {
     this.#failures.leave(ring);
     this.#rings.remove(ring);
     this.#rest.forget(ring);
+    if (this.#rings.count === 0) this.#watchdog.stop();
     ring.mapper?.close();
     await ring.queue?.close();
     if (left > 0) ring.journal?.leave();

@@ -4,10 +4,13 @@
  * follow each other until no ring has more; then the thread rests.
  *
  * What must hold: as long as a ring is awake or a list is not empty, a pass is owed: either this loop is running, or it
- * is scheduled on the event loop, or the end of a sleep in place or of an engine's delivery runs it.
+ * is scheduled on the event loop, or the end of a sleep in place or of an engine's delivery runs it. Who throws within a
+ * pass breaks a promise, and nothing else: it is told, and after a moment another run goes on where that one was.
  * What never happens: a run within a run (an engine may deliver completions during a pass; they only fill the lists),
- * an allocation, a promise or an exception.
+ * an allocation or a promise.
  */
+import { type PlaneRestedEvent, restedChannel } from '../diagnostics.js';
+import { brokenAtRest } from './at-rest.js';
 import type { Holds } from './pace/holds.js';
 import { RequestAnswers } from './requests/answers.js';
 import { RequestDispatch } from './requests/dispatch.js';
@@ -19,6 +22,8 @@ import type { BlockRing } from './rings/ring.js';
 /** Passes, and sleeps in between, before other work gets a turn of the event loop. */
 const MAX_PASSES = 32;
 const MAX_SLEEPS = 256;
+/** From a failure to the run that goes on. */
+const RETRY_MS = 100;
 
 export class PassLoop {
   readonly #parts: PassParts;
@@ -30,6 +35,9 @@ export class PassLoop {
   #running = false;
   #scheduled = false;
   #closed = false;
+  #runs = 0;
+  #retry: NodeJS.Timeout | undefined;
+  readonly #rested: PlaneRestedEvent;
 
   constructor(parts: PassParts, rest: Rest) {
     this.#parts = parts;
@@ -38,7 +46,14 @@ export class PassLoop {
     this.#intake = new RequestIntake(parts);
     this.#dispatch = new RequestDispatch(parts);
     this.#answers = new RequestAnswers(parts);
+    this.#rested = { broken: () => brokenAtRest(parts) };
     rest.onHoldExpired(() => this.#run());
+    parts.notices.onFailed(() => this.#runLater());
+  }
+
+  /** How often it has run. */
+  get runs(): number {
+    return this.#runs;
   }
 
   /** A ring is added: each stage begins its scratch of it. */
@@ -54,6 +69,7 @@ export class PassLoop {
   /** Nothing runs any more. */
   close(): void {
     this.#closed = true;
+    clearTimeout(this.#retry);
     this.#rest.close();
   }
 
@@ -68,6 +84,12 @@ export class PassLoop {
     this.#schedule();
   }
 
+  /** Has a ring looked at soon whose events may have been lost. */
+  rescue(ring: BlockRing): void {
+    this.#rest.unmaskLater(ring);
+    this.wake(ring);
+  }
+
   /** Events came, from the event loop: serves them, then waits for the next ones in place. */
   fired(ports: Uint32Array, count: number): void {
     this.#rest.fired(ports, count);
@@ -77,8 +99,16 @@ export class PassLoop {
   /** Engine calls have ended. */
   completed(tags: Int32Array, results: Int32Array, count: number): void {
     this.#parts.clock.tick();
-    for (let i = 0; i < count; i++) this.#dispatch.ended(tags[i], results[i]);
+    for (let i = 0; i < count; i++) this.#ended(tags[i], results[i]);
     this.#run();
+  }
+
+  #ended(tag: number, result: number): void {
+    try {
+      this.#dispatch.ended(tag, result);
+    } catch (error) {
+      this.#parts.notices.failed(undefined, error);
+    }
   }
 
   #serveAndSleep(): void {
@@ -112,23 +142,44 @@ export class PassLoop {
     });
   }
 
+  /** A run a moment after a failure, whose cause may still be there, over all rings: who knows which it has cut short. */
+  #runLater(): void {
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      const { rings } = this.#parts;
+      for (const ring of rings.all) if (ring) rings.wake(ring);
+      this.#run();
+    }, RETRY_MS);
+  }
+
   #run(): void {
     if (this.#running || this.#closed) return;
     this.#running = true;
+    this.#runs++;
+    try {
+      this.#runPasses();
+    } catch (error) {
+      this.#parts.notices.failed(undefined, error);
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  #runPasses(): void {
     this.#rest.begin();
     this.#parts.clock.begin();
-    const { table } = this.#parts;
+    const { table, lists } = this.#parts;
     let busy = true;
     for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
       // After a pass that left nothing in flight only the rings can have more.
-      busy = (this.#pass() && table.used > 0) || this.#rest.poll(this.#found) || !this.#rest.settle();
+      busy = (this.#pass() && table.used > 0) || this.#rest.poll(this.#found) || !this.#rest.settle() || lists.owePass;
     }
-    this.#running = false;
     if (busy) {
       this.#rest.endUnfinished();
       this.#schedule();
     } else {
       this.#rest.endSettled();
+      if (restedChannel.hasSubscribers) restedChannel.publish(this.#rested);
     }
   }
 
@@ -139,10 +190,10 @@ export class PassLoop {
     this.#dispatch.start();
     this.#dispatch.poll();
     const answered = this.#answers.answer();
-    return pulled > 0 || answered > 0 || this.#parts.lists.restart.count > 0;
+    return pulled > 0 || answered > 0 || this.#parts.lists.owePass;
   }
 
-  /** Whether an awake ring has requests, or its engine has ended one. */
+  /** Whether an awake ring has requests, or its engine has ended a call. */
   readonly #found = (): boolean => {
     const { rings, barriers, lists } = this.#parts;
     const { awake } = rings;
@@ -150,6 +201,6 @@ export class PassLoop {
       if (barriers.mayTake(awake[i]) && awake[i].back.hasRequests()) return true;
     }
     this.#dispatch.poll();
-    return lists.ended.count > 0;
+    return lists.owePass;
   };
 }

@@ -108,6 +108,11 @@ export class Rest {
     }
   }
 
+  /** A ring may have an event that never came here, whose port is masked then: it is unmasked when the ring sleeps. */
+  unmaskLater(ring: BlockRing): void {
+    this.#masked[ring.index] = true;
+  }
+
   /** Before a run over the rings: those that are held are looked at whenever any ring is. */
   begin(): void {
     // In the event loop a timer must end the hold; that pays only for a plane that never runs out of work.

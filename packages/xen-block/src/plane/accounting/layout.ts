@@ -46,9 +46,10 @@ export const Counter = {
   starved: SCALARS + 4,
   inFlight: SCALARS + 5,
   kept: SCALARS + 6,
-  histograms: SCALARS + 7,
+  overlooked: SCALARS + 7,
+  histograms: SCALARS + 8,
   /** For each class one for each errno. */
-  errors: SCALARS + 7 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
+  errors: SCALARS + 8 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
 /** Linux's errnos are smaller; any other is counted as number 0. */

@@ -39,6 +39,10 @@ export class RingCounters {
     this.#values[Counter.starved]++;
   }
 
+  overlooked(): void {
+    this.#values[Counter.overlooked]++;
+  }
+
   unknown(): void {
     this.#values[Counter.unknown]++;
   }

@@ -45,6 +45,8 @@ export interface DiskStatistics {
   readonly passes: number;
   /** Requests that had to wait for buffer memory. */
   readonly starved: number;
+  /** Times that a ring had requests and nobody looked at it for a second. */
+  readonly overlooked: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
   /** Those of them that the storage failed and that are kept until the disk is resumed. */
@@ -69,6 +71,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     notifications: sum[Counter.notifications],
     passes: sum[Counter.passes],
     starved: sum[Counter.starved],
+    overlooked: sum[Counter.overlooked],
     inFlight: sum[Counter.inFlight],
     kept: sum[Counter.kept],
   };

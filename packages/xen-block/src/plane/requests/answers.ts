@@ -11,6 +11,7 @@ import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
+import type { PageMapper } from '../transfer/page-mapper.js';
 import type { PassParts } from './parts.js';
 import { ROW_WORDS } from './table.js';
 import { trace } from './trace.js';
@@ -69,10 +70,15 @@ export class RequestAnswers {
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
     this.#dataOut.run();
     this.#clock.tick();
-    for (let i = 0; i < count; i++) this.#respond(items[i]);
-    ended.clear();
-    for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
-    this.#unpushed.length = 0;
+    let begun = 0;
+    try {
+      while (begun < count) this.#respond(items[begun++]);
+    } finally {
+      // Whatever happens, no request is answered twice.
+      ended.drop(begun);
+      for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
+      this.#unpushed.length = 0;
+    }
     return count;
   }
 
@@ -87,7 +93,7 @@ export class RequestAnswers {
     const ring = table.ringOf(row);
     this.#account(row, ring);
     // A frontend that gets its answer may check that its pages are not mapped any more.
-    ring.mapper?.unmap(row);
+    if (ring.mapper) this.#unmap(row, ring.mapper, ring);
     if (!ring.broken) this.#put(row, ring);
     trace(requestChannels.pushed, table, row);
     this.#barriers.end(ring, row);
@@ -97,6 +103,14 @@ export class RequestAnswers {
     this.#release(row);
     table.give(row);
     ring.pending--;
+  }
+
+  #unmap(row: number, mapper: PageMapper, ring: BlockRing): void {
+    try {
+      mapper.unmap(row);
+    } catch (error) {
+      this.#notices.failed(ring, error);
+    }
   }
 
   #put(row: number, ring: BlockRing): void {

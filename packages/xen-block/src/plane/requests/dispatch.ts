@@ -8,7 +8,7 @@
  * What never happens: a call that is larger than the limits of a merge, unless one request alone is.
  */
 import { BlkifOp, BlkifStatus } from '@xenpv/blkif';
-import { BlockOp, IOV_WORDS } from '@xenpv/blockdev';
+import { BlockOp, type BlockQueue, IOV_WORDS } from '@xenpv/blockdev';
 import { Errno } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
@@ -72,12 +72,22 @@ export class RequestDispatch {
     this.#startAdmitted();
     this.#startAgain();
     const rings = this.#unsubmitted;
-    for (let i = 0; i < rings.length; i++) {
-      this.#hasUnsubmitted[rings[i].index] = false;
+    let left = 0;
+    for (let i = 0; i < rings.length; i++) if (!this.#submit(rings[i])) rings[left++] = rings[i];
+    rings.length = left;
+  }
+
+  /** False when the engine threw: what is staged is submitted in the pass that follows a failure. */
+  #submit(ring: BlockRing): boolean {
+    try {
       // poll() follows.
-      rings[i].queue!.submit(true);
+      ring.queue?.submit(true);
+    } catch (error) {
+      this.#notices.failed(ring, error);
+      return false;
     }
-    rings.length = 0;
+    this.#hasUnsubmitted[ring.index] = false;
+    return true;
   }
 
   /** Collects what has ended already. */
@@ -85,7 +95,15 @@ export class RequestDispatch {
     const { awake } = this.#rings;
     for (let i = 0; i < awake.length; i++) {
       const { queue } = awake[i];
-      if (queue !== undefined && queue.inFlight > 0) queue.poll();
+      if (queue !== undefined && queue.inFlight > 0) this.#poll(awake[i], queue);
+    }
+  }
+
+  #poll(ring: BlockRing, queue: BlockQueue): void {
+    try {
+      queue.poll();
+    } catch (error) {
+      this.#notices.failed(ring, error);
     }
   }
 
@@ -93,9 +111,10 @@ export class RequestDispatch {
   pollEventfd(): void {
     const { all } = this.#rings;
     for (let i = 0; i < all.length; i++) {
-      const queue = all[i]?.queue;
-      if (queue === undefined || queue.completionFd < 0 || queue.inFlight === 0) continue;
-      queue.poll();
+      const ring = all[i];
+      const queue = ring?.queue;
+      if (ring === undefined || queue === undefined || queue.completionFd < 0 || queue.inFlight === 0) continue;
+      this.#poll(ring, queue);
       return;
     }
   }
@@ -249,7 +268,7 @@ export class RequestDispatch {
       trace(requestChannels.queued, table, row);
       if (table.length[row] > 0 && table.segments[row] > 0) count = this.#addIov(row, ring, count);
     }
-    if (!ring.queue?.push(operation, leader, table.offset[leader], bytes, this.#iov, count)) {
+    if (!this.#stage(leader, ring, operation, bytes, count)) {
       this.ended(leader, Errno.EAGAIN);
       return;
     }
@@ -258,6 +277,16 @@ export class RequestDispatch {
     this.#rings.wake(ring);
     this.#hasUnsubmitted[ring.index] = true;
     this.#unsubmitted.push(ring);
+  }
+
+  /** Gives the engine a call, with what is in the scatter list. False when it does not take it. */
+  #stage(leader: number, ring: BlockRing, operation: BlockOp, bytes: number, count: number): boolean {
+    try {
+      return ring.queue?.push(operation, leader, this.#table.offset[leader], bytes, this.#iov, count) ?? false;
+    } catch (error) {
+      this.#notices.failed(ring, error);
+      return false;
+    }
   }
 
   #addIov(row: number, ring: BlockRing, count: number): number {

@@ -4,7 +4,8 @@
  * checked and our own, or rows in `ended` that were refused.
  *
  * What must hold: a slot is copied once and only the copy is looked at; a request that finds no memory waits, and
- * all behind it wait too, in the order in which they were taken; a request that waits holds no memory.
+ * all behind it wait too, in the order in which they were taken; a request that waits holds no memory and has copied
+ * nothing, so that the first of them goes on when the requests before it have ended.
  * What never happens: an exception, a promise or an allocation a request.
  */
 import {
@@ -15,12 +16,14 @@ import {
   SEGMENT_WORDS,
   SEGMENTS_PER_INDIRECT_PAGE,
 } from '@xenpv/blkif';
+import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
-import type { BadRequest } from './bad-request.js';
+import { BadRequest } from './bad-request.js';
 import { checkHeader, checkRange } from './check.js';
+import { RowList } from './lists.js';
 import type { PassParts } from './parts.js';
 import { Phase, ROW_WORDS } from './table.js';
 import { trace } from './trace.js';
@@ -48,6 +51,12 @@ export class RequestIntake {
   readonly #holds: Parts['holds'];
   readonly #indirectIn: CopyStage;
   readonly #dataIn: CopyStage;
+  /** Rows that have all their memory, in this pass. */
+  readonly #complete = new RowList();
+  /** How many rows of `taken` have waited already: their headers are good. */
+  #waited = 0;
+  /** An exception ended the last admission: what it had begun is still to be done. */
+  #interrupted = false;
 
   constructor(parts: Parts) {
     const { ends, copy, memory } = parts;
@@ -130,87 +139,121 @@ export class RequestIntake {
   admit(): void {
     const { taken } = this.#lists;
     const { items, count } = taken;
-    if (count === 0) return;
-    for (let i = 0; i < count; i++) this.#inspect(items[i]);
-    this.#indirectIn.run();
+    if (count === 0 && !this.#interrupted) return;
+    this.#interrupted = true;
     let waiting = 0;
-    for (let i = 0; i < count; i++) if (!this.#prepare(items[i], waiting)) items[waiting++] = items[i];
-    taken.count = waiting;
-    this.#dataIn.run();
-  }
-
-  #inspect(row: number): void {
-    const table = this.#table;
-    const bad = checkHeader(table, row, table.ringOf(row).geometry);
-    if (bad !== 0) {
-      this.#ends.refuse(row, bad as BadRequest);
-      return;
+    for (let i = 0; i < count; i++) {
+      const row = items[i];
+      const isNew = i >= this.#waited;
+      if (isNew && this.#refusesHeader(row)) continue;
+      if (waiting === 0 && this.#reserve(row)) continue;
+      if (isNew) this.#table.ringOf(row).counters.starved();
+      items[waiting++] = row;
     }
-    const indirect = requestOperation(table.words, row * ROW_WORDS) === BlkifOp.indirect;
-    if (!indirect || this.#fetchSegments(row)) table.phase[row] = Phase.complete;
+    taken.count = waiting;
+    this.#waited = waiting;
+    this.#indirectIn.run();
+    const { items: rows, count: complete } = this.#complete;
+    for (let i = 0; i < complete; i++) this.#prepare(rows[i]);
+    this.#complete.clear();
+    this.#dataIn.run();
+    this.#interrupted = false;
   }
 
-  /** Stages the copy of a request's indirect pages. False when there is no memory for them now. */
-  #fetchSegments(row: number): boolean {
+  #refusesHeader(row: number): boolean {
+    const bad = checkHeader(this.#table, row, this.#table.ringOf(row).geometry);
+    if (bad !== 0) this.#ends.refuse(row, bad as BadRequest);
+    return bad !== 0;
+  }
+
+  /**
+   * Finds the memory of a request, all of it or none, and stages the copy of its indirect pages. False when it has to
+   * wait for the memory of others: it holds nothing then, so that what is before it always finds what is free.
+   */
+  #reserve(row: number): boolean {
+    const table = this.#table;
+    const indirect = requestOperation(table.words, row * ROW_WORDS) === BlkifOp.indirect;
+    if (indirect ? !this.#reserveIndirect(row) : !this.#reserveDirect(row)) return this.#cannotWait(row);
+    if (table.phase[row] === Phase.ended) return true;
+    if (indirect) this.#fetchSegments(row);
+    table.phase[row] = Phase.complete;
+    this.#complete.add(row);
+    return true;
+  }
+
+  /** A request whose segments are at hand: its range is checked before it gets memory. */
+  #reserveDirect(row: number): boolean {
+    const table = this.#table;
+    const ring = table.ringOf(row);
+    const bad = checkRange(table, row, ring, this.#segments);
+    if (bad !== 0) this.#ends.refuse(row, bad as BadRequest);
+    if (bad !== 0 || table.segments[row] === 0 || ring.mapper) return true;
+    table.buffer[row] = this.#pool.take(table.length[row]);
+    return table.buffer[row] !== NONE;
+  }
+
+  /** Memory for the segments, and for whole pages: how much of them is used is known when the segments are there. */
+  #reserveIndirect(row: number): boolean {
+    const table = this.#table;
+    const segments = table.segments[row];
+    table.indirect[row] = this.#pool.take(segments * SEGMENT_WORDS * 4);
+    if (table.indirect[row] === NONE) return false;
+    if (table.ringOf(row).mapper) return true;
+    table.buffer[row] = this.#pool.take(segments * XEN_PAGE_SIZE);
+    if (table.buffer[row] !== NONE) return true;
+    this.#pool.give(table.indirect[row]);
+    table.indirect[row] = NONE;
+    return false;
+  }
+
+  /** A request that finds no memory though all of it is free would wait for ever: it is refused. Says whether it was. */
+  #cannotWait(row: number): boolean {
+    if (this.#pool.freeBytes < this.#pool.bytes) return false;
+    this.#ends.refuse(row, BadRequest.tooManySegments);
+    return true;
+  }
+
+  #fetchSegments(row: number): void {
     const table = this.#table;
     const { abi, domid } = table.ringOf(row);
     const bytes = table.segments[row] * SEGMENT_WORDS * 4;
-    const at = this.#pool.take(bytes);
-    if (at === NONE) return false;
-    table.indirect[row] = at;
     this.#indirectIn.begin(row, domid);
     for (let page = 0; page * INDIRECT_PAGE_BYTES < bytes; page++) {
       const from = page * INDIRECT_PAGE_BYTES;
       const ref = indirectGref(table.words, row * ROW_WORDS, abi, page);
-      this.#indirectIn.fromGrant(ref, 0, at + from, Math.min(INDIRECT_PAGE_BYTES, bytes - from));
+      this.#indirectIn.fromGrant(ref, 0, table.indirect[row] + from, Math.min(INDIRECT_PAGE_BYTES, bytes - from));
     }
-    return true;
   }
 
-  /** False when the request has to wait for memory, as it must when `waiting` requests before it do. */
-  #prepare(row: number, waiting: number): boolean {
+  /** A request has its memory and its segments: it is checked to the end, and its data is brought. */
+  #prepare(row: number): void {
     const table = this.#table;
-    if (table.phase[row] === Phase.ended) return true;
-    if (waiting > 0 || table.phase[row] === Phase.taken) return this.#wait(row);
     if (table.status[row] !== BlkifStatus.okay) {
       this.#ends.finish(row);
-      return true;
+      return;
     }
     const ring = table.ringOf(row);
-    const bad = checkRange(table, row, ring, this.#segments);
-    if (bad !== 0) {
-      this.#ends.refuse(row, bad as BadRequest);
-      return true;
+    if (table.indirect[row] !== NONE) {
+      const bad = checkRange(table, row, ring, this.#segments);
+      if (bad !== 0) {
+        this.#ends.refuse(row, bad as BadRequest);
+        return;
+      }
     }
-    if (table.segments[row] > 0 && !this.#takeData(row, ring)) return this.#wait(row);
+    if (table.segments[row] > 0) this.#bringData(row, ring);
     table.phase[row] = Phase.admitted;
     this.#lists.admitted.add(row);
-    return true;
   }
 
-  /** Makes a request's data reachable for the engine: maps its pages, or finds memory and copies in what it writes. */
-  #takeData(row: number, ring: BlockRing): boolean {
-    const table = this.#table;
-    const read = table.operation[row] === BlkifOp.read;
+  /** Makes a request's data reachable for the engine: maps its pages, or copies in what it writes. */
+  #bringData(row: number, ring: BlockRing): void {
+    const read = this.#table.operation[row] === BlkifOp.read;
     if (ring.mapper) {
       const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
-      return true;
+    } else if (!read) {
+      this.#segments.copyFromGuest(row, ring, this.#dataIn);
     }
-    table.buffer[row] = this.#pool.take(table.length[row]);
-    if (table.buffer[row] === NONE) return false;
-    if (!read) this.#segments.copyFromGuest(row, ring, this.#dataIn);
-    return true;
-  }
-
-  /** Gives back what a waiting request holds, so that those before it can end; it starts over when its turn comes. */
-  #wait(row: number): false {
-    const table = this.#table;
-    if (table.indirect[row] !== NONE) this.#pool.give(table.indirect[row]);
-    table.indirect[row] = NONE;
-    if (table.phase[row] === Phase.complete) table.ringOf(row).counters.starved();
-    table.phase[row] = Phase.taken;
-    return false;
   }
 }
 

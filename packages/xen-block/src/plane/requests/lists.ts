@@ -13,6 +13,12 @@ export class RowList {
   clear(): void {
     this.count = 0;
   }
+
+  /** Leaves out the first `count` rows. */
+  drop(count: number): void {
+    if (count < this.count) this.items.copyWithin(0, count, this.count);
+    this.count -= count;
+  }
 }
 
 /**
@@ -29,6 +35,11 @@ export class PassLists {
   /** To the answers. */
   readonly ended = new RowList();
   #spare = new RowList();
+
+  /** Whether there is something that the next pass goes on with, whatever happens outside. */
+  get owePass(): boolean {
+    return this.admitted.count > 0 || this.restart.count > 0 || this.ended.count > 0;
+  }
 
   /** The rows of `restart`, which is empty afterwards and may be filled again while they are walked. */
   takeRestart(): RowList {

@@ -1,3 +1,4 @@
+import { failedChannel, type PlaneFailedEvent } from '../../diagnostics.js';
 import type { XenBlockError } from '../../errors.js';
 import type { BlockRing } from '../rings/ring.js';
 import type { StorageFailure } from '../rings/ring-options.js';
@@ -23,13 +24,17 @@ interface Refusals {
 
 /**
  * What a data plane tells others: a ring's listener, and those that wait for a ring to be idle. They can only go on when
- * the event loop has its turn, which must then not be put off.
+ * the event loop has its turn, which must then not be put off. What a listener throws is told, and interrupts nothing.
  */
 export class Notices {
   #needsEventLoop = false;
   /** By ring index. */
   readonly #refusals: Refusals[] = [];
   readonly #storageErrors: StorageErrors[] = [];
+  /** Failures that were not told yet, and when one was: milliseconds on the performance clock. */
+  #failures = 0;
+  #failureToldAt = -INTERVAL_MS;
+  #onFailed: () => void = () => {};
 
   open(ring: BlockRing): void {
     this.#refusals[ring.index] = {
@@ -37,6 +42,11 @@ export class Notices {
       toldAt: new Float64Array(BAD_REQUESTS).fill(-INTERVAL_MS),
     };
     this.#storageErrors[ring.index] = { count: 0, toldAt: -INTERVAL_MS };
+  }
+
+  /** What to do after a failure: what it interrupted must be done again. */
+  onFailed(listener: () => void): void {
+    this.#onFailed = listener;
   }
 
   /** Whether something was told since this was last asked. */
@@ -54,8 +64,9 @@ export class Notices {
     const now = performance.now();
     if (now - toldAt[reason] < INTERVAL_MS) return;
     toldAt[reason] = now;
-    ring.listener.badRequest(reason, counts[reason]);
+    const count = counts[reason];
     counts[reason] = 0;
+    this.#tell(ring, () => ring.listener.badRequest(reason, count));
   }
 
   /** The storage failed a request. Told at most once a second: failing storage fails all that comes. */
@@ -66,27 +77,48 @@ export class Notices {
     const now = performance.now();
     if (now - errors.toldAt < INTERVAL_MS) return;
     errors.toldAt = now;
-    ring.listener.storageError(failure, errors.count);
+    const { count } = errors;
     errors.count = 0;
+    this.#tell(ring, () => ring.listener.storageError(failure, count));
   }
 
   stopped(ring: BlockRing, failure: StorageFailure): void {
     this.#needsEventLoop = true;
-    ring.listener.stopped(failure);
+    this.#tell(ring, () => ring.listener.stopped(failure));
   }
 
   unsupported(ring: BlockRing, operation: number): void {
     this.#needsEventLoop = true;
-    ring.listener.unsupported(operation);
+    this.#tell(ring, () => ring.listener.unsupported(operation));
   }
 
   broken(ring: BlockRing, error: XenBlockError): void {
     this.#needsEventLoop = true;
-    ring.listener.broken(error);
+    this.#tell(ring, () => ring.listener.broken(error));
   }
 
   /** Nothing of the ring is in flight any more. */
   idle(ring: BlockRing): void {
     if (ring.tellIdle()) this.#needsEventLoop = true;
+  }
+
+  /** An exception, where none may be: told at most once a second. `ring` is the one that it was met with, if any. */
+  failed(ring: BlockRing | undefined, error: unknown): void {
+    this.#needsEventLoop = true;
+    this.#failures++;
+    this.#onFailed();
+    const now = performance.now();
+    if (now - this.#failureToldAt < INTERVAL_MS) return;
+    this.#failureToldAt = now;
+    failedChannel.publish({ ring: ring?.name, error, count: this.#failures } satisfies PlaneFailedEvent);
+    this.#failures = 0;
+  }
+
+  #tell(ring: BlockRing, tell: () => void): void {
+    try {
+      tell();
+    } catch (error) {
+      this.failed(ring, error);
+    }
   }
 }

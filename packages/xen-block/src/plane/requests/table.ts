@@ -7,8 +7,8 @@
  *
  *     phase      list       who moves it on, and when
  *     free       –          intake takes a row for each slot that it takes; its ring's `pending` counts it from here
- *     taken      taken      intake: the header is good, and the indirect pages, if there are any, are copied in
- *     complete   taken      intake: the range is good and there is memory; without memory it is `taken` again and waits
+ *     taken      taken      intake: the header is good and there is memory; without memory it waits, `taken` still
+ *     complete   –          intake, in the same pass: the indirect pages are copied in and the range is good
  *     admitted   admitted   dispatch: gives it to the engine, alone or in the chain (`next`) that its leader's tag
  *                           stands for; a barrier first waits, in no list, until it is its ring's only pending row
  *     flushing   –          engine: the flush before a write has ended

@@ -1,0 +1,126 @@
+import { type BlockImage, BlockOp, type BlockQueue, type CompletionListener, ImageWrapper } from '@xenpv/blockdev';
+import { Random } from './random.js';
+
+const EIO = -5;
+/** One operation in so many fails. */
+const FAILS_ONE_IN = 400;
+
+/** Storage that ends operations late and in any order, several or one at a time, and fails some. */
+export class OddImage extends ImageWrapper {
+  readonly #random: Random;
+
+  constructor(inner: BlockImage, seed: number) {
+    super(inner);
+    this.#random = new Random(seed);
+  }
+
+  override createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
+    return new OddQueue(this.inner.createQueue(options), this.#random);
+  }
+
+  override share(): undefined {
+    return undefined;
+  }
+}
+
+class OddQueue implements BlockQueue {
+  readonly #inner: BlockQueue;
+  readonly #random: Random;
+  #listener: CompletionListener = () => {};
+  #held: [tag: number, result: number][] = [];
+  #failing: number[] = [];
+  #inFlight = 0;
+  #scheduled = false;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(inner: BlockQueue, random: Random) {
+    this.#inner = inner;
+    this.#random = random;
+    inner.onComplete((tags, results, count) => {
+      for (let i = 0; i < count; i++) this.#held.push([tags[i], results[i]]);
+      this.#schedule();
+    });
+  }
+
+  get depth(): number {
+    return this.#inner.depth;
+  }
+  get memory(): ArrayBufferLike {
+    return this.#inner.memory;
+  }
+  get completionFd(): number {
+    return -1;
+  }
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  addRegion(buffer: ArrayBufferLike): number {
+    return this.#inner.addRegion(buffer);
+  }
+
+  removeRegion(region: number): void {
+    this.#inner.removeRegion(region);
+  }
+
+  push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
+    if (this.#inFlight === this.depth) return false;
+    this.#inFlight++;
+    if (op !== BlockOp.flush && this.#random.oneIn(FAILS_ONE_IN)) {
+      this.#failing.push(tag);
+      return true;
+    }
+    return this.#inner.push(op, tag, offset, length, iov, iovCount);
+  }
+
+  submit(): void {
+    this.#inner.submit();
+    for (const tag of this.#failing.splice(0)) this.#held.push([tag, EIO]);
+    if (this.#held.length > 0) this.#schedule();
+  }
+
+  /** Sometimes it has something, sometimes not. */
+  poll(): number {
+    this.#inner.poll();
+    return this.#random.oneIn(2) ? this.#deliver() : 0;
+  }
+
+  onComplete(listener: CompletionListener): void {
+    this.#listener = listener;
+  }
+
+  async close(): Promise<void> {
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+    await this.#inner.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    const deliver = () => {
+      this.#scheduled = false;
+      this.#deliver();
+      if (this.#held.length > 0) this.#schedule();
+    };
+    if (this.#random.oneIn(8)) setTimeout(deliver, this.#random.from(1, 5));
+    else setImmediate(deliver);
+  }
+
+  #deliver(): number {
+    const count = this.#random.from(Math.min(1, this.#held.length), this.#held.length);
+    const going = Array.from({ length: count }, () => this.#held.splice(this.#random.below(this.#held.length), 1)[0]);
+    if (count === 0) return 0;
+    this.#inFlight -= count;
+    this.#listener(
+      Int32Array.from(going, ([tag]) => tag),
+      Int32Array.from(going, ([, result]) => result),
+      count,
+    );
+    if (this.#inFlight === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+    return count;
+  }
+}
