@@ -1,18 +1,28 @@
-import type { Watch } from '@xenpv/xenstore';
-import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DeviceNodes, type DeviceNodesOptions, type DeviceReading, STALE } from './device-nodes.js';
 import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { removeErrorNode, writeErrorNode } from './error-node.js';
-import type { BackendContext, BackendHandler } from './handler.js';
+import { XenbusError } from './errors.js';
+import type { BackendContext, BackendHandler, XenstoreValues } from './handler/handler.js';
+import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
 import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
 import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 import { XenbusState } from './states.js';
+import { Backoff } from './waiting/backoff.js';
+import { LATE, withinDeadline } from './waiting/deadline.js';
+import { LastingWatch } from './waiting/lasting-watch.js';
+import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
 
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory = (context: BackendContext) => BackendHandler;
 
 export interface BackendDeviceOptions extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory;
+  /** How long `prepare` and `connect` may take after their signal was aborted, in milliseconds. */
+  readonly abortTimeoutMs: number;
+  /** How long {@link BackendDevice.stop} waits for the handler, in milliseconds. */
+  readonly stopTimeoutMs: number;
   /** In a driver domain libxl expects the backend to delete its own directory. */
   readonly removeDirectory: boolean;
   /** Called once, when the device's directory is gone and everything is released. */
@@ -33,6 +43,9 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
  *   on. If it is not, nothing is written and the device is looked at again. So a directory that the toolstack deleted
  *   is never written again.
  * - The wish to stop and the phase `gone` are final: the step in hand is finished, no other begins.
+ * - While a handler prepares or connects, pokes are looked at too: what is not wanted any more is interrupted.
+ * - A step that fails is taken again after a pause that grows, whoever pokes. Only a handler's own error is not: it is
+ *   the device's, and told in the error node. What a handler throws while it is let go of changes nothing but that.
  */
 export class BackendDevice {
   readonly address: DeviceAddress;
@@ -40,16 +53,31 @@ export class BackendDevice {
   readonly name: string;
   readonly #options: BackendDeviceOptions;
   readonly #nodes: DeviceNodes;
-  #handler: BackendHandler | undefined;
+  readonly #backoff = new Backoff();
+  #handler: HeldHandler | undefined;
+  /** What the context of the held handler is known by. */
+  #token: object | undefined;
   #followedPath: string | undefined;
-  #frontendWatch: Watch | undefined;
+  #frontendWatch: LastingWatch | undefined;
   /** As told on the channels. */
   #seenFrontend: XenbusState = XenbusState.unknown;
   #seenOnline = false;
   #phase: Phase = 'idle';
   #wish: Wish = 'rest';
-  /** What the handler reported, until it is declared. */
-  #failure: { error: unknown } | undefined;
+  /** What the handler reported, until Closing is written. */
+  #failure: { readonly error: unknown; told: boolean } | undefined;
+  /** What is not in the error node yet. */
+  #untold: { readonly error: unknown } | undefined;
+  /** What xenstored did not take from a Connected device yet. */
+  #owed: XenstoreValues | undefined;
+  /** The error node may tell of what is over. */
+  #errorIsOver = false;
+  #seenDirectory = false;
+  /** Tells whether the call in hand is still wanted. */
+  #isWanted: ((reading: DeviceReading) => boolean) | undefined;
+  #reconsidering = false;
+  #pause: NodeJS.Timeout | undefined;
+  #storeIsClosed = false;
   #running: Promise<void> | undefined;
 
   constructor(options: BackendDeviceOptions) {
@@ -68,21 +96,42 @@ export class BackendDevice {
     return this.#phase === 'connected';
   }
 
-  /** Something at or below the device's directory changed (`key` is relative to it), or its frontend did. */
-  poke(key?: string): void {
-    if (key && key !== 'state' && key !== 'online') this.#handler?.changed?.(key);
+  /** Something at or below the device's directory changed, or its frontend did. */
+  poke(): void {
     this.#lookAgain();
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-      if (this.#wantsLook()) this.poke();
-    });
+    if (this.#isWanted !== undefined) void this.#reconsider();
+    this.#start();
   }
 
   /** Stops serving and releases everything, leaving the store as it is, so that the next process can adopt it. */
   async stop(): Promise<void> {
+    const { stopTimeoutMs } = this.#options;
     this.#wish = 'stop';
+    clearTimeout(this.#pause);
+    this.#handler?.interrupt({ leave: true });
+    if ((await withinDeadline(this.#end(), stopTimeoutMs)) !== LATE) return;
+    const text = `${this.name} did not stop within ${stopTimeoutMs} ms; it is left behind`;
+    errorChannel.publish({ address: this.address, error: new XenbusError('ETIMEDOUT', 'stop', text) });
+  }
+
+  /** The client is closed for good: nothing is looked at any more, and what is served goes on. */
+  storeClosed(): void {
+    this.#storeIsClosed = true;
+    clearTimeout(this.#pause);
+    void this.#frontendWatch?.close();
+  }
+
+  async #end(): Promise<void> {
     await this.#running;
     await this.#release({ leave: true });
+  }
+
+  #start(): void {
+    if (this.#pause !== undefined) return;
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+      if (this.#wantsLook()) this.#start();
+    });
   }
 
   async #run(): Promise<void> {
@@ -92,9 +141,18 @@ export class BackendDevice {
         await this.#step();
       } catch (error) {
         if (error === STALE) this.#lookAgain();
-        else await this.#report(error);
+        else await this.#stepFailed(error);
       }
     }
+  }
+
+  async #stepFailed(error: unknown): Promise<void> {
+    if (error !== INTERRUPTED) await this.#report(error);
+    if (this.#wish === 'stop' || this.#storeIsClosed || this.#pause !== undefined) return;
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.poke();
+    }, this.#backoff.failed());
   }
 
   #lookAgain(): void {
@@ -102,7 +160,7 @@ export class BackendDevice {
   }
 
   #wantsLook(): boolean {
-    return this.#wish === 'look' && this.#phase !== 'gone';
+    return this.#wish === 'look' && this.#phase !== 'gone' && this.#pause === undefined && !this.#storeIsClosed;
   }
 
   #enter(transition: Transition): void {
@@ -111,19 +169,51 @@ export class BackendDevice {
 
   async #step(): Promise<void> {
     const view = await this.#look();
-    const failure = this.#failure;
-    if (failure !== undefined && view.backend !== undefined) return this.#declareFailure(failure.error, view.backend);
+    if (view.backend !== undefined) {
+      await this.#tellError();
+      if (this.#failure !== undefined) return this.#declareFailure(this.#failure, view.backend);
+    }
     const action = nextAction(view);
-    if (action.do === 'wait') return;
-    this.#lookAgain();
+    if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
+    if (action.do === 'wait') return this.#rest();
     await this.#perform(action, view);
+    this.#lookAgain();
+  }
+
+  /** Nothing is to be done but what xenstored did not take before. */
+  async #rest(): Promise<void> {
+    if (this.#phase === 'connected') {
+      if (this.#owed !== undefined) await this.#publishOwed();
+      if (this.#errorIsOver) await this.#removeError();
+    }
+    this.#backoff.worked();
   }
 
   async #look(): Promise<DeviceView> {
     const reading = await this.#nodes.read(this.#followedPath);
+    this.#seenDirectory = reading.backend !== undefined;
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
     return { ...reading, ...holdings(this.#phase) };
+  }
+
+  /** Looks while a handler prepares or connects, as often as it was poked. */
+  async #reconsider(): Promise<void> {
+    if (this.#reconsidering) return;
+    this.#reconsidering = true;
+    const backoff = new Backoff();
+    for (let isWanted = this.#isWanted; isWanted !== undefined && this.#wish === 'look'; isWanted = this.#isWanted) {
+      this.#wish = 'rest';
+      try {
+        const reading = await this.#nodes.read(this.#followedPath);
+        if (isWanted === this.#isWanted && !isWanted(reading)) this.#handler?.interrupt({ leave: false });
+      } catch {
+        // The step that follows the call reports what is wrong with xenstored, if it still is.
+        this.#lookAgain();
+        await sleep(backoff.failed());
+      }
+    }
+    this.#reconsidering = false;
   }
 
   #noticeFrontend(state: XenbusState): void {
@@ -160,36 +250,94 @@ export class BackendDevice {
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
     await this.#release({ leave: false });
     try {
-      const frontendPath = await this.#followFrontend();
-      this.#handler = this.#options.createHandler(this.#context(frontendPath));
-      const values = await this.#handler.prepare();
+      const handler = this.#makeHandler(await this.#followFrontend());
+      const values = await this.#whileWanted(stillPrepares(view), () => handler.prepare());
       this.#enter('opened');
       await this.#nodes.publish(view.backend, next, values);
     } catch (error) {
       if (error === STALE) throw error;
-      this.#enter('openingFailed');
+      if (this.#isNoFault(error)) {
+        await this.#release({ leave: false });
+        throw error;
+      }
       await this.#giveUp(error, view.backend);
+      this.#enter('openingFailed');
     }
   }
 
-  async #connect(view: DeviceView, how: { adopt: boolean }): Promise<void> {
+  async #connect(view: DeviceView, { adopt }: { adopt: boolean }): Promise<void> {
     const handler = this.#handler;
     if (handler === undefined) return;
     try {
-      const values = await handler.connect(how);
+      const values = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
       this.#enter('served');
-      await this.#nodes.publish(view.backend, XenbusState.connected, values);
-      await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
+      this.#errorIsOver = true;
+      // Before Connected is seen; if it cannot be done now, then later.
+      await this.#removeError().catch(() => {});
+      await this.#publishConnected(view, values);
     } catch (error) {
+      const isFault = error !== STALE && !this.#isNoFault(error);
       await this.#disconnect();
-      if (error === STALE) throw error;
+      if (!isFault) throw error;
       await this.#giveUp(error, view.backend);
     }
   }
 
+  /** A frontend that is connected already is served, whether its keys can be written now or later. */
+  async #publishConnected(view: DeviceView, values: XenstoreValues): Promise<void> {
+    try {
+      await this.#nodes.publish(view.backend, XenbusState.connected, values);
+    } catch (error) {
+      if (view.backend !== XenbusState.connected || !isXenstoreTrouble(error)) throw error;
+      this.#owed = values;
+      await this.#stepFailed(error);
+    }
+  }
+
+  /** Runs a call of the handler, and interrupts it when it is not wanted any more. */
+  async #whileWanted<T>(isWanted: (reading: DeviceReading) => boolean, call: () => Promise<T>): Promise<T> {
+    this.#isWanted = isWanted;
+    try {
+      const result = call();
+      if (this.#wish === 'stop') this.#handler?.interrupt({ leave: true });
+      else if (this.#wish === 'look') void this.#reconsider();
+      return await result;
+    } finally {
+      this.#isWanted = undefined;
+    }
+  }
+
+  /** Tells the handler of changed keys. Whether it looked at some, which takes time: then it is looked again. */
+  async #tellChanges(view: DeviceView): Promise<boolean> {
+    const handler = this.#handler;
+    const keys = handler?.keys;
+    if (handler === undefined || !view.prepared || keys?.length === 0) return false;
+    const values = await this.#nodes.readTexts(keys);
+    if (handler.knows(values)) return false;
+    try {
+      await this.#whileWanted(isAsIn(view), () => handler.tell(values));
+    } catch (error) {
+      if (this.#isNoFault(error)) throw error;
+      handler.skip(values);
+      await this.#report(error);
+    }
+    this.#lookAgain();
+    return true;
+  }
+
+  /** The call is not wanted any more, or xenstored is in trouble, or the call did not end. */
+  #isNoFault(error: unknown): boolean {
+    return error === INTERRUPTED || isXenstoreTrouble(error) || this.#handler?.leftBehind === true;
+  }
+
+  /** A handler that cannot let go of a frontend is closed, and another one is made for the next. */
   async #disconnect(): Promise<void> {
     this.#enter('disconnected');
-    await this.#handler?.disconnect();
+    this.#owed = undefined;
+    const errors = (await this.#handler?.disconnect()) ?? [];
+    if (errors.length === 0 && this.#handler?.leftBehind !== true) return;
+    for (const error of errors) await this.#report(error);
+    await this.#release({ leave: false });
   }
 
   /** Tells the toolstack and the operator why, and asks the frontend to close. */
@@ -198,64 +346,89 @@ export class BackendDevice {
     await this.#nodes.publish(expected, XenbusState.closing);
   }
 
-  async #declareFailure(error: unknown, backend: XenbusState): Promise<void> {
+  async #declareFailure(failure: { readonly error: unknown; told: boolean }, backend: XenbusState): Promise<void> {
+    if (!failure.told) await this.#report(failure.error);
+    failure.told = true;
+    if (backend !== XenbusState.closing && backend !== XenbusState.closed) {
+      await this.#nodes.publish(backend, XenbusState.closing);
+    }
     this.#failure = undefined;
     this.#lookAgain();
-    if (backend === XenbusState.closing || backend === XenbusState.closed) return;
-    await this.#giveUp(error, backend);
   }
 
+  /** On the channel; and in the error node, as soon as it can be written, what xenstored is not itself the cause of. */
   async #report(error: unknown): Promise<void> {
     errorChannel.publish({ address: this.address, error });
-    await writeErrorNode(this.#options.store, this.#options.ownDomid, this.address, error);
+    if (isXenstoreTrouble(error) || !this.#seenDirectory) return;
+    this.#untold = { error };
+    await this.#tellError().catch(() => {});
+  }
+
+  async #tellError(): Promise<void> {
+    if (this.#untold === undefined) return;
+    await writeErrorNode(this.#options.store, this.#options.ownDomid, this.address, this.#untold.error);
+    this.#untold = undefined;
+  }
+
+  async #removeError(): Promise<void> {
+    await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
+    this.#errorIsOver = false;
   }
 
   async #remove(): Promise<void> {
     await this.#release({ leave: false });
-    this.#enter('removed');
     if (this.#options.removeDirectory) await this.#nodes.delete();
+    this.#enter('removed');
   }
 
   async #forget(): Promise<void> {
-    this.#enter('forgotten');
     await this.#release({ leave: false });
-    await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
+    this.#untold = undefined;
+    await this.#removeError();
+    this.#enter('forgotten');
     this.#options.onGone(this);
   }
 
-  /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. */
+  /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. Never rejects. */
   async #release(how: { leave: boolean }): Promise<void> {
     const handler = this.#handler;
-    this.#handler = undefined;
-    this.#enter('released');
-    this.#failure = undefined;
     const watch = this.#frontendWatch;
+    this.#handler = undefined;
+    this.#token = undefined;
     this.#frontendWatch = undefined;
     this.#followedPath = undefined;
-    await watch?.[Symbol.asyncDispose]();
-    if (!handler) return;
-    await handler.disconnect();
-    await handler.close(how);
+    this.#failure = undefined;
+    this.#owed = undefined;
+    this.#enter('released');
+    // Without a connection to xenstored the handler is let go of all the same.
+    const watchEnded = watch?.close();
+    for (const error of (await handler?.release(how)) ?? []) await this.#report(error);
+    await watchEnded;
+  }
+
+  #makeHandler(frontendPath: string): HeldHandler {
+    const token = {};
+    this.#token = token;
+    const handler = this.#options.createHandler(this.#context(frontendPath, token));
+    this.#handler = new HeldHandler(handler, { name: this.name, abortTimeoutMs: this.#options.abortTimeoutMs });
+    return this.#handler;
   }
 
   /** Pokes the device with each state of the frontend. The frontend's directory. */
   async #followFrontend(): Promise<string> {
     const path = await this.#nodes.readFrontendPath();
     this.#followedPath = path;
-    this.#frontendWatch = await this.#options.store.watch(`${path}/state`);
-    void this.#follow(this.#frontendWatch);
+    this.#frontendWatch = await LastingWatch.start({
+      store: this.#options.store,
+      path: `${path}/state`,
+      changed: () => this.poke(),
+      lost: (error) => errorChannel.publish({ address: this.address, error }),
+    });
     return path;
   }
 
-  async #follow(watch: Watch): Promise<void> {
-    try {
-      for await (const _ of watch) if (watch === this.#frontendWatch) this.poke();
-    } catch {
-      // The connection to xenstored ended; its owner hears of that by other means.
-    }
-  }
-
-  #context(frontendPath: string): BackendContext {
+  /** For one handler, by its token: a handler that was replaced reaches nothing by it. */
+  #context(frontendPath: string, token: object): BackendContext {
     return {
       address: this.address,
       name: this.name,
@@ -264,13 +437,56 @@ export class BackendDevice {
       frontendPath,
       store: this.#options.store,
       update: async (values) => {
-        if (this.#phase !== 'connected' || this.#wish === 'stop') return;
-        await this.#nodes.update(values);
+        if (token !== this.#token || this.#phase !== 'connected' || this.#wish === 'stop') return;
+        this.#owed = { ...this.#owed, ...values };
+        await this.#publishOwed().catch((error: unknown) => {
+          if (!isXenstoreTrouble(error)) throw error;
+          return this.#stepFailed(error);
+        });
       },
       fail: (error) => {
-        this.#failure ??= { error };
+        if (token !== this.#token) return;
+        this.#failure ??= { error, told: false };
         this.poke();
       },
     };
   }
+
+  async #publishOwed(): Promise<void> {
+    const values: XenstoreValues = this.#owed ?? {};
+    this.#owed = undefined;
+    try {
+      await this.#nodes.update(values);
+    } catch (error) {
+      if (isXenstoreTrouble(error) && this.#phase === 'connected') this.#oweAgain(values);
+      throw error;
+    }
+  }
+
+  /** What came since then is newer. */
+  #oweAgain(values: XenstoreValues): void {
+    this.#owed = { ...values, ...this.#owed };
+  }
+}
+
+/** A device is prepared while the toolstack has it as it was, and its frontend is not deleted. */
+function stillPrepares(view: DeviceView): (reading: DeviceReading) => boolean {
+  let frontendWasThere = false;
+  return ({ backend, online, frontend }) => {
+    const frontendWent = frontendWasThere && frontend === XenbusState.unknown;
+    frontendWasThere ||= frontend !== XenbusState.unknown;
+    return backend === view.backend && online === view.online && !frontendWent;
+  };
+}
+
+function stillConnects(view: DeviceView): (reading: DeviceReading) => boolean {
+  return ({ backend, online, frontend }) => {
+    const isWaiting = frontend === XenbusState.initialised || frontend === XenbusState.connected;
+    return backend === view.backend && online === view.online && isWaiting;
+  };
+}
+
+function isAsIn(view: DeviceView): (reading: DeviceReading) => boolean {
+  return ({ backend, online, frontend }) =>
+    backend === view.backend && online === view.online && frontend === view.frontend;
 }

@@ -29,7 +29,11 @@ describe('what a backend does next', () => {
       { ...fresh, backend: S.unknown },
       { do: 'prepare', state: S.initWait },
     ],
-    ['created, could not be opened', { ...fresh, failed: true }, wait],
+    [
+      'created anew after one that could not be opened',
+      { ...fresh, failed: true },
+      { do: 'prepare', state: S.initWait },
+    ],
     ['deleted', { ...serving, backend: undefined }, { do: 'forget' }],
     ['deleted before it was looked at', { ...fresh, backend: undefined }, { do: 'forget' }],
     // The handshake.
