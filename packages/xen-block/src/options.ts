@@ -50,6 +50,13 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * one was killed carries them out. It must exist. None are noted when not given.
    */
   readonly journalDirectory?: string | undefined;
+  /**
+   * How long opening an image, or attaching rings, may take after it is not wanted any more, in milliseconds; 5000 when
+   * not given. Then it is left behind.
+   */
+  readonly abortTimeoutMs?: number | undefined;
+  /** How long closing waits for each disk, in milliseconds; 30000 when not given. Then it is left behind. */
+  readonly stopTimeoutMs?: number | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */

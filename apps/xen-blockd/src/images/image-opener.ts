@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import type { DiskConfig } from '@xenpv/xen-block';
+import type { DiskConfig, ImageOpener } from '@xenpv/xen-block';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
 import { exportForBoot } from './boot-export.js';
@@ -19,9 +19,9 @@ export interface ImageOpenerOptions {
 }
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
-export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
-  return async (config) => {
-    const image = await openImage(config, options);
+export function imageOpener(options: ImageOpenerOptions): ImageOpener {
+  return async (config, { signal }) => {
+    const image = await openImage(config, options, signal);
     if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
       // A guest that boots by its own drivers does not miss it.
@@ -31,11 +31,11 @@ export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) =
   };
 }
 
-async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
+async function openImage(config: DiskConfig, options: ImageOpenerOptions, signal: AbortSignal): Promise<BlockImage> {
   const { format, target, readOnly } = config;
   const nbd = nbdTarget(target);
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
-  if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly });
+  if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly, signal });
   if (format === 'raw') return openRaw(config, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
