@@ -70,6 +70,8 @@ export class BackendDevice {
   #untold: { readonly error: unknown } | undefined;
   /** What xenstored did not take from a Connected device yet. */
   #owed: XenstoreValues | undefined;
+  /** It is known that Connected was written. */
+  #isAnnounced = false;
   /** The error node may tell of what is over. */
   #errorIsOver = false;
   #seenDirectory = false;
@@ -108,6 +110,7 @@ export class BackendDevice {
     const { stopTimeoutMs } = this.#options;
     this.#wish = 'stop';
     clearTimeout(this.#pause);
+    void this.#frontendWatch?.close();
     this.#handler?.interrupt({ leave: true });
     if ((await withinDeadline(this.#end(), stopTimeoutMs)) !== LATE) return;
     const text = `${this.name} did not stop within ${stopTimeoutMs} ms; it is left behind`;
@@ -257,7 +260,7 @@ export class BackendDevice {
     } catch (error) {
       if (error === STALE) throw error;
       if (this.#isNoFault(error)) {
-        await this.#release({ leave: false });
+        await this.#release({ leave: this.#wish === 'stop' });
         throw error;
       }
       await this.#giveUp(error, view.backend);
@@ -268,14 +271,18 @@ export class BackendDevice {
   async #connect(view: DeviceView, { adopt }: { adopt: boolean }): Promise<void> {
     const handler = this.#handler;
     if (handler === undefined) return;
+    // Served already: Connected could not be written, or it is not known whether it was.
+    if (view.connected) return this.#publishConnected(view);
     try {
-      const values = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
+      this.#owed = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
       this.#enter('served');
       this.#errorIsOver = true;
       // Before Connected is seen; if it cannot be done now, then later.
       await this.#removeError().catch(() => {});
-      await this.#publishConnected(view, values);
+      await this.#publishConnected(view);
     } catch (error) {
+      // The frontend may have seen Connected, if only the answer was lost.
+      if (this.#phase === 'connected' && isXenstoreTrouble(error)) throw error;
       const isFault = error !== STALE && !this.#isNoFault(error);
       await this.#disconnect();
       if (!isFault) throw error;
@@ -283,15 +290,10 @@ export class BackendDevice {
     }
   }
 
-  /** A frontend that is connected already is served, whether its keys can be written now or later. */
-  async #publishConnected(view: DeviceView, values: XenstoreValues): Promise<void> {
-    try {
-      await this.#nodes.publish(view.backend, XenbusState.connected, values);
-    } catch (error) {
-      if (view.backend !== XenbusState.connected || !isXenstoreTrouble(error)) throw error;
-      this.#owed = values;
-      await this.#stepFailed(error);
-    }
+  async #publishConnected(view: DeviceView): Promise<void> {
+    await this.#nodes.publish(view.backend, XenbusState.connected, this.#owed ?? {});
+    this.#owed = undefined;
+    this.#isAnnounced = true;
   }
 
   /** Runs a call of the handler, and interrupts it when it is not wanted any more. */
@@ -334,10 +336,11 @@ export class BackendDevice {
   async #disconnect(): Promise<void> {
     this.#enter('disconnected');
     this.#owed = undefined;
+    this.#isAnnounced = false;
     const errors = (await this.#handler?.disconnect()) ?? [];
     if (errors.length === 0 && this.#handler?.leftBehind !== true) return;
     for (const error of errors) await this.#report(error);
-    await this.#release({ leave: false });
+    await this.#release({ leave: this.#wish === 'stop' });
   }
 
   /** Tells the toolstack and the operator why, and asks the frontend to close. */
@@ -399,6 +402,7 @@ export class BackendDevice {
     this.#followedPath = undefined;
     this.#failure = undefined;
     this.#owed = undefined;
+    this.#isAnnounced = false;
     this.#enter('released');
     // Without a connection to xenstored the handler is let go of all the same.
     const watchEnded = watch?.close();
@@ -439,6 +443,7 @@ export class BackendDevice {
       update: async (values) => {
         if (token !== this.#token || this.#phase !== 'connected' || this.#wish === 'stop') return;
         this.#owed = { ...this.#owed, ...values };
+        if (!this.#isAnnounced) return;
         await this.#publishOwed().catch((error: unknown) => {
           if (!isXenstoreTrouble(error)) throw error;
           return this.#stepFailed(error);
@@ -457,6 +462,7 @@ export class BackendDevice {
     this.#owed = undefined;
     try {
       await this.#nodes.update(values);
+      this.#isAnnounced = true;
     } catch (error) {
       if (isXenstoreTrouble(error) && this.#phase === 'connected') this.#oweAgain(values);
       throw error;

@@ -92,7 +92,7 @@ function serve(view: DeviceView): DeviceAction {
       return { do: 'disconnect', state: S.closed };
     case S.initialising:
       // A frontend that began anew without closing (a crash kernel): its old rings are dead.
-      return view.backend === S.connected ? { do: 'disconnect', state: S.initWait } : WAIT;
+      return view.connected || view.backend === S.connected ? { do: 'disconnect', state: S.initWait } : WAIT;
     default:
       return WAIT;
   }

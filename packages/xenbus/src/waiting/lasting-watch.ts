@@ -20,6 +20,7 @@ export class LastingWatch implements AsyncDisposable {
   readonly #ending = new AbortController();
   readonly #backoff = new Backoff();
   #watch: Watch | undefined;
+  #closing: Promise<void> | undefined;
 
   private constructor(options: LastingWatchOptions) {
     this.#options = options;
@@ -35,9 +36,10 @@ export class LastingWatch implements AsyncDisposable {
   }
 
   /** Nothing is told any more once it was called. Resolves when xenstored has forgotten the watch, or cannot be asked. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
     this.#ending.abort();
-    await this.#watch?.close().catch(() => {});
+    this.#closing ??= Promise.resolve(this.#watch?.close()).catch(() => {});
+    return this.#closing;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
