@@ -1,5 +1,9 @@
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
+import { needs } from '@xenpv/test-support';
+import { GenuineServer } from '@xenpv/xenstore/testing';
+import { EmulatedXenstored } from '@xenpv/xenstored';
 import { describe, expect, it, vi } from 'vitest';
-import { type Fault, Faults } from './testing/faulty-transport.js';
+import { type Fault, Faults, type XenstoreTransport } from './testing/faulty-transport.js';
 import { type Method, type Toy, ToyWorld, type WorldParts } from './testing/toy-world.js';
 
 /** Served before, while and after everything happens to its neighbour. */
@@ -102,26 +106,86 @@ async function life(parts: WorldParts & { readonly faults: Faults }): Promise<nu
   for (const toy of world.toysOf(PLAYED)) expect(toy.calls.at(-1)).toBe('close');
   expect(await world.outside.exists(world.back(PLAYED))).toBe(false);
   await living.endsWell();
+  await world.delete(LIVING);
   return parts.faults.count - first;
 }
 
-describe('a request to xenstored that fails once', () => {
-  const faults: readonly Fault[] = ['EIO', 'EAGAIN', 'ENOSPC', 'lost before', 'lost after'];
-  const AT_ONCE = 16;
-  const keys = ['colour'];
+const FAULTS: readonly Fault[] = ['EIO', 'EAGAIN', 'ENOSPC', 'lost before', 'lost after'];
+const LONG = { timeout: 120_000 };
 
-  it.each(faults)('%s, at any place, closes no disk and leaves nothing', { timeout: 120_000 }, async (fault) => {
-    const requests = await life({ keys, faults: new Faults() });
-    expect(requests).toBeGreaterThan(30);
-    const places = Array.from({ length: requests }, (_, place) => place);
-    const next = async (): Promise<void> => {
-      for (let place = places.shift(); place !== undefined; place = places.shift()) {
-        const type = `toy${place}`;
-        await life({ keys, type, faults: Faults.once(place, fault) }).catch((cause: Error) => {
-          throw new Error(`${fault} at request ${place} of ${requests}: ${cause.message}`, { cause });
-        });
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, next));
+/** A life for each place of a request, or for some of them, `atOnce` of them at a time. */
+async function everyPlace(fault: Fault, parts: WorldParts & { readonly atOnce: number; readonly step: number }) {
+  const { atOnce, step, ...rest } = parts;
+  const keys = ['colour'];
+  const requests = await life({ ...rest, type: 'toy', keys, faults: new Faults() });
+  expect(requests).toBeGreaterThan(30);
+  const places = Array.from({ length: Math.ceil(requests / step) }, (_, i) => i * step);
+  const next = async (): Promise<void> => {
+    for (let place = places.shift(); place !== undefined; place = places.shift()) {
+      await life({ ...rest, keys, type: `toy${place}`, faults: Faults.once(place, fault) }).catch((cause: Error) => {
+        throw new Error(`${fault} at request ${place} of ${requests}: ${cause.message}`, { cause });
+      });
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, next));
+}
+
+describe('a request to xenstored that fails once', () => {
+  it.each(FAULTS)('%s, at any place, closes no disk and leaves nothing', LONG, (fault) =>
+    everyPlace(fault, { atOnce: 16, step: 1 }),
+  );
+});
+
+/** Devices are attached while the bus loses its connection again and again, and cannot connect for a while. */
+async function attachesThroughOutages(connect: () => Promise<XenstoreTransport>): Promise<void> {
+  let isAway = false;
+  await using world = await ToyWorld.create({
+    connect: async () => {
+      if (isAway) throw new Error('no xenstored');
+      return connect();
+    },
+  });
+  await world.start();
+  const devids = Array.from({ length: 30 }, (_, i) => i);
+  const attached = Promise.all(devids.map((devid) => world.create(devid).then(() => world.connect(devid))));
+  for (let outage = 0; outage < 5; outage++) {
+    isAway = true;
+    world.transports.at(-1)?.lose();
+    await sleep(60);
+    isAway = false;
+    const before = world.transports.length;
+    await vi.waitFor(() => expect(world.transports.length).toBeGreaterThan(before), 10_000);
+    // In the middle of what is done then.
+    for (let i = 0; i < 10 * outage; i++) await turn();
+  }
+  await attached;
+  const states = await Promise.all(devids.map((devid) => world.outside.read(`${world.back(devid)}/state`)));
+  expect(states).toEqual(devids.map(() => '4'));
+  for (const devid of devids)
+    expect(world.toysOf(devid).filter(({ calls }) => calls.at(-1) !== 'close')).toHaveLength(1);
+  expect(world.written.filter((state) => /Clos/.test(state))).toEqual([]);
+}
+
+describe('thirty devices that are attached while xenstored comes and goes', () => {
+  it('all end Connected', LONG, async () => {
+    const xenstored = new EmulatedXenstored();
+    await attachesThroughOutages(async () => xenstored.connect(0));
+    await xenstored.close();
   });
 });
+
+for (const kind of ['xenstored', 'oxenstored'] as const) {
+  needs(kind, 'xenctrl.h', 'cc').describe(`with the genuine ${kind}`, () => {
+    it.each(FAULTS)('%s, at every seventh place, closes no disk and leaves nothing', LONG, async (fault) => {
+      await using server = await GenuineServer.start(kind);
+      await using _guest = await server.connectGuest(5);
+      await everyPlace(fault, { connect: () => server.connect(), atOnce: 1, step: 7 });
+    });
+
+    it('thirty devices that are attached while the connection comes and goes all end Connected', LONG, async () => {
+      await using server = await GenuineServer.start(kind);
+      await using _guest = await server.connectGuest(5);
+      await attachesThroughOutages(() => server.connect());
+    });
+  });
+}
