@@ -176,11 +176,15 @@ describe('thirty devices that are attached while xenstored comes and goes', () =
 
 for (const kind of ['xenstored', 'oxenstored'] as const) {
   needs(kind, 'xenctrl.h', 'cc').describe(`with the genuine ${kind}`, () => {
-    it.each(FAULTS)('%s, at every seventh place, closes no disk and leaves nothing', LONG, async (fault) => {
-      await using server = await GenuineServer.start(kind);
-      await using _guest = await server.connectGuest(5);
-      await everyPlace(fault, { connect: () => server.connect(), atOnce: 1, step: 7 });
-    });
+    it.each(['EIO', 'lost before', 'lost after'] as const)(
+      '%s, at every seventh place, closes no disk and leaves nothing',
+      LONG,
+      async (fault) => {
+        await using server = await GenuineServer.start(kind);
+        await using _guest = await server.connectGuest(5);
+        await everyPlace(fault, { connect: () => server.connect(), atOnce: 1, step: 7 });
+      },
+    );
 
     it('thirty devices that are attached while the connection comes and goes all end Connected', LONG, async () => {
       await using server = await GenuineServer.start(kind);
