@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DeviceNodes, type DeviceNodesOptions, type DeviceReading, STALE } from './device-nodes.js';
+import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
 import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
-import { removeErrorNode, writeErrorNode } from './error-node.js';
+import { DeviceErrors } from './error-nodes/device-errors.js';
 import { XenbusError } from './errors.js';
 import type { BackendContext, BackendHandler, XenstoreValues } from './handler/handler.js';
 import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
+import { type StillWanted, stillConnects, stillPrepares, stillTells } from './handler/still-wanted.js';
 import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
 import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
@@ -53,6 +54,7 @@ export class BackendDevice {
   readonly name: string;
   readonly #options: BackendDeviceOptions;
   readonly #nodes: DeviceNodes;
+  readonly #errors: DeviceErrors;
   readonly #backoff = new Backoff();
   #handler: HeldHandler | undefined;
   /** What the context of the held handler is known by. */
@@ -66,17 +68,12 @@ export class BackendDevice {
   #wish: Wish = 'rest';
   /** What the handler reported, until Closing is written. */
   #failure: { readonly error: unknown; told: boolean } | undefined;
-  /** What is not in the error node yet. */
-  #untold: { readonly error: unknown } | undefined;
   /** What xenstored did not take from a Connected device yet. */
   #owed: XenstoreValues | undefined;
   /** It is known that Connected was written. */
   #isAnnounced = false;
-  /** The error node may tell of what is over. */
-  #errorIsOver = false;
-  #seenDirectory = false;
   /** Tells whether the call in hand is still wanted. */
-  #isWanted: ((reading: DeviceReading) => boolean) | undefined;
+  #isWanted: StillWanted | undefined;
   #reconsidering = false;
   #pause: NodeJS.Timeout | undefined;
   #storeIsClosed = false;
@@ -87,6 +84,7 @@ export class BackendDevice {
     this.address = options.address;
     this.name = deviceName(options.address);
     this.#nodes = new DeviceNodes(options);
+    this.#errors = new DeviceErrors(options);
   }
 
   /** The backend's directory. */
@@ -150,7 +148,7 @@ export class BackendDevice {
   }
 
   async #stepFailed(error: unknown): Promise<void> {
-    if (error !== INTERRUPTED) await this.#report(error);
+    if (error !== INTERRUPTED) await this.#errors.report(error);
     if (this.#wish === 'stop' || this.#storeIsClosed || this.#pause !== undefined) return;
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
@@ -173,7 +171,7 @@ export class BackendDevice {
   async #step(): Promise<void> {
     const view = await this.#look();
     if (view.backend !== undefined) {
-      await this.#tellError();
+      await this.#errors.tell();
       if (this.#failure !== undefined) return this.#declareFailure(this.#failure, view.backend);
     }
     const action = nextAction(view);
@@ -187,14 +185,14 @@ export class BackendDevice {
   async #rest(): Promise<void> {
     if (this.#phase === 'connected') {
       if (this.#owed !== undefined) await this.#publishOwed();
-      if (this.#errorIsOver) await this.#removeError();
+      await this.#errors.removeIfOver();
     }
     this.#backoff.worked();
   }
 
   async #look(): Promise<DeviceView> {
     const reading = await this.#nodes.read(this.#followedPath);
-    this.#seenDirectory = reading.backend !== undefined;
+    this.#errors.directoryIsThere = reading.backend !== undefined;
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
     return { ...reading, ...holdings(this.#phase) };
@@ -276,9 +274,7 @@ export class BackendDevice {
     try {
       this.#owed = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
       this.#enter('served');
-      this.#errorIsOver = true;
-      // Before Connected is seen; if it cannot be done now, then later.
-      await this.#removeError().catch(() => {});
+      await this.#errors.over();
       await this.#publishConnected(view);
     } catch (error) {
       // The frontend may have seen Connected, if only the answer was lost.
@@ -297,7 +293,7 @@ export class BackendDevice {
   }
 
   /** Runs a call of the handler, and interrupts it when it is not wanted any more. */
-  async #whileWanted<T>(isWanted: (reading: DeviceReading) => boolean, call: () => Promise<T>): Promise<T> {
+  async #whileWanted<T>(isWanted: StillWanted, call: () => Promise<T>): Promise<T> {
     this.#isWanted = isWanted;
     try {
       const result = call();
@@ -317,11 +313,11 @@ export class BackendDevice {
     const values = await this.#nodes.readTexts(keys);
     if (handler.knows(values)) return false;
     try {
-      await this.#whileWanted(isAsIn(view), () => handler.tell(values));
+      await this.#whileWanted(stillTells(view), () => handler.tell(values));
     } catch (error) {
       if (this.#isNoFault(error)) throw error;
       handler.skip(values);
-      await this.#report(error);
+      await this.#errors.report(error);
     }
     this.#lookAgain();
     return true;
@@ -339,43 +335,24 @@ export class BackendDevice {
     this.#isAnnounced = false;
     const errors = (await this.#handler?.disconnect()) ?? [];
     if (errors.length === 0 && this.#handler?.leftBehind !== true) return;
-    for (const error of errors) await this.#report(error);
+    for (const error of errors) await this.#errors.report(error);
     await this.#release({ leave: this.#wish === 'stop' });
   }
 
   /** Tells the toolstack and the operator why, and asks the frontend to close. */
   async #giveUp(error: unknown, expected: XenbusState | undefined): Promise<void> {
-    await this.#report(error);
+    await this.#errors.report(error);
     await this.#nodes.publish(expected, XenbusState.closing);
   }
 
   async #declareFailure(failure: { readonly error: unknown; told: boolean }, backend: XenbusState): Promise<void> {
-    if (!failure.told) await this.#report(failure.error);
+    if (!failure.told) await this.#errors.report(failure.error);
     failure.told = true;
     if (backend !== XenbusState.closing && backend !== XenbusState.closed) {
       await this.#nodes.publish(backend, XenbusState.closing);
     }
     this.#failure = undefined;
     this.#lookAgain();
-  }
-
-  /** On the channel; and in the error node, as soon as it can be written, what xenstored is not itself the cause of. */
-  async #report(error: unknown): Promise<void> {
-    errorChannel.publish({ address: this.address, error });
-    if (isXenstoreTrouble(error) || !this.#seenDirectory) return;
-    this.#untold = { error };
-    await this.#tellError().catch(() => {});
-  }
-
-  async #tellError(): Promise<void> {
-    if (this.#untold === undefined) return;
-    await writeErrorNode(this.#options.store, this.#options.ownDomid, this.address, this.#untold.error);
-    this.#untold = undefined;
-  }
-
-  async #removeError(): Promise<void> {
-    await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
-    this.#errorIsOver = false;
   }
 
   async #remove(): Promise<void> {
@@ -386,8 +363,7 @@ export class BackendDevice {
 
   async #forget(): Promise<void> {
     await this.#release({ leave: false });
-    this.#untold = undefined;
-    await this.#removeError();
+    await this.#errors.remove();
     this.#enter('forgotten');
     this.#options.onGone(this);
   }
@@ -406,7 +382,7 @@ export class BackendDevice {
     this.#enter('released');
     // Without a connection to xenstored the handler is let go of all the same.
     const watchEnded = watch?.close();
-    for (const error of (await handler?.release(how)) ?? []) await this.#report(error);
+    for (const error of (await handler?.release(how)) ?? []) await this.#errors.report(error);
     await watchEnded;
   }
 
@@ -473,26 +449,4 @@ export class BackendDevice {
   #oweAgain(values: XenstoreValues): void {
     this.#owed = { ...values, ...this.#owed };
   }
-}
-
-/** A device is prepared while the toolstack has it as it was, and its frontend is not deleted. */
-function stillPrepares(view: DeviceView): (reading: DeviceReading) => boolean {
-  let frontendWasThere = false;
-  return ({ backend, online, frontend }) => {
-    const frontendWent = frontendWasThere && frontend === XenbusState.unknown;
-    frontendWasThere ||= frontend !== XenbusState.unknown;
-    return backend === view.backend && online === view.online && !frontendWent;
-  };
-}
-
-function stillConnects(view: DeviceView): (reading: DeviceReading) => boolean {
-  return ({ backend, online, frontend }) => {
-    const isWaiting = frontend === XenbusState.initialised || frontend === XenbusState.connected;
-    return backend === view.backend && online === view.online && isWaiting;
-  };
-}
-
-function isAsIn(view: DeviceView): (reading: DeviceReading) => boolean {
-  return ({ backend, online, frontend }) =>
-    backend === view.backend && online === view.online && frontend === view.frontend;
 }

@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
-import { errorNodePath } from './error-node.js';
+import { errorNodePath } from './error-nodes/error-node.js';
 import { Faults } from './testing/faulty-transport.js';
 import { type Toy, ToyWorld } from './testing/toy-world.js';
 

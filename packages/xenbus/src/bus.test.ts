@@ -4,7 +4,7 @@ import { EmulatedXenstored } from '@xenpv/xenstored';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BackendBus, type BackendBusOptions } from './bus.js';
 import type { DeviceStateEvent, FrontendStateEvent } from './diagnostics.js';
-import { errorNodePath } from './error-node.js';
+import { errorNodePath } from './error-nodes/error-node.js';
 import type { BackendContext, BackendHandler, KeyTexts } from './handler/handler.js';
 import { backendPath } from './paths.js';
 import { parseState, XenbusState as S, stateName } from './states.js';

@@ -1,7 +1,7 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './backend-device.js';
 import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
-import { removeStaleErrorNodes } from './error-node.js';
+import { removeStaleErrorNodes } from './error-nodes/error-node.js';
 import { XenbusError } from './errors.js';
 import { readOwnDomid } from './own-domid.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';

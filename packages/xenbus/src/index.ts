@@ -8,7 +8,7 @@ export type {
   DeviceStateEvent,
   FrontendStateEvent,
 } from './diagnostics.js';
-export { errorNodePath } from './error-node.js';
+export { errorNodePath } from './error-nodes/error-node.js';
 export { errorCode, errorMessage, XenbusError, type XenbusErrorCode } from './errors.js';
 export type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from './handler/handler.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';

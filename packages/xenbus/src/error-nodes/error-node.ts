@@ -1,7 +1,7 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
-import { errorCode, errorMessage } from './errors.js';
-import { type DeviceAddress, domainPath, isNumber } from './paths.js';
-import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
+import { errorCode, errorMessage } from '../errors.js';
+import { type DeviceAddress, domainPath, isNumber } from '../paths.js';
+import { isXenstoreTrouble } from '../waiting/xenstore-trouble.js';
 
 /** Where a device's error is told: `error/backend/<type>/<domid>/<devid>/error` below the own domain, as Linux does. */
 export function errorNodePath(ownDomid: number, address: DeviceAddress): string {
