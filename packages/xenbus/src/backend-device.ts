@@ -1,9 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { ConnectedKeys } from './connected-keys.js';
 import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
 import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { DeviceErrors } from './error-nodes/device-errors.js';
 import { XenbusError } from './errors.js';
-import type { BackendContext, BackendHandler, XenstoreValues } from './handler/handler.js';
+import { CallGuard } from './handler/call-guard.js';
+import type { BackendContext, BackendHandler } from './handler/handler.js';
 import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
 import { type StillWanted, stillConnects, stillPrepares, stillTells } from './handler/still-wanted.js';
 import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
@@ -55,6 +56,8 @@ export class BackendDevice {
   readonly #options: BackendDeviceOptions;
   readonly #nodes: DeviceNodes;
   readonly #errors: DeviceErrors;
+  readonly #keys: ConnectedKeys;
+  readonly #guard = new CallGuard(() => this.#nodes.read(this.#followedPath));
   readonly #backoff = new Backoff();
   #handler: HeldHandler | undefined;
   /** What the context of the held handler is known by. */
@@ -68,13 +71,6 @@ export class BackendDevice {
   #wish: Wish = 'rest';
   /** What the handler reported, until Closing is written. */
   #failure: { readonly error: unknown; told: boolean } | undefined;
-  /** What xenstored did not take from a Connected device yet. */
-  #owed: XenstoreValues | undefined;
-  /** It is known that Connected was written. */
-  #isAnnounced = false;
-  /** Tells whether the call in hand is still wanted. */
-  #isWanted: StillWanted | undefined;
-  #reconsidering = false;
   #pause: NodeJS.Timeout | undefined;
   #storeIsClosed = false;
   #running: Promise<void> | undefined;
@@ -85,6 +81,7 @@ export class BackendDevice {
     this.name = deviceName(options.address);
     this.#nodes = new DeviceNodes(options);
     this.#errors = new DeviceErrors(options);
+    this.#keys = new ConnectedKeys(this.#nodes);
   }
 
   /** The backend's directory. */
@@ -99,7 +96,7 @@ export class BackendDevice {
   /** Something at or below the device's directory changed, or its frontend did. */
   poke(): void {
     this.#lookAgain();
-    if (this.#isWanted !== undefined) void this.#reconsider();
+    this.#guard.poke();
     this.#start();
   }
 
@@ -184,7 +181,7 @@ export class BackendDevice {
   /** Nothing is to be done but what xenstored did not take before. */
   async #rest(): Promise<void> {
     if (this.#phase === 'connected') {
-      if (this.#owed !== undefined) await this.#publishOwed();
+      await this.#keys.publishOwed();
       await this.#errors.removeIfOver();
     }
     this.#backoff.worked();
@@ -196,25 +193,6 @@ export class BackendDevice {
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
     return { ...reading, ...holdings(this.#phase) };
-  }
-
-  /** Looks while a handler prepares or connects, as often as it was poked. */
-  async #reconsider(): Promise<void> {
-    if (this.#reconsidering) return;
-    this.#reconsidering = true;
-    const backoff = new Backoff();
-    for (let isWanted = this.#isWanted; isWanted !== undefined && this.#wish === 'look'; isWanted = this.#isWanted) {
-      this.#wish = 'rest';
-      try {
-        const reading = await this.#nodes.read(this.#followedPath);
-        if (isWanted === this.#isWanted && !isWanted(reading)) this.#handler?.interrupt({ leave: false });
-      } catch {
-        // The step that follows the call reports what is wrong with xenstored, if it still is.
-        this.#lookAgain();
-        await sleep(backoff.failed());
-      }
-    }
-    this.#reconsidering = false;
   }
 
   #noticeFrontend(state: XenbusState): void {
@@ -270,12 +248,12 @@ export class BackendDevice {
     const handler = this.#handler;
     if (handler === undefined) return;
     // Served already: Connected could not be written, or it is not known whether it was.
-    if (view.connected) return this.#publishConnected(view);
+    if (view.connected) return this.#keys.announce(view.backend);
     try {
-      this.#owed = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
+      this.#keys.begin(await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt })));
       this.#enter('served');
       await this.#errors.over();
-      await this.#publishConnected(view);
+      await this.#keys.announce(view.backend);
     } catch (error) {
       // The frontend may have seen Connected, if only the answer was lost.
       if (this.#phase === 'connected' && isXenstoreTrouble(error)) throw error;
@@ -286,23 +264,13 @@ export class BackendDevice {
     }
   }
 
-  async #publishConnected(view: DeviceView): Promise<void> {
-    await this.#nodes.publish(view.backend, XenbusState.connected, this.#owed ?? {});
-    this.#owed = undefined;
-    this.#isAnnounced = true;
-  }
-
   /** Runs a call of the handler, and interrupts it when it is not wanted any more. */
   async #whileWanted<T>(isWanted: StillWanted, call: () => Promise<T>): Promise<T> {
-    this.#isWanted = isWanted;
-    try {
-      const result = call();
-      if (this.#wish === 'stop') this.#handler?.interrupt({ leave: true });
-      else if (this.#wish === 'look') void this.#reconsider();
-      return await result;
-    } finally {
-      this.#isWanted = undefined;
-    }
+    const interrupt = () => this.#handler?.interrupt({ leave: false });
+    const running = this.#guard.run({ isWanted, interrupt }, call);
+    if (this.#wish === 'stop') this.#handler?.interrupt({ leave: true });
+    else if (this.#wish === 'look') this.#guard.poke();
+    return running;
   }
 
   /** Tells the handler of changed keys. Whether it looked at some, which takes time: then it is looked again. */
@@ -331,8 +299,7 @@ export class BackendDevice {
   /** A handler that cannot let go of a frontend is closed, and another one is made for the next. */
   async #disconnect(): Promise<void> {
     this.#enter('disconnected');
-    this.#owed = undefined;
-    this.#isAnnounced = false;
+    this.#keys.end();
     const errors = (await this.#handler?.disconnect()) ?? [];
     if (errors.length === 0 && this.#handler?.leftBehind !== true) return;
     for (const error of errors) await this.#errors.report(error);
@@ -377,8 +344,7 @@ export class BackendDevice {
     this.#frontendWatch = undefined;
     this.#followedPath = undefined;
     this.#failure = undefined;
-    this.#owed = undefined;
-    this.#isAnnounced = false;
+    this.#keys.end();
     this.#enter('released');
     // Without a connection to xenstored the handler is let go of all the same.
     const watchEnded = watch?.close();
@@ -418,9 +384,7 @@ export class BackendDevice {
       store: this.#options.store,
       update: async (values) => {
         if (token !== this.#token || this.#phase !== 'connected' || this.#wish === 'stop') return;
-        this.#owed = { ...this.#owed, ...values };
-        if (!this.#isAnnounced) return;
-        await this.#publishOwed().catch((error: unknown) => {
+        await this.#keys.update(values).catch((error: unknown) => {
           if (!isXenstoreTrouble(error)) throw error;
           return this.#stepFailed(error);
         });
@@ -431,22 +395,5 @@ export class BackendDevice {
         this.poke();
       },
     };
-  }
-
-  async #publishOwed(): Promise<void> {
-    const values: XenstoreValues = this.#owed ?? {};
-    this.#owed = undefined;
-    try {
-      await this.#nodes.update(values);
-      this.#isAnnounced = true;
-    } catch (error) {
-      if (isXenstoreTrouble(error) && this.#phase === 'connected') this.#oweAgain(values);
-      throw error;
-    }
-  }
-
-  /** What came since then is newer. */
-  #oweAgain(values: XenstoreValues): void {
-    this.#owed = { ...values, ...this.#owed };
   }
 }
