@@ -36,21 +36,59 @@ export class XenBlockBackend implements AsyncDisposable {
     this.#timer = setInterval(() => this.#watchStorage(), watchMs).unref();
   }
 
-  /** Devices that exist already are being adopted when it resolves. RangeError: an option is out of its range. */
+  /**
+   * Devices that exist already are being adopted when it resolves. When it rejects, nothing is left running. RangeError:
+   * an option is out of its range.
+   */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
     const hosts = await startHosts(options.provider, checked);
-    const { limits, dataPath, stallMs } = checked;
+    try {
+      return await XenBlockBackend.#startOn(hosts, options, checked);
+    } catch (error) {
+      await closeHosts(hosts);
+      throw error;
+    }
+  }
+
+  static async #startOn(
+    hosts: RingHosts,
+    options: XenBlockBackendOptions,
+    { limits, dataPath, stallMs }: CheckedOptions,
+  ): Promise<XenBlockBackend> {
     const life = { leaving: false };
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
     const deviceOptions = { limits, hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, deviceOptions, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
-    const bus = await BackendBus.start({ store, types, createHandler, ownDomid, hotplugTypes, removeDirectories });
-    if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
+    const { abortTimeoutMs, stopTimeoutMs } = options;
+    const bus = await BackendBus.start({
+      store,
+      types,
+      createHandler,
+      ownDomid,
+      hotplugTypes,
+      removeDirectories,
+      abortTimeoutMs,
+      stopTimeoutMs,
+    });
+    try {
+      if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
+    } catch (error) {
+      await bus.close();
+      throw error;
+    }
     const watchMs = Math.min(WATCH_MS, Math.ceil(stallMs / 4));
     return new XenBlockBackend({ bus, hosts, devices, life, watchMs });
+  }
+
+  /**
+   * Resolves when no further disk is discovered: with undefined after {@link close}, with an error when the connection to
+   * xenstored is closed for good. In the latter case the disks are served until the backend is closed.
+   */
+  get closed(): Promise<Error | undefined> {
+    return this.#bus.closed;
   }
 
   /** The domain that this backend runs in. */
@@ -90,7 +128,7 @@ export class XenBlockBackend implements AsyncDisposable {
     clearInterval(this.#timer);
     this.#life.leaving = true;
     await this.#bus.close();
-    await Promise.all(this.hosts.map((host) => host.close()));
+    await closeHosts(this.#hosts);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -122,6 +160,10 @@ async function startHosts(provider: XenProvider, { threads, plane }: CheckedOpti
   const workers = started.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
   const failed = started.find((start) => start.status === 'rejected');
   if (!failed) return { local, workers };
-  await Promise.all([local, ...workers].map((host) => host.close()));
+  await closeHosts({ local, workers });
   throw failed.reason;
+}
+
+async function closeHosts({ local, workers }: RingHosts): Promise<void> {
+  await Promise.all([local, ...workers].map((host) => host.close()));
 }

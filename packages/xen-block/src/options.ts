@@ -58,6 +58,12 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly onError?: OnErrorChoice | undefined;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. 10 000 when not given. */
   readonly stallMs?: number | undefined;
+   * How long opening an image, or attaching rings, may take after it is not wanted any more, in milliseconds; 5000 when
+   * not given. Then it is left behind.
+   */
+  readonly abortTimeoutMs?: number | undefined;
+  /** How long closing waits for each disk, in milliseconds; 30000 when not given. Then it is left behind. */
+  readonly stopTimeoutMs?: number | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */

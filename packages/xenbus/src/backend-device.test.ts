@@ -4,7 +4,7 @@ import { EmulatedXenstored } from '@xenpv/xenstored';
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { BackendBus } from './bus.js';
-import type { BackendContext, BackendHandler } from './handler.js';
+import type { BackendContext, BackendHandler } from './handler/handler.js';
 import { backendPath } from './paths.js';
 import { XenbusState } from './states.js';
 import { createDevice, deleteDevice, frontendPath } from './toolstack.js';

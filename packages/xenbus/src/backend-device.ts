@@ -1,18 +1,30 @@
-import type { Watch } from '@xenpv/xenstore';
+import { ConnectedKeys } from './connected-keys.js';
 import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
 import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
-import { removeErrorNode, writeErrorNode } from './error-node.js';
-import type { BackendContext, BackendHandler } from './handler.js';
+import { DeviceErrors } from './error-nodes/device-errors.js';
+import { XenbusError } from './errors.js';
+import { CallGuard } from './handler/call-guard.js';
+import type { BackendContext, BackendHandler } from './handler/handler.js';
+import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
+import { type StillWanted, stillConnects, stillPrepares, stillTells } from './handler/still-wanted.js';
 import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
 import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 import { XenbusState } from './states.js';
+import { Backoff } from './waiting/backoff.js';
+import { LATE, withinDeadline } from './waiting/deadline.js';
+import { LastingWatch } from './waiting/lasting-watch.js';
+import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
 
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory = (context: BackendContext) => BackendHandler;
 
 export interface BackendDeviceOptions extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory;
+  /** How long `prepare` and `connect` may take after their signal was aborted, in milliseconds. */
+  readonly abortTimeoutMs: number;
+  /** How long {@link BackendDevice.stop} waits for the handler, in milliseconds. */
+  readonly stopTimeoutMs: number;
   /** In a driver domain libxl expects the backend to delete its own directory. */
   readonly removeDirectory: boolean;
   /** Called once, when the device's directory is gone and everything is released. */
@@ -33,6 +45,9 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
  *   on. If it is not, nothing is written and the device is looked at again. So a directory that the toolstack deleted
  *   is never written again.
  * - The wish to stop and the phase `gone` are final: the step in hand is finished, no other begins.
+ * - While a handler prepares or connects, pokes are looked at too: what is not wanted any more is interrupted.
+ * - A step that fails is taken again after a pause that grows, whoever pokes. Only a handler's own error is not: it is
+ *   the device's, and told in the error node. What a handler throws while it is let go of changes nothing but that.
  */
 export class BackendDevice {
   readonly address: DeviceAddress;
@@ -40,16 +55,24 @@ export class BackendDevice {
   readonly name: string;
   readonly #options: BackendDeviceOptions;
   readonly #nodes: DeviceNodes;
-  #handler: BackendHandler | undefined;
+  readonly #errors: DeviceErrors;
+  readonly #keys: ConnectedKeys;
+  readonly #guard = new CallGuard(() => this.#nodes.read(this.#followedPath));
+  readonly #backoff = new Backoff();
+  #handler: HeldHandler | undefined;
+  /** What the context of the held handler is known by. */
+  #token: object | undefined;
   #followedPath: string | undefined;
-  #frontendWatch: Watch | undefined;
+  #frontendWatch: LastingWatch | undefined;
   /** As told on the channels. */
   #seenFrontend: XenbusState = XenbusState.unknown;
   #seenOnline = false;
   #phase: Phase = 'idle';
   #wish: Wish = 'rest';
-  /** What the handler reported, until it is declared. */
-  #failure: { error: unknown } | undefined;
+  /** What the handler reported, until Closing is written. */
+  #failure: { readonly error: unknown; told: boolean } | undefined;
+  #pause: NodeJS.Timeout | undefined;
+  #storeIsClosed = false;
   #running: Promise<void> | undefined;
 
   constructor(options: BackendDeviceOptions) {
@@ -57,6 +80,8 @@ export class BackendDevice {
     this.address = options.address;
     this.name = deviceName(options.address);
     this.#nodes = new DeviceNodes(options);
+    this.#errors = new DeviceErrors(options);
+    this.#keys = new ConnectedKeys(this.#nodes);
   }
 
   /** The backend's directory. */
@@ -68,21 +93,43 @@ export class BackendDevice {
     return this.#phase === 'connected';
   }
 
-  /** Something at or below the device's directory changed (`key` is relative to it), or its frontend did. */
-  poke(key?: string): void {
-    if (key && key !== 'state' && key !== 'online') this.#handler?.changed?.(key);
+  /** Something at or below the device's directory changed, or its frontend did. */
+  poke(): void {
     this.#lookAgain();
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-      if (this.#wantsLook()) this.poke();
-    });
+    this.#guard.poke();
+    this.#start();
   }
 
   /** Stops serving and releases everything, leaving the store as it is, so that the next process can adopt it. */
   async stop(): Promise<void> {
+    const { stopTimeoutMs } = this.#options;
     this.#wish = 'stop';
+    clearTimeout(this.#pause);
+    void this.#frontendWatch?.close();
+    this.#handler?.interrupt({ leave: true });
+    if ((await withinDeadline(this.#end(), stopTimeoutMs)) !== LATE) return;
+    const text = `${this.name} did not stop within ${stopTimeoutMs} ms; it is left behind`;
+    errorChannel.publish({ address: this.address, error: new XenbusError('ETIMEDOUT', 'stop', text) });
+  }
+
+  /** The client is closed for good: nothing is looked at any more, and what is served goes on. */
+  storeClosed(): void {
+    this.#storeIsClosed = true;
+    clearTimeout(this.#pause);
+    void this.#frontendWatch?.close();
+  }
+
+  async #end(): Promise<void> {
     await this.#running;
     await this.#release({ leave: true });
+  }
+
+  #start(): void {
+    if (this.#pause !== undefined) return;
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+      if (this.#wantsLook()) this.#start();
+    });
   }
 
   async #run(): Promise<void> {
@@ -92,9 +139,18 @@ export class BackendDevice {
         await this.#step();
       } catch (error) {
         if (error === STALE) this.#lookAgain();
-        else await this.#report(error);
+        else await this.#stepFailed(error);
       }
     }
+  }
+
+  async #stepFailed(error: unknown): Promise<void> {
+    if (error !== INTERRUPTED) await this.#errors.report(error);
+    if (this.#wish === 'stop' || this.#storeIsClosed || this.#pause !== undefined) return;
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.poke();
+    }, this.#backoff.failed());
   }
 
   #lookAgain(): void {
@@ -102,7 +158,7 @@ export class BackendDevice {
   }
 
   #wantsLook(): boolean {
-    return this.#wish === 'look' && this.#phase !== 'gone';
+    return this.#wish === 'look' && this.#phase !== 'gone' && this.#pause === undefined && !this.#storeIsClosed;
   }
 
   #enter(transition: Transition): void {
@@ -111,16 +167,29 @@ export class BackendDevice {
 
   async #step(): Promise<void> {
     const view = await this.#look();
-    const failure = this.#failure;
-    if (failure !== undefined && view.backend !== undefined) return this.#declareFailure(failure.error, view.backend);
+    if (view.backend !== undefined) {
+      await this.#errors.tell();
+      if (this.#failure !== undefined) return this.#declareFailure(this.#failure, view.backend);
+    }
     const action = nextAction(view);
-    if (action.do === 'wait') return;
-    this.#lookAgain();
+    if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
+    if (action.do === 'wait') return this.#rest();
     await this.#perform(action, view);
+    this.#lookAgain();
+  }
+
+  /** Nothing is to be done but what xenstored did not take before. */
+  async #rest(): Promise<void> {
+    if (this.#phase === 'connected') {
+      await this.#keys.publishOwed();
+      await this.#errors.removeIfOver();
+    }
+    this.#backoff.worked();
   }
 
   async #look(): Promise<DeviceView> {
     const reading = await this.#nodes.read(this.#followedPath);
+    this.#errors.directoryIsThere = reading.backend !== undefined;
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
     return { ...reading, ...holdings(this.#phase) };
@@ -160,102 +229,152 @@ export class BackendDevice {
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
     await this.#release({ leave: false });
     try {
-      const frontendPath = await this.#followFrontend();
-      this.#handler = this.#options.createHandler(this.#context(frontendPath));
-      const values = await this.#handler.prepare();
+      const handler = this.#makeHandler(await this.#followFrontend());
+      const values = await this.#whileWanted(stillPrepares(view), () => handler.prepare());
       this.#enter('opened');
       await this.#nodes.publish(view.backend, next, values);
     } catch (error) {
       if (error === STALE) throw error;
-      this.#enter('openingFailed');
+      if (this.#isNoFault(error)) {
+        await this.#release({ leave: this.#wish === 'stop' });
+        throw error;
+      }
       await this.#giveUp(error, view.backend);
+      this.#enter('openingFailed');
     }
   }
 
-  async #connect(view: DeviceView, how: { adopt: boolean }): Promise<void> {
+  async #connect(view: DeviceView, { adopt }: { adopt: boolean }): Promise<void> {
     const handler = this.#handler;
     if (handler === undefined) return;
+    // Served already: Connected could not be written, or it is not known whether it was.
+    if (view.connected) return this.#keys.announce(view.backend);
     try {
-      const values = await handler.connect(how);
+      this.#keys.begin(await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt })));
       this.#enter('served');
-      await this.#nodes.publish(view.backend, XenbusState.connected, values);
-      await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
+      await this.#errors.over();
+      await this.#keys.announce(view.backend);
     } catch (error) {
+      // The frontend may have seen Connected, if only the answer was lost.
+      if (this.#phase === 'connected' && isXenstoreTrouble(error)) throw error;
+      const isFault = error !== STALE && !this.#isNoFault(error);
       await this.#disconnect();
-      if (error === STALE) throw error;
+      if (!isFault) throw error;
       await this.#giveUp(error, view.backend);
     }
   }
 
+  /** Runs a call of the handler, and interrupts it when it is not wanted any more. */
+  async #whileWanted<T>(isWanted: StillWanted, call: () => Promise<T>): Promise<T> {
+    const interrupt = () => this.#handler?.interrupt({ leave: false });
+    const running = this.#guard.run({ isWanted, interrupt }, call);
+    if (this.#wish === 'stop') this.#handler?.interrupt({ leave: true });
+    else if (this.#wish === 'look') this.#guard.poke();
+    return running;
+  }
+
+  /** Tells the handler of changed keys. Whether it looked at some, which takes time: then it is looked again. */
+  async #tellChanges(view: DeviceView): Promise<boolean> {
+    const handler = this.#handler;
+    const keys = handler?.keys;
+    if (handler === undefined || !view.prepared || keys?.length === 0) return false;
+    const values = await this.#nodes.readTexts(keys);
+    if (handler.knows(values)) return false;
+    try {
+      await this.#whileWanted(stillTells(view), () => handler.tell(values));
+    } catch (error) {
+      if (this.#isNoFault(error)) throw error;
+      handler.skip(values);
+      await this.#errors.report(error);
+    }
+    this.#lookAgain();
+    return true;
+  }
+
+  /** The call is not wanted any more, or xenstored is in trouble, or the call did not end. */
+  #isNoFault(error: unknown): boolean {
+    return error === INTERRUPTED || isXenstoreTrouble(error) || this.#handler?.leftBehind === true;
+  }
+
+  /** A handler that cannot let go of a frontend is closed, and another one is made for the next. */
   async #disconnect(): Promise<void> {
     this.#enter('disconnected');
-    await this.#handler?.disconnect();
+    this.#keys.end();
+    const errors = (await this.#handler?.disconnect()) ?? [];
+    if (errors.length === 0 && this.#handler?.leftBehind !== true) return;
+    for (const error of errors) await this.#errors.report(error);
+    await this.#release({ leave: this.#wish === 'stop' });
   }
 
   /** Tells the toolstack and the operator why, and asks the frontend to close. */
   async #giveUp(error: unknown, expected: XenbusState | undefined): Promise<void> {
-    await this.#report(error);
+    await this.#errors.report(error);
     await this.#nodes.publish(expected, XenbusState.closing);
   }
 
-  async #declareFailure(error: unknown, backend: XenbusState): Promise<void> {
+  async #declareFailure(failure: { readonly error: unknown; told: boolean }, backend: XenbusState): Promise<void> {
+    if (!failure.told) await this.#errors.report(failure.error);
+    failure.told = true;
+    if (backend !== XenbusState.closing && backend !== XenbusState.closed) {
+      await this.#nodes.publish(backend, XenbusState.closing);
+    }
     this.#failure = undefined;
     this.#lookAgain();
-    if (backend === XenbusState.closing || backend === XenbusState.closed) return;
-    await this.#giveUp(error, backend);
-  }
-
-  async #report(error: unknown): Promise<void> {
-    errorChannel.publish({ address: this.address, error });
-    await writeErrorNode(this.#options.store, this.#options.ownDomid, this.address, error);
   }
 
   async #remove(): Promise<void> {
     await this.#release({ leave: false });
-    this.#enter('removed');
     if (this.#options.removeDirectory) await this.#nodes.delete();
+    this.#enter('removed');
   }
 
   async #forget(): Promise<void> {
-    this.#enter('forgotten');
     await this.#release({ leave: false });
-    await removeErrorNode(this.#options.store, this.#options.ownDomid, this.address);
+    await this.#errors.remove();
+    this.#enter('forgotten');
     this.#options.onGone(this);
   }
 
-  /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. */
+  /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. Never rejects. */
   async #release(how: { leave: boolean }): Promise<void> {
     const handler = this.#handler;
-    this.#handler = undefined;
-    this.#enter('released');
-    this.#failure = undefined;
     const watch = this.#frontendWatch;
+    this.#handler = undefined;
+    this.#token = undefined;
     this.#frontendWatch = undefined;
     this.#followedPath = undefined;
-    await watch?.[Symbol.asyncDispose]();
-    if (!handler) return;
-    await handler.disconnect();
-    await handler.close(how);
+    this.#failure = undefined;
+    this.#keys.end();
+    this.#enter('released');
+    // Without a connection to xenstored the handler is let go of all the same.
+    const watchEnded = watch?.close();
+    for (const error of (await handler?.release(how)) ?? []) await this.#errors.report(error);
+    await watchEnded;
+  }
+
+  #makeHandler(frontendPath: string): HeldHandler {
+    const token = {};
+    this.#token = token;
+    const handler = this.#options.createHandler(this.#context(frontendPath, token));
+    this.#handler = new HeldHandler(handler, { name: this.name, abortTimeoutMs: this.#options.abortTimeoutMs });
+    return this.#handler;
   }
 
   /** Pokes the device with each state of the frontend. The frontend's directory. */
   async #followFrontend(): Promise<string> {
     const path = await this.#nodes.readFrontendPath();
     this.#followedPath = path;
-    this.#frontendWatch = await this.#options.store.watch(`${path}/state`);
-    void this.#follow(this.#frontendWatch);
+    this.#frontendWatch = await LastingWatch.start({
+      store: this.#options.store,
+      path: `${path}/state`,
+      changed: () => this.poke(),
+      lost: (error) => errorChannel.publish({ address: this.address, error }),
+    });
     return path;
   }
 
-  async #follow(watch: Watch): Promise<void> {
-    try {
-      for await (const _ of watch) if (watch === this.#frontendWatch) this.poke();
-    } catch {
-      // The connection to xenstored ended; its owner hears of that by other means.
-    }
-  }
-
-  #context(frontendPath: string): BackendContext {
+  /** For one handler, by its token: a handler that was replaced reaches nothing by it. */
+  #context(frontendPath: string, token: object): BackendContext {
     return {
       address: this.address,
       name: this.name,
@@ -264,11 +383,15 @@ export class BackendDevice {
       frontendPath,
       store: this.#options.store,
       update: async (values) => {
-        if (this.#phase !== 'connected' || this.#wish === 'stop') return;
-        await this.#nodes.update(values);
+        if (token !== this.#token || this.#phase !== 'connected' || this.#wish === 'stop') return;
+        await this.#keys.update(values).catch((error: unknown) => {
+          if (!isXenstoreTrouble(error)) throw error;
+          return this.#stepFailed(error);
+        });
       },
       fail: (error) => {
-        this.#failure ??= { error };
+        if (token !== this.#token) return;
+        this.#failure ??= { error, told: false };
         this.poke();
       },
     };

@@ -1,21 +1,39 @@
-import type { Watch, XenstoreClient } from '@xenpv/xenstore';
+import type { XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './backend-device.js';
 import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
+import { removeStaleErrorNodes } from './error-nodes/error-node.js';
+import { XenbusError } from './errors.js';
+import { readOwnDomid } from './own-domid.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
+import { LATE, withinDeadline } from './waiting/deadline.js';
+import { LastingWatch } from './waiting/lasting-watch.js';
+import { Retries } from './waiting/retries.js';
 
 export interface BackendBusOptions {
   readonly store: XenstoreClient;
   /** Backend types to serve: `['qdisk', 'vbd3']`. */
   readonly types: readonly string[];
   readonly createHandler: HandlerFactory;
-  /** The domain that this process runs in; read from `domid` if not given. */
+  /** The domain that this process runs in; read from `domid` if not given, which domain 0 has from xen-init-dom0. */
   readonly ownDomid?: number | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
   readonly hotplugTypes?: readonly string[] | undefined;
   /** Delete a device's own directory when the toolstack is done with it; by default in every domain but 0. */
   readonly removeDirectories?: boolean | undefined;
+  /**
+   * How long a handler's `prepare` or `connect` may take after its signal was aborted, in milliseconds; 5000 when not
+   * given. Then it is left behind, which is reported as ETIMEDOUT.
+   */
+  readonly abortTimeoutMs?: number | undefined;
+  /**
+   * How long {@link BackendBus.close} waits for a device, in milliseconds; 30000 when not given. Then it is left behind,
+   * which is reported as ETIMEDOUT.
+   */
+  readonly stopTimeoutMs?: number | undefined;
 }
 
+const ABORT_TIMEOUT_MS = 5000;
+const STOP_TIMEOUT_MS = 30_000;
 const HOTPLUG_TYPES = ['vbd', 'vbd3'];
 
 /**
@@ -28,24 +46,51 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  * is one device for each address. It is dropped when its directory is gone and everything is released, then looked for
  * once more, since it may have been created again by then. Devices do not wait for each other, and a failing one
  * disturbs no other.
+ *
+ * A look that fails is reported, and taken again after a pause that grows. A watch that xenstored takes away is registered
+ * again. So discovery ends only with the bus, or with the client: see {@link closed}.
  */
 export class BackendBus implements AsyncDisposable {
   readonly ownDomid: number;
+  /**
+   * Resolves when nothing is discovered any more: with undefined after {@link close}, with an error when the client was
+   * closed or broke for good. In the latter case the devices are served on until the bus is closed, though nothing new
+   * of them is seen.
+   */
+  readonly closed: Promise<Error | undefined>;
   readonly #options: BackendBusOptions;
   readonly #devices = new Map<string, BackendDevice>();
-  readonly #watches: Watch[] = [];
+  readonly #watches: LastingWatch[] = [];
+  readonly #retries = new Retries();
+  #starting = true;
+  /** The first look that failed while the bus starts, which ends the start. */
+  #startFailure: { readonly error: unknown } | undefined;
+  #isOver = false;
+  #resolveClosed!: (error: Error | undefined) => void;
   #closing: Promise<void> | undefined;
 
   private constructor(options: BackendBusOptions, ownDomid: number) {
     this.#options = options;
     this.ownDomid = ownDomid;
+    this.closed = new Promise((resolve) => {
+      this.#resolveClosed = resolve;
+    });
+    void options.store.closed.then((error) => this.#storeClosed(error));
   }
 
-  /** Begins discovery; devices that exist already are adopted before it returns. */
+  /**
+   * Begins discovery; devices that exist already are adopted before it resolves. When it rejects, nothing is left
+   * running. Errors: ERR_DOMID, and those of the store.
+   */
   static async start(options: BackendBusOptions): Promise<BackendBus> {
     const bus = new BackendBus(options, options.ownDomid ?? (await readOwnDomid(options.store)));
-    await Promise.all(options.types.map((type) => bus.#watchType(type)));
-    return bus;
+    const starts = await Promise.allSettled(options.types.map((type) => bus.#watchType(type)));
+    const failed = starts.find((start) => start.status === 'rejected');
+    const failure = failed === undefined ? bus.#startFailure : { error: failed.reason as unknown };
+    bus.#starting = false;
+    if (failure === undefined) return bus;
+    await bus.close();
+    throw failure.error;
   }
 
   /** The devices known now. */
@@ -53,7 +98,10 @@ export class BackendBus implements AsyncDisposable {
     return this.#devices.values();
   }
 
-  /** Stops everything and leaves the store as it is: frontends wait until another process adopts them. */
+  /**
+   * Stops everything and leaves the store as it is: frontends wait until another process adopts them. What does not stop
+   * in time is left behind.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -64,46 +112,88 @@ export class BackendBus implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.#watches.map((watch) => watch[Symbol.asyncDispose]()));
+    this.#isOver = true;
+    this.#retries[Symbol.dispose]();
+    const { stopTimeoutMs = STOP_TIMEOUT_MS } = this.#options;
+    const watches = Promise.all(this.#watches.map((watch) => watch.close()));
     await Promise.all([...this.#devices.values()].map((device) => device.stop()));
+    if ((await withinDeadline(watches, stopTimeoutMs)) === LATE) {
+      const text = `xenstored did not end the watches of the bus within ${stopTimeoutMs} ms`;
+      errorChannel.publish({ address: undefined, error: new XenbusError('ETIMEDOUT', 'stop', text) });
+    }
     this.#devices.clear();
+    this.#resolveClosed(undefined);
+  }
+
+  #storeClosed(cause: Error | undefined): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#retries[Symbol.dispose]();
+    for (const watch of this.#watches) void watch.close();
+    for (const device of this.#devices.values()) device.storeClosed();
+    const text = 'the connection to xenstored was closed; no other device is served';
+    const error = cause ?? new XenbusError('ERR_CLOSED', 'discover', text);
+    errorChannel.publish({ address: undefined, error });
+    this.#resolveClosed(error);
   }
 
   async #watchType(type: string): Promise<void> {
-    const path = `${domainPath(this.ownDomid)}/backend/${type}`;
-    const watch = await this.#options.store.watch(path);
+    const path = this.#typePath(type);
+    const watch = await LastingWatch.start({
+      store: this.#options.store,
+      path,
+      changed: (changed) => this.#lookAt(type, changed),
+      lost: (error) => errorChannel.publish({ address: undefined, error }),
+    });
     this.#watches.push(watch);
-    await this.#scanType(type);
-    void this.#follow(type, path, watch);
+    await this.#lookAt(type, path);
+    await this.#removeStaleErrors(type);
   }
 
-  async #follow(type: string, typePath: string, watch: Watch): Promise<void> {
+  /** Looks at a device, at all of a domain, or at all of the type. What fails is looked at again later. */
+  async #lookAt(type: string, path: string): Promise<void> {
+    if (this.#isOver) return;
+    const address = parseBackendPath(this.ownDomid, path);
+    const domid = path.slice(this.#typePath(type).length + 1);
+    if (address) await this.#try(backendPath(this.ownDomid, address), address, () => this.#touch(address));
+    else if (isNumber(domid)) await this.#try(path, undefined, () => this.#scanDomain(type, Number(domid)));
+    else await this.#try(this.#typePath(type), undefined, () => this.#scanType(type));
+  }
+
+  async #try(key: string, address: DeviceAddress | undefined, look: () => Promise<void>): Promise<void> {
     try {
-      for await (const event of watch) await this.#handle(type, typePath, event.path);
+      await look();
+      this.#retries.worked(key);
     } catch (error) {
-      if (!this.#closing) errorChannel.publish({ address: undefined, error });
+      if (this.#isOver) return;
+      if (this.#starting) {
+        this.#startFailure ??= { error };
+        return;
+      }
+      errorChannel.publish({ address, error });
+      this.#retries.failed(key, () => void this.#try(key, address, look));
     }
   }
 
-  async #handle(type: string, typePath: string, path: string): Promise<void> {
-    if (this.#closing) return;
-    const address = parseBackendPath(this.ownDomid, path);
-    if (address) return this.#touch(address, path);
-    const domid = path.slice(typePath.length + 1);
-    if (isNumber(domid)) return this.#scanDomain(type, Number(domid));
-    return this.#scanType(type);
+  async #touch(address: DeviceAddress): Promise<void> {
+    const device = this.#devices.get(deviceName(address));
+    if (device) device.poke();
+    else if (await this.#isThere(address)) this.#add(address);
   }
 
-  async #touch(address: DeviceAddress, path: string): Promise<void> {
-    const base = backendPath(this.ownDomid, address);
-    const device = this.#devices.get(deviceName(address));
-    if (device) device.poke(path.slice(base.length + 1));
-    else if (await this.#options.store.exists(`${base}/state`)) this.#add(address);
+  #isThere(address: DeviceAddress): Promise<boolean> {
+    return this.#options.store.exists(`${backendPath(this.ownDomid, address)}/state`);
+  }
+
+  #removeStaleErrors(type: string): Promise<void> {
+    return this.#try(`errors of ${type}`, undefined, () =>
+      removeStaleErrorNodes(this.#options.store, this.ownDomid, type, (address) => this.#isThere(address)),
+    );
   }
 
   #add(address: DeviceAddress): void {
     const name = deviceName(address);
-    if (this.#closing || this.#devices.has(name)) return;
+    if (this.#isOver || this.#devices.has(name)) return;
     const hotplug = this.#options.hotplugTypes ?? HOTPLUG_TYPES;
     const device = new BackendDevice({
       store: this.#options.store,
@@ -112,6 +202,8 @@ export class BackendBus implements AsyncDisposable {
       createHandler: this.#options.createHandler,
       waitForHotplug: hotplug.includes(address.type),
       removeDirectory: this.#options.removeDirectories ?? this.ownDomid !== 0,
+      abortTimeoutMs: this.#options.abortTimeoutMs ?? ABORT_TIMEOUT_MS,
+      stopTimeoutMs: this.#options.stopTimeoutMs ?? STOP_TIMEOUT_MS,
       onGone: () => this.#drop(name, address),
     });
     this.#devices.set(name, device);
@@ -123,27 +215,27 @@ export class BackendBus implements AsyncDisposable {
     this.#devices.delete(name);
     removedChannel.publish({ address });
     // It may have been created again between the last look and now.
-    void this.#touch(address, backendPath(this.ownDomid, address)).catch(() => {});
+    void this.#lookAt(address.type, backendPath(this.ownDomid, address));
   }
 
   async #scanType(type: string): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid: undefined });
-    const domains = await this.#options.store.tryDirectory(`${domainPath(this.ownDomid)}/backend/${type}`);
+    const path = this.#typePath(type);
+    const domains = await this.#options.store.tryDirectory(path);
     this.#pokeMissing(type, undefined, domains);
-    await Promise.all((domains ?? []).filter(isNumber).map((domid) => this.#scanDomain(type, Number(domid))));
+    await Promise.all((domains ?? []).filter(isNumber).map((domid) => this.#lookAt(type, `${path}/${domid}`)));
   }
 
   async #scanDomain(type: string, domid: number): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid });
-    const path = `${domainPath(this.ownDomid)}/backend/${type}/${domid}`;
+    const path = `${this.#typePath(type)}/${domid}`;
     const devices = await this.#options.store.tryDirectory(path);
     this.#pokeMissing(type, domid, devices);
-    await Promise.all(
-      (devices ?? []).filter(isNumber).map(async (devid) => {
-        const address = { type, domid, devid: Number(devid) };
-        await this.#touch(address, backendPath(this.ownDomid, address));
-      }),
-    );
+    await Promise.all((devices ?? []).filter(isNumber).map((devid) => this.#lookAt(type, `${path}/${devid}`)));
+  }
+
+  #typePath(type: string): string {
+    return `${domainPath(this.ownDomid)}/backend/${type}`;
   }
 
   /** Devices that are not listed any more must look for themselves. */
@@ -155,9 +247,4 @@ export class BackendBus implements AsyncDisposable {
       if (!names?.includes(name)) device.poke();
     }
   }
-}
-
-async function readOwnDomid(store: XenstoreClient): Promise<number> {
-  const text = await store.tryRead('domid').catch(() => undefined);
-  return isNumber(text) ? Number(text) : 0;
 }

@@ -1,7 +1,7 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { stateChannel } from './diagnostics.js';
 import { errorCode, XenbusError } from './errors.js';
-import type { XenstoreValues } from './handler.js';
+import type { KeyTexts, XenstoreValues } from './handler/handler.js';
 import { backendPath, type DeviceAddress, domainPath } from './paths.js';
 import type { DeviceView } from './reducer.js';
 import { parseState, XenbusState } from './states.js';
@@ -20,6 +20,9 @@ export type DeviceReading = Pick<DeviceView, 'backend' | 'frontend' | 'online' |
 
 /** Thrown by {@link DeviceNodes.publish} when the directory is no longer as it was read: look again. */
 export const STALE = new XenbusError('ERR_STALE', 'publish', 'the device changed since it was looked at');
+
+/** What the bus itself follows. */
+const OWN_KEYS: readonly string[] = ['state', 'online'];
 
 /** One device in xenstore: what is read of both halves, what is written to the backend's. */
 export class DeviceNodes {
@@ -48,6 +51,18 @@ export class DeviceNodes {
       online: online === '1',
       gated: waitForHotplug && hotplug !== 'connected' && physical === undefined,
     };
+  }
+
+  /**
+   * What keys of the directory hold; with undefined all of them but `state` and `online`. They are read one by one: in
+   * the middle of a change some are old, and the change tells of itself afterwards.
+   */
+  async readTexts(keys: readonly string[] | undefined): Promise<KeyTexts> {
+    const { store } = this.#options;
+    const names = keys ?? ((await store.tryDirectory(this.path)) ?? []).filter((key) => !OWN_KEYS.includes(key));
+    const texts = await Promise.all(names.map((key) => store.tryRead(`${this.path}/${key}`)));
+    const entries = names.map((key, i) => [key, texts[i]] as const);
+    return Object.fromEntries(entries.filter((entry): entry is readonly [string, string] => entry[1] !== undefined));
   }
 
   /** The frontend's directory. Throws EINVAL unless the toolstack named one of the frontend's own domain. */
@@ -89,12 +104,16 @@ export class DeviceNodes {
     });
   }
 
-  /** Deletes the directory, and the one of the frontend's domain above it if that is empty. */
+  /**
+   * Deletes the directory, and the one of the frontend's domain above it if that is empty; throws {@link STALE} unless
+   * the device is still offline and Closed.
+   */
   async delete(): Promise<void> {
-    const { store } = this.#options;
-    await store.remove(this.path);
     const parent = this.path.slice(0, this.path.lastIndexOf('/'));
-    await store.transaction(async (tx) => {
+    await this.#options.store.transaction(async (tx) => {
+      const [state, online] = await Promise.all([tx.tryRead(`${this.path}/state`), tx.tryRead(`${this.path}/online`)]);
+      if (online === '1' || parseState(state) !== XenbusState.closed) throw STALE;
+      await tx.remove(this.path);
       if ((await tx.tryDirectory(parent))?.length === 0) await tx.remove(parent);
     });
   }

@@ -26,7 +26,7 @@ export interface BusScanEvent {
 
 /** Published on `xenbus:device:error`. */
 export interface DeviceErrorEvent {
-  /** Undefined if discovery itself failed. */
+  /** Undefined if it is none of one device: discovery, or a watch of it. */
   readonly address: DeviceAddress | undefined;
   readonly error: unknown;
 }

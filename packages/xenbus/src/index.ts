@@ -8,9 +8,9 @@ export type {
   DeviceStateEvent,
   FrontendStateEvent,
 } from './diagnostics.js';
-export { errorNodePath } from './error-node.js';
+export { errorNodePath } from './error-nodes/error-node.js';
 export { errorCode, errorMessage, XenbusError, type XenbusErrorCode } from './errors.js';
-export type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
+export type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from './handler/handler.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 export { parseState, stateName, XenbusState } from './states.js';
@@ -23,3 +23,5 @@ export {
   unplugDevice,
   writeDevice,
 } from './toolstack.js';
+export { Backoff, type BackoffOptions } from './waiting/backoff.js';
+export { isXenstoreTrouble } from './waiting/xenstore-trouble.js';

@@ -29,7 +29,11 @@ describe('what a backend does next', () => {
       { ...fresh, backend: S.unknown },
       { do: 'prepare', state: S.initWait },
     ],
-    ['created, could not be opened', { ...fresh, failed: true }, wait],
+    [
+      'created anew after one that could not be opened',
+      { ...fresh, failed: true },
+      { do: 'prepare', state: S.initWait },
+    ],
     ['deleted', { ...serving, backend: undefined }, { do: 'forget' }],
     ['deleted before it was looked at', { ...fresh, backend: undefined }, { do: 'forget' }],
     // The handshake.
@@ -63,6 +67,7 @@ describe('what a backend does next', () => {
     ],
     ['frontend Closing, backend Closed', { ...waiting, backend: S.closed, frontend: S.closing }, setState(S.closing)],
     ['a crash kernel that closed nothing', { ...serving, frontend: S.initialising }, disconnect(S.initWait)],
+    ['a crash kernel before Connected was written', { ...waiting, connected: true }, disconnect(S.initWait)],
     // The toolstack ends it: online=0 and Closing in one transaction.
     ['unplug while serving', { ...serving, backend: S.closing, online: false }, wait],
     [

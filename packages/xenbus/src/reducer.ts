@@ -14,7 +14,7 @@ export interface DeviceView {
   readonly prepared: boolean;
   /** Whether this process serves the frontend's rings. */
   readonly connected: boolean;
-  /** Whether the device could not be opened: nothing is tried again until the toolstack removes it. */
+  /** Whether the device could not be opened, and Closing was written: nothing is tried again until it is removed. */
   readonly failed: boolean;
   /** Whether `remove` was carried out; the directory is still there until the toolstack deletes it. */
   readonly removed: boolean;
@@ -56,7 +56,7 @@ export function nextAction(view: DeviceView): DeviceAction {
   switch (view.backend) {
     case S.unknown:
     case S.initialising:
-      return initialise(view);
+      return initialise();
     case S.closing:
       return close(view);
     case S.closed:
@@ -72,8 +72,8 @@ function finish(view: DeviceView): DeviceAction {
   return view.removed ? WAIT : { do: 'remove' };
 }
 
-function initialise(view: DeviceView): DeviceAction {
-  if (view.failed) return WAIT;
+/** Also when this process could not open the device: it wrote Closing then, so this is a new one by the same name. */
+function initialise(): DeviceAction {
   return { do: 'prepare', state: S.initWait };
 }
 
@@ -92,7 +92,7 @@ function serve(view: DeviceView): DeviceAction {
       return { do: 'disconnect', state: S.closed };
     case S.initialising:
       // A frontend that began anew without closing (a crash kernel): its old rings are dead.
-      return view.backend === S.connected ? { do: 'disconnect', state: S.initWait } : WAIT;
+      return view.connected || view.backend === S.connected ? { do: 'disconnect', state: S.initWait } : WAIT;
     default:
       return WAIT;
   }

@@ -1,6 +1,6 @@
 import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import { XenbusError } from './errors.js';
-import type { XenstoreValues } from './handler.js';
+import type { XenstoreValues } from './handler/handler.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
 import { parseState, stateName, XenbusState } from './states.js';
 

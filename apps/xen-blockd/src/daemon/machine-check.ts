@@ -50,7 +50,9 @@ async function checkXenstore(provider: XenProvider): Promise<Finding> {
   try {
     const store = XenstoreClient.open(await provider.connectXenstore({ signal }));
     const domid = await store.tryRead('domid', { signal }).finally(() => store.close());
-    return { name: 'xenstore', ok: true, needed: true, detail: `this is domain ${domid ?? '0'}` };
+    if (domid !== undefined) return { name: 'xenstore', ok: true, needed: true, detail: `this is domain ${domid}` };
+    const detail = 'it has no "domid" for this domain; in dom0 run xen-init-dom0';
+    return { name: 'xenstore', ok: false, needed: true, detail, code: 'ENOENT' };
   } catch (error) {
     if (!signal.aborted) return failure('xenstore', error);
     const detail = `no answer within ${XENSTORE_TIMEOUT_MS / 1000} s; is xenstored running?`;

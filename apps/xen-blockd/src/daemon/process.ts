@@ -28,7 +28,7 @@ export async function runDaemon(config: Config, provider: XenProvider, logger: L
     cleanup.use(await sockets.answerFor(daemon, config));
     logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
     tellServiceManager('READY=1', logger);
-    const ended = await Promise.race([stop.wait(), store.closed]);
+    const ended = await Promise.race([stop.wait(), daemon.backend.closed]);
     if (ended instanceof Error) {
       logger.fatal({ reason: ended.message }, 'xenstored went away');
       return ExitCode.unavailable;

@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
 
@@ -44,6 +46,59 @@ describe('the daemon while xenstored is away', () => {
     for (const { domid } of [before, after]) await host.host.toolstack.detachDisk(domid, 'xvda');
     daemon.stop();
     expect(await ended).toBe(0);
+  });
+
+  it('connects thirty disks that are attached while xenstored comes and goes', { timeout: 60_000 }, async () => {
+    const provider = host.host.provider(0);
+    const breakers: (() => void)[] = [];
+    const connect = provider.connectXenstore.bind(provider);
+    let isAway = false;
+    provider.connectXenstore = async (options) => {
+      if (isAway) throw new Error('no xenstored');
+      return breakable(await connect(options), breakers);
+    };
+    const ended = daemon.start({ 'control-socket': false }, provider);
+    await daemon.says('ready');
+    const outages = (async () => {
+      for (let outage = 0; outage < 5; outage++) {
+        const connections = breakers.length;
+        isAway = true;
+        breakers.at(-1)!();
+        await sleep(50);
+        isAway = false;
+        await expect.poll(() => breakers.length, { timeout: 10_000 }).toBeGreaterThan(connections);
+        await sleep(20 * outage);
+      }
+    })();
+    const disks = await Promise.all(Array.from({ length: 30 }, (_, i) => daemon.attach(`image-${i}`)));
+    const fronts = await Promise.all(disks.map(({ domid }) => host.connectGuest(domid)));
+    await outages;
+    const reads = await Promise.all(fronts.map((front) => front.read(0, 4096)));
+    for (const [i, read] of reads.entries()) {
+      expect(Buffer.from(read).equals(disks[i].data.subarray(0, 4096))).toBe(true);
+      expect(await host.store.read(`/local/domain/0/backend/qdisk/${disks[i].domid}/51712/state`)).toBe('4');
+    }
+    expect(daemon.lines.filter(({ msg }) => msg === 'Closing' || msg === 'Closed')).toEqual([]);
+    await Promise.all(fronts.map((front) => front.close()));
+    daemon.stop();
+    expect(await ended).toBe(0);
+  });
+
+  it('ends with 69 when the connection cannot be made again', async () => {
+    const provider = host.host.provider(0);
+    const open = XenstoreClient.open;
+    const spy = vi
+      .spyOn(XenstoreClient, 'open')
+      .mockImplementation((transport) => open.call(XenstoreClient, transport));
+    const breakers: (() => void)[] = [];
+    const connect = provider.connectXenstore.bind(provider);
+    provider.connectXenstore = async (options) => breakable(await connect(options), breakers);
+    const ended = daemon.start({ 'control-socket': false }, provider);
+    await daemon.says('ready');
+    spy.mockRestore();
+    breakers.pop()!();
+    expect(await ended).toBe(69);
+    await daemon.says('xenstored went away');
   });
 
   it('can be stopped', async () => {

@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import type { DiskConfig } from '@xenpv/xen-block';
+import type { DiskConfig, ImageOpener } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
@@ -37,10 +37,8 @@ const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
 };
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
-export function imageOpener(
-  options: ImageOpenerOptions,
-): (config: DiskConfig, opening?: OpeningOptions) => Promise<BlockImage> {
-  return async (config, { signal } = {}) => {
+export function imageOpener(options: ImageOpenerOptions): ImageOpener {
+  return async (config, { signal }) => {
     const image = await openImage(config, { ...options, signal });
     if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {

@@ -1,6 +1,13 @@
 import { BlkifOp } from '@xenpv/blkif';
 import { type BlockImage, rmwImage } from '@xenpv/blockdev';
-import type { BackendContext, BackendHandler, DeviceAddress, XenstoreValues } from '@xenpv/xenbus';
+import type {
+  BackendContext,
+  BackendHandler,
+  CallOptions,
+  DeviceAddress,
+  KeyTexts,
+  XenstoreValues,
+} from '@xenpv/xenbus';
 import {
   closedChannel,
   connectedChannel,
@@ -29,8 +36,11 @@ import { StallWatch } from './stall.js';
 /** `512`: guests see 512-byte sectors, whatever the storage has. `image`: they see the storage's own. */
 export type SectorSizePolicy = 512 | 'image';
 
-/** Opens the image that a disk's configuration names. Never called for an empty drive. */
-export type ImageOpener = (config: DiskConfig) => Promise<BlockImage>;
+/**
+ * Opens the image that a disk's configuration names. Never called for an empty drive. `signal` is aborted when the image
+ * is not wanted any more: the toolstack removed the disk, or the backend closes.
+ */
+export type ImageOpener = (config: DiskConfig, options: CallOptions) => Promise<BlockImage>;
 
 /** What is done when the storage of a disk fails a request. */
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
@@ -49,6 +59,7 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
 export class BlockDevice implements BackendHandler {
+  readonly keys = ['params', 'mode', 'on-error'];
   readonly #context: BackendContext;
   readonly #options: BlockDeviceOptions;
   readonly #rings: DiskRings;
@@ -126,18 +137,19 @@ export class BlockDevice implements BackendHandler {
     return this.#rings.statistics();
   }
 
-  async prepare(): Promise<XenstoreValues> {
+  async prepare(call: CallOptions): Promise<XenstoreValues> {
     const { store, backendPath, address } = this.#context;
     this.#config = await readDiskConfig(store, backendPath, address);
-    await this.#openImage();
+    await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
     return transportValues(this.#options.limits, this.#config);
   }
 
   /** `adopt`: an earlier process served this very connection, whose rings are adopted. */
-  async connect({ adopt }: { adopt: boolean }): Promise<XenstoreValues> {
+  async connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#options.limits);
+    signal.throwIfAborted();
     await this.#rings.attach(this.#served(negotiated), { adopt });
     this.#stops.attached();
     this.#negotiated = negotiated;
@@ -154,9 +166,12 @@ export class BlockDevice implements BackendHandler {
     if (count > 0) disconnectedChannel.publish({ address: this.address });
   }
 
-  changed(key: string): void {
-    if (key === 'on-error') void this.#inTurn(() => this.#changeOnError());
-    if (key === 'params' && this.#config?.deviceType === 'cdrom') void this.#inTurn(() => this.#changeMedium());
+  /** The medium of a drive may be another one, the policy of any disk. */
+  async changed(_values: KeyTexts, call: CallOptions): Promise<void> {
+    await this.#inTurn(async () => {
+      await this.#changeOnError();
+      if (this.#config?.deviceType === 'cdrom') await this.#changeMedium(call);
+    });
   }
 
   async close(): Promise<void> {
@@ -209,10 +224,10 @@ export class BlockDevice implements BackendHandler {
     return turn;
   }
 
-  async #openImage(): Promise<void> {
+  async #openImage(call: CallOptions): Promise<void> {
     const config = this.#config!;
     this.#image = undefined;
-    if (config.target !== '') this.#image = this.#sized(await this.#options.openImage(config));
+    if (config.target !== '') this.#image = this.#sized(await this.#options.openImage(config, call));
     else if (config.deviceType !== 'cdrom') {
       throw new XenBlockError('ENOENT', 'prepare', 'params names no image; only a cdrom drive may be empty', {
         path: `${this.#context.backendPath}/params`,
@@ -240,6 +255,7 @@ export class BlockDevice implements BackendHandler {
     const { store, backendPath, address } = this.#context;
     if (!this.#config) return;
     const { onError } = await readDiskConfig(store, backendPath, address);
+    if (onError === this.#config.onError) return;
     this.#config = { ...this.#config, onError };
     this.#rings.setOnError(this.#onError(this.#config));
   }
@@ -275,15 +291,15 @@ export class BlockDevice implements BackendHandler {
   }
 
   /** Ejects the medium and loads the one that params names now. A medium that cannot be opened leaves the drive empty. */
-  async #changeMedium(): Promise<void> {
+  async #changeMedium(call: CallOptions): Promise<void> {
     const { store, backendPath, address } = this.#context;
     const old = this.#image;
     const config = await readDiskConfig(store, backendPath, address);
-    if (config.target === this.#config!.target) return;
+    if (isSameMedium(config, this.#config!)) return;
     this.#config = config;
     let error: unknown;
     await this.drain();
-    await this.#openImage().catch((cause) => {
+    await this.#openImage(call).catch((cause) => {
       error = cause;
       this.#setGeometry();
     });
@@ -308,4 +324,8 @@ export class BlockDevice implements BackendHandler {
       adopted,
     };
   }
+}
+
+function isSameMedium(one: DiskConfig, other: DiskConfig): boolean {
+  return one.target === other.target && one.format === other.format && one.readOnly === other.readOnly;
 }

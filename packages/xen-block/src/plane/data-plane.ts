@@ -94,7 +94,7 @@ export class DataPlane implements AsyncDisposable {
 
   constructor(provider: XenProvider, { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0 }: DataPlaneOptions = {}) {
     const events = provider.openEventChannels();
-    const grants = provider.openGrantTable();
+    const grants = openOrClose(events, () => provider.openGrantTable());
     const rings = this.#rings;
     const memory = new DataMemory(grants, memoryBytes);
     const copy = copyFunction(grants, provider, memory);
@@ -253,4 +253,14 @@ function attachRing(mapping: GrantMapping, slotBytes: number): BackRing {
     byteLength: mapping.refs.length * XEN_PAGE_SIZE,
   };
   return BackRing.attach(memory, slotBytes);
+}
+
+/** Opens the second of two handles; the first does not stay open alone. */
+function openOrClose<T>(first: { close(): void }, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    first.close();
+    throw error;
+  }
 }

@@ -1,0 +1,70 @@
+import type { XenstoreClient } from '@xenpv/xenstore';
+import type { DeviceAddress } from '../paths.js';
+
+/** Keys of a directory, relative to it, with their values. */
+export type XenstoreValues = Readonly<Record<string, string | number | boolean>>;
+
+/** What keys of a directory hold, as text. A key that is not there is left out. */
+export type KeyTexts = Readonly<Record<string, string>>;
+
+/** What a backend gets to work with: one for each handler. Once the handler is closed, `update` and `fail` do nothing. */
+export interface BackendContext {
+  readonly address: DeviceAddress;
+  /** `vbd-5-51712`, for messages. */
+  readonly name: string;
+  readonly ownDomid: number;
+  readonly backendPath: string;
+  readonly frontendPath: string;
+  readonly store: XenstoreClient;
+  /**
+   * Publishes changed keys and announces them by writing the state again, as every blkback does for a resize.
+   * Does nothing unless the device is connected and its directory is still there. What xenstored cannot take now is
+   * written later: that is no error.
+   */
+  update(values: XenstoreValues): Promise<void>;
+  /** The device cannot go on (a broken ring, lost storage): error node and Closing. */
+  fail(error: unknown): void;
+}
+
+/** What a call gets that may have to be given up. */
+export interface CallOptions {
+  /**
+   * Aborted when the call is not wanted any more: the toolstack removed the device, the frontend went, or the bus
+   * closes. The call should then reject soon. One that does not is left behind: when it ends after all, its handler is
+   * disconnected and closed.
+   */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * What one writes for a new kind of PV backend. The bus calls these one at a time, in the order of the device's
+ * life: prepare, then connect and disconnect any number of times, then close. What they throw becomes the
+ * device's error node, and disturbs no other device. Only what xenstored could not do (see `isXenstoreTrouble`) is tried
+ * again: that is no fault of the device.
+ */
+export interface BackendHandler {
+  /** The keys of the backend's directory that {@link changed} is told of; all but `state` and `online` when not given. */
+  readonly keys?: readonly string[] | undefined;
+  /** Opens what the device is made of. Returns the keys to publish with InitWait: what the frontend may choose from. */
+  prepare(options: CallOptions): Promise<XenstoreValues>;
+  /**
+   * Reads the frontend's choice, maps its rings, binds its event channels and begins to serve. With `adopt` the
+   * frontend is using them and must not notice. Returns the keys to publish with Connected.
+   */
+  connect(options: CallOptions & { readonly adopt: boolean }): Promise<XenstoreValues>;
+  /**
+   * Ends serving: waits for what is in flight, unbinds, unmaps. Also called after a failed connect. A handler that
+   * throws here is closed, and another one is made when the frontend comes back.
+   */
+  disconnect(): Promise<void>;
+  /**
+   * What {@link keys} hold now: told once after `prepare`, and again whenever a look finds other values, however they
+   * came about. So it compares them with what it has, and does nothing if they are the same.
+   */
+  changed?(values: KeyTexts, options: CallOptions): Promise<void> | void;
+  /**
+   * Frees everything, whatever was called before. `disconnect` was called before. With `leave` this process stops and
+   * the frontend waits for the next one.
+   */
+  close(options: { leave: boolean }): Promise<void>;
+}

@@ -1,0 +1,28 @@
+import type { XenstoreClient } from '@xenpv/xenstore';
+import { errorMessage, XenbusError } from './errors.js';
+import { isNumber } from './paths.js';
+
+/** DOMID_FIRST_RESERVED of public/xen.h: no domain has this number or a higher one. */
+const FIRST_RESERVED = 0x7ff0;
+
+/**
+ * The domain that this process runs in: the toolstack writes `domid` into the home of every domain, and xen-init-dom0
+ * into that of domain 0. Rejects with ERR_DOMID when it is not there or makes no sense; a guess would serve the disks
+ * of another domain.
+ */
+export async function readOwnDomid(store: XenstoreClient): Promise<number> {
+  let text: string | undefined;
+  try {
+    text = await store.tryRead('domid');
+  } catch (cause) {
+    throw refused(`cannot be read: ${errorMessage(cause)}`, cause);
+  }
+  if (isNumber(text) && Number(text) < FIRST_RESERVED) return Number(text);
+  throw refused(text === undefined ? 'is missing' : `is ${JSON.stringify(text.slice(0, 100))}, no number of a domain`);
+}
+
+function refused(what: string, cause?: unknown): XenbusError {
+  const text = `which domain this is cannot be told: xenstore's "domid", in this domain's home, ${what}`;
+  const advice = 'in dom0 run xen-init-dom0, elsewhere the toolstack writes it; or give ownDomid';
+  return new XenbusError('ERR_DOMID', 'start', `${text}; ${advice}`, { path: 'domid', cause });
+}
