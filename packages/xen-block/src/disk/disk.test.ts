@@ -238,7 +238,9 @@ describe('images', () => {
     await vi.waitFor(() => expect(sizes).toEqual([4 * MIB]));
     expect(await disk.read(4 * MIB - 512, 512)).toHaveLength(512);
     size = 2 * MIB;
-    await host.device.refresh();
+    await expect(host.device.refresh()).rejects.toMatchObject({ code: 'EINVAL', op: 'refresh' });
+    expect(await back('sectors')).toBe(String((4 * MIB) / 512));
+    await host.device.refresh({ mayShrink: true });
     await vi.waitFor(() => expect(disk.size).toBe(2 * MIB));
     expect(await back('sectors')).toBe(String((2 * MIB) / 512));
     expect(await back('state')).toBe('4');

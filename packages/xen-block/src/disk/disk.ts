@@ -234,7 +234,8 @@ export class BlockDevice implements BackendHandler {
 
   async #resize(image: BlockImage, { mayShrink = false }: RefreshOptions): Promise<void> {
     const before = this.#geometry!.sectors;
-    const size = await image.refresh({ mayShrink });
+    const found = await image.refresh({ mayShrink });
+    const size = Math.min(found, image.size);
     if (size < before * SECTOR_SIZE && !mayShrink) {
       const sizes = `from ${before * SECTOR_SIZE} to ${size} bytes`;
       const advice = 'the guest is not told; make it longer again, or refresh this disk with --allow-shrink';
