@@ -30,7 +30,20 @@ export interface NbdRestoredEvent {
   readonly lostWrites: boolean;
 }
 
+/** Published on `blockdev:image:odd-size` when an image does not end with a sector, once for each such size. */
+export interface OddSize {
+  readonly path: string;
+  /** Bytes of the image. */
+  readonly size: number;
+  /** Bytes that are served: whole sectors. */
+  readonly served: number;
+  /** Bytes. */
+  readonly sectorSize: number;
+}
+
 const fallbacks = channel('blockdev:engine:fallback');
+
+const oddSizes = channel('blockdev:image:odd-size');
 
 export function reportFallback(message: EngineFallback): void {
   if (fallbacks.hasSubscribers) fallbacks.publish(message);
@@ -38,3 +51,6 @@ export function reportFallback(message: EngineFallback): void {
 
 export const nbdLostChannel = channel('blockdev:nbd:lost');
 export const nbdRestoredChannel = channel('blockdev:nbd:restored');
+export function reportOddSize(message: OddSize): void {
+  if (oddSizes.hasSubscribers) oddSizes.publish(message);
+}

@@ -6,15 +6,16 @@ import { errorCode } from '@xenpv/xenbus';
 export type XenBlockErrorCode = XenSysErrorCode | RingErrorCode | 'ERR_JOURNAL';
 
 /** What was tried. */
-export type XenBlockOp = 'start' | 'prepare' | 'connect' | 'serve' | 'move' | 'firstFreeVdev';
+export type XenBlockOp = 'start' | 'prepare' | 'refresh' | 'connect' | 'serve' | 'move' | 'firstFreeVdev';
 
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {
   override readonly name = 'XenBlockError';
   readonly code: XenBlockErrorCode;
   /**
-   * `prepare`: opening what the toolstack configured. `connect`: what the frontend negotiated. `serve`: a ring in use.
-   * `move`: a queue, to another thread. `start`: a thread. `firstFreeVdev`: that function.
+   * `prepare`: opening what the toolstack configured. `refresh`: looking at it again. `connect`: what the frontend
+   * negotiated. `serve`: a ring in use. `move`: a queue, to another thread. `start`: a thread. `firstFreeVdev`: that
+   * function.
    */
   readonly op: XenBlockOp;
   /** The xenstore path or the file at fault, where there is one. */

@@ -18,7 +18,7 @@ export type {
   StorageStalledEvent,
   RingOverlookedEvent,
 } from './diagnostics.js';
-export { parseParams, readDiskConfig } from './disk/config.js';
+export { imagePath, parseParams, readDiskConfig } from './disk/config.js';
 export {
   BlockDevice,
   type BlockDeviceOptions,

@@ -58,6 +58,7 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly onError?: OnErrorChoice | undefined;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. 10 000 when not given. */
   readonly stallMs?: number | undefined;
+  /**
    * How long opening an image, or attaching rings, may take after it is not wanted any more, in milliseconds; 5000 when
    * not given. Then it is left behind.
    */

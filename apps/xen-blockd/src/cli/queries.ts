@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { DEFAULTS } from '../daemon/config.js';
+import { BlockdError } from '../errors.js';
 import { askDaemon, type ControlRequest } from '../status/control-socket.js';
 import type { DeviceStatus } from '../status/device-status.js';
 import { formatAllStatistics, formatDevices, formatResumed } from '../status/device-table.js';
@@ -24,30 +25,40 @@ const QUERIES: readonly Query[] = [
     request: { command: 'list' },
     format: formatAllStatistics,
   },
-  {
-    name: 'refresh',
-    description: 'look at the size of every image again, and tell the guests',
-    request: { command: 'refresh' },
-    format: formatDevices,
-  },
 ];
 
-/** `xen-blockd list`, `stats`, `refresh` and `resume`, which ask a running daemon. */
-export function addQueries(program: Command): void {
-  for (const { name, description, request, format } of QUERIES) {
-    command(program, name, description).action((options: Options) => ask(options, request, format));
-  }
-  command(program, 'resume', 'go on with a disk that an error of its storage has stopped')
-    .argument('<disk>', 'its name or image, as list shows them, or its backend path')
-    .action((disk: string, options: Options) => ask(options, { command: 'resume', disk }, formatResumed));
-}
-
-interface Options {
+interface QueryOptions {
   readonly socket: string;
   readonly json?: boolean;
 }
 
-function command(program: Command, name: string, description: string): Command {
+/** `xen-blockd list`, `stats`, `refresh` and `resume`, which ask a running daemon. */
+export function addQueries(program: Command): void {
+  for (const { name, description, request, format } of QUERIES) {
+    addQuery(program, name, description).action(async (options: QueryOptions) => {
+      await ask(options, request, format);
+    });
+  }
+  addRefresh(program);
+  addQuery(program, 'resume', 'go on with a disk that an error of its storage has stopped')
+    .argument('<disk>', 'its name or image, as list shows them, or its backend path')
+    .action((disk: string, options: QueryOptions) => ask(options, { command: 'resume', disk }, formatResumed));
+}
+
+function addRefresh(program: Command): void {
+  addQuery(program, 'refresh', 'look at the sizes of images again, and tell the guests')
+    .argument('[disk]', 'only this one: its name or image, as list shows them, or its backend path')
+    .option('--allow-shrink', 'the image may have become smaller: the guest loses its end')
+    .action(async (disk: string | undefined, options: QueryOptions & { allowShrink?: boolean }) => {
+      const { allowShrink } = options;
+      if (allowShrink && disk === undefined) {
+        throw new BlockdError('ERR_USAGE', 'refresh', '--allow-shrink needs the name of the disk; see xen-blockd list');
+      }
+      await ask(options, { command: 'refresh', disk, allowShrink }, formatDevices);
+    });
+}
+
+function addQuery(program: Command, name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
@@ -55,7 +66,7 @@ function command(program: Command, name: string, description: string): Command {
     .option('--json', 'print JSON');
 }
 
-async function ask({ socket, json }: Options, request: ControlRequest, format: Query['format']): Promise<void> {
+async function ask({ socket, json }: QueryOptions, request: ControlRequest, format: Query['format']): Promise<void> {
   const devices = await askDaemon(socket, request);
   process.stdout.write(json ? `${JSON.stringify(devices, null, 2)}\n` : format(devices));
 }

@@ -1,6 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { deviceName } from '@xenpv/xenbus';
 import { Cleanup } from '../cleanup.js';
+import { BlockdError } from '../errors.js';
 import {
   type ControlHandler,
   type ControlRequest,
@@ -41,7 +43,7 @@ export class Sockets implements AsyncDisposable {
       case 'list':
         return { devices: this.#devices() };
       case 'refresh':
-        await this.#daemon?.backend.refresh();
+        await this.#refresh(request);
         return { devices: this.#devices() };
       case 'resume':
         return this.#resume(request.disk);
@@ -56,6 +58,12 @@ export class Sockets implements AsyncDisposable {
     const device = findDisk(devices, disk, ownDomid);
     const wasStopped = await device.resume();
     return { devices: [{ ...deviceStatus(device), wasStopped }] };
+  }
+
+  async #refresh({ disk, allowShrink }: Extract<ControlRequest, { command: 'refresh' }>): Promise<void> {
+    const backend = this.#daemon?.backend;
+    if (disk === undefined) return backend?.refresh();
+    await findDisk(backend?.devices ?? [], disk, backend?.ownDomid ?? 0).refresh({ mayShrink: allowShrink });
   }
 
   #devices(): DeviceStatus[] {

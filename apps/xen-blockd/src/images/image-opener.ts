@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import type { DiskConfig, ImageOpener } from '@xenpv/xen-block';
+import { type DiskConfig, type ImageOpener, imagePath } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
@@ -50,12 +50,13 @@ export function imageOpener(options: ImageOpenerOptions): ImageOpener {
 }
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
-  const { format, target, readOnly } = config;
+  const { format, readOnly } = config;
   const { signal } = options;
-  const nbd = nbdTarget(target);
+  const nbd = nbdTarget(config.target);
+  const target = nbd ? config.target : imagePath(config.target);
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
   if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly, signal });
-  if (format === 'raw') return openRaw(config, options);
+  if (format === 'raw') return openRaw({ ...config, target }, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);

@@ -7,7 +7,8 @@ import type { DeviceStatus } from './device-status.js';
 /** A question on the control socket. Each is a line of JSON, and so is its answer; a connection may ask many. */
 export type ControlRequest =
   | { readonly command: 'list' }
-  | { readonly command: 'refresh' }
+  /** Of all disks, or of one, which may be allowed to shrink. */
+  | { readonly command: 'refresh'; readonly disk?: string | undefined; readonly allowShrink?: boolean | undefined }
   /** The answer has this disk only. */
   | { readonly command: 'resume'; readonly disk: string };
 

@@ -45,6 +45,12 @@ export class DiskRings {
   readonly #counters: RingCounters[] = [];
   readonly #ages: RequestAges[] = [];
   #rings: ServedRing[] = [];
+  /** Where each is served. */
+  #hosts: RingHost[] = [];
+  /** Pauses of the disk that were not ended: what rings that are attached meanwhile begin with. */
+  #pauses = 0;
+  /** Resolves when the rings that are being attached are so, and idle if the disk is paused; or undefined. */
+  #admitting: Promise<unknown> | undefined;
 
   constructor(context: BackendContext, options: DiskRingsOptions, listener: RingListener) {
     this.#context = context;
@@ -78,17 +84,22 @@ export class DiskRings {
 
   /** Attaches all rings or none. `adopt`: an earlier process served this very connection. */
   async attach(disk: ServedDisk, { adopt }: { adopt: boolean }): Promise<void> {
-    const attached: ServedRing[] = [];
-    try {
-      for (let queue = 0; queue < disk.negotiated.rings.length; queue++) {
-        const host = chooseHost(this.#options.hosts, disk.image);
-        attached.push(await this.#attachRing(host, disk, queue, { adopt }));
+    await this.#admit(async () => {
+      const attached: ServedRing[] = [];
+      const hosts: RingHost[] = [];
+      try {
+        for (let queue = 0; queue < disk.negotiated.rings.length; queue++) {
+          hosts[queue] = chooseHost(this.#options.hosts, disk.image);
+          attached.push(await this.#attachRing(hosts[queue], disk, queue, { adopt }));
+        }
+      } catch (cause) {
+        await Promise.all(attached.map((ring) => ring.detach('leave')));
+        throw ringError(cause, attached.length);
       }
-    } catch (cause) {
-      await Promise.all(attached.map((ring) => ring.detach('leave')));
-      throw ringError(cause, attached.length);
-    }
-    this.#rings = attached;
+      this.#rings = attached;
+      this.#hosts = hosts;
+      return attached;
+    });
   }
 
   async detach(kept: KeptRequests): Promise<void> {
@@ -112,41 +123,72 @@ export class DiskRings {
   }
 
   /**
-   * Detaches a ring and attaches it at another host. Resolves with an error when it cannot be attached there: the ring
-   * is gone then. Rejects with EBUSY when the disk is stopped by an error of its storage, if only now: nothing is changed.
+   * Detaches a ring and attaches it at another host, or again where it was when that one cannot have it. Rejects then,
+   * with {@link RingLostError} when the old one cannot have it again either. Rejects with EBUSY when the disk is stopped
+   * by an error of its storage, if only now: nothing is changed.
    */
-  async move(
-    queue: number,
-    host: RingHost,
-    disk: ServedDisk,
-    isStopped: () => boolean,
-  ): Promise<XenBlockError | undefined> {
+  async move(queue: number, host: RingHost, disk: ServedDisk, isStopped: () => boolean): Promise<void> {
     const ring = this.#rings[queue];
     await ring.pause();
     if (isStopped()) {
-      ring.resume();
+      if (this.#pauses === 0) ring.resume();
       const text = `queue ${queue} keeps requests that the storage failed; resume the disk first`;
       throw new XenBlockError('EBUSY', 'move', text);
     }
     await ring.detach('leave');
     try {
-      this.#rings[queue] = await this.#attachRing(host, disk, queue, { adopt: false });
-      return undefined;
+      await this.#attachAt(queue, host, disk);
     } catch (cause) {
-      return ringError(cause, queue);
+      await this.#attachAt(queue, this.#hosts[queue], disk).catch((again) => {
+        throw new RingLostError(ringError(again, queue));
+      });
+      throw ringError(cause, queue);
     }
+  }
+
+  #attachAt(queue: number, host: RingHost, disk: ServedDisk): Promise<void> {
+    return this.#admit(async () => {
+      const ring = await this.#attachRing(host, disk, queue, { adopt: false });
+      this.#rings[queue] = ring;
+      this.#hosts[queue] = host;
+      return [ring];
+    });
+  }
+
+  /**
+   * Rings are attached paused. When they are among the disk's, which `attach` sees to, they get the disk's pauses, and
+   * the first one is ended: nobody's pause or resume passes between.
+   */
+  async #admit(attach: () => Promise<readonly ServedRing[]>): Promise<void> {
+    const admitted = attach().then((rings) => ({ idle: Promise.all(rings.map((ring) => this.#begin(ring))) }));
+    const admitting = admitted.then(({ idle }) => idle).catch(() => {});
+    this.#admitting = admitting;
+    void admitting.then(() => {
+      if (this.#admitting === admitting) this.#admitting = undefined;
+    });
+    await admitted;
+  }
+
+  async #begin(ring: ServedRing): Promise<void> {
+    const idle = Array.from({ length: this.#pauses }, () => ring.pause());
+    ring.resume();
+    await Promise.all(idle);
   }
 
   has(queue: number): boolean {
     return this.#rings[queue] !== undefined;
   }
 
-  /** Resolves when all taken requests are answered. */
+  /** Of these rings, and of all that are attached before `resume`. Resolves when all taken requests are answered. */
   async pause(): Promise<void> {
-    await Promise.all(this.#rings.map((ring) => ring.pause()));
+    this.#pauses++;
+    await Promise.all([...this.#rings.map((ring) => ring.pause()), this.#admitting]);
   }
 
+  /** Ends a pause, also one that was rejected. Harmless when there is none. */
   resume(): void {
+    if (this.#pauses === 0) return;
+    this.#pauses--;
     for (const ring of this.#rings) ring.resume();
   }
 
@@ -154,9 +196,11 @@ export class DiskRings {
     for (const ring of this.#rings) ring.setGeometry(geometry);
   }
 
-  /** The rings must be paused. */
+  /** The rings must be paused. Rejects when one cannot have the image; some have it then. */
   async setImage(image: BlockImage | undefined): Promise<void> {
-    await Promise.all(this.#rings.map((ring) => ring.setImage(image)));
+    const settings = await Promise.allSettled(this.#rings.map((ring) => ring.setImage(image)));
+    const failed = settings.find((setting) => setting.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   /** Serving without a journal is better than not serving. */
@@ -193,8 +237,19 @@ export class DiskRings {
       onError,
       counters,
       listener: this.#listener,
+      paused: true,
       ...dataPathFor(negotiated, this.#options.dataPath),
     };
+  }
+}
+
+/** A ring is served nowhere any more. */
+export class RingLostError extends Error {
+  override readonly cause: XenBlockError;
+
+  constructor(cause: XenBlockError) {
+    super(cause.message);
+    this.cause = cause;
   }
 }
 

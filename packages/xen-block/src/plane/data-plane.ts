@@ -64,7 +64,7 @@ export interface ServedRing {
   resume(): void;
   /** What requests are checked against from now on. */
   setGeometry(geometry: DiskGeometry): void;
-  /** Another image, or none. The ring must be paused. */
+  /** Another image, or none. The ring must be paused. One that rejects has still the image that it had. */
   setImage(image: BlockImage | undefined): Promise<void>;
   /** Takes no more: another ring of the disk has met an error of the storage. Until {@link restart}. */
   stop(): void;
@@ -198,8 +198,11 @@ export class DataPlane implements AsyncDisposable {
     return this.close();
   }
 
+  /** When it throws the ring is as it was. */
   #openQueue(ring: BlockRing, image: BlockImage | undefined): void {
     const queue = image?.createQueue({ depth: ring.back.size, memory: this.#memory.buffer });
+    ring.mapper?.close();
+    ring.mapper = undefined;
     ring.queue = queue;
     ring.repeatableFlush = image?.features.repeatableFlush ?? true;
     if (!queue) return;
@@ -214,8 +217,6 @@ export class DataPlane implements AsyncDisposable {
 
   async #setImage(ring: BlockRing, image: BlockImage | undefined): Promise<void> {
     const old = ring.queue;
-    ring.mapper?.close();
-    ring.mapper = undefined;
     this.#openQueue(ring, image);
     await old?.close();
   }

@@ -55,5 +55,7 @@ export interface RingOptions {
   /** What is done when the storage fails a request; `report` when not given. */
   readonly onError?: OnError | undefined;
   readonly counters?: RingCounters | undefined;
+  /** True: nothing is taken before the first `resume`, but for what a journal has. */
+  readonly paused?: boolean | undefined;
   readonly listener: RingListener;
 }
