@@ -129,6 +129,7 @@ export function logEvents(logger: Logger): Disposable {
       const fields = { path, export: exportName, seconds: seconds(awayMs), ...keptBack(admitted) };
       if (lostWrites) logger.error(fields, 'the NBD server is back, without writes that were not flushed');
       else logger.info(fields, 'the NBD server is back');
+    },
     'xen-block:ring:overlooked': ({ ring, ...indices }: RingOverlookedEvent) => {
       const [device] = ring.split('/');
       const admitted = limit.admit(`overlooked ${device}`);
