@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs';
+
 /** QEMU's driver for each format that libxl writes into params. */
 const DRIVERS: Readonly<Record<string, string>> = {
   qcow: 'qcow',
@@ -45,7 +47,16 @@ export function storageDaemonArguments(task: StorageDaemonTask): string[] {
 }
 
 function imageNode({ path, format, readOnly }: StorageDaemonTask): object {
-  const file = { driver: 'file', filename: path };
+  const file = { driver: isBlockDevice(path) ? 'host_device' : 'file', filename: path };
   const access = { 'read-only': readOnly, discard: 'unmap' };
   return { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
+}
+
+/** QEMU's `file` refuses block devices. What cannot be looked at is QEMU's to refuse, with its reason. */
+function isBlockDevice(path: string): boolean {
+  try {
+    return statSync(path).isBlockDevice();
+  } catch {
+    return false;
+  }
 }
