@@ -47,14 +47,16 @@ export function storageDaemonArguments(task: StorageDaemonTask): string[] {
 }
 
 function imageNode({ path, format, readOnly }: StorageDaemonTask): object {
-  // QEMU's `file` refuses block devices.
-  const driver = isBlockDevice(path) ? 'host_device' : 'file';
-  const file = { driver, filename: path };
+  const file = { driver: isBlockDevice(path) ? 'host_device' : 'file', filename: path };
   const access = { 'read-only': readOnly, discard: 'unmap' };
   return { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
 }
 
-/** What cannot be looked at is QEMU's to refuse, with its reason. */
+/** QEMU's `file` refuses block devices. What cannot be looked at is QEMU's to refuse, with its reason. */
 function isBlockDevice(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+  try {
+    return statSync(path).isBlockDevice();
+  } catch {
+    return false;
+  }
 }

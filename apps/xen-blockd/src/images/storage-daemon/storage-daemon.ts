@@ -36,7 +36,8 @@ export class StorageDaemon implements AsyncDisposable {
   readonly #times: StorageDaemonTimes;
   readonly #report: FailureReport;
   readonly #directory: HelperDirectory;
-  readonly #arguments: readonly string[];
+  /** Of the latest start. */
+  #arguments: readonly string[] = [];
   readonly #backoff: Backoff;
   readonly #stop = new AbortController();
   #helper: HelperProcess | undefined;
@@ -51,8 +52,6 @@ export class StorageDaemon implements AsyncDisposable {
     this.#report = new FailureReport(options.onEvent);
     this.#backoff = new Backoff({ firstMs: this.#times.retryMs, mostMs: this.#times.retryMostMs });
     this.#directory = HelperDirectory.make(options.directory);
-    const { socket, pidFile } = this.#directory;
-    this.#arguments = storageDaemonArguments({ ...options, socket, pidFile });
   }
 
   get socket(): string {
@@ -131,6 +130,8 @@ export class StorageDaemon implements AsyncDisposable {
     signal.throwIfAborted();
     const program = findProgram(this.#options);
     this.#directory.clear();
+    const { socket, pidFile } = this.#directory;
+    this.#arguments = storageDaemonArguments({ ...this.#options, socket, pidFile });
     const helper = new HelperProcess(program, this.#arguments, { argv0: PROGRAM });
     this.#helper = helper;
     try {
