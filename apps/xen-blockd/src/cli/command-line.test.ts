@@ -41,7 +41,35 @@ describe('a machine without Xen', () => {
     writeFileSync(config, 'types = ["floppy"]\n');
     const outcome = await runBlockd('run', '--config', config);
     expect(outcome.code).toBe(78);
-    expect(outcome.stderr).toContain('types.0');
+    expect(outcome.stderr).toContain(
+      `${config}:1:1: types.0: found "floppy"; allowed: a list of at least one of qdisk`,
+    );
+  });
+
+  it('check --config tells what is wrong in a configuration without starting', async () => {
+    const config = join(directory, 'config');
+    writeFileSync(config, 'threads = 2\n');
+    expect(await runBlockd('check', '--config', config)).toMatchObject({ code: 0, stderr: '' });
+    writeFileSync(config, 'threads = 65\nengin = "auto"\n');
+    const text = await runBlockd('check', '--config', config);
+    expect(text.code).toBe(78);
+    expect(text.stderr).toContain(`${config}:1:1: threads: found 65; allowed: a whole number from 0 to 64`);
+    expect(text.stderr).toContain(`${config}:2:1: engin: found an unknown key`);
+    const json = await runBlockd('check', '--config', config, '--json');
+    expect(json.code).toBe(78);
+    expect(JSON.parse(json.stdout)).toMatchObject([
+      { file: config, line: 1, column: 1, key: 'threads', found: '65' },
+      { line: 2, column: 1, key: 'engin', suggestion: 'engine' },
+    ]);
+  });
+
+  it('a wrong option is wrong usage and not the fault of the file', async () => {
+    const config = join(directory, 'config');
+    writeFileSync(config, 'metrics = "localhost:9105"\n');
+    const outcome = await runBlockd('run', '--config', config, '--metrics', 'localhost');
+    expect(outcome.code).toBe(2);
+    expect(outcome.stderr).toContain('--metrics localhost: allowed: the path of a socket, or HOST:PORT');
+    expect(outcome.stderr).not.toContain(config);
   });
 });
 

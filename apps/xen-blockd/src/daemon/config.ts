@@ -5,6 +5,11 @@ import { ON_ERROR } from '@xenpv/xen-block';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
+import { type ConfigProblem, describeValue, formatProblem, nearest, withoutControls } from './config/problem.js';
+import { locateKeys, type Position, positionOf } from './config/source.js';
+
+export type { ConfigProblem };
+export { formatProblem };
 
 /** Where the configuration is looked for when none is named. */
 export const DEFAULT_CONFIG_PATH = '/etc/xen-blockd.toml';
@@ -65,7 +70,11 @@ const schema = v.strictObject({
   'control-socket': v.optional(pathOrNone, DEFAULTS['control-socket']),
   /** Where Prometheus asks: a Unix socket's path or HOST:PORT. */
   metrics: v.optional(
-    v.pipe(v.string(), v.regex(/^(\/.+|[^/]*:[0-9]+)$/, 'expected the path of a socket or HOST:PORT')),
+    v.pipe(
+      v.string(),
+      v.regex(/^(\/.+|[^/]*:[0-9]+)$/, 'expected the path of a socket or HOST:PORT'),
+      v.check((at) => at.startsWith('/') || Number(at.slice(at.lastIndexOf(':') + 1)) <= 65_535, 'expected a port'),
+    ),
   ),
   /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */
   'nbd-directory': v.optional(pathOrNone, DEFAULTS['nbd-directory']),
@@ -104,46 +113,126 @@ export type Config = v.InferOutput<typeof schema>;
 /** Keys that are undefined are not set. */
 export type PartialConfig = v.InferInput<typeof schema>;
 
+type Key = keyof typeof schema.entries;
+/** Every key of the file. */
+export const CONFIG_KEYS = Object.keys(schema.entries) as Key[];
+
+const wholeText = ([least, most]: Range) => `a whole number from ${least} to ${most}`;
+const PATH_OR_NONE = 'an absolute path, or false';
+
+/** What a key's value may be, for people. */
+const ALLOWED: Record<Key, string> = {
+  types: `a list of at least one of ${SERVED_TYPES.join(', ')}`,
+  'log-level': LOG_LEVELS.join(', '),
+  'control-socket': PATH_OR_NONE,
+  metrics: 'the path of a socket, or HOST:PORT with a port of at most 65535',
+  'nbd-directory': PATH_OR_NONE,
+  'journal-directory': PATH_OR_NONE,
+  threads: wholeText(RANGES.threads),
+  transfer: DATA_PATHS.join(', '),
+  'persistent-pages': wholeText(RANGES['persistent-pages']),
+  'poll-microseconds': wholeText(RANGES['poll-microseconds']),
+  'sector-size': '512, "image"',
+  'max-queues': wholeText(RANGES['max-queues']),
+  'max-ring-page-order': wholeText(RANGES['max-ring-page-order']),
+  'max-indirect-segments': wholeText(RANGES['max-indirect-segments']),
+  engine: ENGINES.join(', '),
+  direct: '"auto", true, false',
+  'image-directories': 'a list of absolute paths',
+};
+
+/** Names among which a wrong value has its nearest. */
+const NAMES: Partial<Record<Key, readonly string[]>> = {
+  types: SERVED_TYPES,
+  'log-level': LOG_LEVELS,
+  transfer: DATA_PATHS,
+  engine: ENGINES,
+  'sector-size': ['image'],
+  direct: ['auto'],
+};
+
 /**
  * Reads the configuration and lays `overrides` (the command line) over it. Without `file` the default one is read if
- * it is there. Error: ERR_CONFIG with the file, the key and what was expected.
+ * it is there. Errors: ERR_CONFIG with every problem of the file, a line each; ERR_USAGE for an override.
  */
 export function loadConfig(file: string | undefined, overrides: PartialConfig): Config {
+  const { values, problems } = readConfig(file ?? DEFAULT_CONFIG_PATH, file === undefined);
   const from = file ?? DEFAULT_CONFIG_PATH;
-  const values = file === undefined ? readDefaultFile() : readToml(file);
-  for (const [key, value] of Object.entries(overrides)) if (value !== undefined) values[key] = value;
-  const parsed = v.safeParse(schema, values);
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  throw invalid(from, `configuration ${from}: ${v.getDotPath(issue) ?? ''}: ${describe(issue)}`);
+  if (problems.length > 0) {
+    const text = problems.map(formatProblem).join('\n');
+    throw new BlockdError('ERR_CONFIG', 'read configuration', `configuration ${text}`, { path: from });
+  }
+  const wrong: string[] = [];
+  for (const [key, value] of Object.entries(overrides) as [Key, unknown][]) {
+    if (value === undefined) continue;
+    const { success } = v.safeParse(schema.entries[key], value);
+    if (!success) wrong.push(`--${key} ${value}: allowed: ${ALLOWED[key]}`);
+    values[key] = value;
+  }
+  if (wrong.length > 0) throw new BlockdError('ERR_USAGE', 'read options', wrong.join('\n'));
+  return v.parse(schema, values);
 }
 
-function describe(issue: v.BaseIssue<unknown>): string {
-  if (issue.type === 'strict_object') return `unknown key; the keys are ${Object.keys(schema.entries).join(', ')}`;
-  return issue.message;
+/** Everything that is wrong in the configuration file, in the order of its lines. Never throws. */
+export function checkConfig(file: string): ConfigProblem[] {
+  return readConfig(file, false).problems;
 }
 
-function readDefaultFile(): Record<string, unknown> {
+interface ReadConfig {
+  readonly values: Record<string, unknown>;
+  readonly problems: ConfigProblem[];
+}
+
+function readConfig(file: string, mayBeMissing: boolean): ReadConfig {
+  const none = { file, line: undefined, column: undefined, key: undefined, allowed: undefined, suggestion: undefined };
+  let bytes: Buffer;
   try {
-    return readToml(DEFAULT_CONFIG_PATH);
+    bytes = readFileSync(file);
   } catch (error) {
-    if (errorCode((error as Error).cause) === 'ENOENT') return {};
-    throw error;
+    if (mayBeMissing && errorCode(error) === 'ENOENT') return { values: {}, problems: [] };
+    return { values: {}, problems: [{ ...none, found: (error as Error).message }] };
+  }
+  const text = bytes.toString('utf8');
+  const wrongByte = Buffer.from(text).findIndex((byte, i) => byte !== bytes[i]);
+  if (wrongByte >= 0) {
+    const at = positionOf(text, bytes.subarray(0, wrongByte).toString('utf8').length);
+    return { values: {}, problems: [{ ...none, ...at, found: 'bytes that are not UTF-8' }] };
+  }
+  try {
+    const values = parseToml(text);
+    return { values, problems: checkValues(file, values, locateKeys(text)) };
+  } catch (error) {
+    if (!(error instanceof TomlError)) return { values: {}, problems: [{ ...none, found: (error as Error).message }] };
+    const lines = text.split('\n');
+    const line = Math.min(Math.max(error.line, 1), lines.length);
+    const source = withoutControls(lines[line - 1] ?? '');
+    const column = Math.min(Math.max(error.column, 1), source.length + 1);
+    const found = withoutControls(error.message.split('\n')[0] ?? '');
+    return { values: {}, problems: [{ ...none, line, column, found, source }] };
   }
 }
 
-function readToml(file: string): Record<string, unknown> {
-  try {
-    return parseToml(readFileSync(file, 'utf8'));
-  } catch (error) {
-    if (error instanceof TomlError) {
-      const reason = error.message.split('\n')[0];
-      throw invalid(file, `configuration ${file}:${error.line}:${error.column}: ${reason}`, error);
+function checkValues(file: string, values: Record<string, unknown>, keys: Map<string, Position>): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  for (const [name, value] of Object.entries(values)) {
+    const { line, column } = keys.get(name) ?? { line: 1, column: 1 };
+    const place = { file, line, column };
+    if (!isKey(name)) {
+      const suggestion = nearest(name, CONFIG_KEYS);
+      const allowed = `the keys ${CONFIG_KEYS.join(', ')}`;
+      problems.push({ ...place, key: withoutControls(name), found: 'an unknown key', allowed, suggestion });
+      continue;
     }
-    throw invalid(file, `configuration ${file}: ${(error as Error).message}`, error);
+    const parsed = v.safeParse(schema.entries[name], value, { abortPipeEarly: true });
+    for (const issue of parsed.issues ?? []) {
+      const key = [name, v.getDotPath(issue)].filter((part) => part).join('.');
+      const suggestion = typeof issue.input === 'string' ? nearest(issue.input, NAMES[name] ?? []) : undefined;
+      problems.push({ ...place, key, found: describeValue(issue.input), allowed: ALLOWED[name], suggestion });
+    }
   }
+  return problems.sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
 }
 
-function invalid(file: string, message: string, cause?: unknown): BlockdError {
-  return new BlockdError('ERR_CONFIG', 'read configuration', message, { path: file, cause });
+function isKey(name: string): name is Key {
+  return Object.hasOwn(schema.entries, name);
 }
