@@ -4,7 +4,7 @@ import { BlockDevice, type BlockDeviceOptions } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
 import { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 import { WorkerRingHost } from './hosts/worker-host.js';
-import { type CheckedOptions, checkOptions, type XenBlockBackendOptions } from './options.js';
+import { type CheckedOptions, checkOptions, type OfferedLimits, type XenBlockBackendOptions } from './options.js';
 import { DataPlane } from './plane/data-plane.js';
 import { removeStaleJournals } from './plane/journal/stale-journals.js';
 
@@ -13,27 +13,37 @@ export class XenBlockBackend implements AsyncDisposable {
   readonly #bus: BackendBus;
   readonly #hosts: RingHosts;
   readonly #devices: Map<string, BlockDevice>;
+  readonly #setLimits: (limits: OfferedLimits) => void;
   #closing: Promise<void> | undefined;
 
-  private constructor(bus: BackendBus, hosts: RingHosts, devices: Map<string, BlockDevice>) {
+  private constructor(
+    bus: BackendBus,
+    hosts: RingHosts,
+    devices: Map<string, BlockDevice>,
+    setLimits: (limits: OfferedLimits) => void,
+  ) {
     this.#bus = bus;
     this.#hosts = hosts;
     this.#devices = devices;
+    this.#setLimits = setLimits;
   }
 
   /** Devices that exist already are being adopted when it resolves. RangeError: an option is out of its range. */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
     const hosts = await startHosts(options.provider, checked);
-    const { limits, dataPath } = checked;
+    let { limits } = checked;
+    const { dataPath } = checked;
     const { openImage = openRawImage, sectorSize = 512, journalDirectory } = options;
-    const deviceOptions = { limits, hosts, openImage, dataPath, sectorSize, journalDirectory };
+    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory };
     const devices = new Map<string, BlockDevice>();
-    const createHandler = (context: BackendContext) => new TrackedDevice(context, deviceOptions, devices);
+    const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
     const bus = await BackendBus.start({ store, types, createHandler, ownDomid, hotplugTypes, removeDirectories });
     if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
-    return new XenBlockBackend(bus, hosts, devices);
+    return new XenBlockBackend(bus, hosts, devices, (offered) => {
+      ({ limits } = checkOptions({ ...options, limits: offered }));
+    });
   }
 
   /** The domain that this backend runs in. */
@@ -49,6 +59,14 @@ export class XenBlockBackend implements AsyncDisposable {
   /** Where rings are served: this thread first, then its worker threads. */
   get hosts(): readonly RingHost[] {
     return [this.#hosts.local, ...this.#hosts.workers];
+  }
+
+  /**
+   * What is offered to the frontends of devices that appear from now on; those that are there keep their limits.
+   * RangeError: one is out of its range, and nothing was changed.
+   */
+  setLimits(limits: OfferedLimits): void {
+    this.#setLimits(limits);
   }
 
   /** Looks at the size of every image again. */

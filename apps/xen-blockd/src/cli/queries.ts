@@ -3,6 +3,7 @@ import { DEFAULTS } from '../daemon/config.js';
 import { askDaemon, type ControlRequest } from '../status/control-socket.js';
 import type { DeviceStatus } from '../status/device-status.js';
 import { formatAllStatistics, formatDevices } from '../status/device-table.js';
+import { formatJson } from '../status/format.js';
 
 interface Query {
   readonly name: string;
@@ -42,7 +43,7 @@ export function addQueries(program: Command): void {
       .option('--json', 'print JSON')
       .action(async ({ socket, json }: { socket: string; json?: boolean }) => {
         const devices = await askDaemon(socket, request);
-        process.stdout.write(json ? `${JSON.stringify(devices, null, 2)}\n` : format(devices));
+        process.stdout.write(json ? formatJson(devices) : format(devices));
       });
   }
 }

@@ -1,5 +1,9 @@
+import { existsSync } from 'node:fs';
+import { errorMessage } from '@xenpv/xenbus';
 import { type Command, Option } from 'commander';
+import type { Logger } from 'pino';
 import {
+  type Config,
   DATA_PATHS,
   DEFAULT_CONFIG_PATH,
   DEFAULTS,
@@ -12,9 +16,10 @@ import {
   SERVED_TYPES,
   type ServedType,
 } from '../daemon/config.js';
-import { createLogger, defaultLogFormat, type LogFormat } from '../daemon/logger.js';
 import { openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
+import { BlockdError, ExitCode } from '../errors.js';
+import { createLogger, defaultLogFormat, type LogFormat } from '../log/logger.js';
 import { integer } from './option-parsers.js';
 
 /** What commander makes of the command line. */
@@ -58,10 +63,35 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     .addOption(new Option('--engine <name>', `storage engine ${unless('engine')}`).choices(ENGINES))
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments) => {
-      const config = loadConfig(options.config, overridesOf(options));
-      const logger = createLogger(config['log-level'], options.logFormat);
-      ended(await runDaemon(config, openNativeProvider(), logger));
+      const load = () => loadConfig(options.config, overridesOf(options));
+      const config = load();
+      const { logger, sink } = createLogger(config['log-level'], options.logFormat);
+      logUnexpected(logger);
+      const reload = { load: keepingTheFile(load), linesLost: () => sink.lost };
+      ended(await runDaemon(config, openNativeProvider(), logger, reload));
     });
+}
+
+/** A default file that was there and is not there any more means no defaults: an editor may be replacing it. */
+function keepingTheFile(load: () => Config): () => Config {
+  const wasThere = existsSync(DEFAULT_CONFIG_PATH);
+  return () => {
+    if (wasThere && !existsSync(DEFAULT_CONFIG_PATH)) {
+      const message = `configuration ${DEFAULT_CONFIG_PATH}: it is gone; an empty file means defaults`;
+      throw new BlockdError('ERR_CONFIG', 'read configuration', message, { path: DEFAULT_CONFIG_PATH });
+    }
+    return load();
+  };
+}
+
+/** What Node would write to standard error, and might wait for, goes to the log. */
+function logUnexpected(logger: Logger): void {
+  process.removeAllListeners('warning');
+  process.on('warning', ({ name, message }) => logger.warn({ name }, message));
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ stack: error?.stack }, `unexpected: ${errorMessage(error)}; the next process takes the disks over`);
+    process.exit(ExitCode.failure);
+  });
 }
 
 function overridesOf(options: RunArguments): PartialConfig {
@@ -84,5 +114,6 @@ Examples:
   xen-blockd run --type vbd --log-level debug     dom0: backendtype=phy,script=block-xen-blockd
   xen-blockd run --metrics localhost:9105         counters for Prometheus
 
-SIGTERM answers the requests that were taken and leaves the disks connected for the next process. Exit codes: 2 usage,
-69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong, 1 anything else.`;
+SIGTERM answers the requests that were taken and leaves the disks connected for the next process; SIGHUP reads the
+configuration anew. Exit codes: 2 usage, 69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong,
+1 anything else.`;

@@ -4,6 +4,7 @@ import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
+import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
 
 /** Where the configuration is looked for when none is named. */
 export const DEFAULT_CONFIG_PATH = '/etc/xen-blockd.toml';
@@ -59,7 +60,10 @@ const schema = v.strictObject({
   'control-socket': v.optional(pathOrNone, DEFAULTS['control-socket']),
   /** Where Prometheus asks: a Unix socket's path or HOST:PORT. */
   metrics: v.optional(
-    v.pipe(v.string(), v.regex(/^(\/.+|[^/]*:[0-9]+)$/, 'expected the path of a socket or HOST:PORT')),
+    v.pipe(
+      v.string(),
+      v.check((text) => parseListenAddress(text) !== undefined, `expected ${LISTEN_ADDRESS_FORM}`),
+    ),
   ),
   /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */
   'nbd-directory': v.optional(pathOrNone, DEFAULTS['nbd-directory']),

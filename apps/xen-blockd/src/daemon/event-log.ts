@@ -16,77 +16,76 @@ import {
   stateName,
 } from '@xenpv/xenbus';
 import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
-import type { Logger } from 'pino';
 import { errorCode } from '../errors.js';
-import { RateLimit } from './rate-limit.js';
+import type { LimitedLine, LimitedLog } from '../log/limited-log.js';
 
-/** Lines that a guest can cause again and again: so many in each interval, the others are counted. */
-const GUEST_LINES = 5;
-const GUEST_INTERVAL_MS = 60_000;
+/** What a line says, and about what; lines of one channel about one device or image share a limit. */
+interface Line extends LimitedLine {
+  readonly about?: string | undefined;
+}
+
+/**
+ * A line for each event. A guest can cause most of them, so that all go through the limit, whatever is added here. Keys
+ * are the channels.
+ */
+const LINES: Record<string, (event: never) => Line> = {
+  'xenbus:device:added': ({ address }: DeviceEvent) => about(address, { level: 'debug', message: 'device found' }),
+  'xenbus:device:removed': ({ address }: DeviceEvent) => about(address, { level: 'info', message: 'device gone' }),
+  'xenbus:device:state': ({ address, to }: DeviceStateEvent) =>
+    about(address, { level: 'info', message: stateName(to) }),
+  'xenbus:device:error': ({ address, error }: DeviceErrorEvent) =>
+    about(address, { level: 'error', message: errorMessage(error), fields: { code: errorCode(error) } }),
+  'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) =>
+    about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted } }),
+  'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) =>
+    about(address, { level: 'error', message: `its requests in flight are not noted: ${errorMessage(error)}` }),
+  'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>
+    about(address, { level: 'info', message: 'resized', fields: { from, to } }),
+  'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) =>
+    about(address, {
+      level: error === undefined ? 'info' : 'error',
+      message: error === undefined ? 'another medium' : errorMessage(error),
+      fields: { target },
+    }),
+  'xen-block:request:refused': ({ address, reason, count }: RequestRefusedEvent) =>
+    about(address, { level: 'warn', message: `request refused: ${reason}`, fields: { count } }),
+  'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => ({
+    about: path,
+    level: 'warn',
+    message: `no ${wanted}, using ${used}`,
+    fields: { path, reason },
+  }),
+  'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => ({
+    level: 'error',
+    message: 'lost the connection to xenstored',
+    fields: { xenstored: description, reason: errorMessage(error) },
+  }),
+  'xenstore:connection:restored': ({ description }: ConnectionRestoredEvent) => ({
+    level: 'info',
+    message: 'connected to xenstored again',
+    fields: { xenstored: description },
+  }),
+};
 
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
-export function logEvents(logger: Logger): Disposable {
-  const limit = new RateLimit(GUEST_LINES, GUEST_INTERVAL_MS);
-  const listeners: Record<string, (event: never) => void> = {
-    'xenbus:device:added': ({ address }: DeviceEvent) => {
-      logger.debug({ device: deviceName(address) }, 'device found');
-    },
-    'xenbus:device:removed': ({ address }: DeviceEvent) => {
-      for (const kind of ['state', 'error', 'connected', 'refused']) limit.forget(`${kind} ${deviceName(address)}`);
-      logger.info({ device: deviceName(address) }, 'device gone');
-    },
-    'xenbus:device:state': ({ address, to }: DeviceStateEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`state ${device}`);
-      if (admitted) logger.info({ device, ...keptBack(admitted) }, stateName(to));
-    },
-    'xenbus:device:error': ({ address, error }: DeviceErrorEvent) => {
-      const device = address && deviceName(address);
-      const admitted = limit.admit(`error ${device}`);
-      if (!admitted) return;
-      logger.error({ device, code: errorCode(error), ...keptBack(admitted) }, errorMessage(error));
-    },
-    'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) => {
-      const device = deviceName(address);
-      if (limit.admit(`connected ${device}`)) logger.info({ device, abi, queues, ringSlots, adopted }, 'serving');
-    },
-    'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) => {
-      const device = deviceName(address);
-      logger.error({ device }, `its requests in flight are not noted: ${errorMessage(error)}`);
-    },
-    'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) => {
-      logger.info({ device: deviceName(address), from, to }, 'resized');
-    },
-    'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) => {
-      const device = deviceName(address);
-      if (error === undefined) logger.info({ device, target }, 'another medium');
-      else logger.error({ device, target }, errorMessage(error));
-    },
-    'xen-block:request:refused': ({ address, reason, count }: RequestRefusedEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`refused ${device}`);
-      if (admitted) logger.warn({ device, count, ...keptBack(admitted) }, `request refused: ${reason}`);
-    },
-    'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
-      logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
-    },
-    'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => {
-      logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');
-    },
-    'xenstore:connection:restored': ({ description }: ConnectionRestoredEvent) => {
-      logger.info({ xenstored: description }, 'connected to xenstored again');
-    },
-  };
-  const entries = Object.entries(listeners) as [string, (event: unknown) => void][];
-  for (const [channel, listener] of entries) subscribe(channel, listener);
+export function logEvents(log: LimitedLog): Disposable {
+  const listeners = Object.entries(LINES).map(([channel, lineOf]) => {
+    const listener = (event: unknown) => {
+      const line = lineOf(event as never);
+      log.write(channel, line.about, line);
+      if (channel === 'xenbus:device:removed' && line.about !== undefined) log.forget(line.about);
+    };
+    return [channel, listener] as const;
+  });
+  for (const [channel, listener] of listeners) subscribe(channel, listener);
   return {
     [Symbol.dispose]() {
-      for (const [channel, listener] of entries) unsubscribe(channel, listener);
+      for (const [channel, listener] of listeners) unsubscribe(channel, listener);
     },
   };
 }
 
-/** As a field of a log line, which leaves out what is undefined. */
-function keptBack({ suppressed }: { suppressed: number }): { suppressed: number | undefined } {
-  return { suppressed: suppressed > 0 ? suppressed : undefined };
+function about(address: DeviceEvent['address'] | undefined, { level, message, fields }: LimitedLine): Line {
+  const device = address && deviceName(address);
+  return { about: device, level, message, fields: { device, ...fields } };
 }

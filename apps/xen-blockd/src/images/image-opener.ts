@@ -2,8 +2,8 @@ import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '@xenpv/xen-block';
-import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
+import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { openFormatImage, STORAGE_DAEMON_FORMATS } from './storage-daemon.js';
 
@@ -15,17 +15,19 @@ export interface ImageOpenerOptions {
   readonly direct?: FileImageOptions['direct'];
   /** Where disks of type vbd3 are exported over NBD, for the emulated disks of HVM guests; nowhere if undefined. */
   readonly nbdDirectory?: string | undefined;
-  readonly logger?: Logger;
+  /** A guest can have its image opened again and again. */
+  readonly log: LimitedLog;
 }
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
-export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
+export function imageOpener(current: () => ImageOpenerOptions): (config: DiskConfig) => Promise<BlockImage> {
   return async (config) => {
+    const options = current();
     const image = await openImage(config, options);
     if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
       // A guest that boots by its own drivers does not miss it.
-      options.logger?.warn({ path: config.target, reason: error.message }, 'no NBD export for an HVM guest');
+      tell(options, config.target, { level: 'warn', message: 'no NBD export for an HVM guest', reason: error.message });
       return image;
     });
   };
@@ -41,8 +43,17 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promi
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
-  const onRestart = (reason: string) => options.logger?.error({ path: target, reason }, 'qemu-storage-daemon ended');
+  const onRestart = (reason: string) =>
+    tell(options, target, { level: 'error', message: 'qemu-storage-daemon ended', reason });
   return openFormatImage(target, { format, readOnly, onRestart });
+}
+
+function tell(
+  { log }: ImageOpenerOptions,
+  path: string,
+  { level, message, reason }: { level: 'warn' | 'error'; message: string; reason: string },
+): void {
+  log.write(message, path, { level, message, fields: { path, reason } });
 }
 
 function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
