@@ -67,6 +67,9 @@ const LINES: Record<string, (event: never) => Line> = {
   }),
 };
 
+/** The channels that the log has lines of. */
+export const LOGGED_CHANNELS = Object.keys(LINES);
+
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
 export function logEvents(log: LimitedLog): Disposable {
   const listeners = Object.entries(LINES).map(([channel, lineOf]) => {

@@ -1,25 +1,21 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { BlockdProcess, RunningBlockd } from '../testing/process.js';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { BlockdProcess } from '../testing/process.js';
+import { RunFolder } from '../testing/run-folder.js';
 
-let directory: string;
-let image: string;
+// A program starts, with all that else runs on the machine.
+vi.setConfig({ testTimeout: 60_000 });
+
+let folder: RunFolder;
 let inspectorPort: number;
-let daemon: RunningBlockd;
 
 beforeEach(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'signals-test-'));
-  image = join(directory, 'image');
-  writeFileSync(image, Buffer.alloc(1 << 20));
+  folder = new RunFolder();
+  folder.configure();
   inspectorPort = await freePort();
 });
-afterEach(async () => {
-  await daemon?.[Symbol.asyncDispose]();
-  rmSync(directory, { recursive: true, force: true });
-});
+afterEach(() => folder[Symbol.asyncDispose]());
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -31,14 +27,6 @@ async function freePort(): Promise<number> {
 
 /** Where the inspector would listen; no option that opens it. */
 const environment = () => ({ NODE_OPTIONS: `--inspect-port=${inspectorPort}` });
-
-function run(): RunningBlockd {
-  const config = join(directory, 'config.toml');
-  writeFileSync(config, `journal-directory = "${join(directory, 'journal')}"\nnbd-directory = false\n`);
-  const args = ['--config', config, '--control-socket', join(directory, 'control')];
-  daemon = RunningBlockd.run(args, { env: environment() });
-  return daemon;
-}
 
 function isInspected(): Promise<boolean> {
   return new Promise((resolve) => {
@@ -56,8 +44,9 @@ function catchesUsr1(pid: number): boolean {
 
 describe('signals', () => {
   it.each(['SIGUSR1', 'SIGUSR2'] as const)('%s neither opens the inspector nor ends the daemon', async (signal) => {
-    await run().says('ready');
-    const guest = await daemon.attach(image);
+    const daemon = folder.run([], { env: environment() });
+    await daemon.ready();
+    const guest = await daemon.attach(folder.image);
     daemon.signal(signal);
     daemon.signal(signal);
     expect(await daemon.reads(guest)).toBe(true);
@@ -68,7 +57,7 @@ describe('signals', () => {
   });
 
   it('leaves no inspector open when SIGUSR1 comes again and again from the first moment of the start', async () => {
-    const socket = join(directory, 'nbd');
+    const socket = folder.path('nbd');
     const program = new BlockdProcess(['demo', '--nbd', socket], environment());
     const { child } = program;
     // Before Node has a handler the signal's default ends any process.
@@ -83,8 +72,9 @@ describe('signals', () => {
   });
 
   it.each(['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)('%s stops, and leaves the disks connected', async (signal) => {
-    await run().says('ready');
-    await daemon.attach(image);
+    const daemon = folder.run([], { env: environment() });
+    await daemon.ready();
+    await daemon.attach(folder.image);
     daemon.signal(signal);
     const { code, stderr } = await daemon.ended;
     expect(code).toBe(0);

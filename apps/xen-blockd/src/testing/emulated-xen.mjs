@@ -29,7 +29,28 @@ if (isMainThread) {
     const { provider } = host.domains.find((domain) => domain.domid === domid);
     return Blkfront.connect({ provider, store: await guestStore(domid), vdev: 'xvda' });
   };
-  globalThis.emulatedXen = { host, store, guestStore, connect, kept: {}, provider: () => host.provider(0) };
+  // What is wrong with xenstored: it refuses, it is silent, or its connection cannot be closed.
+  const trouble = process.env.XEN_BLOCKD_TEST_XENSTORED;
+  const connectXenstore = async (connectOwn) => {
+    if (trouble === 'refuses') throw new Error('no xenstored here');
+    const transport = await connectOwn();
+    if (trouble === 'silent') {
+      const start = transport.start.bind(transport);
+      transport.start = (listener) => start({ ...listener, data: () => {} });
+    }
+    if (trouble === 'stuck') transport.close = () => new Promise(() => {});
+    return transport;
+  };
+  const provider = () => {
+    const own = host.provider(0);
+    if (!trouble) return own;
+    // A handle that nobody closes.
+    setInterval(() => {}, 1000);
+    const connectOwn = own.connectXenstore.bind(own);
+    own.connectXenstore = (options) => connectXenstore(() => connectOwn(options));
+    return own;
+  };
+  globalThis.emulatedXen = { host, store, guestStore, connect, kept: {}, provider };
 
   process.on('message', async ({ id, source, args }) => {
     try {

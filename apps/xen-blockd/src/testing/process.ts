@@ -50,15 +50,15 @@ export class BlockdProcess {
 
   /** Waits until standard output has this line. Rejects when the process ends without it. */
   line(text: string): Promise<void> {
-    return this.#until(() => this.#stdout.split('\n').includes(text), text);
+    return this.until(() => this.#stdout.split('\n').includes(text), text);
   }
 
   /** Waits until standard error has this text. Rejects when the process ends without it. */
   says(text: string): Promise<void> {
-    return this.#until(() => this.#stderr.includes(text), text);
+    return this.until(() => this.#stderr.includes(text), text);
   }
 
-  async #until(seen: () => boolean, text: string): Promise<void> {
+  protected async until(seen: () => boolean, text: string): Promise<void> {
     while (!seen() && this.child.exitCode === null && this.child.signalCode === null) {
       await new Promise<void>((resolve) => this.#waiters.add(resolve));
     }
@@ -99,7 +99,12 @@ export class RunningBlockd extends BlockdProcess implements AsyncDisposable {
 
   static run(args: string[], { stdout = 'pipe', stderr = 'pipe', env }: RunOptions = {}): RunningBlockd {
     const stdio: StdioOptions = ['ignore', stdout, stderr, 'ipc'];
-    return new RunningBlockd(['run', '--threads', '0', ...args], env, { preload: ['--import', EMULATED_XEN], stdio });
+    return new RunningBlockd(['run', ...args], env, { preload: ['--import', EMULATED_XEN], stdio });
+  }
+
+  /** Waits until disks are served; the log is JSON or text. */
+  ready(): Promise<void> {
+    return this.until(() => /"msg":"ready"|^(<6>|info +)ready /m.test(this.stderr), 'ready');
   }
 
   /** Runs `work` in the daemon's process; it sees nothing of the test but its arguments. */

@@ -1,0 +1,72 @@
+import { channel } from 'node:diagnostics_channel';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LimitedLog } from '../log/limited-log.js';
+import { RateLimit } from '../log/rate-limit.js';
+import { LOGGED_CHANNELS, logEvents } from './event-log.js';
+
+const TIMES = 10_000;
+const INTERVAL_MS = 60_000;
+
+let lines: Record<string, unknown>[];
+let now: number;
+let log: LimitedLog;
+let events: Disposable;
+
+beforeEach(() => {
+  lines = [];
+  now = 0;
+  const logger = pino({ level: 'trace', base: null }, { write: (line) => lines.push(JSON.parse(line)) });
+  log = new LimitedLog(logger, new RateLimit(5, INTERVAL_MS, () => now));
+  events = logEvents(log);
+});
+afterEach(() => {
+  events[Symbol.dispose]();
+  log[Symbol.dispose]();
+});
+
+/** An event of any channel: it has all that one can have. */
+const event = (n: number) => ({
+  address: { type: 'qdisk', domid: 5, devid: 51712 },
+  to: 1 + (n % 6),
+  error: new Error(`cause ${n}`),
+  reason: `reason ${n}`,
+  count: n,
+  path: '/images/a',
+  description: 'xenstored',
+});
+
+describe('the events in the log', () => {
+  // A device that is gone is forgotten; only the toolstack takes it away.
+  it.each(LOGGED_CHANNELS.filter((name) => name !== 'xenbus:device:removed'))(
+    'of %s are few lines, however often it happens and whatever it says',
+    (name) => {
+      for (let n = 0; n < TIMES; n++) channel(name).publish(event(n));
+      expect(lines).toHaveLength(5);
+      expect(log.suppressed).toBe(TIMES - 5);
+    },
+  );
+
+  it('say in the next line how many were left out', () => {
+    for (let n = 0; n < TIMES; n++) channel('xenbus:device:error').publish(event(n));
+    now = INTERVAL_MS;
+    channel('xenbus:device:error').publish(event(0));
+    expect(lines.at(-1)).toMatchObject({ msg: 'cause 0', suppressed: TIMES - 5 });
+  });
+
+  it('say how many were left out when there is no next line', () => {
+    for (let n = 0; n < TIMES; n++) channel('xen-block:journal:failed').publish(event(n));
+    log.tellSuppressed();
+    expect(lines).toHaveLength(5);
+    now = INTERVAL_MS;
+    log.tellSuppressed();
+    log.tellSuppressed();
+    expect(lines.slice(5)).toMatchObject([{ about: 'qdisk-5-51712', lines: TIMES - 5 }]);
+  });
+
+  it('say how many were left out when the device goes', () => {
+    for (let n = 0; n < TIMES; n++) channel('xenbus:device:state').publish(event(n));
+    channel('xenbus:device:removed').publish(event(0));
+    expect(lines.slice(5)).toMatchObject([{ msg: 'device gone' }, { about: 'qdisk-5-51712', lines: TIMES - 5 }]);
+  });
+});
