@@ -1,7 +1,6 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
-import { errorCode, errorMessage } from './errors.js';
+import { errorCode, errorMessage, printable } from './errors.js';
 import { type DeviceAddress, domainPath } from './paths.js';
-import { printable } from './printable.js';
 
 /** Where a device's error is told: `error/backend/<type>/<domid>/<devid>/error` below the own domain, as Linux does. */
 export function errorNodePath(ownDomid: number, address: DeviceAddress): string {

@@ -9,10 +9,9 @@ export type {
   FrontendStateEvent,
 } from './diagnostics.js';
 export { errorNodePath } from './error-node.js';
-export { errorCode, errorMessage, XenbusError, type XenbusErrorCode } from './errors.js';
+export { errorCode, errorMessage, printable, XenbusError, type XenbusErrorCode } from './errors.js';
 export type { BackendContext, BackendHandler, XenstoreValues } from './handler.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
-export { printable } from './printable.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 export { parseState, stateName, XenbusState } from './states.js';
 export {

@@ -1,8 +1,11 @@
 import { constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { errorCode } from '../errors.js';
 
-/** Bytes of a file descriptor: how many were taken. Throws where the descriptor cannot take any. */
-export type WriteBytes = (bytes: Buffer) => number;
+/**
+ * Writes to a file descriptor, and says how many bytes were taken. Throws where none can be. `failed` is called later if
+ * what was taken has not arrived.
+ */
+export type WriteBytes = (bytes: Buffer, failed: (error: unknown) => void) => number;
 
 /** How often a log that failed is tried again when there is no further line. */
 const RETRY_MS = 1000;
@@ -24,6 +27,11 @@ export class LogSink implements Disposable {
   #lost = 0;
   #retry: NodeJS.Timeout | undefined;
 
+  readonly #failed = (error: unknown) => {
+    this.#reason = errorCode(error) ?? 'EIO';
+    this.#lose();
+  };
+
   /** `tell` makes the line that says what was lost. */
   constructor(write: WriteBytes, tell: (lost: number, reason: string) => string) {
     this.#write = write;
@@ -37,7 +45,10 @@ export class LogSink implements Disposable {
 
   /** `line` ends with a newline. */
   write(line: string): void {
-    if (this.#catchUp() && this.#put(line)) return;
+    if (!this.#catchUp() || !this.#put(line)) this.#lose();
+  }
+
+  #lose(): void {
     this.#untold++;
     this.#lost++;
     this.#retry ??= setInterval(() => this.#catchUp(), RETRY_MS).unref();
@@ -68,7 +79,7 @@ export class LogSink implements Disposable {
   /** Whether all was taken; what is left of a line that was begun is kept. */
   #putBytes(bytes: Buffer): boolean {
     try {
-      const taken = this.#write(bytes);
+      const taken = this.#write(bytes, this.#failed);
       this.#rest = taken < bytes.length ? bytes.subarray(taken) : undefined;
     } catch (error) {
       this.#reason = errorCode(error) ?? 'EIO';
@@ -105,10 +116,10 @@ function writeToSocket(fd: 1 | 2): WriteBytes {
   socket.on('error', (error) => {
     failure = error;
   });
-  return (bytes) => {
+  return (bytes, failed) => {
     if (failure) throw failure;
     if (socket.writableLength > MOST_QUEUED_BYTES) throw Object.assign(new Error('queue full'), { code: 'EAGAIN' });
-    socket.write(bytes);
+    socket.write(bytes, (error) => error && failed(error));
     return bytes.length;
   };
 }

@@ -114,6 +114,20 @@ describe('a log that cannot be written', () => {
     expect(await daemon.reads(guest)).toBe(true);
   });
 
+  it('is a socket, as systemd connects it, whose other end goes', async () => {
+    const daemon = folder.run();
+    const guest = await serves(daemon);
+    const gone = new Promise((resolve) => daemon.child.stderr?.once('close', resolve));
+    daemon.child.stderr?.destroy();
+    await gone;
+    await talkative(daemon);
+    expect(await daemon.reads(guest)).toBe(true);
+    expect(await linesLost()).toBeGreaterThan(1);
+    daemon.signal('SIGTERM');
+    await new Promise((resolve) => daemon.child.once('exit', resolve));
+    expect(daemon.child.exitCode).toBe(0);
+  });
+
   it('is a file on a full file system, then one with room again', () => {
     const written: string[] = [];
     let room = true;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { printable } from './printable.js';
+import { printable } from './errors.js';
 
 const character = (code: number) => String.fromCodePoint(code);
 
