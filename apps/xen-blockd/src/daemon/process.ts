@@ -61,10 +61,14 @@ async function serve(
   logger: Logger,
   { stop, cleanup, load, linesLost }: ProcessOptions & { readonly stop: StopSignal; readonly cleanup: Cleanup },
 ): Promise<number> {
+  let starting: Promise<Daemon> | undefined;
+  // A start that a signal has overtaken ends when the connection does, which is closed before.
+  cleanup.defer(() => starting?.then((late) => late[Symbol.asyncDispose]()).catch(() => {}));
   const store = cleanup.use(await connectStore(provider, stop.signal));
   await tellJournalFolder(config, logger);
   const sockets = cleanup.use(await Sockets.open(config, logger, linesLost));
-  const daemon = cleanup.use(await stop.orStopped(startDaemon(config, provider, store, logger)));
+  starting = startDaemon(config, provider, store, logger);
+  const daemon = cleanup.use(await stop.orStopped(starting));
   sockets.answerFor(daemon);
   if (load) cleanup.use(reloadOf({ config, load, logger, sockets, daemon }));
   logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
@@ -86,6 +90,7 @@ async function closeInTime(cleanup: Cleanup, logger: Logger): Promise<boolean> {
     timer = setTimeout(() => resolve(false), CLOSE_TIMEOUT_MS);
   });
   const closed = cleanup[Symbol.asyncDispose]().then(() => true);
+  closed.catch(() => {});
   try {
     const inTime = await Promise.race([closed, tooLong]);
     if (!inTime) logger.error({ seconds: CLOSE_TIMEOUT_MS / 1000 }, 'not all could be closed; the process ends anyway');
