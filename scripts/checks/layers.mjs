@@ -83,13 +83,14 @@ export const FLOORS = {
   ],
   'apps/xen-blockd': [
     ['main.ts'],
+    ['program.ts', 'signals.ts'],
     ['cli'],
     ['embedded'],
     ['demo'],
     ['daemon'],
     ['images'],
-    ['status'],
-    ['unix-socket.ts', 'tools.ts', 'cleanup.ts'],
+    ['status', 'log'],
+    ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts'],
     ['errors.ts', 'package-root.ts'],
   ],
 };

@@ -255,3 +255,12 @@ it('may block its thread while the backend has another', async () => {
   expect(sleeps).toBeGreaterThan(0);
   await front.read(0, 4096);
 });
+
+describe('new limits', () => {
+  it('are refused when one is out of its range, and nothing changes', async () => {
+    await using disk = await attachTestDisk();
+    expect(() => disk.backend.setLimits({ maxQueues: 2, maxRingPageOrder: 99 })).toThrow(RangeError);
+    await using front = await disk.connect();
+    expect(front.queues).toBe(1);
+  });
+});

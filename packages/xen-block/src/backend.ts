@@ -5,7 +5,7 @@ import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
 import { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 import { WorkerRingHost } from './hosts/worker-host.js';
-import { type CheckedOptions, checkOptions, type XenBlockBackendOptions } from './options.js';
+import { type CheckedOptions, checkOptions, type OfferedLimits, type XenBlockBackendOptions } from './options.js';
 import { DataPlane } from './plane/data-plane.js';
 import { removeStaleJournals } from './plane/journal/stale-journals.js';
 
@@ -18,6 +18,7 @@ interface BackendParts {
   readonly devices: Map<string, BlockDevice>;
   readonly life: { leaving: boolean };
   readonly watchMs: number;
+  readonly setLimits: (limits: OfferedLimits) => void;
 }
 
 /** Serves every disk and cdrom drive that the toolstack creates in this domain. */
@@ -26,14 +27,16 @@ export class XenBlockBackend implements AsyncDisposable {
   readonly #hosts: RingHosts;
   readonly #devices: Map<string, BlockDevice>;
   readonly #life: { leaving: boolean };
+  readonly #setLimits: (limits: OfferedLimits) => void;
   readonly #timer: NodeJS.Timeout;
   #closing: Promise<void> | undefined;
 
-  private constructor({ bus, hosts, devices, life, watchMs }: BackendParts) {
+  private constructor({ bus, hosts, devices, life, watchMs, setLimits }: BackendParts) {
     this.#bus = bus;
     this.#hosts = hosts;
     this.#devices = devices;
     this.#life = life;
+    this.#setLimits = setLimits;
     this.#timer = setInterval(() => this.#watchStorage(), watchMs).unref();
   }
 
@@ -55,13 +58,15 @@ export class XenBlockBackend implements AsyncDisposable {
   static async #startOn(
     hosts: RingHosts,
     options: XenBlockBackendOptions,
-    { limits, dataPath, stallMs }: CheckedOptions,
+    checked: CheckedOptions,
   ): Promise<XenBlockBackend> {
+    let { limits } = checked;
+    const { dataPath, stallMs } = checked;
     const life = { leaving: false };
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
-    const deviceOptions = { limits, hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life };
+    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life };
     const devices = new Map<string, BlockDevice>();
-    const createHandler = (context: BackendContext) => new TrackedDevice(context, deviceOptions, devices);
+    const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
     const { abortTimeoutMs, stopTimeoutMs } = options;
     const bus = await BackendBus.start({
@@ -81,7 +86,10 @@ export class XenBlockBackend implements AsyncDisposable {
       throw error;
     }
     const watchMs = Math.min(WATCH_MS, Math.ceil(stallMs / 4));
-    return new XenBlockBackend({ bus, hosts, devices, life, watchMs });
+    const setLimits = (offered: OfferedLimits) => {
+      ({ limits } = checkOptions({ ...options, limits: offered }));
+    };
+    return new XenBlockBackend({ bus, hosts, devices, life, watchMs, setLimits });
   }
 
   /**
@@ -105,6 +113,14 @@ export class XenBlockBackend implements AsyncDisposable {
   /** Where rings are served: this thread first, then its worker threads. */
   get hosts(): readonly RingHost[] {
     return [this.#hosts.local, ...this.#hosts.workers];
+  }
+
+  /**
+   * What is offered to the frontends of devices that appear from now on; those that are there keep their limits.
+   * RangeError: one is out of its range, and nothing was changed.
+   */
+  setLimits(limits: OfferedLimits): void {
+    this.#setLimits(limits);
   }
 
   /**

@@ -35,7 +35,7 @@ export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnErr
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
-export type { DataPathPolicy, XenBlockBackendOptions } from './options.js';
+export type { DataPathPolicy, OfferedLimits, XenBlockBackendOptions } from './options.js';
 export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
 export { RingCounters } from './plane/accounting/ring-counters.js';
 export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';

@@ -21,7 +21,8 @@ const PERSISTENT_PAGES = 1056;
  */
 export type DataPathPolicy = 'copy' | 'map' | 'persistent';
 
-type OfferedLimits = { readonly [K in keyof ProtocolLimits]?: ProtocolLimits[K] | undefined };
+/** What is offered to frontends; the backend has a default for each. */
+export type OfferedLimits = { readonly [K in keyof ProtocolLimits]?: ProtocolLimits[K] | undefined };
 
 export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly provider: XenProvider;

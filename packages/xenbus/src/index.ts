@@ -9,7 +9,7 @@ export type {
   FrontendStateEvent,
 } from './diagnostics.js';
 export { errorNodePath } from './error-nodes/error-node.js';
-export { errorCode, errorMessage, XenbusError, type XenbusErrorCode } from './errors.js';
+export { errorCode, errorMessage, printable, XenbusError, type XenbusErrorCode } from './errors.js';
 export type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from './handler/handler.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';

@@ -1,7 +1,9 @@
+import { printable } from '@xenpv/xenbus';
 import type { Command } from 'commander';
 import { checkConfig, formatProblem } from '../daemon/config.js';
 import { checkMachine, type Finding } from '../daemon/machine-check.js';
 import { ExitCode } from '../errors.js';
+import { formatJson } from '../status/format.js';
 
 /** `xen-blockd check`; `ended` gets the exit code. */
 export function addCheck(program: Command, ended: (code: number) => void): void {
@@ -19,7 +21,7 @@ export function addCheck(program: Command, ended: (code: number) => void): void 
         return;
       }
       const findings = await checkMachine();
-      process.stdout.write(json ? `${JSON.stringify(findings, null, 2)}\n` : formatFindings(findings));
+      process.stdout.write(json ? formatJson(findings) : formatFindings(findings));
       ended(findings.some(({ needed, ok }) => needed && !ok) ? ExitCode.unavailable : ExitCode.ok);
     });
 }
@@ -28,5 +30,7 @@ export function addCheck(program: Command, ended: (code: number) => void): void 
 function formatFindings(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ name }) => name.length));
   const mark = ({ ok, needed }: Finding) => (ok ? 'ok     ' : needed ? 'MISSING' : 'note   ');
-  return findings.map((finding) => `${mark(finding)}  ${finding.name.padEnd(width)}  ${finding.detail}\n`).join('');
+  return findings
+    .map((finding) => `${mark(finding)}  ${finding.name.padEnd(width)}  ${printable(finding.detail)}\n`)
+    .join('');
 }

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
+import { printable } from '@xenpv/xenbus';
 import { Command, CommanderError } from 'commander';
 import { BlockdError, ExitCode } from '../errors.js';
+import { LogSink, writeWithoutWaiting } from '../log/log-sink.js';
 import { packageRoot } from '../package-root.js';
 import { addCheck } from './check.js';
 import { addDemo } from './demo.js';
@@ -37,10 +39,17 @@ function reportError(error: unknown): number {
     // Help and version end this way too; commander has printed the message.
     return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
   }
-  process.stderr.write(`xen-blockd: ${error instanceof Error ? error.message : String(error)}\n`);
+  printError(error instanceof Error ? error.message : String(error));
   if (error instanceof BlockdError) return error.exitCode;
   if (process.env.XEN_BLOCKD_DEBUG) console.error(error);
   return ExitCode.failure;
+}
+
+/** The last thing that this process does must not wait for a reader. */
+function printError(message: string): void {
+  const sink = new LogSink(writeWithoutWaiting(2), () => '');
+  sink.write(`xen-blockd: ${printable(message)}\n`);
+  sink[Symbol.dispose]();
 }
 
 function makeProgram(ended: (code: number) => void): Command {

@@ -4,6 +4,7 @@ import { BlockdError } from '../errors.js';
 import { askDaemon, type ControlRequest } from '../status/control-socket.js';
 import type { DeviceStatus } from '../status/device-status.js';
 import { formatAllStatistics, formatDevices, formatResumed } from '../status/device-table.js';
+import { formatJson } from '../status/format.js';
 
 interface Query {
   readonly name: string;
@@ -68,5 +69,5 @@ function addQuery(program: Command, name: string, description: string): Command 
 
 async function ask({ socket, json }: QueryOptions, request: ControlRequest, format: Query['format']): Promise<void> {
   const devices = await askDaemon(socket, request);
-  process.stdout.write(json ? `${JSON.stringify(devices, null, 2)}\n` : format(devices));
+  process.stdout.write(json ? formatJson(devices) : format(devices));
 }

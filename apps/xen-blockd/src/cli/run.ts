@@ -1,7 +1,11 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ON_ERROR } from '@xenpv/xen-block';
+import { errorMessage } from '@xenpv/xenbus';
 import { type Command, Option } from 'commander';
+import type { Logger } from 'pino';
 import {
+  type Config,
   DATA_PATHS,
   DEFAULT_CONFIG_PATH,
   DEFAULTS,
@@ -14,9 +18,10 @@ import {
   SERVED_TYPES,
   type ServedType,
 } from '../daemon/config.js';
-import { createLogger, defaultLogFormat, type LogFormat } from '../daemon/logger.js';
 import { joinEmulatedHost, openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
+import { BlockdError, ExitCode } from '../errors.js';
+import { createLogger, defaultLogFormat, type LogFormat } from '../log/logger.js';
 import { integer } from './option-parsers.js';
 
 /** What commander makes of the command line. */
@@ -66,12 +71,37 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     )
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments) => {
-      const config = loadConfig(options.config, overridesOf(options));
-      const logger = createLogger(config['log-level'], options.logFormat);
+      const load = () => loadConfig(options.config, overridesOf(options));
+      const config = load();
+      const { logger, sink } = createLogger(config['log-level'], options.logFormat);
+      logUnexpected(logger);
+      const reload = { load: keepingTheFile(load), linesLost: () => sink.lost };
       const { emulator } = options;
       const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
-      ended(await runDaemon(config, provider, logger));
+      ended(await runDaemon(config, provider, logger, reload));
     });
+}
+
+/** A default file that was there and is not there any more means no defaults: an editor may be replacing it. */
+function keepingTheFile(load: () => Config): () => Config {
+  const wasThere = existsSync(DEFAULT_CONFIG_PATH);
+  return () => {
+    if (wasThere && !existsSync(DEFAULT_CONFIG_PATH)) {
+      const message = `configuration ${DEFAULT_CONFIG_PATH}: it is gone; an empty file means defaults`;
+      throw new BlockdError('ERR_CONFIG', 'read configuration', message, { path: DEFAULT_CONFIG_PATH });
+    }
+    return load();
+  };
+}
+
+/** What Node would write to standard error, and might wait for, goes to the log. */
+function logUnexpected(logger: Logger): void {
+  process.removeAllListeners('warning');
+  process.on('warning', ({ name, message }) => logger.warn({ name }, message));
+  process.on('uncaughtException', (error) => {
+    logger.fatal({ stack: error?.stack }, `unexpected: ${errorMessage(error)}; the next process takes the disks over`);
+    process.exit(ExitCode.failure);
+  });
 }
 
 function overridesOf(options: RunArguments): PartialConfig {
@@ -105,5 +135,6 @@ Examples:
   xen-blockd run --metrics localhost:9105         counters for Prometheus
   xen-blockd run --emulator /dev/shm/xen          without Xen: see xen-blockd host --help
 
-SIGTERM answers the requests that were taken and leaves the disks connected for the next process. Exit codes: 2 usage,
-69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong, 1 anything else.`;
+SIGTERM answers the requests that were taken and leaves the disks connected for the next process; SIGHUP reads the
+configuration anew. Exit codes: 2 usage, 69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong,
+1 anything else.`;

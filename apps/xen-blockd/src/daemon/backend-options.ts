@@ -1,4 +1,5 @@
 import type { XenBlockBackendOptions } from '@xenpv/xen-block';
+import type { ImageOpenerOptions } from '../images/image-opener.js';
 import type { Config } from './config.js';
 import { onErrorPolicy } from './on-error.js';
 
@@ -16,6 +17,9 @@ export type BackendOptions = Pick<
   | 'stallMs'
 >;
 
+/** Which images are opened, and how. */
+export type ImageOptions = Omit<ImageOpenerOptions, 'log'>;
+
 /** The configuration's keys in the backend's words; those that are not set are undefined. */
 export function backendOptions(config: Config): BackendOptions {
   return {
@@ -32,5 +36,15 @@ export function backendOptions(config: Config): BackendOptions {
       maxRingPageOrder: config['max-ring-page-order'],
       maxIndirectSegments: config['max-indirect-segments'],
     },
+  };
+}
+
+/** Which images are opened, and how, in the words of the image opener. */
+export function imageOptions(config: Config): ImageOptions {
+  return {
+    directories: config['image-directories'],
+    engine: config.engine,
+    direct: config.direct,
+    nbdDirectory: config['nbd-directory'] || undefined,
   };
 }

@@ -5,6 +5,7 @@ import { ON_ERROR } from '@xenpv/xen-block';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
+import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
 import { type ConfigProblem, describeValue, formatProblem, nearest, withoutControls } from './config/problem.js';
 import { locateKeys, type Position, positionOf } from './config/source.js';
 
@@ -72,8 +73,7 @@ const schema = v.strictObject({
   metrics: v.optional(
     v.pipe(
       v.string(),
-      v.regex(/^(\/.+|[^/]*:[0-9]+)$/, 'expected the path of a socket or HOST:PORT'),
-      v.check((at) => at.startsWith('/') || Number(at.slice(at.lastIndexOf(':') + 1)) <= 65_535, 'expected a port'),
+      v.check((text) => parseListenAddress(text) !== undefined, `expected ${LISTEN_ADDRESS_FORM}`),
     ),
   ),
   /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */

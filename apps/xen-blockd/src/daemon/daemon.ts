@@ -4,12 +4,13 @@ import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
-import { type ImageOpenerOptions, imageOpener } from '../images/image-opener.js';
+import { imageOpener } from '../images/image-opener.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
-import type { BackendOptions } from './backend-options.js';
+import { LimitedLog } from '../log/limited-log.js';
+import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
 
-export interface DaemonOptions extends ImageOpenerOptions {
+export interface DaemonOptions extends ImageOptions {
   readonly provider: XenProvider;
   /** A connection of this domain; closed with the daemon. */
   readonly store: XenstoreClient;
@@ -20,20 +21,24 @@ export interface DaemonOptions extends ImageOpenerOptions {
   readonly backend?: BackendOptions;
 }
 
+interface Parts {
+  readonly backend: XenBlockBackend;
+  readonly store: XenstoreClient;
+  readonly log: LimitedLog;
+  readonly images: { options: ImageOptions };
+  readonly cleanup: Cleanup;
+}
+
 /**
  * The daemon without its process, so that the demo can run it beside its guests: one connection to xenstored, one
  * block backend, the libraries' events in the log. It decides nothing about the protocol, and knows no signals and no
  * sockets. Closing it stops serving and leaves the store as it is, so that another process can adopt the disks.
  */
 export class Daemon implements AsyncDisposable {
-  readonly backend: XenBlockBackend;
-  readonly #store: XenstoreClient;
-  readonly #cleanup: Cleanup;
+  readonly #parts: Parts;
 
-  private constructor(backend: XenBlockBackend, store: XenstoreClient, cleanup: Cleanup) {
-    this.backend = backend;
-    this.#store = store;
-    this.#cleanup = cleanup;
+  private constructor(parts: Parts) {
+    this.#parts = parts;
   }
 
   /** Serves the disks that exist already too. Errors: those of the provider and of xenstored; `store` is then closed. */
@@ -42,18 +47,39 @@ export class Daemon implements AsyncDisposable {
     const cleanup = new Cleanup();
     cleanup.use(store);
     try {
-      cleanup.use(logEvents(logger));
+      const log = cleanup.use(new LimitedLog(logger));
+      cleanup.use(logEvents(log));
       for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
         logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
       }
+      const images: Parts['images'] = { options };
+      const openImage = imageOpener(() => ({ ...images.options, log }));
       const backend = cleanup.use(
-        await XenBlockBackend.start({ ...options.backend, provider, store, types, openImage: imageOpener(options) }),
+        await XenBlockBackend.start({ ...options.backend, provider, store, types, openImage }),
       );
-      return new Daemon(backend, store, cleanup);
+      return new Daemon({ backend, store, log, images, cleanup });
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  get backend(): XenBlockBackend {
+    return this.#parts.backend;
+  }
+
+  /** Lines that were left out of the log, too many of one kind. */
+  get suppressedLines(): number {
+    return this.#parts.log.suppressed;
+  }
+
+  /**
+   * How images are opened and what frontends are offered from now on; the disks that are there keep what they have.
+   * RangeError: a limit is out of its range, and nothing was changed.
+   */
+  reconfigure(images: ImageOptions, limits: BackendOptions['limits']): void {
+    this.backend.setLimits(limits ?? {});
+    this.#parts.images.options = images;
   }
 
   /** Of one disk, or undefined if it is not there. */
@@ -67,10 +93,10 @@ export class Daemon implements AsyncDisposable {
     let gaveUp = false;
     const timer = setTimeout(() => {
       gaveUp = true;
-      void this.#store.close();
+      void this.#parts.store.close();
     }, STORE_TIMEOUT_MS);
     try {
-      await this.#cleanup[Symbol.asyncDispose]();
+      await this.#parts.cleanup[Symbol.asyncDispose]();
     } catch (error) {
       if (!gaveUp) throw error;
     } finally {

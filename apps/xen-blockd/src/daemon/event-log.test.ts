@@ -1,39 +1,84 @@
 import { channel } from 'node:diagnostics_channel';
-import type { Logger } from 'pino';
-import { expect, it, onTestFinished } from 'vitest';
-import { logEvents } from './event-log.js';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LimitedLog } from '../log/limited-log.js';
+import { RateLimit } from '../log/rate-limit.js';
+import { LOGGED_CHANNELS, logEvents } from './event-log.js';
 
-/** Lines as they are given to the logger. */
-function logged(): [level: string, fields: object, message: string][] {
-  const lines: [string, object, string][] = [];
-  const logger = Object.fromEntries(
-    ['debug', 'info', 'warn', 'error'].map((level) => [
-      level,
-      (fields: object, message: string) => lines.push([level, fields, message]),
-    ]),
-  ) as unknown as Logger;
-  const logging = logEvents(logger);
-  onTestFinished(() => logging[Symbol.dispose]());
-  return lines;
-}
+const TIMES = 10_000;
+const INTERVAL_MS = 60_000;
 
-it('a ring that was overlooked is a line with its disk and indices, however often it is', () => {
-  const lines = logged();
-  const indices = { requestsProduced: 363, requestsConsumed: 100, requestEvent: 45, responsesProduced: 100 };
-  const event = { ring: 'qdisk-5-51712/1', ...indices, inFlight: 0, awake: true };
-  for (let i = 0; i < 100; i++) channel('xen-block:ring:overlooked').publish(event);
-  expect(lines).toHaveLength(5);
-  expect(lines[0]).toMatchObject([
-    'warn',
-    { device: 'qdisk-5-51712', ...event },
-    expect.stringContaining('a ring had requests'),
-  ]);
+let lines: Record<string, unknown>[];
+let now: number;
+let log: LimitedLog;
+let events: Disposable;
+
+beforeEach(() => {
+  lines = [];
+  now = 0;
+  const logger = pino({ level: 'trace', base: null }, { write: (line) => lines.push(JSON.parse(line)) });
+  log = new LimitedLog(logger, new RateLimit(5, INTERVAL_MS, () => now));
+  events = logEvents(log);
+});
+afterEach(() => {
+  events[Symbol.dispose]();
+  log[Symbol.dispose]();
 });
 
-it('an exception within a data plane is an error line, however often it is', () => {
-  const lines = logged();
-  const event = { ring: undefined, error: new Error('oops'), count: 3 };
-  for (let i = 0; i < 100; i++) channel('xen-block:plane:failed').publish(event);
-  expect(lines).toHaveLength(5);
-  expect(lines[0]).toMatchObject(['error', { count: 3 }, expect.stringMatching(/oops$/)]);
+/** An event of any channel: it has all that one can have. */
+const event = (n: number) => ({
+  address: { type: 'qdisk', domid: 5, devid: 51712 },
+  to: 1 + (n % 6),
+  error: new Error(`cause ${n}`),
+  reason: `reason ${n}`,
+  count: n,
+  path: '/images/a',
+  description: 'xenstored',
+});
+
+describe('the events in the log', () => {
+  // A device that is gone is forgotten; only the toolstack takes it away.
+  it.each(LOGGED_CHANNELS.filter((name) => name !== 'xenbus:device:removed'))(
+    'of %s are few lines, however often it happens and whatever it says',
+    (name) => {
+      for (let n = 0; n < TIMES; n++) channel(name).publish(event(n));
+      expect(lines).toHaveLength(5);
+      expect(log.suppressed).toBe(TIMES - 5);
+    },
+  );
+
+  it('say in the next line how many were left out', () => {
+    for (let n = 0; n < TIMES; n++) channel('xenbus:device:error').publish(event(n));
+    now = INTERVAL_MS;
+    channel('xenbus:device:error').publish(event(0));
+    expect(lines.at(-1)).toMatchObject({ msg: 'cause 0', suppressed: TIMES - 5 });
+  });
+
+  it('say how many were left out when there is no next line', () => {
+    for (let n = 0; n < TIMES; n++) channel('xen-block:journal:failed').publish(event(n));
+    log.tellSuppressed();
+    expect(lines).toHaveLength(5);
+    now = INTERVAL_MS;
+    log.tellSuppressed();
+    log.tellSuppressed();
+    expect(lines.slice(5)).toMatchObject([{ about: 'qdisk-5-51712', lines: TIMES - 5 }]);
+  });
+
+  it('say how many were left out when the device goes', () => {
+    for (let n = 0; n < TIMES; n++) channel('xenbus:device:state').publish(event(n));
+    channel('xenbus:device:removed').publish(event(0));
+    expect(lines.slice(5)).toMatchObject([{ msg: 'device gone' }, { about: 'qdisk-5-51712', lines: TIMES - 5 }]);
+  });
+
+  it('have the disk and the indices of a ring that was overlooked', () => {
+    const indices = { requestsProduced: 363, requestsConsumed: 100, requestEvent: 45, responsesProduced: 100 };
+    const overlooked = { ring: 'qdisk-5-51712/1', ...indices, inFlight: 0, awake: true };
+    channel('xen-block:ring:overlooked').publish(overlooked);
+    expect(lines).toMatchObject([{ device: 'qdisk-5-51712', ...overlooked, msg: expect.stringContaining('a ring had requests') }]);
+  });
+
+  it('have the exception of a data plane', () => {
+    channel('xen-block:plane:failed').publish({ ring: undefined, error: new Error('oops'), count: 3 });
+    expect(lines).toMatchObject([{ count: 3, msg: expect.stringMatching(/oops$/) }]);
+  });
 });

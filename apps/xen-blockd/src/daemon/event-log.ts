@@ -24,145 +24,129 @@ import {
   stateName,
 } from '@xenpv/xenbus';
 import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
-import type { Logger } from 'pino';
 import { errorCode } from '../errors.js';
-import { RateLimit } from './rate-limit.js';
+import type { LimitedLine, LimitedLog } from '../log/limited-log.js';
 
-/** Lines that a guest can cause again and again: so many in each interval, the others are counted. */
-const GUEST_LINES = 5;
-const GUEST_INTERVAL_MS = 60_000;
+/** What a line says, and about what; lines of one channel about one device or image share a limit. */
+interface Line extends LimitedLine {
+  readonly about?: string | undefined;
+}
 
-/** Kinds of lines that are limited for each disk. */
-const KINDS = ['state', 'error', 'connected', 'refused', 'storage', 'stopped', 'stalled', 'ignored', 'overlooked', 'failed'];
 const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
 const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
 
+/**
+ * A line for each event. A guest can cause most of them, so that all go through the limit, whatever is added here. Keys
+ * are the channels.
+ */
+const LINES: Record<string, (event: never) => Line> = {
+  'xenbus:device:added': ({ address }: DeviceEvent) => about(address, { level: 'debug', message: 'device found' }),
+  'xenbus:device:removed': ({ address }: DeviceEvent) => about(address, { level: 'info', message: 'device gone' }),
+  'xenbus:device:state': ({ address, to }: DeviceStateEvent) =>
+    about(address, { level: 'info', message: stateName(to) }),
+  'xenbus:device:error': ({ address, error }: DeviceErrorEvent) =>
+    about(address, { level: 'error', message: errorMessage(error), fields: { code: errorCode(error) } }),
+  'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) =>
+    about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted } }),
+  'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) =>
+    about(address, { level: 'error', message: `its requests in flight are not noted: ${errorMessage(error)}` }),
+  'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>
+    about(address, { level: 'info', message: 'resized', fields: { from, to } }),
+  'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) =>
+    about(address, {
+      level: error === undefined ? 'info' : 'error',
+      message: error === undefined ? 'another medium' : errorMessage(error),
+      fields: { target },
+    }),
+  'xen-block:request:refused': ({ address, reason, count }: RequestRefusedEvent) =>
+    about(address, { level: 'warn', message: `request refused: ${reason}`, fields: { count } }),
+  'xen-block:storage:error': ({ address, operation, errno, offset, length, count }: StorageErrorEvent) =>
+    about(address, { level: 'error', message: 'storage error', fields: { operation, errno, offset, length, count } }),
+  'xen-block:device:stopped': ({ address, stop }: DeviceStoppedEvent) =>
+    about(address, {
+      level: 'error',
+      message: `stopped by a storage error; mend it, then: xen-blockd resume ${deviceName(address)}`,
+      fields: { operation: stop.operation, errno: stop.errno },
+    }),
+  'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent) =>
+    about(address, {
+      level: by === 'resume' ? 'info' : 'warn',
+      message: by === 'resume' ? 'resumed' : 'its requests failed: the frontend closed',
+    }),
+  'xen-block:device:ignored': ({ address, path, value, expected }: DeviceIgnoredEvent) =>
+    about(address, { level: 'warn', message: 'key ignored: no such value', fields: { path, value, expected } }),
+  'xen-block:storage:stalled': ({ address, ageMs, inFlight }: StorageStalledEvent) =>
+    about(address, {
+      level: 'warn',
+      message: 'the storage hangs: its oldest request waits',
+      fields: { seconds: seconds(ageMs), inFlight },
+    }),
+  'xen-block:storage:recovered': ({ address, ageMs }: StorageRecoveredEvent) =>
+    about(address, { level: 'info', message: 'the storage hangs no more', fields: { seconds: seconds(ageMs) } }),
+  'xen-block:ring:overlooked': ({ ring, ...indices }: RingOverlookedEvent) => {
+    const [device] = ring.split('/');
+    return { about: device, level: 'warn', message: OVERLOOKED, fields: { device, ring, ...indices } };
+  },
+  'xen-block:plane:failed': ({ ring, error, count }: PlaneFailedEvent) => {
+    const device = ring?.split('/')[0];
+    const message = `${FAILED}: ${errorMessage(error)}`;
+    return { about: device, level: 'error', message, fields: { device, ring, count } };
+  },
+  'blockdev:nbd:lost': ({ path, exportName, reason, inFlight }: NbdLostEvent) => ({
+    about: path,
+    level: 'error',
+    message: 'lost the NBD server',
+    fields: { path, export: exportName, reason, inFlight },
+  }),
+  'blockdev:nbd:restored': ({ path, exportName, awayMs, lostWrites }: NbdRestoredEvent) => ({
+    about: path,
+    level: lostWrites ? 'error' : 'info',
+    message: lostWrites
+      ? 'the NBD server is back, without writes that were not flushed'
+      : 'the NBD server is back',
+    fields: { path, export: exportName, seconds: seconds(awayMs) },
+  }),
+  'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => ({
+    about: path,
+    level: 'warn',
+    message: 'the image does not end with a sector, its whole sectors are served',
+    fields: { path, size, served, sectorSize },
+  }),
+  'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => ({
+    about: path,
+    level: 'warn',
+    message: `no ${wanted}, using ${used}`,
+    fields: { path, reason },
+  }),
+  'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => ({
+    level: 'error',
+    message: 'lost the connection to xenstored',
+    fields: { xenstored: description, reason: errorMessage(error) },
+  }),
+  'xenstore:connection:restored': ({ description }: ConnectionRestoredEvent) => ({
+    level: 'info',
+    message: 'connected to xenstored again',
+    fields: { xenstored: description },
+  }),
+};
+
+/** The channels that the log has lines of. */
+export const LOGGED_CHANNELS = Object.keys(LINES);
+
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
-export function logEvents(logger: Logger): Disposable {
-  const limit = new RateLimit(GUEST_LINES, GUEST_INTERVAL_MS);
-  const listeners: Record<string, (event: never) => void> = {
-    'xenbus:device:added': ({ address }: DeviceEvent) => {
-      logger.debug({ device: deviceName(address) }, 'device found');
-    },
-    'xenbus:device:removed': ({ address }: DeviceEvent) => {
-      for (const kind of KINDS) limit.forget(`${kind} ${deviceName(address)}`);
-      logger.info({ device: deviceName(address) }, 'device gone');
-    },
-    'xenbus:device:state': ({ address, to }: DeviceStateEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`state ${device}`);
-      if (admitted) logger.info({ device, ...keptBack(admitted) }, stateName(to));
-    },
-    'xenbus:device:error': ({ address, error }: DeviceErrorEvent) => {
-      const device = address && deviceName(address);
-      const admitted = limit.admit(`error ${device}`);
-      if (!admitted) return;
-      logger.error({ device, code: errorCode(error), ...keptBack(admitted) }, errorMessage(error));
-    },
-    'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) => {
-      const device = deviceName(address);
-      if (limit.admit(`connected ${device}`)) logger.info({ device, abi, queues, ringSlots, adopted }, 'serving');
-    },
-    'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) => {
-      const device = deviceName(address);
-      logger.error({ device }, `its requests in flight are not noted: ${errorMessage(error)}`);
-    },
-    'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) => {
-      logger.info({ device: deviceName(address), from, to }, 'resized');
-    },
-    'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) => {
-      const device = deviceName(address);
-      if (error === undefined) logger.info({ device, target }, 'another medium');
-      else logger.error({ device, target }, errorMessage(error));
-    },
-    'xen-block:request:refused': ({ address, reason, count }: RequestRefusedEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`refused ${device}`);
-      if (admitted) logger.warn({ device, count, ...keptBack(admitted) }, `request refused: ${reason}`);
-    },
-    'xen-block:storage:error': ({ address, ...error }: StorageErrorEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`storage ${device}`);
-      if (!admitted) return;
-      const { operation, errno, offset, length, count } = error;
-      logger.error({ device, operation, errno, offset, length, count, ...keptBack(admitted) }, 'storage error');
-    },
-    'xen-block:device:stopped': ({ address, stop }: DeviceStoppedEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`stopped ${device}`);
-      if (!admitted) return;
-      const { operation, errno } = stop;
-      const advice = `stopped by a storage error; mend it, then: xen-blockd resume ${device}`;
-      logger.error({ device, operation, errno, ...keptBack(admitted) }, advice);
-    },
-    'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent) => {
-      const device = deviceName(address);
-      if (by === 'resume') logger.info({ device }, 'resumed');
-      else if (limit.admit(`stopped ${device}`)) logger.warn({ device }, 'its requests failed: the frontend closed');
-    },
-    'xen-block:device:ignored': ({ address, path, value, expected }: DeviceIgnoredEvent) => {
-      const device = deviceName(address);
-      if (limit.admit(`ignored ${device}`))
-        logger.warn({ device, path, value, expected }, 'key ignored: no such value');
-    },
-    'xen-block:storage:stalled': ({ address, ageMs, inFlight }: StorageStalledEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`stalled ${device}`);
-      if (!admitted) return;
-      const fields = { device, seconds: seconds(ageMs), inFlight, ...keptBack(admitted) };
-      logger.warn(fields, 'the storage hangs: its oldest request waits');
-    },
-    'xen-block:storage:recovered': ({ address, ageMs }: StorageRecoveredEvent) => {
-      const device = deviceName(address);
-      const admitted = limit.admit(`stalled ${device}`);
-      if (admitted)
-        logger.info({ device, seconds: seconds(ageMs), ...keptBack(admitted) }, 'the storage hangs no more');
-    },
-    'blockdev:nbd:lost': ({ path, exportName, reason, inFlight }: NbdLostEvent) => {
-      const admitted = limit.admit(`nbd ${path} ${exportName}`);
-      if (!admitted) return;
-      logger.error({ path, export: exportName, reason, inFlight, ...keptBack(admitted) }, 'lost the NBD server');
-    },
-    'blockdev:nbd:restored': ({ path, exportName, awayMs, lostWrites }: NbdRestoredEvent) => {
-      const admitted = limit.admit(`nbd ${path} ${exportName}`);
-      if (!admitted) return;
-      const fields = { path, export: exportName, seconds: seconds(awayMs), ...keptBack(admitted) };
-      if (lostWrites) logger.error(fields, 'the NBD server is back, without writes that were not flushed');
-      else logger.info(fields, 'the NBD server is back');
-    },
-    'xen-block:ring:overlooked': ({ ring, ...indices }: RingOverlookedEvent) => {
-      const [device] = ring.split('/');
-      const admitted = limit.admit(`overlooked ${device}`);
-      if (!admitted) return;
-      logger.warn({ device, ring, ...indices, ...keptBack(admitted) }, OVERLOOKED);
-    },
-    'xen-block:plane:failed': ({ ring, error, count }: PlaneFailedEvent) => {
-      const device = ring?.split('/')[0];
-      const admitted = limit.admit(`failed ${device}`);
-      if (!admitted) return;
-      logger.error({ device, ring, count, ...keptBack(admitted) }, `${FAILED}: ${errorMessage(error)}`);
-    },
-    'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
-      logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
-    },
-    'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => {
-      logger.warn(
-        { path, size, served, sectorSize },
-        'the image does not end with a sector, its whole sectors are served',
-      );
-    },
-    'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => {
-      logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');
-    },
-    'xenstore:connection:restored': ({ description }: ConnectionRestoredEvent) => {
-      logger.info({ xenstored: description }, 'connected to xenstored again');
-    },
-  };
-  const entries = Object.entries(listeners) as [string, (event: unknown) => void][];
-  for (const [channel, listener] of entries) subscribe(channel, listener);
+export function logEvents(log: LimitedLog): Disposable {
+  const listeners = Object.entries(LINES).map(([channel, lineOf]) => {
+    const listener = (event: unknown) => {
+      const line = lineOf(event as never);
+      log.write(channel, line.about, line);
+      if (channel === 'xenbus:device:removed' && line.about !== undefined) log.forget(line.about);
+    };
+    return [channel, listener] as const;
+  });
+  for (const [channel, listener] of listeners) subscribe(channel, listener);
   return {
     [Symbol.dispose]() {
-      for (const [channel, listener] of entries) unsubscribe(channel, listener);
+      for (const [channel, listener] of listeners) unsubscribe(channel, listener);
     },
   };
 }
@@ -171,7 +155,7 @@ function seconds(milliseconds: number): number {
   return Math.round(milliseconds / 100) / 10;
 }
 
-/** As a field of a log line, which leaves out what is undefined. */
-function keptBack({ suppressed }: { suppressed: number }): { suppressed: number | undefined } {
-  return { suppressed: suppressed > 0 ? suppressed : undefined };
+function about(address: DeviceEvent['address'] | undefined, { level, message, fields }: LimitedLine): Line {
+  const device = address && deviceName(address);
+  return { about: device, level, message, fields: { device, ...fields } };
 }

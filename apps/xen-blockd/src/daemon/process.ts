@@ -1,46 +1,102 @@
-import { mkdir } from 'node:fs/promises';
 import { sdNotify, type XenProvider } from '@xenpv/xen-sys';
+import { errorMessage } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import { ExitCode, xenUnavailable } from '../errors.js';
-import { backendOptions } from './backend-options.js';
+import { backendOptions, imageOptions } from './backend-options.js';
 import type { Config } from './config.js';
 import { Daemon } from './daemon.js';
+import { checkJournalFolder } from './journal-folder.js';
+import { Reload } from './reload.js';
 import { Sockets } from './sockets.js';
 import { StopSignal } from './stop-signal.js';
+
+/** What the process has that its configuration has not. */
+export interface ProcessOptions {
+  /** Reads the configuration anew, at SIGHUP; nothing is read anew if it is not given. Error: ERR_CONFIG. */
+  readonly load?: (() => Config) | undefined;
+  /** Lines of the log that could not be written. */
+  readonly linesLost?: (() => number) | undefined;
+}
+
+/** The longest that closing takes: less than systemd's unit and the stop signal's own limit. */
+const CLOSE_TIMEOUT_MS = 20_000;
 
 /**
  * The life of the daemon's process. It serves until a signal comes, then answers the requests that were taken. The
  * disks stay Connected in xenstore: the next process adopts them, and the guests notice a pause only. Resolves with
- * the exit code: 69 if xenstored went away for good. Errors: ERR_XEN, ERR_SOCKET.
+ * the exit code: 69 if xenstored went away for good, 1 if something could not be closed in time. Errors: ERR_XEN,
+ * ERR_SOCKET.
  *
- * The control socket is open before the first disk is served, because only one daemon may serve the disks of a domain.
+ * The sockets are open before the first disk is served, because only one daemon may serve the disks of a domain.
  * Everything is closed in the opposite order of its opening, after a signal as after an error.
  */
-export async function runDaemon(config: Config, provider: XenProvider, logger: Logger): Promise<number> {
+export async function runDaemon(
+  config: Config,
+  provider: XenProvider,
+  logger: Logger,
+  options: ProcessOptions = {},
+): Promise<number> {
   const cleanup = new Cleanup();
   const stop = cleanup.use(new StopSignal());
+  // A reload that comes before there is anything to reload does not end the process.
+  const ignore = () => {};
+  process.on('SIGHUP', ignore);
+  cleanup.defer(() => process.off('SIGHUP', ignore));
+  let code: number;
   try {
-    const store = cleanup.use(await connectStore(provider, stop.signal));
-    const sockets = cleanup.use(await Sockets.open(config));
-    const daemon = cleanup.use(await startDaemon(config, provider, store, logger));
-    cleanup.use(await sockets.answerFor(daemon, config));
-    logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
-    tellServiceManager('READY=1', logger);
-    const ended = await Promise.race([stop.wait(), daemon.backend.closed]);
-    if (ended instanceof Error) {
-      logger.fatal({ reason: ended.message }, 'xenstored went away');
-      return ExitCode.unavailable;
-    }
-    logger.info({ signal: stop.received }, 'stopping; disks stay connected for the next process');
-    tellServiceManager('STOPPING=1', logger);
-    return ExitCode.ok;
+    code = await serve(config, provider, logger, { ...options, stop, cleanup });
   } catch (error) {
+    await closeInTime(cleanup, logger).catch(() => {});
     if (error !== stop.received) throw error;
     return ExitCode.ok;
+  }
+  return (await closeInTime(cleanup, logger)) ? code : ExitCode.failure;
+}
+
+async function serve(
+  config: Config,
+  provider: XenProvider,
+  logger: Logger,
+  { stop, cleanup, load, linesLost }: ProcessOptions & { readonly stop: StopSignal; readonly cleanup: Cleanup },
+): Promise<number> {
+  let starting: Promise<Daemon> | undefined;
+  // A start that a signal has overtaken ends when the connection does, which is closed before.
+  cleanup.defer(() => starting?.then((late) => late[Symbol.asyncDispose]()).catch(() => {}));
+  const store = cleanup.use(await connectStore(provider, stop.signal));
+  await tellJournalFolder(config, logger);
+  const sockets = cleanup.use(await Sockets.open(config, logger, linesLost));
+  starting = startDaemon(config, provider, store, logger);
+  const daemon = cleanup.use(await stop.orStopped(starting));
+  sockets.answerFor(daemon);
+  if (load) cleanup.use(reloadOf({ config, load, logger, sockets, daemon }));
+  logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
+  tellServiceManager('READY=1', logger);
+  const ended = await Promise.race([stop.wait(), daemon.backend.closed]);
+  if (ended instanceof Error) {
+    logger.fatal({ reason: ended.message }, 'xenstored went away');
+    return ExitCode.unavailable;
+  }
+  logger.info({ signal: stop.received }, 'stopping; disks stay connected for the next process');
+  tellServiceManager('STOPPING=1', logger);
+  return ExitCode.ok;
+}
+
+/** False if it took too long: what is left ends with the process. */
+async function closeInTime(cleanup: Cleanup, logger: Logger): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const tooLong = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), CLOSE_TIMEOUT_MS);
+  });
+  const closed = cleanup[Symbol.asyncDispose]().then(() => true);
+  closed.catch(() => {});
+  try {
+    const inTime = await Promise.race([closed, tooLong]);
+    if (!inTime) logger.error({ seconds: CLOSE_TIMEOUT_MS / 1000 }, 'not all could be closed; the process ends anyway');
+    return inTime;
   } finally {
-    await cleanup[Symbol.asyncDispose]();
+    clearTimeout(timer);
   }
 }
 
@@ -54,26 +110,53 @@ async function connectStore(provider: XenProvider, signal: AbortSignal): Promise
   }
 }
 
+/** Serving is worth more than what a killed process leaves: a folder that is of no use is told, and no more. */
+async function tellJournalFolder(config: Config, logger: Logger): Promise<void> {
+  const path = config['journal-directory'];
+  if (!path) return;
+  for (const problem of await checkJournalFolder(path)) {
+    logger.warn({ path, problem }, 'journal-directory: requests in flight may be lost if this process is killed');
+  }
+}
+
 async function startDaemon(config: Config, provider: XenProvider, store: XenstoreClient, logger: Logger) {
-  const journals = config['journal-directory'];
-  // /run is empty after a boot. A failure shows when a journal is made.
-  if (journals) await mkdir(journals, { recursive: true, mode: 0o700 }).catch(() => undefined);
   try {
     return await Daemon.start({
       provider,
       store,
       logger,
       types: config.types,
-      directories: config['image-directories'],
-      engine: config.engine,
-      direct: config.direct,
-      nbdDirectory: config['nbd-directory'] || undefined,
-      helperDirectory: config['helper-directory'],
       backend: backendOptions(config),
+      ...imageOptions(config),
     });
   } catch (error) {
     throw xenUnavailable('start backend', error);
   }
+}
+
+interface Reloadable {
+  readonly config: Config;
+  readonly load: () => Config;
+  readonly logger: Logger;
+  readonly sockets: Sockets;
+  readonly daemon: Daemon;
+}
+
+function reloadOf({ config, load, logger, sockets, daemon }: Reloadable): Reload {
+  let { metrics } = config;
+  const apply = async (changed: Config) => {
+    tellServiceManager(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, logger);
+    try {
+      // The only step that can fail comes first.
+      daemon.reconfigure(imageOptions(changed), backendOptions(changed).limits);
+      logger.level = changed['log-level'];
+      if (changed.metrics !== metrics) await sockets.useMetrics(changed.metrics);
+      metrics = changed.metrics;
+    } finally {
+      tellServiceManager('READY=1', logger);
+    }
+  };
+  return new Reload({ config, load, apply, logger });
 }
 
 /** A service manager that cannot be reached has its own timeout; serving goes on. */
@@ -81,6 +164,6 @@ function tellServiceManager(state: string, logger: Logger): void {
   try {
     sdNotify(state);
   } catch (error) {
-    logger.warn({ reason: (error as Error).message }, 'the service manager cannot be told');
+    logger.warn({ reason: errorMessage(error) }, 'the service manager cannot be told');
   }
 }

@@ -1,8 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { deviceName } from '@xenpv/xenbus';
+import { errorMessage } from '@xenpv/xenbus';
+import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
-import { BlockdError } from '../errors.js';
+import { errorCode } from '../errors.js';
 import {
   type ControlHandler,
   type ControlRequest,
@@ -11,31 +12,68 @@ import {
 } from '../status/control-socket.js';
 import { type DeviceStatus, deviceStatus } from '../status/device-status.js';
 import { findDisk } from '../status/find-disk.js';
-import { MetricsServer } from '../status/metrics.js';
+import { MetricsServer, type MetricsSource } from '../status/metrics.js';
 import type { Config } from './config.js';
 import type { Daemon } from './daemon.js';
+import { KeptServer } from './kept-server.js';
 
 /** The sockets on which the process is asked about its disks: the control socket and the metrics. */
 export class Sockets implements AsyncDisposable {
-  #control: ControlServer | undefined;
+  readonly #logger: Logger;
+  readonly #linesLost: () => number;
+  readonly #cleanup = new Cleanup();
+  #metrics: KeptServer | undefined;
   #daemon: Daemon | undefined;
 
-  /**
-   * Opens the control socket, which knows of no disks yet. Must come before anything is served: a control socket in
-   * use tells of another daemon that serves the same disks. Error: ERR_SOCKET.
-   */
-  static async open(config: Config): Promise<Sockets> {
-    const sockets = new Sockets();
-    const path = config['control-socket'];
-    if (path) sockets.#control = await openControl(path, (request) => sockets.#answer(request));
-    return sockets;
+  private constructor(logger: Logger, linesLost: () => number) {
+    this.#logger = logger;
+    this.#linesLost = linesLost;
   }
 
-  /** Answers for this daemon from now on, and opens the metrics, which the result closes. Error: ERR_SOCKET. */
-  async answerFor(daemon: Daemon, config: Config): Promise<AsyncDisposable> {
+  /**
+   * Opens both, which know of no disks yet. Must come before anything is served: a control socket in use tells of
+   * another daemon that serves the same disks. Error: ERR_SOCKET for that one. Other trouble is told and tried again.
+   */
+  static async open(config: Config, logger: Logger, linesLost: () => number = () => 0): Promise<Sockets> {
+    const sockets = new Sockets(logger, linesLost);
+    try {
+      await sockets.#openControl(config['control-socket']);
+      await sockets.useMetrics(config.metrics);
+      return sockets;
+    } catch (error) {
+      await sockets[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Answers for this daemon from now on. */
+  answerFor(daemon: Daemon): void {
     this.#daemon = daemon;
-    if (config.metrics === undefined) return new Cleanup();
-    return MetricsServer.listen(config.metrics, () => this.#devices());
+  }
+
+  /** Where the metrics are from now on; nowhere if undefined. */
+  async useMetrics(address: string | undefined): Promise<void> {
+    await this.#metrics?.[Symbol.asyncDispose]();
+    this.#metrics = undefined;
+    if (address === undefined) return;
+    const source: MetricsSource = {
+      devices: () => this.#devices(),
+      logLines: () => ({ lost: this.#linesLost(), suppressed: this.#daemon?.suppressedLines ?? 0 }),
+    };
+    this.#metrics = new KeptServer('metrics', () => MetricsServer.listen(address, source), this.#logger);
+    await this.#metrics.open();
+  }
+
+  async #openControl(path: string | false): Promise<void> {
+    if (path === false) return;
+    const listen = () => openControl(path, (request) => this.#answer(request));
+    try {
+      this.#cleanup.use(await listen());
+    } catch (error) {
+      if (errorCode((error as Error).cause) === 'EADDRINUSE') throw error;
+      this.#logger.debug({ reason: errorMessage(error) }, 'no control socket');
+      await this.#cleanup.use(new KeptServer('control socket', listen, this.#logger)).open();
+    }
   }
 
   async #answer(request: ControlRequest): Promise<ControlResponse> {
@@ -71,7 +109,8 @@ export class Sockets implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#control?.[Symbol.asyncDispose]();
+    await this.#metrics?.[Symbol.asyncDispose]();
+    await this.#cleanup[Symbol.asyncDispose]();
   }
 }
 

@@ -1,17 +1,20 @@
 /**
- * An AbortSignal that SIGINT, SIGTERM and SIGHUP abort, with the signal's name as the reason. A second signal ends the
+ * An AbortSignal that SIGINT, SIGTERM and SIGQUIT abort, with the signal's name as the reason. A second signal ends the
  * process at once, and so does half a minute of not ending.
  */
 export class StopSignal implements Disposable {
   readonly #controller = new AbortController();
+  readonly #names: readonly NodeJS.Signals[];
   readonly #stop = (name: NodeJS.Signals) => {
     if (this.#controller.signal.aborted) process.exit(1);
     setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
     this.#controller.abort(name);
   };
 
-  constructor() {
-    for (const name of STOP_SIGNALS) process.on(name, this.#stop);
+  /** `further`: signals that stop too, such as SIGHUP of a program that lives with its terminal. */
+  constructor(...further: readonly NodeJS.Signals[]) {
+    this.#names = [...STOP_SIGNALS, ...further];
+    for (const name of this.#names) process.on(name, this.#stop);
   }
 
   get signal(): AbortSignal {
@@ -31,12 +34,21 @@ export class StopSignal implements Disposable {
     });
   }
 
+  /** What `work` resolves with; rejects with the signal's name as soon as one comes, and `work` is on its own. */
+  orStopped<T>(work: Promise<T>): Promise<T> {
+    const stopped = this.wait().then((name): never => {
+      throw name;
+    });
+    stopped.catch(() => {});
+    return Promise.race([work, stopped]);
+  }
+
   [Symbol.dispose](): void {
-    for (const name of STOP_SIGNALS) process.off(name, this.#stop);
+    for (const name of this.#names) process.off(name, this.#stop);
   }
 }
 
-const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const;
 
 /** systemd's unit waits as long. */
 const STOP_TIMEOUT_MS = 30_000;

@@ -114,7 +114,7 @@ describe("the guest's disk over NBD", { timeout: 60_000 }, () => {
   afterEach(() => demo.signal('SIGKILL'));
 
   async function lend(...options: string[]): Promise<void> {
-    demo = new BlockdProcess('demo', image, '--nbd', socket, ...options);
+    demo = new BlockdProcess(['demo', image, '--nbd', socket, ...options]);
     await demo.line(`nbd ready ${socket}`);
   }
 

@@ -3,9 +3,9 @@ import { backendPath } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Cleanup } from '../cleanup.js';
 import { Daemon } from '../daemon/daemon.js';
-import { createLogger } from '../daemon/logger.js';
 import { StopSignal } from '../daemon/stop-signal.js';
 import { ExitCode } from '../errors.js';
+import { createLogger } from '../log/logger.js';
 import { prepareSocketPath } from '../unix-socket.js';
 import { GuestThread } from './guest-thread.js';
 import { HandshakeTrace } from './handshake.js';
@@ -31,7 +31,7 @@ interface DemoGuest {
  */
 export async function runDemo(options: DemoOptions): Promise<number> {
   const cleanup = new Cleanup();
-  const stop = cleanup.use(new StopSignal());
+  const stop = cleanup.use(new StopSignal('SIGHUP'));
   try {
     const demo = new Demo(options, stop, cleanup);
     await demo.run();
@@ -74,7 +74,7 @@ class Demo {
         provider: host.provider(0),
         store: XenstoreClient.open(await host.provider(0).connectXenstore()),
         types: [TYPE],
-        logger: createLogger('warn', 'text'),
+        logger: createLogger('warn', 'text').logger,
       }),
     );
     const mode = readOnly ? 'read-only' : 'writable';

@@ -3,8 +3,8 @@ import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
 import { type DiskConfig, type ImageOpener, imagePath } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
-import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
+import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from './storage-daemon/events.js';
@@ -20,7 +20,8 @@ export interface ImageOpenerOptions {
   readonly nbdDirectory?: string | undefined;
   /** Where storage helpers have their sockets; the system's folder for temporary files if undefined. */
   readonly helperDirectory?: string | undefined;
-  readonly logger?: Logger;
+  /** A guest can have its image opened again and again. */
+  readonly log: LimitedLog;
 }
 
 /** What an opener may be told besides the disk. */
@@ -37,13 +38,14 @@ const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
 };
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
-export function imageOpener(options: ImageOpenerOptions): ImageOpener {
+export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
   return async (config, { signal }) => {
+    const options = current();
     const image = await openImage(config, { ...options, signal });
     if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
       // A guest that boots by its own drivers does not miss it.
-      options.logger?.warn({ path: config.target, reason: error.message }, 'no NBD export for an HVM guest');
+      tell(options, config.target, { level: 'warn', message: 'no NBD export for an HVM guest', reason: error.message });
       return image;
     });
   };
@@ -61,15 +63,26 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
-  const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options.logger);
+  const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
   return openFormatImage({ path: target, format, readOnly, directory: options.helperDirectory, signal, onEvent });
 }
 
-function logStorageDaemon(event: StorageDaemonEvent, config: DiskConfig, logger: Logger | undefined): void {
-  const { kind, ...fields } = event;
-  const line = { device: deviceName(config.address), path: config.target, ...fields };
-  if (kind === 'running') logger?.warn(line, STORAGE_DAEMON_LINES[kind]);
-  else logger?.error(line, STORAGE_DAEMON_LINES[kind]);
+function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {
+  const { kind, ...facts } = event;
+  const device = deviceName(address);
+  log.write(STORAGE_DAEMON_LINES[kind], device, {
+    level: kind === 'running' ? 'warn' : 'error',
+    message: STORAGE_DAEMON_LINES[kind],
+    fields: { device, path: target, ...facts },
+  });
+}
+
+function tell(
+  { log }: ImageOpenerOptions,
+  path: string,
+  { level, message, reason }: { level: 'warn' | 'error'; message: string; reason: string },
+): void {
+  log.write(message, path, { level, message, fields: { path, reason } });
 }
 
 function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {

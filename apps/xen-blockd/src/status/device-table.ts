@@ -1,3 +1,4 @@
+import { printable } from '@xenpv/xenbus';
 import type { DeviceStatus } from './device-status.js';
 import { formatBytes, formatTable } from './format.js';
 import { formatStatistics } from './statistics-table.js';
@@ -39,5 +40,5 @@ export function formatResumed(devices: readonly DeviceStatus[]): string {
 /** `xen-blockd stats`. */
 export function formatAllStatistics(devices: readonly DeviceStatus[]): string {
   if (devices.length === 0) return 'no disks\n';
-  return devices.map(({ device, statistics }) => `${device}\n${formatStatistics(statistics)}\n`).join('\n');
+  return devices.map(({ device, statistics }) => `${printable(device)}\n${formatStatistics(statistics)}\n`).join('\n');
 }

@@ -1,3 +1,5 @@
+import { printable } from '@xenpv/xenbus';
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
 /** Bytes for a person: `33.5 MiB`. */
@@ -10,8 +12,15 @@ export function formatBytes(bytes: number): string {
   return unit === 0 ? `${bytes} B` : `${bytes.toFixed(1)} ${UNITS[unit]}`;
 }
 
-/** Rows as text columns: the first to the left, the others to the right. */
-export function formatTable(rows: readonly (readonly string[])[]): string {
+/** JSON for a person, who may look at it on a terminal. */
+export function formatJson(value: unknown): string {
+  const lines = JSON.stringify(value, null, 2).split('\n');
+  return `${lines.map(printable).join('\n')}\n`;
+}
+
+/** Rows as text columns: the first to the left, the others to the right. A cell is one line, whatever is in it. */
+export function formatTable(texts: readonly (readonly string[])[]): string {
+  const rows = texts.map((row) => row.map(printable));
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   const align = (text: string, column: number) =>
     column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column]);

@@ -1,14 +1,24 @@
+import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
+import { printable } from '@xenpv/xenbus';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { BlockdError } from '../errors.js';
+import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
 
 const DEVICE = ['device', 'domid', 'vdev'] as const;
 
-/** The counters of all disks in Prometheus's text format. The registry lives for one answer: devices come and go. */
-async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<string> {
+/** What the metrics tell of. */
+export interface MetricsSource {
+  devices(): Iterable<DeviceStatus>;
+  /** Lines of the log that could not be written, and that were too many of their kind. */
+  logLines(): { readonly lost: number; readonly suppressed: number };
+}
+
+/** All counters in Prometheus's text format. The registry lives for one answer: devices come and go. */
+async function formatMetrics(source: MetricsSource): Promise<string> {
   const registry = new Registry();
   const options = (name: string, help: string, labels: readonly string[]) => ({
     name: `xen_blockd_${name}`,
@@ -38,9 +48,12 @@ async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<str
   const stopped = gauge('stopped', 'Whether an error of the storage has stopped the disk (0 or 1)');
   const kept = gauge('requests_kept', 'Failed requests that are kept until the disk is resumed');
   const oldest = gauge('oldest_request_seconds', 'Age of the oldest request in flight');
-  for (const status of devices()) {
+  const { lost, suppressed } = source.logLines();
+  counter('log_lines_lost_total', 'Lines of the log that could not be written', []).inc(lost);
+  counter('log_lines_suppressed_total', 'Lines of the log left out, too many of one kind', []).inc(suppressed);
+  for (const status of source.devices()) {
     const { device, domid, vdev, connected: isConnected, statistics } = status;
-    const labels = { device, domid, vdev: vdev ?? '' };
+    const labels = { device, domid, vdev: printable(vdev ?? '') };
     connected.set(labels, Number(isConnected));
     inFlight.set(labels, statistics.inFlight);
     stopped.set(labels, Number(status.stopped !== undefined));
@@ -64,41 +77,46 @@ async function formatMetrics(devices: () => Iterable<DeviceStatus>): Promise<str
   return registry.metrics();
 }
 
-/** Serves `GET /metrics` on a Unix socket (a path) or a TCP port (`HOST:PORT`; no host is localhost). */
+/** Connections at a time; a scraper needs one. */
+const MAX_CONNECTIONS = 32;
+
+/** Serves `GET /metrics` on a Unix socket or a TCP port, see {@link parseListenAddress}. */
 export class MetricsServer implements AsyncDisposable {
   readonly #server: Server;
 
-  private constructor(devices: () => Iterable<DeviceStatus>) {
+  private constructor(source: MetricsSource) {
     this.#server = createServer((request, response) => {
       if (request.url !== '/metrics') {
         response.writeHead(404).end();
         return;
       }
-      formatMetrics(devices).then(
+      formatMetrics(source).then(
         (text) => response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(text),
-        (error) => response.writeHead(500).end(String(error)),
+        (error) => response.writeHead(500).end(printable(String(error))),
       );
     });
+    this.#server.maxConnections = MAX_CONNECTIONS;
   }
 
   /** Error: ERR_SOCKET. */
-  static async listen(address: string, devices: () => Iterable<DeviceStatus>): Promise<MetricsServer> {
-    const metrics = new MetricsServer(devices);
-    if (address.startsWith('/')) await listenOnUnixSocket(metrics.#server, address);
-    else await metrics.#listenOnPort(address);
+  static async listen(address: string, source: MetricsSource): Promise<MetricsServer> {
+    const metrics = new MetricsServer(source);
+    await metrics.#listen(address);
+    // What a listening server reports later concerns one connection.
+    metrics.#server.on('error', () => {});
     return metrics;
   }
 
-  #listenOnPort(address: string): Promise<void> {
-    const colon = address.lastIndexOf(':');
-    const host = address.slice(0, colon) || 'localhost';
-    return new Promise((resolve, reject) => {
-      this.#server.once('error', (cause) => {
-        const message = `metrics on ${address}: ${cause.message}; choose another`;
-        reject(new BlockdError('ERR_SOCKET', 'listen', message, { path: address, cause }));
-      });
-      this.#server.listen(Number(address.slice(colon + 1)), host, resolve);
-    });
+  async #listen(address: string): Promise<void> {
+    const parsed = parseListenAddress(address);
+    if (parsed === undefined) throw refused(address, `expected ${LISTEN_ADDRESS_FORM}`);
+    if ('path' in parsed) return listenOnUnixSocket(this.#server, parsed.path);
+    try {
+      this.#server.listen(parsed);
+      await once(this.#server, 'listening');
+    } catch (cause) {
+      throw refused(address, `${(cause as Error).message}; choose another`, cause);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -106,4 +124,8 @@ export class MetricsServer implements AsyncDisposable {
     this.#server.closeAllConnections();
     await closed;
   }
+}
+
+function refused(address: string, problem: string, cause?: unknown): BlockdError {
+  return new BlockdError('ERR_SOCKET', 'listen', `metrics on ${address}: ${problem}`, { path: address, cause });
 }

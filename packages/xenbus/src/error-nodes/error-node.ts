@@ -1,5 +1,5 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
-import { errorCode, errorMessage } from '../errors.js';
+import { errorCode, errorMessage, printable } from '../errors.js';
 import { type DeviceAddress, domainPath, isNumber } from '../paths.js';
 import { isXenstoreTrouble } from '../waiting/xenstore-trouble.js';
 
@@ -22,7 +22,8 @@ export async function writeErrorNode(
   address: DeviceAddress,
   error: unknown,
 ): Promise<void> {
-  const text = `${errorCode(error)} ${errorMessage(error)}`.slice(0, 1000);
+  // People read it on terminals.
+  const text = printable(`${errorCode(error)} ${errorMessage(error)}`).slice(0, 1000);
   await store.write(`${errorNodePath(ownDomid, address)}/error`, text).catch(throwTrouble);
 }
 

@@ -1,0 +1,23 @@
+import inspector from 'node:inspector';
+
+/**
+ * What a process of ours makes of signals before anything else is loaded. Must be the program's first import.
+ *
+ * Node opens its inspector on SIGUSR1, on a port that every local user may connect to, and whoever does runs code as
+ * this process. A listener takes the signal from Node. A signal that Node got before is answered while the program
+ * loads: what it opened is closed again. Newer versions have `--disable-sigusr1`, which older ones refuse.
+ */
+for (const name of ['SIGUSR1', 'SIGUSR2'] as const) process.on(name, () => {});
+
+// A reload that comes before the configuration was read finds what it asks for. Other commands end with their terminal.
+if (process.argv[2] === 'run') process.on('SIGHUP', () => {});
+
+const WANTED = /^--inspect(-brk|-wait)?(=|$)/;
+const wanted = [...process.execArgv, ...(process.env.NODE_OPTIONS ?? '').split(/\s+/)].some((arg) => WANTED.test(arg));
+
+/** Closes an inspector that nobody asked for on the command line. */
+export function closeInspector(): void {
+  if (!wanted && inspector.url() !== undefined) inspector.close();
+}
+
+closeInspector();
