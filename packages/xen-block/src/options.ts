@@ -64,7 +64,7 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * not given. Then it is left behind.
    */
   readonly abortTimeoutMs?: number | undefined;
-  /** How long closing waits for each disk, in milliseconds; 30000 when not given. Then it is left behind. */
+  /** How long closing waits for each disk, in milliseconds; 20000 when not given. Then it is left behind. */
   readonly stopTimeoutMs?: number | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;

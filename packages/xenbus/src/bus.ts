@@ -26,14 +26,14 @@ export interface BackendBusOptions {
    */
   readonly abortTimeoutMs?: number | undefined;
   /**
-   * How long {@link BackendBus.close} waits for a device, in milliseconds; 30000 when not given. Then it is left behind,
+   * How long {@link BackendBus.close} waits for a device, in milliseconds; 20000 when not given. Then it is left behind,
    * which is reported as ETIMEDOUT.
    */
   readonly stopTimeoutMs?: number | undefined;
 }
 
 const ABORT_TIMEOUT_MS = 5000;
-const STOP_TIMEOUT_MS = 30_000;
+const STOP_TIMEOUT_MS = 20_000;
 const HOTPLUG_TYPES = ['vbd', 'vbd3'];
 
 /**

@@ -3,6 +3,7 @@ import { needs } from '@xenpv/test-support';
 import { GenuineServer } from '@xenpv/xenstore/testing';
 import { EmulatedXenstored } from '@xenpv/xenstored';
 import { describe, expect, it, vi } from 'vitest';
+import { errorNodePath } from './error-nodes/error-node.js';
 import { type Fault, Faults, type XenstoreTransport } from './testing/faulty-transport.js';
 import { type Method, type Toy, ToyWorld, type WorldParts } from './testing/toy-world.js';
 
@@ -101,6 +102,10 @@ async function life(parts: WorldParts & { readonly faults: Faults }): Promise<nu
   await vi.waitFor(() => expect(world.toysOf(PLAYED).at(-1)?.values.at(-1)).toMatchObject({ colour: 'green' }), 15_000);
   await world.toysOf(PLAYED).at(-1)!.context.update({ toys: 9 });
   await vi.waitFor(async () => expect(await world.outside.tryRead(`${world.back(PLAYED)}/toys`)).toBe('9'), 15_000);
+  world.toysOf(PLAYED).at(-1)!.context.fail(new Error('lost the storage'));
+  await world.backendIs([5], PLAYED);
+  const errorNode = `${errorNodePath(0, world.address(PLAYED))}/error`;
+  await vi.waitFor(async () => expect(await world.outside.tryRead(errorNode)).toBe('EIO lost the storage'), 15_000);
   await world.remove(PLAYED);
   await gone(world, PLAYED);
   for (const toy of world.toysOf(PLAYED)) expect(toy.calls.at(-1)).toBe('close');
