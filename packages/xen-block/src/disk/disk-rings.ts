@@ -192,8 +192,9 @@ export class DiskRings {
     for (const ring of this.#rings) ring.resume();
   }
 
-  setGeometry(geometry: DiskGeometry): void {
-    for (const ring of this.#rings) ring.setGeometry(geometry);
+  /** Resolves when all rings have it; one whose thread is gone is told of in another way. */
+  async setGeometry(geometry: DiskGeometry): Promise<void> {
+    await Promise.allSettled(this.#rings.map((ring) => ring.setGeometry(geometry)));
   }
 
   /** The rings must be paused. Rejects when one cannot have the image; some have it then. */

@@ -245,7 +245,7 @@ export class BlockDevice implements BackendHandler {
         path: `${this.#context.backendPath}/params`,
       });
     }
-    this.#setGeometry();
+    await this.#setGeometry();
   }
 
   /** An empty file is a drive without a medium: libxl names one for empty drives of type vbd. */
@@ -264,9 +264,10 @@ export class BlockDevice implements BackendHandler {
     return sectorSize !== 'image' && image.sectorSize > sectorSize ? rmwImage(image, sectorSize) : image;
   }
 
-  #setGeometry(): void {
+  /** Resolves when requests are checked against it everywhere: the frontend must not hear of it before. */
+  async #setGeometry(): Promise<void> {
     this.#geometry = diskGeometry(this.#image, this.#config!, this.#options.limits);
-    this.#rings.setGeometry(this.#geometry);
+    await this.#rings.setGeometry(this.#geometry);
   }
 
   #served(negotiated: Negotiated): ServedDisk {
@@ -307,7 +308,7 @@ export class BlockDevice implements BackendHandler {
     const before = this.#geometry!;
     if (discard ? !before.discard : !before.flush) return;
     this.#geometry = discard ? { ...before, discard: false, secureDiscard: false } : { ...before, flush: false };
-    this.#rings.setGeometry(this.#geometry);
+    await this.#rings.setGeometry(this.#geometry);
     const values = discard ? { 'feature-discard': false } : { 'feature-flush-cache': false, 'feature-barrier': false };
     await this.#context.update(values).catch((error) => this.#context.fail(error));
   }
@@ -322,7 +323,7 @@ export class BlockDevice implements BackendHandler {
       const message = `${image.description} shrank ${sizes}: ${advice}`;
       throw new XenBlockError('EINVAL', 'refresh', message, { path: image.description });
     }
-    this.#setGeometry();
+    await this.#setGeometry();
     const sectors = this.#geometry!.sectors;
     if (sectors === before) return;
     await this.#context.update({ sectors });
@@ -368,7 +369,7 @@ export class BlockDevice implements BackendHandler {
   async #eject(old: BlockImage | undefined): Promise<void> {
     const image = this.#image;
     this.#image = undefined;
-    this.#setGeometry();
+    await this.#setGeometry();
     await this.#rings.setImage(undefined);
     if (image !== old) await image?.close();
   }

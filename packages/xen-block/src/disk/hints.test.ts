@@ -14,9 +14,16 @@ beforeEach(async () => {
 
 afterEach(() => host[Symbol.asyncDispose]());
 
+/** Attaches a disk with these keys, and waits until it can be connected to. */
+async function attach(backendKeys: Record<string, string>): Promise<string> {
+  const path = await guest.attach({ backendKeys });
+  await host.store.waitFor(async (ops) => ((await ops.tryRead(`${path}/state`)) === '2' ? true : undefined));
+  return path;
+}
+
 /** Whether a disk with these keys gets to its first byte. */
 async function connects(backendKeys: Record<string, string>, frontendKeys: Record<string, string> = {}): Promise<void> {
-  await guest.attach({ backendKeys });
+  await attach(backendKeys);
   const { store } = guest;
   const path = `/local/domain/${guest.domid}/device/vbd/51712`;
   // The frontend publishes its own keys in a transaction; these come with the toolstack's, and only some are overwritten.
@@ -34,7 +41,7 @@ describe('a disk is not refused for', () => {
   });
 
   it.each(['floppy', 'disk', 'nonsense', ''])('its device-type %j: it is a disk', async (type) => {
-    await guest.attach({ backendKeys: { 'device-type': type } });
+    await attach({ 'device-type': type });
     expect(host.device.config?.deviceType).toBe('disk');
     const disk = await guest.reconnect();
     expect(disk.info).toBe(0);
@@ -60,7 +67,7 @@ describe('a hint that is', () => {
     ['', false],
     ['true', false],
   ])('%j is %s', async (text, yes) => {
-    await guest.attach({ backendKeys: { 'direct-io-safe': text } });
+    await attach({ 'direct-io-safe': text });
     expect(host.device.config?.direct).toBe(yes);
   });
 

@@ -103,7 +103,7 @@ export class WorkerRingHost implements RingHost {
       size,
       pause: () => ask({ do: 'pause', ring }),
       resume: () => tell({ do: 'resume', ring }),
-      setGeometry: (geometry) => tell({ do: 'setGeometry', ring, geometry }),
+      setGeometry: (geometry) => ask({ do: 'setGeometry', ring, geometry }),
       setImage: async (image) => ask({ do: 'setImage', ring, image: shareImage(image) }),
       stop: () => tell({ do: 'stop', ring }),
       restart: () => this.#restart(ring),

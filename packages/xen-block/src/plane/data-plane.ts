@@ -62,8 +62,8 @@ export interface ServedRing {
   /** Stops taking requests; resolves when all taken requests are answered. */
   pause(): Promise<void>;
   resume(): void;
-  /** What requests are checked against from now on. */
-  setGeometry(geometry: DiskGeometry): void;
+  /** What requests are checked against once it resolves. */
+  setGeometry(geometry: DiskGeometry): Promise<void>;
   /** Another image, or none. The ring must be paused. One that rejects has still the image that it had. */
   setImage(image: BlockImage | undefined): Promise<void>;
   /** Takes no more: another ring of the disk has met an error of the storage. Until {@link restart}. */
@@ -163,7 +163,7 @@ export class DataPlane implements AsyncDisposable {
         this.#failures.restart(ring);
         this.#loop.wake(ring);
       },
-      setGeometry: (geometry) => {
+      setGeometry: async (geometry) => {
         ring.geometry = geometry;
       },
       setImage: (image) => this.#setImage(ring, image),
