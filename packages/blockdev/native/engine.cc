@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "bounce.h"
+#include "ranges.h"
+
 namespace blockdev {
 
 namespace {
@@ -112,12 +115,29 @@ void Engine::StartOne(Queue* queue, const double* words) {
 void Engine::Issue(Queue* queue, uint32_t index) {
   Slot& slot = queue->slots[index];
   if (NeedsThread(*queue, slot, limits_)) {
-    run_range_(queue->id, index, slot.op, queue->files.buffered, slot.offset, slot.left);
+    IssueWork(*queue, index, slot);
     return;
   }
   io_uring_sqe* entry = NextEntry();
   entry->user_data = UserData(queue->id, index);
   FillEntry(entry, *queue, slot);
+}
+
+void Engine::IssueWork(const Queue& queue, uint32_t index, Slot& slot) {
+  const int op = slot.op, fd = queue.files.main;
+  const uint64_t offset = slot.offset, left = slot.left;
+  if (!slot.bounced) {
+    const bool block_device = queue.files.block_device;
+    run_work_(queue.id, index, [=] { return PerformRange(op, fd, block_device, offset, left); });
+    return;
+  }
+  slot.bounce = MakeBounce(slot);
+  if (!slot.bounce) {
+    WorkDone(queue.id, index, -ENOMEM);
+    return;
+  }
+  const size_t bytes = BounceBytes(slot);
+  run_work_(queue.id, index, [=, bounce = slot.bounce] { return MoveBounce(op, fd, bounce.get(), bytes, offset); });
 }
 
 uint32_t Engine::Reap(int32_t* ready, uint32_t room) {
@@ -166,13 +186,14 @@ void Engine::Finish(Queue* queue, uint32_t index) {
   Slot& slot = queue->slots[index];
   queue->tags[queue->completed] = slot.tag;
   queue->results[queue->completed++] = slot.result;
+  slot.bounce.reset();
   slot.next_free = queue->free_slot;
   queue->free_slot = index;
   in_flight_--;
   queue->in_flight--;
 }
 
-void Engine::RangeDone(uint32_t queue, uint32_t slot, int result) { finished_.push_back({queue, slot, result}); }
+void Engine::WorkDone(uint32_t queue, uint32_t slot, int result) { finished_.push_back({queue, slot, result}); }
 
 void Engine::Drain(int seconds) {
   for (int turn = 0; on_ring_ > 0 && turn < seconds * 10; turn++) {

@@ -13,9 +13,8 @@
 
 namespace blockdev {
 
-// Runs a range operation off this thread, then calls Engine::RangeDone on it.
-using RangeRunner =
-    std::function<void(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length)>;
+// Does the work of an operation off this thread, then calls Engine::WorkDone with its result on this one.
+using WorkRunner = std::function<void(uint32_t queue, uint32_t slot, std::function<int()> work)>;
 
 // All io_uring queues of one thread: one ring, one descriptor to poll. A batch in is one call of Start, completions of
 // all queues out is one call of Reap.
@@ -25,7 +24,7 @@ using RangeRunner =
 // is freed (Drain waits for it when a thread ends early).
 class Engine {
  public:
-  explicit Engine(RangeRunner runner) : run_range_(std::move(runner)) {}
+  explicit Engine(WorkRunner runner) : run_work_(std::move(runner)) {}
 
   int Open();
   int event_fd() const { return ring_.event_fd(); }
@@ -46,7 +45,7 @@ class Engine {
   // number of pairs, at most `room`; when it is `room` there may be more.
   uint32_t Reap(int32_t* ready, uint32_t room);
 
-  void RangeDone(uint32_t queue, uint32_t slot, int result);
+  void WorkDone(uint32_t queue, uint32_t slot, int result);
 
   // Waits for what the kernel still does with our memory, at most about `seconds`.
   void Drain(int seconds);
@@ -62,13 +61,14 @@ class Engine {
   bool TakeEarly(Queue* queue, uint32_t count);
   void StartOne(Queue* queue, const double* words);
   void Issue(Queue* queue, uint32_t index);
+  void IssueWork(const Queue& queue, uint32_t index, Slot& slot);
   void Handle(Queue* queue, uint32_t index, int result);
   void Finish(Queue* queue, uint32_t index);
   bool Room(Queue* queue, int32_t* ready, uint32_t room);
 
   Uring ring_;
   Registrations registrations_{ring_};
-  RangeRunner run_range_;
+  WorkRunner run_work_;
   KernelLimits limits_;
   std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<Finished> finished_;  // results not yet handled

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace blockdev {
@@ -20,14 +21,15 @@ struct Slot {
   int32_t tag = 0;
   int32_t op = 0;
   int32_t result = 0;
-  bool buffered = false;   // goes to the descriptor without O_DIRECT
+  bool bounced = false;    // its own memory is none for O_DIRECT
   bool punch = false;      // a write of zeroes that has to make a hole
   bool in_memory = false;  // the data is in the queue's memory, region 0
   uint64_t offset = 0;     // of what is left
   uint64_t left = 0;
-  uint32_t length = 0;
+  uint64_t length = 0;
   uint32_t iov_at = 0;
   std::vector<iovec> iov;
+  std::shared_ptr<char> bounce;  // memory for its next part, if it is bounced
   uint32_t next_free = 0;
 };
 

@@ -1,12 +1,15 @@
 #include "ranges.h"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/stat.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,6 +19,9 @@ namespace {
 
 // struct statx and STATX_DIOALIGN by their numbers, for headers older than 6.1.
 const unsigned kStatxDioAlign = 0x2000;
+// Zeroes in one call, and the alignment of their memory.
+const size_t kPage = 4096;
+
 const size_t kStatxBytes = 256;
 const size_t kMaskAt = 0;
 const size_t kMemoryAlignAt = 0x98;
@@ -32,6 +38,49 @@ int Fallocate(int fd, int mode, uint64_t offset, uint64_t length) {
 int DeviceRange(unsigned long request, int fd, uint64_t offset, uint64_t length) {
   uint64_t range[2] = {offset, length};
   return ioctl(fd, request, range) < 0 ? -errno : 0;
+}
+
+int ZeroBlocks(int fd, uint64_t offset, uint64_t length) {
+  int result = Fallocate(fd, FallocateMode(kWriteZeroes), offset, length);
+  // tmpfs and others know holes, which read as zeroes, but no ZERO_RANGE.
+  return result == -EOPNOTSUPP ? Fallocate(fd, FallocateMode(kDiscard), offset, length) : result;
+}
+
+// Writes zeroes, which are fewer than a block, past the page cache.
+int WriteZeroes(int fd, uint64_t offset, uint64_t length) {
+  void* zeroes;
+  if (posix_memalign(&zeroes, kPage, kPage) != 0) return -ENOMEM;
+  memset(zeroes, 0, kPage);
+  int result = 0;
+  while (length > 0 && result == 0) {
+    ssize_t written = pwrite(fd, zeroes, std::min<uint64_t>(length, kPage), static_cast<off_t>(offset));
+    if (written <= 0) {
+      if (written < 0 && errno == EINTR) continue;
+      result = written < 0 ? -errno : -EIO;
+    } else {
+      offset += static_cast<uint64_t>(written);
+      length -= static_cast<uint64_t>(written);
+    }
+  }
+  free(zeroes);
+  return result;
+}
+
+// Of a file that is written past the page cache only whole blocks are left to the file system, which writes the zeroes
+// of others into the cache.
+int ZeroFile(int fd, uint64_t offset, uint64_t length) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return -errno;
+  if (!(flags & O_DIRECT)) return ZeroBlocks(fd, offset, length);
+  struct stat stats;
+  if (fstat(fd, &stats) < 0) return -errno;
+  auto block = static_cast<uint64_t>(stats.st_blksize);
+  uint64_t end = offset + length;
+  uint64_t first = std::min((offset + block - 1) / block * block, end);
+  uint64_t last = std::max(end / block * block, first);
+  int result = WriteZeroes(fd, offset, first - offset);
+  if (result == 0 && first < last) result = ZeroBlocks(fd, first, last - first);
+  return result == 0 ? WriteZeroes(fd, last, end - last) : result;
 }
 
 }  // namespace
@@ -52,10 +101,8 @@ int PerformRange(int op, int fd, bool block_device, uint64_t offset, uint64_t le
     }
   }
   if (op == kSecureDiscard) return -EOPNOTSUPP;
-  int result = Fallocate(fd, FallocateMode(op), offset, length);
-  // tmpfs and others know holes, which read as zeroes, but no ZERO_RANGE.
-  if (op == kWriteZeroes && result == -EOPNOTSUPP) result = Fallocate(fd, FallocateMode(kDiscard), offset, length);
-  return result;
+  if (op == kWriteZeroes) return ZeroFile(fd, offset, length);
+  return Fallocate(fd, FallocateMode(op), offset, length);
 }
 
 int DropPageCache(int fd) { return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "bounce.h"
 #include "ranges.h"
 
 #ifndef RWF_DSYNC
@@ -103,9 +104,10 @@ void FillRange(io_uring_sqe* entry, const Queue& queue, const Slot& slot) {
 }
 
 bool TakeBytes(const Queue& queue, Slot& slot, int bytes) {
+  if (slot.bounce && slot.op == kRead) TakeBounce(slot, static_cast<size_t>(bytes));
   Advance(slot, static_cast<size_t>(bytes));
   // O_DIRECT ends within a sector only at the end of the file.
-  bool end = bytes == 0 || (!slot.buffered && queue.files.direct() && bytes % kSector != 0);
+  bool end = bytes == 0 || (queue.files.direct() && bytes % kSector != 0);
   if (slot.left > 0 && end && slot.op == kRead) ZeroRest(slot);
   if (slot.left > 0 && bytes == 0) {
     slot.result = -EIO;
@@ -119,7 +121,7 @@ bool TakeBytes(const Queue& queue, Slot& slot, int bytes) {
 bool Retry(const Queue& queue, Slot& slot, int error, KernelLimits& limits) {
   const QueueFiles& files = queue.files;
   if (error == EINTR || error == EAGAIN) return true;
-  if (IsTransfer(slot) && error == EINVAL && files.direct() && !slot.buffered) return slot.buffered = true;
+  if (IsTransfer(slot) && error == EINVAL && files.direct() && !slot.bounced) return slot.bounced = true;
   if (slot.op == kWriteZeroes && error == EOPNOTSUPP && !files.block_device && !slot.punch) return slot.punch = true;
   bool refused = error == EINVAL || error == EOPNOTSUPP;
   if (slot.op == kDiscard && files.block_device && limits.device_discard && refused) {
@@ -140,18 +142,20 @@ void TakeStaged(const Queue& queue, const double* words, Slot& slot) {
   slot.op = static_cast<int32_t>(words[0]);
   slot.tag = static_cast<int32_t>(words[1]);
   slot.offset = static_cast<uint64_t>(words[2]);
-  slot.length = static_cast<uint32_t>(words[3]);
+  slot.length = static_cast<uint64_t>(words[3]);
   slot.left = slot.length;
-  slot.buffered = false;
+  slot.bounced = false;
   slot.punch = false;
-  // A negative operation was refused by the checks in JavaScript: that is its result.
-  slot.result = slot.op < 0 ? slot.op : 0;
+  // A negative operation was refused by the checks in JavaScript: that is its result. Or there is nothing to do.
+  slot.result = slot.op < 0 && slot.op != kNothing ? slot.op : 0;
   if (slot.op >= 0) TakeIov(queue, slot, queue.staged.iov + static_cast<size_t>(words[4]), static_cast<int>(words[5]));
 }
 
 bool NeedsThread(const Queue& queue, const Slot& slot, const KernelLimits& limits) {
+  if (slot.bounced || slot.op == kSecureDiscard) return true;
   if (slot.op < kDiscard) return false;
-  if (slot.op == kSecureDiscard) return true;
+  // Parts of blocks are written, which is more than one call.
+  if (slot.op == kWriteZeroes && queue.files.direct()) return true;
   return queue.files.block_device && !(slot.op == kDiscard && limits.device_discard);
 }
 
@@ -161,9 +165,7 @@ void FillEntry(io_uring_sqe* entry, const Queue& queue, const Slot& slot) {
     entry->opcode = IORING_OP_NOP;
     return;
   }
-  if (slot.buffered) {
-    entry->fd = files.buffered;
-  } else if (files.main_fixed >= 0) {
+  if (files.main_fixed >= 0) {
     entry->fd = files.main_fixed;
     entry->flags = IOSQE_FIXED_FILE;
   } else {

@@ -13,6 +13,8 @@ namespace blockdev {
 // Layout of what JavaScript stages: STAGED_WORDS of src/queue/staging.ts, IOV_WORDS of src/block-image.ts.
 const int kStagedWords = 6;
 const int kIovWords = 3;
+// NOTHING of src/queue/staging.ts.
+const int kNothing = -0x10000;
 
 // What the running kernel turned out not to do.
 struct KernelLimits {
@@ -25,7 +27,7 @@ void InitSlots(Queue* queue, uint32_t depth);
 // Fills a slot from the words of a staged operation. One that JavaScript has refused has its result already.
 void TakeStaged(const Queue& queue, const double* words, Slot& slot);
 
-// Whether the operation is an ioctl or a call that io_uring does not have, and needs a thread of the pool.
+// Whether the operation takes more than an entry of the ring can say, and needs a thread of the pool.
 bool NeedsThread(const Queue& queue, const Slot& slot, const KernelLimits& limits);
 
 // Puts what is left of the operation into a zeroed entry.

@@ -5,7 +5,6 @@
 #include <memory>
 
 #include "pool-work.h"
-#include "ranges.h"
 
 namespace blockdev {
 
@@ -98,15 +97,14 @@ std::vector<Napi::ObjectReference>& ThreadEngine::references(uint32_t queue) {
   return references_[queue];
 }
 
-void ThreadEngine::RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length) {
-  bool block_device = engine_.queue(queue)->files.block_device;
+void ThreadEngine::RunWork(uint32_t queue, uint32_t slot, std::function<int()> work) {
   auto done = [id = id_, queue, slot](Napi::Env env, int result) {
     ThreadEngine* self = Find(env, id);
     if (!self) return;
-    self->engine_.RangeDone(queue, slot, result);
+    self->engine_.WorkDone(queue, slot, result);
     self->CallJavaScript();
   };
-  PoolWork::Start(env_, [=] { return PerformRange(op, fd, block_device, offset, length); }, done);
+  PoolWork::Start(env_, std::move(work), done);
 }
 
 // The thread ends, perhaps with operations in flight: their memory must outlive them.

@@ -4,6 +4,8 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "engine.h"
@@ -35,7 +37,7 @@ class ThreadEngine {
 
   int Attach();
   void CallJavaScript();
-  void RunRange(uint32_t queue, uint32_t slot, int op, int fd, uint64_t offset, uint64_t length);
+  void RunWork(uint32_t queue, uint32_t slot, std::function<int()> work);
   static void OnReadable(uv_poll_s* handle, int status, int events);
   static void OnExit(napi_async_cleanup_hook_handle handle, void* data);
   static void OnClosed(uv_poll_s* handle);
@@ -50,7 +52,7 @@ class ThreadEngine {
   bool referenced_ = false;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
   std::vector<std::vector<Napi::ObjectReference>> references_;  // by queue
-  Engine engine_{[this](auto... arguments) { RunRange(arguments...); }};
+  Engine engine_{[this](uint32_t queue, uint32_t slot, auto work) { RunWork(queue, slot, std::move(work)); }};
 };
 
 }  // namespace blockdev

@@ -95,6 +95,12 @@ export interface SharedImage {
   readonly data: unknown;
 }
 
+/** How an image looks at its storage again. */
+export interface RefreshOptions {
+  /** True: the end of the image may be cut off. */
+  readonly mayShrink?: boolean | undefined;
+}
+
 /** An opened image: its geometry and its queues. */
 export interface BlockImage extends AsyncDisposable {
   /** `io_uring`, `threads`, `sync`, `memory`, `null`, `nbd`. */
@@ -110,8 +116,11 @@ export interface BlockImage extends AsyncDisposable {
   readonly features: BlockFeatures;
   /** `memory` becomes region 0; see `allocateMemory`. */
   createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue;
-  /** Looks at the storage again; returns the size in bytes. */
-  refresh(): Promise<number>;
+  /**
+   * Looks at the storage again; resolves with the bytes of its whole sectors. They are the image's `size` from then on,
+   * unless they are fewer than before and it may not shrink. Rejects as opening it would.
+   */
+  refresh(options?: RefreshOptions): Promise<number>;
   /** Opens the image on another thread; or undefined. */
   share(): SharedImage | undefined;
   /** Closes its open queues first. Harmless when repeated. */

@@ -6,9 +6,10 @@ export {
   type BlockQueue,
   type CompletionListener,
   IOV_WORDS,
+  type RefreshOptions,
   type SharedImage,
 } from './block-image.js';
-export type { EngineFallback } from './diagnostics.js';
+export type { EngineFallback, OddSize } from './diagnostics.js';
 export {
   BlockDeviceError,
   type BlockDeviceErrorCode,

@@ -68,6 +68,12 @@ needs('losetup', { name: 'loop devices', met: loopDevicesWork }).describe('block
             expect(image.direct).toBe(engine === 'io_uring');
             return image;
           },
+          async openLarge(size) {
+            const path = join(folder, `large-${files++}`);
+            writeFileSync(path, '');
+            truncateSync(path, size);
+            return openFileImage(attach(path, '--sector-size', String(sectorSize)), { engine });
+          },
         },
       );
     }

@@ -48,19 +48,13 @@ describe('what cannot be opened', () => {
     ['a directory', () => join(folder, 'directory'), 'EISDIR', 'is a directory'],
     ['a FIFO', () => fifo, 'ERR_IMAGE_TYPE', 'neither a regular file nor a block device'],
     ['empty', () => makeFile(0), 'ERR_IMAGE_EMPTY', 'is empty'],
-    ['with half a sector at its end', () => makeFile(1024 + 256), 'ERR_IMAGE_UNALIGNED', '1280 bytes'],
+    ['less than a sector', () => makeFile(256), 'ERR_IMAGE_UNALIGNED', '256 bytes, less than one sector'],
   ])('%s', async (_name, path, code, words) => {
     const name = path();
     const opening = openFileImage(name);
     await expect(opening).rejects.toMatchObject({ name: 'BlockDeviceError', code, op: expect.any(String) });
     await expect(opening).rejects.toThrow(words);
     await expect(opening).rejects.toThrow(name);
-  });
-
-  test('whole sectors, but not of the size asked for', async () => {
-    await expect(openFileImage(makeFile(4096 + 512), { sectorSize: 4096 })).rejects.toMatchObject({
-      code: 'ERR_IMAGE_UNALIGNED',
-    });
   });
 
   test('a sector size that is none', async () => {
@@ -75,6 +69,64 @@ describe('what cannot be opened', () => {
       await expect(openFileImage(path)).rejects.toMatchObject({ code: 'EACCES' });
       await (await openFileImage(path, { readOnly: true })).close();
     });
+  });
+});
+
+describe.each(engines)('an odd size through %s', (engine) => {
+  /** The messages of `work`. */
+  async function oddSizes(work: () => Promise<void>): Promise<unknown[]> {
+    const messages: unknown[] = [];
+    const listener = (message: unknown) => messages.push(message);
+    subscribe('blockdev:image:odd-size', listener);
+    await work();
+    unsubscribe('blockdev:image:odd-size', listener);
+    return messages;
+  }
+
+  test.each([
+    [1024 + 256, undefined, 1024],
+    [(1 << 20) + 511, undefined, 1 << 20],
+    [4096 + 512, 4096, 4096],
+  ])('%i bytes in sectors of %s are served as %i, and said once', async (size, sectorSize, served) => {
+    const path = makeFile(size);
+    const messages = await oddSizes(async () => {
+      const image = await openFileImage(path, { engine, sectorSize });
+      expect(image.size).toBe(served);
+      for (let i = 0; i < 3; i++) expect(await image.refresh()).toBe(served);
+      const driver = new QueueDriver(image.createQueue({ depth: 1, memory: allocateMemory(4096) }));
+      expect(await driver.run(BlockOp.write, served - image.sectorSize, image.sectorSize)).toBe(image.sectorSize);
+      expect(await driver.run(BlockOp.write, served, image.sectorSize)).toBeLessThan(0);
+      await image.close();
+    });
+    expect(messages).toEqual([{ path, size, served, sectorSize: sectorSize ?? 512 }]);
+  });
+
+  test('a size that becomes odd is said once too', async () => {
+    const path = makeFile(4096);
+    const messages = await oddSizes(async () => {
+      const image = await openFileImage(path, { engine });
+      truncateSync(path, 8192 + 1);
+      for (let i = 0; i < 3; i++) expect(await image.refresh()).toBe(8192);
+      expect(image.size).toBe(8192);
+      await image.close();
+    });
+    expect(messages).toEqual([{ path, size: 8193, served: 8192, sectorSize: 512 }]);
+  });
+
+  test('shrinks only when it may, and never to nothing', async () => {
+    const path = makeFile(8192);
+    const image = await openFileImage(path, { engine });
+    truncateSync(path, 4096 + 7);
+    expect(await image.refresh()).toBe(4096);
+    expect(image.size).toBe(8192);
+    expect(await image.refresh({ mayShrink: true })).toBe(4096);
+    expect(image.size).toBe(4096);
+    truncateSync(path, 7);
+    await expect(image.refresh({ mayShrink: true })).rejects.toMatchObject({ code: 'ERR_IMAGE_UNALIGNED' });
+    truncateSync(path, 0);
+    await expect(image.refresh({ mayShrink: true })).rejects.toMatchObject({ code: 'ERR_IMAGE_EMPTY' });
+    expect(image.size).toBe(4096);
+    await image.close();
   });
 });
 
@@ -204,6 +256,28 @@ describe.each(engines)('a file through %s', (engine) => {
     await image.close();
   });
 
+  const length = 5 * 2 ** 30;
+  const lengths = [2 ** 31 - 4096, 2 ** 31, 2 ** 32, 2 ** 32 + 4096, length];
+  const holes = needs(addon, 'holes in temporary files');
+  holes.test.each(lengths)('discards and zeroes %i bytes at once', async (bytes) => {
+    const path = makeFile(0);
+    truncateSync(path, 2 ** 42);
+    const { image, driver, bytes: memory } = await open(path);
+    const ends = [0, bytes - 4096, bytes];
+    for (const op of [BlockOp.discard, BlockOp.writeZeroes]) {
+      memory.fill(7);
+      for (const end of ends) await driver.run(BlockOp.write, 4096 + end, 4096);
+      expect(await driver.run(op, 4096, bytes)).toBe(0);
+      expect(await driver.run(BlockOp.flush, 0, 0)).toBe(0);
+      for (const [i, end] of ends.entries()) {
+        expect(await driver.run(BlockOp.read, 4096 + end, 4096)).toBe(4096);
+        expect(memory[4095]).toBe(i < 2 ? 0 : 7);
+      }
+    }
+    expect(await driver.run(BlockOp.discard, 0, 2 ** 42)).toBe(0);
+    await image.close();
+  });
+
   test('hides discard when told to', async () => {
     const { image, driver } = await open(makeFile(1 << 20), { discard: false });
     expect(image.features).toMatchObject({ discard: false, discardGranularity: 0 });
@@ -246,6 +320,75 @@ test('an engine that does not exist here is replaced, and said so', async () => 
   await image.close();
   vi.doUnmock('../addon.js');
 });
+
+/** Pages of the file that are cached, or undefined where nobody tells. */
+function cachedPages(path: string): number {
+  return Number(execFileSync('fincore', ['--raw', '--noheadings', '--output', 'PAGES', path]).toString());
+}
+
+needs('fincore', 'O_DIRECT for temporary files', addon).describe(
+  'the page cache of an image that is written past it',
+  () => {
+    test.each(engines)('gets nothing of whatever %s does', async (engine) => {
+      const path = makeFile(1 << 20);
+      execFileSync('sync', [path]);
+      execFileSync('dd', [`of=${path}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0'], { stdio: 'ignore' });
+      const image = await openFileImage(path, { engine, direct: true });
+      expect(cachedPages(path)).toBe(0);
+      const driver = new QueueDriver(image.createQueue({ depth: 4, memory: allocateMemory(1 << 20) }));
+      const bytes = new Uint8Array(driver.queue.memory);
+      const expected = readExpected();
+      const ops: [op: BlockOp, offset: number, length: number][] = [
+        [BlockOp.discard, 512, 1024],
+        [BlockOp.discard, 4096 - 512, 8192 + 1024],
+        [BlockOp.writeZeroes, 65536 + 512, 512],
+        [BlockOp.writeZeroes, 65536 + 4096 - 512, 8192 + 1024],
+        [BlockOp.writeZeroes, 131072 + 1024, 2048 + 512],
+      ];
+      for (const [op, offset, length] of ops) {
+        expect(await driver.run(op, offset, length)).toBe(0);
+        if (op === BlockOp.writeZeroes) expected.fill(0, offset, offset + length);
+      }
+      expected.fill(0, 4096, 4096 + 8192);
+      // Memory that O_DIRECT refuses.
+      for (const op of [BlockOp.write, BlockOp.writeFua]) {
+        bytes.fill(op + 1);
+        const done = driver.push(op, 262144 + op * 1024, 1024, [
+          [0, 7, 100],
+          [0, 2001, 924],
+        ]);
+        driver.queue.submit();
+        expect(await done).toBe(1024);
+        expected.fill(op + 1, 262144 + op * 1024, 262144 + (op + 1) * 1024);
+      }
+      const read = driver.push(BlockOp.read, 0, 3 << 18, [[0, 13, 3 << 18]]);
+      driver.queue.submit();
+      expect(await read).toBe(3 << 18);
+      expect(Buffer.compare(bytes.subarray(13, 13 + (3 << 18)), expected.subarray(0, 3 << 18))).toBe(0);
+      expect(await driver.run(BlockOp.flush, 0, 0)).toBe(0);
+      expect(cachedPages(path)).toBe(0);
+      await image.close();
+    });
+
+    test.each(engines)('reads zeroes past the end of a file that was cut short, by %s', async (engine) => {
+      const path = makeFile(16384);
+      const image = await openFileImage(path, { engine, direct: true });
+      const driver = new QueueDriver(image.createQueue({ depth: 1, memory: allocateMemory(65536) }));
+      const bytes = new Uint8Array(driver.queue.memory).fill(1);
+      truncateSync(path, 4096 + 700);
+      const read = driver.push(BlockOp.read, 0, 16384, [[0, 5, 16384]]);
+      driver.queue.submit();
+      expect(await read).toBe(16384);
+      expect(bytes.subarray(5, 5 + 4796).every((byte) => byte === 0x5a)).toBe(true);
+      expect(bytes.subarray(5 + 4796, 5 + 16384).every((byte) => byte === 0)).toBe(true);
+      await image.close();
+    });
+
+    function readExpected(): Uint8Array {
+      return new Uint8Array(1 << 20).fill(0x5a);
+    }
+  },
+);
 
 needs(addon).test('memory for queues is page aligned', () => {
   for (const bytes of [1, 4096, 5000, 1 << 20]) {

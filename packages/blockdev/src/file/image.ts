@@ -1,18 +1,17 @@
 /**
  * Raw files and block devices. `openFileImage` finds out what there is (file/probe.ts), what it can do
  * (file/features.ts), and which engine serves it: io_uring of the thread, or plain calls on libuv's pool or on the
- * calling thread. An image has one or two descriptors: with O_DIRECT a second one, buffered, takes what O_DIRECT
- * refuses. The size is that of the last look: changes past it are refused even if the file has grown since. A format
+ * calling thread. An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written. The size is that of the last look: changes past it are refused even if the file has grown since. A format
  * is never probed: what is opened here is raw.
  */
 import { close, constants, fstat, open } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { optionalAddon } from '../addon.js';
-import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from '../block-image.js';
+import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
 import { reportFallback } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
-import { checkGeometry } from '../geometry.js';
+import { wholeSectors } from '../geometry.js';
 import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
@@ -36,6 +35,8 @@ interface OpenedFile {
   readonly path: string;
   readonly options: FileImageOptions;
   readonly facts: StorageFacts;
+  /** Bytes of its whole sectors. */
+  readonly size: number;
   /** The image's from now on: it closes them. */
   readonly files: FileDescriptors;
   /** Undefined: plain calls, on the pool or on the calling thread. */
@@ -58,16 +59,19 @@ export class FileImage implements BlockImage {
   readonly #cache: PageCache | undefined;
   readonly #queues = new OpenQueues();
   #size: number;
+  /** Bytes of the storage at the last look. */
+  #seenSize: number;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, facts, files, ring }: OpenedFile) {
+  constructor({ path, options, facts, size, files, ring }: OpenedFile) {
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
     this.#options = options;
     this.#files = files;
     this.#blockDevice = facts.blockDevice;
     this.#ring = ring;
-    this.#size = facts.size;
+    this.#size = size;
+    this.#seenSize = facts.size;
     this.readOnly = options.readOnly ?? false;
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
@@ -92,10 +96,13 @@ export class FileImage implements BlockImage {
     return this.#queues.add(new FileQueue(this, options, { files, calls, rangeWorker: this.#rangeWorker() }));
   }
 
-  async refresh(): Promise<number> {
-    const size = storageSize(await statFile(this.#files.buffered));
-    this.#size = size - (size % this.sectorSize);
-    return this.#size;
+  async refresh({ mayShrink = false }: RefreshOptions = {}): Promise<number> {
+    const seen = storageSize(await statFile(this.#files.buffered));
+    const again = seen === this.#seenSize;
+    const size = again ? seen - (seen % this.sectorSize) : wholeSectors(seen, this.sectorSize, this.description);
+    this.#seenSize = seen;
+    if (size >= this.#size || mayShrink) this.#size = size;
+    return size;
   }
 
   share(): SharedImage {
@@ -120,14 +127,14 @@ export class FileImage implements BlockImage {
   #rangeWorker(): RangeWorker | undefined {
     const addon = optionalAddon();
     if (!addon) return undefined;
-    const { buffered } = this.#files;
-    return (op, offset, length, done) => addon.range(op, buffered, this.#blockDevice, offset, length, done);
+    const { main } = this.#files;
+    return (op, offset, length, done) => addon.range(op, main, this.#blockDevice, offset, length, done);
   }
 }
 
 /**
  * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
- * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not a whole number of sectors), ERR_SECTOR_SIZE,
+ * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not one whole sector), ERR_SECTOR_SIZE,
  * ERR_NO_IO_URING when that engine is asked for and does not work here, or ERR_NO_DIRECT likewise.
  */
 export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<FileImage> {
@@ -138,13 +145,13 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
   try {
     const facts = storageFacts(await statFile(buffered));
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
-    checkGeometry(facts.size, sectorSize, path);
+    const size = wholeSectors(facts.size, sectorSize, path);
     if (facts.writeProtected && !options.readOnly) throw writeProtected(path);
     const direct = options.direct ?? 'auto';
     const wanted = direct === true || (direct === 'auto' && ring !== undefined);
     const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
     if (main === undefined && direct === true) throw noDirect(path, sectorSize);
-    return new FileImage({ path, options, facts, files: { main: main ?? buffered, buffered }, ring });
+    return new FileImage({ path, options, facts, size, files: { main: main ?? buffered, buffered }, ring });
   } catch (error) {
     await closeFile(buffered);
     throw openError(error, 'open', path);

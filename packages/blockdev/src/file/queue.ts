@@ -1,4 +1,5 @@
 import { type BlockImage, BlockOp, IOV_WORDS } from '../block-image.js';
+import { allocateMemory } from '../queue/buffer.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { Errno } from '../queue/errno.js';
@@ -7,6 +8,8 @@ import type { Staging } from '../queue/staging.js';
 import { zero } from '../queue/zero.js';
 import type { FileCalls } from './calls.js';
 
+const SECTOR = 512;
+const BOUNCE_BYTES = 1 << 20;
 /** Buffers that one preadv or pwritev takes. */
 const IOV_MAX = 1024;
 
@@ -56,7 +59,8 @@ class FileOperation {
   #offset = 0;
   #length = 0;
   #moved = 0;
-  #fd = 0;
+  /** Memory that O_DIRECT takes, when it refuses the operation's own; or undefined. */
+  #bounce: Buffer | undefined;
   /** Scatter list with adjacent entries merged, and how far it is used up. */
   #iov = new Float64Array(16 * IOV_WORDS);
   #iovWords = 0;
@@ -74,10 +78,10 @@ class FileOperation {
     this.#offset = staging.offset(at);
     this.#length = staging.length(at);
     this.#moved = 0;
-    this.#fd = files.main;
+    this.#bounce = undefined;
     this.#takeIov(staging.iov, staging.iovStart(at), staging.iovEnd(at));
     if (op <= BlockOp.writeFua) this.#move();
-    else if (op === BlockOp.flush) calls.fdatasync(this.#fd, this.#onSync);
+    else if (op === BlockOp.flush) calls.fdatasync(files.main, this.#onSync);
     else if (rangeWorker) rangeWorker(op, this.#offset, this.#length, this.#onRange);
     else this.#queue.finish(this, Errno.EOPNOTSUPP);
   }
@@ -103,18 +107,47 @@ class FileOperation {
 
   /** Moves what is left, or as much of it as one call takes. */
   #move(): void {
-    const { calls } = this.#access;
+    const { calls, files } = this.#access;
     const reads = this.#op === BlockOp.read;
     const position = this.#offset + this.#moved;
+    if (this.#bounce) {
+      this.#moveBounced(this.#bounce, position);
+      return;
+    }
     if (this.#iovWords - this.#iovAt > IOV_WORDS) {
-      if (reads) calls.readv(this.#fd, this.#views(), position, this.#onMoved);
-      else calls.writev(this.#fd, this.#views(), position, this.#onMoved);
+      if (reads) calls.readv(files.main, this.#views(), position, this.#onMoved);
+      else calls.writev(files.main, this.#views(), position, this.#onMoved);
       return;
     }
     const at = this.#iovAt;
     const buffer = this.#queue.region(this.#iov[at]);
-    if (reads) calls.read(this.#fd, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
-    else calls.write(this.#fd, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
+    if (reads) calls.read(files.main, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
+    else calls.write(files.main, buffer, this.#iov[at + 1], this.#iov[at + 2], position, this.#onMoved);
+  }
+
+  /**
+   * The same through other memory. Never through the page cache: cached pages would be in the way of direct writes to
+   * the same blocks, whose flush then fails.
+   */
+  #moveBounced(bounce: Buffer, position: number): void {
+    const { calls, files } = this.#access;
+    const bytes = Math.min(bounce.length, this.#length - this.#moved);
+    if (this.#op === BlockOp.read) {
+      calls.read(files.main, bounce, 0, bytes, position, this.#onMoved);
+      return;
+    }
+    this.#copyPieces(bytes, (piece, at) => bounce.set(piece, at));
+    calls.write(files.main, bounce, 0, bytes, position, this.#onMoved);
+  }
+
+  /** Calls `copy` with each piece of the next `bytes`, and where it is among them. */
+  #copyPieces(bytes: number, copy: (piece: Buffer, at: number) => void): void {
+    const iov = this.#iov;
+    for (let done = 0, at = this.#iovAt; done < bytes; at += IOV_WORDS) {
+      const length = Math.min(bytes - done, iov[at + 2]);
+      copy(this.#queue.region(iov[at]).subarray(iov[at + 1], iov[at + 1] + length), done);
+      done += length;
+    }
   }
 
   #views(): Buffer[] {
@@ -133,16 +166,22 @@ class FileOperation {
 
   #failed(error: NodeJS.ErrnoException): void {
     const { files } = this.#access;
-    const refused = error.code === 'EINVAL' && this.#fd !== files.buffered;
-    if (refused) this.#fd = files.buffered;
+    const refused = error.code === 'EINVAL' && files.main !== files.buffered && !this.#bounce;
+    if (refused) this.#bounce = Buffer.from(allocateMemory(Math.min(BOUNCE_BYTES, this.#length - this.#moved)));
     if (refused || error.code === 'EINTR' || error.code === 'EAGAIN') this.#move();
     else this.#queue.finish(this, error.errno ? -Math.abs(error.errno) : Errno.EIO);
   }
 
   #advanced(bytes: number): void {
+    const bounce = this.#bounce;
+    const reads = this.#op === BlockOp.read;
+    if (bounce && reads) this.#copyPieces(bytes, (piece, at) => piece.set(bounce.subarray(at, at + piece.length)));
+    const { calls, files } = this.#access;
+    // O_DIRECT ends within a sector only at the end of the file.
+    const end = reads && files.main !== files.buffered && bytes % SECTOR !== 0;
     this.#moved += bytes;
     if (this.#moved === this.#length) {
-      if (this.#op === BlockOp.writeFua) this.#access.calls.fdatasync(this.#fd, this.#onSync);
+      if (this.#op === BlockOp.writeFua) calls.fdatasync(files.main, this.#onSync);
       else this.#queue.finish(this, this.#length);
       return;
     }
@@ -153,7 +192,8 @@ class FileOperation {
     }
     iov[this.#iovAt + 1] += bytes;
     iov[this.#iovAt + 2] -= bytes;
-    this.#move();
+    if (end) this.#atEnd();
+    else this.#move();
   }
 
   /** Nothing was moved: a read is past the end, where a disk that should be longer has zeroes. */

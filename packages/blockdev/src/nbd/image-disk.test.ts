@@ -59,6 +59,49 @@ test('a client gets the errno of the storage', async () => {
   await image.close();
 });
 
+test('a discard goes out in parts that the server allows, some at once, and one that fails ends it', async () => {
+  const ranges: [offset: number, length: number][] = [];
+  let inFlight = 0;
+  let most = 0;
+  let failing = false;
+  const disk = {
+    size: 2 ** 40,
+    blockSize: 512,
+    readOnly: false,
+    read: async (_offset: number, length: number) => new Uint8Array(length),
+    write: async () => {},
+    flush: async () => {},
+    discard: async (offset: number, length: number) => {
+      most = Math.max(most, ++inFlight);
+      await new Promise(setImmediate);
+      inFlight--;
+      ranges.push([offset, length]);
+      if (failing) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+    },
+  };
+  const server = new NbdServer({ disk });
+  const socket = join(folder, `nbd-${sockets++}`);
+  await once(server.listener.listen(socket), 'listening');
+  const image = await openNbdImage(socket);
+  const driver = new QueueDriver(image.createQueue({ depth: 1, memory: allocateMemory(4096) }));
+  expect(await driver.run(BlockOp.discard, 512, 2 ** 36)).toBe(0);
+  ranges.sort(([a], [b]) => a - b);
+  let at = 512;
+  for (const [offset, length] of ranges) {
+    expect(offset).toBe(at);
+    expect(length).toBeLessThanOrEqual(32 << 20);
+    at += length;
+  }
+  expect(at).toBe(512 + 2 ** 36);
+  expect(most).toBeLessThanOrEqual(16);
+  ranges.length = 0;
+  failing = true;
+  expect(await driver.run(BlockOp.discard, 512, 2 ** 36)).toBe(-ENOSPC);
+  expect(ranges.length).toBeLessThanOrEqual(32);
+  await image.close();
+  await server.close();
+});
+
 test('requests longer than a slot, and more than there are slots', async () => {
   const data = Uint8Array.from({ length: 8 << 20 }, (_, i) => i >> 12);
   const disk = nbdDiskOf(memoryImage({ data }));

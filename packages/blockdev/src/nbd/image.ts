@@ -9,7 +9,7 @@ import {
   type SharedImage,
 } from '../block-image.js';
 import { BlockDeviceError, openError } from '../errors.js';
-import { checkGeometry } from '../geometry.js';
+import { wholeSectors } from '../geometry.js';
 import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
@@ -26,6 +26,9 @@ export interface NbdImageOptions {
   /** Milliseconds for which operations wait when the server has gone away; 10 000 unless given. */
   readonly reconnect?: number | undefined;
 }
+
+/** Requests in flight of one operation that takes more than one. */
+const PARTS_AT_ONCE = 16;
 
 const COMMANDS: Record<BlockOp, number> = {
   [BlockOp.read]: NbdCommand.read,
@@ -44,6 +47,8 @@ interface OpenedExport {
   /** The image's from now on: it closes it. */
   readonly connection: NbdConnection;
   readonly found: NbdExport;
+  /** Bytes of its whole sectors. */
+  readonly size: number;
   readonly sectorSize: number;
 }
 
@@ -65,16 +70,17 @@ class NbdImage implements BlockImage {
   readonly #queues = new OpenQueues();
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, connection, found, sectorSize }: OpenedExport) {
+  constructor({ path, options, connection, found, size, sectorSize }: OpenedExport) {
     this.#path = path;
     this.#options = options;
     this.connection = connection;
     this.description = `nbd+unix:///${options.exportName ?? ''}?socket=${path}`;
     this.sectorSize = sectorSize;
-    this.size = found.size;
+    this.size = size;
     this.physicalSectorSize = Math.max(sectorSize, Math.min(found.preferredBlock, 4096));
     this.readOnly = options.readOnly ?? false;
-    this.transferBytes = Math.max(sectorSize, Math.min(found.maximumBlock, NBD_MAX_REQUEST));
+    const most = Math.min(found.maximumBlock, NBD_MAX_REQUEST);
+    this.transferBytes = Math.max(sectorSize, most - (most % sectorSize));
     this.features = nbdFeatures(found, this);
     this.#shareable = (found.flags & NbdFlag.canMultiConn) !== 0 || this.readOnly;
   }
@@ -141,13 +147,24 @@ class NbdQueue extends LocalQueue {
   #request(op: BlockOp, offset: number, length: number, pieces: Buffer[], done: (failure: number) => void): void {
     const count = Math.max(1, Math.ceil(length / this.#transferBytes));
     const flags = op === BlockOp.writeFua ? NbdCommandFlag.fua : 0;
+    let begun = 0;
     let left = count;
     let failure = 0;
     const partDone = (result: number) => {
       failure ||= result;
+      if (failure < 0) {
+        left -= count - begun;
+        begun = count;
+      }
       if (--left === 0) done(failure);
+      else if (begun < count) {
+        begin();
+        this.#connection.send();
+      }
     };
-    for (let from = 0, i = 0; i < count; i++, from += this.#transferBytes) {
+    // A discard may be of the whole disk: only some of its parts are in flight at once.
+    const begin = () => {
+      const from = begun++ * this.#transferBytes;
       const bytes = Math.min(this.#transferBytes, length - from);
       this.#connection.add({
         command: COMMANDS[op],
@@ -157,7 +174,8 @@ class NbdQueue extends LocalQueue {
         pieces: count === 1 && length === total(pieces) ? pieces : cut(pieces, from, bytes),
         done: partDone,
       });
-    }
+    };
+    for (let i = 0; i < Math.min(count, PARTS_AT_ONCE); i++) begin();
   }
 
   #pieces(at: number): Buffer[] {
@@ -220,9 +238,9 @@ export async function openNbdImage(
   try {
     const found = await connection.open(signal);
     const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);
-    checkGeometry(found.size, sectorSize, `the NBD export at ${socketPath}`);
+    const size = wholeSectors(found.size, sectorSize, `the NBD export at ${socketPath}`);
     if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(socketPath);
-    return new NbdImage({ path: socketPath, options, connection, found, sectorSize });
+    return new NbdImage({ path: socketPath, options, connection, found, size, sectorSize });
   } catch (error) {
     connection.close();
     signal?.throwIfAborted();

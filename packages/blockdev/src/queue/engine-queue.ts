@@ -1,10 +1,10 @@
 import { type BlockImage, BlockOp, type BlockQueue, type CompletionListener, IOV_WORDS } from '../block-image.js';
 import { BlockDeviceError } from '../errors.js';
 import { Errno } from './errno.js';
-import { Staging } from './staging.js';
+import { NOTHING, Staging } from './staging.js';
 
-/** Results are 32-bit numbers of bytes. */
-const MAX_LENGTH = 2 ** 31 - 1;
+/** Of operations that move data: results are 32-bit numbers of bytes. */
+const MAX_TRANSFER = 2 ** 31 - 1;
 
 /** What a queue is made with. */
 export interface QueueOptions {
@@ -87,9 +87,10 @@ export abstract class EngineQueue implements BlockQueue {
       throw new BlockDeviceError('ERR_QUEUE_CLOSED', 'push', `the queue of ${this.image.description} is closed`);
     this.#inFlight++;
     const failure = this.#check(op, offset, length, iov, iovCount);
-    if (failure === 0) this.staging.add(op, tag, offset, length, iov, iovCount);
     // A negative operation is refused with this result.
-    else this.staging.add(failure, tag, 0, 0, iov, 0);
+    if (failure !== 0) this.staging.add(failure, tag, 0, 0, iov, 0);
+    else if (op === BlockOp.discard) this.#stageDiscard(tag, offset, length, iov);
+    else this.staging.add(op, tag, offset, length, iov, iovCount);
     return true;
   }
 
@@ -131,6 +132,18 @@ export abstract class EngineQueue implements BlockQueue {
     this.onClosed?.();
   }
 
+  /**
+   * A discard is a hint: it is done for the whole granules inside it. For the others a file system would have to write
+   * zeroes, and does that through its page cache.
+   */
+  #stageDiscard(tag: number, offset: number, length: number, iov: Float64Array): void {
+    const { discardGranularity: granularity, discardAlignment: alignment } = this.image.features;
+    const start = Math.ceil((offset - alignment) / granularity) * granularity + alignment;
+    const end = Math.floor((offset + length - alignment) / granularity) * granularity + alignment;
+    if (start < end) this.staging.add(BlockOp.discard, tag, start, end - start, iov, 0);
+    else this.staging.add(NOTHING, tag, 0, 0, iov, 0);
+  }
+
   #check(op: BlockOp, offset: number, length: number, iov: Float64Array, iovCount: number): number {
     if (op === BlockOp.flush) return 0;
     if (changesImage(op)) {
@@ -138,7 +151,11 @@ export abstract class EngineQueue implements BlockQueue {
       if (offset + length > this.image.size) return Errno.ENOSPC;
     }
     const { sectorSize } = this.image;
-    if (!(offset >= 0 && length > 0 && length <= MAX_LENGTH) || offset % sectorSize !== 0 || length % sectorSize !== 0)
+    if (
+      !(offset >= 0 && length > 0 && length <= (carriesData(op) ? MAX_TRANSFER : Number.MAX_SAFE_INTEGER)) ||
+      offset % sectorSize !== 0 ||
+      length % sectorSize !== 0
+    )
       return Errno.EINVAL;
     if (!this.#has(op)) return Errno.EOPNOTSUPP;
     return carriesData(op) ? this.#checkIov(length, iov, iovCount) : 0;

@@ -1,6 +1,6 @@
 import type { BlockImage, BlockOp } from '../block-image.js';
 import { EngineQueue, type QueueOptions } from './engine-queue.js';
-import { STAGED_WORDS } from './staging.js';
+import { NOTHING, STAGED_WORDS } from './staging.js';
 
 /**
  * The queue of an engine that is JavaScript: it has the regions as Buffers, walks through what is staged, and collects
@@ -36,7 +36,7 @@ export abstract class LocalQueue extends EngineQueue {
     const end = staging.count * STAGED_WORDS;
     for (let at = 0; at < end; at += STAGED_WORDS) {
       const op = staging.op(at);
-      if (op < 0) this.complete(staging.tag(at), op);
+      if (op < 0) this.complete(staging.tag(at), op === NOTHING ? 0 : op);
       else this.begin(op as BlockOp, at);
     }
     staging.clear();

@@ -11,6 +11,9 @@ import { IOV_WORDS } from '../block-image.js';
 export const STAGED_WORDS = 6;
 const StagedWord = { op: 0, tag: 1, offset: 2, length: 3, iovAt: 4, iovCount: 5 } as const;
 
+/** In place of an operation: there is nothing to do for it, and its result is 0. */
+export const NOTHING = -0x10000;
+
 const FIRST_IOV_WORDS = 64 * IOV_WORDS;
 
 /** Operations pushed and not yet submitted. `at` is an operation's first word: STAGED_WORDS apart from 0 on. */
@@ -43,7 +46,7 @@ export class Staging {
     this.#iovWords = 0;
   }
 
-  /** A BlockOp, or the negative errno with which the operation was refused. */
+  /** A BlockOp; or the negative errno with which the operation was refused; or NOTHING. */
   op(at: number): number {
     return this.operations[at + StagedWord.op];
   }

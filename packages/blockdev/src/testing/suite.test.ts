@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { needs } from '@xenpv/test-support';
 import { afterAll, describe, it } from 'vitest';
+import type { BlockImage } from '../block-image.js';
 import { openFileImage } from '../file/image.js';
 import type { FileImageOptions } from '../file/options.js';
 import { memoryImage } from '../memory/image.js';
@@ -19,6 +20,16 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 let files = 0;
 
+/** Opens a file of this size without a block in it. */
+function sparse(open: (path: string) => Promise<BlockImage>): (size: number) => Promise<BlockImage> {
+  return async (size) => {
+    const path = join(folder, `large-${files++}.img`);
+    writeFileSync(path, '');
+    truncateSync(path, size);
+    return open(path);
+  };
+}
+
 function testFileEngine(name: string, options: FileImageOptions): void {
   testEngine(
     { describe, it },
@@ -29,6 +40,7 @@ function testFileEngine(name: string, options: FileImageOptions): void {
         writeFileSync(path, content);
         return openFileImage(path, { ...options, readOnly });
       },
+      openLarge: sparse((path) => openFileImage(path, options)),
     },
   );
 }
@@ -47,6 +59,7 @@ for (const sectorSize of [512, 4096]) {
       name: `null, ${sectorSize}-byte sectors`,
       forgetful: true,
       open: async ({ length }, { readOnly }) => nullImage({ size: length, sectorSize, readOnly }),
+      openLarge: async (size) => nullImage({ size, sectorSize }),
     },
   );
   testFileEngine(`threads, ${sectorSize}-byte sectors`, { engine: 'threads', sectorSize });
@@ -66,6 +79,7 @@ testEngine(
     name: '512-byte sectors over 4096-byte ones',
     threadBound: true,
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
+    openLarge: async (size) => rmwImage(nullImage({ size, sectorSize: 4096 })),
   },
 );
 testEngine(
@@ -74,6 +88,7 @@ testEngine(
     name: 'faulty without faults',
     threadBound: true,
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
+    openLarge: async (size) => faultyImage(nullImage({ size }), () => undefined),
   },
 );
 testEngine(
@@ -82,5 +97,6 @@ testEngine(
     name: 'throttled',
     threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
+    openLarge: async (size) => throttledImage(nullImage({ size }), { operationsPerSecond: 1e5, bytesPerSecond: 1e9 }),
   },
 );

@@ -1,5 +1,6 @@
 import { type EngineSubject, runCase } from './cases/bench.js';
 import { imageCases } from './cases/images.js';
+import { rangesOfAnyLength } from './cases/large.js';
 import { queueCases } from './cases/queues.js';
 import { refusalCases } from './cases/refusals.js';
 import { transferCases } from './cases/transfers.js';
@@ -16,5 +17,7 @@ export function testEngine({ describe, it }: TestFramework, subject: EngineSubje
     for (const each of [...imageCases, ...transferCases, ...refusalCases, ...queueCases]) {
       it(each.name, () => runCase(subject, each));
     }
+    const { openLarge } = subject;
+    if (openLarge) it('discards and zeroes ranges of any length', () => rangesOfAnyLength((size) => openLarge(size)));
   });
 }

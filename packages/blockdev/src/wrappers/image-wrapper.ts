@@ -1,4 +1,4 @@
-import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from '../block-image.js';
+import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 
 /**
@@ -39,8 +39,8 @@ export class ImageWrapper implements BlockImage {
     return this.inner.createQueue(options);
   }
 
-  refresh(): Promise<number> {
-    return this.inner.refresh();
+  refresh(options?: RefreshOptions): Promise<number> {
+    return this.inner.refresh(options);
   }
 
   /** The inner image, without the wrapper, on another thread. A wrapper that matters there returns undefined. */

@@ -8,6 +8,8 @@ export interface EngineSubject {
   readonly name: string;
   /** A new image with this content: a multiple of 1 MiB. The suite closes it. */
   open(content: Uint8Array, options: { readOnly: boolean }): Promise<BlockImage>;
+  /** A new image of so many bytes, 4 GiB and more, that needs no room for what is not written: for ranges of any length. */
+  openLarge?(size: number): Promise<BlockImage>;
   /** True for an engine that keeps nothing: reads are zeroes. */
   readonly forgetful?: boolean | undefined;
   /** True for images that stay on their thread: `share()` gives undefined. */

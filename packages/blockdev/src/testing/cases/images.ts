@@ -9,6 +9,7 @@ export const imageCases: readonly EngineCase[] = [
   { name: 'tells its geometry', run: tellsGeometry },
   { name: 'zeroes ranges, or refuses to', run: zeroesRanges },
   { name: 'discards ranges, or refuses to', run: discardsRanges },
+  { name: 'discards only whole granules', run: discardsWholeGranules },
   { name: 'opens again from what it shares', run: sharesItself },
 ];
 
@@ -41,6 +42,31 @@ async function discardsRanges({ image, driver, bytes, expected }: Bench): Promis
   assert.equal(await driver.run(BlockOp.read, 0, SIZE), SIZE);
   if (discard) bytes.set(expected.subarray(16 * granularity, 20 * granularity), 16 * granularity);
   assertBytes(bytes, expected, 'after a discard');
+}
+
+/** Also where a granule is in no range as a whole: nothing is left to do then. */
+async function discardsWholeGranules({ image, driver, bytes, expected }: Bench): Promise<void> {
+  const { discard, discardGranularity } = image.features;
+  if (!discard) return;
+  const sector = image.sectorSize;
+  const granule = discardGranularity;
+  const granules = [3, 5, 6, 9, 10, 11];
+  for (const [start, end] of [
+    [3 * granule + sector, 5 * granule - sector],
+    [6 * granule - sector, 8 * granule + sector],
+    [9 * granule + sector, 10 * granule],
+    [11 * granule, 12 * granule - sector],
+  ]) {
+    if (start < end) assert.equal(await driver.run(BlockOp.discard, start, end - start), 0);
+  }
+  assert.equal(await driver.run(BlockOp.read, 0, SIZE), SIZE);
+  // With granules of one sector there is more that was discarded.
+  if (granule === sector) return;
+  for (const at of [...granules, 8]) {
+    const [from, to] = [at * granule, (at + 1) * granule];
+    if (at === 6) continue;
+    assertBytes(bytes.subarray(from, to), expected.subarray(from, to), `granule ${at} after discards of others`);
+  }
 }
 
 async function sharesItself({ image, expected, threadBound }: Bench): Promise<void> {

@@ -1,0 +1,57 @@
+#include "bounce.h"
+
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "ranges.h"
+
+#ifndef RWF_DSYNC
+#define RWF_DSYNC 0x2
+#endif
+
+namespace blockdev {
+
+namespace {
+
+// What O_DIRECT wants at most (src/file/direct-io.ts).
+const size_t kAlignment = 4096;
+const size_t kMostBytes = 1 << 20;
+
+// Copies between the beginning of what is left of a scatter list and `bounce`.
+void Copy(const Slot& slot, char* bounce, size_t bytes, bool gather) {
+  for (size_t i = slot.iov_at; bytes > 0; i++) {
+    const iovec& piece = slot.iov[i];
+    size_t part = std::min(bytes, piece.iov_len);
+    if (gather) memcpy(bounce, piece.iov_base, part);
+    else memcpy(piece.iov_base, bounce, part);
+    bounce += part;
+    bytes -= part;
+  }
+}
+
+}  // namespace
+
+size_t BounceBytes(const Slot& slot) { return static_cast<size_t>(std::min<uint64_t>(slot.left, kMostBytes)); }
+
+std::shared_ptr<char> MakeBounce(const Slot& slot) {
+  void* memory;
+  if (posix_memalign(&memory, kAlignment, BounceBytes(slot)) != 0) return nullptr;
+  std::shared_ptr<char> bounce(static_cast<char*>(memory), free);
+  if (slot.op != kRead) Copy(slot, bounce.get(), BounceBytes(slot), true);
+  return bounce;
+}
+
+void TakeBounce(const Slot& slot, size_t bytes) { Copy(slot, slot.bounce.get(), bytes, false); }
+
+int MoveBounce(int op, int fd, char* bounce, size_t bytes, uint64_t offset) {
+  iovec piece = {bounce, bytes};
+  auto at = static_cast<off_t>(offset);
+  ssize_t moved = op == kRead ? preadv(fd, &piece, 1, at) : pwritev2(fd, &piece, 1, at, op == kWriteFua ? RWF_DSYNC : 0);
+  return moved < 0 ? -errno : static_cast<int>(moved);
+}
+
+}  // namespace blockdev
