@@ -319,7 +319,11 @@ describe('what can go wrong', () => {
 });
 
 describe('where the rules differ', () => {
-  it('Connected waits for the hotplug script', async () => {
+  it.each([
+    ['hotplug-status', 'connected'],
+    ['physical-device', 'fe:3'],
+    ['physical-device-path', '/dev/sm/backend/sr/vdi'],
+  ])('Connected waits for the hotplug script, which says so with %s', async (key, value) => {
     await startBus({ hotplugTypes: ['toy'] });
     await create();
     await backendIs(S.initWait);
@@ -328,7 +332,7 @@ describe('where the rules differ', () => {
     await dom0.write(`${back}/marker`, 'x');
     await vi.waitFor(() => expect(toys[0].keys).toContain('marker'));
     expect(toys[0].calls).toEqual(['prepare']);
-    await dom0.write(`${back}/hotplug-status`, 'connected');
+    await dom0.write(`${back}/${key}`, value);
     await backendIs(S.connected);
   });
 

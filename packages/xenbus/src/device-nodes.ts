@@ -35,18 +35,20 @@ export class DeviceNodes {
   /** Reads what decisions are based on. Without a frontend's directory its state is Unknown. */
   async read(frontendPath: string | undefined): Promise<DeviceReading> {
     const { store, waitForHotplug } = this.#options;
-    const [state, online, frontend, hotplug, physical] = await Promise.all([
+    const [state, online, frontend, hotplug, ...physical] = await Promise.all([
       store.tryRead(`${this.path}/state`),
       store.tryRead(`${this.path}/online`),
       frontendPath === undefined ? undefined : this.#readFrontendState(frontendPath),
       waitForHotplug ? store.tryRead(`${this.path}/hotplug-status`) : undefined,
       waitForHotplug ? store.tryRead(`${this.path}/physical-device`) : undefined,
+      waitForHotplug ? store.tryRead(`${this.path}/physical-device-path`) : undefined,
     ]);
     return {
       backend: state === undefined ? undefined : parseState(state),
       frontend: parseState(frontend),
       online: online === '1',
-      gated: waitForHotplug && hotplug !== 'connected' && physical === undefined,
+      // Scripts say that they are done in different ways: XAPI's writes only the device's path.
+      gated: waitForHotplug && hotplug !== 'connected' && physical.every((key) => key === undefined),
     };
   }
 
