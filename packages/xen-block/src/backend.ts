@@ -1,7 +1,8 @@
 import type { XenProvider } from '@xenpv/xen-sys';
-import { BackendBus, type BackendContext, deviceName } from '@xenpv/xenbus';
+import { BackendBus, type BackendContext, deviceName, errorMessage } from '@xenpv/xenbus';
 import { BlockDevice, type BlockDeviceOptions } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
+import { codeOf, XenBlockError } from './errors.js';
 import { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 import { WorkerRingHost } from './hosts/worker-host.js';
 import { type CheckedOptions, checkOptions, type XenBlockBackendOptions } from './options.js';
@@ -51,9 +52,16 @@ export class XenBlockBackend implements AsyncDisposable {
     return [this.#hosts.local, ...this.#hosts.workers];
   }
 
-  /** Looks at the size of every image again. */
+  /**
+   * Looks at the size of every image again. Rejects when that fails for some, or one has shrunk, after all were looked
+   * at; see {@link BlockDevice.refresh}, which one disk alone can be refreshed with.
+   */
   async refresh(): Promise<void> {
-    await Promise.all([...this.#devices.values()].map((device) => device.refresh()));
+    const looks = await Promise.allSettled([...this.#devices.values()].map((device) => device.refresh()));
+    const errors = looks.flatMap((look) => (look.status === 'rejected' ? [look.reason as unknown] : []));
+    if (errors.length === 0) return;
+    const message = errors.map(errorMessage).join('; ');
+    throw new XenBlockError(codeOf(errors[0]), 'refresh', message, { cause: new AggregateError(errors) });
   }
 
   /**

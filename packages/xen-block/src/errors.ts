@@ -6,14 +6,14 @@ import { errorCode } from '@xenpv/xenbus';
 export type XenBlockErrorCode = XenSysErrorCode | RingErrorCode | 'ERR_JOURNAL';
 
 /** What was tried. */
-export type XenBlockOp = 'start' | 'prepare' | 'connect' | 'serve' | 'firstFreeVdev';
+export type XenBlockOp = 'start' | 'prepare' | 'refresh' | 'connect' | 'serve' | 'firstFreeVdev';
 
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {
   override readonly name = 'XenBlockError';
   readonly code: XenBlockErrorCode;
   /**
-   * `prepare`: opening what the toolstack configured. `connect`: what the frontend negotiated. `serve`: a ring in use.
+   * `prepare`: opening what the toolstack configured. `refresh`: looking at it again. `connect`: what the frontend negotiated. `serve`: a ring in use.
    * `start`: a thread. `firstFreeVdev`: that function.
    */
   readonly op: XenBlockOp;

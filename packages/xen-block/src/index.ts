@@ -9,7 +9,7 @@ export type {
   RequestEvent,
   RequestRefusedEvent,
 } from './diagnostics.js';
-export { parseParams, readDiskConfig } from './disk/config.js';
+export { imagePath, parseParams, readDiskConfig } from './disk/config.js';
 export { BlockDevice, type BlockDeviceOptions, type ImageOpener, type SectorSizePolicy } from './disk/disk.js';
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';

@@ -1,23 +1,25 @@
+import { posix } from 'node:path';
 import { formatVdev, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
-import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import type { XenstoreOperations } from '@xenpv/xenstore';
 import type { DiskConfig } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
+import { readHints } from './hints.js';
 
-/** Reads the toolstack's keys from a backend's directory, in one transaction. */
+/**
+ * Reads the toolstack's keys from a backend's directory, in one transaction. Error: ENOENT, nothing says what a disk is
+ * made of; a cdrom drive without params is empty.
+ */
 export async function readDiskConfig(
   store: XenstoreOperations,
   path: string,
   address: DeviceAddress,
 ): Promise<DiskConfig> {
-  const keys = await readTree(store, path, toolstackKeys);
-  const deviceType = keys['device-type'] ?? 'disk';
-  if (deviceType !== 'disk' && deviceType !== 'cdrom') {
-    throw new XenBlockError('EINVAL', 'prepare', `device-type is "${deviceType}"; expected disk or cdrom`, {
-      path: `${path}/device-type`,
-    });
-  }
-  if (keys.params === undefined) {
+  const keys = await readHints(store, path, toolstackKeys);
+  // As blkback: xenopsd writes floppy too, which is a disk.
+  const deviceType = keys['device-type'] === 'cdrom' ? 'cdrom' : 'disk';
+  const params = keys.params ?? (deviceType === 'cdrom' ? '' : undefined);
+  if (params === undefined) {
     throw new XenBlockError('ENOENT', 'prepare', 'there is no params key that names an image', {
       path: `${path}/params`,
     });
@@ -26,7 +28,7 @@ export async function readDiskConfig(
     address,
     vdev: keys.dev ?? formatVdev(address.devid),
     deviceType,
-    ...parseParams(keys.params, address.type),
+    ...parseParams(params, address.type),
     readOnly: !keys.mode?.includes('w'),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
@@ -34,12 +36,28 @@ export async function readDiskConfig(
 }
 
 /**
- * libxl writes `format:target` for qdisk and tap, where aio means raw, and the bare target for phy (type vbd). A
- * target that is an absolute path is never taken for a format.
+ * libxl writes `format:target` for qdisk and tap, where aio means raw, and the bare target for phy (type vbd), which
+ * other toolstacks write as `phy:target`. A target that is an absolute path is never taken for a format.
  */
 export function parseParams(params: string, type: string): { format: string; target: string } {
-  const match = type === 'vbd' ? null : /^([a-z][a-z0-9+-]*):(.*)$/s.exec(params);
+  const match = (type === 'vbd' ? /^(phy|file):(.*)$/s : /^([a-z][a-z0-9+-]*):(.*)$/s).exec(params);
   if (!match) return { format: 'raw', target: params };
   const [, format, target] = match;
-  return { format: format === 'aio' || format === 'empty' ? 'raw' : format, target };
+  return { format: RAW.includes(format) ? 'raw' : format, target };
+}
+
+/** Words for raw images: libxl's, then those of older toolstacks. */
+const RAW: readonly string[] = ['aio', 'empty', 'phy', 'file'];
+
+/**
+ * Where a target is: names without a slash in front are devices below /dev (xl-disk-configuration(5)), as `vg/volume`.
+ * Error: EINVAL, it leads out of /dev.
+ */
+export function imagePath(target: string): string {
+  if (target.startsWith('/')) return target;
+  const path = posix.resolve('/dev', target);
+  if (path.startsWith('/dev/')) return path;
+  throw new XenBlockError('EINVAL', 'prepare', `${target} is not below /dev; name the image by its whole path`, {
+    path,
+  });
 }

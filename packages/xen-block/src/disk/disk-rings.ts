@@ -42,6 +42,12 @@ export class DiskRings {
   readonly #listener: RingListener;
   readonly #counters: RingCounters[] = [];
   #rings: ServedRing[] = [];
+  /** Where each is served. */
+  #hosts: RingHost[] = [];
+  /** Pauses of the disk that were not ended: what rings that are attached meanwhile begin with. */
+  #pauses = 0;
+  /** Resolves when the rings that are being attached are so, and idle if the disk is paused; or undefined. */
+  #admitting: Promise<unknown> | undefined;
 
   constructor(context: BackendContext, options: DiskRingsOptions, listener: RingListener) {
     this.#context = context;
@@ -65,17 +71,22 @@ export class DiskRings {
 
   /** Attaches all rings or none. `adopt`: an earlier process served this very connection. */
   async attach(disk: ServedDisk, { adopt }: { adopt: boolean }): Promise<void> {
-    const attached: ServedRing[] = [];
-    try {
-      for (let queue = 0; queue < disk.negotiated.rings.length; queue++) {
-        const host = chooseHost(this.#options.hosts, disk.image);
-        attached.push(await this.#attachRing(host, disk, queue, { adopt }));
+    await this.#admit(async () => {
+      const attached: ServedRing[] = [];
+      const hosts: RingHost[] = [];
+      try {
+        for (let queue = 0; queue < disk.negotiated.rings.length; queue++) {
+          hosts[queue] = chooseHost(this.#options.hosts, disk.image);
+          attached.push(await this.#attachRing(hosts[queue], disk, queue, { adopt }));
+        }
+      } catch (cause) {
+        await Promise.all(attached.map((ring) => ring.detach()));
+        throw ringError(cause, attached.length);
       }
-    } catch (cause) {
-      await Promise.all(attached.map((ring) => ring.detach()));
-      throw ringError(cause, attached.length);
-    }
-    this.#rings = attached;
+      this.#rings = attached;
+      this.#hosts = hosts;
+      return attached;
+    });
   }
 
   async detach(): Promise<void> {
@@ -85,39 +96,77 @@ export class DiskRings {
   }
 
   /**
-   * Detaches a ring and attaches it at another host. Resolves with an error when it cannot be attached there: the ring
-   * is gone then.
+   * Detaches a ring and attaches it at another host, or again where it was when that one cannot have it. Rejects then,
+   * with `lost` when the old one cannot have it again either.
    */
-  async move(queue: number, host: RingHost, disk: ServedDisk): Promise<XenBlockError | undefined> {
+  async move(queue: number, host: RingHost, disk: ServedDisk): Promise<void> {
     await this.#rings[queue].detach();
     try {
-      this.#rings[queue] = await this.#attachRing(host, disk, queue, { adopt: false });
-      return undefined;
+      await this.#attachAt(queue, host, disk);
     } catch (cause) {
-      return ringError(cause, queue);
+      await this.#attachAt(queue, this.#hosts[queue], disk).catch((again) => {
+        throw new RingLostError(ringError(again, queue));
+      });
+      throw ringError(cause, queue);
     }
+  }
+
+  #attachAt(queue: number, host: RingHost, disk: ServedDisk): Promise<void> {
+    return this.#admit(async () => {
+      const ring = await this.#attachRing(host, disk, queue, { adopt: false });
+      this.#rings[queue] = ring;
+      this.#hosts[queue] = host;
+      return [ring];
+    });
+  }
+
+  /**
+   * Rings are attached paused. When they are among the disk's, which `attach` sees to, they get the disk's pauses, and
+   * the first one is ended: nobody's pause or resume passes between.
+   */
+  async #admit(attach: () => Promise<readonly ServedRing[]>): Promise<void> {
+    const admitted = attach().then((rings) => ({ idle: Promise.all(rings.map((ring) => this.#begin(ring))) }));
+    const admitting = admitted.then(({ idle }) => idle).catch(() => {});
+    this.#admitting = admitting;
+    void admitting.then(() => {
+      if (this.#admitting === admitting) this.#admitting = undefined;
+    });
+    await admitted;
+  }
+
+  async #begin(ring: ServedRing): Promise<void> {
+    const idle = Array.from({ length: this.#pauses }, () => ring.pause());
+    ring.resume();
+    await Promise.all(idle);
   }
 
   has(queue: number): boolean {
     return this.#rings[queue] !== undefined;
   }
 
-  /** Resolves when all taken requests are answered. */
+  /** Of these rings, and of all that are attached before `resume`. Resolves when all taken requests are answered. */
   async pause(): Promise<void> {
-    await Promise.all(this.#rings.map((ring) => ring.pause()));
+    this.#pauses++;
+    await Promise.all([...this.#rings.map((ring) => ring.pause()), this.#admitting]);
   }
 
+  /** Ends a pause, also one that was rejected. Harmless when there is none. */
   resume(): void {
+    if (this.#pauses === 0) return;
+    this.#pauses--;
     for (const ring of this.#rings) ring.resume();
   }
 
-  setGeometry(geometry: DiskGeometry): void {
-    for (const ring of this.#rings) ring.setGeometry(geometry);
+  /** Resolves when all rings have it; one whose thread is gone is told of in another way. */
+  async setGeometry(geometry: DiskGeometry): Promise<void> {
+    await Promise.allSettled(this.#rings.map((ring) => ring.setGeometry(geometry)));
   }
 
-  /** The rings must be paused. */
+  /** The rings must be paused. Rejects when one cannot have the image; some have it then. */
   async setImage(image: BlockImage | undefined): Promise<void> {
-    await Promise.all(this.#rings.map((ring) => ring.setImage(image)));
+    const settings = await Promise.allSettled(this.#rings.map((ring) => ring.setImage(image)));
+    const failed = settings.find((setting) => setting.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   /** Serving without a journal is better than not serving. */
@@ -152,8 +201,19 @@ export class DiskRings {
       image,
       counters: this.#counters[queue],
       listener: this.#listener,
+      paused: true,
       ...dataPathFor(negotiated, this.#options.dataPath),
     };
+  }
+}
+
+/** A ring is served nowhere any more. */
+export class RingLostError extends Error {
+  override readonly cause: XenBlockError;
+
+  constructor(cause: XenBlockError) {
+    super(cause.message);
+    this.cause = cause;
   }
 }
 

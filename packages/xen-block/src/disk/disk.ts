@@ -1,5 +1,5 @@
-import { BlkifOp } from '@xenpv/blkif';
-import { type BlockImage, rmwImage } from '@xenpv/blockdev';
+import { BlkifOp, SECTOR_SIZE } from '@xenpv/blkif';
+import { type BlockImage, type RefreshOptions, rmwImage } from '@xenpv/blockdev';
 import type { BackendContext, BackendHandler, DeviceAddress, XenstoreValues } from '@xenpv/xenbus';
 import {
   closedChannel,
@@ -12,13 +12,13 @@ import {
   resizedChannel,
 } from '../diagnostics.js';
 import type { DiskConfig, DiskGeometry } from '../disk-description.js';
-import { XenBlockError } from '../errors.js';
+import { codeOf, XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { readDiskConfig } from './config.js';
-import { DiskRings, type DiskRingsOptions, dataPathFor, type ServedDisk } from './disk-rings.js';
+import { DiskRings, type DiskRingsOptions, dataPathFor, RingLostError, type ServedDisk } from './disk-rings.js';
 import { diskGeometry } from './geometry.js';
 import type { ProtocolLimits } from './limits.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
@@ -45,7 +45,9 @@ export class BlockDevice implements BackendHandler {
   #image: BlockImage | undefined;
   #geometry: DiskGeometry | undefined;
   #negotiated: Negotiated | undefined;
-  /** Media changes, resizes and moves of queues, one at a time. */
+  /** The medium that is configured could not be loaded. */
+  #mediumFailed = false;
+  /** Connecting, media changes, resizes and moves of queues, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
 
   constructor(context: BackendContext, options: BlockDeviceOptions) {
@@ -92,6 +94,11 @@ export class BlockDevice implements BackendHandler {
 
   /** `adopt`: an earlier process served this very connection, whose rings are adopted. */
   async connect({ adopt }: { adopt: boolean }): Promise<XenstoreValues> {
+    // Not while a medium changes: rings must not come between the old image and the new one.
+    return this.#inTurn(() => this.#connect({ adopt }));
+  }
+
+  async #connect({ adopt }: { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#options.limits);
     await this.#rings.attach(this.#served(negotiated), { adopt });
     this.#negotiated = negotiated;
@@ -118,34 +125,38 @@ export class BlockDevice implements BackendHandler {
     closedChannel.publish({ address: this.address });
   }
 
-  /** Looks at the image's size again and tells the frontend when it is another. */
-  refresh(): Promise<void> {
+  /**
+   * Looks at the image's size again and tells the frontend when it is another. The image is checked as when it was
+   * opened; a cdrom drive takes one that became empty for no medium, and one that was empty for a new medium. Rejects
+   * with EINVAL when the image is smaller than before and may not shrink, which leaves all as it is.
+   */
+  refresh(options: RefreshOptions = {}): Promise<void> {
     return this.#inTurn(async () => {
-      if (!this.#image) return;
-      const before = this.#geometry!.sectors;
-      await this.#image.refresh();
-      this.#setGeometry();
-      const sectors = this.#geometry!.sectors;
-      if (sectors === before) return;
-      await this.#context.update({ sectors });
-      resizedChannel.publish({ address: this.address, from: before, to: sectors });
+      if (!this.#config) return;
+      if (this.#image) await this.#resize(this.#image, options).catch((error) => this.#resizeFailed(error, options));
+      else if (this.#config.target !== '') await this.#loadMedium(this.#config);
     });
   }
 
   /**
    * Has a queue served elsewhere from now on, unnoticed by the frontend: the taken requests are answered, then the ring
-   * is attached there where it was left.
+   * is attached there where it was left. Rejects when that host cannot have it; it is served where it was then.
    */
   moveQueue(queue: number, host: RingHost): Promise<void> {
     return this.#inTurn(async () => {
       const negotiated = this.#negotiated;
       if (!negotiated || !this.#rings.has(queue)) return;
-      const error = await this.#rings.move(queue, host, this.#served(negotiated));
-      if (error) this.#context.fail(error);
+      await this.#rings.move(queue, host, this.#served(negotiated)).catch((error) => {
+        if (!(error instanceof RingLostError)) throw error;
+        this.#context.fail(error.cause);
+      });
     });
   }
 
-  /** Stops taking requests; resolves when all taken requests are answered. */
+  /**
+   * Stops taking requests, also from rings that are attached before `undrain`; resolves when all taken requests are
+   * answered. Each call needs an `undrain` of its own, even if it rejects.
+   */
   drain(): Promise<void> {
     return this.#rings.pause();
   }
@@ -155,7 +166,7 @@ export class BlockDevice implements BackendHandler {
     this.#rings.resume();
   }
 
-  #inTurn(change: () => Promise<void>): Promise<void> {
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
     const turn = this.#changes.then(change);
     this.#changes = turn.catch(() => {});
     return turn;
@@ -164,13 +175,23 @@ export class BlockDevice implements BackendHandler {
   async #openImage(): Promise<void> {
     const config = this.#config!;
     this.#image = undefined;
-    if (config.target !== '') this.#image = this.#sized(await this.#options.openImage(config));
+    if (config.target !== '') this.#image = await this.#open(config);
     else if (config.deviceType !== 'cdrom') {
       throw new XenBlockError('ENOENT', 'prepare', 'params names no image; only a cdrom drive may be empty', {
         path: `${this.#context.backendPath}/params`,
       });
     }
-    this.#setGeometry();
+    await this.#setGeometry();
+  }
+
+  /** An empty file is a drive without a medium: libxl names one for empty drives of type vbd. */
+  async #open(config: DiskConfig): Promise<BlockImage | undefined> {
+    try {
+      return this.#sized(await this.#options.openImage(config));
+    } catch (error) {
+      if (config.deviceType === 'cdrom' && isEmptyImage(error)) return undefined;
+      throw error;
+    }
   }
 
   /** Parts of the storage's sectors are written by reading the rest first. */
@@ -179,9 +200,10 @@ export class BlockDevice implements BackendHandler {
     return sectorSize !== 'image' && image.sectorSize > sectorSize ? rmwImage(image, sectorSize) : image;
   }
 
-  #setGeometry(): void {
+  /** Resolves when requests are checked against it everywhere: the frontend must not hear of it before. */
+  async #setGeometry(): Promise<void> {
     this.#geometry = diskGeometry(this.#image, this.#config!, this.#options.limits);
-    this.#rings.setGeometry(this.#geometry);
+    await this.#rings.setGeometry(this.#geometry);
   }
 
   #served(negotiated: Negotiated): ServedDisk {
@@ -206,29 +228,71 @@ export class BlockDevice implements BackendHandler {
     const before = this.#geometry!;
     if (discard ? !before.discard : !before.flush) return;
     this.#geometry = discard ? { ...before, discard: false, secureDiscard: false } : { ...before, flush: false };
-    this.#rings.setGeometry(this.#geometry);
+    await this.#rings.setGeometry(this.#geometry);
     const values = discard ? { 'feature-discard': false } : { 'feature-flush-cache': false, 'feature-barrier': false };
     await this.#context.update(values).catch((error) => this.#context.fail(error));
   }
 
-  /** Ejects the medium and loads the one that params names now. A medium that cannot be opened leaves the drive empty. */
+  async #resize(image: BlockImage, { mayShrink = false }: RefreshOptions): Promise<void> {
+    const before = this.#geometry!.sectors;
+    const found = await image.refresh({ mayShrink });
+    const size = Math.min(found, image.size);
+    if (size < before * SECTOR_SIZE && !mayShrink) {
+      const sizes = `from ${before * SECTOR_SIZE} to ${size} bytes`;
+      const advice = 'the guest is not told; make it longer again, or refresh this disk with --allow-shrink';
+      const message = `${image.description} shrank ${sizes}: ${advice}`;
+      throw new XenBlockError('EINVAL', 'refresh', message, { path: image.description });
+    }
+    await this.#setGeometry();
+    const sectors = this.#geometry!.sectors;
+    if (sectors === before) return;
+    await this.#context.update({ sectors });
+    resizedChannel.publish({ address: this.address, from: before, to: sectors });
+  }
+
+  async #resizeFailed(error: unknown, { mayShrink }: RefreshOptions): Promise<void> {
+    const config = this.#config!;
+    if (config.deviceType !== 'cdrom' || !mayShrink || !isEmptyImage(error)) throw error;
+    await this.#loadMedium(config);
+  }
+
   async #changeMedium(): Promise<void> {
     const { store, backendPath, address } = this.#context;
-    const old = this.#image;
     const config = await readDiskConfig(store, backendPath, address);
-    if (config.target === this.#config!.target) return;
+    const { target, format } = this.#config!;
+    if (config.target === target && config.format === format && !this.#mediumFailed) return;
+    await this.#loadMedium(config);
+  }
+
+  /** Ejects the medium and loads another one. One that cannot be opened, on any thread, leaves the drive empty. */
+  async #loadMedium(config: DiskConfig): Promise<void> {
+    const { address } = this.#context;
+    const old = this.#image;
     this.#config = config;
     let error: unknown;
-    await this.drain();
-    await this.#openImage().catch((cause) => {
+    try {
+      await this.drain();
+      await this.#openImage();
+      await this.#rings.setImage(this.#image);
+    } catch (cause) {
       error = cause;
-      this.#setGeometry();
-    });
-    await this.#rings.setImage(this.#image);
-    this.undrain();
+      await this.#eject(old).catch((failure) => this.#context.fail(failure));
+    } finally {
+      this.undrain();
+    }
+    this.#mediumFailed = error !== undefined;
     await old?.close();
     await this.#context.update(this.#deviceValues());
     mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+  }
+
+  /** Takes the medium, which some rings may have, from all of them; `old` is the caller's to close. */
+  async #eject(old: BlockImage | undefined): Promise<void> {
+    const image = this.#image;
+    this.#image = undefined;
+    await this.#setGeometry();
+    await this.#rings.setImage(undefined);
+    if (image !== old) await image?.close();
   }
 
   #deviceValues(): XenstoreValues {
@@ -245,4 +309,9 @@ export class BlockDevice implements BackendHandler {
       adopted,
     };
   }
+}
+
+/** BlockDeviceError's code for a file without a byte. */
+function isEmptyImage(error: unknown): boolean {
+  return codeOf(error) === ('ERR_IMAGE_EMPTY' as string);
 }

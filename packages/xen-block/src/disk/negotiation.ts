@@ -8,8 +8,9 @@ import {
   queueKeys,
   ringRefKeys,
 } from '@xenpv/blkif';
-import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import type { XenstoreOperations } from '@xenpv/xenstore';
 import { XenBlockError } from '../errors.js';
+import { readHints } from './hints.js';
 
 /** What was offered to the frontend. */
 export interface NegotiationLimits {
@@ -38,7 +39,7 @@ export async function readNegotiated(
   path: string,
   limits: NegotiationLimits,
 ): Promise<Negotiated> {
-  const keys = await readTree(store, path, frontendKeys);
+  const keys = await readHints(store, path, frontendKeys);
   const abi = abiOfProtocol(keys.protocol);
   if (!abi) throw refused(`${path}/protocol`, `"${keys.protocol}"`, 'x86_32-abi, x86_64-abi or arm-abi');
   const queues = keys['multi-queue-num-queues'];

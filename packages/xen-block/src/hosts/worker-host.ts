@@ -93,12 +93,15 @@ export class WorkerRingHost implements RingHost {
 
   #served(ring: number, size: number): ServedRing {
     let detaching: Promise<void> | undefined;
+    /** The thread knows nothing of a ring that was detached. */
+    const ask = async (request: Ask) => void (detaching ?? (await this.#ask(request)));
+    const tell = (request: Ask) => void (detaching ?? this.#tell(request));
     return {
       size,
-      pause: async () => void (await this.#ask({ do: 'pause', ring })),
-      resume: () => this.#tell({ do: 'resume', ring }),
-      setGeometry: (geometry) => this.#tell({ do: 'setGeometry', ring, geometry }),
-      setImage: async (image) => void (await this.#ask({ do: 'setImage', ring, image: shareImage(image) })),
+      pause: () => ask({ do: 'pause', ring }),
+      resume: () => tell({ do: 'resume', ring }),
+      setGeometry: (geometry) => ask({ do: 'setGeometry', ring, geometry }),
+      setImage: async (image) => ask({ do: 'setImage', ring, image: shareImage(image) }),
       detach: () => {
         detaching ??= this.#ask({ do: 'detach', ring }).then(() => this.#forget(ring));
         return detaching;

@@ -4,6 +4,7 @@ import { ABIS } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { errorMessage } from '@xenpv/xenbus';
+import type { DiskGeometry } from '../disk-description.js';
 import { codeOf } from '../errors.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { DataPlane, type ServedRing } from '../plane/data-plane.js';
@@ -18,6 +19,8 @@ interface OpenImage {
 interface WorkerRing {
   readonly served: ServedRing;
   image: number | undefined;
+  /** What it was told last. */
+  geometry: DiskGeometry;
 }
 
 const images = new Map<number, OpenImage>();
@@ -71,7 +74,7 @@ async function attach(plane: DataPlane, options: RingToServe): Promise<number> {
       counters: new RingCounters(counters),
       listener: listener(ring),
     });
-    rings.set(ring, { served, image: image?.key });
+    rings.set(ring, { served, image: image?.key, geometry: options.geometry });
     return served.size;
   } catch (error) {
     await giveImage(image?.key);
@@ -89,10 +92,23 @@ async function detach(ring: number): Promise<void> {
 async function setImage(ring: number, shared: ImageToShare | undefined): Promise<void> {
   const entry = rings.get(ring)!;
   const old = entry.image;
-  const image = await takeImage(shared);
+  try {
+    await entry.served.setImage(await takeImage(shared));
+  } catch (error) {
+    await giveImage(shared?.key);
+    throw error;
+  }
   entry.image = shared?.key;
-  await entry.served.setImage(image);
   await giveImage(old);
+}
+
+/** The image that was opened here has a size of its own: it looks again before requests may reach the new end. */
+async function setGeometry(ring: number, geometry: DiskGeometry): Promise<void> {
+  const entry = rings.get(ring)!;
+  entry.geometry = geometry;
+  const opening = entry.image === undefined ? undefined : images.get(entry.image)?.opening;
+  await opening?.then((image) => image.refresh({ mayShrink: true })).catch(() => {});
+  entry.served.setGeometry(entry.geometry);
 }
 
 async function perform(plane: DataPlane, request: WorkerRequest): Promise<number | undefined> {
@@ -106,7 +122,7 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<number
       rings.get(request.ring)!.served.resume();
       return undefined;
     case 'setGeometry':
-      rings.get(request.ring)!.served.setGeometry(request.geometry);
+      await setGeometry(request.ring, request.geometry);
       return undefined;
     case 'setImage':
       await setImage(request.ring, request.image);

@@ -57,9 +57,9 @@ export interface ServedRing {
   /** Stops taking requests; resolves when all taken requests are answered. */
   pause(): Promise<void>;
   resume(): void;
-  /** What requests are checked against from now on. */
-  setGeometry(geometry: DiskGeometry): void;
-  /** Another image, or none. The ring must be paused. */
+  /** What requests are checked against once it resolves. */
+  setGeometry(geometry: DiskGeometry): Promise<void>;
+  /** Another image, or none. The ring must be paused. One that rejects has still the image that it had. */
   setImage(image: BlockImage | undefined): Promise<void>;
   /** Ends serving: answers the taken requests, closes the event channel and unmaps the ring. */
   detach(): Promise<void>;
@@ -142,7 +142,7 @@ export class DataPlane implements AsyncDisposable {
         ring.resume();
         this.#loop.wake(ring);
       },
-      setGeometry: (geometry) => {
+      setGeometry: async (geometry) => {
         ring.geometry = geometry;
       },
       setImage: (image) => this.#setImage(ring, image),
@@ -164,8 +164,11 @@ export class DataPlane implements AsyncDisposable {
     return this.close();
   }
 
+  /** When it throws the ring is as it was. */
   #openQueue(ring: BlockRing, image: BlockImage | undefined): void {
     const queue = image?.createQueue({ depth: ring.back.size, memory: this.#memory.buffer });
+    ring.mapper?.close();
+    ring.mapper = undefined;
     ring.queue = queue;
     if (!queue) return;
     if (ring.dataPath === 'map') {
@@ -179,8 +182,6 @@ export class DataPlane implements AsyncDisposable {
 
   async #setImage(ring: BlockRing, image: BlockImage | undefined): Promise<void> {
     const old = ring.queue;
-    ring.mapper?.close();
-    ring.mapper = undefined;
     this.#openQueue(ring, image);
     await old?.close();
   }

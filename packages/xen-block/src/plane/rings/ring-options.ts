@@ -38,5 +38,7 @@ export interface RingOptions {
   /** Keeps the requests in flight for another process; none when not given. */
   readonly journal?: JournalOptions | undefined;
   readonly counters?: RingCounters | undefined;
+  /** True: nothing is taken before the first `resume`, but for what a journal has. */
+  readonly paused?: boolean | undefined;
   readonly listener: RingListener;
 }

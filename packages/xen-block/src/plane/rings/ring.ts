@@ -47,7 +47,7 @@ export class BlockRing {
   /** Its producer index was impossible: nothing is taken or answered any more. */
   broken = false;
   /** Pauses that were not ended. */
-  #paused = 0;
+  #paused: number;
   #whenIdle: (() => void)[] = [];
 
   constructor({ index, options, back, mapping, port, journal }: RingParts) {
@@ -58,6 +58,7 @@ export class BlockRing {
     this.geometry = options.geometry;
     this.counters = options.counters ?? new RingCounters();
     this.listener = options.listener;
+    this.#paused = options.paused ? 1 : 0;
     this.dataPath = options.dataPath ?? 'copy';
     this.persistentPages = options.persistentPages ?? 0;
     this.back = back;
