@@ -36,6 +36,12 @@ describe('a machine without Xen', () => {
     expect(outcome.stderr).toContain('no daemon answers');
   });
 
+  it('leave to shrink is for one disk', async () => {
+    const outcome = await runBlockd('refresh', '--allow-shrink', '--socket', join(directory, 'none'));
+    expect(outcome).toMatchObject({ code: 2, stdout: '' });
+    expect(outcome.stderr).toContain('--allow-shrink needs the name of the disk');
+  });
+
   it('a wrong configuration has exit code 78', async () => {
     const config = join(directory, 'config');
     writeFileSync(config, 'types = ["floppy"]\n');

@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { EngineFallback } from '@xenpv/blockdev';
+import type { EngineFallback, OddSize } from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
   DeviceMediumEvent,
@@ -69,6 +69,12 @@ export function logEvents(logger: Logger): Disposable {
     },
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
+    },
+    'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => {
+      logger.warn(
+        { path, size, served, sectorSize },
+        'the image does not end with a sector, its whole sectors are served',
+      );
     },
     'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => {
       logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');

@@ -1,6 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { deviceName } from '@xenpv/xenbus';
 import { Cleanup } from '../cleanup.js';
+import { BlockdError } from '../errors.js';
 import {
   type ControlHandler,
   type ControlRequest,
@@ -35,10 +37,20 @@ export class Sockets implements AsyncDisposable {
     return MetricsServer.listen(config.metrics, () => this.#devices());
   }
 
-  async #answer({ command }: ControlRequest): Promise<ControlResponse> {
-    if (command === 'refresh') await this.#daemon?.backend.refresh();
+  async #answer(request: ControlRequest): Promise<ControlResponse> {
+    const { command } = request;
+    if (command === 'refresh') await this.#refresh(request);
     else if (command !== 'list') return { error: `unknown command ${JSON.stringify(command)}` };
     return { devices: this.#devices() };
+  }
+
+  async #refresh({ device, allowShrink }: Extract<ControlRequest, { command: 'refresh' }>): Promise<void> {
+    if (device === undefined) return this.#daemon?.backend.refresh();
+    const all = [...(this.#daemon?.backend.devices ?? [])];
+    const found = all.find(({ address }) => deviceName(address) === device);
+    if (found) return found.refresh({ mayShrink: allowShrink });
+    const names = all.map(({ address }) => deviceName(address)).join(', ');
+    throw new BlockdError('ERR_USAGE', 'refresh', `there is no disk ${device}; there are: ${names || 'none'}`);
   }
 
   #devices(): DeviceStatus[] {

@@ -52,6 +52,21 @@ needs('xenstore-ls').describe('block-xen-blockd', () => {
     expect(await result.read('physical-device-path')).toBe(test.path('image'));
   });
 
+  it.each([
+    ['vbd', 'null'],
+    ['vbd', 'shm/../null'],
+    ['vbd3', 'aio:null'],
+  ])('takes a target of type %s that is no whole path, %s, for one below /dev', async (type, params) => {
+    const result = await hotplug(type, { params, mode: 'w' });
+    expect(result).toMatchObject({ code: 0, status: 'connected', error: undefined });
+    if (type === 'vbd') expect(await result.read('physical-device-path')).toBe(`/dev/${params}`);
+  });
+
+  it('says where it looked for a device', async () => {
+    const result = await hotplug('vbd', { params: 'vg/none', mode: 'w' });
+    expect(result.error).toContain('/dev/vg/none: there is no such image');
+  });
+
   it('leaves targets that are no paths to the daemon', async () => {
     const result = await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' });
     expect(result).toMatchObject({ code: 0, status: 'connected' });

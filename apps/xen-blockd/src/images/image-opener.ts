@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import type { DiskConfig } from '@xenpv/xen-block';
+import { type DiskConfig, imagePath } from '@xenpv/xen-block';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
 import { exportForBoot } from './boot-export.js';
@@ -32,11 +32,12 @@ export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) =
 }
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
-  const { format, target, readOnly } = config;
-  const nbd = nbdTarget(target);
+  const { format, readOnly } = config;
+  const nbd = nbdTarget(config.target);
+  const target = nbd ? config.target : imagePath(config.target);
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
   if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly });
-  if (format === 'raw') return openRaw(config, options);
+  if (format === 'raw') return openRaw({ ...config, target }, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -143,7 +143,9 @@ class StorageDaemon {
 
   #arguments(): string[] {
     const { format, readOnly } = this.#options;
-    const file = { driver: 'file', filename: this.#path };
+    // QEMU's `file` refuses block devices.
+    const driver = statSync(this.#path).isBlockDevice() ? 'host_device' : 'file';
+    const file = { driver, filename: this.#path };
     const access = { 'read-only': readOnly, discard: 'unmap' };
     const node = { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
     const exported = `type=nbd,id=disk,node-name=disk,name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;

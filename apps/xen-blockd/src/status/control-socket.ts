@@ -5,7 +5,10 @@ import { listenOnUnixSocket } from '../unix-socket.js';
 import type { DeviceStatus } from './device-status.js';
 
 /** A question on the control socket. Each is a line of JSON, and so is its answer; a connection may ask many. */
-export type ControlRequest = { readonly command: 'list' } | { readonly command: 'refresh' };
+export type ControlRequest =
+  | { readonly command: 'list' }
+  /** Of all disks, or of one, which may be allowed to shrink. */
+  | { readonly command: 'refresh'; readonly device?: string | undefined; readonly allowShrink?: boolean | undefined };
 
 export type ControlResponse = { readonly devices: readonly DeviceStatus[] } | { readonly error: string };
 
