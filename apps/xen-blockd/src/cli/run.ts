@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { ON_ERROR } from '@xenpv/xen-block';
 import { errorMessage } from '@xenpv/xenbus';
 import { type Command, Option } from 'commander';
@@ -122,8 +122,9 @@ function overridesOf(options: RunArguments): PartialConfig {
 /** A daemon of an emulated host has nothing in common with one of this machine. */
 function emulatorPaths({ emulator = '', controlSocket }: RunArguments): PartialConfig {
   return {
-    'control-socket': controlSocket ?? join(emulator, 'xen-blockd.sock'),
-    'journal-directory': join(emulator, 'journal'),
+    'control-socket': controlSocket ?? resolve(emulator, 'xen-blockd.sock'),
+    'journal-directory': resolve(emulator, 'journal'),
+    'helper-directory': resolve(emulator, 'helpers'),
   };
 }
 

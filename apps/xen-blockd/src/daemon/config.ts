@@ -137,6 +137,10 @@ const ALLOWED: Record<Key, string> = {
   'max-ring-page-order': wholeText(RANGES['max-ring-page-order']),
   'max-indirect-segments': wholeText(RANGES['max-indirect-segments']),
   engine: ENGINES.join(', '),
+  'helper-directory': 'an absolute path',
+  'on-error': ON_ERROR.join(', '),
+  'on-error-for': `a table from an image or device, in which * stands for anything, to ${ON_ERROR.join(', ')}`,
+  'stall-seconds': wholeText(RANGES['stall-seconds']),
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
 };
@@ -148,6 +152,7 @@ const NAMES: Partial<Record<Key, readonly string[]>> = {
   transfer: DATA_PATHS,
   engine: ENGINES,
   'sector-size': ['image'],
+  'on-error': ON_ERROR,
   direct: ['auto'],
 };
 

@@ -56,7 +56,7 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
   it('a guest sees a pause when the daemon is killed and started again, and loses nothing', async () => {
     let daemon = await host.daemon();
     const args = ['--writable', '--load', '--seconds', '6', '--queues', '2', '--ring-page-order', '2', '--json'];
-    const loaded = new BlockdProcess(...guest(...args));
+    const loaded = new BlockdProcess(guest(...args));
     await expect.poll(() => loaded.stdout, { timeout: 15_000 }).toContain('connected');
     for (let kills = 0; kills < 3; kills++) {
       await host.kill(daemon);
@@ -72,7 +72,7 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
 
   it('a guest that is killed is destroyed, and its disk with it', async () => {
     const daemon = await host.daemon('--log-level', 'debug');
-    const loaded = new BlockdProcess(...guest('--writable', '--load', '--seconds', '60'));
+    const loaded = new BlockdProcess(guest('--writable', '--load', '--seconds', '60'));
     await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"Connected"');
     loaded.signal('SIGKILL');
     await loaded.ended;

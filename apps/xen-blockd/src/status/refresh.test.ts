@@ -21,12 +21,12 @@ it('an image that shrank is told, and its guest only when that disk may shrink',
   const device = `qdisk-${domid}-51712`;
   truncateSync(daemon.host.path('image'), MIB + 100);
   await expect(askDaemon(socket, { command: 'refresh' })).rejects.toThrow(/shrank from 2097152 to 1048576 bytes/);
-  await expect(askDaemon(socket, { command: 'refresh', device })).rejects.toThrow('--allow-shrink');
-  await expect(askDaemon(socket, { command: 'refresh', device: 'none' })).rejects.toThrow(
+  await expect(askDaemon(socket, { command: 'refresh', disk: device })).rejects.toThrow('--allow-shrink');
+  await expect(askDaemon(socket, { command: 'refresh', disk: 'none' })).rejects.toThrow(
     `there is no disk none; there are: ${device}`,
   );
   expect(guest.size).toBe(2 * MIB);
-  const [status] = await askDaemon(socket, { command: 'refresh', device, allowShrink: true });
+  const [status] = await askDaemon(socket, { command: 'refresh', disk: device, allowShrink: true });
   expect(status).toMatchObject({ device, size: MIB });
   await expect.poll(() => guest.size).toBe(MIB);
   const said = daemon.lines.filter(({ msg }) => String(msg).includes('does not end with a sector'));

@@ -16,7 +16,7 @@ export class FolderHost implements AsyncDisposable {
 
   static async start(): Promise<FolderHost> {
     const directory = mkdtempSync('/dev/shm/blockd-');
-    const host = new BlockdProcess('host', '--dir', directory);
+    const host = new BlockdProcess(['host', '--dir', directory]);
     await host.line(`host ready ${directory}`);
     return new FolderHost(directory, host);
   }
@@ -27,7 +27,7 @@ export class FolderHost implements AsyncDisposable {
 
   /** A daemon that is ready. */
   async daemon(...args: string[]): Promise<BlockdProcess> {
-    const daemon = new BlockdProcess('run', '--emulator', this.directory, '--log-format', 'json', ...args);
+    const daemon = new BlockdProcess(['run', '--emulator', this.directory, '--log-format', 'json', ...args]);
     this.#daemons.add(daemon);
     await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"ready"');
     return daemon;

@@ -70,11 +70,6 @@ export class BlockdProcess {
     return this.#stdout;
   }
 
-  /** Standard error so far. */
-  get stderr(): string {
-    return this.#stderr;
-  }
-
   signal(name: NodeJS.Signals): void {
     this.child.kill(name);
   }
