@@ -4,6 +4,7 @@
       "target_name": "blockdev",
       "sources": [
         "addon.cc",
+        "byte-locks.cc",
         "engine.cc",
         "ranges.cc",
         "registrations.cc",

@@ -8,7 +8,7 @@ export {
   IOV_WORDS,
   type SharedImage,
 } from './block-image.js';
-export type { EngineFallback } from './diagnostics.js';
+export type { EngineFallback, LockUnavailable } from './diagnostics.js';
 export {
   BlockDeviceError,
   type BlockDeviceErrorCode,
@@ -17,6 +17,7 @@ export {
 } from './errors.js';
 export { type FileImage, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
+export type { ImageUser } from './locks/image-user.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, openNbdImage } from './nbd/image.js';

@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { EngineFallback } from '@xenpv/blockdev';
+import type { EngineFallback, LockUnavailable } from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
   DeviceMediumEvent,
@@ -69,6 +69,10 @@ export function logEvents(logger: Logger): Disposable {
     },
     'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => {
       logger.warn({ path, reason }, `no ${wanted}, using ${used}`);
+    },
+    'blockdev:lock:unavailable': ({ path, reason }: LockUnavailable) => {
+      const admitted = limit.admit(`lock ${path}`);
+      if (admitted) logger.warn({ path, reason, ...keptBack(admitted) }, 'the image is served without a lock');
     },
     'xenstore:connection:lost': ({ description, error }: ConnectionLostEvent) => {
       logger.error({ xenstored: description, reason: errorMessage(error) }, 'lost the connection to xenstored');

@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import type { DiskConfig } from '@xenpv/xen-block';
+import { type DiskConfig, imageUser } from '@xenpv/xen-block';
 import type { Logger } from 'pino';
 import { BlockdError } from '../errors.js';
 import { exportForBoot } from './boot-export.js';
@@ -32,7 +32,7 @@ export function imageOpener(options: ImageOpenerOptions): (config: DiskConfig) =
 }
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
-  const { format, target, readOnly } = config;
+  const { format, target, readOnly, shared } = config;
   const nbd = nbdTarget(target);
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
   if (nbd) return openNbdImage(nbd.socket, { exportName: nbd.exportName, readOnly });
@@ -42,12 +42,13 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions): Promi
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onRestart = (reason: string) => options.logger?.error({ path: target, reason }, 'qemu-storage-daemon ended');
-  return openFormatImage(target, { format, readOnly, onRestart });
+  return openFormatImage(target, { format, readOnly, shared, onRestart });
 }
 
 function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
   return openFileImage(config.target, {
     readOnly: config.readOnly,
+    lockFor: imageUser(config),
     engine: options.engine ?? 'auto',
     direct: config.direct || (options.direct ?? 'auto'),
     discard: config.discard ?? true,

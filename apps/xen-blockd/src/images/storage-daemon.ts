@@ -31,6 +31,8 @@ export interface FormatImageOptions {
   /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
+  /** Others may write it too: no locks. */
+  readonly shared: boolean;
   /** Called for each daemon that ended and is started again. */
   readonly onRestart?: (reason: string) => void;
 }
@@ -142,8 +144,8 @@ class StorageDaemon {
   }
 
   #arguments(): string[] {
-    const { format, readOnly } = this.#options;
-    const file = { driver: 'file', filename: this.#path };
+    const { format, readOnly, shared } = this.#options;
+    const file = { driver: 'file', filename: this.#path, locking: shared ? 'off' : 'auto' };
     const access = { 'read-only': readOnly, discard: 'unmap' };
     const node = { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
     const exported = `type=nbd,id=disk,node-name=disk,name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;

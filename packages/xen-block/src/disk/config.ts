@@ -28,9 +28,21 @@ export async function readDiskConfig(
     deviceType,
     ...parseParams(keys.params, address.type),
     readOnly: !keys.mode?.includes('w'),
+    shared: keys.mode?.includes('!') ?? false,
+    vm: await readVm(store, address),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
   };
+}
+
+/** A driver domain may not read it, and then a domain is its own machine. */
+async function readVm(store: XenstoreOperations, { domid }: DeviceAddress): Promise<string | undefined> {
+  try {
+    return await store.tryRead(`/local/domain/${domid}/vm`);
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'EACCES') return undefined;
+    throw error;
+  }
 }
 
 /**

@@ -1,11 +1,16 @@
 import { type BlockImage, openFileImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
+import { imageUser } from './image-user.js';
 
 /** Opens a raw file or a block device. Error: ENOTSUP, another format. */
 export async function openRawImage(config: DiskConfig): Promise<BlockImage> {
   if (config.format !== 'raw') {
     throw new XenBlockError('ENOTSUP', 'prepare', `image format "${config.format}" is not served; expected raw (aio)`);
   }
-  return openFileImage(config.target, { readOnly: config.readOnly, ...(config.direct ? { direct: true } : {}) });
+  return openFileImage(config.target, {
+    readOnly: config.readOnly,
+    lockFor: imageUser(config),
+    ...(config.direct ? { direct: true } : {}),
+  });
 }
