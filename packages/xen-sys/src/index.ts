@@ -21,6 +21,7 @@ export {
 } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
 export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
+export { type FileLock, lockFile } from './posix/file-lock.js';
 export { sdNotify } from './posix/sd-notify.js';
 export { mapSharedFile, type SharedFile } from './posix/shared-file.js';
 export { listenOnUnixSocket, prepareSocketPath } from './posix/unix-socket.js';

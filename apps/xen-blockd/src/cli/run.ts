@@ -12,6 +12,7 @@ import {
   SERVED_TYPES,
   type ServedType,
 } from '../daemon/config.js';
+import { lockInstance } from '../daemon/instance-lock.js';
 import { createLogger, defaultLogFormat, type LogFormat } from '../daemon/logger.js';
 import { openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
@@ -60,7 +61,13 @@ export function addRun(program: Command, ended: (code: number) => void): void {
     .action(async (options: RunArguments) => {
       const config = loadConfig(options.config, overridesOf(options));
       const logger = createLogger(config['log-level'], options.logFormat);
-      ended(await runDaemon(config, openNativeProvider(), logger));
+      const provider = openNativeProvider();
+      const lock = lockInstance(config.types);
+      try {
+        ended(await runDaemon(config, provider, logger));
+      } finally {
+        lock[Symbol.dispose]();
+      }
     });
 }
 
@@ -85,4 +92,4 @@ Examples:
   xen-blockd run --metrics localhost:9105         counters for Prometheus
 
 SIGTERM answers the requests that were taken and leaves the disks connected for the next process. Exit codes: 2 usage,
-69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong, 1 anything else.`;
+69 Xen or xenstored is not there (worth another try), 75 another daemon serves this domain, 78 the configuration is wrong, 1 anything else.`;
