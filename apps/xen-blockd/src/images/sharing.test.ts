@@ -2,9 +2,11 @@ import { spawnSync } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
 import type { Blkfront } from '@xenpv/blkfront';
 import { needs } from '@xenpv/test-support';
+import { readDiskConfig } from '@xenpv/xen-block';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
+import { imageOpener } from './image-opener.js';
 
 const MIB = 1024 * 1024;
 
@@ -46,6 +48,12 @@ async function refused(domid: number, holder: string): Promise<void> {
   await expect.poll(() => host.store.tryRead(path), { timeout: 4000 }).toContain(holder);
 }
 
+async function readMode(mode: string) {
+  const keys = { frontend: '/f', 'frontend-id': '1', online: '1', state: '1', dev: 'xvda', params: 'aio:/image', mode };
+  for (const [key, value] of Object.entries(keys)) await host.store.write(`/test/${key}`, value);
+  return readDiskConfig(host.store, '/test', { type: 'qdisk', domid: 99, devid: 51712 });
+}
+
 describe('an image that a guest may write', () => {
   it('is refused to a second guest, by any name, and the error names the other disk', async () => {
     const { domid } = await daemon.attach();
@@ -63,6 +71,17 @@ describe('an image that a guest may write', () => {
     const vm = await host.store.read(`/local/domain/${domid}/vm`);
     const guest = await connect(await second(host.path('image'), { vm }));
     expect((await guest.read(0, 4096)).length).toBe(4096);
+  });
+
+  it('is shared by a disk of mode w!, by its own wish only', async () => {
+    const { domid } = await daemon.attach();
+    await connect(domid);
+    const open = imageOpener({});
+    const config = async (mode: string) => ({ ...(await readMode(mode)), target: host.path('image') });
+    await expect(open(await config('w'))).rejects.toMatchObject({ code: 'ERR_IMAGE_IN_USE' });
+    await (await open(await config('w!'))).close();
+    // The one that shares has not taken the other's lock away.
+    await expect(open(await config('w'))).rejects.toMatchObject({ code: 'ERR_IMAGE_IN_USE' });
   });
 
   it('is free when the disk is gone', async () => {
