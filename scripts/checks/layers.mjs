@@ -47,6 +47,7 @@ export const FLOORS = {
   'packages/blockdev': [
     ['attach.ts'],
     ['wrappers', 'nbd', 'file', 'memory'],
+    ['locks'],
     ['uring'],
     ['queue'],
     ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts'],

@@ -4,17 +4,24 @@ export type BlockdErrorCode =
   | 'ERR_CONFIG'
   | 'ERR_SOCKET'
   | 'ERR_IMAGE'
+  /** Another daemon serves this domain. */
+  | 'ERR_RUNNING'
+  | 'ERR_LOCK'
   | 'ERR_TOOL'
   | 'ERR_XEN'
   | 'ERR_GUEST'
   | 'ERR_TIMEOUT';
 
-/** Exit codes. `unavailable` is sysexits' EX_UNAVAILABLE: Xen or xenstored is not there; systemd may try again. */
-export const ExitCode = { ok: 0, failure: 1, usage: 2, unavailable: 69, config: 78 } as const;
+/**
+ * Exit codes, those of two digits of sysexits. `unavailable`: Xen or xenstored is not there; systemd may try again.
+ * `running`: another daemon serves this domain.
+ */
+export const ExitCode = { ok: 0, failure: 1, usage: 2, unavailable: 69, running: 75, config: 78 } as const;
 
 const EXIT_CODES: Partial<Record<BlockdErrorCode, number>> = {
   ERR_USAGE: ExitCode.usage,
   ERR_CONFIG: ExitCode.config,
+  ERR_RUNNING: ExitCode.running,
   ERR_XEN: ExitCode.unavailable,
 };
 

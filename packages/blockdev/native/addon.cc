@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "byte-locks.h"
 #include "pool-work.h"
 #include "ranges.h"
 #include "thread-engine.h"
@@ -171,6 +172,14 @@ Napi::Value Address(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(BytesOf(info[0]))));
 }
 
+Napi::Value Lock(const Napi::CallbackInfo& info) { return Int(info, LockByte(IntAt(info, 0), IntAt(info, 1))); }
+
+Napi::Value Unlock(const Napi::CallbackInfo& info) { return Int(info, UnlockByte(IntAt(info, 0), IntAt(info, 1))); }
+
+Napi::Value LockedElsewhere(const Napi::CallbackInfo& info) {
+  return Int(info, ByteLockedElsewhere(IntAt(info, 0), IntAt(info, 1)));
+}
+
 template <typename Callback>
 void Export(Napi::Object exports, const char* name, Callback callback) {
   exports.Set(name, Napi::Function::New(exports.Env(), callback, name));
@@ -190,6 +199,9 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export(exports, "punch", Punch);
   Export(exports, "directAlignment", DirectAlign);
   Export(exports, "address", Address);
+  Export(exports, "lockByte", Lock);
+  Export(exports, "unlockByte", Unlock);
+  Export(exports, "byteLockedElsewhere", LockedElsewhere);
   return exports;
 }
 

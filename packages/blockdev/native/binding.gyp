@@ -5,6 +5,7 @@
       "sources": [
         "addon.cc",
         "bounce.cc",
+        "byte-locks.cc",
         "engine.cc",
         "ranges.cc",
         "registrations.cc",

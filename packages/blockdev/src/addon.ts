@@ -48,6 +48,11 @@ export interface Addon {
   directAlignment(fd: number, alignments: Float64Array): number;
   /** The address of an array's first byte. */
   address(bytes: Uint8Array): number;
+  /** Locks a byte, shared, for the open file description. */
+  lockByte(fd: number, byte: number): number;
+  unlockByte(fd: number, byte: number): number;
+  /** 1 if another open file description has a lock on the byte. */
+  byteLockedElsewhere(fd: number, byte: number): number;
 }
 
 /** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */

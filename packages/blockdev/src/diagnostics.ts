@@ -41,6 +41,19 @@ export interface OddSize {
   readonly sectorSize: number;
 }
 
+/** Published on `blockdev:lock:unavailable` when an image that should be locked cannot be, and is served without. */
+export interface LockUnavailable {
+  readonly path: string;
+  /** Why, for people. */
+  readonly reason: string;
+}
+
+const unavailableLocks = channel('blockdev:lock:unavailable');
+
+export function reportLockUnavailable(message: LockUnavailable): void {
+  if (unavailableLocks.hasSubscribers) unavailableLocks.publish(message);
+}
+
 const fallbacks = channel('blockdev:engine:fallback');
 
 const oddSizes = channel('blockdev:image:odd-size');

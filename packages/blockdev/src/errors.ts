@@ -11,6 +11,8 @@ export type BlockDeviceErrorCode =
   | 'ERR_NO_ADDON'
   | 'ERR_NO_IO_URING'
   | 'ERR_NO_DIRECT'
+  /** Another program, or another user in this process, holds a lock on the image. */
+  | 'ERR_IMAGE_IN_USE'
   | 'ERR_IMAGE_TYPE'
   | 'ERR_IMAGE_EMPTY'
   | 'ERR_IMAGE_UNALIGNED'
@@ -22,7 +24,7 @@ export type BlockDeviceErrorCode =
   | 'ERR_QUEUE_CLOSED';
 
 /** What was tried. */
-export type BlockDeviceErrorOp = 'load' | 'stat' | 'open' | 'connect' | 'attach' | 'push' | 'operate';
+export type BlockDeviceErrorOp = 'load' | 'stat' | 'open' | 'connect' | 'lock' | 'attach' | 'push' | 'operate';
 
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {

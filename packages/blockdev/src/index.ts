@@ -9,7 +9,7 @@ export {
   type RefreshOptions,
   type SharedImage,
 } from './block-image.js';
-export type { EngineFallback, NbdLostEvent, NbdRestoredEvent, OddSize } from './diagnostics.js';
+export type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, OddSize } from './diagnostics.js';
 export {
   BlockDeviceError,
   type BlockDeviceErrorCode,
@@ -18,6 +18,7 @@ export {
 } from './errors.js';
 export { type FileImage, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
+export type { ImageUser } from './locks/image-user.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, openNbdImage } from './nbd/image.js';

@@ -33,6 +33,10 @@ export interface DiskConfig {
   readonly target: string;
   /** Any mode without a `w` in it is read-only. */
   readonly readOnly: boolean;
+  /** Mode `w!`: others may write the image too, so it is not locked. */
+  readonly shared: boolean;
+  /** The virtual machine that the frontend's domain is, `/vm/UUID`: two domains are one while it migrates. */
+  readonly vm: string | undefined;
   /** The toolstack asked for O_DIRECT. */
   readonly direct: boolean;
   /** Whether to offer discard, or undefined: the toolstack leaves it to us. */

@@ -27,6 +27,7 @@ Napi::Function Descriptor::Define(Napi::Env env) {
                          InstanceMethod<&Descriptor::Write>("write"),
                          InstanceMethod<&Descriptor::Ioctl>("ioctl"),
                          InstanceMethod<&Descriptor::IoctlWord>("ioctlWord"),
+                         InstanceMethod<&Descriptor::Lock>("lock"),
                          InstanceMethod<&Descriptor::Reserve>("reserve"),
                          InstanceMethod<&Descriptor::Map>("map"),
                          InstanceMethod<&Descriptor::Unmap>("unmap"),
@@ -81,6 +82,14 @@ Napi::Value Descriptor::Ioctl(const Napi::CallbackInfo& info) {
 Napi::Value Descriptor::IoctlWord(const Napi::CallbackInfo& info) {
   uint32_t word = info[1].As<Napi::Number>().Uint32Value();
   return Result(info.Env(), Control(*fd_, info[0].As<Napi::Number>().Uint32Value(), &word));
+}
+
+/** lock(): the whole file, exclusively, until it is closed (F_OFD_SETLK); -EAGAIN if another has it. */
+Napi::Value Descriptor::Lock(const Napi::CallbackInfo& info) {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return Result(info.Env(), fcntl(*fd_, F_OFD_SETLK, &lock));
 }
 
 /** reserve(bytes): makes the file at least that long, its blocks allocated, so that touching a mapping cannot fail. */

@@ -25,6 +25,7 @@ class Descriptor : public Napi::ObjectWrap<Descriptor> {
   Napi::Value IoctlWord(const Napi::CallbackInfo& info);
   Napi::Value BindIoctl(const Napi::CallbackInfo& info);
   Napi::Value BindSleep(const Napi::CallbackInfo& info);
+  Napi::Value Lock(const Napi::CallbackInfo& info);
   Napi::Value Reserve(const Napi::CallbackInfo& info);
   Napi::Value Map(const Napi::CallbackInfo& info);
   Napi::Value Unmap(const Napi::CallbackInfo& info);

@@ -18,6 +18,7 @@ import {
   SERVED_TYPES,
   type ServedType,
 } from '../daemon/config.js';
+import { lockInstance } from '../daemon/instance-lock.js';
 import { joinEmulatedHost, openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
 import { BlockdError, ExitCode } from '../errors.js';
@@ -78,7 +79,12 @@ export function addRun(program: Command, ended: (code: number) => void): void {
       const reload = { load: keepingTheFile(load), linesLost: () => sink.lost };
       const { emulator } = options;
       const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
-      ended(await runDaemon(config, provider, logger, reload));
+      const lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
+      try {
+        ended(await runDaemon(config, provider, logger, reload));
+      } finally {
+        lock[Symbol.dispose]();
+      }
     });
 }
 
@@ -137,5 +143,5 @@ Examples:
   xen-blockd run --emulator /dev/shm/xen          without Xen: see xen-blockd host --help
 
 SIGTERM answers the requests that were taken and leaves the disks connected for the next process; SIGHUP reads the
-configuration anew. Exit codes: 2 usage, 69 Xen or xenstored is not there (worth another try), 78 the configuration is wrong,
-1 anything else.`;
+configuration anew. Exit codes: 2 usage, 69 Xen or xenstored is not there (worth another try), 75 another daemon serves
+this domain, 78 the configuration is wrong, 1 anything else.`;

@@ -1,5 +1,5 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { EngineFallback, NbdLostEvent, NbdRestoredEvent, OddSize } from '@xenpv/blockdev';
+import type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, OddSize } from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
@@ -111,6 +111,12 @@ const LINES: Record<string, (event: never) => Line> = {
     level: 'warn',
     message: 'the image does not end with a sector, its whole sectors are served',
     fields: { path, size, served, sectorSize },
+  }),
+  'blockdev:lock:unavailable': ({ path, reason }: LockUnavailable) => ({
+    about: path,
+    level: 'warn',
+    message: 'the image is served without a lock',
+    fields: { path, reason },
   }),
   'blockdev:engine:fallback': ({ path, wanted, used, reason }: EngineFallback) => ({
     about: path,

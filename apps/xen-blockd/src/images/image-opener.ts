@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import { type DiskConfig, type ImageOpener, imagePath } from '@xenpv/xen-block';
+import { type DiskConfig, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import { BlockdError } from '../errors.js';
 import type { LimitedLog } from '../log/limited-log.js';
@@ -52,7 +52,7 @@ export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
 }
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
-  const { format, readOnly } = config;
+  const { format, readOnly, shared } = config;
   const { signal } = options;
   const nbd = nbdTarget(config.target);
   const target = nbd ? config.target : imagePath(config.target);
@@ -64,7 +64,15 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
-  return openFormatImage({ path: target, format, readOnly, directory: options.helperDirectory, signal, onEvent });
+  return openFormatImage({
+    path: target,
+    format,
+    readOnly,
+    shared,
+    directory: options.helperDirectory,
+    signal,
+    onEvent,
+  });
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {
@@ -88,6 +96,7 @@ function tell(
 function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
   return openFileImage(config.target, {
     readOnly: config.readOnly,
+    lockFor: imageUser(config),
     engine: options.engine ?? 'auto',
     direct: config.direct || (options.direct ?? 'auto'),
     discard: config.discard ?? true,

@@ -12,6 +12,7 @@ import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage
 import { reportFallback } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
+import { ImageLock } from '../locks/image-lock.js';
 import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
@@ -39,6 +40,7 @@ interface OpenedFile {
   readonly size: number;
   /** The image's from now on: it closes them. */
   readonly files: FileDescriptors;
+  readonly lock: ImageLock | undefined;
   /** Undefined: plain calls, on the pool or on the calling thread. */
   readonly ring: ThreadRing | undefined;
 }
@@ -52,6 +54,7 @@ export class FileImage implements BlockImage {
   readonly readOnly: boolean;
   readonly features: BlockFeatures;
   readonly #files: FileDescriptors;
+  readonly #lock: ImageLock | undefined;
   readonly #options: FileImageOptions;
   readonly #blockDevice: boolean;
   readonly #ring: ThreadRing | undefined;
@@ -63,11 +66,12 @@ export class FileImage implements BlockImage {
   #seenSize: number;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, facts, size, files, ring }: OpenedFile) {
+  constructor({ path, options, facts, size, files, lock, ring }: OpenedFile) {
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
     this.#options = options;
     this.#files = files;
+    this.#lock = lock;
     this.#blockDevice = facts.blockDevice;
     this.#ring = ring;
     this.#size = size;
@@ -106,7 +110,9 @@ export class FileImage implements BlockImage {
   }
 
   share(): SharedImage {
-    return { module: attachModule, data: { kind: 'file', path: resolve(this.description), options: this.#options } };
+    // The lock is one for the image, whichever threads use it.
+    const options: FileImageOptions = { ...this.#options, lockFor: undefined };
+    return { module: attachModule, data: { kind: 'file', path: resolve(this.description), options } };
   }
 
   close(): Promise<void> {
@@ -122,6 +128,7 @@ export class FileImage implements BlockImage {
     await this.#queues.close();
     await this.#cache?.close();
     await closeFiles(this.#files);
+    await this.#lock?.release();
   }
 
   #rangeWorker(): RangeWorker | undefined {
@@ -135,14 +142,17 @@ export class FileImage implements BlockImage {
 /**
  * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
  * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not one whole sector), ERR_SECTOR_SIZE,
- * ERR_NO_IO_URING when that engine is asked for and does not work here, or ERR_NO_DIRECT likewise.
+ * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, or ERR_IMAGE_IN_USE
+ * when it is to be locked and another uses it.
  */
 export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<FileImage> {
   await checkFileType(path);
   const ring = ringFor(path, options.engine ?? 'auto');
   const flags = options.readOnly ? constants.O_RDONLY : constants.O_RDWR;
   const buffered = await openDescriptor(path, flags);
+  let lock: ImageLock | undefined;
   try {
+    lock = await lockFor(buffered, path, options);
     const facts = storageFacts(await statFile(buffered));
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     const size = wholeSectors(facts.size, sectorSize, path);
@@ -151,11 +161,19 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
     const wanted = direct === true || (direct === 'auto' && ring !== undefined);
     const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
     if (main === undefined && direct === true) throw noDirect(path, sectorSize);
-    return new FileImage({ path, options, facts, size, files: { main: main ?? buffered, buffered }, ring });
+    const files = { main: main ?? buffered, buffered };
+    return new FileImage({ path, options, facts, size, files, lock, ring });
   } catch (error) {
     await closeFile(buffered);
+    await lock?.release();
     throw openError(error, 'open', path);
   }
+}
+
+/** Before anything is tried out on the image. */
+async function lockFor(fd: number, path: string, options: FileImageOptions): Promise<ImageLock | undefined> {
+  const { lockFor: user, readOnly = false } = options;
+  return user && ImageLock.take({ path, fd, readOnly, user });
 }
 
 /** The thread's ring, or undefined for plain calls. */

@@ -1,3 +1,5 @@
+import type { ImageUser } from '../locks/image-user.js';
+
 export type FileEngine = 'io_uring' | 'threads' | 'sync';
 
 /** How `openFileImage` opens a file or block device. */
@@ -16,4 +18,9 @@ export interface FileImageOptions {
   readonly discard?: boolean | undefined;
   /** True promises that a block device has BLKSECDISCARD, which the kernel does not tell. */
   readonly secureDiscard?: boolean | undefined;
+  /**
+   * Who uses the image: it is then locked against other users as QEMU does it, so that QEMU's tools respect the lock
+   * and theirs is respected. Readers share an image, a writer has it alone. Not locked if undefined.
+   */
+  readonly lockFor?: ImageUser | undefined;
 }

@@ -31,6 +31,8 @@ export async function readDiskConfig(
     deviceType,
     ...parseParams(params, address.type),
     readOnly: !keys.mode?.includes('w'),
+    shared: keys.mode?.includes('!') ?? false,
+    vm: await readVm(store, address),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
     onError: onErrorOf(keys['on-error'], `${path}/on-error`, address),
@@ -46,6 +48,16 @@ function onErrorOf(value: string | undefined, path: string, address: DeviceAddre
 
 function isOnError(text: string): text is OnError {
   return (ON_ERROR as readonly string[]).includes(text);
+}
+
+/** A driver domain may not read it, and then a domain is its own machine. */
+async function readVm(store: XenstoreOperations, { domid }: DeviceAddress): Promise<string | undefined> {
+  try {
+    return await store.tryRead(`/local/domain/${domid}/vm`);
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'EACCES') return undefined;
+    throw error;
+  }
 }
 
 /**

@@ -2,6 +2,7 @@ import { type BlockImage, openFileImage } from '@xenpv/blockdev';
 import type { DiskConfig } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 import { imagePath } from './config.js';
+import { imageUser } from './image-user.js';
 
 /** Opens a raw file, or a block device, which may be named as below /dev. Error: ENOTSUP, another format. */
 export async function openRawImage(config: DiskConfig): Promise<BlockImage> {
@@ -10,6 +11,7 @@ export async function openRawImage(config: DiskConfig): Promise<BlockImage> {
   }
   return openFileImage(imagePath(config.target), {
     readOnly: config.readOnly,
+    lockFor: imageUser(config),
     ...(config.direct ? { direct: true } : {}),
   });
 }

@@ -18,6 +18,8 @@ export interface Descriptor {
   bindIoctl(request: number, argument: Memory): () => number;
   /** See native/bound-call.h. */
   bindSleep(control: Int32Array, write: Memory, into: Memory, eventfds: Int32Array): () => number;
+  /** The whole file, exclusively, until it is closed; EAGAIN. */
+  lock(): number;
   reserve(bytes: number): number;
   map(bytes: number, writable: boolean, offset: number): ArrayBuffer | number;
   unmap(buffer: ArrayBufferLike): number;

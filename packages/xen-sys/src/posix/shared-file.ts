@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs';
-import { type Descriptor, loadAddon } from '../addon/addon.js';
+import type { Descriptor } from '../addon/addon.js';
 import { errnoError } from '../errors.js';
+import { openOwnFile } from './own-file.js';
 
 /** A file's bytes as memory: what is written survives the process, and every process that maps it sees it. */
 export interface SharedFile extends AsyncDisposable {
@@ -14,7 +15,8 @@ export interface SharedFile extends AsyncDisposable {
 /**
  * Maps the first `bytes` of a file, which is made (mode 0600, zeroed) or lengthened if need be. The blocks are
  * allocated at once, so that writing to the memory cannot fail for want of space later.
- * Errors: ERR_NO_ADDON, or the errno of opening (ENOENT no such directory, EACCES), allocating (ENOSPC) or mapping.
+ * Errors: ERR_NO_ADDON, those of opening (ELOOP a link, EPERM not a file of this user's alone, ENOENT, EACCES), or the
+ * errno of allocating (ENOSPC) or mapping.
  */
 export function mapSharedFile(path: string, bytes: number): SharedFile {
   return mapFile(path, bytes, (file) => file.reserve(bytes));
@@ -36,9 +38,7 @@ export function mapSparseFile(path: string, bytes: number): SharedFile {
 
 /** `prepare` gives the file its blocks: 0 or a negative errno. */
 function mapFile(path: string, bytes: number, prepare: (file: Descriptor) => number): SharedFile {
-  const { Descriptor } = loadAddon();
-  const file = new Descriptor(path, constants.O_RDWR | constants.O_CREAT);
-  if (file.fd < 0) throw errnoError(file.fd, 'mapSharedFile', path);
+  const file = openOwnFile(path, 'mapSharedFile');
   try {
     const error = prepare(file);
     if (error < 0) throw errnoError(error, 'mapSharedFile', path);

@@ -25,6 +25,8 @@ export interface StorageDaemonTask {
   /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
+  /** Others may write it too: no locks. */
+  readonly shared?: boolean | undefined;
   /** Unix socket of its NBD server. */
   readonly socket: string;
   /** Written when it has opened the image and exports it. */
@@ -46,8 +48,8 @@ export function storageDaemonArguments(task: StorageDaemonTask): string[] {
   ];
 }
 
-function imageNode({ path, format, readOnly }: StorageDaemonTask): object {
-  const file = { driver: isBlockDevice(path) ? 'host_device' : 'file', filename: path };
+function imageNode({ path, format, readOnly, shared }: StorageDaemonTask): object {
+  const file = { driver: isBlockDevice(path) ? 'host_device' : 'file', filename: path, locking: shared ? 'off' : 'auto' };
   const access = { 'read-only': readOnly, discard: 'unmap' };
   return { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
 }

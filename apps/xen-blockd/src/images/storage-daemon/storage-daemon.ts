@@ -21,6 +21,8 @@ export interface StorageDaemonOptions {
   /** One of STORAGE_DAEMON_FORMATS; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
+  /** Others may write it too: no locks. */
+  readonly shared?: boolean | undefined;
   /** Where its folder is made; the system's for temporary files if undefined. */
   readonly directory?: string | undefined;
   readonly onEvent?: StorageDaemonListener | undefined;

@@ -1,0 +1,163 @@
+/**
+ * Who uses an image, known in two places: the kernel's locks, which other programs see, and a list of this process's
+ * own users, which knows their names and which of them are the same virtual machine. A block device that is written is
+ * also claimed with O_EXCL, which mounts and other claims respect, under any name of the device.
+ */
+import { close, constants, open } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { optionalAddon } from '../addon.js';
+import { reportLockUnavailable } from '../diagnostics.js';
+import { BlockDeviceError, openError } from '../errors.js';
+import type { ImageUser } from './image-user.js';
+import { lockerOf, mountOf } from './other-user.js';
+import { joinAsQemu, lockAsQemu } from './permissions.js';
+import { type StorageId, storageId } from './storage-id.js';
+
+const openFile = promisify(open);
+const closeFile = promisify(close);
+
+/** A process that was killed lets go of its files when its last I/O has ended. */
+const WAIT_MS = 2000;
+const FIRST_PAUSE_MS = 10;
+const LONGEST_PAUSE_MS = 250;
+
+/** What is to be locked. */
+export interface LockRequest {
+  readonly path: string;
+  /** The descriptor whose open file description gets the locks: they go with its last reference. */
+  readonly fd: number;
+  readonly readOnly: boolean;
+  readonly user: ImageUser;
+}
+
+/** One storage that this process uses. */
+interface Used {
+  readonly users: Set<LockRequest>;
+  /** The descriptor that claims the block device for its writers. */
+  claim: number | undefined;
+}
+
+const inUse = new Map<string, Used>();
+
+/** A lock that is held. The byte locks go when the descriptor is closed, the rest with `release`. */
+export class ImageLock {
+  readonly #key: string;
+  readonly #request: LockRequest;
+
+  private constructor(key: string, request: LockRequest) {
+    this.#key = key;
+    this.#request = request;
+  }
+
+  /**
+   * Locks an image for a user, and waits a moment for a process that is ending. Error: ERR_IMAGE_IN_USE, which names the
+   * other user. Where there are no locks (no addon, ENOLCK) the other users of this process are still respected, and
+   * `blockdev:lock:unavailable` tells.
+   */
+  static async take(request: LockRequest, signal?: AbortSignal): Promise<ImageLock> {
+    const id = await storageId(request.fd);
+    const deadline = performance.now() + WAIT_MS;
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+      const problem = await tryLock(id, request);
+      if (problem === undefined) return new ImageLock(id.key, request);
+      if (!problem.mayPass || performance.now() > deadline) throw await refusal(id, request, problem);
+      await sleep(pause, undefined, { signal });
+    }
+  }
+
+  /** Lets go of what is not the descriptor's. Harmless when repeated. */
+  async release(): Promise<void> {
+    await leave(this.#key, this.#request);
+  }
+}
+
+interface Problem {
+  /** Another program may be about to end; a disk of ours is not. */
+  readonly mayPass: boolean;
+  readonly holder?: LockRequest | undefined;
+}
+
+/** Undefined: it is locked. */
+async function tryLock(id: StorageId, request: LockRequest): Promise<Problem | undefined> {
+  const used = inUse.get(id.key) ?? { users: new Set(), claim: undefined };
+  const others = [...used.users];
+  const rival = others.find((other) => !goTogether(request, other));
+  if (rival) return { mayPass: false, holder: rival };
+  // From here on nobody else of this process gets in between, although opening takes a while.
+  used.users.add(request);
+  inUse.set(id.key, used);
+  try {
+    if (await lockForOthers(id, used, request, others)) return undefined;
+  } catch (error) {
+    await leave(id.key, request);
+    throw error;
+  }
+  await leave(id.key, request);
+  return { mayPass: true };
+}
+
+async function lockForOthers(
+  id: StorageId,
+  used: Used,
+  request: LockRequest,
+  others: readonly LockRequest[],
+): Promise<boolean> {
+  if (!lockBytes(request, others)) return false;
+  if (id.device === undefined || request.readOnly || used.claim !== undefined) return true;
+  const claim = await claimDevice(request.path);
+  if (claim === undefined) return false;
+  used.claim = claim;
+  return true;
+}
+
+function lockBytes(request: LockRequest, others: readonly LockRequest[]): boolean {
+  const { path, fd, readOnly } = request;
+  const locks = optionalAddon();
+  if (!locks) {
+    reportLockUnavailable({ path, reason: 'there is no build of the addon for this machine' });
+    return true;
+  }
+  try {
+    // Beside the same owner's locks a stranger's cannot be told from them; they have kept strangers away already.
+    const joins = others.length > 0 && [...others, request].some((each) => !each.readOnly);
+    if (joins) joinAsQemu(locks, fd, path, readOnly);
+    else return lockAsQemu(locks, fd, path, readOnly);
+  } catch (error) {
+    reportLockUnavailable({ path, reason: (error as Error).message });
+  }
+  return true;
+}
+
+/** The descriptor of an exclusive claim, or undefined: a mount or another program has one. */
+async function claimDevice(path: string): Promise<number | undefined> {
+  try {
+    return await openFile(path, constants.O_RDONLY | constants.O_EXCL);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EBUSY') return undefined;
+    throw openError(error, 'lock', path);
+  }
+}
+
+async function leave(key: string, request: LockRequest): Promise<void> {
+  const used = inUse.get(key);
+  if (!used?.users.delete(request)) return;
+  if (used.users.size === 0) inUse.delete(key);
+  const { claim } = used;
+  if (claim === undefined || [...used.users].some((user) => !user.readOnly)) return;
+  used.claim = undefined;
+  await closeFile(claim);
+}
+
+function goTogether(one: LockRequest, other: LockRequest): boolean {
+  return one.user.owner === other.user.owner || (one.readOnly && other.readOnly);
+}
+
+async function refusal(id: StorageId, { path, readOnly }: LockRequest, { holder }: Problem): Promise<BlockDeviceError> {
+  const other =
+    holder?.user.name ?? (await mountOf(id)) ?? (await lockerOf(id)) ?? 'another program, which /proc does not name';
+  const wanted = readOnly ? 'to be read' : 'to be written';
+  const message = `${path} is in use ${wanted} here: ${other}`;
+  const advice = 'end that use first, or allow both to write with mode w!';
+  return new BlockDeviceError('ERR_IMAGE_IN_USE', 'lock', `${message}; ${advice}`, { path });
+}

@@ -1,0 +1,12 @@
+import type { ImageUser } from '@xenpv/blockdev';
+import type { DiskConfig } from '../disk-description.js';
+
+/** For whom a disk's image is locked, or undefined: mode `w!` shares it with anybody. */
+export function imageUser({ shared, vm, vdev, address }: DiskConfig): ImageUser | undefined {
+  if (shared) return undefined;
+  const { type, domid, devid } = address;
+  return {
+    owner: vm ?? `domain ${domid}`,
+    name: `${vdev} of domain ${domid} (backend/${type}/${domid}/${devid})`,
+  };
+}
