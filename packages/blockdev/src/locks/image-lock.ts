@@ -156,8 +156,8 @@ function goTogether(one: LockRequest, other: LockRequest): boolean {
 async function refusal(id: StorageId, { path, readOnly }: LockRequest, { holder }: Problem): Promise<BlockDeviceError> {
   const other =
     holder?.user.name ?? (await mountOf(id)) ?? (await lockerOf(id)) ?? 'another program, which /proc does not name';
-  const wanted = readOnly ? 'to be read' : 'to be written';
-  const message = `${path} is in use ${wanted} here: ${other}`;
-  const advice = 'end that use first, or allow both to write with mode w!';
+  const use = readOnly ? 'reading' : 'writing';
+  const message = `${path} cannot be had for ${use}: it is in use (${other})`;
+  const advice = 'end that use, or let both write it with mode w!';
   return new BlockDeviceError('ERR_IMAGE_IN_USE', 'lock', `${message}; ${advice}`, { path });
 }
