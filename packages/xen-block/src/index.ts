@@ -13,10 +13,10 @@ export type {
   PlaneRestedEvent,
   RequestEvent,
   RequestRefusedEvent,
+  RingOverlookedEvent,
   StorageErrorEvent,
   StorageRecoveredEvent,
   StorageStalledEvent,
-  RingOverlookedEvent,
 } from './diagnostics.js';
 export { imagePath, parseParams, readDiskConfig } from './disk/config.js';
 export {

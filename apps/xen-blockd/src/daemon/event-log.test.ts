@@ -74,7 +74,9 @@ describe('the events in the log', () => {
     const indices = { requestsProduced: 363, requestsConsumed: 100, requestEvent: 45, responsesProduced: 100 };
     const overlooked = { ring: 'qdisk-5-51712/1', ...indices, inFlight: 0, awake: true };
     channel('xen-block:ring:overlooked').publish(overlooked);
-    expect(lines).toMatchObject([{ device: 'qdisk-5-51712', ...overlooked, msg: expect.stringContaining('a ring had requests') }]);
+    expect(lines).toMatchObject([
+      { device: 'qdisk-5-51712', ...overlooked, msg: expect.stringContaining('a ring had requests') },
+    ]);
   });
 
   it('have the exception of a data plane', () => {

@@ -10,10 +10,10 @@ import type {
   JournalFailedEvent,
   PlaneFailedEvent,
   RequestRefusedEvent,
+  RingOverlookedEvent,
   StorageErrorEvent,
   StorageRecoveredEvent,
   StorageStalledEvent,
-  RingOverlookedEvent,
 } from '@xenpv/xen-block';
 import {
   type DeviceErrorEvent,
@@ -34,6 +34,12 @@ interface Line extends LimitedLine {
 
 const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
 const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
+
+const RESUMED: Record<DeviceResumedEvent['by'], string> = {
+  resume: 'resumed',
+  leave: 'stopped: its requests are left to the next process',
+  disconnect: 'stopped no more: its requests have failed',
+};
 
 /**
  * A line for each event. A guest can cause most of them, so that all go through the limit, whatever is added here. Keys
@@ -69,10 +75,7 @@ const LINES: Record<string, (event: never) => Line> = {
       fields: { operation: stop.operation, errno: stop.errno },
     }),
   'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent) =>
-    about(address, {
-      level: by === 'resume' ? 'info' : 'warn',
-      message: by === 'resume' ? 'resumed' : 'its requests failed: the frontend closed',
-    }),
+    about(address, { level: by === 'disconnect' ? 'warn' : 'info', message: RESUMED[by] }),
   'xen-block:device:ignored': ({ address, path, value, expected }: DeviceIgnoredEvent) =>
     about(address, { level: 'warn', message: 'key ignored: no such value', fields: { path, value, expected } }),
   'xen-block:storage:stalled': ({ address, ageMs, inFlight }: StorageStalledEvent) =>
@@ -101,9 +104,7 @@ const LINES: Record<string, (event: never) => Line> = {
   'blockdev:nbd:restored': ({ path, exportName, awayMs, lostWrites }: NbdRestoredEvent) => ({
     about: path,
     level: lostWrites ? 'error' : 'info',
-    message: lostWrites
-      ? 'the NBD server is back, without writes that were not flushed'
-      : 'the NBD server is back',
+    message: lostWrites ? 'the NBD server is back, without writes that were not flushed' : 'the NBD server is back',
     fields: { path, export: exportName, seconds: seconds(awayMs) },
   }),
   'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => ({

@@ -2,8 +2,10 @@ import { spawnSync } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
 import type { Blkfront } from '@xenpv/blkfront';
 import { needs } from '@xenpv/test-support';
-import { readDiskConfig } from '@xenpv/xen-block';
+import { type DiskConfig, readDiskConfig } from '@xenpv/xen-block';
+import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LimitedLog } from '../log/limited-log.js';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
 import { imageOpener } from './image-opener.js';
@@ -76,7 +78,9 @@ describe('an image that a guest may write', () => {
   it('is shared by a disk of mode w!, by its own wish only', async () => {
     const { domid } = await daemon.attach();
     await connect(domid);
-    const open = imageOpener({});
+    const log = new LimitedLog(pino({ level: 'silent' }));
+    const opener = imageOpener(() => ({ log }));
+    const open = (config: DiskConfig) => opener(config, { signal: new AbortController().signal });
     const config = async (mode: string) => ({ ...(await readMode(mode)), target: host.path('image') });
     await expect(open(await config('w'))).rejects.toMatchObject({ code: 'ERR_IMAGE_IN_USE' });
     await (await open(await config('w!'))).close();

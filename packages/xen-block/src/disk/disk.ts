@@ -210,10 +210,12 @@ export class BlockDevice implements BackendHandler {
     return this.#inTurn(async () => {
       const negotiated = this.#negotiated;
       if (!negotiated || !this.#rings.has(queue)) return;
-      await this.#rings.move(queue, host, this.#served(negotiated), () => this.stopped !== undefined).catch((error) => {
-        if (!(error instanceof RingLostError)) throw error;
-        this.#context.fail(error.cause);
-      });
+      await this.#rings
+        .move(queue, host, this.#served(negotiated), () => this.stopped !== undefined)
+        .catch((error) => {
+          if (!(error instanceof RingLostError)) throw error;
+          this.#context.fail(error.cause);
+        });
     });
   }
 

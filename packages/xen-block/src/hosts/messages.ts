@@ -1,8 +1,8 @@
 import type { AbiName } from '@xenpv/blkif';
 import type { SharedImage } from '@xenpv/blockdev';
 import type { SharedProvider } from '@xenpv/xen-sys';
-import type { DiskGeometry, OnError } from '../disk-description.js';
 import type { RingOverlookedEvent } from '../diagnostics.js';
+import type { DiskGeometry, OnError } from '../disk-description.js';
 import type { XenBlockErrorCode } from '../errors.js';
 import type { DataPlaneOptions, KeptRequests } from '../plane/data-plane.js';
 import type { RingOptions, StorageFailure } from '../plane/rings/ring-options.js';

@@ -49,7 +49,11 @@ export function storageDaemonArguments(task: StorageDaemonTask): string[] {
 }
 
 function imageNode({ path, format, readOnly, shared }: StorageDaemonTask): object {
-  const file = { driver: isBlockDevice(path) ? 'host_device' : 'file', filename: path, locking: shared ? 'off' : 'auto' };
+  const file = {
+    driver: isBlockDevice(path) ? 'host_device' : 'file',
+    filename: path,
+    locking: shared ? 'off' : 'auto',
+  };
   const access = { 'read-only': readOnly, discard: 'unmap' };
   return { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
 }
