@@ -1,7 +1,7 @@
 import type { XenBlockBackendOptions } from '@xenpv/xen-block';
 import type { ImageOpenerOptions } from '../images/image-opener.js';
+import { onErrorPolicy } from './config/on-error.js';
 import type { Config } from './config.js';
-import { onErrorPolicy } from './on-error.js';
 
 /** Threads, the way of the data, limits: what the configuration may leave to the backend. */
 export type BackendOptions = Pick<
@@ -46,5 +46,6 @@ export function imageOptions(config: Config): ImageOptions {
     engine: config.engine,
     direct: config.direct,
     nbdDirectory: config['nbd-directory'] || undefined,
+    helperDirectory: config['helper-directory'],
   };
 }

@@ -33,6 +33,8 @@ const event = (n: number) => ({
   reason: `reason ${n}`,
   count: n,
   path: '/images/a',
+  ring: 'qdisk-5-51712/0',
+  stop: { operation: 'write', errno: 'ENOSPC' },
   description: 'xenstored',
 });
 

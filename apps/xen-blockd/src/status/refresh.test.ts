@@ -23,7 +23,7 @@ it('an image that shrank is told, and its guest only when that disk may shrink',
   await expect(askDaemon(socket, { command: 'refresh' })).rejects.toThrow(/shrank from 2097152 to 1048576 bytes/);
   await expect(askDaemon(socket, { command: 'refresh', disk: device })).rejects.toThrow('--allow-shrink');
   await expect(askDaemon(socket, { command: 'refresh', disk: 'none' })).rejects.toThrow(
-    `there is no disk none; there are: ${device}`,
+    `there is no disk none; the disks are ${device}`,
   );
   expect(guest.size).toBe(2 * MIB);
   const [status] = await askDaemon(socket, { command: 'refresh', disk: device, allowShrink: true });

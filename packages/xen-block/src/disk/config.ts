@@ -1,6 +1,6 @@
 import { posix } from 'node:path';
 import { formatVdev, toolstackKeys } from '@xenpv/blkif';
-import type { DeviceAddress } from '@xenpv/xenbus';
+import type { DeviceAddress, KeyTexts } from '@xenpv/xenbus';
 import type { XenstoreOperations } from '@xenpv/xenstore';
 import { ignoredChannel } from '../diagnostics.js';
 import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
@@ -36,6 +36,21 @@ export async function readDiskConfig(
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
     onError: onErrorOf(keys['on-error'], `${path}/on-error`, address),
+  };
+}
+
+/**
+ * A disk's configuration after some of its keys have changed to `values`, which are texts; see
+ * `keys` of a disk. What is not among them stays.
+ */
+export function withChangedKeys(config: DiskConfig, values: KeyTexts, path: string): DiskConfig {
+  const { params = '', mode, 'on-error': onError } = values;
+  return {
+    ...config,
+    ...parseParams(params, config.address.type),
+    readOnly: !mode?.includes('w'),
+    shared: mode?.includes('!') ?? false,
+    onError: onErrorOf(onError, `${path}/on-error`, config.address),
   };
 }
 

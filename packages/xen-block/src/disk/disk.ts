@@ -1,12 +1,13 @@
 import { BlkifOp, SECTOR_SIZE } from '@xenpv/blkif';
 import { type BlockImage, type RefreshOptions, rmwImage } from '@xenpv/blockdev';
-import type {
-  BackendContext,
-  BackendHandler,
-  CallOptions,
-  DeviceAddress,
-  KeyTexts,
-  XenstoreValues,
+import {
+  type BackendContext,
+  type BackendHandler,
+  Backoff,
+  type CallOptions,
+  type DeviceAddress,
+  type KeyTexts,
+  type XenstoreValues,
 } from '@xenpv/xenbus';
 import {
   closedChannel,
@@ -24,7 +25,7 @@ import type { RingHost } from '../hosts/ring-host.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
-import { readDiskConfig } from './config.js';
+import { readDiskConfig, withChangedKeys } from './config.js';
 import { DiskRings, type DiskRingsOptions, dataPathFor, RingLostError, type ServedDisk } from './disk-rings.js';
 import { DiskStops } from './disk-stops.js';
 import { diskGeometry } from './geometry.js';
@@ -71,6 +72,9 @@ export class BlockDevice implements BackendHandler {
   #negotiated: Negotiated | undefined;
   /** The medium that is configured could not be loaded. */
   #mediumFailed = false;
+  readonly #mediumBackoff = new Backoff();
+  #mediumRetry: NodeJS.Timeout | undefined;
+  #closed = false;
   /** Connecting, media changes, resizes and moves of queues, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
 
@@ -168,21 +172,27 @@ export class BlockDevice implements BackendHandler {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    await this.#rings.detach(this.#options.life.leaving ? 'leave' : 'fail');
-    this.#stops.disconnected();
+    const leaves = this.#options.life.leaving && this.#options.journalDirectory !== undefined;
+    await this.#rings.detach(leaves ? 'leave' : 'fail');
+    this.#stops.disconnected(leaves ? 'leave' : 'disconnect');
     if (count > 0) disconnectedChannel.publish({ address: this.address });
   }
 
   /** The medium of a drive may be another one, the policy of any disk. */
-  async changed(_values: KeyTexts, call: CallOptions): Promise<void> {
+  async changed(values: KeyTexts, call: CallOptions): Promise<void> {
     await this.#inTurn(async () => {
-      await this.#changeOnError();
-      if (this.#config?.deviceType === 'cdrom') await this.#changeMedium(call);
+      if (!this.#config) return;
+      // The values that the bus told of, and not those of now: it compares with what it told, and tells of the next ones.
+      const config = withChangedKeys(this.#config, values, this.#context.backendPath);
+      this.#changeOnError(config);
+      if (config.deviceType === 'cdrom') await this.#changeMedium(config, call);
     });
   }
 
   async close(): Promise<void> {
     await this.#changes;
+    clearTimeout(this.#mediumRetry);
+    this.#closed = true;
     await this.#image?.close();
     this.#image = undefined;
     closedChannel.publish({ address: this.address });
@@ -216,6 +226,7 @@ export class BlockDevice implements BackendHandler {
           if (!(error instanceof RingLostError)) throw error;
           this.#context.fail(error.cause);
         });
+      this.#stops.attached();
     });
   }
 
@@ -276,11 +287,8 @@ export class BlockDevice implements BackendHandler {
     return { negotiated, geometry: this.#geometry!, image: this.#image, onError: this.#onError(this.#config!) };
   }
 
-  async #changeOnError(): Promise<void> {
-    const { store, backendPath, address } = this.#context;
-    if (!this.#config) return;
-    const { onError } = await readDiskConfig(store, backendPath, address);
-    if (onError === this.#config.onError) return;
+  #changeOnError({ onError }: DiskConfig): void {
+    if (!this.#config || onError === this.#config.onError) return;
     this.#config = { ...this.#config, onError };
     this.#rings.setOnError(this.#onError(this.#config));
   }
@@ -338,10 +346,21 @@ export class BlockDevice implements BackendHandler {
     await this.#loadMedium(config, untilItIsDone());
   }
 
-  async #changeMedium(call: CallOptions): Promise<void> {
-    const { store, backendPath, address } = this.#context;
-    const config = await readDiskConfig(store, backendPath, address);
+  /** Tries a medium that failed again, for as long as it is the one that is wanted: its storage may come back. */
+  #retryMedium(): void {
+    clearTimeout(this.#mediumRetry);
+    if (this.#closed) return;
+    const retry = () =>
+      this.#inTurn(async () => {
+        if (!this.#mediumFailed || this.#closed) return;
+        await this.#loadMedium(this.#config!, untilItIsDone());
+      });
+    this.#mediumRetry = setTimeout(() => void retry().catch(() => {}), this.#mediumBackoff.failed()).unref();
+  }
+
+  async #changeMedium(config: DiskConfig, call: CallOptions): Promise<void> {
     if (isSameMedium(config, this.#config!) && !this.#mediumFailed) return;
+    if (!isSameMedium(config, this.#config!)) this.#mediumBackoff.worked();
     await this.#loadMedium(config, call);
   }
 
@@ -362,6 +381,8 @@ export class BlockDevice implements BackendHandler {
       this.undrain();
     }
     this.#mediumFailed = error !== undefined;
+    if (this.#mediumFailed) this.#retryMedium();
+    else this.#mediumBackoff.worked();
     await old?.close();
     await this.#context.update(this.#deviceValues());
     mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
