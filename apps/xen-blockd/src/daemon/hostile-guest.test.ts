@@ -30,7 +30,8 @@ function tries(daemon: RunningBlockd, attempts: [key: string, value: string][]):
   return daemon.inXen(
     async ({ host, store, guestStore }, target, all) => {
       const { domid } = await host.createDomain({ name: 'hostile' });
-      await host.toolstack.attachDisk(domid, { vdev: 'xvda', target });
+      // Guests that only read share the image.
+      await host.toolstack.attachDisk(domid, { vdev: 'xvda', target, readOnly: true });
       const guest = await guestStore(domid);
       const frontend = `/local/domain/${domid}/device/vbd/51712`;
       const backend = `/local/domain/0/backend/qdisk/${domid}/51712`;
