@@ -5,7 +5,7 @@ import { groups } from './registry.mjs';
 import { log, report } from './report.mjs';
 import { sh } from './shell.mjs';
 
-const FILES = ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness'];
+const FILES = ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness', 'bad-days'];
 
 export async function main({ xen, filters, list }) {
   for (const file of FILES) await import(`../tests/${file}.mjs`);
