@@ -34,8 +34,11 @@ export interface DeviceStoppedEvent {
 /** Published on `xen-block:device:resumed`: the disk is not stopped any more. */
 export interface DeviceResumedEvent {
   readonly address: DeviceAddress;
-  /** `resume`: kept requests are done again. `disconnect`: the frontend is gone, and they with it. */
-  readonly by: 'resume' | 'disconnect';
+  /**
+   * `resume`: kept requests are done again. `disconnect`: the connection is over, and they have failed. `leave`: they are
+   * left to the next process.
+   */
+  readonly by: 'resume' | 'disconnect' | 'leave';
 }
 
 /** Published on `xen-block:device:ignored`: a key of a disk has a value that means nothing, and is taken for absent. */

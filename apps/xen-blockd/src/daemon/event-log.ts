@@ -94,7 +94,8 @@ export function logEvents(logger: Logger): Disposable {
     'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent) => {
       const device = deviceName(address);
       if (by === 'resume') logger.info({ device }, 'resumed');
-      else if (limit.admit(`stopped ${device}`)) logger.warn({ device }, 'its requests failed: the frontend closed');
+      else if (by === 'leave') logger.info({ device }, 'stopped: its requests are left to the next process');
+      else if (limit.admit(`stopped ${device}`)) logger.warn({ device }, 'stopped no more: its requests have failed');
     },
     'xen-block:device:ignored': ({ address, path, value, expected }: DeviceIgnoredEvent) => {
       const device = deviceName(address);

@@ -57,12 +57,12 @@ export class DiskStops {
     return true;
   }
 
-  /** The rings are gone, and the kept requests with them. */
-  disconnected(): void {
-    if (this.#stop) this.#over('disconnect');
+  /** The rings are gone. */
+  disconnected(by: 'disconnect' | 'leave'): void {
+    if (this.#stop) this.#over(by);
   }
 
-  #over(by: 'resume' | 'disconnect'): void {
+  #over(by: 'resume' | 'disconnect' | 'leave'): void {
     this.#stop = undefined;
     resumedChannel.publish({ address: this.#address, by });
   }

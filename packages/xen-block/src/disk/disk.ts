@@ -149,8 +149,9 @@ export class BlockDevice implements BackendHandler {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    await this.#rings.detach(this.#options.life.leaving ? 'leave' : 'fail');
-    this.#stops.disconnected();
+    const leaves = this.#options.life.leaving && this.#options.journalDirectory !== undefined;
+    await this.#rings.detach(leaves ? 'leave' : 'fail');
+    this.#stops.disconnected(leaves ? 'leave' : 'disconnect');
     if (count > 0) disconnectedChannel.publish({ address: this.address });
   }
 
@@ -190,6 +191,7 @@ export class BlockDevice implements BackendHandler {
       if (!negotiated || !this.#rings.has(queue)) return;
       const error = await this.#rings.move(queue, host, this.#served(negotiated), () => this.stopped !== undefined);
       if (error) this.#context.fail(error);
+      this.#stops.attached();
     });
   }
 

@@ -547,6 +547,8 @@ describe('while a disk is stopped', () => {
       const { disk, answers } = await stoppedDisk({ journalDirectory, threads });
       const behind = together(rawQueue(disk), [[BlkifOp.write, 50]]);
       await host.backend.close();
+
+      expect(events('xen-block:device:resumed')).toMatchObject([{ by: 'leave' }]);
       expect(answers.map(({ status }) => status)).toEqual([undefined, undefined, undefined]);
       storage.fail('ENOSPC', WRITES);
       await host.startBackend();

@@ -26,7 +26,8 @@ export class FailingStorage {
 
   /** Operations of these kinds fail from now on, or those of them that end behind `from`. */
   fail(errno: keyof typeof constants.errno | number, ops: readonly BlockOp[], from = 0): void {
-    for (const op of ops) Atomics.store(this.#faults.errnos, op, typeof errno === 'number' ? errno : constants.errno[errno]);
+    for (const op of ops)
+      Atomics.store(this.#faults.errnos, op, typeof errno === 'number' ? errno : constants.errno[errno]);
     Atomics.store(this.#faults.from, 0, from);
   }
 

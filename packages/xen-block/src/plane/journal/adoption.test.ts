@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, RequestWriter } from '@xenpv/blkif';
-import { type MemoryImage, memoryImage } from '@xenpv/blockdev';
+import { BlockOp, type MemoryImage, memoryImage } from '@xenpv/blockdev';
 import type { EventChannels, GrantTable, XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterAll, expect, it, vi } from 'vitest';
 import type { JournalFailedEvent } from '../../diagnostics.js';
+import type { XenBlockBackendOptions } from '../../options.js';
+import { FailingStorage } from '../../testing/failing-image.js';
 import { GatedImage } from '../../testing/gated-image.js';
 import { TestHost } from '../../testing/host.js';
 
@@ -50,10 +52,10 @@ function writePages(raw: RawQueue, pages: number[]) {
   return answers;
 }
 
-async function startKillable(host: TestHost, journalDirectory: string) {
+async function startKillable(host: TestHost, journalDirectory: string, options: Partial<XenBlockBackendOptions> = {}) {
   const { provider, kill } = killable(host.xen.provider(0));
   const store = XenstoreClient.open(host.xen.xenstored.connect(0));
-  await host.startBackend({ provider, store, journalDirectory });
+  await host.startBackend({ provider, store, journalDirectory, ...options });
   return async () => {
     kill();
     await store.close();
@@ -91,6 +93,29 @@ it('a backend killed with requests in flight is followed by one that answers the
   expect((await disk.read(50 * PAGE, PAGE)).every((byte) => byte === 50)).toBe(true);
   await disk.close();
   expect(readdirSync(directory)).toEqual([]);
+});
+
+it('a backend killed while an error of the storage stops the disk is followed by one that does the rest', async () => {
+  const directory = mkdtempSync(join(folder, 'journal-'));
+  await using host = await TestHost.start();
+  await host.backend.close();
+  const storage = new FailingStorage();
+  host.images.set('disk', () => storage.image());
+  storage.fail('ENOSPC', [BlockOp.write]);
+  const kill = await startKillable(host, directory, { onError: 'stop' });
+  const guest = await host.guest();
+  const disk = await guest.connect();
+  const answers = writePages(rawQueue(disk), [10, 20, 30]);
+  await vi.waitFor(() => expect(host.device.statistics().kept).toBe(3));
+  await host.device.resume();
+  await vi.waitFor(() => expect(host.device.stopped).toBeDefined());
+  await kill();
+  storage.mend();
+  await host.startBackend({ journalDirectory: directory, onError: 'stop' });
+  expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([0, 0, 0]);
+  for (const page of [10, 20, 30])
+    expect((await disk.read(page * PAGE, PAGE)).every((byte) => byte === page)).toBe(true);
+  await disk.close();
 });
 
 it('a journal that cannot be kept is told of, and the disk served', async () => {
