@@ -66,7 +66,7 @@ function mayMount(): boolean {
   }
 }
 
-needs({ name: 'the right to mount', met: mayMount }).describe('a file system that gets full', () => {
+needs('mount', { name: 'the right to mount', met: mayMount }).describe('a file system that gets full', () => {
   const data = randomBytes(4 * MIB);
 
   /** Every part of the disk is written, with a flush now and then. */
