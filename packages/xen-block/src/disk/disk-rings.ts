@@ -131,7 +131,7 @@ export class DiskRings {
     const ring = this.#rings[queue];
     await ring.pause();
     if (isStopped()) {
-      if (this.#pauses === 0) ring.resume();
+      ring.resume();
       const text = `queue ${queue} keeps requests that the storage failed; resume the disk first`;
       throw new XenBlockError('EBUSY', 'move', text);
     }

@@ -539,6 +539,16 @@ describe('while a disk is stopped', () => {
     await disk.close();
   });
 
+  it('and drained, a queue that cannot move goes on like the others', async () => {
+    const { disk, answers } = await stoppedDisk({ threads: 1 });
+    await host.device.drain();
+    await expect(host.device.moveQueue(0, host.backend.hosts[0])).rejects.toMatchObject({ code: 'EBUSY' });
+    host.device.undrain();
+    await host.device.resume();
+    expect(await given(answers)).toEqual([0, 0, 0]);
+    await disk.close();
+  });
+
   it.each([0, 1])(
     'a backend that stops leaves the requests to the next, which does them (%i threads)',
     async (threads) => {
