@@ -86,6 +86,20 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
     expect(stderr).toContain(`xen-blockd run --emulator ${host.directory}`);
   }, 60_000);
 
+  it('a guest is told why the daemon refuses its disk', async () => {
+    await host.daemon();
+    truncateSync(image, 100);
+    const { code, stderr } = await runBlockd(...guest('--writable'));
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/100 bytes are not whole sectors/)]);
+    truncateSync(image, MIB);
+    const first = new BlockdProcess(guest('--writable', '--load', '--seconds', '60'));
+    await expect.poll(() => first.stdout, { timeout: 15_000 }).toContain('connected');
+    const second = await runBlockd(...guest('--writable'));
+    expect([second.code, second.stderr]).toEqual([1, expect.stringMatching(/the backend says: ERR_IMAGE_IN_USE/)]);
+    first.signal('SIGTERM');
+    await first.ended;
+  }, 60_000);
+
   it('refuses a second host in the folder', async () => {
     const { code, stderr } = await runBlockd('host', '--dir', host.directory);
     expect(code).toBe(1);

@@ -53,8 +53,14 @@ export async function runGuest(options: GuestOptions): Promise<number> {
     const host = cleanup.use(await connectHost(options.dir));
     const { domid } = await host.createDomain({ name: options.name, transient: true });
     const { vdev, backendtype } = options;
-    await host.attachDisk(domid, { vdev, target: image.path, backendType: backendtype, readOnly: !options.writable });
-    const disk = cleanup.use(await connectDisk(domid, options, cleanup, stop.signal));
+    const target = { vdev, target: image.path, backendType: backendtype, readOnly: !options.writable };
+    const { backendPath } = await host.attachDisk(domid, target);
+    const connecting = connectDisk(domid, options, cleanup, stop.signal);
+    const disk = cleanup.use(
+      await connecting.catch(async (error: Error) => {
+        throw (await backendError(options, backendPath)) ?? error;
+      }),
+    );
     say(options, { connected: { domid, vdev, size: disk.size, sectorSize: disk.sectorSize, readOnly: disk.readOnly } });
     return await useDisk(disk, options, stop);
   } catch (error) {
@@ -86,6 +92,18 @@ async function connectDisk(domid: number, options: GuestOptions, cleanup: Cleanu
     throw new BlockdError('ERR_GUEST', 'connect disk', `${advice} (${(cause as Error).message})`, { cause });
   } finally {
     deadline[Symbol.dispose]();
+  }
+}
+
+/** Why the backend has not connected the disk, as it told domain 0; or undefined. */
+async function backendError({ dir }: GuestOptions, backendPath: string): Promise<BlockdError | undefined> {
+  const provider = await joinHost(dir);
+  const store = XenstoreClient.open(await provider.connectXenstore());
+  try {
+    const text = await store.tryRead(`${backendPath.replace('/backend/', '/error/backend/')}/error`);
+    return text === undefined ? undefined : new BlockdError('ERR_GUEST', 'connect disk', `the backend says: ${text}`);
+  } finally {
+    await store.close();
   }
 }
 
