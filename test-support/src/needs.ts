@@ -12,6 +12,21 @@ export interface Need {
   met(): boolean;
 }
 
+/** The need that `attempt` works: it is met where that does not throw. */
+export function working(name: string, attempt: () => unknown): Need {
+  return {
+    name,
+    met: () => {
+      try {
+        attempt();
+        return true;
+      } catch {
+        return false;
+      }
+    },
+  };
+}
+
 /** What no package brings. */
 const MACHINE = {
   'holes in temporary files': hasHoles,

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { needs } from '@xenpv/test-support';
+import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterAll, expect } from 'vitest';
 import { packageRoot } from '../package-root.js';
@@ -13,17 +13,7 @@ import { lockInstance } from './instance-lock.js';
 const folder = mkdtempSync(join(tmpdir(), 'instance-lock-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const { it } = needs({
-  name: 'the addon of xen-sys',
-  met: () => {
-    try {
-      requireNativeAddon();
-      return true;
-    } catch {
-      return false;
-    }
-  },
-});
+const { it } = needs(working('the addon of xen-sys', requireNativeAddon));
 
 /** Each message is a file to lock; the answer is `won`, or the message of the error. An empty one lets go of it. */
 const CONTENDER = `

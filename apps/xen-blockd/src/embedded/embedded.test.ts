@@ -1,24 +1,14 @@
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { needs } from '@xenpv/test-support';
+import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { FolderHost } from '../testing/folder-host.js';
 import { BlockdProcess, runBlockd } from '../testing/process.js';
 import { verifiedLoad } from './verified-load.js';
 
-const addon = {
-  name: 'the addon of xen-sys',
-  met: () => {
-    try {
-      requireNativeAddon();
-      return true;
-    } catch {
-      return false;
-    }
-  },
-};
+const addon = working('the addon of xen-sys', requireNativeAddon);
 
 const MIB = 1024 * 1024;
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { linkSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { needs } from '@xenpv/test-support';
+import { needs, working } from '@xenpv/test-support';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { optionalAddon } from '../addon.js';
 import { attachImage } from '../attach.js';
@@ -173,16 +173,7 @@ function losetup(...args: string[]): string {
   return execFileSync('losetup', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim();
 }
 
-function loopDevicesWork(): boolean {
-  try {
-    losetup('--detach', losetup('--find', '--show', makeFile()));
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-const loops = { name: 'loop devices', met: loopDevicesWork };
+const loops = working('loop devices', () => losetup('--detach', losetup('--find', '--show', makeFile())));
 
 needs(addon, loops).it('a block device has one writer, by any name, and is claimed as a mount claims it', async () => {
   const device = losetup('--find', '--show', makeFile());

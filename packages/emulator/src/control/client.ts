@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import { ToolstackError, type ToolstackErrorCode } from '../errors.js';
+import { onLines } from '../lines.js';
 import { HostDirectory } from '../processes/directory.js';
 import type { XlDisk } from '../toolstack/disk-config.js';
 import type { AttachedDisk } from '../toolstack/toolstack.js';
 import type { ControlAnswer, ControlCommand, ControlCommands, DomainSummary, RemoteDomainConfig } from './commands.js';
-import { onLines } from './lines.js';
 
 interface Call {
   readonly resolve: (result: never) => void;

@@ -3,10 +3,10 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { listenOnUnixSocket } from '@xenpv/xen-sys';
 import type { DomainConfig, EmulatedDomain } from '../domain.js';
 import { ToolstackError } from '../errors.js';
+import { onLines } from '../lines.js';
 import type { DomainUsage } from '../machine/machine.js';
 import type { Toolstack } from '../toolstack/toolstack.js';
 import type { ControlAnswer, ControlCommands, ControlRequest } from './commands.js';
-import { onLines } from './lines.js';
 
 /** What of a host is asked for. */
 export interface ControlledHost {

@@ -1,13 +1,14 @@
 import { createConnection, type Socket } from 'node:net';
 import { resolve } from 'node:path';
 import { GrantStatus, nativeProvider, XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
+import { onLines } from '../lines.js';
 import type { Grants } from '../machine/grants.js';
 import { type GrantAccess, Machine, type MachineDomain } from '../machine/machine.js';
+import { machines } from '../machine/machine-registry.js';
 import type { DomainMemory } from '../machine/memory.js';
 import { ProcessDoorbell } from '../machine/process-doorbell.js';
 import { type DirectoryMachine, HostDirectory, MachineWord } from './directory.js';
 import { HeldGrants } from './held-grants.js';
-import { hosts } from './hosts.js';
 import { Hypercall, LIST_MAX, ThreadPage } from './thread-page.js';
 
 /** How long the host may take to answer a process that joins. */
@@ -143,7 +144,8 @@ const joined = new Map<string, Promise<JoinedMachine>>();
  */
 export async function joinMachine(folder: string): Promise<Machine> {
   const path = resolve(folder);
-  const own = hosts.get(path);
+  // On the host's own thread a hypercall would wait for itself.
+  const own = machines.get(path);
   if (own !== undefined) return own;
   const known = await joined.get(path);
   if (known?.isHostAlive) return known;
@@ -175,12 +177,9 @@ function firstLine(socket: Socket): Promise<string> {
     socket.setTimeout(WELCOME_TIMEOUT_MS, () => reject(new Error(`no answer in ${WELCOME_TIMEOUT_MS} ms`)));
     socket.on('error', reject);
     socket.on('close', () => reject(new Error('the host closed the connection')));
-    let text = '';
-    socket.on('data', (chunk) => {
-      text += chunk;
-      if (!text.includes('\n')) return;
+    onLines(socket, (line) => {
       socket.setTimeout(0);
-      settle(text);
+      settle(line);
     });
   });
 }

@@ -2,10 +2,10 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { listenOnUnixSocket, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Grants } from '../machine/grants.js';
 import { Machine, type MachineDomain, type OwnMachine } from '../machine/machine.js';
+import { machines } from '../machine/machine-registry.js';
 import { DomainMemory, type DomainSize } from '../machine/memory.js';
 import { ProcessDoorbell } from '../machine/process-doorbell.js';
 import { type DirectoryMachine, DomainMemoryFiles, HostDirectory, MachineWord } from './directory.js';
-import { hosts } from './hosts.js';
 import { ServedThread } from './served-thread.js';
 import { ServedPage } from './thread-page.js';
 
@@ -47,7 +47,7 @@ export class ProcessHost extends Machine implements OwnMachine {
     server.on('connection', (socket) => this.#welcome(socket));
     server.unref();
     this.#describe();
-    hosts.set(this.name, this);
+    machines.set(this.name, this);
   }
 
   /**
@@ -102,7 +102,7 @@ export class ProcessHost extends Machine implements OwnMachine {
     if (this.#closed) return;
     for (const domain of this.domains()) this.destroy(domain.memory.domid);
     this.#closed = true;
-    hosts.delete(this.name);
+    machines.delete(this.name);
     Atomics.store(this.#words, MachineWord.alive, 0);
     this.#doorbell.close();
     this.#server.close();

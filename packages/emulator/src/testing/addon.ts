@@ -1,14 +1,5 @@
+import { working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 
 /** What a host in a folder needs, for `needs()`. */
-export const addon = {
-  name: 'the addon of xen-sys',
-  met: (): boolean => {
-    try {
-      requireNativeAddon();
-      return true;
-    } catch {
-      return false;
-    }
-  },
-};
+export const addon = working('the addon of xen-sys', requireNativeAddon);

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { BroadcastChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Machine, type MachineDomain } from '../machine/machine.js';
+import { machines } from '../machine/machine-registry.js';
 import type { DomainSnapshot } from '../machine/memory.js';
 import type { Announcement, SharedMachine } from './announcements.js';
-import { machines } from './machine-registry.js';
 import { MessagePipe } from './message-pipe.js';
 import { PipeTransport } from './xenstore-pipe.js';
 

@@ -3,9 +3,9 @@ import { BroadcastChannel } from 'node:worker_threads';
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { LazyMemory } from '../machine/lazy-memory.js';
 import { Machine, type MachineDomain, type OwnMachine } from '../machine/machine.js';
+import { machines } from '../machine/machine-registry.js';
 import { DomainMemory, type DomainSize } from '../machine/memory.js';
 import type { Announcement, SharedMachine } from './announcements.js';
-import { machines } from './machine-registry.js';
 import { MessagePipe } from './message-pipe.js';
 import { servePipe } from './xenstore-pipe.js';
 

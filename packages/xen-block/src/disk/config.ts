@@ -29,28 +29,33 @@ export async function readDiskConfig(
     address,
     vdev: keys.dev ?? formatVdev(address.devid),
     deviceType,
-    ...parseParams(params, address.type),
-    readOnly: !keys.mode?.includes('w'),
-    shared: keys.mode?.includes('!') ?? false,
+    ...ofKeys({ ...keys, params }, path, address),
     vm: await readVm(store, address),
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
-    onError: onErrorOf(keys['on-error'], `${path}/on-error`, address),
   };
 }
 
 /**
- * A disk's configuration after some of its keys have changed to `values`, which are texts; see
- * `keys` of a disk. What is not among them stays.
+ * A disk's configuration after its `keys` (see BlockDevice) have changed to `values`, which are texts. All others stay.
  */
 export function withChangedKeys(config: DiskConfig, values: KeyTexts, path: string): DiskConfig {
-  const { params = '', mode, 'on-error': onError } = values;
+  return { ...config, ...ofKeys(values, path, config.address) };
+}
+
+/** Keys of the toolstack that may change while the disk is there. */
+interface ChangingKeys {
+  readonly params?: string | undefined;
+  readonly mode?: string | undefined;
+  readonly 'on-error'?: string | undefined;
+}
+
+function ofKeys({ params = '', mode, 'on-error': onError }: ChangingKeys, path: string, address: DeviceAddress) {
   return {
-    ...config,
-    ...parseParams(params, config.address.type),
+    ...parseParams(params, address.type),
     readOnly: !mode?.includes('w'),
     shared: mode?.includes('!') ?? false,
-    onError: onErrorOf(onError, `${path}/on-error`, config.address),
+    onError: onErrorOf(onError, `${path}/on-error`, address),
   };
 }
 

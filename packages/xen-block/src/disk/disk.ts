@@ -359,8 +359,8 @@ export class BlockDevice implements BackendHandler {
   }
 
   async #changeMedium(config: DiskConfig, call: CallOptions): Promise<void> {
-    if (isSameMedium(config, this.#config!) && !this.#mediumFailed) return;
     if (!isSameMedium(config, this.#config!)) this.#mediumBackoff.worked();
+    else if (!this.#mediumFailed) return;
     await this.#loadMedium(config, call);
   }
 

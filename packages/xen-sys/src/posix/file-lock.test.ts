@@ -1,7 +1,7 @@
 import { linkSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { needs } from '@xenpv/test-support';
+import { needs, working } from '@xenpv/test-support';
 import { afterAll, expect } from 'vitest';
 import { requireNativeAddon } from '../native/provider.js';
 import { lockFile } from './file-lock.js';
@@ -10,17 +10,7 @@ import { mapSharedFile } from './shared-file.js';
 const folder = mkdtempSync(join(tmpdir(), 'file-lock-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const { it } = needs({
-  name: 'the native addon',
-  met: () => {
-    try {
-      requireNativeAddon();
-      return true;
-    } catch {
-      return false;
-    }
-  },
-});
+const { it } = needs(working('the native addon', requireNativeAddon));
 
 it('a file is locked once, and whoever wants it too learns the process', () => {
   const path = join(folder, 'lock');

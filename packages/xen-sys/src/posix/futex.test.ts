@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import { needs } from '@xenpv/test-support';
+import { needs, working } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { loadAddon } from '../addon/addon.js';
 import { Errno } from '../errno.js';
@@ -16,16 +16,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-const addon = {
-  name: 'the addon of xen-sys',
-  met: () => {
-    try {
-      return loadAddon() !== undefined;
-    } catch {
-      return false;
-    }
-  },
-};
+const addon = working('the addon of xen-sys', loadAddon);
 
 needs(addon).describe('memory that processes share', () => {
   needs(addon).it('a futex returns at once for another value, and in time without a wake', () => {

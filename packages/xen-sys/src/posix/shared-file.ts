@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, ftruncateSync, openSync } from 'node:fs';
+import { fstatSync, ftruncateSync } from 'node:fs';
 import type { Descriptor } from '../addon/addon.js';
 import { errnoError } from '../errors.js';
 import { openOwnFile } from './own-file.js';
@@ -27,13 +27,10 @@ export function mapSharedFile(path: string, bytes: number): SharedFile {
  * process gets SIGBUS when there is none left then. Errors: ERR_NO_ADDON, or an errno.
  */
 export function mapSparseFile(path: string, bytes: number): SharedFile {
-  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-  try {
+  return mapFile(path, bytes, ({ fd }) => {
     if (fstatSync(fd).size < bytes) ftruncateSync(fd, bytes);
-  } finally {
-    closeSync(fd);
-  }
-  return mapFile(path, bytes, () => 0);
+    return 0;
+  });
 }
 
 /** `prepare` gives the file its blocks: 0 or a negative errno. */
