@@ -1,4 +1,4 @@
-import { errorMessage } from '@xenpv/xenbus';
+import { Backoff, errorMessage } from '@xenpv/xenbus';
 import type { Logger } from 'pino';
 
 const FIRST_PAUSE_MS = 500;
@@ -11,6 +11,7 @@ export class KeptServer implements AsyncDisposable {
   readonly #name: string;
   readonly #listen: () => Promise<AsyncDisposable>;
   readonly #logger: Logger;
+  readonly #backoff = new Backoff({ firstMs: FIRST_PAUSE_MS, lastMs: LONGEST_PAUSE_MS, spread: 0 });
   #server: AsyncDisposable | undefined;
   #attempt: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -28,7 +29,7 @@ export class KeptServer implements AsyncDisposable {
       this.#server = await this.#listen();
     } catch (error) {
       this.#logger.warn({ reason: errorMessage(error) }, `no ${this.#name}; disks are served, and it is tried again`);
-      this.#later(FIRST_PAUSE_MS);
+      this.#later();
     }
   }
 
@@ -41,19 +42,19 @@ export class KeptServer implements AsyncDisposable {
     await server?.[Symbol.asyncDispose]();
   }
 
-  #later(pauseMs: number): void {
+  #later(): void {
     if (this.#closed) return;
     this.#timer = setTimeout(() => {
-      this.#attempt = this.#tryAgain(pauseMs);
-    }, pauseMs).unref();
+      this.#attempt = this.#tryAgain();
+    }, this.#backoff.failed()).unref();
   }
 
-  async #tryAgain(pauseMs: number): Promise<void> {
+  async #tryAgain(): Promise<void> {
     try {
       this.#server = await this.#listen();
       this.#logger.info(`${this.#name} there again`);
     } catch {
-      this.#later(Math.min(2 * pauseMs, LONGEST_PAUSE_MS));
+      this.#later();
     }
   }
 }

@@ -1,3 +1,5 @@
+import { Backoff as Pauses } from '@xenpv/xenbus';
+
 /** How long to wait between tries. */
 export interface BackoffTimes {
   /** Milliseconds before the second try in a row; twice as long before each further one. */
@@ -6,18 +8,16 @@ export interface BackoffTimes {
   readonly mostMs: number;
 }
 
-/** A part of each wait is left to chance, so that many that failed together do not all come back together. */
-const CHANCE = 0.25;
+/** Of each wait so much may be left out by chance. */
+const SPREAD = 0.25;
 
 /** The waits of tries that fail one after the other: none before the first, then ever longer ones up to a limit. */
 export class Backoff {
-  readonly #times: BackoffTimes;
-  readonly #random: () => number;
+  readonly #pauses: Pauses;
   #failures = 0;
 
-  constructor(times: BackoffTimes, random: () => number = Math.random) {
-    this.#times = times;
-    this.#random = random;
+  constructor({ firstMs, mostMs }: BackoffTimes, random: () => number = Math.random) {
+    this.#pauses = new Pauses({ firstMs, lastMs: mostMs, spread: SPREAD, random });
   }
 
   /** Failures in a row. */
@@ -27,14 +27,12 @@ export class Backoff {
 
   /** Another failure. Returns the milliseconds to wait before the next try. */
   fail(): number {
-    const doublings = this.#failures++ - 1;
-    if (doublings < 0) return 0;
-    const { firstMs, mostMs } = this.#times;
-    return Math.min(firstMs * 2 ** doublings, mostMs) * (1 - CHANCE * this.#random());
+    return this.#failures++ === 0 ? 0 : this.#pauses.failed();
   }
 
   /** What failed has gone well for long enough: the next failure is the first of a row. */
   reset(): void {
     this.#failures = 0;
+    this.#pauses.worked();
   }
 }
