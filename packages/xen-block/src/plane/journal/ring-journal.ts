@@ -87,6 +87,7 @@ export class RingJournal {
   /**
    * Whether the entries can be of this ring, which was just attached. A kernel that is booted anew in place may connect
    * with the ring page and the event channel of the one before: its ring has not come so far, or holds other requests.
+   * What lies in slots that it has not reached is of the kernel before.
    */
   isOf(ring: BackRing): boolean {
     const words = this.#words;
@@ -94,6 +95,7 @@ export class RingJournal {
     let left = 0;
     for (let i = 0; i < this.#slots; i++) if (this.#isLeft(this.#at(i), rspProd)) left++;
     if (left === 0) return true;
+    if (left > ring.waiting) return false;
     // Requests are taken one after the other: the last one is right before the next, of which a note may have begun.
     const last = rspProd + left - 1;
     let reached = false;
