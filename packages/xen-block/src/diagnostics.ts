@@ -100,6 +100,15 @@ export interface JournalFailedEvent {
   readonly error: Error;
 }
 
+/** Published on `xen-block:device:left`: the backend closed before all requests of a disk were answered. */
+export interface DeviceLeftEvent {
+  readonly address: DeviceAddress;
+  /** Requests taken and not answered. */
+  readonly inFlight: number;
+  /** Whether a journal has them, so that the next process carries them out. */
+  readonly noted: boolean;
+}
+
 /** Published on `xen-block:device:resized`. */
 export interface DeviceResizedEvent {
   readonly address: DeviceAddress;
@@ -187,6 +196,7 @@ export const disconnectedChannel = channel('xen-block:device:disconnected');
 export const closedChannel = channel('xen-block:device:closed');
 export const connectedChannel = channel('xen-block:device:connected');
 export const journalFailedChannel = channel('xen-block:journal:failed');
+export const leftChannel = channel('xen-block:device:left');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');
 export const overlookedChannel = channel('xen-block:ring:overlooked');

@@ -14,6 +14,7 @@ import {
   connectedChannel,
   type DeviceConnectedEvent,
   disconnectedChannel,
+  leftChannel,
   mediumChannel,
   preparedChannel,
   refusedChannel,
@@ -215,6 +216,13 @@ export class BlockDevice implements BackendHandler {
       this.#changeOnError(config);
       if (config.deviceType === 'cdrom') await this.#changeMedium(config, call);
     });
+  }
+
+  /** This process ends, and this disk could not be let go of in time: tells what becomes of its requests in flight. */
+  tellLeft(): void {
+    const { inFlight } = this.statistics();
+    const noted = this.#options.journalDirectory !== undefined;
+    if (inFlight > 0) leftChannel.publish({ address: this.address, inFlight, noted });
   }
 
   async close(): Promise<void> {
