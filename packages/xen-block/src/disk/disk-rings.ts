@@ -23,7 +23,6 @@ export interface DataPathChoice {
 
 export interface DiskRingsOptions {
   readonly hosts: RingHosts;
-  readonly dataPath: DataPathChoice;
   /** A folder for the journals of the rings; none are kept when not given. */
   readonly journalDirectory?: string | undefined;
 }
@@ -35,6 +34,7 @@ export interface ServedDisk {
   /** Absent for an empty drive. */
   readonly image: BlockImage | undefined;
   readonly onError: OnError;
+  readonly dataPath: DataPathChoice;
 }
 
 /** The rings of one disk, each at a host, with counters that outlast them. */
@@ -224,7 +224,7 @@ export class DiskRings {
     }
   }
 
-  #ringOptions({ negotiated, geometry, image, onError }: ServedDisk, queue: number): RingOptions {
+  #ringOptions({ negotiated, geometry, image, onError, dataPath }: ServedDisk, queue: number): RingOptions {
     const { address, name } = this.#context;
     const counters = (this.#counters[queue] ??= new RingCounters());
     this.#ages[queue] ??= new RequestAges(counters.buffer);
@@ -239,7 +239,7 @@ export class DiskRings {
       counters,
       listener: this.#listener,
       paused: true,
-      ...dataPathFor(negotiated, this.#options.dataPath),
+      ...dataPathFor(negotiated, dataPath),
     };
   }
 }

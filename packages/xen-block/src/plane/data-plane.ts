@@ -144,9 +144,10 @@ export class DataPlane implements AsyncDisposable {
   }
 
   #serve(parts: Omit<RingParts, 'journal'>): ServedRing {
-    const { options, back } = parts;
+    const { back } = parts;
+    const options = this.#withRoom(parts.options);
     const { journal, entries } = adoptRing(back, options, options.journal);
-    const ring = new BlockRing({ ...parts, journal });
+    const ring = new BlockRing({ ...parts, options, journal });
     this.#openQueue(ring, options.image);
     this.#rings.add(ring);
     this.#loop.open(ring);
@@ -181,6 +182,12 @@ export class DataPlane implements AsyncDisposable {
       },
       detach: (kept) => this.#detach(ring, kept),
     };
+  }
+
+  /** An earlier process may have promised requests that are too large for our memory: the storage gets their pages. */
+  #withRoom(options: RingOptions): RingOptions {
+    if (this.#memory.hasRoomFor(options.geometry.maxIndirectSegments)) return options;
+    return { ...options, dataPath: 'map' };
   }
 
   /** Detaches all rings and closes the handles. Harmless when repeated. */

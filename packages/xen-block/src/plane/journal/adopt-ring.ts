@@ -20,9 +20,10 @@ export function adoptRing(
 ): AdoptedRing {
   if (!options) return NOTHING;
   const { refs, eventChannel } = ring;
-  const journal = RingJournal.open(options, { refs, eventChannel, slots: back.size, slotWords: back.slotWords });
+  const ofRing = { refs, eventChannel, slots: back.size, slotWords: back.slotWords };
+  const journal = RingJournal.open(options, ofRing, back.responsesProduced);
   try {
-    if (!journal.isOf(back)) journal.clear();
+    if (!journal.isOf(back)) journal.clear(back.responsesProduced);
     const entries = journal.adopt(back.responsesProduced);
     back.skipTaken(entries.length);
     return { journal, entries };

@@ -2,6 +2,7 @@ import { BackRing, FrontRing } from '@xenpv/ring';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Killed, StorePoints } from '../../testing/store-points.js';
 import { adoptRing } from './adopt-ring.js';
+import { pushAnswers } from './push-answers.js';
 import type { RingJournal } from './ring-journal.js';
 
 /** The journals' files, by path. */
@@ -120,7 +121,7 @@ class Backend {
       this.#journal.answer(entry, this.#back.responsesProduced);
       this.#back.putResponse(Int32Array.of(number, 0, 0, 0), 0, RESPONSE_WORDS);
     }
-    if (ends > 0) this.#back.pushResponses();
+    if (ends > 0) pushAnswers(this.#back, this.#journal);
     this.#back.finalCheck();
   }
 

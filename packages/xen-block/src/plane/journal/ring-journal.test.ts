@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { BackRing, FrontRing } from '@xenpv/ring';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { pushAnswers } from './push-answers.js';
 import { RingJournal } from './ring-journal.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'journal-'));
@@ -22,7 +23,11 @@ class Backend {
 
   constructor(memory: SharedArrayBuffer, path: string, adopt: boolean) {
     this.back = BackRing.attach(new Uint8Array(memory), SLOT_BYTES);
-    this.journal = RingJournal.open({ path, adopt }, { ...IDENTITY, slots: this.back.size });
+    this.journal = RingJournal.open(
+      { path, adopt },
+      { ...IDENTITY, slots: this.back.size },
+      this.back.responsesProduced,
+    );
     const left = this.journal.adopt(this.back.responsesProduced);
     this.back.skipTaken(left.length);
     const words = new Int32Array(this.back.slotWords);
@@ -34,12 +39,16 @@ class Backend {
 
   /** As a data plane, which publishes what it has put before it takes more. */
   take(count: number): void {
-    this.back.pushResponses();
+    this.push();
     const words = new Int32Array(this.back.slotWords);
     for (let left = Math.min(count, this.back.harvest()); left > 0; left--) {
       const index = this.back.takeRequest(words, 0);
       this.pending.set(words[0], this.journal.take(words, 0, index));
     }
+  }
+
+  push(): void {
+    pushAnswers(this.back, this.journal);
   }
 
   /** Puts the answer to the `n`th request in flight. */
@@ -99,12 +108,12 @@ describe('a backend that is killed again and again', () => {
           else if (what === 'take') backend.take(n);
           else if (what === 'put') backend.put(n);
           else if (what === 'kill') backend = new Backend(front.memory, path, true);
-          else backend.back.pushResponses();
+          else backend.push();
           front.collect();
         }
         backend.take(64);
         while (backend.pending.size > 0) backend.put(0);
-        backend.back.pushResponses();
+        backend.push();
         front.collect();
         expect([...front.asked]).toEqual([]);
         backend.journal.close();
@@ -120,12 +129,12 @@ describe('a backend that is killed again and again', () => {
     front.ask(4);
     backend.take(4);
     for (const n of [3, 1]) backend.put(n);
-    backend.back.pushResponses();
+    backend.push();
     backend.put(1);
     const next = new Backend(front.memory, path, true);
     expect([...next.pending.keys()]).toEqual([1, 3]);
     while (next.pending.size > 0) next.put(0);
-    next.back.pushResponses();
+    next.push();
     front.collect();
     expect(front.asked.size).toBe(0);
   });
@@ -140,11 +149,11 @@ it('a second life that is killed too does not take an index of the first for pub
   first.put(0);
   const second = new Backend(front.memory, path, true);
   second.put(1);
-  second.back.pushResponses();
+  second.push();
   const third = new Backend(front.memory, path, true);
   expect([...third.pending.keys()]).toEqual([1]);
   third.put(0);
-  third.back.pushResponses();
+  third.push();
   front.collect();
   expect(front.asked.size).toBe(0);
 });
@@ -167,7 +176,7 @@ describe('journals that are not adopted', () => {
   ])('%s', (_name, adopt, other) => {
     const path = join(folder, `ring-${files++}`);
     journalOfOne(path);
-    const journal = RingJournal.open({ path, adopt }, { ...IDENTITY, slots: 32, ...other });
+    const journal = RingJournal.open({ path, adopt }, { ...IDENTITY, slots: 32, ...other }, 0);
     expect([...journal.adopt(0)]).toEqual([]);
     journal.close();
     expect(existsSync(path)).toBe(false);
@@ -183,7 +192,7 @@ describe('journals that are not adopted', () => {
 
 it('names the file that cannot be made', () => {
   const path = join(folder, 'missing', 'ring');
-  expect(() => RingJournal.open({ path, adopt: false }, { ...IDENTITY, slots: 32 })).toThrow(
+  expect(() => RingJournal.open({ path, adopt: false }, { ...IDENTITY, slots: 32 }, 0)).toThrow(
     expect.objectContaining({ code: 'ERR_JOURNAL', path }),
   );
 });

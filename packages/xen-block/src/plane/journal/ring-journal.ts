@@ -10,6 +10,8 @@
  *   it is then a matter of the shared producer index.
  * - An entry's state is written last when it is taken. Until then it is free, or still says that it was answered, at an
  *   index that was published before.
+ * - The header says up to which index answers were published, and before that up to which they are about to be: the
+ *   shared producer index of this connection is always one of the two.
  * What never happens: an entry of another connection, or of another frontend, that is carried out.
  */
 import { rmSync } from 'node:fs';
@@ -20,7 +22,9 @@ import { XenBlockError } from '../../errors.js';
 
 const MAGIC = 0x314a4258; // "XBJ1"
 const HEADER_WORDS = 16;
-const Header = { magic: 0, slots: 1, slotWords: 2, eventChannel: 3, refs: 4 } as const;
+const Header = { magic: 0, slots: 1, slotWords: 2, eventChannel: 3, refs: 4, publishing: 5, published: 6 } as const;
+/** Words of the header that say which connection it is of. */
+const IDENTITY_WORDS = 5;
 
 /** Words of an entry before the request's own. */
 const ENTRY_WORDS = 3;
@@ -68,8 +72,11 @@ export class RingJournal {
     this.#free = new Int32Array(slots);
   }
 
-  /** Errors: ERR_JOURNAL, the file cannot be made or mapped. */
-  static open({ path, adopt }: JournalOptions, ring: JournalRing): RingJournal {
+  /**
+   * `rspProd` is the shared index up to which answers were published.
+   * Errors: ERR_JOURNAL, the file cannot be made or mapped.
+   */
+  static open({ path, adopt }: JournalOptions, ring: JournalRing, rspProd: number): RingJournal {
     const bytes = 4 * (HEADER_WORDS + ring.slots * (ENTRY_WORDS + ring.slotWords));
     let file: SharedFile;
     try {
@@ -79,8 +86,8 @@ export class RingJournal {
     }
     const header = headerOf(ring);
     const journal = new RingJournal(file, ring, header);
-    const known = header.every((word, i) => journal.#words[i] === word);
-    if (!(adopt && known)) journal.clear();
+    const known = header.every((word, i) => i >= IDENTITY_WORDS || journal.#words[i] === word);
+    if (!(adopt && known)) journal.clear(rspProd);
     return journal;
   }
 
@@ -92,6 +99,7 @@ export class RingJournal {
   isOf(ring: BackRing): boolean {
     const words = this.#words;
     const rspProd = ring.responsesProduced;
+    if (!this.#hasPublished(rspProd)) return false;
     let left = 0;
     for (let i = 0; i < this.#slots; i++) if (this.#isLeft(this.#at(i), rspProd)) left++;
     if (left === 0) return true;
@@ -110,13 +118,14 @@ export class RingJournal {
     return reached;
   }
 
-  /** Makes it the journal of a new connection. */
-  clear(): void {
+  /** Makes it the journal of a new connection, whose answers are published up to `rspProd`. */
+  clear(rspProd: number): void {
     const words = this.#words;
     // It is none while its magic number is not there.
     Atomics.store(words, Header.magic, 0);
     words.fill(0);
     words.set(this.#header.subarray(Header.magic + 1), Header.magic + 1);
+    words[Header.publishing] = words[Header.published] = rspProd;
     Atomics.store(words, Header.magic, MAGIC);
   }
 
@@ -134,6 +143,8 @@ export class RingJournal {
     }
     // That index means nothing to the next life, which may be killed too.
     for (const at of left) Atomics.store(words, at + Entry.state, State.taken);
+    this.publishing(rspProd);
+    this.published(rspProd);
     const next = rspProd + left.length;
     const age = (at: number) => (next - words[at + Entry.taken]) >>> 0;
     left.sort((a, b) => age(b) - age(a));
@@ -165,6 +176,16 @@ export class RingJournal {
     this.#giveBack(entry);
   }
 
+  /** Answers up to index `rspProd` are about to be published. */
+  publishing(rspProd: number): void {
+    Atomics.store(this.#words, Header.publishing, rspProd | 0);
+  }
+
+  /** Answers up to index `rspProd` are published. */
+  published(rspProd: number): void {
+    Atomics.store(this.#words, Header.published, rspProd | 0);
+  }
+
   /** Ends its use by this process: the requests that are noted are left to the next one. */
   leave(): void {
     this.#file.close();
@@ -174,6 +195,11 @@ export class RingJournal {
   close(): void {
     this.#file.close();
     rmSync(this.#file.path, { force: true });
+  }
+
+  #hasPublished(rspProd: number): boolean {
+    const words = this.#words;
+    return words[Header.published] === (rspProd | 0) || words[Header.publishing] === (rspProd | 0);
   }
 
   /** Whether its request was taken and its answer not published. `rspProd` is the shared index. */

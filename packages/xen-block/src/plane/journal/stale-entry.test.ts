@@ -12,7 +12,7 @@ const RING = { refs: Uint32Array.of(7), eventChannel: 3, slots: SLOTS, slotWords
 const TURN = 2 ** 32;
 let files = 0;
 
-const open = (path: string) => RingJournal.open({ path, adopt: true }, RING);
+const open = (path: string) => RingJournal.open({ path, adopt: true }, RING, 0);
 
 /** A journal whose ring goes on from `index` as if as many requests had been answered in between. */
 function journal() {
