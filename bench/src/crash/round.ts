@@ -26,9 +26,9 @@ import { Watch } from './watch.js';
 
 const SECTORS = 8192;
 const ROOM = 2 * SECTORS;
-/** How old anything that is waited for may become. */
-const PATIENCE_MS = Number(process.env.PATIENCE ?? 60_000);
 const LOOK_MS = 100;
+/** How many sectors broken storage loses at a kill. */
+const LOST_SECTORS = 200;
 /** A guest's pauses between what happens to it. */
 const HAPPENING_MS = { seldom: 4000, often: 400 };
 
@@ -47,6 +47,8 @@ export interface RoundOptions {
   readonly folder: string;
   readonly breaks: Break;
   readonly happenings: readonly Happening[];
+  /** How old anything that is waited for may become. */
+  readonly patienceMs: number;
   readonly progress: (kills: number) => void;
 }
 
@@ -88,7 +90,7 @@ class Round {
   static async prepare(setup: Setup, options: RoundOptions): Promise<Round> {
     mkdirSync(options.folder, { recursive: true });
     const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
-    const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: PATIENCE_MS });
+    const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
     for (const [number, { storage }] of setup.guests.entries()) {
       images.push(await createImage(storage, join(options.folder, `image-${number}`), SECTORS));
@@ -226,7 +228,8 @@ class Round {
 
   #look(): void {
     const { what, ms } = this.#oldest();
-    if (ms > PATIENCE_MS) this.#watch.fail(`${what} did not come within ${PATIENCE_MS / 1000} s`);
+    const { patienceMs } = this.#options;
+    if (ms > patienceMs) this.#watch.fail(`${what} did not come within ${patienceMs / 1000} s`);
   }
 
   #daemonOptions() {
@@ -251,7 +254,9 @@ class Round {
     if (breaks === 'journal') rmSync(join(this.#hostFolder, 'journal'), { recursive: true, force: true });
     if (breaks !== 'storage') return;
     const image = openSync(join(folder, 'image-0'), 'r+');
-    writeSync(image, Buffer.alloc(SECTOR), 0, SECTOR, SECTOR * random.below(SECTORS));
+    for (let i = 0; i < LOST_SECTORS; i++) {
+      writeSync(image, Buffer.alloc(SECTOR), 0, SECTOR, SECTOR * random.below(SECTORS));
+    }
     closeSync(image);
   }
 
