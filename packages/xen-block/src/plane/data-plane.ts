@@ -234,6 +234,8 @@ export class DataPlane implements AsyncDisposable {
       this.#failures.giveUp(ring);
       this.#loop.wake(ring);
     }
+    // Storage that is away does not keep what a domain that is gone has left.
+    if (kept === 'fail') ring.queue?.giveUp?.();
     await ring.pause();
     if (!this.#rings.has(ring)) return;
     const left = ring.kept.length;
