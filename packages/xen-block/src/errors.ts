@@ -7,7 +7,12 @@ import { errorCode } from '@xenpv/xenbus';
  * `ERR_JOURNAL_LOST`, which requests of a ring that is taken over are in flight is not known; `ERR_IMAGE_CHANGED`, the
  * image of a disk that is taken over is another one, or shorter.
  */
-export type XenBlockErrorCode = XenSysErrorCode | RingErrorCode | 'ERR_JOURNAL' | 'ERR_JOURNAL_LOST' | 'ERR_IMAGE_CHANGED';
+export type XenBlockErrorCode =
+  | XenSysErrorCode
+  | RingErrorCode
+  | 'ERR_JOURNAL'
+  | 'ERR_JOURNAL_LOST'
+  | 'ERR_IMAGE_CHANGED';
 
 /** What was tried. */
 export type XenBlockOp = 'start' | 'prepare' | 'refresh' | 'connect' | 'serve' | 'move' | 'firstFreeVdev';

@@ -29,9 +29,9 @@ export {
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
 export { imageUser } from './disk/image-user.js';
-export type { ProtocolLimits } from './disk/limits.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
+export type { ProtocolLimits } from './disk/terms.js';
 export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnError } from './disk-description.js';
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';

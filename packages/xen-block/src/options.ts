@@ -1,12 +1,12 @@
 import { availableParallelism } from 'node:os';
-import { MAX_SEGMENTS } from '@xenpv/blkif';
-import { XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
+import type { XenProvider } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
 import type { DataPathChoice } from './disk/disk-rings.js';
-import type { ProtocolLimits } from './disk/limits.js';
+import type { ProtocolLimits } from './disk/terms.js';
 import type { DataPlaneOptions } from './plane/data-plane.js';
 import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
+import { leastMemory } from './plane/transfer/data-memory.js';
 
 const MAX_RING_PAGE_ORDER = 4;
 const INDIRECT_SEGMENTS = 256;
@@ -117,7 +117,7 @@ function checkedDataPath({
 
 /** Room for the largest request and its segments, always: otherwise it would wait for ever. */
 function checkMemory(bytes: number | undefined, { maxIndirectSegments }: ProtocolLimits): void {
-  const least = 2 * Math.max(maxIndirectSegments, MAX_SEGMENTS) * XEN_PAGE_SIZE;
+  const least = leastMemory(maxIndirectSegments);
   if (bytes === undefined || (bytes >= least && Number.isInteger(Math.log2(bytes)))) return;
   throw new RangeError(`memoryBytes is ${bytes}; expected a power of two from ${least} on`);
 }

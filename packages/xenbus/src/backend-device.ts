@@ -215,9 +215,9 @@ export class BackendDevice {
         return this.#connect(view, { adopt: action.adopt });
       case 'disconnect':
         await this.#disconnect();
-        return this.#nodes.publish(view.backend, action.state);
+        return this.#setState(view.backend, action.state);
       case 'setState':
-        return this.#nodes.publish(view.backend, action.state);
+        return this.#setState(view.backend, action.state);
       case 'remove':
         return this.#remove();
       case 'forget':
@@ -225,12 +225,19 @@ export class BackendDevice {
     }
   }
 
+  async #setState(expected: XenbusState | undefined, next: XenbusState): Promise<void> {
+    const values = next === XenbusState.initWait ? this.#handler?.offer() : undefined;
+    await this.#nodes.publish(expected, next, values);
+  }
+
   async #prepare(view: DeviceView, next: XenbusState | undefined): Promise<void> {
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
     await this.#release({ leave: false });
     try {
       const handler = this.#makeHandler(await this.#followFrontend());
-      const values = await this.#whileWanted(stillPrepares(view), () => handler.prepare());
+      const values = await this.#whileWanted(stillPrepares(view), () =>
+        handler.prepare({ offered: next === undefined }),
+      );
       this.#enter('opened');
       await this.#nodes.publish(view.backend, next, values);
     } catch (error) {

@@ -28,7 +28,7 @@ class ToyBackend implements BackendHandler {
     this.context = context;
   }
 
-  async prepare() {
+  async prepare(_: { offered: boolean }) {
     this.calls.push('prepare');
     if (this.prepareError) throw this.prepareError;
     return { 'max-toys': 3 };
@@ -176,6 +176,34 @@ describe('a device from creation to removal', () => {
     await frontend(S.initialised);
     await backendIs(S.connected);
     expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect', 'connect']);
+  });
+
+  it('is opened with what an earlier process offered while that binds, and offered anew with each InitWait', async () => {
+    const offered: boolean[] = [];
+    let toysOfNext = 0;
+    const fail = {
+      prepare: async (options: { offered: boolean }) => {
+        offered.push(options.offered);
+        return { 'max-toys': 3 };
+      },
+      offer: () => ({ 'max-toys': ++toysOfNext }),
+    };
+    await startBus({ fail });
+    await connected();
+    await bus.close();
+    await startBus({ fail });
+    await vi.waitFor(() => expect(offered).toEqual([false, true]));
+    expect(await guest.read(`${back}/max-toys`)).toBe('3');
+    await frontend(S.closed);
+    await backendIs(S.closed);
+    expect(await guest.read(`${back}/max-toys`)).toBe('3');
+    await frontend(S.initialising);
+    await backendIs(S.initWait);
+    expect(await guest.read(`${back}/max-toys`)).toBe('1');
+    await bus.close();
+    // InitWait was written, and the frontend may have read it.
+    await startBus({ fail });
+    await vi.waitFor(() => expect(offered).toEqual([false, true, true]));
   });
 
   it('ends when the toolstack says so and the frontend agrees', async () => {

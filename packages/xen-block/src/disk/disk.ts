@@ -14,6 +14,7 @@ import {
   connectedChannel,
   type DeviceConnectedEvent,
   disconnectedChannel,
+  journalDroppedChannel,
   mediumChannel,
   preparedChannel,
   refusedChannel,
@@ -26,13 +27,20 @@ import type { DiskStatistics } from '../plane/accounting/statistics.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
-import { DiskRings, type DiskRingsOptions, dataPathFor, RingLostError, type ServedDisk } from './disk-rings.js';
+import {
+  type DataPathChoice,
+  DiskRings,
+  type DiskRingsOptions,
+  dataPathFor,
+  RingLostError,
+  type ServedDisk,
+} from './disk-rings.js';
 import { DiskStops } from './disk-stops.js';
 import { diskGeometry } from './geometry.js';
-import type { ProtocolLimits } from './limits.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, transportValues } from './published-keys.js';
 import { StallWatch } from './stall.js';
+import { type ConnectionTerms, type ProtocolLimits, readTerms } from './terms.js';
 
 /** `512`: guests see 512-byte sectors, whatever the storage has. `image`: they see the storage's own. */
 export type SectorSizePolicy = 512 | 'image';
@@ -47,7 +55,10 @@ export type ImageOpener = (config: DiskConfig, options: CallOptions) => Promise<
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
 
 export interface BlockDeviceOptions extends DiskRingsOptions {
+  /** What is offered to new connections. */
   readonly limits: ProtocolLimits;
+  /** What new connections are served with. */
+  readonly dataPath: DataPathChoice;
   readonly openImage: ImageOpener;
   readonly sectorSize: SectorSizePolicy;
   /** For a disk whose directory does not say. */
@@ -66,7 +77,12 @@ export class BlockDevice implements BackendHandler {
   readonly #rings: DiskRings;
   readonly #stops: DiskStops;
   readonly #stallWatch: StallWatch;
+  /** Of a connection that this process makes. */
+  readonly #ownTerms: ConnectionTerms;
+  #terms: ConnectionTerms;
   #config: DiskConfig | undefined;
+  /** As it was opened; {@link image} may show it with other sectors. */
+  #opened: BlockImage | undefined;
   #image: BlockImage | undefined;
   #geometry: DiskGeometry | undefined;
   #negotiated: Negotiated | undefined;
@@ -81,6 +97,8 @@ export class BlockDevice implements BackendHandler {
   constructor(context: BackendContext, options: BlockDeviceOptions) {
     this.#context = context;
     this.#options = options;
+    this.#ownTerms = { limits: options.limits };
+    this.#terms = this.#ownTerms;
     this.#stops = new DiskStops(context.address, () => this.#rings);
     this.#stallWatch = new StallWatch(context.address, options.stallMs);
     this.#rings = new DiskRings(context, options, this.#listener());
@@ -143,13 +161,24 @@ export class BlockDevice implements BackendHandler {
     return this.#rings.statistics();
   }
 
-  async prepare(call: CallOptions): Promise<XenstoreValues> {
+  /** `offered`: the frontend may have chosen from what an earlier process offered, which is kept to then. */
+  async prepare(call: CallOptions & { offered: boolean }): Promise<XenstoreValues> {
     const { store, backendPath, address } = this.#context;
-    this.#config = await readDiskConfig(store, backendPath, address);
+    const terms = call.offered ? readTerms(store, backendPath) : this.#ownTerms;
+    [this.#terms, this.#config] = await Promise.all([terms, readDiskConfig(store, backendPath, address)]);
     await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
-    return transportValues(this.#options.limits, this.#config);
+    return transportValues(this.#terms.limits, this.#config);
+  }
+
+  /** For the next connection: nothing that an earlier process offered binds any more. */
+  offer(): XenstoreValues {
+    if (!this.#config || this.#terms === this.#ownTerms) return {};
+    this.#terms = this.#ownTerms;
+    this.#image = this.#opened && this.#sized(this.#opened);
+    this.#geometry = diskGeometry(this.#image, this.#config, this.#terms);
+    return transportValues(this.#terms.limits, this.#config);
   }
 
   /** `adopt`: an earlier process served this very connection, whose rings are adopted. */
@@ -159,7 +188,7 @@ export class BlockDevice implements BackendHandler {
   }
 
   async #connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
-    const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#options.limits);
+    const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#terms.limits);
     signal.throwIfAborted();
     await this.#rings.attach(this.#served(negotiated), { adopt });
     this.#stops.attached();
@@ -195,6 +224,7 @@ export class BlockDevice implements BackendHandler {
     this.#closed = true;
     await this.#image?.close();
     this.#image = undefined;
+    this.#opened = undefined;
     closedChannel.publish({ address: this.address });
   }
 
@@ -251,8 +281,9 @@ export class BlockDevice implements BackendHandler {
 
   async #openImage(call: CallOptions): Promise<void> {
     const config = this.#config!;
+    this.#opened = undefined;
     this.#image = undefined;
-    if (config.target !== '') this.#image = await this.#open(config, call);
+    if (config.target !== '') await this.#open(config, call);
     else if (config.deviceType !== 'cdrom') {
       throw new XenBlockError('ENOENT', 'prepare', 'params names no image; only a cdrom drive may be empty', {
         path: `${this.#context.backendPath}/params`,
@@ -262,29 +293,36 @@ export class BlockDevice implements BackendHandler {
   }
 
   /** An empty file is a drive without a medium: libxl names one for empty drives of type vbd. */
-  async #open(config: DiskConfig, call: CallOptions): Promise<BlockImage | undefined> {
+  async #open(config: DiskConfig, call: CallOptions): Promise<void> {
     try {
-      return this.#sized(await this.#options.openImage(config, call));
+      this.#opened = await this.#options.openImage(config, call);
+      this.#image = this.#sized(this.#opened);
     } catch (error) {
-      if (config.deviceType === 'cdrom' && isEmptyImage(error)) return undefined;
-      throw error;
+      if (config.deviceType !== 'cdrom' || !isEmptyImage(error)) throw error;
     }
   }
 
   /** Parts of the storage's sectors are written by reading the rest first. */
   #sized(image: BlockImage): BlockImage {
-    const { sectorSize } = this.#options;
+    const sectorSize = this.#terms.told?.sectorSize ?? this.#options.sectorSize;
     return sectorSize !== 'image' && image.sectorSize > sectorSize ? rmwImage(image, sectorSize) : image;
   }
 
   /** Resolves when requests are checked against it everywhere: the frontend must not hear of it before. */
   async #setGeometry(): Promise<void> {
-    this.#geometry = diskGeometry(this.#image, this.#config!, this.#options.limits);
+    this.#geometry = diskGeometry(this.#image, this.#config!, this.#terms);
     await this.#rings.setGeometry(this.#geometry);
   }
 
   #served(negotiated: Negotiated): ServedDisk {
-    return { negotiated, geometry: this.#geometry!, image: this.#image, onError: this.#onError(this.#config!) };
+    const onError = this.#onError(this.#config!);
+    return { negotiated, geometry: this.#geometry!, image: this.#image, onError, dataPath: this.#dataPath };
+  }
+
+  /** A frontend that was not told so does not expect its grants to stay mapped, whatever it says of itself. */
+  get #dataPath(): DataPathChoice {
+    const { dataPath } = this.#options;
+    return this.#terms.told?.persistent === false ? { ...dataPath, persistentPages: 0 } : dataPath;
   }
 
   #changeOnError({ onError }: DiskConfig): void {
@@ -307,6 +345,8 @@ export class BlockDevice implements BackendHandler {
       },
       unsupported: (operation) => void this.#takeBack(operation),
       storageError: (failure, count) => this.#stops.storageError(failure, count),
+      gaveUp: (request, count) => this.#stops.gaveUp(request, count),
+      journalDropped: (reason) => journalDroppedChannel.publish({ address, reason }),
       stopped: (failure) => this.#stops.stopped(failure),
       broken: (error) => this.#context.fail(error),
     };
@@ -391,6 +431,7 @@ export class BlockDevice implements BackendHandler {
   /** Takes the medium, which some rings may have, from all of them; `old` is the caller's to close. */
   async #eject(old: BlockImage | undefined): Promise<void> {
     const image = this.#image;
+    this.#opened = undefined;
     this.#image = undefined;
     await this.#setGeometry();
     await this.#rings.setImage(undefined);
@@ -398,7 +439,8 @@ export class BlockDevice implements BackendHandler {
   }
 
   #deviceValues(): XenstoreValues {
-    return deviceValues(this.#image, this.#config!, this.#geometry!, this.#options.dataPath.persistentPages > 0);
+    const persistent = this.#terms.told?.persistent ?? this.#options.dataPath.persistentPages > 0;
+    return deviceValues(this.#image, this.#config!, this.#geometry!, persistent);
   }
 
   #connectedEvent(negotiated: Negotiated, { adopted }: { adopted: boolean }): DeviceConnectedEvent {
@@ -407,8 +449,9 @@ export class BlockDevice implements BackendHandler {
       abi: negotiated.abi.name,
       queues: negotiated.rings.length,
       ringSlots: this.#rings.slots,
-      persistent: dataPathFor(negotiated, this.#options.dataPath).persistentPages > 0,
+      persistent: dataPathFor(negotiated, this.#dataPath).persistentPages > 0,
       adopted,
+      recovered: this.#rings.recovered,
     };
   }
 }

@@ -2,16 +2,16 @@ import { deviceKeys, formatKeys, toolstackKeys, transportKeys, VdiskInfo } from 
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenstoreValues } from '@xenpv/xenbus';
 import type { DiskConfig, DiskGeometry } from '../disk-description.js';
-import type { ProtocolLimits } from './limits.js';
+import type { ProtocolLimits } from './terms.js';
 
-/** What goes with InitWait: what the frontend may choose from. */
+/** What goes with InitWait: what the frontend may choose from. All keys, as an earlier process may have offered more. */
 export function transportValues(limits: ProtocolLimits, config: DiskConfig): XenstoreValues {
   const { maxRingPageOrder: order, maxQueues, maxIndirectSegments } = limits;
   const transport = formatKeys(transportKeys, {
     'multi-queue-max-queues': maxQueues,
-    'max-ring-page-order': order > 0 ? order : undefined,
-    'max-ring-pages': order > 0 ? 2 ** order : undefined,
-    'feature-max-indirect-segments': maxIndirectSegments > 0 ? maxIndirectSegments : undefined,
+    'max-ring-page-order': order,
+    'max-ring-pages': 2 ** order,
+    'feature-max-indirect-segments': maxIndirectSegments,
   });
   // Nobody's script does it for qdisk, and xenopsd waits for it.
   const status = config.address.type === 'qdisk' ? 'connected' : undefined;

@@ -4,7 +4,7 @@ import type { SharedProvider } from '@xenpv/xen-sys';
 import type { RingOverlookedEvent } from '../diagnostics.js';
 import type { DiskGeometry, OnError } from '../disk-description.js';
 import type { XenBlockErrorCode } from '../errors.js';
-import type { DataPlaneOptions, KeptRequests } from '../plane/data-plane.js';
+import type { DataPlaneOptions, KeptRequests, ServedRing } from '../plane/data-plane.js';
 import type { GivenUpRequest, RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
 
 /** What a worker thread is started with. */

@@ -7,7 +7,7 @@ import { packageRoot } from '../package-root.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import type { DataPlaneOptions, ServedRing } from '../plane/data-plane.js';
 import type { RingListener, RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
-import type { AttachedRing, ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from "./messages.js";
+import type { AttachedRing, ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
 import type { RingHost } from './ring-host.js';
 
 /** A request without its id, for each kind of it. */

@@ -146,9 +146,10 @@ export class DataPlane implements AsyncDisposable {
   }
 
   #serve(parts: Omit<RingParts, 'journal'>): ServedRing {
-    const { options, back } = parts;
+    const { back } = parts;
+    const options = this.#withRoom(parts.options);
     const { journal, entries, dropped } = adoptRing(back, options, options.journal);
-    const ring = new BlockRing({ ...parts, journal });
+    const ring = new BlockRing({ ...parts, options, journal });
     try {
       this.#openQueue(ring, options.image);
     } catch (error) {
@@ -201,6 +202,12 @@ export class DataPlane implements AsyncDisposable {
     if (!unbegun || !journal) return;
     ring.counters.recovered(unbegun.length);
     this.#loop.recover(ring, journal, unbegun);
+  }
+
+  /** An earlier process may have promised requests that are too large for our memory: the storage gets their pages. */
+  #withRoom(options: RingOptions): RingOptions {
+    if (this.#memory.hasRoomFor(options.geometry.maxIndirectSegments)) return options;
+    return { ...options, dataPath: 'map' };
   }
 
   /** Detaches all rings and closes the handles. Harmless when repeated. */

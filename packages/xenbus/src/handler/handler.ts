@@ -45,8 +45,13 @@ export interface CallOptions {
 export interface BackendHandler {
   /** The keys of the backend's directory that {@link changed} is told of; all but `state` and `online` when not given. */
   readonly keys?: readonly string[] | undefined;
-  /** Opens what the device is made of. Returns the keys to publish with InitWait: what the frontend may choose from. */
-  prepare(options: CallOptions): Promise<XenstoreValues>;
+  /**
+   * Opens what the device is made of. Returns the keys to publish with InitWait: what the frontend may choose from. With
+   * `offered` the state stays as it is: the frontend may have chosen already, from what the directory shows.
+   */
+  prepare(options: CallOptions & { readonly offered: boolean }): Promise<XenstoreValues>;
+  /** InitWait is about to be written again, for another connection. Returns the keys to publish with it; none when not given. */
+  offer?(): XenstoreValues;
   /**
    * Reads the frontend's choice, maps its rings, binds its event channels and begins to serve. With `adopt` the
    * frontend is using them and must not notice. Returns the keys to publish with Connected.

@@ -1,6 +1,6 @@
 import { XenbusError } from '../errors.js';
 import { LATE, withinDeadlineOnceAborted } from '../waiting/deadline.js';
-import type { BackendHandler, KeyTexts } from './handler.js';
+import type { BackendHandler, KeyTexts, XenstoreValues } from './handler.js';
 
 /** What a call that was interrupted rejects with, whatever the handler threw. */
 export const INTERRUPTED = new XenbusError('ERR_INTERRUPTED', 'interrupt', 'the call is not wanted any more');
@@ -38,8 +38,12 @@ export class HeldHandler {
     return this.#handler.changed === undefined ? [] : this.#handler.keys;
   }
 
-  prepare() {
-    return this.#orLeaveBehind('prepare', (signal) => this.#handler.prepare({ signal }));
+  prepare({ offered }: { offered: boolean }) {
+    return this.#orLeaveBehind('prepare', (signal) => this.#handler.prepare({ offered, signal }));
+  }
+
+  offer(): XenstoreValues {
+    return this.#leftBehind ? {} : (this.#handler.offer?.() ?? {});
   }
 
   connect({ adopt }: { adopt: boolean }) {

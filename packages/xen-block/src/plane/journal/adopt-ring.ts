@@ -50,7 +50,8 @@ export function adoptRing(
   if (finding.is === 'good' && file) return goOn(file, path, ofRing, back, finding);
   file?.close();
   const { found } = finding as Exclude<Finding, { is: 'good' }>;
-  if (finding.is === 'lost' && back.waiting > 0 && whenLost !== 'go-on') throw lostJournal(path, found, back, ring.name);
+  if (finding.is === 'lost' && back.waiting > 0 && whenLost !== 'go-on')
+    throw lostJournal(path, found, back, ring.name);
   return anew(`its journal ${path} ${found}`);
 }
 
@@ -70,11 +71,11 @@ function goOn(
   path: string,
   ring: JournalRing,
   back: BackRing,
-  { left, mended }: Extract<Finding, { is: 'good' }>,
+  { left, put, mended }: Extract<Finding, { is: 'good' }>,
 ): AdoptedRing {
   const words = new Int32Array(file.buffer);
   for (const entry of mended) mend(words, entry);
-  const journal = RingJournal.adopt(path, file, ring, back.responsesProduced, left);
+  const journal = RingJournal.adopt(path, file, ring, { rspProd: back.responsesProduced, put, left });
   back.skipTaken(left.length);
   return { journal, entries: left, dropped: undefined };
 }

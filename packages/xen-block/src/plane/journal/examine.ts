@@ -28,7 +28,7 @@ import {
  * requests of the ring are in flight is not known. `found` goes on after the file's name.
  */
 export type Finding =
-  | { readonly is: 'good'; readonly left: Int32Array; readonly mended: readonly MendedEntry[] }
+  | { readonly is: 'good'; readonly left: Int32Array; readonly put: number; readonly mended: readonly MendedEntry[] }
   | { readonly is: 'of-another' | 'lost'; readonly found: string };
 
 /** An entry that is damaged, and the slot of the ring that still has its request. */
@@ -84,8 +84,8 @@ class Entries {
   readonly #left: number[] = [];
   /** By ring index, of good entries. */
   readonly #taken = new Set<number>();
-  /** Indices from the ring's on at which an answer may have been put. */
-  readonly #put = new Set<number>();
+  /** How many answers may have been put behind those that were published, in this life or one before. */
+  #put: number;
   readonly #damaged: number[] = [];
 
   constructor(words: Int32Array, ring: JournalRing, back: BackRing) {
@@ -93,6 +93,9 @@ class Entries {
     this.#ring = ring;
     this.#back = back;
     this.#rspProd = back.responsesProduced;
+    const put = checkedWord(words, Header.put);
+    const ahead = put === undefined ? ring.slots : (put - this.#rspProd) >>> 0;
+    this.#put = ahead <= ring.slots ? ahead : 0;
   }
 
   examine(): Finding {
@@ -108,7 +111,7 @@ class Entries {
     const mended = this.#mend();
     if (!mended) return lost('is damaged: a request in flight');
     if (!this.#isConsistent(mended)) return lost('is damaged: its entries contradict each other');
-    return { is: 'good', left: this.#inOrder(mended), mended };
+    return { is: 'good', left: this.#inOrder(mended), put: this.#rspProd + this.#put, mended };
   }
 
   /** Says what is wrong with an entry that cannot even be told to be in flight. */
@@ -120,8 +123,9 @@ class Entries {
       const answered = checkedWord(words, at + Entry.answered);
       if (answered === undefined) return 'is damaged: the index of an answer';
       // Answers that were put and not published are the next ones of the ring; all others are of the past, at any age.
-      if ((answered - this.#rspProd) >>> 0 >= this.#ring.slots) return undefined;
-      this.#put.add(answered);
+      const ahead = (answered - this.#rspProd) >>> 0;
+      if (ahead >= this.#ring.slots) return undefined;
+      this.#put = Math.max(this.#put, ahead + 1);
     } else if (state !== State.taken) return 'is damaged: the state of an entry';
     this.#left.push(at);
     const index = words[at + Entry.taken] >>> 0;
@@ -145,8 +149,9 @@ class Entries {
   /** Whether the ring holds an entry's request, as far as its slot belongs to it and has no response in it. */
   #isInSlot(at: number): boolean {
     const index = this.#words[at + Entry.taken] >>> 0;
-    if ((index - this.#rspProd) >>> 0 >= this.#ring.slots) return true;
-    const from = this.#put.has(index) ? RESPONSE_WORDS : 0;
+    const ahead = (index - this.#rspProd) >>> 0;
+    if (ahead >= this.#ring.slots) return true;
+    const from = ahead < this.#put ? RESPONSE_WORDS : 0;
     return this.#slot(index).every((word, i) => i < from || word === this.#words[at + ENTRY_WORDS + i]);
   }
 
@@ -195,11 +200,12 @@ class Entries {
     let reached = mended.some(({ index }) => index === last >>> 0);
     for (let i = 0; i < slots; i++) {
       const at = entryAt(i, slotWords);
-      if (words[at + Entry.state] === State.free || !this.#isWhole(at)) continue;
+      if (words[at + Entry.state] === State.free) continue;
       const ahead = (words[at + Entry.taken] - last) >>> 0;
-      const mayBe = this.#left.includes(at) ? 0 : 1;
-      if (ahead === 0) reached = true;
-      else if (ahead > mayBe && ahead < 2 * slots) return false;
+      // The note may have begun in the very entry that was the last one's.
+      const most = this.#left.includes(at) ? 0 : 1;
+      if (ahead <= most) reached = true;
+      else if (ahead < 2 * slots && this.#isWhole(at)) return false;
     }
     return reached;
   }

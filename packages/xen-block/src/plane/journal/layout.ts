@@ -26,6 +26,8 @@ export const Header = {
   publishing: 7,
   /** Up to which index answers are published, and its complement. */
   published: 9,
+  /** Up to which index earlier lives may have put answers, and its complement. */
+  put: 11,
 } as const;
 
 /** Words of an entry before the request's own. */
@@ -72,7 +74,7 @@ export function writeHeader(words: Int32Array, ring: JournalRing, rspProd: numbe
   words[Header.eventChannel] = ring.eventChannel;
   words[Header.refs] = ring.refs.reduce((hash, ref) => Math.imul(hash ^ ref, 0x01000193), 0x811c9dc5 | 0);
   words[Header.sum] = headerSum(words);
-  for (const at of [Header.publishing, Header.published]) {
+  for (const at of [Header.publishing, Header.published, Header.put]) {
     words[at] = rspProd;
     words[at + 1] = ~rspProd;
   }

@@ -35,6 +35,16 @@ import {
 } from './layout.js';
 import { nextLife, type Tries, working } from './tries.js';
 
+/** What was found out about a journal that is adopted. */
+export interface Adoption {
+  /** The ring's shared index up to which answers were published. */
+  readonly rspProd: number;
+  /** Up to which index answers may have been put. */
+  readonly put: number;
+  /** The entries whose requests are to be carried out again. */
+  readonly left: Int32Array;
+}
+
 export class RingJournal {
   readonly #path: string;
   readonly #file: SharedFile;
@@ -69,10 +79,11 @@ export class RingJournal {
     return journal;
   }
 
-  /** Goes on with one that was found good; `left` are its entries whose requests are to be carried out. */
-  static adopt(path: string, file: SharedFile, ring: JournalRing, rspProd: number, left: Int32Array): RingJournal {
+  /** Goes on with one that was found good. */
+  static adopt(path: string, file: SharedFile, ring: JournalRing, { rspProd, put, left }: Adoption): RingJournal {
     const journal = new RingJournal(path, file, ring);
     const words = journal.#words;
+    journal.#storeIndex(Header.put, put);
     // An index of an answer means nothing to the next life, which may be killed too.
     for (const at of left) Atomics.store(words, at + Entry.state, State.taken);
     journal.publishing(rspProd);

@@ -17,7 +17,7 @@ const LIVES = { shift: 4, most: 255 };
 
 /** The tries of the next life, and their word. */
 export function nextLife(word: number): [tries: Tries, word: number] {
-  const value = valueOf(word);
+  const value = tried(word);
   const struck = (value & WORKING) === WORKING ? 1 : 0;
   const strikes = Math.min(((value >> STRIKES.shift) & STRIKES.most) + struck, STRIKES.most);
   const lives = Math.min(((value >> LIVES.shift) & LIVES.most) + 1, LIVES.most);
@@ -25,11 +25,11 @@ export function nextLife(word: number): [tries: Tries, word: number] {
 }
 
 export function working(word: number, works: 'works' | 'rests'): number {
-  const value = valueOf(word);
+  const value = tried(word);
   return wordOf(works === 'works' ? value | WORKING : value & ~WORKING);
 }
 
-function valueOf(word: number): number {
+function tried(word: number): number {
   const value = word & 0xffff;
   return word >>> 16 === (~value & 0xffff) ? value : 0;
 }
