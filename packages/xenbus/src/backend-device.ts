@@ -86,6 +86,7 @@ export class BackendDevice {
   /** What prepare gave and xenstored did not take. */
   #unpublished: XenstoreValues = {};
   #pause: NodeJS.Timeout | undefined;
+  #orphanTimer: NodeJS.Timeout | undefined;
   #storeIsClosed = false;
   #running: Promise<void> | undefined;
 
@@ -138,8 +139,7 @@ export class BackendDevice {
   async stop(): Promise<void> {
     const { stopTimeoutMs } = this.#options;
     this.#wish = 'stop';
-    clearTimeout(this.#pause);
-    this.#hold[Symbol.dispose]();
+    this.#clearTimers();
     void this.#frontendWatch?.close();
     this.#handler?.interrupt({ leave: true });
     if ((await withinDeadline(this.#end(), stopTimeoutMs)) !== LATE) return;
@@ -150,9 +150,14 @@ export class BackendDevice {
   /** The client is closed for good: nothing is looked at any more, and what is served goes on. */
   storeClosed(): void {
     this.#storeIsClosed = true;
-    clearTimeout(this.#pause);
-    this.#hold[Symbol.dispose]();
+    this.#clearTimers();
     void this.#frontendWatch?.close();
+  }
+
+  #clearTimers(): void {
+    clearTimeout(this.#pause);
+    clearTimeout(this.#orphanTimer);
+    this.#hold[Symbol.dispose]();
   }
 
   async #end(): Promise<void> {
@@ -182,16 +187,11 @@ export class BackendDevice {
 
   async #stepFailed(error: unknown): Promise<void> {
     if (error !== INTERRUPTED) await this.#errors.report(error);
-    this.#lookAfter(this.#backoff.failed());
-  }
-
-  /** Pokes have to wait for that time, too. */
-  #lookAfter(ms: number): void {
     if (this.#wish === 'stop' || this.#storeIsClosed || this.#pause !== undefined) return;
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
       this.poke();
-    }, ms);
+    }, this.#backoff.failed());
   }
 
   #lookAgain(): void {
@@ -228,7 +228,8 @@ export class BackendDevice {
     const was = this.#orphan.since !== undefined;
     const is = await this.#orphan.look(view);
     if (was && !is) this.#keys.again();
-    if (is) this.#lookAfter(ORPHAN_MS);
+    clearTimeout(this.#orphanTimer);
+    if (is) this.#orphanTimer = setTimeout(() => this.poke(), ORPHAN_MS).unref();
     return is;
   }
 
@@ -242,7 +243,19 @@ export class BackendDevice {
       await this.#keys.publishOwed();
       await this.#errors.removeIfOver();
     }
+    if (this.#phase === 'idle' && view.online) await this.#expectFrontend();
     this.#backoff.worked();
+  }
+
+  /** A device that is found Closed, or whose handler had to go: its frontend may come back. */
+  async #expectFrontend(): Promise<void> {
+    if (this.#frontendWatch !== undefined) return;
+    try {
+      await this.#followFrontend();
+      this.#lookAgain();
+    } catch (error) {
+      if (!(error instanceof XenbusError)) throw error;
+    }
   }
 
   async #look(): Promise<DeviceView> {
@@ -276,7 +289,7 @@ export class BackendDevice {
         return this.#connect(view, { adopt: action.adopt });
       case 'disconnect':
         this.#hold.over('ended');
-        if (view.held) await this.#release({ leave: false });
+        if (view.held) await this.#releaseHandler({ leave: false });
         else await this.#disconnect({ leave: false });
         return this.#nodes.publish(view.backend, action.state);
       case 'setState':

@@ -46,7 +46,10 @@ export class Orphan {
     const isThere = reading.backend !== undefined;
     if (this.#since === undefined) {
       if (isThere) this.#connections = store.connections;
-      else if (await this.#isLost(reading)) this.#begin();
+      else if (await this.#isLost(reading)) {
+        this.#begin();
+        await this.#isGone(reading);
+      }
       return this.#since !== undefined;
     }
     if (store.connections !== this.#connections) this.#begin();
