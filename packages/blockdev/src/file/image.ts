@@ -13,6 +13,7 @@ import { reportFallback } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { ImageLock } from '../locks/image-lock.js';
+import { storageId } from '../locks/storage-id.js';
 import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
@@ -34,6 +35,7 @@ const statFile = promisify(fstat);
 /** What `openFileImage` has found and opened. */
 interface OpenedFile {
   readonly path: string;
+  readonly identity: string;
   readonly options: FileImageOptions;
   readonly facts: StorageFacts;
   /** Bytes of its whole sectors. */
@@ -49,6 +51,7 @@ interface OpenedFile {
 export class FileImage implements BlockImage {
   readonly engine: FileEngine;
   readonly description: string;
+  readonly identity: string;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
   readonly readOnly: boolean;
@@ -66,9 +69,10 @@ export class FileImage implements BlockImage {
   #seenSize: number;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, facts, size, files, lock, ring }: OpenedFile) {
+  constructor({ path, identity, options, facts, size, files, lock, ring }: OpenedFile) {
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
+    this.identity = identity;
     this.#options = options;
     this.#files = files;
     this.#lock = lock;
@@ -153,6 +157,7 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
   let lock: ImageLock | undefined;
   try {
     lock = await lockFor(buffered, path, options);
+    const { key: identity } = await storageId(buffered);
     const facts = storageFacts(await statFile(buffered));
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     const size = wholeSectors(facts.size, sectorSize, path);
@@ -162,7 +167,7 @@ export async function openFileImage(path: string, options: FileImageOptions = {}
     const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
     if (main === undefined && direct === true) throw noDirect(path, sectorSize);
     const files = { main: main ?? buffered, buffered };
-    return new FileImage({ path, options, facts, size, files, lock, ring });
+    return new FileImage({ path, identity, options, facts, size, files, lock, ring });
   } catch (error) {
     await closeFile(buffered);
     await lock?.release();
