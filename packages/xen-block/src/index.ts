@@ -46,4 +46,10 @@ export { RingCounters } from './plane/accounting/ring-counters.js';
 export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';
 export { DataPlane, type DataPlaneOptions, type KeptRequests, type ServedRing } from './plane/data-plane.js';
 export { BadRequest, badRequestText } from './plane/requests/bad-request.js';
-export type { DataPath, GivenUpRequest, RingListener, RingOptions, StorageFailure } from './plane/rings/ring-options.js';
+export type {
+  DataPath,
+  GivenUpRequest,
+  RingListener,
+  RingOptions,
+  StorageFailure,
+} from './plane/rings/ring-options.js';

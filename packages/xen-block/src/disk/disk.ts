@@ -25,8 +25,8 @@ import {
 import type { DiskConfig, DiskGeometry, DiskStop, OnError } from '../disk-description.js';
 import { codeOf, XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
-import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
+import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
@@ -223,11 +223,12 @@ export class BlockDevice implements BackendHandler {
     return this.#deviceValues();
   }
 
-  async disconnect(): Promise<void> {
+  /** With `leave` the rings, their journals and what is known of the image are left to who takes the disk over. */
+  async disconnect({ leave }: { leave: boolean }): Promise<void> {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    const leaves = this.#options.life.leaving && this.#options.journalDirectory !== undefined;
+    const leaves = (leave || this.#options.life.leaving) && this.#options.journalDirectory !== undefined;
     await this.#rings.detach(leaves ? 'leave' : 'fail');
     if (!leaves) {
       this.#imageRecord?.remove();
