@@ -68,8 +68,10 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'error', message: GAVE_UP, fields: { operation, sector, count } }),
   'xen-block:device:left': ({ address, inFlight, noted }: DeviceLeftEvent) =>
     about(address, { level: noted ? 'warn' : 'error', message: noted ? LEFT : LOST, fields: { inFlight } }),
-  'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) =>
-    about(address, { level: 'error', message: `its requests in flight are not noted: ${errorMessage(error)}` }),
+  'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) => {
+    const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
+    return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
+  },
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>
     about(address, { level: 'info', message: 'resized', fields: { from, to } }),
   'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) =>
