@@ -9,7 +9,14 @@ export {
   type RefreshOptions,
   type SharedImage,
 } from './block-image.js';
-export type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, OddSize } from './diagnostics.js';
+export type {
+  EngineFallback,
+  LockUnavailable,
+  NbdLostEvent,
+  NbdRestoredEvent,
+  OddSize,
+  UnquietImage,
+} from './diagnostics.js';
 export {
   BlockDeviceError,
   type BlockDeviceErrorCode,

@@ -1,8 +1,9 @@
 /**
  * Raw files and block devices. `openFileImage` finds out what there is (file/probe.ts), what it can do
  * (file/features.ts), and which engine serves it: io_uring of the thread, or plain calls on libuv's pool or on the
- * calling thread. An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written. The size is that of the last look: changes past it are refused even if the file has grown since. A format
- * is never probed: what is opened here is raw.
+ * calling thread. An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written.
+ * Other threads have duplicates of both, so that a lock on them speaks for the I/O of all. The size is that of the last
+ * look: changes past it are refused even if the file has grown since. A format is never probed: what is opened here is raw.
  */
 import { close, constants, fstat, open } from 'node:fs';
 import { resolve } from 'node:path';
@@ -12,7 +13,9 @@ import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage
 import { reportFallback } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
+import { DiskMark } from '../locks/disk-mark.js';
 import { ImageLock } from '../locks/image-lock.js';
+import { storageId } from '../locks/storage-id.js';
 import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
@@ -40,7 +43,10 @@ interface OpenedFile {
   readonly size: number;
   /** The image's from now on: it closes them. */
   readonly files: FileDescriptors;
-  readonly lock: ImageLock | undefined;
+  /** Which storage it is: StorageId's key. */
+  readonly storage: string;
+  readonly lock?: ImageLock | undefined;
+  readonly mark?: DiskMark | undefined;
   /** Undefined: plain calls, on the pool or on the calling thread. */
   readonly ring: ThreadRing | undefined;
 }
@@ -54,7 +60,9 @@ export class FileImage implements BlockImage {
   readonly readOnly: boolean;
   readonly features: BlockFeatures;
   readonly #files: FileDescriptors;
+  readonly #storage: string;
   readonly #lock: ImageLock | undefined;
+  readonly #mark: DiskMark | undefined;
   readonly #options: FileImageOptions;
   readonly #blockDevice: boolean;
   readonly #ring: ThreadRing | undefined;
@@ -66,12 +74,14 @@ export class FileImage implements BlockImage {
   #seenSize: number;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, facts, size, files, lock, ring }: OpenedFile) {
+  constructor({ path, options, facts, size, files, storage, lock, mark, ring }: OpenedFile) {
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
     this.#options = options;
     this.#files = files;
+    this.#storage = storage;
     this.#lock = lock;
+    this.#mark = mark;
     this.#blockDevice = facts.blockDevice;
     this.#ring = ring;
     this.#size = size;
@@ -110,9 +120,10 @@ export class FileImage implements BlockImage {
   }
 
   share(): SharedImage {
-    // The lock is one for the image, whichever threads use it.
-    const options: FileImageOptions = { ...this.#options, lockFor: undefined };
-    return { module: attachModule, data: { kind: 'file', path: resolve(this.description), options } };
+    // The locks are those of the descriptors, whichever threads use them.
+    const options: FileImageOptions = { ...this.#options, lockFor: undefined, quietFor: undefined };
+    const data: SharedFile = { path: resolve(this.description), options, files: this.#files, storage: this.#storage };
+    return { module: attachModule, data: { kind: 'file', ...data } };
   }
 
   close(): Promise<void> {
@@ -127,6 +138,7 @@ export class FileImage implements BlockImage {
   async #close(): Promise<void> {
     await this.#queues.close();
     await this.#cache?.close();
+    this.#mark?.release();
     await closeFiles(this.#files);
     await this.#lock?.release();
   }
@@ -142,38 +154,96 @@ export class FileImage implements BlockImage {
 /**
  * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
  * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not one whole sector), ERR_SECTOR_SIZE,
- * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, or ERR_IMAGE_IN_USE
- * when it is to be locked and another uses it.
+ * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, ERR_IMAGE_IN_USE when it
+ * is to be locked and another uses it, or ERR_IMAGE_IN_FLIGHT when it is to be quiet and is not in time. `signal` ends
+ * the waiting.
  */
-export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<FileImage> {
+export async function openFileImage(
+  path: string,
+  { signal, ...options }: FileImageOptions & { readonly signal?: AbortSignal | undefined } = {},
+): Promise<FileImage> {
   await checkFileType(path);
   const ring = ringFor(path, options.engine ?? 'auto');
   const flags = options.readOnly ? constants.O_RDONLY : constants.O_RDWR;
   const buffered = await openDescriptor(path, flags);
-  let lock: ImageLock | undefined;
+  const wanted = options.direct === true || ((options.direct ?? 'auto') === 'auto' && ring !== undefined);
+  const direct = wanted ? await openFile(path, flags | DIRECT_FLAG).catch(() => undefined) : undefined;
+  const holds: { lock?: ImageLock | undefined; mark?: DiskMark | undefined } = {};
   try {
-    lock = await lockFor(buffered, path, options);
+    // Before anything is tried out on the image. What ended processes had in flight holds locks of theirs too.
+    const { quietFor: disk, lockFor: user, readOnly = false } = options;
+    const all = { main: direct ?? buffered, buffered };
+    if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files: all, signal });
+    if (user) holds.lock = await ImageLock.take({ path, fd: buffered, readOnly, user }, signal);
     const facts = storageFacts(await statFile(buffered));
+    if (facts.writeProtected && !readOnly) throw writeProtected(path);
+    const opened = { path, options, facts, ring, ...holds };
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     const size = wholeSectors(facts.size, sectorSize, path);
-    if (facts.writeProtected && !options.readOnly) throw writeProtected(path);
-    const direct = options.direct ?? 'auto';
-    const wanted = direct === true || (direct === 'auto' && ring !== undefined);
-    const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
-    if (main === undefined && direct === true) throw noDirect(path, sectorSize);
-    const files = { main: main ?? buffered, buffered };
-    return new FileImage({ path, options, facts, size, files, lock, ring });
+    const { key: storage } = await storageId(buffered);
+    if (direct !== undefined && (await directWorks(direct, facts, sectorSize))) {
+      return new FileImage({ ...opened, size, storage, files: all });
+    }
+    if (options.direct === true) throw noDirect(path, sectorSize);
+    const image = new FileImage({ ...opened, size, storage, files: { main: buffered, buffered } });
+    if (direct !== undefined) await closeFile(direct);
+    return image;
   } catch (error) {
-    await closeFile(buffered);
-    await lock?.release();
+    holds.mark?.release();
+    await closeFiles({ main: direct ?? buffered, buffered });
+    await holds.lock?.release();
+    if (signal?.aborted) throw error;
     throw openError(error, 'open', path);
   }
 }
 
-/** Before anything is tried out on the image. */
-async function lockFor(fd: number, path: string, options: FileImageOptions): Promise<ImageLock | undefined> {
-  const { lockFor: user, readOnly = false } = options;
-  return user && ImageLock.take({ path, fd, readOnly, user });
+/** What another thread of this process needs to have the same image. */
+export interface SharedFile {
+  readonly path: string;
+  readonly options: FileImageOptions;
+  /** The first thread's. */
+  readonly files: FileDescriptors;
+  /** What these are, as long as that thread's image is open. */
+  readonly storage: string;
+}
+
+/**
+ * The image on another thread, with duplicates of the descriptors: of what is in flight there, the locks tell too.
+ * Error: ERR_IMAGE_SHARED when the image was closed in the meantime.
+ */
+export async function attachFileImage({ path, options, files, storage }: SharedFile): Promise<FileImage> {
+  const addon = optionalAddon();
+  // Without one nothing is locked either.
+  if (!addon) return openFileImage(path, options);
+  const buffered = addon.duplicate(files.buffered);
+  const main = files.main === files.buffered ? buffered : addon.duplicate(files.main);
+  const own = { main, buffered };
+  try {
+    await checkDuplicates(own, path, storage);
+    const facts = storageFacts(await statFile(buffered));
+    const size = wholeSectors(facts.size, options.sectorSize ?? facts.logicalSectorSize, path);
+    return new FileImage({
+      path,
+      options,
+      facts,
+      size,
+      storage,
+      files: own,
+      ring: ringFor(path, options.engine ?? 'auto'),
+    });
+  } catch (error) {
+    await closeFiles(own);
+    throw openError(error, 'attach', path);
+  }
+}
+
+/** The numbers of closed descriptors are given to others. */
+async function checkDuplicates({ main, buffered }: FileDescriptors, path: string, storage: string): Promise<void> {
+  for (const fd of [main, buffered]) {
+    if (fd >= 0 && (await storageId(fd)).key === storage) continue;
+    const message = `${path} was closed before another thread could have it`;
+    throw new BlockDeviceError('ERR_IMAGE_SHARED', 'attach', message, { path });
+  }
 }
 
 /** The thread's ring, or undefined for plain calls. */
@@ -194,19 +264,6 @@ async function openDescriptor(path: string, flags: number): Promise<number> {
   }
 }
 
-/** A descriptor with O_DIRECT, or undefined. */
-async function openDirect(
-  path: string,
-  flags: number,
-  facts: StorageFacts,
-  sectorSize: number,
-): Promise<number | undefined> {
-  const fd = await openFile(path, flags | DIRECT_FLAG).catch(() => undefined);
-  if (fd === undefined || (await directWorks(fd, facts, sectorSize))) return fd;
-  await closeFile(fd);
-  return undefined;
-}
-
 function writeProtected(path: string): BlockDeviceError {
   return new BlockDeviceError('EROFS', 'open', `${path} is a write-protected device: open it read-only`, { path });
 }
@@ -217,6 +274,5 @@ function noDirect(path: string, sectorSize: number): BlockDeviceError {
 }
 
 async function closeFiles({ main, buffered }: FileDescriptors): Promise<void> {
-  await closeFile(main);
-  if (buffered !== main) await closeFile(buffered);
+  for (const fd of new Set([main, buffered])) if (fd >= 0) await closeFile(fd);
 }

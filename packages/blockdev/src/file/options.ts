@@ -23,4 +23,10 @@ export interface FileImageOptions {
    * and theirs is respected. Readers share an image, a writer has it alone. Not locked if undefined.
    */
   readonly lockFor?: ImageUser | undefined;
+  /**
+   * The name of the disk that the image serves, the same in each process that serves it. Opening then waits until nothing
+   * is in flight that an earlier process began on this image for this disk, even if that process was killed: its requests
+   * may be on their way to slow storage long after its end. Not waited for if undefined.
+   */
+  readonly quietFor?: string | undefined;
 }
