@@ -5,7 +5,7 @@
 #include <functional>
 #include <memory>
 
-#include "byte-locks.h"
+#include "descriptors.h"
 #include "pool-work.h"
 #include "ranges.h"
 #include "thread-engine.h"
@@ -184,6 +184,10 @@ Napi::Value LockedElsewhere(const Napi::CallbackInfo& info) {
 
 Napi::Value Duplicate(const Napi::CallbackInfo& info) { return Int(info, DuplicateDescriptor(IntAt(info, 0))); }
 
+void CloseDuplicate(const Napi::CallbackInfo& info) {
+  InPool(info, 1, [fd = IntAt(info, 0)] { return CloseDescriptor(fd); });
+}
+
 template <typename Callback>
 void Export(Napi::Object exports, const char* name, Callback callback) {
   exports.Set(name, Napi::Function::New(exports.Env(), callback, name));
@@ -207,6 +211,7 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export(exports, "unlockByte", Unlock);
   Export(exports, "byteLockedElsewhere", LockedElsewhere);
   Export(exports, "duplicate", Duplicate);
+  Export(exports, "closeDuplicate", CloseDuplicate);
   return exports;
 }
 

@@ -1,6 +1,7 @@
 import type { BlockImage } from './block-image.js';
 import { BlockDeviceError } from './errors.js';
-import { attachFileImage, type SharedFile } from './file/image.js';
+import { attachFileImage } from './file/attach.js';
+import type { SharedFile } from './file/options.js';
 import { type MemoryDisk, MemoryImage } from './memory/image.js';
 import { type NullImageOptions, nullImage } from './memory/null-image.js';
 import { type NbdImageOptions, openNbdImage } from './nbd/image.js';

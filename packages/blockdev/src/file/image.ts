@@ -10,7 +10,6 @@ import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { optionalAddon } from '../addon.js';
 import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
-import { reportFallback } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { DiskMark } from '../locks/disk-mark.js';
@@ -22,11 +21,12 @@ import type { QueueOptions } from '../queue/engine-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
 import { PageCache } from '../uring/page-cache.js';
 import { IoUringQueue } from '../uring/queue.js';
-import { type ThreadRing, threadRing } from '../uring/thread-ring.js';
+import type { ThreadRing } from '../uring/thread-ring.js';
 import { immediateCalls, pooledCalls } from './calls.js';
 import { DIRECT_FLAG, directWorks } from './direct-io.js';
+import { ringFor } from './engine.js';
 import { fileFeatures } from './features.js';
-import type { FileEngine, FileImageOptions } from './options.js';
+import type { FileEngine, FileImageOptions, SharedFile } from './options.js';
 import { checkFileType, type StorageFacts, storageFacts, storageSize } from './probe.js';
 import { FileQueue, type RangeWorker } from './queue.js';
 
@@ -34,8 +34,8 @@ const openFile = promisify(open);
 const closeFile = promisify(close);
 const statFile = promisify(fstat);
 
-/** What `openFileImage` has found and opened. */
-interface OpenedFile {
+/** What is to be an image: found and opened. */
+export interface OpenedFile {
   readonly path: string;
   readonly options: FileImageOptions;
   readonly facts: StorageFacts;
@@ -43,6 +43,8 @@ interface OpenedFile {
   readonly size: number;
   /** The image's from now on: it closes them. */
   readonly files: FileDescriptors;
+  /** Closes them; as descriptors that Node has opened if undefined. */
+  readonly closeFiles?: ((files: FileDescriptors) => Promise<void>) | undefined;
   /** Which storage it is: StorageId's key. */
   readonly storage: string;
   readonly lock?: ImageLock | undefined;
@@ -60,6 +62,7 @@ export class FileImage implements BlockImage {
   readonly readOnly: boolean;
   readonly features: BlockFeatures;
   readonly #files: FileDescriptors;
+  readonly #closeFiles: (files: FileDescriptors) => Promise<void>;
   readonly #storage: string;
   readonly #lock: ImageLock | undefined;
   readonly #mark: DiskMark | undefined;
@@ -74,14 +77,16 @@ export class FileImage implements BlockImage {
   #seenSize: number;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, facts, size, files, storage, lock, mark, ring }: OpenedFile) {
+  constructor(opened: OpenedFile) {
+    const { path, options, facts, size, files, ring } = opened;
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
     this.#options = options;
     this.#files = files;
-    this.#storage = storage;
-    this.#lock = lock;
-    this.#mark = mark;
+    this.#closeFiles = opened.closeFiles ?? closeOpened;
+    this.#storage = opened.storage;
+    this.#lock = opened.lock;
+    this.#mark = opened.mark;
     this.#blockDevice = facts.blockDevice;
     this.#ring = ring;
     this.#size = size;
@@ -139,7 +144,7 @@ export class FileImage implements BlockImage {
     await this.#queues.close();
     await this.#cache?.close();
     this.#mark?.release();
-    await closeFiles(this.#files);
+    await this.#closeFiles(this.#files);
     await this.#lock?.release();
   }
 
@@ -163,97 +168,30 @@ export async function openFileImage(
   { signal, ...options }: FileImageOptions & { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<FileImage> {
   await checkFileType(path);
-  const ring = ringFor(path, options.engine ?? 'auto');
-  const flags = options.readOnly ? constants.O_RDONLY : constants.O_RDWR;
+  const { quietFor: disk, lockFor: user, readOnly = false } = options;
+  const ring = ringFor(path, options.engine);
+  const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
   const buffered = await openDescriptor(path, flags);
-  const wanted = options.direct === true || ((options.direct ?? 'auto') === 'auto' && ring !== undefined);
-  const direct = wanted ? await openFile(path, flags | DIRECT_FLAG).catch(() => undefined) : undefined;
+  const files = { main: buffered, buffered };
   const holds: { lock?: ImageLock | undefined; mark?: DiskMark | undefined } = {};
   try {
-    // Before anything is tried out on the image. What ended processes had in flight holds locks of theirs too.
-    const { quietFor: disk, lockFor: user, readOnly = false } = options;
-    const all = { main: direct ?? buffered, buffered };
-    if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files: all, signal });
-    if (user) holds.lock = await ImageLock.take({ path, fd: buffered, readOnly, user }, signal);
     const facts = storageFacts(await statFile(buffered));
-    if (facts.writeProtected && !readOnly) throw writeProtected(path);
-    const opened = { path, options, facts, ring, ...holds };
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
+    files.main = (await openDirect(path, flags, { facts, sectorSize, options, ring })) ?? buffered;
+    // Before anything is tried out on the image. The mark first: what is in flight of ended processes has their locks.
+    if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, signal });
+    if (user) holds.lock = await ImageLock.take({ path, fd: buffered, readOnly, user }, signal);
     const size = wholeSectors(facts.size, sectorSize, path);
+    if (facts.writeProtected && !readOnly) throw writeProtected(path);
     const { key: storage } = await storageId(buffered);
-    if (direct !== undefined && (await directWorks(direct, facts, sectorSize))) {
-      return new FileImage({ ...opened, size, storage, files: all });
-    }
-    if (options.direct === true) throw noDirect(path, sectorSize);
-    const image = new FileImage({ ...opened, size, storage, files: { main: buffered, buffered } });
-    if (direct !== undefined) await closeFile(direct);
-    return image;
+    return new FileImage({ path, options, facts, size, files, storage, ring, ...holds });
   } catch (error) {
     holds.mark?.release();
-    await closeFiles({ main: direct ?? buffered, buffered });
+    await closeOpened(files);
     await holds.lock?.release();
     if (signal?.aborted) throw error;
     throw openError(error, 'open', path);
   }
-}
-
-/** What another thread of this process needs to have the same image. */
-export interface SharedFile {
-  readonly path: string;
-  readonly options: FileImageOptions;
-  /** The first thread's. */
-  readonly files: FileDescriptors;
-  /** What these are, as long as that thread's image is open. */
-  readonly storage: string;
-}
-
-/**
- * The image on another thread, with duplicates of the descriptors: of what is in flight there, the locks tell too.
- * Error: ERR_IMAGE_SHARED when the image was closed in the meantime.
- */
-export async function attachFileImage({ path, options, files, storage }: SharedFile): Promise<FileImage> {
-  const addon = optionalAddon();
-  // Without one nothing is locked either.
-  if (!addon) return openFileImage(path, options);
-  const buffered = addon.duplicate(files.buffered);
-  const main = files.main === files.buffered ? buffered : addon.duplicate(files.main);
-  const own = { main, buffered };
-  try {
-    await checkDuplicates(own, path, storage);
-    const facts = storageFacts(await statFile(buffered));
-    const size = wholeSectors(facts.size, options.sectorSize ?? facts.logicalSectorSize, path);
-    return new FileImage({
-      path,
-      options,
-      facts,
-      size,
-      storage,
-      files: own,
-      ring: ringFor(path, options.engine ?? 'auto'),
-    });
-  } catch (error) {
-    await closeFiles(own);
-    throw openError(error, 'attach', path);
-  }
-}
-
-/** The numbers of closed descriptors are given to others. */
-async function checkDuplicates({ main, buffered }: FileDescriptors, path: string, storage: string): Promise<void> {
-  for (const fd of [main, buffered]) {
-    if (fd >= 0 && (await storageId(fd)).key === storage) continue;
-    const message = `${path} was closed before another thread could have it`;
-    throw new BlockDeviceError('ERR_IMAGE_SHARED', 'attach', message, { path });
-  }
-}
-
-/** The thread's ring, or undefined for plain calls. */
-function ringFor(path: string, engine: 'auto' | FileEngine): ThreadRing | undefined {
-  if (engine === 'threads' || engine === 'sync') return undefined;
-  const ring = threadRing();
-  if (typeof ring !== 'string') return ring;
-  if (engine === 'io_uring') throw new BlockDeviceError('ERR_NO_IO_URING', 'open', `${path}: ${ring}`, { path });
-  reportFallback({ path, wanted: 'io_uring', used: 'threads', reason: ring });
-  return undefined;
 }
 
 async function openDescriptor(path: string, flags: number): Promise<number> {
@@ -262,6 +200,30 @@ async function openDescriptor(path: string, flags: number): Promise<number> {
   } catch (error) {
     throw openError(error, 'open', path);
   }
+}
+
+interface DirectChoice {
+  readonly facts: StorageFacts;
+  readonly sectorSize: number;
+  readonly options: FileImageOptions;
+  readonly ring: ThreadRing | undefined;
+}
+
+/** A descriptor with O_DIRECT, or undefined. */
+async function openDirect(
+  path: string,
+  flags: number,
+  { facts, sectorSize, options, ring }: DirectChoice,
+): Promise<number | undefined> {
+  const { direct = 'auto' } = options;
+  if (direct === false || (direct === 'auto' && !ring)) return undefined;
+  const fd = await openFile(path, flags | DIRECT_FLAG).catch(() => undefined);
+  if (fd !== undefined) {
+    if (await directWorks(fd, facts, sectorSize)) return fd;
+    await closeFile(fd);
+  }
+  if (direct === true) throw noDirect(path, sectorSize);
+  return undefined;
 }
 
 function writeProtected(path: string): BlockDeviceError {
@@ -273,6 +235,6 @@ function noDirect(path: string, sectorSize: number): BlockDeviceError {
   return new BlockDeviceError('ERR_NO_DIRECT', 'open', message, { path });
 }
 
-async function closeFiles({ main, buffered }: FileDescriptors): Promise<void> {
-  for (const fd of new Set([main, buffered])) if (fd >= 0) await closeFile(fd);
+async function closeOpened({ main, buffered }: FileDescriptors): Promise<void> {
+  for (const fd of new Set([main, buffered])) await closeFile(fd);
 }

@@ -1,4 +1,5 @@
 import type { ImageUser } from '../locks/image-user.js';
+import type { FileDescriptors } from '../queue/descriptors.js';
 
 export type FileEngine = 'io_uring' | 'threads' | 'sync';
 
@@ -29,4 +30,14 @@ export interface FileImageOptions {
    * may be on their way to slow storage long after its end. Not waited for if undefined.
    */
   readonly quietFor?: string | undefined;
+}
+
+/** What another thread of this process needs to have the same image. */
+export interface SharedFile {
+  readonly path: string;
+  readonly options: FileImageOptions;
+  /** The first thread's. */
+  readonly files: FileDescriptors;
+  /** Which storage they are, as long as that thread's image is open. */
+  readonly storage: string;
 }

@@ -19,6 +19,8 @@ import { type StorageId, storageId } from './storage-id.js';
 
 /** Then whoever opens is told, and may try again. */
 const WAIT_MS = 10_000;
+/** As long as a living process may take to let go. */
+const LIVING_MS = 1000;
 /** A guest waits for this, and a look at the lock costs microseconds. */
 const PAUSE_MS = 10;
 /** Far from QEMU's bytes and from any image's end. */
@@ -65,14 +67,9 @@ export class DiskMark {
     const id = await storageId(files.buffered);
     const byte = byteOf(disk);
     const key = `${id.key} ${byte}`;
-    const deadline = performance.now() + WAIT_MS;
+    const look = () => own.has(key) || checked(locks.byteLockedElsewhere(files.buffered, byte), path) === 0;
     try {
-      for (let told = false; !own.has(key); told = true) {
-        if (checked(locks.byteLockedElsewhere(files.buffered, byte), path) === 0) break;
-        if (!told) reportUnquiet({ path, disk });
-        if (performance.now() > deadline) throw await refusal(id, byte, { path, disk });
-        await sleep(PAUSE_MS, undefined, { signal });
-      }
+      if (!look()) await becomesQuiet(look, { path, disk, id, byte, signal });
       // Nothing waits between the look and the mark, so no other image of this process is taken for a stranger's.
       for (const fd of new Set([files.main, files.buffered])) checked(locks.lockByte(fd, byte), path);
       return new DiskMark(locks, key, byte, files);
@@ -110,18 +107,38 @@ function bootId(): string {
   }
 }
 
-async function refusal(
-  id: StorageId,
-  byte: number,
-  { path, disk }: { path: string; disk: string },
-): Promise<BlockDeviceError> {
-  const process = await lockerOf(id, byte);
-  if (process !== undefined) {
-    const message = `${path} is served already for ${disk}, by ${process}; end that process first`;
-    return new BlockDeviceError('ERR_IMAGE_IN_USE', 'lock', message, { path });
+interface Awaited {
+  readonly path: string;
+  readonly disk: string;
+  readonly id: StorageId;
+  readonly byte: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Resolves right after `look` says that it is so. */
+async function becomesQuiet(look: () => boolean, { path, disk, id, byte, signal }: Awaited): Promise<void> {
+  reportUnquiet({ path, disk });
+  const start = performance.now();
+  for (let sought = false; !look(); ) {
+    const waited = performance.now() - start;
+    if (waited > WAIT_MS) throw notQuiet(path, disk);
+    if (waited > LIVING_MS && !sought) {
+      sought = true;
+      const process = await lockerOf(id, byte);
+      if (process !== undefined) throw servedBy(process, path, disk);
+    }
+    await sleep(PAUSE_MS, undefined, { signal });
   }
-  const message =
-    `${path} is not quiet: requests that an ended process began for ${disk} are in flight since more than ` +
-    `${WAIT_MS / 1000} seconds; look at its storage, which does not answer`;
+}
+
+function servedBy(process: string, path: string, disk: string): BlockDeviceError {
+  const message = `${path} is served for ${disk} by ${process}; end that process first`;
+  return new BlockDeviceError('ERR_IMAGE_IN_USE', 'lock', message, { path });
+}
+
+function notQuiet(path: string, disk: string): BlockDeviceError {
+  const seconds = WAIT_MS / 1000;
+  const what = `requests that an ended process began for ${disk} are in flight since more than ${seconds} s`;
+  const message = `${path} is not quiet: ${what}; look at its storage, which does not answer`;
   return new BlockDeviceError('ERR_IMAGE_IN_FLIGHT', 'lock', message, { path });
 }

@@ -1,4 +1,4 @@
-#include "byte-locks.h"
+#include "descriptors.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -39,5 +39,7 @@ int DuplicateDescriptor(int fd) {
   int result = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   return result < 0 ? -errno : result;
 }
+
+int CloseDescriptor(int fd) { return close(fd) < 0 ? -errno : 0; }
 
 }  // namespace blockdev

@@ -14,4 +14,7 @@ int ByteLockedElsewhere(int fd, off_t byte);
 /** Another descriptor of the same open file description, with its locks; or a negative errno. */
 int DuplicateDescriptor(int fd);
 
+/** 0 or a negative errno. */
+int CloseDescriptor(int fd);
+
 }  // namespace blockdev
