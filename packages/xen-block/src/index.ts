@@ -29,7 +29,7 @@ export {
 } from './disk/disk.js';
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
-export { imageUser } from './disk/image-user.js';
+export { diskName, imageUser } from './disk/image-user.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
 export type { ProtocolLimits } from './disk/terms.js';

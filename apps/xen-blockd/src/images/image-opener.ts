@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage, openNbdImage } from '@xenpv/blockdev';
-import { type DiskConfig, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
+import { type DiskConfig, diskName, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import { BlockdError } from '../errors.js';
 import type { LimitedLog } from '../log/limited-log.js';
@@ -93,10 +93,12 @@ function tell(
   log.write(message, path, { level, message, fields: { path, reason } });
 }
 
-function openRaw(config: DiskConfig, options: ImageOpenerOptions): Promise<BlockImage> {
+function openRaw(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   return openFileImage(config.target, {
     readOnly: config.readOnly,
     lockFor: imageUser(config),
+    quietFor: diskName(config),
+    signal: options.signal,
     engine: options.engine ?? 'auto',
     direct: config.direct || (options.direct ?? 'auto'),
     discard: config.discard ?? true,
