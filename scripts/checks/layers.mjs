@@ -11,7 +11,7 @@ export const PACKAGES = {
   xenstore: ['xen-sys'],
   xenbus: ['xenstore', 'xen-sys'],
   xenstored: ['xenstore', 'xen-sys', 'ring'],
-  blockdev: ['nbd'],
+  blockdev: ['nbd', 'xen-sys'],
   'xen-block': ['xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring', 'blockdev'],
   blkfront: ['xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring'],
   emulator: ['xenstored', 'xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring'],

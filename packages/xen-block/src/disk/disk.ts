@@ -14,6 +14,7 @@ import {
   connectedChannel,
   type DeviceConnectedEvent,
   disconnectedChannel,
+  journalDroppedChannel,
   leftChannel,
   mediumChannel,
   preparedChannel,
@@ -352,6 +353,8 @@ export class BlockDevice implements BackendHandler {
       },
       unsupported: (operation) => void this.#takeBack(operation),
       storageError: (failure, count) => this.#stops.storageError(failure, count),
+      gaveUp: (request, count) => this.#stops.gaveUp(request, count),
+      journalDropped: (reason) => journalDroppedChannel.publish({ address, reason }),
       stopped: (failure) => this.#stops.stopped(failure),
       broken: (error) => this.#context.fail(error),
     };
@@ -456,6 +459,7 @@ export class BlockDevice implements BackendHandler {
       ringSlots: this.#rings.slots,
       persistent: dataPathFor(negotiated, this.#dataPath).persistentPages > 0,
       adopted,
+      recovered: this.#rings.recovered,
     };
   }
 }

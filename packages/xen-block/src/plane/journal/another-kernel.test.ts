@@ -1,23 +1,17 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { BackRing, FrontRing } from '@xenpv/ring';
 import fc from 'fast-check';
-import { afterAll, beforeEach, expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
+import { journals } from '../../testing/journals-in-memory.js';
 import { adoptRing } from './adopt-ring.js';
+import { pushAnswers } from './push-answers.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'journal-kernel-'));
-afterAll(() => rmSync(folder, { recursive: true }));
+vi.mock('./journal-file.js', () => import('../../testing/journals-in-memory.js'));
+
+afterEach(() => journals.clear());
 
 const SLOT_WORDS = 28;
 /** Requests of the second kernel have numbers from here on. */
 const SECOND = 1_000_000;
-
-let path: string;
-let files = 0;
-beforeEach(() => {
-  path = join(folder, `ring-${files++}`);
-});
 
 /** A kernel's end of the ring page, which it makes anew. */
 class Kernel {
@@ -55,7 +49,11 @@ class Life {
 
   constructor(memory: Uint8Array<SharedArrayBuffer>, adopt: boolean) {
     this.#back = BackRing.attach(memory, SLOT_WORDS * 4);
-    const { journal, entries } = adoptRing(this.#back, { refs: Uint32Array.of(7), eventChannel: 3 }, { path, adopt });
+    const { journal, entries } = adoptRing(
+      this.#back,
+      { refs: Uint32Array.of(7), eventChannel: 3 },
+      { path: 'journal', adopt },
+    );
     this.#journal = journal!;
     for (const entry of entries) {
       const words = new Int32Array(SLOT_WORDS);
@@ -82,16 +80,31 @@ class Life {
   }
 
   push(): void {
-    this.#back.pushResponses();
+    pushAnswers(this.#back, this.#journal);
   }
 }
+
+type Round = { asked: number; answered: number };
+/** An entry answered long ago at an index that the second kernel's ring has not reached, and the killed life's end. */
+const OLD_ENTRIES: [Round[], boolean, number][] = [true, false].map((pushed) => [
+  [
+    { asked: 16, answered: 4 },
+    { asked: 2, answered: 5 },
+    { asked: 19, answered: 23 },
+    { asked: 27, answered: 32 },
+    { asked: 14, answered: 4 },
+    { asked: 17, answered: 26 },
+  ],
+  pushed,
+  1,
+]);
 
 const rounds = fc.array(fc.record({ asked: fc.nat(32), answered: fc.nat(32) }), { minLength: 1, maxLength: 6 });
 
 it('a kernel that is booted anew on the same ring page gets answers to its own requests, and only they are carried out', () => {
   fc.assert(
     fc.property(rounds, fc.boolean(), fc.nat(32), (before, pushed, asked) => {
-      rmSync(path, { force: true });
+      journals.clear();
       const memory = new Uint8Array(new SharedArrayBuffer(4096));
       const first = new Kernel(memory, 1);
       const killed = new Life(memory, false);
@@ -112,7 +125,7 @@ it('a kernel that is booted anew on the same ring page gets answers to its own r
       life.push();
       expect(second.collect().sort((a, b) => a - b)).toEqual(expected);
     }),
-    { numRuns: 1000 },
+    { numRuns: Number(process.env.JOURNAL_SCHEDULES ?? 1000), examples: OLD_ENTRIES },
   );
 });
 

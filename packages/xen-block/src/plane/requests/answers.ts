@@ -9,6 +9,7 @@
 import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
+import { pushAnswers } from '../journal/push-answers.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
@@ -151,12 +152,12 @@ export class RequestAnswers {
   }
 
   #push(ring: BlockRing): void {
-    const { index, back, counters } = ring;
+    const { index, back, journal, counters } = ring;
     const small = this.#unpushedBytes[index] <= this.#unpushedAnswers[index] * SMALL_BYTES;
     this.#unpushedAnswers[index] = 0;
     this.#unpushedBytes[index] = 0;
     counters.inFlight(ring.pending);
-    if (!ring.broken && back.pushResponses()) {
+    if (!ring.broken && pushAnswers(back, journal)) {
       this.#events.notify(ring.port);
       counters.notification();
     }

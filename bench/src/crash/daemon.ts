@@ -1,0 +1,136 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+/** The package of xen-blockd, whose built program is what is killed. */
+const APP = fileURLToPath(new URL('../../apps/xen-blockd/', import.meta.url));
+const PROGRAM = join(APP, 'dist', 'main.js');
+
+/**
+ * Before the program begins: loads the modules that it will load, says so, and waits for a byte. What takes Node longest
+ * is done while another daemon still serves, so that more kills fit into an hour.
+ */
+const PRELOAD = `
+import { readSync, writeSync } from 'node:fs';
+await Promise.all(process.env.CRASH_PRELOAD.split(' ').map((module) => import(module)));
+readSync(0, Buffer.alloc(1));
+`;
+const PRELOADED = ['@xenpv/xen-block', '@xenpv/emulator', '@xenpv/nbd', 'commander', 'pino', 'prom-client', 'valibot'];
+
+/** After that time there is nothing that could be served at once. */
+const NOTHING_TO_SERVE_MS = 200;
+
+export interface DaemonOptions {
+  readonly directory: string;
+  readonly engine: string;
+  readonly threads: number;
+  readonly args: readonly string[];
+  /** Where the log of each life goes. */
+  readonly logs: string;
+  readonly number: number;
+}
+
+export interface DaemonEnd {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+/** A life of the daemon: the built program in a process, on the host in a folder. */
+export class DaemonLife {
+  readonly number: number;
+  readonly log: string;
+  /** Resolves when the process is ready, or has ended. */
+  readonly ready: Promise<void>;
+  /** Resolves when a disk is served, or there was none for a while, or the process has ended. */
+  readonly serving: Promise<void>;
+  readonly ended: Promise<DaemonEnd>;
+  /** When it began, and when it was ready, by performance.now(). */
+  began = 0;
+  readyAt = 0;
+  /** Disks that were taken over, and requests in flight that were. */
+  adopted = 0;
+  recovered = 0;
+  readonly #child: ChildProcess;
+  #tellReady: () => void = () => {};
+  #tellServing: () => void = () => {};
+  #rest = '';
+
+  /** Prepares a process; it does nothing until `begin`. */
+  constructor({ directory, engine, threads, args, logs, number }: DaemonOptions) {
+    this.number = number;
+    mkdirSync(logs, { recursive: true });
+    this.log = join(logs, `daemon-${number % 64}.log`);
+    const preload = `data:text/javascript,${encodeURIComponent(PRELOAD)}`;
+    const command = [PROGRAM, 'run', '--emulator', directory, '--engine', engine, '--threads', String(threads)];
+    this.#child = spawn(process.execPath, ['--import', preload, ...command, '--log-format', 'json', ...args], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      env: { ...process.env, CRASH_PRELOAD: modulesOf(PRELOADED) },
+    });
+    this.#child.stdin?.on('error', () => {});
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#hear(text));
+    this.ended = new Promise((resolve) => this.#child.on('exit', (code, signal) => resolve({ code, signal })));
+    this.ready = new Promise((resolve) => {
+      this.#tellReady = resolve;
+    });
+    this.serving = new Promise((resolve) => {
+      this.#tellServing = resolve;
+    });
+    void this.ended.then(() => {
+      this.#tellReady();
+      this.#tellServing();
+    });
+    void this.ready.then(() => sleep(NOTHING_TO_SERVE_MS)).then(() => this.#tellServing());
+  }
+
+  begin(): void {
+    this.began = performance.now();
+    this.#child.stdin?.end('x');
+  }
+
+  get isReady(): boolean {
+    return this.readyAt > 0;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child.kill(name);
+  }
+
+  /** Lines of its log that tell of a fault of its own. */
+  readonly faults: string[] = [];
+
+  #hear(text: string): void {
+    appendFileSync(this.log, this.#rest === '' && !this.isReady ? `# life ${this.number}\n${text}` : text);
+    const lines = (this.#rest + text).split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) this.#line(line);
+  }
+
+  #line(line: string): void {
+    if (line.includes('"msg":"ready"')) {
+      this.readyAt = performance.now();
+      this.#tellReady();
+    }
+    if (line.includes('"msg":"serving"')) {
+      this.#tellServing();
+      if (line.includes('"adopted":true')) this.adopted++;
+      this.recovered += Number(/"recovered":(\d+)/.exec(line)?.[1] ?? 0);
+    }
+    if (/"msg":"unexpected: |a fault of xen-blockd|nobody looked at it|^\s*at .*\.js:/.test(line))
+      this.faults.push(line);
+  }
+}
+
+/** Where the modules are that the program imports, as addresses. */
+function modulesOf(names: readonly string[]): string {
+  const { resolve } = createRequire(PROGRAM);
+  return names.map((name) => pathToFileURL(moduleBeside(resolve(name))).href).join(' ');
+}
+
+/** The ES module beside a CommonJS one. */
+function moduleBeside(path: string): string {
+  const candidates = ['.js', '.mjs'].map((extension) => path.replace(/\.cjs$/, extension));
+  return candidates.find(existsSync) ?? path;
+}

@@ -1,0 +1,131 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { XlDisk } from '@xenpv/emulator';
+import { SECTOR } from './model.js';
+import type { Storage } from './setup.js';
+
+const POLL_MS = 10;
+
+/** What is under a guest's disk. */
+export interface CrashImage extends AsyncDisposable {
+  /** How the toolstack names it. */
+  readonly disk: Pick<XlDisk, 'target' | 'format'>;
+  /** Whether `grow` is possible. */
+  readonly grows: boolean;
+  grow(sectors: number): void;
+  /** All of it, when nobody uses it any more. */
+  content(): Promise<Int32Array>;
+}
+
+/** Makes an image of zeroes; its files begin with `path`. */
+export async function createImage(storage: Storage, path: string, sectors: number): Promise<CrashImage> {
+  if (storage === 'qcow2') return new Qcow2Image(path, sectors);
+  if (storage === 'nbd') return ServedImage.start(path, sectors);
+  return new FileImage(path, sectors);
+}
+
+/** Why this storage cannot be had here, or undefined. */
+export function missingFor(storage: Storage): string | undefined {
+  if (storage === 'qcow2' && !has('qemu-storage-daemon')) return 'qemu-storage-daemon is not installed';
+  if (storage === 'nbd' && !has('qemu-nbd')) return 'qemu-nbd is not installed';
+  return undefined;
+}
+
+function has(program: string): boolean {
+  return (process.env.PATH ?? '').split(':').some((folder) => existsSync(`${folder}/${program}`));
+}
+
+class FileImage implements CrashImage {
+  readonly grows = true;
+  readonly #path: string;
+
+  constructor(path: string, sectors: number) {
+    this.#path = path;
+    writeFileSync(path, '');
+    truncateSync(path, sectors * SECTOR);
+  }
+
+  get disk() {
+    return { target: this.#path };
+  }
+
+  grow(sectors: number): void {
+    truncateSync(this.#path, sectors * SECTOR);
+  }
+
+  async content(): Promise<Int32Array> {
+    return wordsOf(this.#path);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+class Qcow2Image implements CrashImage {
+  readonly grows = false;
+  readonly #path: string;
+
+  constructor(path: string, sectors: number) {
+    this.#path = `${path}.qcow2`;
+    execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', this.#path, String(sectors * SECTOR)]);
+  }
+
+  get disk() {
+    return { target: this.#path, format: 'qcow2' } as const;
+  }
+
+  grow(): void {}
+
+  async content(): Promise<Int32Array> {
+    execFileSync('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', this.#path, `${this.#path}.raw`]);
+    return wordsOf(`${this.#path}.raw`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+/** A file that QEMU's NBD server serves; it outlives the daemons. */
+class ServedImage implements CrashImage {
+  readonly grows = false;
+  readonly #path: string;
+  readonly #server: ChildProcess;
+
+  private constructor(path: string, server: ChildProcess) {
+    this.#path = path;
+    this.#server = server;
+  }
+
+  static async start(path: string, sectors: number): Promise<ServedImage> {
+    writeFileSync(path, '');
+    truncateSync(path, sectors * SECTOR);
+    const socket = `${path}.sock`;
+    const options = ['--persistent', '--shared=64', '--discard=unmap', '--cache=none', '--aio=threads', '--format=raw'];
+    const server = spawn('qemu-nbd', [...options, '-k', socket, path], { stdio: 'inherit' });
+    while (!existsSync(socket) && server.exitCode === null) await sleep(POLL_MS);
+    return new ServedImage(path, server);
+  }
+
+  get disk() {
+    return { target: `nbd+unix:///?socket=${this.#path}.sock` };
+  }
+
+  grow(): void {}
+
+  async content(): Promise<Int32Array> {
+    await this[Symbol.asyncDispose]();
+    return wordsOf(this.#path);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#server.exitCode !== null || this.#server.signalCode !== null) return;
+    const ended = once(this.#server, 'exit');
+    this.#server.kill('SIGTERM');
+    await ended;
+  }
+}
+
+function wordsOf(path: string): Int32Array {
+  const bytes = readFileSync(path);
+  return new Int32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
+}
