@@ -97,7 +97,7 @@ needs(addon).describe('a planned restart', () => {
     const guests = await Promise.all(['one', 'two'].map((name) => Guest.connect(image(name))));
     expect(await stop(daemon)).toBe(0);
     // From one line of its log to the next it gets further.
-    const moments = ['"device found"', '"Connected"', '"serving"'];
+    const moments = ['"device found"', '"serving"', '"ready"'];
     for (const moment of moments) {
       daemon = host.starting('--log-level', 'debug');
       await daemon.says(moment);
