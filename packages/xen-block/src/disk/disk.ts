@@ -170,7 +170,8 @@ export class BlockDevice implements BackendHandler {
     await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
-    return transportValues(this.#terms.limits, this.#config);
+    // What was offered is there.
+    return call.offered ? {} : transportValues(this.#terms.limits, this.#config);
   }
 
   /** For the next connection: nothing that an earlier process offered binds any more. */
