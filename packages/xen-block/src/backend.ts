@@ -1,6 +1,6 @@
 import type { XenProvider } from '@xenpv/xen-sys';
 import { BackendBus, type BackendContext, deviceName, errorMessage } from '@xenpv/xenbus';
-import { BlockDevice, type BlockDeviceOptions } from './disk/disk.js';
+import { BlockDevice, type BlockDeviceOptions, type TakeOverConsent } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
 import { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
@@ -64,7 +64,8 @@ export class XenBlockBackend implements AsyncDisposable {
     const { dataPath, stallMs } = checked;
     const life = { leaving: false };
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
-    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life };
+    const consents = new Map<string, TakeOverConsent>();
+    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life, consents };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;

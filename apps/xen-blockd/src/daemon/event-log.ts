@@ -8,8 +8,10 @@ import type {
   DeviceResizedEvent,
   DeviceResumedEvent,
   DeviceStoppedEvent,
+  JournalDroppedEvent,
   JournalFailedEvent,
   PlaneFailedEvent,
+  RequestGaveUpEvent,
   RequestRefusedEvent,
   RingOverlookedEvent,
   StorageErrorEvent,
@@ -39,6 +41,8 @@ const FAILED = 'a fault of xen-blockd while it served rings, please report it; g
 const LEFT = 'its requests in flight are left to the next process';
 const LOST = 'its requests in flight are lost: there is no journal-directory';
 
+const GAVE_UP = 'a request has ended two processes: it is answered with an error, please report it';
+
 const RESUMED: Record<DeviceResumedEvent['by'], string> = {
   resume: 'resumed',
   leave: 'stopped: its requests are left to the next process',
@@ -56,12 +60,18 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'info', message: stateName(to) }),
   'xenbus:device:error': ({ address, error }: DeviceErrorEvent) =>
     about(address, { level: 'error', message: errorMessage(error), fields: { code: errorCode(error) } }),
-  'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) =>
-    about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted } }),
+  'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted, recovered }: DeviceConnectedEvent) =>
+    about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted, recovered } }),
+  'xen-block:journal:dropped': ({ address, reason }: JournalDroppedEvent) =>
+    about(address, { level: 'warn', message: `taken over without its journal: ${reason}` }),
+  'xen-block:request:gave-up': ({ address, operation, sector, count }: RequestGaveUpEvent) =>
+    about(address, { level: 'error', message: GAVE_UP, fields: { operation, sector, count } }),
   'xen-block:device:left': ({ address, inFlight, noted }: DeviceLeftEvent) =>
     about(address, { level: noted ? 'warn' : 'error', message: noted ? LEFT : LOST, fields: { inFlight } }),
-  'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) =>
-    about(address, { level: 'error', message: `its requests in flight are not noted: ${errorMessage(error)}` }),
+  'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) => {
+    const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
+    return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
+  },
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>
     about(address, { level: 'info', message: 'resized', fields: { from, to } }),
   'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) =>

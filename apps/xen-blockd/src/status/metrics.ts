@@ -39,6 +39,11 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     'Times that a ring had requests and nobody looked at it for a second',
     DEVICE,
   );
+  const recovered = counter(
+    'recovered_requests_total',
+    'Requests that an earlier process took and did not answer, carried out again',
+    DEVICE,
+  );
   const requests = counter('requests_total', 'Requests answered with OKAY', byClass);
   const bytes = counter('bytes_total', 'Bytes moved', byClass);
   const failed = counter('requests_failed_total', 'Requests that storage or grants failed', byClass);
@@ -62,6 +67,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     oldest.set(labels, status.oldestRequestMs / 1000);
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
+    recovered.inc(labels, statistics.recovered);
     overlooked.inc(labels, statistics.overlooked);
     for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];

@@ -16,7 +16,7 @@ const statFile = promisify(fstat);
  * The image on another thread, with duplicates of the descriptors: the locks on them tell of what is in flight there, too.
  * Error: ERR_IMAGE_SHARED when the image was closed in the meantime.
  */
-export async function attachFileImage({ path, options, files, storage }: SharedFile): Promise<FileImage> {
+export async function attachFileImage({ path, options, files, identity }: SharedFile): Promise<FileImage> {
   const addon = optionalAddon();
   // Then nothing is locked either.
   if (!addon) return openFileImage(path, options);
@@ -25,11 +25,11 @@ export async function attachFileImage({ path, options, files, storage }: SharedF
   const own = { main, buffered };
   const closeFiles = (duplicates: FileDescriptors) => closeDuplicates(addon, duplicates);
   try {
-    await checkDuplicates(own, path, storage);
+    await checkDuplicates(own, path, identity);
     const facts = storageFacts(await statFile(buffered));
     const size = wholeSectors(facts.size, options.sectorSize ?? facts.logicalSectorSize, path);
     const ring = ringFor(path, options.engine);
-    return new FileImage({ path, options, facts, size, files: own, closeFiles, storage, ring });
+    return new FileImage({ path, options, facts, size, files: own, closeFiles, identity, ring });
   } catch (error) {
     await closeFiles(own);
     throw openError(error, 'attach', path);
@@ -37,9 +37,9 @@ export async function attachFileImage({ path, options, files, storage }: SharedF
 }
 
 /** The number of a descriptor that was closed is given to another one. */
-async function checkDuplicates({ main, buffered }: FileDescriptors, path: string, storage: string): Promise<void> {
+async function checkDuplicates({ main, buffered }: FileDescriptors, path: string, identity: string): Promise<void> {
   for (const fd of [main, buffered]) {
-    if (fd >= 0 && (await storageId(fd)).key === storage) continue;
+    if (fd >= 0 && (await storageId(fd)).key === identity) continue;
     const message = `${path} was closed before another thread could have it`;
     throw new BlockDeviceError('ERR_IMAGE_SHARED', 'attach', message, { path });
   }

@@ -37,6 +37,8 @@ const statFile = promisify(fstat);
 /** What is to be an image: found and opened. */
 export interface OpenedFile {
   readonly path: string;
+  /** Which storage it is: StorageId's key. */
+  readonly identity: string;
   readonly options: FileImageOptions;
   readonly facts: StorageFacts;
   /** Bytes of its whole sectors. */
@@ -45,8 +47,6 @@ export interface OpenedFile {
   readonly files: FileDescriptors;
   /** Closes them; as descriptors that Node has opened if undefined. */
   readonly closeFiles?: ((files: FileDescriptors) => Promise<void>) | undefined;
-  /** Which storage it is: StorageId's key. */
-  readonly storage: string;
   readonly lock?: ImageLock | undefined;
   readonly mark?: DiskMark | undefined;
   /** Undefined: plain calls, on the pool or on the calling thread. */
@@ -57,13 +57,13 @@ export interface OpenedFile {
 export class FileImage implements BlockImage {
   readonly engine: FileEngine;
   readonly description: string;
+  readonly identity: string;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
   readonly readOnly: boolean;
   readonly features: BlockFeatures;
   readonly #files: FileDescriptors;
   readonly #closeFiles: (files: FileDescriptors) => Promise<void>;
-  readonly #storage: string;
   readonly #lock: ImageLock | undefined;
   readonly #mark: DiskMark | undefined;
   readonly #options: FileImageOptions;
@@ -81,10 +81,10 @@ export class FileImage implements BlockImage {
     const { path, options, facts, size, files, ring } = opened;
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
+    this.identity = opened.identity;
     this.#options = options;
     this.#files = files;
     this.#closeFiles = opened.closeFiles ?? closeOpened;
-    this.#storage = opened.storage;
     this.#lock = opened.lock;
     this.#mark = opened.mark;
     this.#blockDevice = facts.blockDevice;
@@ -127,7 +127,7 @@ export class FileImage implements BlockImage {
   share(): SharedImage {
     // The locks are those of the descriptors, whichever threads use them.
     const options: FileImageOptions = { ...this.#options, lockFor: undefined, quietFor: undefined };
-    const data: SharedFile = { path: resolve(this.description), options, files: this.#files, storage: this.#storage };
+    const data: SharedFile = { path: resolve(this.description), options, files: this.#files, identity: this.identity };
     return { module: attachModule, data: { kind: 'file', ...data } };
   }
 
@@ -183,8 +183,8 @@ export async function openFileImage(
     if (user) holds.lock = await ImageLock.take({ path, fd: buffered, readOnly, user }, signal);
     const size = wholeSectors(facts.size, sectorSize, path);
     if (facts.writeProtected && !readOnly) throw writeProtected(path);
-    const { key: storage } = await storageId(buffered);
-    return new FileImage({ path, options, facts, size, files, storage, ring, ...holds });
+    const { key: identity } = await storageId(buffered);
+    return new FileImage({ path, options, facts, size, files, identity, ring, ...holds });
   } catch (error) {
     holds.mark?.release();
     await closeOpened(files);

@@ -39,5 +39,5 @@ export interface SharedFile {
   /** The first thread's. */
   readonly files: FileDescriptors;
   /** Which storage they are, as long as that thread's image is open. */
-  readonly storage: string;
+  readonly identity: string;
 }

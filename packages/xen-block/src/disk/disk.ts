@@ -15,6 +15,7 @@ import {
   type DeviceConnectedEvent,
   disconnectedChannel,
   journalDroppedChannel,
+  journalFailedChannel,
   leftChannel,
   mediumChannel,
   preparedChannel,
@@ -25,6 +26,7 @@ import type { DiskConfig, DiskGeometry, DiskStop, OnError } from '../disk-descri
 import { codeOf, XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
+import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
@@ -55,6 +57,14 @@ export type ImageOpener = (config: DiskConfig, options: CallOptions) => Promise<
 /** What is done when the storage of a disk fails a request. */
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
 
+/** What a disk may be taken over without, because somebody says so. */
+export interface TakeOverConsent {
+  /** The journal of a ring: what the ring shows as unanswered is carried out, which may have been before. */
+  readonly withoutJournal?: boolean | undefined;
+  /** The image that the guest was served: what is there now is used. */
+  readonly acceptImage?: boolean | undefined;
+}
+
 export interface BlockDeviceOptions extends DiskRingsOptions {
   /** What is offered to new connections. */
   readonly limits: ProtocolLimits;
@@ -66,6 +76,8 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly onError: OnErrorChoice;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. */
   readonly stallMs: number;
+  /** By device: what somebody has said for the next try to take it over. It outlasts a device that is held. */
+  readonly consents: Map<string, TakeOverConsent>;
   /** Whether this process stops, so that requests that are kept are left to the next one. */
   readonly life: { readonly leaving: boolean };
 }
@@ -78,6 +90,7 @@ export class BlockDevice implements BackendHandler {
   readonly #rings: DiskRings;
   readonly #stops: DiskStops;
   readonly #stallWatch: StallWatch;
+  readonly #imageRecord: ImageRecord | undefined;
   /** Of a connection that this process makes. */
   readonly #ownTerms: ConnectionTerms;
   #terms: ConnectionTerms;
@@ -102,6 +115,8 @@ export class BlockDevice implements BackendHandler {
     this.#terms = this.#ownTerms;
     this.#stops = new DiskStops(context.address, () => this.#rings);
     this.#stallWatch = new StallWatch(context.address, options.stallMs);
+    const { journalDirectory } = options;
+    if (journalDirectory !== undefined) this.#imageRecord = new ImageRecord(journalDirectory, context.name);
     this.#rings = new DiskRings(context, options, this.#listener());
   }
 
@@ -152,9 +167,14 @@ export class BlockDevice implements BackendHandler {
 
   /**
    * Goes on after an error of the storage has stopped the disk: requests that were kept are done again, and more is
-   * taken. Resolves with whether it was stopped. It stops again when the storage still fails.
+   * taken. Resolves with whether it was stopped. It stops again when the storage still fails. A disk that could not be
+   * taken over is tried again, with that `consent`.
    */
-  resume(): Promise<boolean> {
+  resume(consent: TakeOverConsent = {}): Promise<boolean> {
+    if (!this.#negotiated) {
+      this.#options.consents.set(this.#context.name, consent);
+      this.#context.retry();
+    }
     return this.#stops.resume();
   }
 
@@ -192,19 +212,29 @@ export class BlockDevice implements BackendHandler {
   async #connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#terms.limits);
     signal.throwIfAborted();
-    await this.#rings.attach(this.#served(negotiated), { adopt });
+    const { consents } = this.#options;
+    const { withoutJournal, acceptImage } = consents.get(this.#context.name) ?? {};
+    if (adopt && !acceptImage) this.#checkImage();
+    await this.#rings.attach(this.#served(negotiated), { adopt, whenLost: withoutJournal ? 'go-on' : 'refuse' });
+    consents.delete(this.#context.name);
+    this.#recordImage();
     this.#stops.attached();
     this.#negotiated = negotiated;
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
   }
 
-  async disconnect(): Promise<void> {
+  /** With `leave` the rings, their journals and what is known of the image are left to who takes the disk over. */
+  async disconnect({ leave }: { leave: boolean }): Promise<void> {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    const leaves = this.#options.life.leaving && this.#options.journalDirectory !== undefined;
+    const leaves = (leave || this.#options.life.leaving) && this.#options.journalDirectory !== undefined;
     await this.#rings.detach(leaves ? 'leave' : 'fail');
+    if (!leaves) {
+      this.#imageRecord?.remove();
+      this.#options.consents.delete(this.#context.name);
+    }
     this.#stops.disconnected(leaves ? 'leave' : 'disconnect');
     if (count > 0) disconnectedChannel.publish({ address: this.address });
   }
@@ -323,6 +353,29 @@ export class BlockDevice implements BackendHandler {
     await this.#rings.setGeometry(this.#geometry);
   }
 
+  get #knownImage(): KnownImage {
+    return {
+      target: this.#config?.target ?? '',
+      identity: this.#image?.identity ?? null,
+      size: this.#image?.size ?? 0,
+    };
+  }
+
+  /** Whether the rings of an earlier process are for this image. */
+  #checkImage(): void {
+    const { name } = this.#context;
+    this.#imageRecord?.check(this.#knownImage, { name, deviceType: this.#config?.deviceType ?? 'disk' });
+  }
+
+  /** For the process after this one. */
+  #recordImage(): void {
+    try {
+      this.#imageRecord?.write(this.#knownImage);
+    } catch (error) {
+      journalFailedChannel.publish({ address: this.address, queue: undefined, error: error as Error });
+    }
+  }
+
   #served(negotiated: Negotiated): ServedDisk {
     const onError = this.#onError(this.#config!);
     return { negotiated, geometry: this.#geometry!, image: this.#image, onError, dataPath: this.#dataPath };
@@ -383,6 +436,7 @@ export class BlockDevice implements BackendHandler {
       throw new XenBlockError('EINVAL', 'refresh', message, { path: image.description });
     }
     await this.#setGeometry();
+    if (this.#negotiated) this.#recordImage();
     const sectors = this.#geometry!.sectors;
     if (sectors === before) return;
     await this.#context.update({ sectors });
@@ -427,6 +481,8 @@ export class BlockDevice implements BackendHandler {
       error = cause;
       await this.#eject(old).catch((failure) => this.#context.fail(failure));
     } finally {
+      // Nothing is in flight: what is recovered from now on is for this medium.
+      if (this.#negotiated) this.#recordImage();
       this.undrain();
     }
     this.#mediumFailed = error !== undefined;

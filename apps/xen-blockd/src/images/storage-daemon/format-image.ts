@@ -1,4 +1,4 @@
-import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
+import { type BlockImage, ImageWrapper, openNbdImage, storageIdentity } from '@xenpv/blockdev';
 import { EXPORT, PROGRAM } from './arguments.js';
 import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
 
@@ -19,22 +19,39 @@ export async function openFormatImage({ signal, ...options }: FormatImageOptions
   const { path, readOnly } = options;
   const connect = (ended: AbortSignal) => openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, signal: ended });
   try {
-    return new FormatImage(await daemon.open(connect, signal), path, daemon);
+    const image = await daemon.open(connect, signal);
+    const identity = await storageIdentity(path).catch(() => undefined);
+    return new FormatImage({ image, identity, path, daemon });
   } catch (error) {
     await daemon.close();
     throw error;
   }
 }
 
+interface OpenedFormat {
+  /** The daemon's export. */
+  readonly image: BlockImage;
+  readonly identity: string | undefined;
+  readonly path: string;
+  readonly daemon: StorageDaemon;
+}
+
 /** The daemon's export under the image's own name. */
 class FormatImage extends ImageWrapper {
   readonly #path: string;
   readonly #daemon: StorageDaemon;
+  /** Of the image itself, whatever the helper's socket is called. */
+  readonly #identity: string | undefined;
 
-  constructor(image: BlockImage, path: string, daemon: StorageDaemon) {
+  constructor({ image, identity, path, daemon }: OpenedFormat) {
     super(image);
+    this.#identity = identity;
     this.#path = path;
     this.#daemon = daemon;
+  }
+
+  override get identity(): string | undefined {
+    return this.#identity;
   }
 
   override get engine(): string {
