@@ -23,6 +23,7 @@ export {
   BlockDevice,
   type BlockDeviceOptions,
   type ImageOpener,
+  type ImageOpening,
   type OnErrorChoice,
   type SectorSizePolicy,
 } from './disk/disk.js';

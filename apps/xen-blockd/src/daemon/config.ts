@@ -39,6 +39,7 @@ export const DEFAULTS = {
   direct: 'auto',
   'on-error': 'report',
   'stall-seconds': 10,
+  'unflushed-mebibytes': 16,
 } as const;
 
 /** Whole numbers that are allowed, from the first to the second. */
@@ -52,6 +53,8 @@ export const RANGES = {
   'max-ring-page-order': [0, MAX_RING_PAGE_ORDER],
   'max-indirect-segments': [0, 4096],
   'stall-seconds': [1, 86_400],
+  'reconnect-seconds': [1, 86_400],
+  'unflushed-mebibytes': [1, 1024],
 } as const satisfies Record<string, Range>;
 
 const whole = ([least, most]: Range) =>
@@ -104,6 +107,10 @@ const schema = v.strictObject({
   'on-error-for': v.optional(v.record(v.string(), onError), {}),
   /** The age of a request at which storage that hangs is told of. */
   'stall-seconds': v.optional(whole(RANGES['stall-seconds']), DEFAULTS['stall-seconds']),
+  /** For so long requests wait for an NBD server or storage helper that went away; without it for as long as it takes. */
+  'reconnect-seconds': v.optional(whole(RANGES['reconnect-seconds'])),
+  /** Memory for the writes of each such image that no flush has covered: they are sent again if its server dies. */
+  'unflushed-mebibytes': v.optional(whole(RANGES['unflushed-mebibytes']), DEFAULTS['unflushed-mebibytes']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
 });
@@ -141,6 +148,8 @@ const ALLOWED: Record<Key, string> = {
   'on-error': ON_ERROR.join(', '),
   'on-error-for': `a table from an image or device, in which * stands for anything, to ${ON_ERROR.join(', ')}`,
   'stall-seconds': wholeText(RANGES['stall-seconds']),
+  'reconnect-seconds': wholeText(RANGES['reconnect-seconds']),
+  'unflushed-mebibytes': wholeText(RANGES['unflushed-mebibytes']),
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
 };
