@@ -26,6 +26,7 @@ export {
   BlockDevice,
   type BlockDeviceOptions,
   type ImageOpener,
+  type ImageOpening,
   type OnErrorChoice,
   type SectorSizePolicy,
   type TakeOverConsent,
