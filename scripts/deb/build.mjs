@@ -84,7 +84,7 @@ async function fill(root, { architecture, version, date, withNode }) {
   put(`${DOC}/copyright`, copyrightFile(libraries, licence));
   copy(`${DOC}/README.Debian`, join(PACKAGING, 'README.Debian'));
   copy(`${DOC}/examples/modprobe-xen-blkback.conf`, join(PACKAGING, 'modprobe-xen-blkback.conf'));
-  put('usr/share/lintian/overrides/xen-blockd', lintianOverrides(withNode));
+  if (withNode) copy('usr/share/lintian/overrides/xen-blockd', join(PACKAGING, 'lintian-overrides'));
   for (const [shell, path] of Object.entries(COMPLETIONS)) {
     put(path, await run('deb: completions', process.execPath, [join(library, 'dist', 'main.js'), 'completion', shell]));
   }
@@ -92,12 +92,6 @@ async function fill(root, { architecture, version, date, withNode }) {
 }
 
 const compressed = (content) => gzipSync(content, { level: 9 });
-
-/** The lines of the file that are for this package: those below `[node]` only with Node inside. */
-function lintianOverrides(withNode) {
-  const [always, node] = readFileSync(join(PACKAGING, 'lintian-overrides'), 'utf8').split('# [node]\n');
-  return withNode ? always + node : always;
-}
 
 function dependencies(root, withNode) {
   const objects = filesOf(root).filter((path) => /\.node$|\/bin\/node$/.test(path));
@@ -138,17 +132,18 @@ function settle(root, date, folder = '') {
   for (const entry of readdirSync(join(root, folder), { withFileTypes: true })) {
     const path = folder === '' ? entry.name : `${folder}/${entry.name}`;
     if (entry.isDirectory()) settle(root, date, path);
-    else if (!entry.isSymbolicLink()) chmodSync(join(root, path), modeOf(path));
+    else if (!entry.isSymbolicLink()) chmodSync(join(root, path), modeOf(root, path));
     lutimesSync(join(root, path), date, date);
   }
   chmodSync(join(root, folder), 0o755);
   lutimesSync(join(root, folder), date, date);
 }
 
-function modeOf(path) {
+function modeOf(root, path) {
   if (path.startsWith('DEBIAN/')) return MAINTAINER_SCRIPTS.includes(path.slice(7)) ? 0o755 : 0o644;
   if (path in CONFIGURATION) return CONFIGURATION[path][1];
-  return path === `${LIBRARY}/dist/main.js` || path === `${LIBRARY}/bin/node` ? 0o755 : 0o644;
+  if (path === `${LIBRARY}/bin/node`) return 0o755;
+  return path.endsWith('.js') && readFileSync(join(root, path), 'latin1').startsWith('#!') ? 0o755 : 0o644;
 }
 
 async function pack(root, path, date) {

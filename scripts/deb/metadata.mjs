@@ -46,7 +46,7 @@ export function changelog({ version, date }) {
   const when = new Date(date * 1000).toUTCString().replace('GMT', '+0000');
   return `xen-blockd (${version}) unstable; urgency=medium
 
-  * Built by npm run deb. What has changed: ${HOMEPAGE}/releases
+  * Made by npm run deb. Changes: ${HOMEPAGE}/releases
 
  -- ${MAINTAINER}  ${when}
 `;
@@ -86,14 +86,23 @@ Source: ${HOMEPAGE}
 function licenceOf(folder, licence, name) {
   const file = readdirSync(folder).find((entry) => /^(licen[cs]e|copying)(\.|$)/i.test(entry));
   if (!licence) throw new StepError('deb', `${folder}/package.json names no licence`);
+  if (licence === 'Apache-2.0') return { copyright: AUTHORS, licence, text: APACHE };
   // Few old libraries have their licence in their README only.
   const readme = ['README.md', 'Readme.md', 'readme.md'].find((entry) => existsSync(join(folder, entry)));
   const text = file
     ? readFileSync(join(folder, file), 'utf8')
     : (/^#+\s*licen[cs]e[\s\S]*/im.exec(readme ? readFileSync(join(folder, readme), 'utf8') : '')?.[0] ?? '');
   if (text.trim() === '') throw new StepError('deb', `${folder} has no text of its licence`);
-  const copyright = /copyright (?:\(c\)|©)?.*/i.exec(text)?.[0].trim() ?? 'the authors, named in its package.json';
-  return { copyright, licence: `${licence.replace(/[()]/g, '')}-${name}`, text };
+  return { copyright: copyrightIn(text), licence: `${licence.replace(/[()]/g, '')}-${name}`, text };
+}
+
+/** Every Debian has this text; packages may not have it again. */
+const APACHE = 'On Debian systems the whole text is in /usr/share/common-licenses/Apache-2.0.';
+
+const AUTHORS = 'the authors, named in its package.json';
+
+function copyrightIn(text) {
+  return /copyright (?:\(c\)|©)?.*/i.exec(text)?.[0].trim() ?? AUTHORS;
 }
 
 function indented(text) {
