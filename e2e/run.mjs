@@ -7,12 +7,19 @@ import { StepError } from '../scripts/lib/steps.mjs';
 import { SUITES } from './lab/lab.mjs';
 import { COMMON_OPTIONS, COMMON_USAGE, prepare, runInDom0, say, shellInDom0 } from './machine/session.mjs';
 
+/** As many as fit into a run of everything. */
+const KILLS = 14;
+/** How long a kill takes, with what comes after it, on a slow machine. */
+const KILL_SECONDS = 12;
+
 const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
 
   NAME             only the tests whose name contains it
   --xen X          only this release of Xen: ${Object.keys(SUITES).sort().reverse().join(', ')}
   --shell          a shell in dom0 instead of the tests (with --xen)
   --list           print the names of the tests
+  --kills N        how often "kills" kills the daemon (default: ${KILLS})
+  --seed N         with --kills: the same instants again
 ${COMMON_USAGE}`;
 
 /** The first is the main one; the others run what differs between releases. */
@@ -20,23 +27,35 @@ const RELEASES = ['4.20', '4.17'];
 const MINUTES = { '4.20': 40, 4.17: 20 };
 
 const flag = { type: 'boolean', default: false };
+const number = { type: 'string' };
 const { values, positionals: filters } = readArguments(
   USAGE,
-  { ...COMMON_OPTIONS, xen: { type: 'string' }, shell: flag, list: flag },
+  { ...COMMON_OPTIONS, xen: { type: 'string' }, shell: flag, list: flag, kills: number, seed: number },
   { positionals: true },
 );
 if (values.xen && !SUITES[values.xen]) usageError(USAGE, `no lab for Xen ${values.xen}`);
+const kills = wholeNumber('kills', KILLS);
+const seed = wholeNumber('seed', Date.now() % 1_000_000);
 const totals = { passed: 0, failed: 0 };
+
+/** The value of an option that is a number. */
+function wholeNumber(name, otherwise) {
+  if (values[name] === undefined) return otherwise;
+  const number = Number(values[name]);
+  if (!Number.isSafeInteger(number) || number < 1)
+    usageError(USAGE, `--${name} ${values[name]}: not a number from 1 on`);
+  return number;
+}
 
 /** Runs the tests of one release; every test that did not report counts as failed. Resolves with whether to go on. */
 async function testRelease(xen) {
   const began = performance.now();
   const open = new Set();
   const failures = [];
-  const program = { program: 'tests', filters, list: values.list };
+  const program = { program: 'tests', filters, list: values.list, kills, seed };
   const result = await runInDom0(xen, program, {
     name: xen,
-    minutes: MINUTES[xen],
+    minutes: MINUTES[xen] + ((kills - KILLS) * KILL_SECONDS) / 60,
     keep: ({ ended }) => values.keep || failures.length + open.size > 0 || !ended,
     onReport: (report) => onReport(report, { xen, open, failures }),
   });

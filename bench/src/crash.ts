@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { KINDS } from './crash/figures.js';
 import { missingFor } from './crash/images.js';
-import { BREAKS, type Break, type RoundResult, runRound } from './crash/round.js';
+import { BREAKS, type Break, HAPPENINGS, type Happening, type RoundResult, runRound } from './crash/round.js';
 import { drawSetup, type Setup, STORAGES, type Storage } from './crash/setup.js';
 
 const USAGE = `usage: npm run test:crash -- [options]
@@ -21,7 +21,8 @@ SEED, SEED + 1, and so on.
   --seconds N        kills no more after that time
   --seed SEED        of the first round; drawn by chance. A failure names the seed of its round
   --storage LIST     what disks are on, with commas: ${STORAGES.join(', ')}; all that can be had
-  --happenings 0 | 1 guests reboot, crash, are destroyed, their disks replugged and made larger, media changed; 1
+  --happenings LIST  besides kills: ${HAPPENINGS.join(', ')}; all, or none
+  --patience N       seconds that anything may take, kills included; 60
   --break WHAT       journal: it is removed after each kill; storage: it loses a sector. To see that it is found
   --dir DIR          where images and logs go; the system's folder for temporary files
   --json FILE        writes results to FILE
@@ -42,6 +43,7 @@ const OPTIONS = {
   round: STRING,
   seconds: STRING,
   seed: STRING,
+  patience: STRING,
   storage: STRING,
   happenings: STRING,
   break: STRING,
@@ -61,7 +63,7 @@ function usageError(message: string): never {
   process.exit(2);
 }
 
-function wholeNumber(values: Values, name: 'kills' | 'round' | 'seconds' | 'seed'): number | undefined {
+function wholeNumber(values: Values, name: 'kills' | 'round' | 'seconds' | 'seed' | 'patience'): number | undefined {
   const text = values[name];
   if (text === undefined) return undefined;
   if (!/^\d{1,15}$/.test(text)) usageError(`--${name} is ${text}; expected a whole number`);
@@ -84,6 +86,15 @@ function storagesOf({ storage }: Values): readonly Storage[] {
     if (reason !== undefined) console.log(`without ${name}: ${reason}`);
     return reason === undefined;
   });
+}
+
+function happeningsOf({ happenings }: Values): readonly Happening[] {
+  if (happenings === undefined) return HAPPENINGS;
+  if (happenings === 'none') return [];
+  const named = happenings.split(',') as Happening[];
+  const unknown = named.find((name) => !HAPPENINGS.includes(name));
+  if (unknown !== undefined) usageError(`--happenings has ${unknown}; expected none, or of ${HAPPENINGS.join(', ')}`);
+  return named;
 }
 
 function breakOf(values: Values): Break {
@@ -116,7 +127,8 @@ async function main(values: Values): Promise<void> {
   const round = wholeNumber(values, 'round') ?? 100;
   const until = performance.now() + (wholeNumber(values, 'seconds') ?? Number.POSITIVE_INFINITY) * 1000;
   const seed = wholeNumber(values, 'seed') ?? Math.floor(Math.random() * 1e9);
-  const happenings = (values.happenings ?? '1') !== '0';
+  const happenings = happeningsOf(values);
+  const patienceMs = 1000 * (wholeNumber(values, 'patience') ?? 60);
   const base = mkdtempSync(join(values.dir ?? tmpdir(), 'xen-crash-'));
   const rounds: RoundResult[] = [];
   let failure: Results['failure'];
@@ -128,7 +140,7 @@ async function main(values: Values): Promise<void> {
     const folder = join(base, String(setup.seed));
     const before = killed();
     const progress = (count: number) => showProgress(before + count, kills);
-    const result = await runRound(setup, { kills: here, until, folder, breaks, happenings, progress });
+    const result = await runRound(setup, { kills: here, until, folder, breaks, happenings, patienceMs, progress });
     rounds.push(result);
     console.log(`  ${summary(result)} in ${result.seconds.toFixed(1)} s`);
     if (result.problems.length === 0) continue;

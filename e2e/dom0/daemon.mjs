@@ -24,6 +24,12 @@ export class Daemon {
   }
 
   async start() {
+    this.spawn();
+    await this.logged('"ready"');
+  }
+
+  /** Starts the process, in the control group `this.group` or in the parent's. */
+  spawn() {
     this.log = `/tmp/logs/xen-blockd-${this.types}-${++runs}.log`;
     const out = openSync(this.log, 'w');
     const args = [
@@ -38,15 +44,21 @@ export class Daemon {
       'json',
     ];
     const options = { stdio: ['ignore', out, out], env: { ...process.env, ...this.env } };
-    this.child = spawn('node', [...args, ...this.args.split(' ').filter(Boolean)], options);
+    const program = ['node', ...args, ...this.args.split(' ').filter(Boolean)];
+    const enter = this.group ? `echo $$ >${this.group}/cgroup.procs && ` : '';
+    this.child = spawn('sh', ['-c', `${enter}exec "$@"`, 'sh', ...program], options);
     this.ended = new Promise((resolve) => {
       this.child.on('exit', (code, signal) => resolve(signal ?? code));
     });
-    await until('xen-blockd is ready', () => {
-      if (this.child.exitCode !== null)
-        throw new Error(`xen-blockd ended with ${this.child.exitCode}:\n${this.tail()}`);
-      return readFileSync(this.log, 'utf8').includes('"ready"');
-    });
+  }
+
+  /** Waits until `text` has been logged `times` times in this life. Errors: the process ended. */
+  async logged(text, { times = 1, timeout = 60 } = {}) {
+    const isLogged = () => {
+      this.check();
+      return readFileSync(this.log, 'utf8').split(text).length > times;
+    };
+    await until(`${text} in the log of xen-blockd`, isLogged, { timeout, every: 0.05 });
   }
 
   get pid() {

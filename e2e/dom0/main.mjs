@@ -1,11 +1,9 @@
 /** dom0's program of a run: /lab/run.json says which. */
-import { readFileSync } from 'node:fs';
-import { RUN } from './paths.mjs';
 import { log, report } from './report.mjs';
+import { run } from './run.mjs';
 
 const PROGRAMS = { tests: './tests.mjs', bench: '../bench/measure.mjs' };
 
-const run = JSON.parse(readFileSync(RUN, 'utf8'));
 const heartbeat = setInterval(() => report({ type: 'alive' }), 20_000);
 try {
   const { main } = await import(PROGRAMS[run.program]);

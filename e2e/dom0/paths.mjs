@@ -5,5 +5,3 @@ export const MAIN = `${BLOCKD}/dist/main.js`;
 export const BOOT = '/lab/boot';
 /** Programs that run a package's suite over this machine's own devices. */
 export const SUITES = '/lab/e2e/tests/suites';
-/** What the run is: the options of the program. */
-export const RUN = '/lab/run.json';

@@ -5,7 +5,7 @@ import { groups } from './registry.mjs';
 import { log, report } from './report.mjs';
 import { sh } from './shell.mjs';
 
-const FILES = ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness', 'bad-days'];
+const FILES = ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness', 'bad-days', 'kills'];
 
 export async function main({ xen, filters, list }) {
   for (const file of FILES) await import(`../tests/${file}.mjs`);
@@ -78,7 +78,7 @@ async function attempt(work, minutes) {
 /** What a failure may have left, sent at once: the machine may not live to its end. */
 async function evidence(name, error) {
   const consoles = 'for f in /tmp/logs/consoles/*; do echo "== $f"; tail -n 15 "$f"; done';
-  const daemons = 'for f in /tmp/logs/xen-blockd*; do echo "== $f"; tail -n 30 "$f"; done';
+  const daemons = 'for f in $(ls -tr /tmp/logs/xen-blockd* | tail -n 12); do echo "== $f"; tail -n 30 "$f"; done';
   const commands = [
     'xl list',
     'xenstore-ls -fp',

@@ -1,7 +1,7 @@
 /** The native provider: the suite that the emulator passes too, over dom0's devices; and what a daemon says without them. */
-import { readFileSync } from 'node:fs';
-import { MAIN, RUN, SUITES } from '../dom0/paths.mjs';
+import { MAIN, SUITES } from '../dom0/paths.mjs';
 import { group, test } from '../dom0/registry.mjs';
+import { run } from '../dom0/run.mjs';
 import { CommandError, sh } from '../dom0/shell.mjs';
 
 /** Runs a command that must end with `code` and print `pattern`. */
@@ -20,8 +20,7 @@ group('native provider', {}, [
     return output.trim().split('\n').at(-1);
   }),
   test('the xenstore client passes its suite over the real xenstored', async () => {
-    const { xen } = JSON.parse(readFileSync(RUN, 'utf8'));
-    const output = await sh(`node ${SUITES}/xenstore.mjs ${xen} 2>&1`, { timeout: 280 });
+    const output = await sh(`node ${SUITES}/xenstore.mjs ${run.xen} 2>&1`, { timeout: 280 });
     return output.trim().split('\n').at(-1);
   }),
   test('a machine is found fit to serve', async () => {

@@ -11,7 +11,7 @@ export const PACKAGES = {
   xenstore: ['xen-sys'],
   xenbus: ['xenstore', 'xen-sys'],
   xenstored: ['xenstore', 'xen-sys', 'ring'],
-  blockdev: ['nbd'],
+  blockdev: ['nbd', 'xen-sys'],
   'xen-block': ['xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring', 'blockdev'],
   blkfront: ['xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring'],
   emulator: ['xenstored', 'xenbus', 'xenstore', 'xen-sys', 'blkif', 'ring'],
@@ -84,7 +84,7 @@ export const FLOORS = {
   ],
   'apps/xen-blockd': [
     ['main.ts'],
-    ['program.ts', 'signals.ts'],
+    ['program.ts'],
     ['cli'],
     ['embedded'],
     ['demo'],
@@ -92,7 +92,7 @@ export const FLOORS = {
     ['images'],
     ['status', 'log'],
     ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts'],
-    ['errors.ts', 'package-root.ts'],
+    ['errors.ts', 'package-root.ts', 'signals.ts'],
   ],
 };
 

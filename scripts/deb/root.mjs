@@ -8,6 +8,9 @@ import { run } from '../lib/steps.mjs';
 /** What a dom0 has of what the package meets. */
 const PACKAGES = ['systemd', 'man-db', 'bash-completion'];
 
+/** Nothing of the machine's own. */
+const ENVIRONMENT = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive';
+
 /** The cached root of a release; made at the first time, which takes some minutes. Error: StepError. */
 async function cachedRoot(suite, further, say) {
   const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'xen-blockd-deb');
@@ -51,10 +54,17 @@ export class DebianRoot {
 
   /** Runs a program in it, in process and mount namespaces of its own; resolves with what it printed. */
   run(...command) {
-    const script = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"';
-    const args = ['--mount', '--pid', '--fork', 'sh', '-c', script, this.#folder, ...command];
-    const env = { DEBIAN_FRONTEND: 'noninteractive', PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' };
-    return run(command.join(' '), 'unshare', args, { env });
+    const script = `mount -t proc proc "$0/proc" && exec chroot "$0" env -i ${ENVIRONMENT} "$@"`;
+    return run(command.join(' '), 'unshare', [
+      '--mount',
+      '--pid',
+      '--fork',
+      'sh',
+      '-c',
+      script,
+      this.#folder,
+      ...command,
+    ]);
   }
 
   remove() {

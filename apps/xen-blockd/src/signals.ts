@@ -9,8 +9,20 @@ import inspector from 'node:inspector';
  */
 for (const name of ['SIGUSR1', 'SIGUSR2'] as const) process.on(name, () => {});
 
+const STOPS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
+const end = () => process.exit(0);
+
 // A reload that comes before the configuration was read finds what it asks for. Other commands end with their terminal.
-if (process.argv[2] === 'run') process.on('SIGHUP', () => {});
+if (process.argv[2] === 'run') {
+  process.on('SIGHUP', () => {});
+  // Nothing is served yet: a stop is as clean as any.
+  for (const name of STOPS) process.on(name, end);
+}
+
+/** From now on somebody else takes the signals that stop. */
+export function leaveStopSignals(): void {
+  for (const name of STOPS) process.off(name, end);
+}
 
 const WANTED = /^--inspect(-brk|-wait)?(=|$)/;
 const wanted = [...process.execArgv, ...(process.env.NODE_OPTIONS ?? '').split(/\s+/)].some((arg) => WANTED.test(arg));

@@ -26,8 +26,8 @@ export interface CrashGuestOptions {
 }
 
 /** What happens to a guest besides the kills of its backend. */
-export const HAPPENINGS = ['reboot', 'crash', 'destroy', 'replug', 'grow'] as const;
-export type Happening = (typeof HAPPENINGS)[number];
+export const GUEST_HAPPENINGS = ['reboot', 'crash', 'destroy', 'replug', 'grow'] as const;
+export type GuestHappening = (typeof GUEST_HAPPENINGS)[number];
 
 /** A virtual machine with one disk, and what happens to it. Its disk's content outlives it. */
 export class CrashGuest {
@@ -55,7 +55,7 @@ export class CrashGuest {
   }
 
   /** One thing happens; resolves when the disk is connected again. */
-  async happen(what: Happening): Promise<void> {
+  async happen(what: GuestHappening): Promise<void> {
     this.#options.watch.note(`${this.name}: ${what}`);
     switch (what) {
       case 'reboot':

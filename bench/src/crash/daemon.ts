@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 /** The package of xen-blockd, whose built program is what is killed. */
@@ -18,6 +19,9 @@ await Promise.all(process.env.CRASH_PRELOAD.split(' ').map((module) => import(mo
 readSync(0, Buffer.alloc(1));
 `;
 const PRELOADED = ['@xenpv/xen-block', '@xenpv/emulator', '@xenpv/nbd', 'commander', 'pino', 'prom-client', 'valibot'];
+
+/** After that time there is nothing that could be served at once. */
+const NOTHING_TO_SERVE_MS = 200;
 
 export interface DaemonOptions {
   readonly directory: string;
@@ -38,8 +42,10 @@ export interface DaemonEnd {
 export class DaemonLife {
   readonly number: number;
   readonly log: string;
-  /** Resolves when disks are served, or the process has ended. */
+  /** Resolves when the process is ready, or has ended. */
   readonly ready: Promise<void>;
+  /** Resolves when a disk is served, or there was none for a while, or the process has ended. */
+  readonly serving: Promise<void>;
   readonly ended: Promise<DaemonEnd>;
   /** When it began, and when it was ready, by performance.now(). */
   began = 0;
@@ -48,7 +54,8 @@ export class DaemonLife {
   adopted = 0;
   recovered = 0;
   readonly #child: ChildProcess;
-  readonly #waiting = new Set<() => void>();
+  #tellReady: () => void = () => {};
+  #tellServing: () => void = () => {};
   #rest = '';
 
   /** Prepares a process; it does nothing until `begin`. */
@@ -66,9 +73,16 @@ export class DaemonLife {
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#hear(text));
     this.ended = new Promise((resolve) => this.#child.on('exit', (code, signal) => resolve({ code, signal })));
     this.ready = new Promise((resolve) => {
-      this.#waiting.add(resolve);
-      void this.ended.then(() => resolve());
+      this.#tellReady = resolve;
     });
+    this.serving = new Promise((resolve) => {
+      this.#tellServing = resolve;
+    });
+    void this.ended.then(() => {
+      this.#tellReady();
+      this.#tellServing();
+    });
+    void this.ready.then(() => sleep(NOTHING_TO_SERVE_MS)).then(() => this.#tellServing());
   }
 
   begin(): void {
@@ -97,9 +111,10 @@ export class DaemonLife {
   #line(line: string): void {
     if (line.includes('"msg":"ready"')) {
       this.readyAt = performance.now();
-      for (const wake of this.#waiting) wake();
+      this.#tellReady();
     }
     if (line.includes('"msg":"serving"')) {
+      this.#tellServing();
       if (line.includes('"adopted":true')) this.adopted++;
       this.recovered += Number(/"recovered":(\d+)/.exec(line)?.[1] ?? 0);
     }

@@ -26,7 +26,7 @@ const PATIENT_MS = 5000;
 const SPARED_MS = 5000;
 /** How long a daemon that was told to end may take; its own limit is less. */
 const STOP_TIMEOUT_MS = 30_000;
-/** How many lives a start-up's length is learnt from. */
+/** From how many lives it is learnt how long a start takes. */
 const LEARN_FROM = 20;
 const POLL_MS = 5;
 
@@ -73,7 +73,7 @@ export class Killer {
     pauses: [],
   };
   readonly #options: KillerOptions;
-  readonly #startMs: number[] = [500];
+  readonly #startMs: number[] = [300];
   readonly #prepared: DaemonLife[] = [];
   #lives = 0;
   #current: DaemonLife | undefined;
@@ -143,10 +143,10 @@ export class Killer {
   async #untilEnd(end: End, life: DaemonLife): Promise<void> {
     const { random } = this.#options;
     if (end === 'starting') {
-      await sleep((random.below(1000) / 1000) * this.#typicalStart());
+      await sleep((random.below(1000) / 1000) * random.pick(this.#startMs));
       return;
     }
-    await life.ready;
+    await life.serving;
     if (this.#spares()) return this.#spare();
     await sleep(random.below((end === 'early' ? EARLY_MS : SERVING_MS) + 1));
   }
@@ -194,10 +194,6 @@ export class Killer {
   async #spare(): Promise<void> {
     const until = performance.now() + SPARED_MS;
     while (this.#spares() && performance.now() < until && !this.#options.watch.failed.aborted) await sleep(POLL_MS);
-  }
-
-  #typicalStart(): number {
-    return 1.2 * Math.max(...this.#startMs);
   }
 
   #expectAlive(): void {

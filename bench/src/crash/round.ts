@@ -13,8 +13,9 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EmulatedHost } from '@xenpv/emulator';
+import { XenstoreClient } from '@xenpv/xenstore';
 import { Random } from '../fuzz/random.js';
-import { CrashGuest, HAPPENINGS } from './crash-guest.js';
+import { CrashGuest, GUEST_HAPPENINGS, type GuestHappening } from './crash-guest.js';
 import { DriveGuest } from './drive-guest.js';
 import { type GuestFigures, KINDS, type Kind } from './figures.js';
 import { type CrashImage, createImage } from './images.js';
@@ -25,11 +26,15 @@ import { Watch } from './watch.js';
 
 const SECTORS = 8192;
 const ROOM = 2 * SECTORS;
-/** How old anything that is waited for may become. */
-const PATIENCE_MS = 60_000;
 const LOOK_MS = 100;
+/** How many sectors broken storage loses at a kill. */
+const LOST_SECTORS = 200;
 /** A guest's pauses between what happens to it. */
 const HAPPENING_MS = { seldom: 4000, often: 400 };
+
+/** What happens besides the kills. */
+export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium'] as const;
+export type Happening = (typeof HAPPENINGS)[number];
 
 /** What is broken on purpose, to see that it is found. */
 export const BREAKS = ['none', 'journal', 'storage'] as const;
@@ -41,8 +46,9 @@ export interface RoundOptions {
   /** Where images, logs and the host's folder go. */
   readonly folder: string;
   readonly breaks: Break;
-  /** Whether anything happens but kills. */
-  readonly happenings: boolean;
+  readonly happenings: readonly Happening[];
+  /** How old anything that is waited for may become. */
+  readonly patienceMs: number;
   readonly progress: (kills: number) => void;
 }
 
@@ -84,7 +90,7 @@ class Round {
   static async prepare(setup: Setup, options: RoundOptions): Promise<Round> {
     mkdirSync(options.folder, { recursive: true });
     const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
-    const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: PATIENCE_MS });
+    const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
     for (const [number, { storage }] of setup.guests.entries()) {
       images.push(await createImage(storage, join(options.folder, `image-${number}`), SECTORS));
@@ -144,7 +150,7 @@ class Round {
     try {
       const killing = this.#killer.run();
       await Promise.all([...this.#guests.map((guest) => guest.boot()), this.#drive.boot()]);
-      const happening = this.#options.happenings ? this.#happen() : Promise.resolve();
+      const happening = this.#happen();
       await killing;
       this.#ending.abort();
       await happening;
@@ -183,14 +189,18 @@ class Round {
   /** Until the kills end; what has begun then is waited for. */
   async #happen(): Promise<void> {
     const { seed } = this.#setup;
-    const each = this.#guests.map((guest, number) => {
+    const { happenings } = this.#options;
+    const ofGuests = happenings.filter((what): what is GuestHappening => what !== 'medium');
+    const guests = ofGuests.length === 0 ? [] : this.#guests;
+    const running = guests.map((guest, number) => {
       const random = new Random(seed + number);
-      const often = number === this.#guests.length - 1;
-      return this.#again(random, often ? HAPPENING_MS.often : HAPPENING_MS.seldom, () =>
-        guest.happen(random.pick(HAPPENINGS)),
-      );
+      const pauseMs = number === this.#guests.length - 1 ? HAPPENING_MS.often : HAPPENING_MS.seldom;
+      return this.#again(random, pauseMs, () => guest.happen(random.pick(ofGuests)));
     });
-    await Promise.all([...each, this.#again(new Random(seed), HAPPENING_MS.often, () => this.#drive.change())]);
+    if (happenings.includes('medium')) {
+      running.push(this.#again(new Random(seed), HAPPENING_MS.often, () => this.#drive.change()));
+    }
+    await Promise.all(running);
   }
 
   async #again(random: Random, pauseMs: number, happens: () => Promise<void>): Promise<void> {
@@ -218,7 +228,8 @@ class Round {
 
   #look(): void {
     const { what, ms } = this.#oldest();
-    if (ms > PATIENCE_MS) this.#watch.fail(`${what} did not come within ${PATIENCE_MS / 1000} s`);
+    const { patienceMs } = this.#options;
+    if (ms > patienceMs) this.#watch.fail(`${what} did not come within ${patienceMs / 1000} s`);
   }
 
   #daemonOptions() {
@@ -243,7 +254,9 @@ class Round {
     if (breaks === 'journal') rmSync(join(this.#hostFolder, 'journal'), { recursive: true, force: true });
     if (breaks !== 'storage') return;
     const image = openSync(join(folder, 'image-0'), 'r+');
-    writeSync(image, Buffer.alloc(SECTOR), 0, SECTOR, SECTOR * random.below(SECTORS));
+    for (let i = 0; i < LOST_SECTORS; i++) {
+      writeSync(image, Buffer.alloc(SECTOR), 0, SECTOR, SECTOR * random.below(SECTORS));
+    }
     closeSync(image);
   }
 
@@ -252,11 +265,21 @@ class Round {
     const { problems } = this.#watch;
     if (problems.length === 0) return;
     writeFileSync(join(this.#options.folder, 'problems.txt'), `${problems.join('\n')}\n`);
+    const store = XenstoreClient.open(this.#host.xenstored.connect(0));
+    const lines: string[] = [];
+    await listTree(store, '/local/domain', lines);
+    writeFileSync(join(this.#options.folder, 'xenstore.txt'), `${lines.join('\n')}\n`);
+    await store.close();
     const journal = join(this.#hostFolder, 'journal');
     const kept = join(this.#options.folder, 'journal');
     mkdirSync(kept, { recursive: true });
     for (const name of namesIn(journal)) writeFileSync(join(kept, name), readFileSync(join(journal, name)));
   }
+}
+
+async function listTree(store: XenstoreClient, path: string, lines: string[]): Promise<void> {
+  lines.push(`${path} = ${JSON.stringify(await store.tryRead(path))}`);
+  for (const name of (await store.tryDirectory(path)) ?? []) await listTree(store, `${path}/${name}`, lines);
 }
 
 function namesIn(folder: string): readonly string[] {

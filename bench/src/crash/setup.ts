@@ -47,8 +47,8 @@ export function drawSetup(seed: number, storages: readonly Storage[]): Setup {
       storage: random.pick(usable),
       frontend: { vdev: 'xvda', poolPages: POOL_PAGES, ...negotiated },
       depth: random.pick([4, 8, 16]),
-      thinkMs: random.pick([1, 5, 20]),
+      thinkMs: random.pick([5, 20, 40]),
     };
   });
-  return { seed, engine, threads: random.pick([0, 0, 2]), transfer, guests };
+  return { seed, engine, threads: random.pick([0, 0, 0, 2]), transfer, guests };
 }

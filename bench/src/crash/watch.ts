@@ -1,15 +1,19 @@
+import { once } from 'node:events';
+
 /** What must not be, the first few of them; and what is waited for, so that it is known when that takes too long. */
 export class Watch {
   readonly problems: string[] = [];
   /** Aborted by the first problem. */
   readonly failed: AbortSignal;
   readonly #failed = new AbortController();
+  readonly #whenFailed: Promise<unknown>;
   readonly #waits = new Map<symbol, { readonly what: string; readonly since: number }>();
   readonly #log: (line: string) => void;
 
   constructor(log: (line: string) => void) {
     this.#log = log;
     this.failed = this.#failed.signal;
+    this.#whenFailed = once(this.failed, 'abort');
   }
 
   note(line: string): void {
@@ -26,12 +30,8 @@ export class Watch {
   async wait(what: string, promise: Promise<unknown>): Promise<void> {
     const wait = Symbol(what);
     this.#waits.set(wait, { what, since: performance.now() });
-    const failed = new Promise<void>((resolve) => {
-      this.failed.addEventListener('abort', () => resolve(), { once: true });
-      if (this.failed.aborted) resolve();
-    });
     const reached = promise.catch((error: Error) => this.fail(`${what}: ${error.message}`));
-    await Promise.race([reached, failed]);
+    await Promise.race([reached, this.#whenFailed]);
     this.#waits.delete(wait);
   }
 

@@ -16,10 +16,10 @@ class Way {
     this.line = line;
   }
 
-  /** xl's line for the image `name`. */
-  disk(vdev, name, { readOnly = false } = {}) {
+  /** xl's line for the image `name`, or for another `target`. */
+  disk(vdev, name, { readOnly = false, target = `/tmp/images/${name}` } = {}) {
     this.hasServed = true;
-    return `vdev=${vdev},format=raw,access=${readOnly ? 'ro' : 'rw'},${this.line},target=/tmp/images/${name}`;
+    return `vdev=${vdev},format=raw,access=${readOnly ? 'ro' : 'rw'},${this.line},target=${target}`;
   }
 
   /** Makes an image of zeroes. */

@@ -4,12 +4,12 @@ import { openFileImage } from './file/image.js';
 import type { FileImageOptions } from './file/options.js';
 import { type MemoryDisk, MemoryImage } from './memory/image.js';
 import { type NullImageOptions, nullImage } from './memory/null-image.js';
-import { type NbdImageOptions, openNbdImage } from './nbd/image.js';
+import { attachNbdImage, type SharedNbdImage } from './nbd/image.js';
 
 type SharedData =
   | ({ kind: 'memory' } & MemoryDisk)
   | { kind: 'null'; options: NullImageOptions }
-  | { kind: 'nbd'; path: string; options: NbdImageOptions }
+  | ({ kind: 'nbd' } & SharedNbdImage)
   | { kind: 'file'; path: string; options: FileImageOptions };
 
 /** Opens, on another thread, the image whose `share()` gave `data`. */
@@ -21,7 +21,7 @@ export async function attachImage(data: unknown): Promise<BlockImage> {
     case 'null':
       return nullImage(shared.options);
     case 'nbd':
-      return openNbdImage(shared.path, shared.options);
+      return attachNbdImage(shared);
     case 'file':
       return openFileImage(shared.path, shared.options);
     default:

@@ -91,6 +91,11 @@ export interface BlockQueue extends AsyncDisposable {
   poll(): number;
   /** Who gets completions: never from inside `push`, and from inside `submit` only if that is polled. */
   onComplete(listener: CompletionListener): void;
+  /**
+   * The queue's user goes, and nobody waits for its operations: those that wait for storage that is away, or does not
+   * answer, fail soon. `close` must follow. Not there where no operation can wait.
+   */
+  giveUp?(): void;
   /** Waits for operations in flight, then frees everything. Harmless when repeated. */
   close(): Promise<void>;
 }

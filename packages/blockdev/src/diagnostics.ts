@@ -9,7 +9,7 @@ export interface EngineFallback {
   readonly reason: string;
 }
 
-/** Published on `blockdev:nbd:lost` when a server goes away: operations wait for it, then fail. */
+/** Published on `blockdev:nbd:lost` when a server goes away: operations wait for it. */
 export interface NbdLostEvent {
   /** The server's socket. */
   readonly path: string;
@@ -26,8 +26,23 @@ export interface NbdRestoredEvent {
   readonly exportName: string;
   /** Milliseconds that it was away. */
   readonly awayMs: number;
-  /** It had acknowledged writes that were not flushed, which may be lost: the next flush fails. */
+  /** Writes that it had acknowledged and not flushed, and that were sent to it again. */
+  readonly resent: number;
+  /** Some of those are gone all the same: the next flush fails. */
   readonly lostWrites: boolean;
+}
+
+/**
+ * Published on `blockdev:nbd:unkept` when the file for unflushed writes cannot be used: they outlive the death of the
+ * server, and not that of this process.
+ */
+export interface NbdUnkeptEvent {
+  /** The file. */
+  readonly path: string;
+  /** The server's. */
+  readonly socket: string;
+  /** Why, for people. */
+  readonly reason: string;
 }
 
 /** Published on `blockdev:image:odd-size` when an image does not end with a sector, once for each such size. */
@@ -64,6 +79,12 @@ export function reportFallback(message: EngineFallback): void {
 
 export const nbdLostChannel = channel('blockdev:nbd:lost');
 export const nbdRestoredChannel = channel('blockdev:nbd:restored');
+const unkept = channel('blockdev:nbd:unkept');
+
+export function reportUnkept(message: NbdUnkeptEvent): void {
+  if (unkept.hasSubscribers) unkept.publish(message);
+}
+
 export function reportOddSize(message: OddSize): void {
   if (oddSizes.hasSubscribers) oddSizes.publish(message);
 }

@@ -9,7 +9,14 @@ export {
   type RefreshOptions,
   type SharedImage,
 } from './block-image.js';
-export type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, OddSize } from './diagnostics.js';
+export type {
+  EngineFallback,
+  LockUnavailable,
+  NbdLostEvent,
+  NbdRestoredEvent,
+  NbdUnkeptEvent,
+  OddSize,
+} from './diagnostics.js';
 export {
   BlockDeviceError,
   type BlockDeviceErrorCode,
@@ -21,8 +28,9 @@ export type { FileEngine, FileImageOptions } from './file/options.js';
 export type { ImageUser } from './locks/image-user.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
-export { type NbdImageOptions, openNbdImage } from './nbd/image.js';
+export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
+export type { UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';

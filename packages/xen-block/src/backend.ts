@@ -137,7 +137,8 @@ export class XenBlockBackend implements AsyncDisposable {
 
   /**
    * Stops: answers every taken request and releases everything, leaving the devices Connected in the store, so that
-   * their frontends wait for the next process.
+   * their frontends wait for the next process. Requests that are not answered within `stopTimeoutMs` stay in the
+   * journals; what serves them is left behind, for the process is expected to end.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -152,7 +153,8 @@ export class XenBlockBackend implements AsyncDisposable {
     clearInterval(this.#timer);
     this.#life.leaving = true;
     await this.#bus.close();
-    await closeHosts(this.#hosts);
+    for (const device of this.#devices.values()) device.tellLeft();
+    await closeIdleHosts(this.#hosts);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -186,6 +188,13 @@ async function startHosts(provider: XenProvider, { threads, plane }: CheckedOpti
   if (!failed) return { local, workers };
   await closeHosts({ local, workers });
   throw failed.reason;
+}
+
+/** A host that still has a ring is closed when that has been let go of, which nobody waits for. */
+async function closeIdleHosts({ local, workers }: RingHosts): Promise<void> {
+  const closings = [local, ...workers].map((host) => ({ isIdle: host.ringCount === 0, closed: host.close() }));
+  for (const { closed } of closings) closed.catch(() => {});
+  await Promise.all(closings.filter(({ isIdle }) => isIdle).map(({ closed }) => closed));
 }
 
 async function closeHosts({ local, workers }: RingHosts): Promise<void> {

@@ -91,6 +91,32 @@ export interface DeviceConnectedEvent {
   readonly persistent: boolean;
   /** An earlier process served this very connection. */
   readonly adopted: boolean;
+  /** Requests that the earlier process took and did not answer: they are carried out again. */
+  readonly recovered: number;
+}
+
+/**
+ * Published on `xen-block:request:gave-up`, at most once a second for each ring: a request of an earlier process is answered
+ * with an error, since two processes have died while their own code carried it out again.
+ */
+export interface RequestGaveUpEvent {
+  readonly address: DeviceAddress;
+  /** `read`, `write`, `barrier`, `flush` or `discard`. */
+  readonly operation: string;
+  /** As the guest wrote it, in 512-byte units. */
+  readonly sector: number;
+  /** How many since the last time. */
+  readonly count: number;
+}
+
+/**
+ * Published on `xen-block:journal:dropped`: a ring is taken over without what its journal should tell, since the ring is
+ * another connection's or has no request that is not answered, or since somebody said so.
+ */
+export interface JournalDroppedEvent {
+  readonly address: DeviceAddress;
+  /** In words. */
+  readonly reason: string;
 }
 
 /** Published on `xen-block:journal:failed`: a ring is served whose requests in flight are lost if this process is. */
@@ -98,6 +124,15 @@ export interface JournalFailedEvent {
   readonly address: DeviceAddress;
   readonly queue: number;
   readonly error: Error;
+}
+
+/** Published on `xen-block:device:left`: the backend closed before all requests of a disk were answered. */
+export interface DeviceLeftEvent {
+  readonly address: DeviceAddress;
+  /** Requests taken and not answered. */
+  readonly inFlight: number;
+  /** Whether a journal has them, so that the next process carries them out. */
+  readonly noted: boolean;
 }
 
 /** Published on `xen-block:device:resized`. */
@@ -187,6 +222,9 @@ export const disconnectedChannel = channel('xen-block:device:disconnected');
 export const closedChannel = channel('xen-block:device:closed');
 export const connectedChannel = channel('xen-block:device:connected');
 export const journalFailedChannel = channel('xen-block:journal:failed');
+export const leftChannel = channel('xen-block:device:left');
+export const journalDroppedChannel = channel('xen-block:journal:dropped');
+export const gaveUpChannel = channel('xen-block:request:gave-up');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');
 export const overlookedChannel = channel('xen-block:ring:overlooked');

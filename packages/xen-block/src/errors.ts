@@ -2,8 +2,17 @@ import type { RingErrorCode } from '@xenpv/ring';
 import type { XenSysErrorCode } from '@xenpv/xen-sys';
 import { errorCode } from '@xenpv/xenbus';
 
-/** An errno name or a code of the layers below; or `ERR_JOURNAL`, a ring's journal cannot be made or mapped. */
-export type XenBlockErrorCode = XenSysErrorCode | RingErrorCode | 'ERR_JOURNAL';
+/**
+ * An errno name or a code of the layers below; or `ERR_JOURNAL`, a ring's journal cannot be made or mapped;
+ * `ERR_JOURNAL_LOST`, which requests of a ring that is taken over are in flight is not known; `ERR_IMAGE_CHANGED`, the
+ * image of a disk that is taken over is another one, or shorter.
+ */
+export type XenBlockErrorCode =
+  | XenSysErrorCode
+  | RingErrorCode
+  | 'ERR_JOURNAL'
+  | 'ERR_JOURNAL_LOST'
+  | 'ERR_IMAGE_CHANGED';
 
 /** What was tried. */
 export type XenBlockOp = 'start' | 'prepare' | 'refresh' | 'connect' | 'serve' | 'move' | 'firstFreeVdev';

@@ -3,6 +3,7 @@ export type {
   BlockDeviceEvent,
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
+  DeviceLeftEvent,
   DeviceMediumEvent,
   DevicePreparedEvent,
   DeviceResizedEvent,

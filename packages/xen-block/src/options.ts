@@ -64,7 +64,10 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * not given. Then it is left behind.
    */
   readonly abortTimeoutMs?: number | undefined;
-  /** How long closing waits for each disk, in milliseconds; 20000 when not given. Then it is left behind. */
+  /**
+   * How long closing waits for each disk, in milliseconds; 20000 when not given. Then it is left behind, with the requests
+   * that its journal has: the next process carries them out.
+   */
   readonly stopTimeoutMs?: number | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;

@@ -16,7 +16,17 @@ const front = frontendPath(address, 'toy');
 
 /** One change from outside, or a failure inside. */
 type Event =
-  | { readonly do: 'create' | 'delete' | 'deleteFrontend' | 'fail' | 'breakConnect' | 'breakPrepare' | 'repair' }
+  | {
+      readonly do:
+        | 'create'
+        | 'delete'
+        | 'deleteFrontend'
+        | 'fail'
+        | 'hold'
+        | 'breakConnect'
+        | 'breakPrepare'
+        | 'repair';
+    }
   | { readonly do: 'frontend' | 'backend'; readonly state: XenbusState }
   | { readonly do: 'online'; readonly online: boolean }
   | { readonly do: 'wait'; readonly turns: number };
@@ -29,7 +39,9 @@ const anyState = fc.constantFrom(...Object.values(XenbusState));
 const likelyState = fc.constantFrom(1, 3, 4, 5, 6) as fc.Arbitrary<XenbusState>;
 const anyEvent: fc.Arbitrary<Event> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('create' as const) }) },
-  fc.record({ do: fc.constantFrom('delete', 'deleteFrontend', 'fail', 'breakConnect', 'breakPrepare', 'repair') }),
+  fc.record({
+    do: fc.constantFrom('delete', 'deleteFrontend', 'fail', 'hold', 'breakConnect', 'breakPrepare', 'repair'),
+  }),
   { weight: 8, arbitrary: fc.record({ do: fc.constant('frontend' as const), state: fc.oneof(likelyState, anyState) }) },
   fc.record({ do: fc.constant('backend' as const), state: fc.constantFrom(XenbusState.closing, XenbusState.closed) }),
   fc.record({ do: fc.constant('online' as const), online: fc.boolean() }),
@@ -97,7 +109,9 @@ async function carryOut(event: Event, world: World): Promise<void> {
     case 'online':
       return ifThere(store, `${back}/online`, event.online);
     case 'fail':
-      return handlers.at(-1)?.context.fail(new Error('lost'));
+      return handlers.at(-1)?.context.fail(new Error('wrong'));
+    case 'hold':
+      return handlers.at(-1)?.context.hold(new Error('lost'));
     case 'wait':
       for (let i = 0; i < event.turns; i++) await turn();
       return;

@@ -4,9 +4,12 @@ import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { DeviceErrors } from './error-nodes/device-errors.js';
 import { XenbusError } from './errors.js';
 import { CallGuard } from './handler/call-guard.js';
-import type { BackendContext, BackendHandler } from './handler/handler.js';
+import type { BackendContext, BackendHandler, XenstoreValues } from './handler/handler.js';
 import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
 import { type StillWanted, stillConnects, stillPrepares, stillTells } from './handler/still-wanted.js';
+import type { HeldDevice } from './holding/held-device.js';
+import { Hold } from './holding/hold.js';
+import { Orphan } from './holding/orphan.js';
 import { holdings, nextPhase, type Phase, type Transition, type Wish } from './life.js';
 import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
@@ -15,6 +18,9 @@ import { Backoff } from './waiting/backoff.js';
 import { LATE, withinDeadline } from './waiting/deadline.js';
 import { LastingWatch } from './waiting/lasting-watch.js';
 import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
+
+/** How often a device that xenstored has lost is looked at, in milliseconds. */
+const ORPHAN_MS = 1000;
 
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory = (context: BackendContext) => BackendHandler;
@@ -48,6 +54,8 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
  * - While a handler prepares or connects, pokes are looked at too: what is not wanted any more is interrupted.
  * - A step that fails is taken again after a pause that grows, whoever pokes. Only a handler's own error is not: it is
  *   the device's, and told in the error node. What a handler throws while it is let go of changes nothing but that.
+ * - Where the backend was Connected, by this process or an earlier one, nothing of ours ends that: the device is held,
+ *   and tried again. Its directory that is lost with the whole tree does not end it either.
  */
 export class BackendDevice {
   readonly address: DeviceAddress;
@@ -59,6 +67,8 @@ export class BackendDevice {
   readonly #keys: ConnectedKeys;
   readonly #guard = new CallGuard(() => this.#nodes.read(this.#followedPath));
   readonly #backoff = new Backoff();
+  readonly #hold: Hold;
+  readonly #orphan: Orphan;
   #handler: HeldHandler | undefined;
   /** What the context of the held handler is known by. */
   #token: object | undefined;
@@ -71,7 +81,12 @@ export class BackendDevice {
   #wish: Wish = 'rest';
   /** What the handler reported, until Closing is written. */
   #failure: { readonly error: unknown; told: boolean } | undefined;
+  /** Why the handler cannot serve any more, until that is acted on. */
+  #lost: { readonly error: unknown } | undefined;
+  /** What prepare gave and xenstored did not take. */
+  #unpublished: XenstoreValues = {};
   #pause: NodeJS.Timeout | undefined;
+  #orphanTimer: NodeJS.Timeout | undefined;
   #storeIsClosed = false;
   #running: Promise<void> | undefined;
 
@@ -82,6 +97,8 @@ export class BackendDevice {
     this.#nodes = new DeviceNodes(options);
     this.#errors = new DeviceErrors(options);
     this.#keys = new ConnectedKeys(this.#nodes);
+    this.#hold = new Hold(options.address, () => this.poke());
+    this.#orphan = new Orphan(options);
   }
 
   /** The backend's directory. */
@@ -91,6 +108,24 @@ export class BackendDevice {
 
   get connected(): boolean {
     return this.#phase === 'connected';
+  }
+
+  /** Why the device is not served though its frontend is connected, or undefined. */
+  get held(): HeldDevice | undefined {
+    return this.#hold.state;
+  }
+
+  /** Since when xenstored does not know the device, which is served on; or undefined. */
+  get orphanedSince(): Date | undefined {
+    return this.#orphan.since;
+  }
+
+  /** Tries a held device again now. */
+  retry(): void {
+    if (this.held === undefined || this.#wish === 'stop') return;
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
+    this.#hold.retry();
   }
 
   /** Something at or below the device's directory changed, or its frontend did. */
@@ -104,7 +139,7 @@ export class BackendDevice {
   async stop(): Promise<void> {
     const { stopTimeoutMs } = this.#options;
     this.#wish = 'stop';
-    clearTimeout(this.#pause);
+    this.#clearTimers();
     void this.#frontendWatch?.close();
     this.#handler?.interrupt({ leave: true });
     if ((await withinDeadline(this.#end(), stopTimeoutMs)) !== LATE) return;
@@ -115,8 +150,14 @@ export class BackendDevice {
   /** The client is closed for good: nothing is looked at any more, and what is served goes on. */
   storeClosed(): void {
     this.#storeIsClosed = true;
-    clearTimeout(this.#pause);
+    this.#clearTimers();
     void this.#frontendWatch?.close();
+  }
+
+  #clearTimers(): void {
+    clearTimeout(this.#pause);
+    clearTimeout(this.#orphanTimer);
+    this.#hold[Symbol.dispose]();
   }
 
   async #end(): Promise<void> {
@@ -167,24 +208,54 @@ export class BackendDevice {
 
   async #step(): Promise<void> {
     const view = await this.#look();
+    const lost = this.#lost;
+    this.#lost = undefined;
+    if (lost !== undefined && this.#phase === 'connected') return this.#serviceLost(lost.error, view);
+    if ((view.connected || view.held) && (await this.#isOrphan(view))) return;
     if (view.backend !== undefined) {
       await this.#errors.tell();
       if (this.#failure !== undefined) return this.#declareFailure(this.#failure, view.backend);
     }
     const action = nextAction(view);
     if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
-    if (action.do === 'wait') return this.#rest();
+    if (action.do === 'wait') return this.#rest(view);
     await this.#perform(action, view);
     this.#lookAgain();
   }
 
+  /** Whether xenstored has lost the device with all else: then it is left as it is, and looked at again. */
+  async #isOrphan(view: DeviceView): Promise<boolean> {
+    const was = this.#orphan.since !== undefined;
+    const is = await this.#orphan.look(view);
+    if (was && !is) this.#keys.again();
+    clearTimeout(this.#orphanTimer);
+    if (is) this.#orphanTimer = setTimeout(() => this.poke(), ORPHAN_MS).unref();
+    return is;
+  }
+
   /** Nothing is to be done but what xenstored did not take before. */
-  async #rest(): Promise<void> {
+  async #rest(view: DeviceView): Promise<void> {
+    if (view.held && view.backend === XenbusState.connected && this.#hold.takeDue()) {
+      this.#enter('retried');
+      return this.#lookAgain();
+    }
     if (this.#phase === 'connected') {
       await this.#keys.publishOwed();
       await this.#errors.removeIfOver();
     }
+    if (this.#phase === 'idle' && view.online) await this.#expectFrontend();
     this.#backoff.worked();
+  }
+
+  /** A device that is found Closed, or whose handler had to go: its frontend may come back. */
+  async #expectFrontend(): Promise<void> {
+    if (this.#frontendWatch !== undefined) return;
+    try {
+      await this.#followFrontend();
+      this.#lookAgain();
+    } catch (error) {
+      if (!(error instanceof XenbusError)) throw error;
+    }
   }
 
   async #look(): Promise<DeviceView> {
@@ -192,7 +263,10 @@ export class BackendDevice {
     this.#errors.directoryIsThere = reading.backend !== undefined;
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
-    return { ...reading, ...holdings(this.#phase) };
+    const holds = holdings(this.#phase);
+    // Where a held device's frontend is could not be read, perhaps: that says nothing about it.
+    const isUnseen = holds.held && this.#followedPath === undefined;
+    return { ...reading, ...holds, ...(isUnseen ? { frontend: XenbusState.connected } : {}) };
   }
 
   #noticeFrontend(state: XenbusState): void {
@@ -214,7 +288,9 @@ export class BackendDevice {
       case 'connect':
         return this.#connect(view, { adopt: action.adopt });
       case 'disconnect':
-        await this.#disconnect();
+        this.#hold.over('ended');
+        if (view.held) await this.#releaseHandler({ leave: false });
+        else await this.#disconnect({ leave: false });
         return this.#setState(view.backend, action.state);
       case 'setState':
         return this.#setState(view.backend, action.state);
@@ -231,17 +307,21 @@ export class BackendDevice {
   }
 
   async #prepare(view: DeviceView, next: XenbusState | undefined): Promise<void> {
+    const takesOver = next === undefined && view.backend === XenbusState.connected;
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
-    await this.#release({ leave: false });
+    if (takesOver) await this.#releaseHandler({ leave: true });
+    else await this.#release({ leave: false });
     try {
       const handler = this.#makeHandler(await this.#followFrontend());
       const values = await this.#whileWanted(stillPrepares(view), () =>
         handler.prepare({ offered: next === undefined }),
       );
       this.#enter('opened');
-      await this.#nodes.publish(view.backend, next, values);
+      if (takesOver) await this.#publishLater(view.backend, values);
+      else await this.#nodes.publish(view.backend, next, values);
     } catch (error) {
       if (error === STALE) throw error;
+      if (takesOver && this.#canHold(error)) return this.#holdFor(error);
       if (this.#isNoFault(error)) {
         await this.#release({ leave: this.#wish === 'stop' });
         throw error;
@@ -251,21 +331,36 @@ export class BackendDevice {
     }
   }
 
+  /** For a frontend that was served with such keys before: it need not wait for xenstored to take them. */
+  async #publishLater(expected: XenbusState | undefined, values: XenstoreValues): Promise<void> {
+    this.#unpublished = {};
+    try {
+      await this.#nodes.publish(expected, undefined, values);
+    } catch (error) {
+      if (error === STALE) throw error;
+      this.#unpublished = values;
+    }
+  }
+
   async #connect(view: DeviceView, { adopt }: { adopt: boolean }): Promise<void> {
     const handler = this.#handler;
     if (handler === undefined) return;
     // Served already: Connected could not be written, or it is not known whether it was.
     if (view.connected) return this.#keys.announce(view.backend);
+    const takesOver = view.backend === XenbusState.connected;
     try {
-      this.#keys.begin(await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt })));
+      const values = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
+      this.#keys.begin({ ...this.#unpublished, ...values });
       this.#enter('served');
+      this.#hold.over('served');
       await this.#errors.over();
       await this.#keys.announce(view.backend);
     } catch (error) {
-      // The frontend may have seen Connected, if only the answer was lost.
-      if (this.#phase === 'connected' && isXenstoreTrouble(error)) throw error;
+      // The frontend may have seen Connected, if only the answer was lost; or it was Connected before.
+      if (this.#phase === 'connected' && error !== STALE && (takesOver || isXenstoreTrouble(error))) throw error;
+      if (takesOver && this.#canHold(error)) return this.#holdFor(error);
       const isFault = error !== STALE && !this.#isNoFault(error);
-      await this.#disconnect();
+      await this.#disconnect({ leave: this.#wish === 'stop' });
       if (!isFault) throw error;
       await this.#giveUp(error, view.backend);
     }
@@ -298,16 +393,39 @@ export class BackendDevice {
     return true;
   }
 
+  /** Not what is given up because something changed, which is looked at first. */
+  #canHold(error: unknown): boolean {
+    return error !== STALE && error !== INTERRUPTED && this.#handler?.leftBehind !== true;
+  }
+
+  /** Leaves a frontend that was served as it is, and tries again later. */
+  async #holdFor(error: unknown): Promise<void> {
+    this.#enter('held');
+    this.#keys.end();
+    for (const more of (await this.#handler?.disconnect({ leave: true })) ?? []) await this.#errors.report(more);
+    if (this.#wish === 'stop' || this.#storeIsClosed) return;
+    if (this.#hold.failed(error)) await this.#errors.note(error);
+  }
+
+  /** The handler cannot serve any more, through no fault of the frontend. */
+  async #serviceLost(error: unknown, view: DeviceView): Promise<void> {
+    this.#lookAgain();
+    if (view.backend === undefined || view.backend === XenbusState.connected) return this.#holdFor(error);
+    // Connected is not written yet, or not any more.
+    await this.#disconnect({ leave: false });
+    throw error;
+  }
+
   /** The call is not wanted any more, or xenstored is in trouble, or the call did not end. */
   #isNoFault(error: unknown): boolean {
     return error === INTERRUPTED || isXenstoreTrouble(error) || this.#handler?.leftBehind === true;
   }
 
   /** A handler that cannot let go of a frontend is closed, and another one is made for the next. */
-  async #disconnect(): Promise<void> {
+  async #disconnect(how: { leave: boolean }): Promise<void> {
     this.#enter('disconnected');
     this.#keys.end();
-    const errors = (await this.#handler?.disconnect()) ?? [];
+    const errors = (await this.#handler?.disconnect(how)) ?? [];
     if (errors.length === 0 && this.#handler?.leftBehind !== true) return;
     for (const error of errors) await this.#errors.report(error);
     await this.#release({ leave: this.#wish === 'stop' });
@@ -344,19 +462,27 @@ export class BackendDevice {
 
   /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. Never rejects. */
   async #release(how: { leave: boolean }): Promise<void> {
-    const handler = this.#handler;
     const watch = this.#frontendWatch;
-    this.#handler = undefined;
-    this.#token = undefined;
     this.#frontendWatch = undefined;
     this.#followedPath = undefined;
-    this.#failure = undefined;
-    this.#keys.end();
-    this.#enter('released');
+    this.#hold.over(how.leave ? 'left' : 'ended');
     // Without a connection to xenstored the handler is let go of all the same.
     const watchEnded = watch?.close();
-    for (const error of (await handler?.release(how)) ?? []) await this.#errors.report(error);
+    await this.#releaseHandler(how);
     await watchEnded;
+  }
+
+  /** The frontend is followed on. Never rejects. */
+  async #releaseHandler(how: { leave: boolean }): Promise<void> {
+    const handler = this.#handler;
+    this.#handler = undefined;
+    this.#token = undefined;
+    this.#failure = undefined;
+    this.#lost = undefined;
+    this.#unpublished = {};
+    this.#keys.end();
+    this.#enter('released');
+    for (const error of (await handler?.release(how)) ?? []) await this.#errors.report(error);
   }
 
   #makeHandler(frontendPath: string): HeldHandler {
@@ -370,7 +496,11 @@ export class BackendDevice {
   /** Pokes the device with each state of the frontend. The frontend's directory. */
   async #followFrontend(): Promise<string> {
     const path = await this.#nodes.readFrontendPath();
+    if (path === this.#followedPath && this.#frontendWatch !== undefined) return path;
+    const before = this.#frontendWatch;
+    this.#frontendWatch = undefined;
     this.#followedPath = path;
+    await before?.close();
     this.#frontendWatch = await LastingWatch.start({
       store: this.#options.store,
       path: `${path}/state`,
@@ -400,6 +530,17 @@ export class BackendDevice {
         if (token !== this.#token) return;
         this.#failure ??= { error, told: false };
         this.poke();
+      },
+      hold: (error) => {
+        if (token !== this.#token) return;
+        this.#lost ??= { error };
+        this.poke();
+      },
+      retry: () => {
+        if (token === this.#token) this.retry();
+      },
+      report: (error) => {
+        if (token === this.#token) void this.#errors.report(error);
       },
     };
   }

@@ -10,6 +10,8 @@ import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
 export class ConnectedKeys {
   readonly #nodes: DeviceNodes;
   #owed: XenstoreValues | undefined;
+  /** All that it has said since it is served. */
+  #said: XenstoreValues = {};
   /** It is known that Connected was written. */
   #isAnnounced = false;
 
@@ -20,7 +22,13 @@ export class ConnectedKeys {
   /** The device is served; Connected is not written yet. */
   begin(values: XenstoreValues): void {
     this.#owed = values;
+    this.#said = values;
     this.#isAnnounced = false;
+  }
+
+  /** xenstored has lost what it was told: all of it is to be written again. */
+  again(): void {
+    this.#owed = { ...this.#said, ...this.#owed };
   }
 
   /** The device is not served any more. */
@@ -39,6 +47,7 @@ export class ConnectedKeys {
   /** Writes changed keys. What is not written when it rejects is kept if xenstored was in trouble. */
   async update(values: XenstoreValues): Promise<void> {
     this.#owed = { ...this.#owed, ...values };
+    this.#said = { ...this.#said, ...values };
     if (this.#isAnnounced) await this.publishOwed();
   }
 

@@ -1,4 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
+import type { HeldDevice } from './holding/held-device.js';
 import type { DeviceAddress } from './paths.js';
 import type { XenbusState } from './states.js';
 
@@ -31,6 +32,36 @@ export interface DeviceErrorEvent {
   readonly error: unknown;
 }
 
+/** Published on `xenbus:device:held` when a device begins to be held, and again for each other reason. */
+export interface DeviceHeldEvent extends HeldDevice {
+  readonly address: DeviceAddress;
+  readonly error: unknown;
+}
+
+/** Published on `xenbus:device:hold-ended`. */
+export interface HoldEndedEvent {
+  readonly address: DeviceAddress;
+  /**
+   * `served`: it is served again. `ended`: the frontend or the toolstack ended it. `left`: this process stops, and the next
+   * one finds it.
+   */
+  readonly by: 'served' | 'ended' | 'left';
+  /** How long it was held, in milliseconds. */
+  readonly heldMs: number;
+  /** Tries that failed. */
+  readonly attempts: number;
+}
+
+/**
+ * Published on `xenbus:device:orphaned` when xenstored has lost a device that is served, with the whole tree: it is served
+ * on. And on `xenbus:device:known-again` when the tree is back.
+ */
+export interface DeviceOrphanedEvent {
+  readonly address: DeviceAddress;
+  /** Since when it is not in xenstore. */
+  readonly since: Date;
+}
+
 /** Published on `xenbus:device:added` and `xenbus:device:removed`. */
 export interface DeviceEvent {
   readonly address: DeviceAddress;
@@ -48,4 +79,8 @@ export const stateChannel = channel('xenbus:device:state');
 export const errorChannel = channel('xenbus:device:error');
 export const addedChannel = channel('xenbus:device:added');
 export const removedChannel = channel('xenbus:device:removed');
+export const heldChannel = channel('xenbus:device:held');
+export const holdEndedChannel = channel('xenbus:device:hold-ended');
+export const orphanedChannel = channel('xenbus:device:orphaned');
+export const knownAgainChannel = channel('xenbus:device:known-again');
 export const frontendChannel = channel('xenbus:device:frontend');

@@ -6,6 +6,8 @@ export type Phase =
   | 'prepared'
   /** The handler serves the frontend. */
   | 'connected'
+  /** The frontend is left as it was served, and cannot be served now: it is tried again. A handler serves nothing. */
+  | 'held'
   /** The handler could not be opened. Nothing is tried again until the toolstack removes the device. */
   | 'failed'
   /** Everything is released, as the toolstack wished; the directory is still there. */
@@ -30,14 +32,18 @@ const TRANSITIONS = {
   openingFailed: { idle: 'failed', prepared: 'failed' },
   /** The handler serves the frontend's rings. */
   served: { prepared: 'connected' },
+  /** The frontend cannot be served now, though it was before. */
+  held: { idle: 'held', prepared: 'held', connected: 'held' },
+  /** It is tried again. */
+  retried: { held: 'idle' },
   /** The handler is about to let go of the frontend. */
   disconnected: { connected: 'prepared' },
   /** The handler is about to be closed. */
-  released: { prepared: 'idle', connected: 'idle', failed: 'idle', removed: 'idle' },
+  released: { prepared: 'idle', connected: 'idle', held: 'idle', failed: 'idle', removed: 'idle' },
   /** Released for good, because the toolstack is done with the device. */
   removed: { idle: 'removed' },
   /** The directory is gone. */
-  forgotten: { idle: 'gone', prepared: 'gone', connected: 'gone', failed: 'gone', removed: 'gone' },
+  forgotten: { idle: 'gone', prepared: 'gone', connected: 'gone', held: 'gone', failed: 'gone', removed: 'gone' },
 } as const satisfies Record<string, Partial<Record<Phase, Phase>>>;
 
 export type Transition = keyof typeof TRANSITIONS;
@@ -52,12 +58,14 @@ export function nextPhase(phase: Phase, transition: Transition): Phase {
 export function holdings(phase: Phase): {
   readonly prepared: boolean;
   readonly connected: boolean;
+  readonly held: boolean;
   readonly failed: boolean;
   readonly removed: boolean;
 } {
   return {
     prepared: phase === 'prepared' || phase === 'connected',
     connected: phase === 'connected',
+    held: phase === 'held',
     failed: phase === 'failed',
     removed: phase === 'removed',
   };

@@ -10,10 +10,13 @@ const waiting: DeviceView = {
   gated: false,
   prepared: true,
   connected: false,
+  held: false,
   failed: false,
   removed: false,
 };
 const serving: DeviceView = { ...waiting, backend: S.connected, frontend: S.connected, connected: true };
+
+const held: DeviceView = { ...serving, prepared: false, connected: false, held: true };
 
 const wait: DeviceAction = { do: 'wait' };
 const disconnect = (state: S): DeviceAction => ({ do: 'disconnect', state });
@@ -104,6 +107,21 @@ describe('what a backend does next', () => {
       { do: 'connect', adopt: false },
     ],
     ['found InitWait', { ...waiting, prepared: false }, { do: 'prepare', state: undefined }],
+    // It cannot be served now.
+    ['held', held, wait],
+    ['held, frontend Initialised', { ...held, frontend: S.initialised }, wait],
+    ['held, frontend Reconfiguring', { ...held, frontend: S.reconfiguring }, wait],
+    ['held, frontend Closing', { ...held, frontend: S.closing }, setState(S.closing)],
+    ['held, frontend Closed', { ...held, frontend: S.closed }, disconnect(S.closed)],
+    ['held, frontend gone', { ...held, frontend: S.unknown }, disconnect(S.closed)],
+    ['held, a kernel that begins anew', { ...held, frontend: S.initialising }, { do: 'prepare', state: S.initWait }],
+    ['held, unplug', { ...held, backend: S.closing, online: false }, disconnect(S.closed)],
+    ['held, offline alone', { ...held, online: false }, disconnect(S.closed)],
+    ['held, Closing by the toolstack alone', { ...held, backend: S.closing }, wait],
+    ['held, Closed by the toolstack alone', { ...held, backend: S.closed }, disconnect(S.closed)],
+    ['held, deleted', { ...held, backend: undefined }, { do: 'forget' }],
+    ['held, made anew', { ...held, backend: S.initialising }, { do: 'prepare', state: S.initWait }],
+    ['held, InitWait by the toolstack', { ...held, backend: S.initWait }, { do: 'prepare', state: undefined }],
     [
       'found Closed, frontend Initialising',
       { ...waiting, prepared: false, backend: S.closed },
@@ -119,15 +137,15 @@ describe('what a backend does next', () => {
 function apply(view: DeviceView, action: DeviceAction): DeviceView {
   switch (action.do) {
     case 'prepare':
-      return { ...view, prepared: true, backend: action.state ?? view.backend };
+      return { ...view, prepared: true, held: false, backend: action.state ?? view.backend };
     case 'connect':
       return { ...view, connected: true, backend: S.connected };
     case 'disconnect':
-      return { ...view, connected: false, backend: action.state };
+      return { ...view, connected: false, held: false, backend: action.state };
     case 'setState':
       return { ...view, backend: action.state };
     case 'remove':
-      return { ...view, connected: false, prepared: false, removed: true };
+      return { ...view, connected: false, prepared: false, held: false, removed: true };
     default:
       return view;
   }
@@ -141,6 +159,7 @@ const anyView: fc.Arbitrary<DeviceView> = fc.record({
   gated: fc.boolean(),
   prepared: fc.boolean(),
   connected: fc.boolean(),
+  held: fc.boolean(),
   failed: fc.boolean(),
   removed: fc.boolean(),
 });
@@ -184,6 +203,18 @@ describe('whatever the store says', () => {
       fc.property(anyView, (view) => {
         const action = nextAction({ ...view, gated: true });
         return action.do !== 'connect' || view.backend === S.connected;
+      }),
+    );
+  });
+});
+
+describe('a held device', () => {
+  it('is closed by its frontend or the toolstack only', () => {
+    fc.assert(
+      fc.property(anyView, (view) => {
+        const action = nextAction({ ...view, backend: S.connected, online: true, failed: false, held: true });
+        const ends = [S.closing, S.closed, S.unknown, S.initialising] as readonly S[];
+        expect(action.do !== 'wait').toBe(ends.includes(view.frontend));
       }),
     );
   });

@@ -14,6 +14,8 @@ export interface DeviceView {
   readonly prepared: boolean;
   /** Whether this process serves the frontend's rings. */
   readonly connected: boolean;
+  /** Whether the frontend was connected and cannot be served now, for a reason that may pass. */
+  readonly held: boolean;
   /** Whether the device could not be opened, and Closing was written: nothing is tried again until it is removed. */
   readonly failed: boolean;
   /** Whether `remove` was carried out; the directory is still there until the toolstack deletes it. */
@@ -48,7 +50,8 @@ const S = XenbusState;
  * The frontend's state is a guest's: any of the nine, in any order, at any time. The caller reads everything again
  * after each action and asks once more, until it is told to wait; while nothing else changes, that takes a few actions.
  * A missing directory is never written to, a device that is offline is never opened or connected, and Connected never
- * overtakes the hotplug script, except to adopt a device that was Connected before.
+ * overtakes the hotplug script, except to adopt a device that was Connected before. A held device is left Connected until
+ * its frontend or the toolstack ends it: whoever asks decides when to try again.
  */
 export function nextAction(view: DeviceView): DeviceAction {
   if (view.backend === undefined) return { do: 'forget' };
@@ -80,6 +83,7 @@ function initialise(): DeviceAction {
 /** InitWait and Connected: follow the frontend. */
 function serve(view: DeviceView): DeviceAction {
   if (view.failed) return { do: 'disconnect', state: S.closing };
+  if (view.held && view.backend === S.connected) return serveHeld(view);
   if (!view.prepared) return { do: 'prepare', state: undefined };
   switch (view.frontend) {
     case S.initialised:
@@ -93,6 +97,21 @@ function serve(view: DeviceView): DeviceAction {
     case S.initialising:
       // A frontend that began anew without closing (a crash kernel): its old rings are dead.
       return view.connected || view.backend === S.connected ? { do: 'disconnect', state: S.initWait } : WAIT;
+    default:
+      return WAIT;
+  }
+}
+
+/** Connected, and served by nobody for now. */
+function serveHeld(view: DeviceView): DeviceAction {
+  switch (view.frontend) {
+    case S.closing:
+      return { do: 'setState', state: S.closing };
+    case S.closed:
+    case S.unknown:
+      return { do: 'disconnect', state: S.closed };
+    case S.initialising:
+      return { do: 'prepare', state: S.initWait };
     default:
       return WAIT;
   }
@@ -114,7 +133,7 @@ function close(view: DeviceView): DeviceAction {
 
 /** Closed: a frontend that comes back is served again while the toolstack says online. */
 function reopen(view: DeviceView): DeviceAction {
-  if (view.connected) return { do: 'disconnect', state: S.closed };
+  if (view.connected || view.held) return { do: 'disconnect', state: S.closed };
   if (view.failed) return WAIT;
   switch (view.frontend) {
     case S.initialising:

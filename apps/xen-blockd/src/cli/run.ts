@@ -41,6 +41,9 @@ interface RunArguments {
   readonly onError?: PartialConfig['on-error'];
 }
 
+/** The last lines of the log are still on their way to systemd's socket. */
+const EXIT_TIMEOUT_MS = 100;
+
 /** `xen-blockd run`; `ended` gets the exit code. */
 export function addRun(program: Command, ended: (code: number) => void): void {
   const unless = (key: keyof typeof DEFAULTS) => `(default: ${DEFAULTS[key]})`;
@@ -82,6 +85,8 @@ export function addRun(program: Command, ended: (code: number) => void): void {
       const lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
       try {
         ended(await runDaemon(config, provider, logger, reload));
+        // Requests that are left to the next process hold handles, and guests wait for it.
+        setTimeout(() => process.exit(), EXIT_TIMEOUT_MS).unref();
       } finally {
         lock[Symbol.dispose]();
       }

@@ -1,7 +1,7 @@
 import type { XenBlockBackendOptions } from '@xenpv/xen-block';
 import type { ImageOpenerOptions } from '../images/image-opener.js';
 import { onErrorPolicy } from './config/on-error.js';
-import type { Config } from './config.js';
+import { type Config, DEFAULTS } from './config.js';
 
 /** Threads, the way of the data, limits: what the configuration may leave to the backend. */
 export type BackendOptions = Pick<
@@ -15,6 +15,7 @@ export type BackendOptions = Pick<
   | 'limits'
   | 'onError'
   | 'stallMs'
+  | 'stopTimeoutMs'
 >;
 
 /** Which images are opened, and how. */
@@ -31,6 +32,8 @@ export function backendOptions(config: Config): BackendOptions {
     journalDirectory: config['journal-directory'] || undefined,
     onError: onErrorPolicy(config['on-error-for'] ?? {}, config['on-error'] ?? 'report'),
     stallMs: config['stall-seconds'] === undefined ? undefined : config['stall-seconds'] * 1000,
+    // Without a journal what is left is lost: it is waited for as long as a stop may take.
+    stopTimeoutMs: config['journal-directory'] ? stopMilliseconds(config) : undefined,
     limits: {
       maxQueues: config['max-queues'],
       maxRingPageOrder: config['max-ring-page-order'],
@@ -48,4 +51,9 @@ export function imageOptions(config: Config): ImageOptions {
     nbdDirectory: config['nbd-directory'] || undefined,
     helperDirectory: config['helper-directory'],
   };
+}
+
+/** How long requests in flight are waited for after SIGTERM. */
+export function stopMilliseconds(config: Config): number {
+  return (config['stop-seconds'] ?? DEFAULTS['stop-seconds']) * 1000;
 }

@@ -39,6 +39,7 @@ export const DEFAULTS = {
   direct: 'auto',
   'on-error': 'report',
   'stall-seconds': 10,
+  'stop-seconds': 5,
 } as const;
 
 /** Whole numbers that are allowed, from the first to the second. */
@@ -52,6 +53,8 @@ export const RANGES = {
   'max-ring-page-order': [0, MAX_RING_PAGE_ORDER],
   'max-indirect-segments': [0, 4096],
   'stall-seconds': [1, 86_400],
+  // The unit's TimeoutStopSec is 30.
+  'stop-seconds': [1, 25],
 } as const satisfies Record<string, Range>;
 
 const whole = ([least, most]: Range) =>
@@ -104,6 +107,8 @@ const schema = v.strictObject({
   'on-error-for': v.optional(v.record(v.string(), onError), {}),
   /** The age of a request at which storage that hangs is told of. */
   'stall-seconds': v.optional(whole(RANGES['stall-seconds']), DEFAULTS['stall-seconds']),
+  /** How long a stop waits for requests in flight, before it leaves them to the next process. */
+  'stop-seconds': v.optional(whole(RANGES['stop-seconds']), DEFAULTS['stop-seconds']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
 });
@@ -141,6 +146,7 @@ const ALLOWED: Record<Key, string> = {
   'on-error': ON_ERROR.join(', '),
   'on-error-for': `a table from an image or device, in which * stands for anything, to ${ON_ERROR.join(', ')}`,
   'stall-seconds': wholeText(RANGES['stall-seconds']),
+  'stop-seconds': wholeText(RANGES['stop-seconds']),
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
 };

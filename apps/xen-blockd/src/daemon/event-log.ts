@@ -3,6 +3,7 @@ import type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, O
 import type {
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
+  DeviceLeftEvent,
   DeviceMediumEvent,
   DeviceResizedEvent,
   DeviceResumedEvent,
@@ -35,6 +36,9 @@ interface Line extends LimitedLine {
 const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
 const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
 
+const LEFT = 'its requests in flight are left to the next process';
+const LOST = 'its requests in flight are lost: there is no journal-directory';
+
 const RESUMED: Record<DeviceResumedEvent['by'], string> = {
   resume: 'resumed',
   leave: 'stopped: its requests are left to the next process',
@@ -54,6 +58,8 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'error', message: errorMessage(error), fields: { code: errorCode(error) } }),
   'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) =>
     about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted } }),
+  'xen-block:device:left': ({ address, inFlight, noted }: DeviceLeftEvent) =>
+    about(address, { level: noted ? 'warn' : 'error', message: noted ? LEFT : LOST, fields: { inFlight } }),
   'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) =>
     about(address, { level: 'error', message: `its requests in flight are not noted: ${errorMessage(error)}` }),
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>

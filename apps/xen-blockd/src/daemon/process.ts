@@ -4,7 +4,7 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import { ExitCode, xenUnavailable } from '../errors.js';
-import { backendOptions, imageOptions } from './backend-options.js';
+import { backendOptions, imageOptions, stopMilliseconds } from './backend-options.js';
 import type { Config } from './config.js';
 import { Daemon } from './daemon.js';
 import { checkJournalFolder } from './journal-folder.js';
@@ -20,14 +20,17 @@ export interface ProcessOptions {
   readonly linesLost?: (() => number) | undefined;
 }
 
-/** The longest that closing takes: less than systemd's unit and the stop signal's own limit. */
+/** The longest that closing takes without a journal: less than systemd's unit and the stop signal's own limit. */
 const CLOSE_TIMEOUT_MS = 20_000;
+/** For what is closed after the disks: sockets and the connection to xenstored. */
+const AFTER_DISKS_MS = 3000;
 
 /**
  * The life of the daemon's process. It serves until a signal comes, then answers the requests that were taken. The
- * disks stay Connected in xenstore: the next process adopts them, and the guests notice a pause only. Resolves with
- * the exit code: 69 if xenstored went away for good, 1 if something could not be closed in time. Errors: ERR_XEN,
- * ERR_SOCKET.
+ * disks stay Connected in xenstore: the next process adopts them, and the guests notice a pause only. What is not
+ * answered within `stop-seconds`, or before a second signal, is left to that process by the journal. Resolves with the
+ * exit code: 69 if xenstored went away for good, 1 if something could not be closed in time and there is no journal.
+ * Errors: ERR_XEN, ERR_SOCKET.
  *
  * The sockets are open before the first disk is served, because only one daemon may serve the disks of a domain.
  * Everything is closed in the opposite order of its opening, after a signal as after an error.
@@ -48,11 +51,12 @@ export async function runDaemon(
   try {
     code = await serve(config, provider, logger, { ...options, stop, cleanup });
   } catch (error) {
-    await closeInTime(cleanup, logger).catch(() => {});
+    await closeInTime(cleanup, config, logger, stop).catch(() => {});
     if (error !== stop.received) throw error;
     return ExitCode.ok;
   }
-  return (await closeInTime(cleanup, logger)) ? code : ExitCode.failure;
+  const closed = await closeInTime(cleanup, config, logger, stop);
+  return closed || config['journal-directory'] ? code : ExitCode.failure;
 }
 
 async function serve(
@@ -83,18 +87,24 @@ async function serve(
   return ExitCode.ok;
 }
 
-/** False if it took too long: what is left ends with the process. */
-async function closeInTime(cleanup: Cleanup, logger: Logger): Promise<boolean> {
+/** False if it took too long, or a second signal came: what is left ends with the process. */
+async function closeInTime(cleanup: Cleanup, config: Config, logger: Logger, stop: StopSignal): Promise<boolean> {
+  const limit = config['journal-directory'] ? stopMilliseconds(config) + AFTER_DISKS_MS : CLOSE_TIMEOUT_MS;
   let timer: NodeJS.Timeout | undefined;
   const tooLong = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), CLOSE_TIMEOUT_MS);
+    timer = setTimeout(() => {
+      logger.error({ seconds: limit / 1000 }, 'not all could be closed; the process ends anyway');
+      resolve(false);
+    }, limit);
+  });
+  const again = stop.second().then((signal) => {
+    logger.warn({ signal }, 'the second signal: nothing is waited for');
+    return false;
   });
   const closed = cleanup[Symbol.asyncDispose]().then(() => true);
   closed.catch(() => {});
   try {
-    const inTime = await Promise.race([closed, tooLong]);
-    if (!inTime) logger.error({ seconds: CLOSE_TIMEOUT_MS / 1000 }, 'not all could be closed; the process ends anyway');
-    return inTime;
+    return await Promise.race([closed, tooLong, again]);
   } finally {
     clearTimeout(timer);
   }

@@ -1,12 +1,15 @@
+import { leaveStopSignals } from '../signals.js';
+
 /**
  * An AbortSignal that SIGINT, SIGTERM and SIGQUIT abort, with the signal's name as the reason. A second signal ends the
- * process at once, and so does half a minute of not ending.
+ * process at once, unless somebody waits for it, and so does a third, and half a minute of not ending.
  */
 export class StopSignal implements Disposable {
   readonly #controller = new AbortController();
+  #onSecond: ((name: NodeJS.Signals) => void) | undefined;
   readonly #names: readonly NodeJS.Signals[];
   readonly #stop = (name: NodeJS.Signals) => {
-    if (this.#controller.signal.aborted) process.exit(1);
+    if (this.#controller.signal.aborted) return this.#stopAtOnce(name);
     setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
     this.#controller.abort(name);
   };
@@ -14,6 +17,7 @@ export class StopSignal implements Disposable {
   /** `further`: signals that stop too, such as SIGHUP of a program that lives with its terminal. */
   constructor(...further: readonly NodeJS.Signals[]) {
     this.#names = [...STOP_SIGNALS, ...further];
+    leaveStopSignals();
     for (const name of this.#names) process.on(name, this.#stop);
   }
 
@@ -34,6 +38,13 @@ export class StopSignal implements Disposable {
     });
   }
 
+  /** Resolves with the name of a second signal: the process is to end without waiting for anything. */
+  second(): Promise<NodeJS.Signals> {
+    return new Promise((resolve) => {
+      this.#onSecond = resolve;
+    });
+  }
+
   /** What `work` resolves with; rejects with the signal's name as soon as one comes, and `work` is on its own. */
   orStopped<T>(work: Promise<T>): Promise<T> {
     const stopped = this.wait().then((name): never => {
@@ -41,6 +52,12 @@ export class StopSignal implements Disposable {
     });
     stopped.catch(() => {});
     return Promise.race([work, stopped]);
+  }
+
+  #stopAtOnce(name: NodeJS.Signals): void {
+    if (this.#onSecond === undefined) process.exit(1);
+    this.#onSecond(name);
+    this.#onSecond = undefined;
   }
 
   [Symbol.dispose](): void {

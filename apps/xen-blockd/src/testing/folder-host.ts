@@ -27,9 +27,15 @@ export class FolderHost implements AsyncDisposable {
 
   /** A daemon that is ready. */
   async daemon(...args: string[]): Promise<BlockdProcess> {
+    const daemon = this.starting(...args);
+    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"ready"');
+    return daemon;
+  }
+
+  /** A daemon that has just been started. */
+  starting(...args: string[]): BlockdProcess {
     const daemon = new BlockdProcess(['run', '--emulator', this.directory, '--log-format', 'json', ...args]);
     this.#daemons.add(daemon);
-    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"ready"');
     return daemon;
   }
 

@@ -14,11 +14,21 @@ import {
 } from '@xenpv/nbd';
 import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
 import { Errno } from '../queue/errno.js';
+import type { UnflushedLog } from './unflushed/log.js';
+import { Member } from './unflushed/members.js';
+import { Resending } from './unflushed/resending.js';
 
 const RECEIVE_BYTES = 256 << 10;
-const RETRY_MS = 100;
+/** Before a server that went away is looked for, and twice as long each further time. */
+const RETRY_MS = 10;
+const RETRY_MOST_MS = 250;
+/** A server that has not said by then what it exports is as one that is not there. */
+const NEGOTIATE_MS = 10_000;
+/** For a server that is there and answers nothing, once nobody wants its answers any more. */
+const GIVE_UP_MS = 5000;
 /** A larger one is none, and would not fit into a result. */
 const MAX_ERRNO = 4095;
+const NONE = -1;
 
 /** One request and where its answer goes. */
 export interface PendingRequest extends NbdRequest {
@@ -31,18 +41,24 @@ export interface PendingRequest extends NbdRequest {
 export interface NbdConnectionOptions {
   readonly path: string;
   readonly exportName: string;
-  /** Milliseconds for which requests wait for a server that went away. */
+  /** Milliseconds for which requests wait for a server that went away; Infinity: for as long as it takes. */
   readonly reconnect: number;
+  /** Makes the log of unflushed writes, or none, when the export is known. */
+  readonly openLog: (found: NbdExport) => UnflushedLog | undefined;
 }
 
-type State = 'connecting' | 'ready' | 'down' | 'closed';
+/** `joined`: the server is there, and other requests come first, see unflushed/members.ts. */
+type State = 'connecting' | 'joined' | 'ready' | 'down' | 'closed';
 
 /**
  * A connection to an NBD server that comes back when the server does. Each request gets one answer: the server's, or
- * -EIO when the server has been away, or back without an answer, for `reconnect` milliseconds. Requests without an answer are sent
- * again, so a server may carry one out twice: harmless, because requests in flight together have no order.
+ * -EIO when the server has been away, or back without an answer, for `reconnect` milliseconds. Requests without an
+ * answer are sent again, so a server may carry one out twice: harmless, because requests in flight together have no
+ * order.
  *
- * What a server had acknowledged, but not flushed, when it went away may be lost: the next flush fails with EOWNERDEAD, once. A server
+ * What a server had acknowledged, but not flushed, when it went away is sent again before them, from the log that all
+ * connections of the image share. A write that the log has no room for is answered when it has been flushed; a log that
+ * is half full is flushed too. Where writes are gone all the same the next flush fails with EOWNERDEAD, once. A server
  * that comes back with an export of another size, or that answers what was not asked, is not talked to.
  */
 export class NbdConnection {
@@ -52,7 +68,23 @@ export class NbdConnection {
   readonly #requests: (PendingRequest | undefined)[] = [];
   readonly #freeCookies: number[] = [];
   readonly #unsent: number[] = [];
+  /** Cookies of requests that are nobody's but this connection's: they end with it. */
+  readonly #own = new Set<number>();
   #export: NbdExport | undefined;
+  #log: UnflushedLog | undefined;
+  #member: Member | undefined;
+  #mending: Resending | undefined;
+  /** Cookies of writes that the server has acknowledged, and that wait for a flush for want of room in the log. */
+  readonly #held: number[] = [];
+  /** Writes that were held before the first of them. */
+  #heldBefore = 0;
+  /** By cookie, of flushes that were sent: what each covers. */
+  readonly #marks: number[] = [];
+  readonly #heldMarks: number[] = [];
+  #ownFlush = NONE;
+  #wantsRoom = false;
+  /** Gets the result of the own flush that is in flight. */
+  #onFlushed: ((result: number) => void) | undefined;
   #socket: Socket | undefined;
   #state: State = 'connecting';
   #downSince = 0;
@@ -61,8 +93,9 @@ export class NbdConnection {
   /** It was told that the server is away, and not yet that it is back. */
   #toldLost = false;
   #retry: NodeJS.Timeout | undefined;
-  #unflushed = false;
-  #lost = false;
+  #retryMs = RETRY_MS;
+  /** Queues whose requests are not worth waiting for. */
+  #givenUp = 0;
   /** Gets the first export that is found, or why there is none. */
   #onFirst: ((found: NbdExport | Error) => void) | undefined;
 
@@ -95,23 +128,54 @@ export class NbdConnection {
 
   /** Queues a request for the next `send`. */
   add(request: PendingRequest): void {
-    const cookie = this.#freeCookies.pop() ?? this.#requests.length;
-    this.#requests[cookie] = request;
-    this.#unsent.push(cookie);
+    this.#unsent.push(this.#register(request));
   }
 
   send(): void {
     if (this.inFlight > 0) this.#retry?.ref();
     if (this.#state !== 'ready' && this.#export && this.#expired()) this.#failAll();
-    if (this.#state === 'ready' && this.#socket && this.#unsent.length > 0) this.#sendAll(this.#socket);
+    if (this.#state === 'ready' && this.#socket && this.#unsent.length > 0) {
+      this.#sendAll(this.#socket, this.#unsent);
+      this.#unsent.length = 0;
+    }
+  }
+
+  /**
+   * A queue's requests are not worth waiting for any more: they fail if the server is away, or does not answer soon.
+   * To be followed by one call of what it returns, when the queue has none.
+   */
+  giveUp(): () => void {
+    this.#givenUp++;
+    this.send();
+    const timer = setTimeout(() => this.#socket?.destroy(), GIVE_UP_MS);
+    return () => {
+      clearTimeout(timer);
+      this.#givenUp--;
+    };
+  }
+
+  /**
+   * Has what was written flushed, if that can be done within `ms` milliseconds: what is left in the log then is left to
+   * the next process. Nothing is in flight.
+   */
+  async settle(ms: number): Promise<void> {
+    if (this.#state !== 'ready' || !this.#log || this.#log.isEmpty) return;
+    let timer: NodeJS.Timeout | undefined;
+    await new Promise<unknown>((resolve) => {
+      this.#onFlushed = resolve;
+      timer = setTimeout(resolve, ms, Errno.EIO);
+      this.#flush();
+    });
+    clearTimeout(timer);
   }
 
   /** Nothing is in flight. */
   close(): void {
     if (this.#state === 'closed') return;
-    const socket = this.#state === 'ready' ? this.#socket : undefined;
+    const socket = this.#state === 'ready' && this.inFlight === 0 ? this.#socket : undefined;
     this.#state = 'closed';
     clearTimeout(this.#retry);
+    this.#leaveLog();
     if (!socket) {
       this.#socket?.destroy();
       return;
@@ -122,19 +186,26 @@ export class NbdConnection {
     socket.unref();
   }
 
-  #sendAll(socket: Socket): void {
-    const headers = Buffer.allocUnsafe(this.#unsent.length * NBD_REQUEST_BYTES);
+  #register(request: PendingRequest): number {
+    const cookie = this.#freeCookies.pop() ?? this.#requests.length;
+    this.#requests[cookie] = request;
+    return cookie;
+  }
+
+  #sendAll(socket: Socket, cookies: readonly number[]): void {
+    const headers = Buffer.allocUnsafe(cookies.length * NBD_REQUEST_BYTES);
     socket.ref();
     socket.cork();
-    this.#unsent.forEach((cookie, i) => {
+    for (let i = 0; i < cookies.length; i++) {
+      const cookie = cookies[i];
       const request = this.#requests[cookie];
-      if (!request) return;
+      if (!request) continue;
+      if (request.command === NbdCommand.flush) this.#markFlush(cookie);
       const at = i * NBD_REQUEST_BYTES;
       encodeRequest(headers, at, cookie, request);
       socket.write(headers.subarray(at, at + NBD_REQUEST_BYTES));
       if (request.command === NbdCommand.write) for (const piece of request.pieces) socket.write(piece);
-    });
-    this.#unsent.length = 0;
+    }
     socket.uncork();
   }
 
@@ -146,6 +217,7 @@ export class NbdConnection {
     const receive = (bytes: Buffer) => {
       try {
         conversation.feed(bytes);
+        if (this.#wantsRoom) this.#flush();
       } catch (error) {
         socket.destroy(error as Error);
       }
@@ -153,19 +225,24 @@ export class NbdConnection {
     };
     this.#socket = socket;
     this.#state = 'connecting';
+    const late = setTimeout(() => {
+      if (this.#state === 'connecting') socket.destroy(broken(`it says nothing for ${NEGOTIATE_MS / 1000} seconds`));
+    }, NEGOTIATE_MS).unref();
     let failure: Error | undefined;
     socket.on('error', (error) => {
       failure = error;
     });
-    socket.on('close', () => this.#closed(failure));
+    socket.on('close', () => {
+      clearTimeout(late);
+      this.#closed(failure);
+    });
   }
 
   /** All that a connection says, from the greeting on. */
   *#converse(socket: Socket): Speaker<never> {
     const found = yield* negotiateExport(this.#options.exportName, (bytes) => socket.write(bytes));
     if (this.#export && found.size !== this.#export.size) throw broken('the export has another size than before');
-    this.#export = found;
-    this.#ready(socket, found);
+    this.#joined(found);
     for (;;) {
       const reply = decodeSimpleReply(yield NBD_SIMPLE_REPLY_BYTES);
       if (!reply) throw broken('a reply is not one of NBD');
@@ -173,8 +250,8 @@ export class NbdConnection {
       const request = this.#requests[cookie];
       if (!request) throw broken('a reply is to no request');
       if (errno === 0 && request.command === NbdCommand.read) yield* this.#fill(request);
-      this.#useful();
-      this.#finish(cookie, request, errno <= MAX_ERRNO ? -errno : Errno.EIO);
+      if (this.#state === 'ready') this.#useful();
+      this.#answered(cookie, request, errno <= MAX_ERRNO ? -errno : Errno.EIO);
     }
   }
 
@@ -188,36 +265,138 @@ export class NbdConnection {
     }
   }
 
-  #ready(socket: Socket, found: NbdExport): void {
+  #joined(found: NbdExport): void {
+    if (!this.#export) {
+      this.#log = this.#options.openLog(found);
+      this.#member = this.#log && new Member(this.#log, () => this.#look());
+    }
+    this.#export = found;
+    this.#state = 'joined';
+    this.#look();
+  }
+
+  /** What other connections do has changed, or what this one is. */
+  #look(): void {
+    const member = this.#member;
+    if (this.#state === 'ready') {
+      if (member && !member.isMended) this.#socket?.destroy();
+      return;
+    }
+    if (this.#state !== 'joined' || this.#mending) return;
+    if (!member || member.beginSending()) this.#ready();
+    else if (member.beginMending()) this.#mend(member);
+  }
+
+  /** Sends the unflushed writes again, before anybody sends anything else. */
+  #mend(member: Member): void {
+    const log = this.#log;
+    const socket = this.#socket;
+    if (!log || !socket) return;
+    const mending = new Resending({
+      log,
+      send: (writes) => {
+        const cookies = writes.map((write) => {
+          const { command, offset, length, pieces } = write;
+          const done = (result: number) => mending.ended(write, result);
+          return this.#register({ command, flags: 0, offset, length, pieces, done });
+        });
+        for (const cookie of cookies) this.#own.add(cookie);
+        this.#sendAll(socket, cookies);
+      },
+      done: ({ resent, failed }) => {
+        this.#mending = undefined;
+        if (failed > 0) log.lost();
+        member.mended(resent);
+        this.#look();
+      },
+    });
+    this.#mending = mending;
+    mending.start();
+  }
+
+  #ready(): void {
     this.#state = 'ready';
+    this.#retryMs = RETRY_MS;
     if (this.inFlight === 0) this.#useful();
-    this.#onFirst?.(found);
-    socket.unref();
+    if (this.#export) this.#onFirst?.(this.#export);
+    if (this.inFlight === 0) this.#socket?.unref();
     this.send();
   }
 
-  #finish(cookie: number, request: PendingRequest, result: number): void {
-    this.#requests[cookie] = undefined;
-    this.#freeCookies.push(cookie);
-    if (this.inFlight === 0) this.#socket?.unref();
-    request.done(this.#remember(request, result));
+  #answered(cookie: number, request: PendingRequest, result: number): void {
+    const log = this.#log;
+    if (log && !this.#own.has(cookie) && result === 0 && changes(request)) {
+      const { command, offset, length, pieces } = request;
+      if (!log.add(command, offset, length, pieces)) {
+        this.#held.push(cookie);
+        this.#wantsRoom = true;
+        return;
+      }
+      if (log.isFilling) this.#wantsRoom = true;
+    }
+    const told = request.command === NbdCommand.flush ? this.#flushed(cookie, result) : result;
+    this.#finish(cookie, request, told);
   }
 
-  /** Keeps account of what is not flushed. */
-  #remember({ command }: PendingRequest, result: number): number {
-    if (command !== NbdCommand.flush) {
-      if (command !== NbdCommand.read) this.#unflushed = true;
-      return result;
+  #finish(cookie: number, request: PendingRequest, result: number): void {
+    this.#forget(cookie);
+    if (this.inFlight === 0) this.#socket?.unref();
+    request.done(result);
+  }
+
+  #forget(cookie: number): void {
+    this.#requests[cookie] = undefined;
+    this.#freeCookies.push(cookie);
+    this.#own.delete(cookie);
+  }
+
+  #markFlush(cookie: number): void {
+    if (!this.#log) return;
+    this.#marks[cookie] = this.#log.mark;
+    this.#heldMarks[cookie] = this.#heldBefore + this.#held.length;
+  }
+
+  /** Sends a flush of our own, unless one is in flight. */
+  #flush(): void {
+    this.#wantsRoom = false;
+    const socket = this.#socket;
+    if (this.#ownFlush !== NONE || this.#state !== 'ready' || !socket) return;
+    const request = { command: NbdCommand.flush, flags: 0, offset: 0, length: 0, pieces: [], done: () => {} };
+    this.#ownFlush = this.#register(request);
+    this.#own.add(this.#ownFlush);
+    this.#sendAll(socket, [this.#ownFlush]);
+  }
+
+  /** What a flush has covered is forgotten, or done. Returns the result for whoever asked for it. */
+  #flushed(cookie: number, result: number): number {
+    const log = this.#log;
+    if (!log) return result;
+    const isOwn = cookie === this.#ownFlush;
+    const released = result === 0 && log.release(this.#marks[cookie]);
+    if (released || (isOwn && result < 0)) this.#endHeld(this.#heldMarks[cookie], result);
+    if (isOwn) {
+      this.#ownFlush = NONE;
+      this.#onFlushed?.(result);
+      this.#onFlushed = undefined;
+    } else if (result === 0 && log.takeLost()) return Errno.EOWNERDEAD;
+    if (this.#held.length > 0) this.#wantsRoom = true;
+    return result;
+  }
+
+  /** Those that were held before `end`. */
+  #endHeld(end: number, result: number): void {
+    for (; this.#heldBefore < end && this.#held.length > 0; this.#heldBefore++) {
+      const cookie = this.#held.shift() ?? NONE;
+      const request = this.#requests[cookie];
+      if (request) this.#finish(cookie, request, result);
     }
-    if (result === 0) this.#unflushed = false;
-    const lost = this.#lost;
-    this.#lost = false;
-    return lost ? Errno.EOWNERDEAD : result;
   }
 
   #closed(failure: Error | undefined): void {
+    this.#dropOwn();
     if (this.#onFirst) {
       this.#state = 'closed';
+      this.#leaveLog();
       this.#onFirst(failure ?? new NbdError('ERR_ENDED', 'connect', 'it hangs up'));
       return;
     }
@@ -226,9 +405,8 @@ export class NbdConnection {
       // One that comes back only to fail again, without an answer, has been away all the time.
       if (this.#progress) this.#downSince = performance.now();
       this.#progress = false;
-      this.#lost ||= this.#unflushed;
-      this.#unflushed = false;
       this.#tellLost(failure);
+      this.#member?.lost();
     }
     this.#state = 'down';
     this.#unsent.length = 0;
@@ -236,8 +414,29 @@ export class NbdConnection {
       if (this.#requests[cookie]) this.#unsent.push(cookie);
     }
     if (this.#expired()) this.#failAll();
-    this.#retry = setTimeout(() => this.#connect(), RETRY_MS);
+    this.#retry = setTimeout(() => this.#connect(), this.#retryMs);
+    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MOST_MS);
     if (this.inFlight === 0) this.#retry.unref();
+  }
+
+  /** What this connection has asked for itself ends with it. Held writes were not answered: they are sent again. */
+  #dropOwn(): void {
+    for (const cookie of this.#own) this.#forget(cookie);
+    this.#ownFlush = NONE;
+    this.#wantsRoom = false;
+    this.#onFlushed?.(Errno.EIO);
+    this.#onFlushed = undefined;
+    this.#heldBefore += this.#held.length;
+    this.#held.length = 0;
+    if (this.#mending) this.#member?.gaveUp();
+    this.#mending = undefined;
+  }
+
+  #leaveLog(): void {
+    this.#dropOwn();
+    this.#member?.leave();
+    this.#member = undefined;
+    this.#log = undefined;
   }
 
   #tellLost(failure: Error | undefined): void {
@@ -256,11 +455,12 @@ export class NbdConnection {
     if (!nbdRestoredChannel.hasSubscribers) return;
     const { path, exportName } = this.#options;
     const awayMs = performance.now() - this.#downSince;
-    nbdRestoredChannel.publish({ path, exportName, awayMs, lostWrites: this.#lost });
+    const resent = this.#member?.resent ?? 0;
+    nbdRestoredChannel.publish({ path, exportName, awayMs, resent, lostWrites: this.#log?.hasLost ?? false });
   }
 
   #expired(): boolean {
-    return performance.now() - this.#downSince >= this.#options.reconnect;
+    return this.#givenUp > 0 || performance.now() - this.#downSince >= this.#options.reconnect;
   }
 
   #failAll(): void {
@@ -269,6 +469,10 @@ export class NbdConnection {
       if (request) this.#finish(cookie, request, Errno.EIO);
     }
   }
+}
+
+function changes({ command }: NbdRequest): boolean {
+  return command !== NbdCommand.read && command !== NbdCommand.flush;
 }
 
 function broken(message: string): NbdError {

@@ -8,6 +8,7 @@ import {
   IOV_WORDS,
   type SharedImage,
 } from '../block-image.js';
+import { reportUnkept } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { attachModule } from '../package-root.js';
@@ -15,6 +16,7 @@ import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
 import { NbdConnection } from './connection.js';
+import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed/log.js';
 
 /** How `openNbdImage` opens an export. */
 export interface NbdImageOptions {
@@ -23,12 +25,21 @@ export interface NbdImageOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; the server's smallest block, at least 512, unless given. */
   readonly sectorSize?: number | undefined;
-  /** Milliseconds for which operations wait when the server has gone away; 10 000 unless given. */
+  /** Milliseconds for which operations wait when the server has gone away; for as long as it takes unless given. */
   readonly reconnect?: number | undefined;
+}
+
+/** Besides, for who opens it first. */
+export interface OpenNbdImageOptions extends NbdImageOptions {
+  /** Where writes are kept that the server has not flushed, so that it may forget them. */
+  readonly unflushed?: UnflushedOptions | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Requests in flight of one operation that takes more than one. */
 const PARTS_AT_ONCE = 16;
+/** For the last flush. */
+const SETTLE_MS = 5000;
 
 const COMMANDS: Record<BlockOp, number> = {
   [BlockOp.read]: NbdCommand.read,
@@ -50,6 +61,7 @@ interface OpenedExport {
   /** Bytes of its whole sectors. */
   readonly size: number;
   readonly sectorSize: number;
+  readonly log: KeptLog;
 }
 
 /** A disk behind an NBD server, such as qemu-storage-daemon with an image of any format. */
@@ -68,11 +80,13 @@ class NbdImage implements BlockImage {
   readonly #options: NbdImageOptions;
   readonly #shareable: boolean;
   readonly #queues = new OpenQueues();
+  readonly #log: KeptLog;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, connection, found, size, sectorSize }: OpenedExport) {
+  constructor({ path, options, connection, found, size, sectorSize, log }: OpenedExport) {
     this.#path = path;
     this.#options = options;
+    this.#log = log;
     this.connection = connection;
     this.description = `nbd+unix:///${options.exportName ?? ''}?socket=${path}`;
     this.sectorSize = sectorSize;
@@ -97,7 +111,8 @@ class NbdImage implements BlockImage {
   /** Undefined where a flush on one connection does not cover the writes of another. */
   share(): SharedImage | undefined {
     if (!this.#shareable) return undefined;
-    return { module: attachModule, data: { kind: 'nbd', path: resolve(this.#path), options: this.#options } };
+    const data: SharedNbdImage = { path: resolve(this.#path), options: this.#options, log: this.#log.shared };
+    return { module: attachModule, data: { kind: 'nbd', ...data } };
   }
 
   close(): Promise<void> {
@@ -111,13 +126,51 @@ class NbdImage implements BlockImage {
 
   async #close(): Promise<void> {
     await this.#queues.close();
+    if (this.#log.isFirst) await this.connection.settle(SETTLE_MS);
     this.connection.close();
+    this.#log.close();
+  }
+}
+
+/** The image on another thread. */
+export interface SharedNbdImage {
+  readonly path: string;
+  readonly options: NbdImageOptions;
+  readonly log: SharedLog | undefined;
+}
+
+/** The log of an image on one thread, which is there once the export is known and can be written. */
+class KeptLog {
+  readonly isFirst: boolean;
+  readonly #open: () => UnflushedLog;
+  #log: UnflushedLog | undefined;
+
+  constructor(open: () => UnflushedLog, whose: 'first' | 'another') {
+    this.isFirst = whose === 'first';
+    this.#open = open;
+  }
+
+  get shared(): SharedLog | undefined {
+    return this.#log?.shared;
+  }
+
+  /** What nobody can flush, or write, is not kept. */
+  openFor({ flags }: NbdExport, { readOnly }: NbdImageOptions): UnflushedLog | undefined {
+    if (readOnly || (flags & NbdFlag.sendFlush) === 0) return undefined;
+    this.#log = this.#open();
+    return this.#log;
+  }
+
+  close(): void {
+    if (this.isFirst) this.#log?.close();
+    else this.#log?.detach();
   }
 }
 
 class NbdQueue extends LocalQueue {
   readonly #connection: NbdConnection;
   readonly #transferBytes: number;
+  #endGivingUp: (() => void) | undefined;
 
   constructor(image: NbdImage, options: QueueOptions) {
     super(image, options);
@@ -128,6 +181,14 @@ class NbdQueue extends LocalQueue {
   override submit(): void {
     super.submit();
     this.#connection.send();
+  }
+
+  giveUp(): void {
+    this.#endGivingUp ??= this.#connection.giveUp();
+  }
+
+  protected override release(): void {
+    this.#endGivingUp?.();
   }
 
   protected override begin(op: BlockOp, at: number): void {
@@ -226,27 +287,53 @@ function nbdFeatures({ flags }: NbdExport, { sectorSize, readOnly }: NbdImage): 
 
 /**
  * Opens an export of the NBD server that listens on a Unix socket. When the server goes away, operations wait until it
- * is back, or fail after a while. Rejects with a BlockDeviceError: an errno name (ENOENT, ECONNREFUSED), ERR_NBD for a
- * server that refuses, EROFS for one that takes no writes, ERR_IMAGE_EMPTY or ERR_IMAGE_UNALIGNED.
+ * is back, and what it had acknowledged and not flushed is sent to it again. Rejects with a BlockDeviceError: an errno
+ * name (ENOENT, ECONNREFUSED), ERR_NBD for a server that refuses, EROFS for one that takes no writes, ERR_IMAGE_EMPTY or
+ * ERR_IMAGE_UNALIGNED.
  */
-export async function openNbdImage(
-  socketPath: string,
-  { signal, ...options }: NbdImageOptions & { readonly signal?: AbortSignal | undefined } = {},
+export function openNbdImage(
+  path: string,
+  { unflushed = {}, signal, ...options }: OpenNbdImageOptions = {},
 ): Promise<BlockImage> {
-  const { exportName = '', reconnect = 10_000 } = options;
-  const connection = new NbdConnection({ path: socketPath, exportName, reconnect });
+  const open = () => {
+    const { log, unusable } = UnflushedLog.open(unflushed);
+    if (unusable) reportUnkept({ path: unflushed.path ?? '', socket: path, reason: unusable.message });
+    return log;
+  };
+  return openExport(path, options, new KeptLog(open, 'first'), signal);
+}
+
+/** Opens it on another thread than {@link openNbdImage} did. */
+export function attachNbdImage({ path, options, log }: SharedNbdImage): Promise<BlockImage> {
+  const open = () => {
+    if (!log) throw new NbdError('ERR_PROTOCOL', 'connect', 'the export can be flushed now, and could not before');
+    return UnflushedLog.attach(log);
+  };
+  return openExport(path, options, new KeptLog(open, 'another'), undefined);
+}
+
+async function openExport(
+  path: string,
+  options: NbdImageOptions,
+  log: KeptLog,
+  signal: AbortSignal | undefined,
+): Promise<BlockImage> {
+  const { exportName = '', reconnect = Number.POSITIVE_INFINITY } = options;
+  const openLog = (found: NbdExport) => log.openFor(found, options);
+  const connection = new NbdConnection({ path, exportName, reconnect, openLog });
   try {
     const found = await connection.open(signal);
     const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);
-    const size = wholeSectors(found.size, sectorSize, `the NBD export at ${socketPath}`);
-    if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(socketPath);
-    return new NbdImage({ path: socketPath, options, connection, found, size, sectorSize });
+    const size = wholeSectors(found.size, sectorSize, `the NBD export at ${path}`);
+    if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(path);
+    return new NbdImage({ path, options, connection, found, size, sectorSize, log });
   } catch (error) {
     connection.close();
+    log.close();
     signal?.throwIfAborted();
-    if (!(error instanceof NbdError)) throw openError(error, 'connect', socketPath);
-    const message = `the NBD server at ${socketPath} cannot be used: ${error.message}`;
-    throw new BlockDeviceError('ERR_NBD', 'connect', message, { path: socketPath, cause: error });
+    if (!(error instanceof NbdError)) throw openError(error, 'connect', path);
+    const message = `the NBD server at ${path} cannot be used: ${error.message}`;
+    throw new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });
   }
 }
 

@@ -79,6 +79,10 @@ export abstract class WrapperQueue extends LocalQueue {
     return super.poll() + Math.max(0, before - this.inFlight);
   }
 
+  giveUp(): void {
+    this.inner.giveUp?.();
+  }
+
   protected override begin(op: BlockOp, at: number): void {
     const { staging } = this;
     const iov = staging.iov.slice(staging.iovStart(at), staging.iovEnd(at));

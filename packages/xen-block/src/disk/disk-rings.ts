@@ -9,6 +9,7 @@ import { RequestAges } from '../plane/accounting/request-ages.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { type DiskStatistics, readStatistics } from '../plane/accounting/statistics.js';
 import type { KeptRequests, ServedRing } from '../plane/data-plane.js';
+import type { JournalOptions } from '../plane/journal/adopt-ring.js';
 import { journalPath } from '../plane/journal/ring-journal.js';
 import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
 import type { Negotiated } from './negotiation.js';
@@ -26,6 +27,9 @@ export interface DiskRingsOptions {
   /** A folder for the journals of the rings; none are kept when not given. */
   readonly journalDirectory?: string | undefined;
 }
+
+/** Whether an earlier process served this very connection, and what is done about a journal of it that is lost. */
+export type TakeOver = Pick<JournalOptions, 'adopt' | 'whenLost'>;
 
 /** What the rings of a disk are to serve. */
 export interface ServedDisk {
@@ -68,6 +72,11 @@ export class DiskRings {
     return this.#rings[0].size;
   }
 
+  /** Requests of an earlier process that the attached rings carry out again, or have. */
+  get recovered(): number {
+    return this.#rings.reduce((sum, ring) => sum + ring.recovered, 0);
+  }
+
   statistics(): DiskStatistics {
     return readStatistics(this.#counters.map((counters) => counters.buffer));
   }
@@ -82,18 +91,18 @@ export class DiskRings {
     return Math.max(0, ...this.#ages.map((ages) => ages.oldest(now)));
   }
 
-  /** Attaches all rings or none. `adopt`: an earlier process served this very connection. */
-  async attach(disk: ServedDisk, { adopt }: { adopt: boolean }): Promise<void> {
+  /** Attaches all rings or none: then each is as the last process left it. */
+  async attach(disk: ServedDisk, taking: TakeOver): Promise<void> {
     await this.#admit(async () => {
       const attached: ServedRing[] = [];
       const hosts: RingHost[] = [];
       try {
         for (let queue = 0; queue < disk.negotiated.rings.length; queue++) {
           hosts[queue] = chooseHost(this.#options.hosts, disk.image);
-          attached.push(await this.#attachRing(hosts[queue], disk, queue, { adopt }));
+          attached.push(await this.#attachRing(hosts[queue], disk, queue, taking));
         }
       } catch (cause) {
-        await Promise.all(attached.map((ring) => ring.detach('leave')));
+        await Promise.all(attached.map((ring) => ring.detach(taking.adopt ? 'leave' : 'fail')));
         throw ringError(cause, attached.length);
       }
       this.#rings = attached;
@@ -205,18 +214,13 @@ export class DiskRings {
   }
 
   /** Serving without a journal is better than not serving. */
-  async #attachRing(
-    host: RingHost,
-    disk: ServedDisk,
-    queue: number,
-    { adopt }: { adopt: boolean },
-  ): Promise<ServedRing> {
+  async #attachRing(host: RingHost, disk: ServedDisk, queue: number, taking: TakeOver): Promise<ServedRing> {
     const options = this.#ringOptions(disk, queue);
     const { journalDirectory } = this.#options;
     if (journalDirectory === undefined) return host.attach(options);
     const path = journalPath(journalDirectory, this.#context.name, queue);
     try {
-      return await host.attach({ ...options, journal: { path, adopt } });
+      return await host.attach({ ...options, journal: { path, ...taking } });
     } catch (error) {
       if (codeOf(error) !== 'ERR_JOURNAL') throw error;
       journalFailedChannel.publish({ address: this.#context.address, queue, error: error as Error });
@@ -263,6 +267,7 @@ export function dataPathFor({ persistent }: Negotiated, offered: DataPathChoice)
 
 /** A ring that the frontend described wrongly, in terms of its keys. */
 function ringError(cause: unknown, queue: number): XenBlockError {
+  if (cause instanceof XenBlockError && cause.code === 'ERR_JOURNAL_LOST') return cause;
   const text = `ring ${queue} of the frontend cannot be used: ${errorMessage(cause)}`;
   return new XenBlockError(codeOf(cause), 'connect', text, { cause });
 }

@@ -1,9 +1,9 @@
 import { BlkifOp } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
-import { resumedChannel, stoppedChannel, storageErrorChannel } from '../diagnostics.js';
+import { gaveUpChannel, resumedChannel, stoppedChannel, storageErrorChannel } from '../diagnostics.js';
 import type { DiskStop } from '../disk-description.js';
 import { errnoName } from '../plane/accounting/errno-name.js';
-import type { StorageFailure } from '../plane/rings/ring-options.js';
+import type { GivenUpRequest, StorageFailure } from '../plane/rings/ring-options.js';
 import type { DiskRings } from './disk-rings.js';
 
 const OPERATIONS: Readonly<Record<number, string>> = {
@@ -33,6 +33,11 @@ export class DiskStops {
   storageError(failure: StorageFailure, count: number): void {
     if (!storageErrorChannel.hasSubscribers) return;
     storageErrorChannel.publish({ address: this.#address, ...inWords(failure), count });
+  }
+
+  gaveUp({ operation, sector }: GivenUpRequest, count: number): void {
+    if (!gaveUpChannel.hasSubscribers) return;
+    gaveUpChannel.publish({ address: this.#address, operation: nameOf(operation), sector, count });
   }
 
   stopped(failure: StorageFailure): void {
@@ -68,6 +73,10 @@ export class DiskStops {
   }
 }
 
+function nameOf(operation: number): string {
+  return OPERATIONS[operation] ?? `operation ${operation}`;
+}
+
 function inWords({ operation, errno, offset, length }: StorageFailure): Omit<DiskStop, 'since'> {
-  return { operation: OPERATIONS[operation] ?? `operation ${operation}`, errno: errnoName(errno), offset, length };
+  return { operation: nameOf(operation), errno: errnoName(errno), offset, length };
 }

@@ -14,6 +14,8 @@ import {
   connectedChannel,
   type DeviceConnectedEvent,
   disconnectedChannel,
+  journalDroppedChannel,
+  leftChannel,
   mediumChannel,
   preparedChannel,
   refusedChannel,
@@ -217,6 +219,13 @@ export class BlockDevice implements BackendHandler {
     });
   }
 
+  /** This process ends, and this disk could not be let go of in time: tells what becomes of its requests in flight. */
+  tellLeft(): void {
+    const { inFlight } = this.statistics();
+    const noted = this.#options.journalDirectory !== undefined;
+    if (inFlight > 0) leftChannel.publish({ address: this.address, inFlight, noted });
+  }
+
   async close(): Promise<void> {
     await this.#changes;
     clearTimeout(this.#mediumRetry);
@@ -344,6 +353,8 @@ export class BlockDevice implements BackendHandler {
       },
       unsupported: (operation) => void this.#takeBack(operation),
       storageError: (failure, count) => this.#stops.storageError(failure, count),
+      gaveUp: (request, count) => this.#stops.gaveUp(request, count),
+      journalDropped: (reason) => journalDroppedChannel.publish({ address, reason }),
       stopped: (failure) => this.#stops.stopped(failure),
       broken: (error) => this.#context.fail(error),
     };
@@ -448,6 +459,7 @@ export class BlockDevice implements BackendHandler {
       ringSlots: this.#rings.slots,
       persistent: dataPathFor(negotiated, this.#dataPath).persistentPages > 0,
       adopted,
+      recovered: this.#rings.recovered,
     };
   }
 }

@@ -4,8 +4,8 @@ import type { SharedProvider } from '@xenpv/xen-sys';
 import type { RingOverlookedEvent } from '../diagnostics.js';
 import type { DiskGeometry, OnError } from '../disk-description.js';
 import type { XenBlockErrorCode } from '../errors.js';
-import type { DataPlaneOptions, KeptRequests } from '../plane/data-plane.js';
-import type { RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
+import type { DataPlaneOptions, KeptRequests, ServedRing } from '../plane/data-plane.js';
+import type { GivenUpRequest, RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
 
 /** What a worker thread is started with. */
 export interface WorkerStart {
@@ -42,10 +42,14 @@ export type WorkerRequest = { readonly id: number } & (
 export interface PlainError {
   readonly code: XenBlockErrorCode;
   readonly message: string;
+  readonly path?: string | undefined;
 }
 
+/** What a ring is once it is attached. */
+export type AttachedRing = Pick<ServedRing, 'size' | 'recovered'>;
+
 export type WorkerReply =
-  | { readonly id: number; readonly value?: number; readonly error?: PlainError }
+  | { readonly id: number; readonly value?: AttachedRing; readonly error?: PlainError }
   | { readonly event: 'ready' }
   | { readonly event: 'badRequest'; readonly ring: number; readonly reason: number; readonly count: number }
   | {
@@ -54,6 +58,8 @@ export type WorkerReply =
       readonly failure: StorageFailure;
       readonly count: number;
     }
+  | { readonly event: 'gaveUp'; readonly ring: number; readonly request: GivenUpRequest; readonly count: number }
+  | { readonly event: 'journalDropped'; readonly ring: number; readonly reason: string }
   | { readonly event: 'stopped'; readonly ring: number; readonly failure: StorageFailure }
   | { readonly event: 'unsupported'; readonly ring: number; readonly operation: number }
   | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError }

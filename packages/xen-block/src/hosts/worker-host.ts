@@ -7,14 +7,14 @@ import { packageRoot } from '../package-root.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import type { DataPlaneOptions, ServedRing } from '../plane/data-plane.js';
 import type { RingListener, RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
-import type { ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
+import type { AttachedRing, ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
 import type { RingHost } from './ring-host.js';
 
 /** A request without its id, for each kind of it. */
 type Ask = WorkerRequest extends infer R ? (R extends WorkerRequest ? Omit<R, 'id'> : never) : never;
 
 interface Waiter {
-  resolve(value: number | undefined): void;
+  resolve(value: AttachedRing | undefined): void;
   reject(error: Error): void;
 }
 
@@ -63,8 +63,8 @@ export class WorkerRingHost implements RingHost {
     this.#rings++;
     try {
       const shared = { ...rest, ring, abi: abi.name, image: shareImage(image), counters: counters.buffer };
-      const size = await this.#ask({ do: 'attach', options: shared });
-      return this.#served(ring, size!);
+      const attached = await this.#ask({ do: 'attach', options: shared });
+      return this.#served(ring, attached!);
     } catch (error) {
       this.#forget(ring);
       throw error;
@@ -94,13 +94,13 @@ export class WorkerRingHost implements RingHost {
     });
   }
 
-  #served(ring: number, size: number): ServedRing {
+  #served(ring: number, attached: AttachedRing): ServedRing {
     let detaching: Promise<void> | undefined;
     /** The thread knows nothing of a ring that was detached. */
     const ask = async (request: Ask) => void (detaching ?? (await this.#ask(request)));
     const tell = (request: Ask) => void (detaching ?? this.#tell(request));
     return {
-      size,
+      ...attached,
       pause: () => ask({ do: 'pause', ring }),
       resume: () => tell({ do: 'resume', ring }),
       setGeometry: (geometry) => ask({ do: 'setGeometry', ring, geometry }),
@@ -128,7 +128,7 @@ export class WorkerRingHost implements RingHost {
     if (this.#listeners.delete(ring)) this.#rings--;
   }
 
-  #ask(request: Ask): Promise<number | undefined> {
+  #ask(request: Ask): Promise<AttachedRing | undefined> {
     if (this.#dead) return Promise.reject(this.#dead);
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
@@ -149,7 +149,8 @@ export class WorkerRingHost implements RingHost {
     }
     const waiter = this.#waiters.get(reply.id);
     this.#waiters.delete(reply.id);
-    if (reply.error) waiter?.reject(new XenBlockError(reply.error.code, 'connect', reply.error.message));
+    const { error } = reply;
+    if (error) waiter?.reject(new XenBlockError(error.code, 'connect', error.message, { path: error.path }));
     else waiter?.resolve(reply.value);
   }
 
@@ -167,6 +168,8 @@ export class WorkerRingHost implements RingHost {
     if (reply.event === 'badRequest') listener?.badRequest(reply.reason, reply.count);
     else if (reply.event === 'unsupported') listener?.unsupported(reply.operation);
     else if (reply.event === 'storageError') listener?.storageError(reply.failure, reply.count);
+    else if (reply.event === 'gaveUp') listener?.gaveUp(reply.request, reply.count);
+    else if (reply.event === 'journalDropped') listener?.journalDropped(reply.reason);
     else if (reply.event === 'stopped') this.#stopped(reply.ring, reply.failure);
     else listener?.broken(new XenBlockError(reply.error.code, 'serve', reply.error.message));
   }

@@ -6,11 +6,11 @@ import type { XenProvider } from '@xenpv/xen-sys';
 import { errorMessage } from '@xenpv/xenbus';
 import { failedChannel, overlookedChannel, type PlaneFailedEvent, type RingOverlookedEvent } from '../diagnostics.js';
 import type { DiskGeometry } from '../disk-description.js';
-import { codeOf } from '../errors.js';
+import { codeOf, XenBlockError } from '../errors.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { DataPlane, type KeptRequests, type ServedRing } from '../plane/data-plane.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
-import type { ImageToShare, RingToServe, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
+import type { AttachedRing, ImageToShare, RingToServe, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
 
 interface OpenImage {
   readonly opening: Promise<BlockImage>;
@@ -61,13 +61,15 @@ function listener(ring: number): RingListener {
   return {
     badRequest: (reason, count) => tell({ event: 'badRequest', ring, reason, count }),
     storageError: (failure, count) => tell({ event: 'storageError', ring, failure, count }),
+    gaveUp: (request, count) => tell({ event: 'gaveUp', ring, request, count }),
+    journalDropped: (reason) => tell({ event: 'journalDropped', ring, reason }),
     stopped: (failure) => tell({ event: 'stopped', ring, failure }),
     unsupported: (operation) => tell({ event: 'unsupported', ring, operation }),
     broken: ({ code, message }) => tell({ event: 'broken', ring, error: { code, message } }),
   };
 }
 
-async function attach(plane: DataPlane, options: RingToServe): Promise<number> {
+async function attach(plane: DataPlane, options: RingToServe): Promise<AttachedRing> {
   const { ring, counters, abi, image, ...rest } = options;
   try {
     const served = plane.attach({
@@ -78,7 +80,7 @@ async function attach(plane: DataPlane, options: RingToServe): Promise<number> {
       listener: listener(ring),
     });
     rings.set(ring, { served, image: image?.key, geometry: options.geometry });
-    return served.size;
+    return { size: served.size, recovered: served.recovered };
   } catch (error) {
     await giveImage(image?.key);
     throw error;
@@ -114,7 +116,7 @@ async function setGeometry(ring: number, geometry: DiskGeometry): Promise<void> 
   entry.served.setGeometry(entry.geometry);
 }
 
-async function perform(plane: DataPlane, request: WorkerRequest): Promise<number | undefined> {
+async function perform(plane: DataPlane, request: WorkerRequest): Promise<AttachedRing | undefined> {
   switch (request.do) {
     case 'attach':
       return attach(plane, request.options);
@@ -153,7 +155,8 @@ async function answer(plane: DataPlane, request: WorkerRequest): Promise<void> {
     const value = await perform(plane, request);
     tell(value === undefined ? { id: request.id } : { id: request.id, value });
   } catch (cause) {
-    tell({ id: request.id, error: { code: codeOf(cause), message: errorMessage(cause) } });
+    const path = cause instanceof XenBlockError ? cause.path : undefined;
+    tell({ id: request.id, error: { code: codeOf(cause), message: errorMessage(cause), path } });
   }
   if (request.do === 'close') parentPort!.close();
 }

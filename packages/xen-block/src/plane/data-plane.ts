@@ -59,6 +59,8 @@ export type KeptRequests = 'fail' | 'leave';
 export interface ServedRing {
   /** Slots. */
   readonly size: number;
+  /** Requests of an earlier process that are carried out again from the first `resume` on. */
+  readonly recovered: number;
   /** Stops taking requests; resolves when all taken requests are answered. */
   pause(): Promise<void>;
   resume(): void;
@@ -146,20 +148,30 @@ export class DataPlane implements AsyncDisposable {
   #serve(parts: Omit<RingParts, 'journal'>): ServedRing {
     const { back } = parts;
     const options = this.#withRoom(parts.options);
-    const { journal, entries } = adoptRing(back, options, options.journal);
+    const { journal, entries, dropped } = adoptRing(back, options, options.journal);
     const ring = new BlockRing({ ...parts, options, journal });
-    this.#openQueue(ring, options.image);
+    try {
+      this.#openQueue(ring, options.image);
+    } catch (error) {
+      journal?.leave();
+      throw error;
+    }
+    ring.unbegun = entries;
+    ring.left = entries.length;
     this.#rings.add(ring);
     this.#loop.open(ring);
-    this.#loop.adopt(ring, entries);
+    if (dropped !== undefined) options.listener.journalDropped(dropped);
+    if (!options.paused) this.#recover(ring);
     // An earlier backend may have answered and died before it said so.
     this.#events.notify(ring.port);
     this.#loop.wake(ring);
     this.#watchdog.start();
     return {
       size: back.size,
+      recovered: entries.length,
       pause: () => ring.pause(),
       resume: () => {
+        this.#recover(ring);
         ring.resume();
         this.#failures.restart(ring);
         this.#loop.wake(ring);
@@ -182,6 +194,14 @@ export class DataPlane implements AsyncDisposable {
       },
       detach: (kept) => this.#detach(ring, kept),
     };
+  }
+
+  #recover(ring: BlockRing): void {
+    const { unbegun, journal } = ring;
+    ring.unbegun = undefined;
+    if (!unbegun || !journal) return;
+    ring.counters.recovered(unbegun.length);
+    this.#loop.recover(ring, journal, unbegun);
   }
 
   /** An earlier process may have promised requests that are too large for our memory: the storage gets their pages. */
@@ -230,20 +250,25 @@ export class DataPlane implements AsyncDisposable {
 
   async #detach(ring: BlockRing, kept: KeptRequests): Promise<void> {
     if (!this.#rings.has(ring)) return;
+    if (ring.unbegun) {
+      ring.unbegun = undefined;
+      ring.left = 0;
+    }
     if (kept === 'fail' || ring.journal === undefined) {
       this.#failures.giveUp(ring);
       this.#loop.wake(ring);
     }
+    // Storage that is away does not keep what a domain that is gone has left.
+    if (kept === 'fail') ring.queue?.giveUp?.();
     await ring.pause();
     if (!this.#rings.has(ring)) return;
-    const left = ring.kept.length;
     this.#failures.leave(ring);
     this.#rings.remove(ring);
-    this.#rest.forget(ring);
+    this.#loop.forget(ring);
     if (this.#rings.count === 0) this.#watchdog.stop();
     ring.mapper?.close();
     await ring.queue?.close();
-    if (left > 0) ring.journal?.leave();
+    if (kept === 'leave') ring.journal?.leave();
     else ring.journal?.close();
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);

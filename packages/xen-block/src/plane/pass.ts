@@ -11,7 +11,9 @@
  */
 import { type PlaneRestedEvent, restedChannel } from '../diagnostics.js';
 import { brokenAtRest } from './at-rest.js';
+import type { RingJournal } from './journal/ring-journal.js';
 import type { Holds } from './pace/holds.js';
+import { Recovery } from './recovery.js';
 import { RequestAnswers } from './requests/answers.js';
 import { RequestDispatch } from './requests/dispatch.js';
 import { RequestIntake } from './requests/intake.js';
@@ -32,6 +34,7 @@ export class PassLoop {
   readonly #intake: RequestIntake;
   readonly #dispatch: RequestDispatch;
   readonly #answers: RequestAnswers;
+  readonly #recovery: Recovery;
   #running = false;
   #scheduled = false;
   #closed = false;
@@ -46,6 +49,11 @@ export class PassLoop {
     this.#intake = new RequestIntake(parts);
     this.#dispatch = new RequestDispatch(parts);
     this.#answers = new RequestAnswers(parts);
+    this.#recovery = new Recovery({
+      rings: parts.rings,
+      table: parts.table,
+      adopt: (ring, entry, recovered) => this.#intake.adopt(ring, entry, recovered),
+    });
     this.#rested = { broken: () => brokenAtRest(parts) };
     rest.onHoldExpired(() => this.#run());
     parts.notices.onFailed(() => this.#runLater());
@@ -73,9 +81,16 @@ export class PassLoop {
     this.#rest.close();
   }
 
-  /** Takes the requests that an earlier process left: `entries` of the ring's journal. */
-  adopt(ring: BlockRing, entries: Int32Array): void {
-    this.#intake.adopt(ring, entries);
+  /** Carries out the requests that an earlier process left: `entries` of the ring's journal. */
+  recover(ring: BlockRing, journal: RingJournal, entries: Int32Array): void {
+    this.#recovery.begin(ring, journal, entries);
+    this.wake(ring);
+  }
+
+  /** A ring is removed. */
+  forget(ring: BlockRing): void {
+    this.#recovery.forget(ring);
+    this.#rest.forget(ring);
   }
 
   /** Has a ring looked at soon. */
@@ -105,6 +120,7 @@ export class PassLoop {
 
   #ended(tag: number, result: number): void {
     try {
+      if (this.#recovery.active) this.#recovery.ended(tag);
       this.#dispatch.ended(tag, result);
     } catch (error) {
       this.#parts.notices.failed(undefined, error);
@@ -185,11 +201,15 @@ export class PassLoop {
 
   /** One round over all awake rings. False when there was nothing to do. */
   #pass(): boolean {
+    const recovering = this.#recovery.active;
+    if (recovering) this.#recovery.beforePass();
     const pulled = this.#intake.pull();
     this.#intake.admit();
     this.#dispatch.start();
+    if (recovering) this.#recovery.started();
     this.#dispatch.poll();
     const answered = this.#answers.answer();
+    if (recovering) this.#recovery.afterPass();
     return pulled > 0 || answered > 0 || this.#parts.lists.owePass;
   }
 

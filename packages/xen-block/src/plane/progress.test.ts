@@ -157,7 +157,15 @@ describe('an exception within a pass', () => {
     const oops = () => {
       throw new Error('oops');
     };
-    const listener = { badRequest: oops, unsupported: oops, broken: oops, storageError: oops, stopped: oops };
+    const listener = {
+      badRequest: oops,
+      unsupported: oops,
+      broken: oops,
+      storageError: oops,
+      stopped: oops,
+      gaveUp: oops,
+      journalDropped: oops,
+    };
     const attach = (options: RingOptions) => local.attach({ ...options, listener });
     await host.device.moveQueue(0, replacing(local, 'attach', attach));
     const raw = rawQueue(disk);

@@ -31,6 +31,11 @@ export class DeviceErrors {
 
   async report(error: unknown): Promise<void> {
     errorChannel.publish({ address: this.#options.address, error });
+    await this.note(error);
+  }
+
+  /** For the node only. */
+  async note(error: unknown): Promise<void> {
     if (isXenstoreTrouble(error) || !this.#directoryIsThere) return;
     this.#untold = { error };
     await this.tell().catch(() => {});

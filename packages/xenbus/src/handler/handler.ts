@@ -7,7 +7,7 @@ export type XenstoreValues = Readonly<Record<string, string | number | boolean>>
 /** What keys of a directory hold, as text. A key that is not there is left out. */
 export type KeyTexts = Readonly<Record<string, string>>;
 
-/** What a backend gets to work with: one for each handler. Once the handler is closed, `update` and `fail` do nothing. */
+/** What a backend gets to work with: one for each handler. Once the handler is closed, its functions do nothing. */
 export interface BackendContext {
   readonly address: DeviceAddress;
   /** `vbd-5-51712`, for messages. */
@@ -22,8 +22,19 @@ export interface BackendContext {
    * written later: that is no error.
    */
   update(values: XenstoreValues): Promise<void>;
-  /** The device cannot go on (a broken ring, lost storage): error node and Closing. */
+  /** The frontend did what it must not (an impossible ring): error node and Closing. For no fault of ours. */
   fail(error: unknown): void;
+  /**
+   * The device cannot be served any more, and its frontend did nothing wrong (lost storage, a lost thread): it is held.
+   * The handler is disconnected and closed with `leave`; the state stays Connected, the error node says why, and another
+   * handler is made and connected with `adopt`, after pauses that grow, until that works, or the frontend or the
+   * toolstack ends the device. Does nothing unless the device is connected.
+   */
+  hold(error: unknown): void;
+  /** A held device is tried again now, and not only when its pause is over. */
+  retry(): void;
+  /** Tells of an error that the device goes on with: error node and channel. */
+  report(error: unknown): void;
 }
 
 /** What a call gets that may have to be given up. */
@@ -39,8 +50,9 @@ export interface CallOptions {
 /**
  * What one writes for a new kind of PV backend. The bus calls these one at a time, in the order of the device's
  * life: prepare, then connect and disconnect any number of times, then close. What they throw becomes the
- * device's error node, and disturbs no other device. Only what xenstored could not do (see `isXenstoreTrouble`) is tried
- * again: that is no fault of the device.
+ * device's error node, and disturbs no other device. What xenstored could not do (see `isXenstoreTrouble`) is tried again:
+ * that is no fault of the device. A device that was Connected before, by this process or an earlier one, is held whatever
+ * they throw, see {@link BackendContext.hold}.
  */
 export interface BackendHandler {
   /** The keys of the backend's directory that {@link changed} is told of; all but `state` and `online` when not given. */
@@ -58,18 +70,19 @@ export interface BackendHandler {
    */
   connect(options: CallOptions & { readonly adopt: boolean }): Promise<XenstoreValues>;
   /**
-   * Ends serving: waits for what is in flight, unbinds, unmaps. Also called after a failed connect. A handler that
-   * throws here is closed, and another one is made when the frontend comes back.
+   * Ends serving: waits for what is in flight, unbinds, unmaps. Also called after a failed connect. With `leave` the
+   * frontend must not notice: it is served again, by another handler or another process. A handler that throws here is
+   * closed, and another one is made when the frontend comes back.
    */
-  disconnect(): Promise<void>;
+  disconnect(options: { readonly leave: boolean }): Promise<void>;
   /**
    * What {@link keys} hold now: told once after `prepare`, and again whenever a look finds other values, however they
    * came about. So it compares them with what it has, and does nothing if they are the same.
    */
   changed?(values: KeyTexts, options: CallOptions): Promise<void> | void;
   /**
-   * Frees everything, whatever was called before. `disconnect` was called before. With `leave` this process stops and
-   * the frontend waits for the next one.
+   * Frees everything, whatever was called before. `disconnect` was called before. With `leave` the frontend waits for
+   * another handler, or the next process.
    */
-  close(options: { leave: boolean }): Promise<void>;
+  close(options: { readonly leave: boolean }): Promise<void>;
 }

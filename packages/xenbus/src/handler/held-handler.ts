@@ -72,9 +72,9 @@ export class HeldHandler {
   }
 
   /** Resolves with what it threw, or nothing. */
-  async disconnect(): Promise<readonly unknown[]> {
+  async disconnect(how: { readonly leave: boolean }): Promise<readonly unknown[]> {
     if (this.#leftBehind) return [];
-    const errors = await errorsOf(() => this.#handler.disconnect());
+    const errors = await errorsOf(() => this.#handler.disconnect(how));
     const known = this.#disconnectFailed;
     this.#disconnectFailed = errors.length > 0;
     return known ? [] : errors;
@@ -83,7 +83,7 @@ export class HeldHandler {
   /** Disconnects and closes it, whatever it throws; resolves with that. */
   async release(how: { leave: boolean }): Promise<readonly unknown[]> {
     if (this.#leftBehind) return [];
-    const errors = await this.disconnect();
+    const errors = await this.disconnect(how);
     return [...errors, ...(await errorsOf(() => this.#handler.close(how)))];
   }
 
@@ -103,8 +103,9 @@ export class HeldHandler {
   }
 
   async #releaseLate(): Promise<void> {
-    await errorsOf(() => this.#handler.disconnect());
-    await errorsOf(() => this.#handler.close({ leave: this.#leave }));
+    const how = { leave: this.#leave };
+    await errorsOf(() => this.#handler.disconnect(how));
+    await errorsOf(() => this.#handler.close(how));
   }
 
   async #call<T>(fn: (signal: AbortSignal) => Promise<T> | T): Promise<T> {

@@ -7,10 +7,12 @@ type XenstoreTransportListener = Parameters<XenstoreTransport['start']>[0];
  * What happens to a request: xenstored answers with an error, or the connection is lost before the request or after it
  * was carried out.
  */
-export type Fault = 'EIO' | 'EAGAIN' | 'ENOSPC' | 'lost before' | 'lost after';
+export type Fault = 'EIO' | 'EAGAIN' | 'ENOSPC' | 'E2BIG' | 'EINVAL' | 'lost before' | 'lost after';
 
-/** xs_wire.h. */
-const XS_TRANSACTION_END = 7;
+/** xs_wire.h: the types of requests that faults are chosen by. */
+export const XS_WATCH = 4;
+export const XS_TRANSACTION_END = 7;
+export const XS_WRITE = 11;
 const XS_ERROR = 16;
 const HEADER_BYTES = 16;
 
@@ -18,9 +20,9 @@ const HEADER_BYTES = 16;
 export class Faults {
   /** Requests until now. */
   count = 0;
-  readonly #faultAt: (request: number) => Fault | undefined;
+  readonly #faultAt: (request: number, type: number) => Fault | undefined;
 
-  constructor(faultAt: (request: number) => Fault | undefined = () => undefined) {
+  constructor(faultAt: (request: number, type: number) => Fault | undefined = () => undefined) {
     this.#faultAt = faultAt;
   }
 
@@ -29,8 +31,9 @@ export class Faults {
     return new Faults((request) => (request === n ? fault : undefined));
   }
 
-  next(): Fault | undefined {
-    return this.#faultAt(this.count++);
+  /** `type` of the request, see xs_wire.h. */
+  next(type: number): Fault | undefined {
+    return this.#faultAt(this.count++, type);
   }
 }
 
@@ -66,7 +69,7 @@ export class FaultyTransport implements XenstoreTransport {
 
   send(bytes: Uint8Array): void {
     const message = Buffer.from(bytes);
-    const fault = this.#faults.next();
+    const fault = this.#faults.next(message.readUInt32LE(0));
     if (fault === undefined) this.#inner.send(bytes);
     else if (fault === 'lost before') this.lose();
     else if (fault === 'lost after') this.#loseAfter(message);

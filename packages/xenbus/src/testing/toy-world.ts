@@ -1,8 +1,9 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored } from '@xenpv/xenstored';
+import type { BackendDevice } from '../backend-device.js';
 import { BackendBus, type BackendBusOptions } from '../bus.js';
-import type { DeviceErrorEvent, DeviceStateEvent } from '../diagnostics.js';
+import type { DeviceErrorEvent, DeviceHeldEvent, DeviceStateEvent, HoldEndedEvent } from '../diagnostics.js';
 import type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from '../handler/handler.js';
 import { backendPath, type DeviceAddress, deviceName } from '../paths.js';
 import { parseState, stateName, type XenbusState } from '../states.js';
@@ -65,6 +66,8 @@ export class ToyWorld implements AsyncDisposable {
   readonly errors: DeviceErrorEvent[] = [];
   /** Each state that the bus wrote: `toy-5-7 Connected`. */
   readonly written: string[] = [];
+  /** Each reason for which a device was held, and each end of that. */
+  readonly holds: string[] = [];
   readonly keys: readonly string[] | undefined;
   /** Told of each call of a toy before it does anything. */
   act: (method: Method, toy: Toy, signal: AbortSignal | undefined) => Promise<void> | void = () => {};
@@ -83,6 +86,14 @@ export class ToyWorld implements AsyncDisposable {
     const { address, to } = message as DeviceStateEvent;
     if (this.#isOurs(address)) this.written.push(`${deviceName(address)} ${stateName(to)}`);
   };
+  readonly #onHeld = (message: unknown) => {
+    const { address, reason } = message as DeviceHeldEvent;
+    if (this.#isOurs(address)) this.holds.push(reason);
+  };
+  readonly #onHoldEnded = (message: unknown) => {
+    const { address, by } = message as HoldEndedEvent;
+    if (this.#isOurs(address)) this.holds.push(by);
+  };
   readonly #type: string;
 
   private constructor(parts: WorldParts & { store: XenstoreClient; outside: XenstoreClient; end(): Promise<void> }) {
@@ -93,6 +104,8 @@ export class ToyWorld implements AsyncDisposable {
     this.#end = parts.end;
     subscribe('xenbus:device:error', this.#onError);
     subscribe('xenbus:device:state', this.#onState);
+    subscribe('xenbus:device:held', this.#onHeld);
+    subscribe('xenbus:device:hold-ended', this.#onHoldEnded);
   }
 
   static async create(parts: WorldParts = {}): Promise<ToyWorld> {
@@ -177,6 +190,22 @@ export class ToyWorld implements AsyncDisposable {
     await this.frontend(4, devid);
   }
 
+  /** A device that a bus has served until it was closed: both ends are Connected. */
+  async leaveConnected(devid = 7): Promise<void> {
+    const bus = await this.start();
+    await this.create(devid);
+    await this.connect(devid);
+    await bus.close();
+    this.toys.length = 0;
+    this.written.length = 0;
+    this.holds.length = 0;
+  }
+
+  /** The device of the bus. */
+  device(devid = 7): BackendDevice | undefined {
+    return [...this.bus.devices].find(({ address }) => address.devid === devid);
+  }
+
   toysOf(devid: number): Toy[] {
     return this.toys.filter(({ context }) => context.address.devid === devid);
   }
@@ -195,6 +224,8 @@ export class ToyWorld implements AsyncDisposable {
     await this.bus?.close();
     unsubscribe('xenbus:device:error', this.#onError);
     unsubscribe('xenbus:device:state', this.#onState);
+    unsubscribe('xenbus:device:held', this.#onHeld);
+    unsubscribe('xenbus:device:hold-ended', this.#onHoldEnded);
     await Promise.all([this.store.close(), this.outside.close()]);
     await this.#end();
   }

@@ -66,6 +66,14 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     return new XenstoreClient(transport, { reconnect: options.reconnect ? reconnect : undefined });
   }
 
+  /**
+   * How often this client has connected: 1 until it connects again. Another xenstored may have answered then, without the
+   * nodes of the one before.
+   */
+  get connections(): number {
+    return this.#session.connections;
+  }
+
   /** Watches a node and all below it. When the promise resolves, no change is missed any more. */
   async watch(path: string, options: WatchOptions = {}): Promise<Watch> {
     const { signal } = options;

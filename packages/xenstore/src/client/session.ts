@@ -35,6 +35,7 @@ export class Session {
   /** Of the daemon at the other end now; 0 from one that cannot tell. */
   #features: Promise<number> | undefined;
   #keepsAlive = true;
+  #connections = 1;
   #resolveClosed!: (error: Error | undefined) => void;
   #closing: Promise<void> | undefined;
 
@@ -49,6 +50,11 @@ export class Session {
   /** What it is connected to, for messages; undefined while it is not. */
   get description(): string | undefined {
     return this.#connection?.description;
+  }
+
+  /** How often it has connected. */
+  get connections(): number {
+    return this.#connections;
   }
 
   send<T>(request: Request<T>, signal?: AbortSignal): Promise<T> {
@@ -153,6 +159,7 @@ export class Session {
       throw signal.reason;
     }
     this.#connection = connection;
+    this.#connections++;
     this.#reconnecting = undefined;
     restoredChannel.publish({ description: connection.description });
     return connection;

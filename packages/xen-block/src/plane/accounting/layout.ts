@@ -47,9 +47,10 @@ export const Counter = {
   inFlight: SCALARS + 5,
   kept: SCALARS + 6,
   overlooked: SCALARS + 7,
-  histograms: SCALARS + 8,
+  recovered: SCALARS + 8,
+  histograms: SCALARS + 9,
   /** For each class one for each errno. */
-  errors: SCALARS + 8 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
+  errors: SCALARS + 9 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
 /** Linux's errnos are smaller; any other is counted as number 0. */

@@ -43,6 +43,11 @@ export class RingCounters {
     this.#values[Counter.overlooked]++;
   }
 
+  /** Requests of an earlier process that are carried out again. */
+  recovered(count: number): void {
+    this.#values[Counter.recovered] += count;
+  }
+
   unknown(): void {
     this.#values[Counter.unknown]++;
   }

@@ -47,6 +47,8 @@ export interface DiskStatistics {
   readonly starved: number;
   /** Times that a ring had requests and nobody looked at it for a second. */
   readonly overlooked: number;
+  /** Requests that an earlier process took and did not answer, and that this one carried out again. */
+  readonly recovered: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
   /** Those of them that the storage failed and that are kept until the disk is resumed. */
@@ -72,6 +74,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     passes: sum[Counter.passes],
     starved: sum[Counter.starved],
     overlooked: sum[Counter.overlooked],
+    recovered: sum[Counter.recovered],
     inFlight: sum[Counter.inFlight],
     kept: sum[Counter.kept],
   };

@@ -1,22 +1,13 @@
 import { BackRing, FrontRing } from '@xenpv/ring';
 import fc from 'fast-check';
 import { afterEach, expect, it, vi } from 'vitest';
+import { journals } from '../../testing/journals-in-memory.js';
 import { adoptRing } from './adopt-ring.js';
 import { pushAnswers } from './push-answers.js';
 
-/** The journals' files, by path. */
-const files = vi.hoisted(() => new Map<string, SharedArrayBuffer>());
+vi.mock('./journal-file.js', () => import('../../testing/journals-in-memory.js'));
 
-vi.mock('@xenpv/xen-sys', async (original) => ({
-  ...(await original<typeof import('@xenpv/xen-sys')>()),
-  mapSharedFile: (path: string, bytes: number) => {
-    const buffer = files.get(path) ?? new SharedArrayBuffer(bytes);
-    files.set(path, buffer);
-    return { path, buffer, close: () => {} };
-  },
-}));
-
-afterEach(() => files.clear());
+afterEach(() => journals.clear());
 
 const SLOT_WORDS = 28;
 /** Requests of the second kernel have numbers from here on. */
@@ -113,7 +104,7 @@ const rounds = fc.array(fc.record({ asked: fc.nat(32), answered: fc.nat(32) }), 
 it('a kernel that is booted anew on the same ring page gets answers to its own requests, and only they are carried out', () => {
   fc.assert(
     fc.property(rounds, fc.boolean(), fc.nat(32), (before, pushed, asked) => {
-      files.clear();
+      journals.clear();
       const memory = new Uint8Array(new SharedArrayBuffer(4096));
       const first = new Kernel(memory, 1);
       const killed = new Life(memory, false);

@@ -1,21 +1,12 @@
 import { BackRing, FrontRing } from '@xenpv/ring';
 import { afterEach, describe, expect, it, vi } from 'vitest';
+import { journals } from '../../testing/journals-in-memory.js';
 import { Killed, StorePoints } from '../../testing/store-points.js';
 import { adoptRing } from './adopt-ring.js';
 import { pushAnswers } from './push-answers.js';
 import type { RingJournal } from './ring-journal.js';
 
-/** The journals' files, by path. */
-const files = vi.hoisted(() => new Map<string, SharedArrayBuffer>());
-
-vi.mock('@xenpv/xen-sys', async (original) => ({
-  ...(await original<typeof import('@xenpv/xen-sys')>()),
-  mapSharedFile: (path: string, bytes: number) => {
-    const buffer = files.get(path) ?? new SharedArrayBuffer(bytes);
-    files.set(path, buffer);
-    return { path, buffer, close: () => {} };
-  },
-}));
+vi.mock('./journal-file.js', () => import('../../testing/journals-in-memory.js'));
 
 /**
  * Schedules of each kind. `JOURNAL_SCHEDULES=20000 npx vitest run --project @xenpv/xen-block crash-points` is the long
@@ -34,7 +25,7 @@ const PASSES = 8;
 /** Where the indices of the ring begin: some of its passes are beyond their end, or beyond the greatest positive one. */
 const BEGINNINGS = [0, 2 ** 31 - 9, 2 ** 32 - 9];
 
-afterEach(() => files.clear());
+afterEach(() => journals.clear());
 
 /** Numbers from 0 to 1 that are the same again for the same seed (mulberry32). */
 function randomOf(seed: number): () => number {
@@ -135,7 +126,7 @@ class Backend {
 
 /** Runs one schedule; returns how many stores it had. The n-th life dies before its `kills[n]`-th store. */
 function schedule(seed: number, kills: readonly number[], beginning: number): number {
-  files.clear();
+  journals.clear();
   const random = randomOf(seed);
   const points = new StorePoints();
   const front = new Frontend(beginning);

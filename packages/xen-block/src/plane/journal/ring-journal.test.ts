@@ -1,17 +1,18 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BackRing, FrontRing } from '@xenpv/ring';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import { adoptRing } from './adopt-ring.js';
 import { pushAnswers } from './push-answers.js';
-import { RingJournal } from './ring-journal.js';
+import type { RingJournal } from './ring-journal.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'journal-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const SLOT_BYTES = 112;
-const IDENTITY = { refs: Uint32Array.of(7, 8), eventChannel: 3, slotWords: SLOT_BYTES / 4 };
+const IDENTITY = { refs: Uint32Array.of(7, 8), eventChannel: 3 };
 let files = 0;
 
 /** The backend's side of one ring, as a data plane keeps it: requests by their number, which is their first word. */
@@ -23,15 +24,11 @@ class Backend {
 
   constructor(memory: SharedArrayBuffer, path: string, adopt: boolean) {
     this.back = BackRing.attach(new Uint8Array(memory), SLOT_BYTES);
-    this.journal = RingJournal.open(
-      { path, adopt },
-      { ...IDENTITY, slots: this.back.size },
-      this.back.responsesProduced,
-    );
-    const left = this.journal.adopt(this.back.responsesProduced);
-    this.back.skipTaken(left.length);
+    const { journal, entries } = adoptRing(this.back, IDENTITY, { path, adopt });
+    if (!journal) throw new Error('no journal');
+    this.journal = journal;
     const words = new Int32Array(this.back.slotWords);
-    for (const entry of left) {
+    for (const entry of entries) {
       this.journal.copySlot(entry, words, 0);
       this.pending.set(words[0], entry);
     }
@@ -156,43 +153,4 @@ it('a second life that is killed too does not take an index of the first for pub
   third.push();
   front.collect();
   expect(front.asked.size).toBe(0);
-});
-
-/** A journal in which request 1 is in flight. */
-function journalOfOne(path: string): Frontend {
-  const front = new Frontend();
-  const backend = new Backend(front.memory, path, false);
-  front.ask(1);
-  backend.take(1);
-  return front;
-}
-
-describe('journals that are not adopted', () => {
-  it.each<[string, boolean, Partial<Parameters<typeof RingJournal.open>[1]>]>([
-    ['a new connection', false, {}],
-    ['another event channel', true, { eventChannel: 4 }],
-    ['other pages', true, { refs: Uint32Array.of(8, 7) }],
-    ['another size', true, { slots: 64 }],
-  ])('%s', (_name, adopt, other) => {
-    const path = join(folder, `ring-${files++}`);
-    journalOfOne(path);
-    const journal = RingJournal.open({ path, adopt }, { ...IDENTITY, slots: 32, ...other }, 0);
-    expect([...journal.adopt(0)]).toEqual([]);
-    journal.close();
-    expect(existsSync(path)).toBe(false);
-  });
-
-  it('a journal of more requests than the ring has', () => {
-    const path = join(folder, `ring-${files++}`);
-    const front = journalOfOne(path);
-    new Int32Array(front.memory)[0] = 0;
-    expect(() => new Backend(front.memory, path, true)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
-  });
-});
-
-it('names the file that cannot be made', () => {
-  const path = join(folder, 'missing', 'ring');
-  expect(() => RingJournal.open({ path, adopt: false }, { ...IDENTITY, slots: 32 }, 0)).toThrow(
-    expect.objectContaining({ code: 'ERR_JOURNAL', path }),
-  );
 });

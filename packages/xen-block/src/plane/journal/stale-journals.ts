@@ -2,8 +2,8 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { XenstoreClient } from '@xenpv/xenstore';
 
-/** As `journalPath` names them: type, frontend's domain, device, queue. */
-const NAME = /^(\w+)-(\d+)-(\d+)-\d+$/;
+/** As `journalPath` and `ImageRecord` name them: type, frontend's domain, device, and queue or `image`. */
+const NAME = /^(\w+)-(\d+)-(\d+)-(?:\d+|image)(?:\.new)?$/;
 
 /** Removes the journals of devices that are gone: their process was killed, and no other will adopt them. */
 export async function removeStaleJournals(directory: string, store: XenstoreClient, ownDomid: number): Promise<void> {

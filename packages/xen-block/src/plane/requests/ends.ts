@@ -1,4 +1,4 @@
-import { BlkifStatus } from '@xenpv/blkif';
+import { BlkifStatus, requestSector } from '@xenpv/blkif';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
 import type { Clock } from '../pace/clock.js';
@@ -6,7 +6,7 @@ import type { RingSet } from '../rings/ring-set.js';
 import { BadRequest, badRequestStatus } from './bad-request.js';
 import type { PassLists } from './lists.js';
 import type { Notices } from './notices.js';
-import { Phase, type RequestTable } from './table.js';
+import { Phase, type RequestTable, ROW_WORDS } from './table.js';
 import { trace } from './trace.js';
 
 interface Parts {
@@ -55,6 +55,15 @@ export class RequestEnds {
     table.status[row] = badRequestStatus(reason);
     table.length[row] = 0;
     table.refused[row] = 1;
+    this.finish(row);
+  }
+
+  /** Ends a request that has killed earlier processes. */
+  giveUp(row: number): void {
+    const table = this.#table;
+    const sector = requestSector(table.words, row * ROW_WORDS, table.ringOf(row).abi);
+    this.#notices.gaveUp(table.ringOf(row), table.operation[row], sector);
+    table.status[row] = BlkifStatus.error;
     this.finish(row);
   }
 

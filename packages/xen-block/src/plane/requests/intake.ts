@@ -25,7 +25,7 @@ import { BadRequest } from './bad-request.js';
 import { checkHeader, checkRange } from './check.js';
 import { RowList } from './lists.js';
 import type { PassParts } from './parts.js';
-import { Phase, ROW_WORDS } from './table.js';
+import { Phase, Recovered, ROW_WORDS } from './table.js';
 import { trace } from './trace.js';
 
 const NONE = -1;
@@ -105,15 +105,18 @@ export class RequestIntake {
     this.#begin(row, ring);
   }
 
-  /** Takes the requests that an earlier process took from the ring and did not answer: `entries` of its journal. */
-  adopt(ring: BlockRing, entries: Int32Array): void {
+  /**
+   * Takes the request of an entry of the ring's journal, which an earlier process took from the ring and did not answer;
+   * returns its row. `recovered` is a Recovered.
+   */
+  adopt(ring: BlockRing, entry: number, recovered: number): number {
     const table = this.#table;
-    for (const entry of entries) {
-      const row = table.take();
-      ring.journal!.copySlot(entry, table.words, row * ROW_WORDS);
-      table.journal[row] = entry;
-      this.#begin(row, ring);
-    }
+    const row = table.take();
+    ring.journal?.copySlot(entry, table.words, row * ROW_WORDS);
+    table.journal[row] = entry;
+    table.recovered[row] = recovered;
+    this.#begin(row, ring);
+    return row;
   }
 
   #begin(row: number, ring: BlockRing): void {
@@ -163,7 +166,9 @@ export class RequestIntake {
   #refusesHeader(row: number): boolean {
     const bad = checkHeader(this.#table, row, this.#table.ringOf(row).geometry);
     if (bad !== 0) this.#ends.refuse(row, bad as BadRequest);
-    return bad !== 0;
+    else if (this.#table.recovered[row] === Recovered.givenUp) this.#ends.giveUp(row);
+    else return false;
+    return true;
   }
 
   /**

@@ -6,8 +6,8 @@ import { BAD_REQUESTS, type BadRequest } from './bad-request.js';
 
 const INTERVAL_MS = 1000;
 
-/** Errors of the storage of one ring. */
-interface StorageErrors {
+/** Events of one kind of one ring. */
+interface Counted {
   /** Not told yet. */
   count: number;
   /** Milliseconds on the performance clock. */
@@ -30,7 +30,8 @@ export class Notices {
   #needsEventLoop = false;
   /** By ring index. */
   readonly #refusals: Refusals[] = [];
-  readonly #storageErrors: StorageErrors[] = [];
+  readonly #storageErrors: Counted[] = [];
+  readonly #givenUp: Counted[] = [];
   /** Failures that were not told yet, and when one was: milliseconds on the performance clock. */
   #failures = 0;
   #failureToldAt = -INTERVAL_MS;
@@ -41,6 +42,7 @@ export class Notices {
       counts: new Uint32Array(BAD_REQUESTS),
       toldAt: new Float64Array(BAD_REQUESTS).fill(-INTERVAL_MS),
     };
+    this.#givenUp[ring.index] = { count: 0, toldAt: -INTERVAL_MS };
     this.#storageErrors[ring.index] = { count: 0, toldAt: -INTERVAL_MS };
   }
 
@@ -80,6 +82,19 @@ export class Notices {
     const { count } = errors;
     errors.count = 0;
     this.#tell(ring, () => ring.listener.storageError(failure, count));
+  }
+
+  /** A request that has killed earlier processes is answered with an error. Told at most once a second. */
+  gaveUp(ring: BlockRing, operation: number, sector: number): void {
+    this.#needsEventLoop = true;
+    const given = this.#givenUp[ring.index];
+    given.count++;
+    const now = performance.now();
+    if (now - given.toldAt < INTERVAL_MS) return;
+    given.toldAt = now;
+    const { count } = given;
+    given.count = 0;
+    this.#tell(ring, () => ring.listener.gaveUp({ operation, sector }, count));
   }
 
   stopped(ring: BlockRing, failure: StorageFailure): void {

@@ -49,6 +49,9 @@ export const Phase = {
   kept: 8,
 } as const;
 
+/** Whether a row's request is an earlier process's: one that is carried out again, or that has killed too many. */
+export const Recovered = { no: 0, again: 1, givenUp: 2 } as const;
+
 export class RequestTable {
   capacity = 0;
   /** The private copy of each slot, ROW_WORDS apart. */
@@ -66,6 +69,8 @@ export class RequestTable {
   segments = new Uint16Array(0);
   /** 1 when it was refused before anything was done. */
   refused = new Uint8Array(0);
+  /** A Recovered. */
+  recovered = new Uint8Array(0);
   /** Pool offset of the copy of the indirect pages, or -1. */
   indirect = new Int32Array(0);
   /** Entry of the ring's journal, if it has one. */
@@ -104,6 +109,7 @@ export class RequestTable {
   give(row: number): void {
     this.phase[row] = Phase.free;
     this.refused[row] = 0;
+    this.recovered[row] = Recovered.no;
     this.length[row] = 0;
     this.#free[this.#freeCount++] = row;
   }
@@ -123,6 +129,7 @@ export class RequestTable {
     this.span = grown(this.span, new Uint8Array(capacity));
     this.segments = grown(this.segments, new Uint16Array(capacity));
     this.refused = grown(this.refused, new Uint8Array(capacity));
+    this.recovered = grown(this.recovered, new Uint8Array(capacity));
     this.indirect = grown(this.indirect, new Int32Array(capacity).fill(NONE));
     this.journal = grown(this.journal, new Int32Array(capacity));
     this.buffer = grown(this.buffer, new Int32Array(capacity).fill(NONE));

@@ -3,7 +3,7 @@ import type { BlockImage } from '@xenpv/blockdev';
 import type { DiskGeometry, OnError } from '../../disk-description.js';
 import type { XenBlockError } from '../../errors.js';
 import type { RingCounters } from '../accounting/ring-counters.js';
-import type { JournalOptions } from '../journal/ring-journal.js';
+import type { JournalOptions } from '../journal/adopt-ring.js';
 
 /** A request that the storage failed. */
 export interface StorageFailure {
@@ -16,6 +16,14 @@ export interface StorageFailure {
   readonly length: number;
 }
 
+/** A request that has killed earlier processes. */
+export interface GivenUpRequest {
+  /** The guest's operation; for an indirect request the inner one. */
+  readonly operation: number;
+  /** As the guest wrote it, in 512-byte units. */
+  readonly sector: number;
+}
+
 /** What a ring tells the device that it belongs to. */
 export interface RingListener {
   /** The frontend sent a request that was refused (a `BadRequest`); `count` of that reason since it was last told. */
@@ -24,6 +32,13 @@ export interface RingListener {
   unsupported(operation: number): void;
   /** The storage failed `count` requests since this was last told, at most once a second; `failure` is the last. */
   storageError(failure: StorageFailure, count: number): void;
+  /**
+   * `count` requests of an earlier process, of which `request` is one, were answered with an error since this was last
+   * told, at most once a second: two processes have died while their own code worked on each.
+   */
+  gaveUp(request: GivenUpRequest, count: number): void;
+  /** The ring was served, and is attached without what its journal should tell: `reason` in words. */
+  journalDropped(reason: string): void;
   /** The ring keeps the request that the storage failed, and takes no more: the disk is to be stopped. */
   stopped(failure: StorageFailure): void;
   /** Nothing is served any more: the frontend's producer index is impossible, or the data plane ended. */
@@ -55,7 +70,7 @@ export interface RingOptions {
   /** What is done when the storage fails a request; `report` when not given. */
   readonly onError?: OnError | undefined;
   readonly counters?: RingCounters | undefined;
-  /** True: nothing is taken before the first `resume`, but for what a journal has. */
+  /** True: nothing is taken before the first `resume`, nor is what a journal has carried out. */
   readonly paused?: boolean | undefined;
   readonly listener: RingListener;
 }

@@ -49,6 +49,12 @@ export class BlockRing {
   pending = 0;
   /** Rows of the requests that the storage failed and that wait for the disk to be resumed. They are pending. */
   readonly kept: number[] = [];
+  /** Requests of its journal that are still to be carried out again. */
+  left = 0;
+  /** The entries of its journal, until it is begun with them. */
+  unbegun: Int32Array | undefined;
+  /** They are carried out one after the other: nothing is taken meanwhile. */
+  inTurns = false;
   /** The disk is stopped by an error of its storage: nothing is taken. */
   stopped = false;
   /** Its producer index was impossible: nothing is taken or answered any more. */
@@ -75,18 +81,18 @@ export class BlockRing {
     this.journal = journal;
   }
 
-  /** Neither paused nor stopped nor broken. */
+  /** Neither paused nor stopped nor broken, and nothing that must be carried out alone. */
   get serving(): boolean {
-    return this.#paused === 0 && !this.stopped && !this.broken;
+    return this.#paused === 0 && !this.stopped && !this.broken && !this.inTurns;
   }
 
   get paused(): boolean {
     return this.#paused > 0;
   }
 
-  /** Nothing is in flight: what is pending is kept. */
+  /** Nothing is in flight: what is pending is kept, and what is left is so until the disk is resumed. */
   get idle(): boolean {
-    return this.pending === this.kept.length;
+    return this.pending === this.kept.length && (this.left === 0 || this.stopped);
   }
 
   /** Nothing is taken from now on; resolves when the ring is idle. */

@@ -1,0 +1,104 @@
+/** The daemon is killed again and again under guests that verify what they wrote; nothing may be lost. */
+import { DiskByHand } from '../dom0/by-hand.mjs';
+import { Domain } from '../dom0/domain.mjs';
+import { group, test } from '../dom0/registry.mjs';
+import { run } from '../dom0/run.mjs';
+import { sh } from '../dom0/shell.mjs';
+import { xsRead } from '../dom0/xenstore.mjs';
+import { BusyGuest } from './kills/busy-guest.mjs';
+import { Killer } from './kills/killer.mjs';
+import { makeSlowGroup, SLOW_GROUP, ThrottledDevice } from './kills/throttled-device.mjs';
+import { onWay, tap } from './shared/ways.mjs';
+
+const SIZE = 64;
+const IMAGES = '/tmp/images';
+/** One of so many kills finds the storage hanging. */
+const HANGING_EVERY = 4;
+
+/** A guest with a throttled block device as xvda and a qcow2 image as xvdb. */
+async function guestOfTwoDisks(way, name, lines) {
+  const device = await ThrottledDevice.over(`${IMAGES}/${name}.raw`, SIZE);
+  const guest = await Domain.guest(name, { disks: [way.disk('xvda', '', { target: device.path })], fio: true, lines });
+  const image = `${IMAGES}/${name}.qcow2`;
+  await way.daemon.sh(`qemu-img create -q -f qcow2 ${image} ${SIZE}M`);
+  const byHand = await DiskByHand.attach(guest, 'xvdb', `qcow2:${image}`);
+  for (const disk of ['xvda', 'xvdb']) await guest.disk(disk);
+  return { guest, device, byHand, image };
+}
+
+async function checkConnection({ domid }, { queues }) {
+  for (const devid of [51712, 51728]) {
+    const frontend = `/local/domain/${domid}/device/vbd/${devid}`;
+    const order = (await xsRead(`${frontend}/ring-page-order`)) ?? '0';
+    const found = (await xsRead(`${frontend}/multi-queue-num-queues`)) ?? '1';
+    if (order !== '0' || found !== String(queues)) throw new Error(`${frontend}: ring order ${order}, ${found} queues`);
+  }
+}
+
+async function killUnderLoad({ way }) {
+  const small = await guestOfTwoDisks(way, 'small');
+  const wide = await guestOfTwoDisks(way, 'wide', ['maxvcpus=4', 'vcpus=4']);
+  await checkConnection(small.guest, { queues: 1 });
+  await checkConnection(wide.guest, { queues: 4 });
+  const busy = [
+    new BusyGuest(small.guest, { plain: 'xvda', tree: 'xvdb' }),
+    new BusyGuest(wide.guest, { plain: 'xvdb', tree: 'xvda' }),
+  ];
+  for (const guest of busy) await guest.start();
+  const killer = new Killer(way.daemon, { disks: 4, seed: run.seed });
+  const devices = [small.device, wide.device];
+  const isHanging = (turn) => turn % HANGING_EVERY === 1;
+  await killer.run(run.kills, {
+    async beforeKill(turn) {
+      for (const guest of busy) await guest.check();
+      if (isHanging(turn)) for (const device of devices) await device.hang();
+    },
+    async afterStart(turn) {
+      if (isHanging(turn)) for (const device of devices) await device.slow();
+    },
+  });
+  for (const guest of busy) await guest.finish();
+  const note = await summary(killer, busy);
+  for (const { guest, device, byHand, image } of [small, wide]) {
+    await guest.shutdown();
+    await byHand.remove();
+    await device.remove();
+    await sh(`qemu-img check -q ${image}`);
+  }
+  return note;
+}
+
+async function summary(killer, busy) {
+  const { kills, early, restarts, recovering, recovered } = killer;
+  const [device, qcow2] = await Promise.all(busy.map((guest) => guest.pauses()));
+  const passes = await Promise.all(busy.map((guest) => guest.passes()));
+  return [
+    `${kills} kills (${early} within half a second), ${recovering} of ${restarts} restarts recovered ${recovered} requests`,
+    `longest reads: throttled device ${percentiles(device)}, qcow2 ${percentiles(qcow2)}`,
+    `passes verified: ${passes.flat().join(', ')}; seed ${run.seed}`,
+  ].join('; ');
+}
+
+function percentiles(times) {
+  const sorted = times.toSorted((a, b) => a - b);
+  const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
+  return sorted.length === 0 ? 'none' : `p50 ${at(0.5)} ms, p99 ${at(0.99)} ms of ${sorted.length}`;
+}
+
+const way = onWay(tap);
+
+/** The daemon's storage is slow, for this group. */
+async function setup(context) {
+  await makeSlowGroup();
+  await way.setup(context);
+  await context.way.daemon.stop();
+  context.way.daemon.group = SLOW_GROUP;
+  await context.way.daemon.start();
+  await context.way.rest();
+}
+
+group('kills', { ...way, setup, xen: ['4.20'] }, [
+  test('two guests verify what they wrote while the daemon is killed again and again', killUnderLoad, {
+    minutes: 5 + run.kills / 5,
+  }),
+]);

@@ -1,0 +1,79 @@
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { type NbdDisk, NbdServer } from '@xenpv/nbd';
+
+/** An NBD server whose death takes with it what was not flushed, as that of a qemu-storage-daemon does for qcow2. */
+export class ForgetfulServer implements NbdDisk {
+  readonly blockSize = 512;
+  readonly readOnly = false;
+  /** What a crash leaves. */
+  readonly stable: Buffer;
+  readonly socket: string;
+  flushes = 0;
+  writes = 0;
+  /** Called before each write is carried out. */
+  onWrite: (offset: number) => void | Promise<void> = () => {};
+  #volatile: Buffer;
+  #server: NbdServer | undefined;
+  readonly #clients = new Set<Socket>();
+  #life = 0;
+
+  constructor(socket: string, bytes: number) {
+    this.socket = socket;
+    this.stable = Buffer.alloc(bytes);
+    this.#volatile = Buffer.alloc(bytes);
+  }
+
+  get size(): number {
+    return this.stable.length;
+  }
+
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  async start(): Promise<void> {
+    rmSync(this.socket, { force: true });
+    this.#server = new NbdServer({ disk: this });
+    this.#server.listener.on('connection', (client: Socket) => {
+      this.#clients.add(client);
+      client.on('close', () => this.#clients.delete(client));
+    });
+    await once(this.#server.listener.listen(this.socket), 'listening');
+  }
+
+  /** It dies: nothing more is answered, and nothing is left of what was not flushed. */
+  crash(): void {
+    this.#life++;
+    this.#server?.listener.close();
+    for (const client of this.#clients) client.destroy();
+    this.#volatile = Buffer.from(this.stable);
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    return Buffer.from(this.#volatile.subarray(offset, offset + length));
+  }
+
+  async write(offset: number, data: Uint8Array): Promise<void> {
+    const life = this.#life;
+    this.writes++;
+    await this.onWrite(offset);
+    if (life === this.#life) this.#volatile.set(data, offset);
+  }
+
+  async flush(): Promise<void> {
+    this.flushes++;
+    const life = this.#life;
+    const written = Buffer.from(this.#volatile);
+    // Others write meanwhile, which it need not cover.
+    await new Promise((resolve) => setImmediate(resolve));
+    if (life === this.#life) written.copy(this.stable);
+  }
+
+  async discard(): Promise<void> {}
+
+  async writeZeroes(offset: number, length: number): Promise<void> {
+    this.#volatile.fill(0, offset, offset + length);
+  }
+}

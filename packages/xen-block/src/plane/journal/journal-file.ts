@@ -1,0 +1,53 @@
+/** The files of journals: one has its name only when it is whole, and what is there is never lengthened or made. */
+import { lstatSync, renameSync, rmSync } from 'node:fs';
+import { mapSharedFile, type SharedFile } from '@xenpv/xen-sys';
+import { errorCode } from '@xenpv/xenbus';
+import { XenBlockError } from '../../errors.js';
+import { HEADER_WORDS } from './layout.js';
+
+/** Behind the name of a file that is being made. */
+export const NEW = '.new';
+
+/** The journal that is there, or undefined. Errors: ERR_JOURNAL, there is something that cannot be read. */
+export function openJournalFile(path: string): SharedFile | undefined {
+  try {
+    const { size } = lstatSync(path);
+    if (size < 4 * HEADER_WORDS) throw new Error('it is cut short');
+    return mapSharedFile(path, size - (size % 4));
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') return undefined;
+    throw failed(path, cause);
+  }
+}
+
+/**
+ * Makes a journal of so many bytes in place of one that is there, from one instant to the next. `write` is given its
+ * words, all 0. Errors: ERR_JOURNAL; what was there is gone then, as it is of another connection.
+ */
+export function createJournalFile(path: string, bytes: number, write: (words: Int32Array) => void): SharedFile {
+  const begun = path + NEW;
+  let file: SharedFile | undefined;
+  try {
+    rmSync(begun, { force: true });
+    file = mapSharedFile(begun, bytes);
+    write(new Int32Array(file.buffer));
+    renameSync(begun, path);
+    return file;
+  } catch (cause) {
+    file?.close();
+    for (const name of [begun, path]) removeJournalFile(name);
+    throw failed(path, cause);
+  }
+}
+
+export function removeJournalFile(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // A journal that stays is of a connection that is over: nobody adopts it.
+  }
+}
+
+function failed(path: string, cause: unknown): XenBlockError {
+  return new XenBlockError('ERR_JOURNAL', 'connect', (cause as Error).message, { path, cause });
+}
