@@ -16,6 +16,7 @@ export type {
   NbdRestoredEvent,
   NbdUnkeptEvent,
   OddSize,
+  UnquietImage,
 } from './diagnostics.js';
 export {
   BlockDeviceError,

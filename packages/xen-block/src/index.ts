@@ -26,13 +26,14 @@ export {
   BlockDevice,
   type BlockDeviceOptions,
   type ImageOpener,
+  type ImageOpening,
   type OnErrorChoice,
   type SectorSizePolicy,
   type TakeOverConsent,
 } from './disk/disk.js';
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
-export { imageUser } from './disk/image-user.js';
+export { diskName, imageUser } from './disk/image-user.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
 export type { ProtocolLimits } from './disk/terms.js';

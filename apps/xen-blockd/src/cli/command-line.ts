@@ -5,6 +5,7 @@ import { BlockdError, ExitCode } from '../errors.js';
 import { LogSink, writeWithoutWaiting } from '../log/log-sink.js';
 import { packageRoot } from '../package-root.js';
 import { addCheck } from './check.js';
+import { addCompletion } from './completion.js';
 import { addDemo } from './demo.js';
 import { addEmbedded } from './embedded.js';
 import { addQueries } from './queries.js';
@@ -63,6 +64,7 @@ function makeProgram(ended: (code: number) => void): Command {
   addQueries(program);
   addDemo(program, ended);
   addEmbedded(program, ended);
+  addCompletion(program);
   return program;
 }
 

@@ -1,5 +1,12 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, OddSize } from '@xenpv/blockdev';
+import type {
+  EngineFallback,
+  LockUnavailable,
+  NbdLostEvent,
+  NbdRestoredEvent,
+  NbdUnkeptEvent,
+  OddSize,
+} from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
@@ -117,11 +124,17 @@ const LINES: Record<string, (event: never) => Line> = {
     message: 'lost the NBD server',
     fields: { path, export: exportName, reason, inFlight },
   }),
-  'blockdev:nbd:restored': ({ path, exportName, awayMs, lostWrites }: NbdRestoredEvent) => ({
+  'blockdev:nbd:restored': ({ path, exportName, awayMs, resent, lostWrites }: NbdRestoredEvent) => ({
     about: path,
     level: lostWrites ? 'error' : 'info',
     message: lostWrites ? 'the NBD server is back, without writes that were not flushed' : 'the NBD server is back',
-    fields: { path, export: exportName, seconds: seconds(awayMs) },
+    fields: { path, export: exportName, seconds: seconds(awayMs), resent },
+  }),
+  'blockdev:nbd:unkept': ({ path, socket, reason }: NbdUnkeptEvent) => ({
+    about: path,
+    level: 'warn',
+    message: 'unflushed writes are kept by this process only',
+    fields: { path, socket, reason },
   }),
   'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => ({
     about: path,

@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
 import { printable } from '@xenpv/xenbus';
-import { Counter, Gauge, Registry } from 'prom-client';
 import { BlockdError } from '../errors.js';
 import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
@@ -19,6 +18,8 @@ export interface MetricsSource {
 
 /** All counters in Prometheus's text format. The registry lives for one answer: devices come and go. */
 async function formatMetrics(source: MetricsSource): Promise<string> {
+  // Most daemons are never asked, and guests wait for each module that a start loads.
+  const { Counter, Gauge, Registry } = await import('prom-client');
   const registry = new Registry();
   const options = (name: string, help: string, labels: readonly string[]) => ({
     name: `xen_blockd_${name}`,

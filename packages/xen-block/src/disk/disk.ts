@@ -52,7 +52,12 @@ export type SectorSizePolicy = 512 | 'image';
  * Opens the image that a disk's configuration names. Never called for an empty drive. `signal` is aborted when the image
  * is not wanted any more: the toolstack removed the disk, or the backend closes.
  */
-export type ImageOpener = (config: DiskConfig, options: CallOptions) => Promise<BlockImage>;
+export type ImageOpener = (config: DiskConfig, options: ImageOpening) => Promise<BlockImage>;
+
+export interface ImageOpening extends CallOptions {
+  /** An earlier process may have served the disk to its frontend: what it has left for this image counts. */
+  readonly offered?: boolean | undefined;
+}
 
 /** What is done when the storage of a disk fails a request. */
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
@@ -190,7 +195,8 @@ export class BlockDevice implements BackendHandler {
     await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
-    return transportValues(this.#terms.limits, this.#config);
+    // What was offered is there.
+    return call.offered ? {} : transportValues(this.#terms.limits, this.#config);
   }
 
   /** For the next connection: nothing that an earlier process offered binds any more. */
@@ -317,7 +323,7 @@ export class BlockDevice implements BackendHandler {
     return turn;
   }
 
-  async #openImage(call: CallOptions): Promise<void> {
+  async #openImage(call: ImageOpening): Promise<void> {
     const config = this.#config!;
     this.#opened = undefined;
     this.#image = undefined;
@@ -331,7 +337,7 @@ export class BlockDevice implements BackendHandler {
   }
 
   /** An empty file is a drive without a medium: libxl names one for empty drives of type vbd. */
-  async #open(config: DiskConfig, call: CallOptions): Promise<void> {
+  async #open(config: DiskConfig, call: ImageOpening): Promise<void> {
     try {
       this.#opened = await this.#options.openImage(config, call);
       this.#image = this.#sized(this.#opened);

@@ -1,0 +1,70 @@
+import type { Command, Option } from 'commander';
+
+/** What may stand where a value is expected. */
+export type Values = { readonly choices: readonly string[] } | 'file' | 'disk' | 'anything';
+
+export interface OptionSpec {
+  /** `-h` and `--help`, as far as the option has them. */
+  readonly flags: readonly string[];
+  readonly description: string;
+  /** Undefined for an option without a value. */
+  readonly values: Values | undefined;
+}
+
+export interface CommandSpec {
+  readonly name: string;
+  readonly description: string;
+  readonly options: readonly OptionSpec[];
+  /** Of its first argument, or undefined if it has none. */
+  readonly argument: Values | undefined;
+}
+
+export interface CommandTree {
+  readonly commands: readonly CommandSpec[];
+  /** Before a command. */
+  readonly options: readonly OptionSpec[];
+}
+
+/** Names of values, as `--help` shows them, that are paths. */
+const FILES = new Set(['file', 'folder', 'path', 'image', 'socket', 'address']);
+
+/** What completions are made from: what commander was told, so that they offer what `--help` shows. */
+export function commandTree(program: Command): CommandTree {
+  return { commands: program.createHelp().visibleCommands(program).map(commandSpec), options: optionsOf(program) };
+}
+
+function commandSpec(command: Command): CommandSpec {
+  const [argument] = command.registeredArguments;
+  return {
+    name: command.name(),
+    description: oneLine(command.description()),
+    options: optionsOf(command),
+    argument: argument && valuesOf(argument.name(), argument.argChoices),
+  };
+}
+
+function optionsOf(command: Command): OptionSpec[] {
+  return command
+    .createHelp()
+    .visibleOptions(command)
+    .map((option) => ({
+      flags: [option.short, option.long].filter((flag) => flag !== undefined && flag !== null),
+      description: oneLine(option.description),
+      values: takesValue(option) ? valuesOf(valueName(option), option.argChoices) : undefined,
+    }));
+}
+
+const takesValue = (option: Option) => option.required || option.optional;
+
+/** `file` of `--config <file>`, `types` of `--type <types...>`. */
+function valueName({ flags }: Option): string {
+  return /[<[]([^>\].]+)/.exec(flags)?.[1] ?? '';
+}
+
+function valuesOf(name: string, choices: readonly string[] | undefined): Values {
+  if (choices && choices.length > 0) return { choices };
+  if (FILES.has(name)) return 'file';
+  return name === 'disk' ? 'disk' : 'anything';
+}
+
+const oneLine = (text: string) => text.replace(/\s+/g, ' ').trim();

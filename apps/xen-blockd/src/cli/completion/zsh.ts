@@ -1,0 +1,52 @@
+import type { CommandSpec, CommandTree, OptionSpec, Values } from './command-tree.js';
+
+/** A completion for zsh, to be named `_xen-blockd` in a folder of `fpath`. */
+export function zshCompletion({ commands, options }: CommandTree): string {
+  return `#compdef xen-blockd
+# zsh completion of xen-blockd; made by: xen-blockd completion zsh
+_xen-blockd_disks() {
+  local -a disks
+  disks=(\${(f)"$(xen-blockd list 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }')"})
+  compadd -a disks
+}
+
+_xen-blockd() {
+  local curcontext=$curcontext state line
+  local -a commands
+  commands=(
+${commands.map(({ name, description }) => `    ${quoted(`${name}:${description}`)}`).join('\n')}
+  )
+  _arguments -C ${options.map(optionSpec).join(' ')} '1: :->command' '*:: :->rest'
+  case $state in
+    command) _describe command commands ;;
+    rest)
+      case $words[1] in
+${commands.map(caseOf).join('\n')}
+      esac
+      ;;
+  esac
+}
+
+_xen-blockd "$@"
+`;
+}
+
+function caseOf({ name, options, argument }: CommandSpec): string {
+  const specs = [...options.map(optionSpec), ...(argument ? [quoted(`1: :${action(argument)}`)] : [])];
+  return `        ${name}) _arguments ${specs.join(' \\\n          ')} ;;`;
+}
+
+function optionSpec({ flags, description, values }: OptionSpec): string {
+  const text = `[${description.replace(/[[\]\\:]/g, '\\$&')}]`;
+  const value = values === undefined ? '' : `: :${action(values)}`;
+  const all = flags.length > 1 ? `(${flags.join(' ')})` : '';
+  return flags.map((flag) => quoted(`${all}${flag}${text}${value}`)).join(' ');
+}
+
+function action(values: Values): string {
+  if (values === 'file') return '_files';
+  if (values === 'disk') return '_xen-blockd_disks';
+  return values === 'anything' ? ' ' : `(${values.choices.join(' ')})`;
+}
+
+const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
