@@ -6,6 +6,7 @@ import {
   Backoff,
   type CallOptions,
   type DeviceAddress,
+  type HeldDevice,
   type KeyTexts,
   type XenstoreValues,
 } from '@xenpv/xenbus';
@@ -54,8 +55,6 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly onError: OnErrorChoice;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. */
   readonly stallMs: number;
-  /** Whether this process stops, so that requests that are kept are left to the next one. */
-  readonly life: { readonly leaving: boolean };
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -119,6 +118,16 @@ export class BlockDevice implements BackendHandler {
     return this.#stops.stop;
   }
 
+  /** Why the disk is not served though its frontend is connected, or undefined. It is tried again, see {@link retry}. */
+  get held(): HeldDevice | undefined {
+    return this.#context.held;
+  }
+
+  /** Since when xenstored does not know the disk, which is served on; or undefined. */
+  get orphanedSince(): Date | undefined {
+    return this.#context.orphanedSince;
+  }
+
   /** Milliseconds that the oldest request is in flight, short by up to a second; requests that are kept do not count. */
   get oldestRequestMs(): number {
     return this.#rings.oldestRequest(performance.now());
@@ -168,11 +177,12 @@ export class BlockDevice implements BackendHandler {
     return this.#deviceValues();
   }
 
-  async disconnect(): Promise<void> {
+  /** `leave`: the requests that are kept are left to whoever serves the frontend next. */
+  async disconnect({ leave }: { leave: boolean }): Promise<void> {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    const leaves = this.#options.life.leaving && this.#options.journalDirectory !== undefined;
+    const leaves = leave && this.#options.journalDirectory !== undefined;
     await this.#rings.detach(leaves ? 'leave' : 'fail');
     this.#stops.disconnected(leaves ? 'leave' : 'disconnect');
     if (count > 0) disconnectedChannel.publish({ address: this.address });
@@ -187,6 +197,11 @@ export class BlockDevice implements BackendHandler {
       this.#changeOnError(config);
       if (config.deviceType === 'cdrom') await this.#changeMedium(config, call);
     });
+  }
+
+  /** A disk that is held, because it cannot be served though its frontend is connected, is tried again now. */
+  retry(): void {
+    this.#context.retry();
   }
 
   async close(): Promise<void> {
@@ -224,7 +239,7 @@ export class BlockDevice implements BackendHandler {
         .move(queue, host, this.#served(negotiated), () => this.stopped !== undefined)
         .catch((error) => {
           if (!(error instanceof RingLostError)) throw error;
-          this.#context.fail(error.cause);
+          this.#context.hold(error.cause);
         });
       this.#stops.attached();
     });
@@ -320,7 +335,7 @@ export class BlockDevice implements BackendHandler {
     this.#geometry = discard ? { ...before, discard: false, secureDiscard: false } : { ...before, flush: false };
     await this.#rings.setGeometry(this.#geometry);
     const values = discard ? { 'feature-discard': false } : { 'feature-flush-cache': false, 'feature-barrier': false };
-    await this.#context.update(values).catch((error) => this.#context.fail(error));
+    await this.#context.update(values).catch((error) => this.#context.report(error));
   }
 
   async #resize(image: BlockImage, { mayShrink = false }: RefreshOptions): Promise<void> {
@@ -376,7 +391,7 @@ export class BlockDevice implements BackendHandler {
       await this.#rings.setImage(this.#image);
     } catch (cause) {
       error = cause;
-      await this.#eject(old).catch((failure) => this.#context.fail(failure));
+      await this.#eject(old).catch((failure) => this.#context.hold(failure));
     } finally {
       this.undrain();
     }
