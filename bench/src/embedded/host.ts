@@ -59,7 +59,7 @@ export class BenchGuest {
   constructor(xen: EmulatedHost, domid: number, workerData: GuestStart) {
     this.#xen = xen;
     this.#domid = domid;
-    this.#worker = new Worker(new URL('../embedded-guest.js', import.meta.url), { workerData });
+    this.#worker = new Worker(new URL('./embedded-guest.js', import.meta.url), { workerData });
   }
 
   /** Attaches `count` disks and connects to them. */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { nullImage } from '@xenpv/blockdev';
-import { median } from '../../scripts/lib/median.mjs';
+import { median } from '../../../scripts/lib/median.mjs';
 import { BenchHost, mainThreadSeconds } from './host.js';
 
 const BLOCK = 4096;

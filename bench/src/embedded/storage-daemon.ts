@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openFileImage } from '@xenpv/blockdev';
-import { median } from '../../scripts/lib/median.mjs';
+import { median } from '../../../scripts/lib/median.mjs';
 import { readOverNbd } from '../nbd-reads.js';
 import { BenchHost } from './host.js';
 
