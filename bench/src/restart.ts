@@ -13,7 +13,7 @@ import { Worker } from 'node:worker_threads';
 import { EmulatedHost } from '@xenpv/emulator';
 import type { RestartAsk } from './restart-guest.js';
 
-const USAGE = `usage: npm run bench:restart -- [options]
+const USAGE = `usage: node bench/dist/restart.js [options]
 
   --disks LIST   how many disks, with commas: 1,10,100
   --restarts N   of each kind, for each number of disks; 20

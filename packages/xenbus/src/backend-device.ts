@@ -517,7 +517,14 @@ export class BackendDevice {
 
   /** For one handler, by its token: a handler that was replaced reaches nothing by it. */
   #context(frontendPath: string, token: object): BackendContext {
+    const device = this;
     return {
+      get held() {
+        return device.held;
+      },
+      get orphanedSince() {
+        return device.orphanedSince;
+      },
       address: this.address,
       name: this.name,
       ownDomid: this.#options.ownDomid,

@@ -103,7 +103,8 @@ export class DeviceNodes {
   async updateChanged(values: XenstoreValues): Promise<void> {
     const there = await this.readTexts(Object.keys(values));
     const changed = Object.entries(values).filter(([key, value]) => there[key] !== textOf(value));
-    if (changed.length > 0) await this.publish(XenbusState.connected, XenbusState.connected, Object.fromEntries(changed));
+    if (changed.length > 0)
+      await this.publish(XenbusState.connected, XenbusState.connected, Object.fromEntries(changed));
   }
 
   /** {@link publish} for a device that is Connected; does nothing to one that is not any more. */

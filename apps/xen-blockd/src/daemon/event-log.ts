@@ -28,9 +28,12 @@ import type {
 import {
   type DeviceErrorEvent,
   type DeviceEvent,
+  type DeviceHeldEvent,
+  type DeviceOrphanedEvent,
   type DeviceStateEvent,
   deviceName,
   errorMessage,
+  type HoldEndedEvent,
   stateName,
 } from '@xenpv/xenbus';
 import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
@@ -44,6 +47,14 @@ interface Line extends LimitedLine {
 
 const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
 const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
+
+const ORPHANED = 'xenstored has lost it with the whole tree, and its guest lives: served on';
+
+const HOLD_ENDED: Record<HoldEndedEvent['by'], string> = {
+  served: 'held no more: served again',
+  ended: 'held no more: the guest or the toolstack ended it',
+  left: 'still held: left to the next process',
+};
 
 const LEFT = 'its requests in flight are left to the next process';
 const LOST = 'its requests in flight are lost: there is no journal-directory';
@@ -67,6 +78,21 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'info', message: stateName(to) }),
   'xenbus:device:error': ({ address, error }: DeviceErrorEvent) =>
     about(address, { level: 'error', message: errorMessage(error), fields: { code: errorCode(error) } }),
+  'xenbus:device:held': ({ address, reason, error }: DeviceHeldEvent) =>
+    about(address, {
+      level: 'error',
+      message: `held, its guest waits; tried again: ${reason}`,
+      fields: { code: errorCode(error) },
+    }),
+  'xenbus:device:hold-ended': ({ address, by, heldMs, attempts }: HoldEndedEvent) =>
+    about(address, {
+      level: by === 'left' ? 'warn' : 'info',
+      message: HOLD_ENDED[by],
+      fields: { seconds: seconds(heldMs), attempts },
+    }),
+  'xenbus:device:orphaned': ({ address }: DeviceOrphanedEvent) => about(address, { level: 'error', message: ORPHANED }),
+  'xenbus:device:known-again': ({ address }: DeviceEvent) =>
+    about(address, { level: 'info', message: 'xenstored knows it again' }),
   'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted, recovered }: DeviceConnectedEvent) =>
     about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted, recovered } }),
   'xen-block:journal:dropped': ({ address, reason }: JournalDroppedEvent) =>

@@ -52,6 +52,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
   const seconds = counter('request_seconds_total', 'Time from taken to answered, summed', byClass);
   const errors = counter('storage_errors_total', 'Requests that the storage failed', [...byClass, 'errno']);
   const stopped = gauge('stopped', 'Whether an error of the storage has stopped the disk (0 or 1)');
+  const held = gauge('held', 'Whether the disk cannot be served now, and its connected frontend waits (0 or 1)');
   const kept = gauge('requests_kept', 'Failed requests that are kept until the disk is resumed');
   const oldest = gauge('oldest_request_seconds', 'Age of the oldest request in flight');
   const { lost, suppressed } = source.logLines();
@@ -63,6 +64,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     connected.set(labels, Number(isConnected));
     inFlight.set(labels, statistics.inFlight);
     stopped.set(labels, Number(status.stopped !== undefined));
+    held.set(labels, Number(status.held !== undefined));
     kept.set(labels, statistics.kept);
     oldest.set(labels, status.oldestRequestMs / 1000);
     notifications.inc(labels, statistics.notifications);

@@ -6,6 +6,7 @@ import {
   Backoff,
   type CallOptions,
   type DeviceAddress,
+  type HeldDevice,
   type KeyTexts,
   type XenstoreValues,
 } from '@xenpv/xenbus';
@@ -83,8 +84,6 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly stallMs: number;
   /** By device: what somebody has said for the next try to take it over. It outlasts a device that is held. */
   readonly consents: Map<string, TakeOverConsent>;
-  /** Whether this process stops, so that requests that are kept are left to the next one. */
-  readonly life: { readonly leaving: boolean };
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -156,6 +155,16 @@ export class BlockDevice implements BackendHandler {
   /** Why the disk takes no requests, when an error of its storage has stopped it; otherwise undefined. */
   get stopped(): DiskStop | undefined {
     return this.#stops.stop;
+  }
+
+  /** Why the disk is not served though its frontend is connected, or undefined. It is tried again, see {@link retry}. */
+  get held(): HeldDevice | undefined {
+    return this.#context.held;
+  }
+
+  /** Since when xenstored does not know the disk, which is served on; or undefined. */
+  get orphanedSince(): Date | undefined {
+    return this.#context.orphanedSince;
   }
 
   /** Milliseconds that the oldest request is in flight, short by up to a second; requests that are kept do not count. */
@@ -234,7 +243,7 @@ export class BlockDevice implements BackendHandler {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    const leaves = (leave || this.#options.life.leaving) && this.#options.journalDirectory !== undefined;
+    const leaves = leave && this.#options.journalDirectory !== undefined;
     await this.#rings.detach(leaves ? 'leave' : 'fail');
     if (!leaves) {
       this.#imageRecord?.remove();
@@ -260,6 +269,11 @@ export class BlockDevice implements BackendHandler {
     const { inFlight } = this.statistics();
     const noted = this.#options.journalDirectory !== undefined;
     if (inFlight > 0) leftChannel.publish({ address: this.address, inFlight, noted });
+  }
+
+  /** A disk that is held, because it cannot be served though its frontend is connected, is tried again now. */
+  retry(): void {
+    this.#context.retry();
   }
 
   async close(): Promise<void> {
@@ -298,7 +312,7 @@ export class BlockDevice implements BackendHandler {
         .move(queue, host, this.#served(negotiated), () => this.stopped !== undefined)
         .catch((error) => {
           if (!(error instanceof RingLostError)) throw error;
-          this.#context.fail(error.cause);
+          this.#context.hold(error.cause);
         });
       this.#stops.attached();
     });
@@ -427,7 +441,7 @@ export class BlockDevice implements BackendHandler {
     this.#geometry = discard ? { ...before, discard: false, secureDiscard: false } : { ...before, flush: false };
     await this.#rings.setGeometry(this.#geometry);
     const values = discard ? { 'feature-discard': false } : { 'feature-flush-cache': false, 'feature-barrier': false };
-    await this.#context.update(values).catch((error) => this.#context.fail(error));
+    await this.#context.update(values).catch((error) => this.#context.report(error));
   }
 
   async #resize(image: BlockImage, { mayShrink = false }: RefreshOptions): Promise<void> {
@@ -484,7 +498,7 @@ export class BlockDevice implements BackendHandler {
       await this.#rings.setImage(this.#image);
     } catch (cause) {
       error = cause;
-      await this.#eject(old).catch((failure) => this.#context.fail(failure));
+      await this.#eject(old).catch((failure) => this.#context.hold(failure));
     } finally {
       // Nothing is in flight: what is recovered from now on is for this medium.
       if (this.#negotiated) this.#recordImage();
