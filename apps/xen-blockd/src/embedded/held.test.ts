@@ -2,7 +2,9 @@ import { renameSync, truncateSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { joinEmulatedHost } from '../daemon/native-provider.js';
 import { packageRoot } from '../package-root.js';
 import { FolderHost } from '../testing/folder-host.js';
 import { BlockdProcess, runBlockd } from '../testing/process.js';
@@ -105,4 +107,22 @@ needs(addon).describe('a guest whose disk cannot be served for a while', () => {
       await endsWell();
     },
   );
+
+  it('is found by the next start when one fails, which ends the process though its threads run', async () => {
+    const first = await host.daemon();
+    await startGuest();
+    await host.kill(first);
+    const provider = await joinEmulatedHost(host.directory);
+    const store = XenstoreClient.open(await provider.connectXenstore());
+    await store.remove('domid');
+    const began = performance.now();
+    const { code, stderr } = await host.starting('--threads', '2').ended;
+    expect([code, stderr]).toEqual([69, expect.stringContaining('"domid"')]);
+    expect(performance.now() - began).toBeLessThan(15_000);
+    await store.write('domid', 0);
+    await store.close();
+    const next = await host.daemon('--threads', '2');
+    await expect.poll(() => next.stderr, SOON).toContain('"adopted":true');
+    await endsWell();
+  });
 });
