@@ -17,7 +17,7 @@ export function helpersWith(pidFile: string): number[] {
 }
 
 /** False too for one that has ended and was not waited for by its parent: it holds nothing any more. */
-export function isHelperWith(pidFile: string, pid: number): boolean {
+function isHelperWith(pidFile: string, pid: number): boolean {
   const words = commandLine(pid);
   const at = words.indexOf('--pidfile');
   return at >= 0 && words[at + 1] === pidFile;
