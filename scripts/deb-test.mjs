@@ -50,6 +50,7 @@ const STEPS = {
     assert.match(await root.run('man', '-P', 'cat', 'xen-blockd'), /serve disk images to Xen guests/);
     const program =
       '. /usr/share/bash-completion/bash_completion; _comp_load xen-blockd 2>/dev/null || _completion_loader xen-blockd;';
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: of the shell
     const asked = 'COMP_WORDS=(xen-blockd res); COMP_CWORD=1; _xen_blockd; echo "${COMPREPLY[@]}"';
     assert.equal((await root.run('bash', '-c', `${program} ${asked}`)).trim(), 'resume');
   },

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeFile } from './blockdev-reads.js';
-import { measureIdle, measureRing } from './embedded-measures.js';
-import { measureDecoding, measureGrantCopy, measureRingAlone } from './layers.js';
-import { compareWithStorageDaemon } from './storage-daemon.js';
+import { measureDecoding, measureGrantCopy, measureRingAlone } from './embedded/layers.js';
+import { measureIdle, measureRing } from './embedded/measures.js';
+import { compareWithStorageDaemon } from './embedded/storage-daemon.js';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
 const quick = values.quick;

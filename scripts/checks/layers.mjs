@@ -64,7 +64,7 @@ export const FLOORS = {
     ['data-plane.ts'],
     ['watchdog.ts'],
     ['pass.ts'],
-    ['at-rest.ts', 'rest.ts'],
+    ['at-rest.ts', 'rest.ts', 'recovery.ts'],
     ['requests'],
     ['rings'],
     ['transfer', 'journal', 'pace', 'accounting'],

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XlDisk } from '@xenpv/emulator';
 import { SECTOR } from './model.js';
@@ -101,7 +101,9 @@ class ServedImage implements CrashImage {
     truncateSync(path, sectors * SECTOR);
     const socket = `${path}.sock`;
     const options = ['--persistent', '--shared=64', '--discard=unmap', '--cache=none', '--aio=threads', '--format=raw'];
-    const server = spawn('qemu-nbd', [...options, '-k', socket, path], { stdio: 'inherit' });
+    const log = openSync(`${path}.log`, 'a');
+    const server = spawn('qemu-nbd', [...options, '-k', socket, path], { stdio: ['ignore', log, log] });
+    closeSync(log);
     while (!existsSync(socket) && server.exitCode === null) await sleep(POLL_MS);
     return new ServedImage(path, server);
   }

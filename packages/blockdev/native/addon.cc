@@ -5,7 +5,7 @@
 #include <functional>
 #include <memory>
 
-#include "byte-locks.h"
+#include "descriptors.h"
 #include "pool-work.h"
 #include "ranges.h"
 #include "thread-engine.h"
@@ -172,12 +172,20 @@ Napi::Value Address(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(BytesOf(info[0]))));
 }
 
-Napi::Value Lock(const Napi::CallbackInfo& info) { return Int(info, LockByte(IntAt(info, 0), IntAt(info, 1))); }
+off_t ByteAt(const Napi::CallbackInfo& info, size_t at) { return static_cast<off_t>(BytesAt(info, at)); }
 
-Napi::Value Unlock(const Napi::CallbackInfo& info) { return Int(info, UnlockByte(IntAt(info, 0), IntAt(info, 1))); }
+Napi::Value Lock(const Napi::CallbackInfo& info) { return Int(info, LockByte(IntAt(info, 0), ByteAt(info, 1))); }
+
+Napi::Value Unlock(const Napi::CallbackInfo& info) { return Int(info, UnlockByte(IntAt(info, 0), ByteAt(info, 1))); }
 
 Napi::Value LockedElsewhere(const Napi::CallbackInfo& info) {
-  return Int(info, ByteLockedElsewhere(IntAt(info, 0), IntAt(info, 1)));
+  return Int(info, ByteLockedElsewhere(IntAt(info, 0), ByteAt(info, 1)));
+}
+
+Napi::Value Duplicate(const Napi::CallbackInfo& info) { return Int(info, DuplicateDescriptor(IntAt(info, 0))); }
+
+void CloseDuplicate(const Napi::CallbackInfo& info) {
+  InPool(info, 1, [fd = IntAt(info, 0)] { return CloseDescriptor(fd); });
 }
 
 template <typename Callback>
@@ -202,6 +210,8 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export(exports, "lockByte", Lock);
   Export(exports, "unlockByte", Unlock);
   Export(exports, "byteLockedElsewhere", LockedElsewhere);
+  Export(exports, "duplicate", Duplicate);
+  Export(exports, "closeDuplicate", CloseDuplicate);
   return exports;
 }
 

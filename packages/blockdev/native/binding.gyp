@@ -5,7 +5,7 @@
       "sources": [
         "addon.cc",
         "bounce.cc",
-        "byte-locks.cc",
+        "descriptors.cc",
         "engine.cc",
         "ranges.cc",
         "registrations.cc",

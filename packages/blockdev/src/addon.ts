@@ -53,6 +53,10 @@ export interface Addon {
   unlockByte(fd: number, byte: number): number;
   /** 1 if another open file description has a lock on the byte. */
   byteLockedElsewhere(fd: number, byte: number): number;
+  /** Another descriptor of the same open file description, which has its locks. */
+  duplicate(fd: number): number;
+  /** Closes a duplicate, on libuv's thread pool: Node warns of descriptors that it has not opened. */
+  closeDuplicate(fd: number, done: (result: number) => void): void;
 }
 
 /** Collects completions; returns how many pairs (queue, count) of `ready` are valid. If all are, there may be more. */

@@ -1,7 +1,7 @@
 import type { BlockImage } from './block-image.js';
 import { BlockDeviceError } from './errors.js';
-import { openFileImage } from './file/image.js';
-import type { FileImageOptions } from './file/options.js';
+import { attachFileImage } from './file/attach.js';
+import type { SharedFile } from './file/options.js';
 import { type MemoryDisk, MemoryImage } from './memory/image.js';
 import { type NullImageOptions, nullImage } from './memory/null-image.js';
 import { attachNbdImage, type SharedNbdImage } from './nbd/image.js';
@@ -10,7 +10,7 @@ type SharedData =
   | ({ kind: 'memory' } & MemoryDisk)
   | { kind: 'null'; options: NullImageOptions }
   | ({ kind: 'nbd' } & SharedNbdImage)
-  | { kind: 'file'; path: string; options: FileImageOptions };
+  | ({ kind: 'file' } & SharedFile);
 
 /** Opens, on another thread, the image whose `share()` gave `data`. */
 export async function attachImage(data: unknown): Promise<BlockImage> {
@@ -23,7 +23,7 @@ export async function attachImage(data: unknown): Promise<BlockImage> {
     case 'nbd':
       return attachNbdImage(shared);
     case 'file':
-      return openFileImage(shared.path, shared.options);
+      return attachFileImage(shared);
     default:
       throw new BlockDeviceError('ERR_IMAGE_SHARED', 'attach', 'not the data of an image shared by this package');
   }

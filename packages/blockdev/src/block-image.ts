@@ -118,6 +118,11 @@ export interface BlockImage extends AsyncDisposable {
   readonly engine: string;
   /** What it is, for messages and logs: a path or a description. */
   readonly description: string;
+  /**
+   * Which storage it is, the same by whatever name and in every process: `file 65024:4711` (device of the file system and
+   * inode), `device 7:0`, or a server's address. Undefined where nothing tells one from another.
+   */
+  readonly identity?: string | undefined;
   /** Bytes, as of the last `refresh`. */
   readonly size: number;
   /** Bytes: what offsets and lengths must be multiples of. */

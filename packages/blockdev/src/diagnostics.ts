@@ -63,6 +63,19 @@ export interface LockUnavailable {
   readonly reason: string;
 }
 
+/** Published on `blockdev:image:unquiet` when an image is not opened yet, since requests of an earlier process are in flight. */
+export interface UnquietImage {
+  readonly path: string;
+  /** The disk that the process served and that the image is opened for. */
+  readonly disk: string;
+}
+
+const unquietImages = channel('blockdev:image:unquiet');
+
+export function reportUnquiet(message: UnquietImage): void {
+  if (unquietImages.hasSubscribers) unquietImages.publish(message);
+}
+
 const unavailableLocks = channel('blockdev:lock:unavailable');
 
 export function reportLockUnavailable(message: LockUnavailable): void {

@@ -13,6 +13,8 @@ export type BlockDeviceErrorCode =
   | 'ERR_NO_DIRECT'
   /** Another program, or another user in this process, holds a lock on the image. */
   | 'ERR_IMAGE_IN_USE'
+  /** What an ended process began is in flight: it could still change the image. */
+  | 'ERR_IMAGE_IN_FLIGHT'
   | 'ERR_IMAGE_TYPE'
   | 'ERR_IMAGE_EMPTY'
   | 'ERR_IMAGE_UNALIGNED'

@@ -16,6 +16,7 @@ export type {
   NbdRestoredEvent,
   NbdUnkeptEvent,
   OddSize,
+  UnquietImage,
 } from './diagnostics.js';
 export {
   BlockDeviceError,
@@ -26,6 +27,7 @@ export {
 export { type FileImage, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
 export type { ImageUser } from './locks/image-user.js';
+export { storageIdentity } from './locks/storage-id.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';

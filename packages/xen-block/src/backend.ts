@@ -1,6 +1,6 @@
 import type { XenProvider } from '@xenpv/xen-sys';
 import { BackendBus, type BackendContext, deviceName, errorMessage } from '@xenpv/xenbus';
-import { BlockDevice, type BlockDeviceOptions } from './disk/disk.js';
+import { BlockDevice, type BlockDeviceOptions, type TakeOverConsent } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
 import { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
@@ -16,7 +16,6 @@ interface BackendParts {
   readonly bus: BackendBus;
   readonly hosts: RingHosts;
   readonly devices: Map<string, BlockDevice>;
-  readonly life: { leaving: boolean };
   readonly watchMs: number;
   readonly setLimits: (limits: OfferedLimits) => void;
 }
@@ -26,16 +25,14 @@ export class XenBlockBackend implements AsyncDisposable {
   readonly #bus: BackendBus;
   readonly #hosts: RingHosts;
   readonly #devices: Map<string, BlockDevice>;
-  readonly #life: { leaving: boolean };
   readonly #setLimits: (limits: OfferedLimits) => void;
   readonly #timer: NodeJS.Timeout;
   #closing: Promise<void> | undefined;
 
-  private constructor({ bus, hosts, devices, life, watchMs, setLimits }: BackendParts) {
+  private constructor({ bus, hosts, devices, watchMs, setLimits }: BackendParts) {
     this.#bus = bus;
     this.#hosts = hosts;
     this.#devices = devices;
-    this.#life = life;
     this.#setLimits = setLimits;
     this.#timer = setInterval(() => this.#watchStorage(), watchMs).unref();
   }
@@ -46,7 +43,7 @@ export class XenBlockBackend implements AsyncDisposable {
    */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
-    const hosts = await startHosts(options.provider, checked);
+    const hosts = await startHosts(options.provider, checked, options.onThreadLost ?? throwUncaught);
     try {
       return await XenBlockBackend.#startOn(hosts, options, checked);
     } catch (error) {
@@ -62,9 +59,9 @@ export class XenBlockBackend implements AsyncDisposable {
   ): Promise<XenBlockBackend> {
     let { limits } = checked;
     const { dataPath, stallMs } = checked;
-    const life = { leaving: false };
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
-    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, life };
+    const consents = new Map<string, TakeOverConsent>();
+    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, consents };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
@@ -89,7 +86,7 @@ export class XenBlockBackend implements AsyncDisposable {
     const setLimits = (offered: OfferedLimits) => {
       ({ limits } = checkOptions({ ...options, limits: offered }));
     };
-    return new XenBlockBackend({ bus, hosts, devices, life, watchMs, setLimits });
+    return new XenBlockBackend({ bus, hosts, devices, watchMs, setLimits });
   }
 
   /**
@@ -151,7 +148,6 @@ export class XenBlockBackend implements AsyncDisposable {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#life.leaving = true;
     await this.#bus.close();
     for (const device of this.#devices.values()) device.tellLeft();
     await closeIdleHosts(this.#hosts);
@@ -179,9 +175,20 @@ class TrackedDevice extends BlockDevice {
   }
 }
 
-async function startHosts(provider: XenProvider, { threads, plane }: CheckedOptions): Promise<RingHosts> {
+/** Where nobody says otherwise, the process ends as by any exception that nobody caught. */
+function throwUncaught(error: XenBlockError): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}
+
+async function startHosts(
+  provider: XenProvider,
+  { threads, plane }: CheckedOptions,
+  onLost: (error: XenBlockError) => void,
+): Promise<RingHosts> {
   const local = new LocalRingHost(new DataPlane(provider, plane));
-  const starts = Array.from({ length: threads }, () => WorkerRingHost.start(provider, plane));
+  const starts = Array.from({ length: threads }, () => WorkerRingHost.start(provider, plane, onLost));
   const started = await Promise.allSettled(starts);
   const workers = started.flatMap((start) => (start.status === 'fulfilled' ? [start.value] : []));
   const failed = started.find((start) => start.status === 'rejected');

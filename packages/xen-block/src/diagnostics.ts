@@ -122,7 +122,8 @@ export interface JournalDroppedEvent {
 /** Published on `xen-block:journal:failed`: a ring is served whose requests in flight are lost if this process is. */
 export interface JournalFailedEvent {
   readonly address: DeviceAddress;
-  readonly queue: number;
+  /** Undefined: it is which image the disk has that cannot be noted. */
+  readonly queue: number | undefined;
   readonly error: Error;
 }
 

@@ -9,10 +9,12 @@ export type {
   DeviceResizedEvent,
   DeviceResumedEvent,
   DeviceStoppedEvent,
+  JournalDroppedEvent,
   JournalFailedEvent,
   PlaneFailedEvent,
   PlaneRestedEvent,
   RequestEvent,
+  RequestGaveUpEvent,
   RequestRefusedEvent,
   RingOverlookedEvent,
   StorageErrorEvent,
@@ -24,12 +26,14 @@ export {
   BlockDevice,
   type BlockDeviceOptions,
   type ImageOpener,
+  type ImageOpening,
   type OnErrorChoice,
   type SectorSizePolicy,
+  type TakeOverConsent,
 } from './disk/disk.js';
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
-export { imageUser } from './disk/image-user.js';
+export { diskName, imageUser } from './disk/image-user.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
 export type { ProtocolLimits } from './disk/terms.js';
@@ -43,4 +47,10 @@ export { RingCounters } from './plane/accounting/ring-counters.js';
 export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';
 export { DataPlane, type DataPlaneOptions, type KeptRequests, type ServedRing } from './plane/data-plane.js';
 export { BadRequest, badRequestText } from './plane/requests/bad-request.js';
-export type { DataPath, RingListener, RingOptions, StorageFailure } from './plane/rings/ring-options.js';
+export type {
+  DataPath,
+  GivenUpRequest,
+  RingListener,
+  RingOptions,
+  StorageFailure,
+} from './plane/rings/ring-options.js';

@@ -4,6 +4,7 @@ import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
 import type { DataPathChoice } from './disk/disk-rings.js';
 import type { ProtocolLimits } from './disk/terms.js';
+import type { XenBlockError } from './errors.js';
 import type { DataPlaneOptions } from './plane/data-plane.js';
 import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
 import { leastMemory } from './plane/transfer/data-memory.js';
@@ -38,6 +39,12 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly removeDirectories?: boolean | undefined;
   /** Threads that serve rings besides this one. 0 when not given: everything on this one. */
   readonly threads?: number | undefined;
+  /**
+   * A thread that serves rings has ended by itself. Their requests in flight are done by nobody, and what the thread has
+   * begun may still happen: the process should end at once. With a journal the next one does the rest, and the guests
+   * notice a pause. When not given, the error is thrown for nobody to catch, which ends a process of Node.
+   */
+  readonly onThreadLost?: ((error: XenBlockError) => void) | undefined;
   /** `copy` when not given. Where the provider has no grant copy, data is mapped instead. */
   readonly dataPath?: DataPathPolicy | undefined;
   /** With `persistent`: pages of each ring that stay mapped. 1056, as blkback. */

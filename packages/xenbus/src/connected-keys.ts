@@ -44,6 +44,13 @@ export class ConnectedKeys {
     this.#isAnnounced = true;
   }
 
+  /** The frontend was served with such keys before: writes those that are others now. */
+  async confirm(): Promise<void> {
+    await this.#nodes.updateChanged(this.#owed ?? {});
+    this.#owed = undefined;
+    this.#isAnnounced = true;
+  }
+
   /** Writes changed keys. What is not written when it rejects is kept if xenstored was in trouble. */
   async update(values: XenstoreValues): Promise<void> {
     this.#owed = { ...this.#owed, ...values };

@@ -99,6 +99,14 @@ export class DeviceNodes {
     stateChannel.publish({ address, from: expected, to: next, values });
   }
 
+  /** {@link update} of what is not there yet; where nothing differs nothing is written, and nobody is woken. */
+  async updateChanged(values: XenstoreValues): Promise<void> {
+    const there = await this.readTexts(Object.keys(values));
+    const changed = Object.entries(values).filter(([key, value]) => there[key] !== textOf(value));
+    if (changed.length > 0)
+      await this.publish(XenbusState.connected, XenbusState.connected, Object.fromEntries(changed));
+  }
+
   /** {@link publish} for a device that is Connected; does nothing to one that is not any more. */
   async update(values: XenstoreValues): Promise<void> {
     await this.publish(XenbusState.connected, XenbusState.connected, values).catch((error) => {
@@ -127,4 +135,9 @@ export class DeviceNodes {
       throw error;
     });
   }
+}
+
+/** A value as xenstore has it. */
+function textOf(value: string | number | boolean): string {
+  return typeof value === 'boolean' ? (value ? '1' : '0') : String(value);
 }

@@ -50,6 +50,8 @@ export function imageOptions(config: Config): ImageOptions {
     direct: config.direct,
     nbdDirectory: config['nbd-directory'] || undefined,
     helperDirectory: config['helper-directory'],
+    reconnectSeconds: config['reconnect-seconds'],
+    unflushedMebibytes: config['unflushed-mebibytes'],
   };
 }
 

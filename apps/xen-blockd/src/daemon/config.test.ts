@@ -32,6 +32,7 @@ describe('the configuration', () => {
       'on-error': 'report',
       'on-error-for': {},
       'stall-seconds': 10,
+      'stop-seconds': 5,
     });
   });
 

@@ -40,6 +40,7 @@ export const DEFAULTS = {
   'on-error': 'report',
   'stall-seconds': 10,
   'stop-seconds': 5,
+  'unflushed-mebibytes': 16,
 } as const;
 
 /** Whole numbers that are allowed, from the first to the second. */
@@ -55,6 +56,8 @@ export const RANGES = {
   'stall-seconds': [1, 86_400],
   // The unit's TimeoutStopSec is 30.
   'stop-seconds': [1, 25],
+  'reconnect-seconds': [1, 86_400],
+  'unflushed-mebibytes': [1, 1024],
 } as const satisfies Record<string, Range>;
 
 const whole = ([least, most]: Range) =>
@@ -109,6 +112,10 @@ const schema = v.strictObject({
   'stall-seconds': v.optional(whole(RANGES['stall-seconds']), DEFAULTS['stall-seconds']),
   /** How long a stop waits for requests in flight, before it leaves them to the next process. */
   'stop-seconds': v.optional(whole(RANGES['stop-seconds']), DEFAULTS['stop-seconds']),
+  /** For so long requests wait for an NBD server or storage helper that went away; without it for as long as it takes. */
+  'reconnect-seconds': v.optional(whole(RANGES['reconnect-seconds'])),
+  /** Memory for the writes of each such image that no flush has covered: they are sent again if its server dies. */
+  'unflushed-mebibytes': v.optional(whole(RANGES['unflushed-mebibytes']), DEFAULTS['unflushed-mebibytes']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
 });
@@ -147,6 +154,8 @@ const ALLOWED: Record<Key, string> = {
   'on-error-for': `a table from an image or device, in which * stands for anything, to ${ON_ERROR.join(', ')}`,
   'stall-seconds': wholeText(RANGES['stall-seconds']),
   'stop-seconds': wholeText(RANGES['stop-seconds']),
+  'reconnect-seconds': wholeText(RANGES['reconnect-seconds']),
+  'unflushed-mebibytes': wholeText(RANGES['unflushed-mebibytes']),
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
 };

@@ -5,6 +5,7 @@ import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import { imageOpener } from '../images/image-opener.js';
+import { endOrphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import { LimitedLog } from '../log/limited-log.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
@@ -57,6 +58,7 @@ export class Daemon implements AsyncDisposable {
       const backend = cleanup.use(
         await XenBlockBackend.start({ ...options.backend, provider, store, types, openImage }),
       );
+      if (options.helperDirectory) cleanup.use(new OrphanSearch(options.helperDirectory, backend, store, logger));
       return new Daemon({ backend, store, log, images, cleanup });
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
@@ -107,3 +109,28 @@ export class Daemon implements AsyncDisposable {
 
 /** How long the end waits for a xenstored that is being connected to again; its watches end without it too. */
 const STORE_TIMEOUT_MS = 2000;
+
+/** Ends what earlier processes have left for devices that are gone, while disks are served. */
+class OrphanSearch implements AsyncDisposable {
+  readonly #ended: Promise<void>;
+
+  constructor(directory: string, { ownDomid }: XenBlockBackend, store: XenstoreClient, logger: Logger) {
+    const isWanted = (device: string) => {
+      const [, type, domid, devid] = /^(\w+)-(\d+)-(\d+)$/.exec(device) ?? [];
+      return store.exists(`/local/domain/${ownDomid}/backend/${type}/${domid}/${devid}`);
+    };
+    this.#ended = endOrphans(directory, isWanted).then(
+      (failures) => {
+        for (const { path, error } of failures) {
+          logger.warn({ path, reason: error.message }, 'what a daemon that is gone has left cannot be removed');
+        }
+      },
+      (error: Error) =>
+        logger.warn({ path: directory, reason: error.message }, 'helpers that are left are not looked for'),
+    );
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#ended;
+  }
+}

@@ -1,5 +1,12 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import type { EngineFallback, LockUnavailable, NbdLostEvent, NbdRestoredEvent, OddSize } from '@xenpv/blockdev';
+import type {
+  EngineFallback,
+  LockUnavailable,
+  NbdLostEvent,
+  NbdRestoredEvent,
+  NbdUnkeptEvent,
+  OddSize,
+} from '@xenpv/blockdev';
 import type {
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
@@ -8,8 +15,10 @@ import type {
   DeviceResizedEvent,
   DeviceResumedEvent,
   DeviceStoppedEvent,
+  JournalDroppedEvent,
   JournalFailedEvent,
   PlaneFailedEvent,
+  RequestGaveUpEvent,
   RequestRefusedEvent,
   RingOverlookedEvent,
   StorageErrorEvent,
@@ -19,9 +28,12 @@ import type {
 import {
   type DeviceErrorEvent,
   type DeviceEvent,
+  type DeviceHeldEvent,
+  type DeviceOrphanedEvent,
   type DeviceStateEvent,
   deviceName,
   errorMessage,
+  type HoldEndedEvent,
   stateName,
 } from '@xenpv/xenbus';
 import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
@@ -36,8 +48,18 @@ interface Line extends LimitedLine {
 const OVERLOOKED = 'a ring had requests, and nobody looked at it for a second: it is looked at now';
 const FAILED = 'a fault of xen-blockd while it served rings, please report it; going on';
 
+const ORPHANED = 'xenstored has lost it with the whole tree, and its guest lives: served on';
+
+const HOLD_ENDED: Record<HoldEndedEvent['by'], string> = {
+  served: 'held no more: served again',
+  ended: 'held no more: the guest or the toolstack ended it',
+  left: 'still held: left to the next process',
+};
+
 const LEFT = 'its requests in flight are left to the next process';
 const LOST = 'its requests in flight are lost: there is no journal-directory';
+
+const GAVE_UP = 'a request has ended two processes: it is answered with an error, please report it';
 
 const RESUMED: Record<DeviceResumedEvent['by'], string> = {
   resume: 'resumed',
@@ -56,12 +78,33 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'info', message: stateName(to) }),
   'xenbus:device:error': ({ address, error }: DeviceErrorEvent) =>
     about(address, { level: 'error', message: errorMessage(error), fields: { code: errorCode(error) } }),
-  'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted }: DeviceConnectedEvent) =>
-    about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted } }),
+  'xenbus:device:held': ({ address, reason, error }: DeviceHeldEvent) =>
+    about(address, {
+      level: 'error',
+      message: `held, its guest waits; tried again: ${reason}`,
+      fields: { code: errorCode(error) },
+    }),
+  'xenbus:device:hold-ended': ({ address, by, heldMs, attempts }: HoldEndedEvent) =>
+    about(address, {
+      level: by === 'left' ? 'warn' : 'info',
+      message: HOLD_ENDED[by],
+      fields: { seconds: seconds(heldMs), attempts },
+    }),
+  'xenbus:device:orphaned': ({ address }: DeviceOrphanedEvent) => about(address, { level: 'error', message: ORPHANED }),
+  'xenbus:device:known-again': ({ address }: DeviceEvent) =>
+    about(address, { level: 'info', message: 'xenstored knows it again' }),
+  'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted, recovered }: DeviceConnectedEvent) =>
+    about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted, recovered } }),
+  'xen-block:journal:dropped': ({ address, reason }: JournalDroppedEvent) =>
+    about(address, { level: 'warn', message: `taken over without its journal: ${reason}` }),
+  'xen-block:request:gave-up': ({ address, operation, sector, count }: RequestGaveUpEvent) =>
+    about(address, { level: 'error', message: GAVE_UP, fields: { operation, sector, count } }),
   'xen-block:device:left': ({ address, inFlight, noted }: DeviceLeftEvent) =>
     about(address, { level: noted ? 'warn' : 'error', message: noted ? LEFT : LOST, fields: { inFlight } }),
-  'xen-block:journal:failed': ({ address, error }: JournalFailedEvent) =>
-    about(address, { level: 'error', message: `its requests in flight are not noted: ${errorMessage(error)}` }),
+  'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) => {
+    const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
+    return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
+  },
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>
     about(address, { level: 'info', message: 'resized', fields: { from, to } }),
   'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) =>
@@ -107,11 +150,17 @@ const LINES: Record<string, (event: never) => Line> = {
     message: 'lost the NBD server',
     fields: { path, export: exportName, reason, inFlight },
   }),
-  'blockdev:nbd:restored': ({ path, exportName, awayMs, lostWrites }: NbdRestoredEvent) => ({
+  'blockdev:nbd:restored': ({ path, exportName, awayMs, resent, lostWrites }: NbdRestoredEvent) => ({
     about: path,
     level: lostWrites ? 'error' : 'info',
     message: lostWrites ? 'the NBD server is back, without writes that were not flushed' : 'the NBD server is back',
-    fields: { path, export: exportName, seconds: seconds(awayMs) },
+    fields: { path, export: exportName, seconds: seconds(awayMs), resent },
+  }),
+  'blockdev:nbd:unkept': ({ path, socket, reason }: NbdUnkeptEvent) => ({
+    about: path,
+    level: 'warn',
+    message: 'unflushed writes are kept by this process only',
+    fields: { path, socket, reason },
   }),
   'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => ({
     about: path,

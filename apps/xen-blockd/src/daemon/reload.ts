@@ -10,6 +10,8 @@ const RELOADED = [
   'image-directories',
   'engine',
   'direct',
+  'reconnect-seconds',
+  'unflushed-mebibytes',
   'max-queues',
   'max-ring-page-order',
   'max-indirect-segments',

@@ -17,6 +17,8 @@ import type { Config } from './config.js';
 import type { Daemon } from './daemon.js';
 import { KeptServer } from './kept-server.js';
 
+type ResumeRequest = Extract<ControlRequest, { command: 'resume' }>;
+
 /** The sockets on which the process is asked about its disks: the control socket and the metrics. */
 export class Sockets implements AsyncDisposable {
   readonly #logger: Logger;
@@ -84,17 +86,20 @@ export class Sockets implements AsyncDisposable {
         await this.#refresh(request);
         return { devices: this.#devices() };
       case 'resume':
-        return this.#resume(request.disk);
+        return this.#resume(request);
       default:
         return { error: `unknown command ${JSON.stringify((request as { command?: unknown }).command)}` };
     }
   }
 
-  async #resume(disk: unknown): Promise<ControlResponse> {
+  async #resume({ disk, withoutJournal, acceptImage }: ResumeRequest): Promise<ControlResponse> {
     if (typeof disk !== 'string') return { error: 'resume needs a disk' };
     const { devices = [], ownDomid = 0 } = this.#daemon?.backend ?? {};
     const device = findDisk(devices, disk, ownDomid);
-    const wasStopped = await device.resume();
+    const wasStopped = await device.resume({
+      withoutJournal: withoutJournal === true,
+      acceptImage: acceptImage === true,
+    });
     return { devices: [{ ...deviceStatus(device), wasStopped }] };
   }
 

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { Blkfront, type BlkfrontOptions } from '@xenpv/blkfront';
@@ -34,7 +35,7 @@ needs(addon).describe('a planned restart', () => {
 
     private constructor(disk: Blkfront, cleanup: Cleanup) {
       this.#cleanup = cleanup;
-      this.#loading = verifiedLoad(disk, { depth: 8, signal: this.#stop.signal });
+      this.#loading = verifiedLoad(disk, { depth: 4, signal: this.#stop.signal });
     }
 
     static async connect(target: string, options: Partial<BlkfrontOptions> = {}): Promise<Guest> {
@@ -93,10 +94,10 @@ needs(addon).describe('a planned restart', () => {
 
   it('is a pause though SIGTERM comes at any moment of a start', async () => {
     let daemon = await host.daemon();
-    const guests = await Promise.all(['one', 'two', 'three'].map((name) => Guest.connect(image(name))));
+    const guests = await Promise.all(['one', 'two'].map((name) => Guest.connect(image(name))));
     expect(await stop(daemon)).toBe(0);
     // From one line of its log to the next it gets further.
-    const moments = ['"device found"', '"Connected"', '"serving"', '"ready"'];
+    const moments = ['"device found"', '"serving"', '"ready"'];
     for (const moment of moments) {
       daemon = host.starting('--log-level', 'debug');
       await daemon.says(moment);
@@ -127,8 +128,7 @@ needs(addon).describe('a planned restart', () => {
 
     it.each([
       ['after stop-seconds', 'stop-seconds = 1', ['SIGTERM']],
-      ['at a second signal', 'stop-seconds = 25', ['SIGTERM', 'SIGTERM']],
-      ['at a second signal, of another kind', 'stop-seconds = 25', ['SIGINT', 'SIGTERM']],
+      ['at a second signal', 'stop-seconds = 25', ['SIGINT', 'SIGTERM']],
     ] as const)('ends %s, and the next process does what is left', async (_, seconds, signals) => {
       const config = configured(seconds, 'threads = 1');
       const first = await host.daemon(...config);
@@ -151,27 +151,33 @@ needs(addon).describe('a planned restart', () => {
 });
 
 describe('a stop while a medium changes', () => {
-  it('gives the new one up, which its server never opens', async () => {
+  it('gives up the new one, which its server never opens, and the next process serves what is named then', async () => {
     await using daemon = await TestDaemon.create();
-    const ended = daemon.start({ 'stop-seconds': 5, 'journal-directory': daemon.host.path('journal') });
+    const config = { 'stop-seconds': 5, 'journal-directory': daemon.host.path('journal') };
+    const first = daemon.start(config);
     await daemon.says('ready');
     const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
-    const { toolstack } = daemon.host.host;
-    writeFileSync(daemon.host.path('medium'), Buffer.alloc(MIB));
-    const drive = { vdev: 'xvdc', target: daemon.host.path('medium'), deviceType: 'cdrom', readOnly: true } as const;
-    await toolstack.attachDisk(domid, drive);
-    await daemon.host.connectGuest(domid, { vdev: 'xvdc' });
+    const target = daemon.host.path('medium');
+    writeFileSync(target, Buffer.alloc(MIB, 7));
+    const drive = { vdev: 'xvdc', target, deviceType: 'cdrom', readOnly: true } as const;
+    await daemon.host.host.toolstack.attachDisk(domid, drive);
+    const guest = await daemon.host.connectGuest(domid, { vdev: 'xvdc' });
     const socket = daemon.host.path('silent');
-    const asked = new Promise<void>((resolve) => {
-      const silent = createServer(() => resolve()).listen(socket);
-      onTestFinished(() => void silent.close());
-    });
+    const silent = createServer().listen(socket);
+    onTestFinished(() => void silent.close());
     const backendPath = `/local/domain/0/backend/qdisk/${domid}/51744`;
+    const asked = once(silent, 'connection');
     await daemon.host.store.write(`${backendPath}/params`, `aio:nbd+unix:///x?socket=${socket}`);
     await asked;
     daemon.stop();
-    expect(await ended).toBe(0);
-    console.log(JSON.stringify(daemon.lines, null, 1));
+    expect(await first).toBe(0);
     expect(await daemon.host.store.read(`${backendPath}/state`)).toBe('4');
+    await daemon.host.store.write(`${backendPath}/params`, `aio:${target}`);
+    const reading = guest.read(0, 512);
+    const second = daemon.start(config);
+    expect((await reading).every((byte) => byte === 7)).toBe(true);
+    await guest.close();
+    daemon.stop();
+    expect(await second).toBe(0);
   });
 });

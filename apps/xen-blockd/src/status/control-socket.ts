@@ -9,8 +9,13 @@ export type ControlRequest =
   | { readonly command: 'list' }
   /** Of all disks, or of one, which may be allowed to shrink. */
   | { readonly command: 'refresh'; readonly disk?: string | undefined; readonly allowShrink?: boolean | undefined }
-  /** The answer has this disk only. */
-  | { readonly command: 'resume'; readonly disk: string };
+  /** The answer has this disk only. The flags are for one that cannot be taken over, see TakeOverConsent. */
+  | {
+      readonly command: 'resume';
+      readonly disk: string;
+      readonly withoutJournal?: boolean | undefined;
+      readonly acceptImage?: boolean | undefined;
+    };
 
 export type ControlResponse = { readonly devices: readonly DeviceStatus[] } | { readonly error: string };
 

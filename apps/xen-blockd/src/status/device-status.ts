@@ -1,5 +1,5 @@
 import type { BlockDevice, DiskStatistics, DiskStop, OnError } from '@xenpv/xen-block';
-import { deviceName } from '@xenpv/xenbus';
+import { deviceName, type HeldDevice } from '@xenpv/xenbus';
 
 /** One disk or drive as `xen-blockd list` and `stats` tell of it. Sizes are in bytes. */
 export interface DeviceStatus {
@@ -23,6 +23,10 @@ export interface DeviceStatus {
   readonly onError: OnError | undefined;
   /** Why an error of the storage has stopped the disk; `since` is an ISO date. */
   readonly stopped: (Omit<DiskStop, 'since'> & { readonly since: string }) | undefined;
+  /** Why a disk whose frontend is connected cannot be served now; `since` is an ISO date. It is tried again. */
+  readonly held: (Omit<HeldDevice, 'since'> & { readonly since: string }) | undefined;
+  /** Since when xenstored does not know the disk, which is served on: an ISO date. */
+  readonly orphanedSince: string | undefined;
   /** Milliseconds that the oldest request is in flight, short by up to a second; 0 for none. */
   readonly oldestRequestMs: number;
   /** In the answer to `resume`: whether the disk was stopped before. */
@@ -31,7 +35,7 @@ export interface DeviceStatus {
 }
 
 export function deviceStatus(device: BlockDevice): DeviceStatus {
-  const { address, config, image, negotiated, onError, stopped } = device;
+  const { address, config, image, negotiated, onError, stopped, held } = device;
   return {
     device: deviceName(address),
     ...address,
@@ -46,6 +50,8 @@ export function deviceStatus(device: BlockDevice): DeviceStatus {
     queues: negotiated?.rings.length ?? 0,
     onError,
     stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
+    held: held && { ...held, since: held.since.toISOString() },
+    orphanedSince: device.orphanedSince?.toISOString(),
     oldestRequestMs: Math.round(device.oldestRequestMs),
     statistics: device.statistics(),
   };

@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
 import { printable } from '@xenpv/xenbus';
-import { Counter, Gauge, Registry } from 'prom-client';
 import { BlockdError } from '../errors.js';
 import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
@@ -19,6 +18,8 @@ export interface MetricsSource {
 
 /** All counters in Prometheus's text format. The registry lives for one answer: devices come and go. */
 async function formatMetrics(source: MetricsSource): Promise<string> {
+  // Most daemons are never asked, and guests wait for each module that a start loads.
+  const { Counter, Gauge, Registry } = await import('prom-client');
   const registry = new Registry();
   const options = (name: string, help: string, labels: readonly string[]) => ({
     name: `xen_blockd_${name}`,
@@ -38,6 +39,11 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     'Times that a ring had requests and nobody looked at it for a second',
     DEVICE,
   );
+  const recovered = counter(
+    'recovered_requests_total',
+    'Requests that an earlier process took and did not answer, carried out again',
+    DEVICE,
+  );
   const requests = counter('requests_total', 'Requests answered with OKAY', byClass);
   const bytes = counter('bytes_total', 'Bytes moved', byClass);
   const failed = counter('requests_failed_total', 'Requests that storage or grants failed', byClass);
@@ -46,6 +52,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
   const seconds = counter('request_seconds_total', 'Time from taken to answered, summed', byClass);
   const errors = counter('storage_errors_total', 'Requests that the storage failed', [...byClass, 'errno']);
   const stopped = gauge('stopped', 'Whether an error of the storage has stopped the disk (0 or 1)');
+  const held = gauge('held', 'Whether the disk cannot be served now, and its connected frontend waits (0 or 1)');
   const kept = gauge('requests_kept', 'Failed requests that are kept until the disk is resumed');
   const oldest = gauge('oldest_request_seconds', 'Age of the oldest request in flight');
   const { lost, suppressed } = source.logLines();
@@ -57,10 +64,12 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     connected.set(labels, Number(isConnected));
     inFlight.set(labels, statistics.inFlight);
     stopped.set(labels, Number(status.stopped !== undefined));
+    held.set(labels, Number(status.held !== undefined));
     kept.set(labels, statistics.kept);
     oldest.set(labels, status.oldestRequestMs / 1000);
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
+    recovered.inc(labels, statistics.recovered);
     overlooked.inc(labels, statistics.overlooked);
     for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];

@@ -1,29 +1,32 @@
 /**
  * Raw files and block devices. `openFileImage` finds out what there is (file/probe.ts), what it can do
  * (file/features.ts), and which engine serves it: io_uring of the thread, or plain calls on libuv's pool or on the
- * calling thread. An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written. The size is that of the last look: changes past it are refused even if the file has grown since. A format
- * is never probed: what is opened here is raw.
+ * calling thread. An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written.
+ * Other threads have duplicates of both, so that a lock on them speaks for the I/O of all. The size is that of the last
+ * look: changes past it are refused even if the file has grown since. A format is never probed: what is opened here is raw.
  */
 import { close, constants, fstat, open } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { optionalAddon } from '../addon.js';
 import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
-import { reportFallback } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
+import { DiskMark } from '../locks/disk-mark.js';
 import { ImageLock } from '../locks/image-lock.js';
+import { storageId } from '../locks/storage-id.js';
 import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
 import { PageCache } from '../uring/page-cache.js';
 import { IoUringQueue } from '../uring/queue.js';
-import { type ThreadRing, threadRing } from '../uring/thread-ring.js';
+import type { ThreadRing } from '../uring/thread-ring.js';
 import { immediateCalls, pooledCalls } from './calls.js';
 import { DIRECT_FLAG, directWorks } from './direct-io.js';
+import { ringFor } from './engine.js';
 import { fileFeatures } from './features.js';
-import type { FileEngine, FileImageOptions } from './options.js';
+import type { FileEngine, FileImageOptions, SharedFile } from './options.js';
 import { checkFileType, type StorageFacts, storageFacts, storageSize } from './probe.js';
 import { FileQueue, type RangeWorker } from './queue.js';
 
@@ -31,16 +34,21 @@ const openFile = promisify(open);
 const closeFile = promisify(close);
 const statFile = promisify(fstat);
 
-/** What `openFileImage` has found and opened. */
-interface OpenedFile {
+/** What is to be an image: found and opened. */
+export interface OpenedFile {
   readonly path: string;
+  /** Which storage it is: StorageId's key. */
+  readonly identity: string;
   readonly options: FileImageOptions;
   readonly facts: StorageFacts;
   /** Bytes of its whole sectors. */
   readonly size: number;
   /** The image's from now on: it closes them. */
   readonly files: FileDescriptors;
-  readonly lock: ImageLock | undefined;
+  /** Closes them; as descriptors that Node has opened if undefined. */
+  readonly closeFiles?: ((files: FileDescriptors) => Promise<void>) | undefined;
+  readonly lock?: ImageLock | undefined;
+  readonly mark?: DiskMark | undefined;
   /** Undefined: plain calls, on the pool or on the calling thread. */
   readonly ring: ThreadRing | undefined;
 }
@@ -49,12 +57,15 @@ interface OpenedFile {
 export class FileImage implements BlockImage {
   readonly engine: FileEngine;
   readonly description: string;
+  readonly identity: string;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
   readonly readOnly: boolean;
   readonly features: BlockFeatures;
   readonly #files: FileDescriptors;
+  readonly #closeFiles: (files: FileDescriptors) => Promise<void>;
   readonly #lock: ImageLock | undefined;
+  readonly #mark: DiskMark | undefined;
   readonly #options: FileImageOptions;
   readonly #blockDevice: boolean;
   readonly #ring: ThreadRing | undefined;
@@ -66,12 +77,16 @@ export class FileImage implements BlockImage {
   #seenSize: number;
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, facts, size, files, lock, ring }: OpenedFile) {
+  constructor(opened: OpenedFile) {
+    const { path, options, facts, size, files, ring } = opened;
     this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
     this.description = path;
+    this.identity = opened.identity;
     this.#options = options;
     this.#files = files;
-    this.#lock = lock;
+    this.#closeFiles = opened.closeFiles ?? closeOpened;
+    this.#lock = opened.lock;
+    this.#mark = opened.mark;
     this.#blockDevice = facts.blockDevice;
     this.#ring = ring;
     this.#size = size;
@@ -110,9 +125,10 @@ export class FileImage implements BlockImage {
   }
 
   share(): SharedImage {
-    // The lock is one for the image, whichever threads use it.
-    const options: FileImageOptions = { ...this.#options, lockFor: undefined };
-    return { module: attachModule, data: { kind: 'file', path: resolve(this.description), options } };
+    // The locks are those of the descriptors, whichever threads use them.
+    const options: FileImageOptions = { ...this.#options, lockFor: undefined, quietFor: undefined };
+    const data: SharedFile = { path: resolve(this.description), options, files: this.#files, identity: this.identity };
+    return { module: attachModule, data: { kind: 'file', ...data } };
   }
 
   close(): Promise<void> {
@@ -127,7 +143,8 @@ export class FileImage implements BlockImage {
   async #close(): Promise<void> {
     await this.#queues.close();
     await this.#cache?.close();
-    await closeFiles(this.#files);
+    this.#mark?.release();
+    await this.#closeFiles(this.#files);
     await this.#lock?.release();
   }
 
@@ -142,48 +159,39 @@ export class FileImage implements BlockImage {
 /**
  * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
  * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not one whole sector), ERR_SECTOR_SIZE,
- * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, or ERR_IMAGE_IN_USE
- * when it is to be locked and another uses it.
+ * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, ERR_IMAGE_IN_USE when it
+ * is to be locked and another uses it, or ERR_IMAGE_IN_FLIGHT when it is to be quiet and is not in time. `signal` ends
+ * the waiting.
  */
-export async function openFileImage(path: string, options: FileImageOptions = {}): Promise<FileImage> {
+export async function openFileImage(
+  path: string,
+  { signal, ...options }: FileImageOptions & { readonly signal?: AbortSignal | undefined } = {},
+): Promise<FileImage> {
   await checkFileType(path);
-  const ring = ringFor(path, options.engine ?? 'auto');
-  const flags = options.readOnly ? constants.O_RDONLY : constants.O_RDWR;
+  const { quietFor: disk, lockFor: user, readOnly = false } = options;
+  const ring = ringFor(path, options.engine);
+  const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
   const buffered = await openDescriptor(path, flags);
-  let lock: ImageLock | undefined;
+  const files = { main: buffered, buffered };
+  const holds: { lock?: ImageLock | undefined; mark?: DiskMark | undefined } = {};
   try {
-    lock = await lockFor(buffered, path, options);
     const facts = storageFacts(await statFile(buffered));
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
+    files.main = (await openDirect(path, flags, { facts, sectorSize, options, ring })) ?? buffered;
+    // Before anything is tried out on the image. The mark first: what is in flight of ended processes has their locks.
+    if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, signal });
+    if (user) holds.lock = await ImageLock.take({ path, fd: buffered, readOnly, user }, signal);
     const size = wholeSectors(facts.size, sectorSize, path);
-    if (facts.writeProtected && !options.readOnly) throw writeProtected(path);
-    const direct = options.direct ?? 'auto';
-    const wanted = direct === true || (direct === 'auto' && ring !== undefined);
-    const main = wanted ? await openDirect(path, flags, facts, sectorSize) : undefined;
-    if (main === undefined && direct === true) throw noDirect(path, sectorSize);
-    const files = { main: main ?? buffered, buffered };
-    return new FileImage({ path, options, facts, size, files, lock, ring });
+    if (facts.writeProtected && !readOnly) throw writeProtected(path);
+    const { key: identity } = await storageId(buffered);
+    return new FileImage({ path, options, facts, size, files, identity, ring, ...holds });
   } catch (error) {
-    await closeFile(buffered);
-    await lock?.release();
+    holds.mark?.release();
+    await closeOpened(files);
+    await holds.lock?.release();
+    if (signal?.aborted) throw error;
     throw openError(error, 'open', path);
   }
-}
-
-/** Before anything is tried out on the image. */
-async function lockFor(fd: number, path: string, options: FileImageOptions): Promise<ImageLock | undefined> {
-  const { lockFor: user, readOnly = false } = options;
-  return user && ImageLock.take({ path, fd, readOnly, user });
-}
-
-/** The thread's ring, or undefined for plain calls. */
-function ringFor(path: string, engine: 'auto' | FileEngine): ThreadRing | undefined {
-  if (engine === 'threads' || engine === 'sync') return undefined;
-  const ring = threadRing();
-  if (typeof ring !== 'string') return ring;
-  if (engine === 'io_uring') throw new BlockDeviceError('ERR_NO_IO_URING', 'open', `${path}: ${ring}`, { path });
-  reportFallback({ path, wanted: 'io_uring', used: 'threads', reason: ring });
-  return undefined;
 }
 
 async function openDescriptor(path: string, flags: number): Promise<number> {
@@ -194,16 +202,27 @@ async function openDescriptor(path: string, flags: number): Promise<number> {
   }
 }
 
+interface DirectChoice {
+  readonly facts: StorageFacts;
+  readonly sectorSize: number;
+  readonly options: FileImageOptions;
+  readonly ring: ThreadRing | undefined;
+}
+
 /** A descriptor with O_DIRECT, or undefined. */
 async function openDirect(
   path: string,
   flags: number,
-  facts: StorageFacts,
-  sectorSize: number,
+  { facts, sectorSize, options, ring }: DirectChoice,
 ): Promise<number | undefined> {
+  const { direct = 'auto' } = options;
+  if (direct === false || (direct === 'auto' && !ring)) return undefined;
   const fd = await openFile(path, flags | DIRECT_FLAG).catch(() => undefined);
-  if (fd === undefined || (await directWorks(fd, facts, sectorSize))) return fd;
-  await closeFile(fd);
+  if (fd !== undefined) {
+    if (await directWorks(fd, facts, sectorSize)) return fd;
+    await closeFile(fd);
+  }
+  if (direct === true) throw noDirect(path, sectorSize);
   return undefined;
 }
 
@@ -216,7 +235,6 @@ function noDirect(path: string, sectorSize: number): BlockDeviceError {
   return new BlockDeviceError('ERR_NO_DIRECT', 'open', message, { path });
 }
 
-async function closeFiles({ main, buffered }: FileDescriptors): Promise<void> {
-  await closeFile(main);
-  if (buffered !== main) await closeFile(buffered);
+async function closeOpened({ main, buffered }: FileDescriptors): Promise<void> {
+  for (const fd of new Set([main, buffered])) await closeFile(fd);
 }

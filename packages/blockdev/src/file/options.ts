@@ -1,4 +1,5 @@
 import type { ImageUser } from '../locks/image-user.js';
+import type { FileDescriptors } from '../queue/descriptors.js';
 
 export type FileEngine = 'io_uring' | 'threads' | 'sync';
 
@@ -23,4 +24,20 @@ export interface FileImageOptions {
    * and theirs is respected. Readers share an image, a writer has it alone. Not locked if undefined.
    */
   readonly lockFor?: ImageUser | undefined;
+  /**
+   * The name of the disk that the image serves, the same in each process that serves it. Opening then waits until nothing
+   * is in flight that an earlier process began on this image for this disk, even if that process was killed: its requests
+   * may be on their way to slow storage long after its end. Not waited for if undefined.
+   */
+  readonly quietFor?: string | undefined;
+}
+
+/** What another thread of this process needs to have the same image. */
+export interface SharedFile {
+  readonly path: string;
+  readonly options: FileImageOptions;
+  /** The first thread's. */
+  readonly files: FileDescriptors;
+  /** Which storage they are, as long as that thread's image is open. */
+  readonly identity: string;
 }

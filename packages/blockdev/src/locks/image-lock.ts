@@ -19,8 +19,8 @@ const closeFile = promisify(close);
 
 /** A process that was killed lets go of its files when its last I/O has ended. */
 const WAIT_MS = 2000;
-const FIRST_PAUSE_MS = 10;
-const LONGEST_PAUSE_MS = 250;
+/** A guest may wait for this, and a look at the locks costs microseconds. */
+const PAUSE_MS = 10;
 
 /** What is to be locked. */
 export interface LockRequest {
@@ -58,11 +58,11 @@ export class ImageLock {
   static async take(request: LockRequest, signal?: AbortSignal): Promise<ImageLock> {
     const id = await storageId(request.fd);
     const deadline = performance.now() + WAIT_MS;
-    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    while (true) {
       const problem = await tryLock(id, request);
       if (problem === undefined) return new ImageLock(id.key, request);
       if (!problem.mayPass || performance.now() > deadline) throw await refusal(id, request, problem);
-      await sleep(pause, undefined, { signal });
+      await sleep(PAUSE_MS, undefined, { signal });
     }
   }
 

@@ -53,7 +53,8 @@ function unlock(locks: ByteLocks, fd: number, bytes: readonly number[]): void {
   for (const byte of bytes) locks.unlockByte(fd, byte);
 }
 
-function checked(result: number, path: string): number {
+/** A result of the addon that is not an errno. Error: the errno. */
+export function checked(result: number, path: string): number {
   if (result >= 0) return result;
   const code = errnoNameOf(result);
   throw new BlockDeviceError(code, 'lock', `${path}: the file system has no locks (${code})`, { path });

@@ -1,4 +1,5 @@
-import { type BigIntStats, fstat } from 'node:fs';
+import { type BigIntStats, constants, fstat } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
 const statFile = promisify(fstat) as (fd: number, options: { bigint: true }) => Promise<BigIntStats>;
@@ -11,6 +12,16 @@ export interface StorageId {
   readonly inode: string;
   /** `7:0`, of a block device. */
   readonly device: string | undefined;
+}
+
+/** The `identity` of a BlockImage that is what a path names now. Rejects as opening it would. */
+export async function storageIdentity(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return (await storageId(file.fd)).key;
+  } finally {
+    await file.close();
+  }
 }
 
 export async function storageId(fd: number): Promise<StorageId> {

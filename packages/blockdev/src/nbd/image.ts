@@ -68,6 +68,7 @@ interface OpenedExport {
 class NbdImage implements BlockImage {
   readonly engine = 'nbd';
   readonly description: string;
+  readonly identity: string;
   readonly size: number;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
@@ -89,6 +90,7 @@ class NbdImage implements BlockImage {
     this.#log = log;
     this.connection = connection;
     this.description = `nbd+unix:///${options.exportName ?? ''}?socket=${path}`;
+    this.identity = this.description;
     this.sectorSize = sectorSize;
     this.size = size;
     this.physicalSectorSize = Math.max(sectorSize, Math.min(found.preferredBlock, 4096));

@@ -19,6 +19,9 @@ export class ImageWrapper implements BlockImage {
   get description(): string {
     return this.inner.description;
   }
+  get identity(): string | undefined {
+    return this.inner.identity;
+  }
   get size(): number {
     return this.inner.size;
   }

@@ -1,11 +1,21 @@
 import { posix } from 'node:path';
-import { formatVdev, toolstackKeys } from '@xenpv/blkif';
+import { formatVdev, type KeySchema, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress, KeyTexts } from '@xenpv/xenbus';
 import type { XenstoreOperations } from '@xenpv/xenstore';
 import { ignoredChannel } from '../diagnostics.js';
 import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
 import { readHints } from './hints.js';
+
+const configKeys = {
+  dev: toolstackKeys.dev,
+  params: toolstackKeys.params,
+  mode: toolstackKeys.mode,
+  'device-type': toolstackKeys['device-type'],
+  'direct-io-safe': toolstackKeys['direct-io-safe'],
+  'discard-enable': toolstackKeys['discard-enable'],
+  'on-error': toolstackKeys['on-error'],
+} as const satisfies KeySchema;
 
 /**
  * Reads the toolstack's keys from a backend's directory, in one transaction. Error: ENOENT, nothing says what a disk is
@@ -16,7 +26,7 @@ export async function readDiskConfig(
   path: string,
   address: DeviceAddress,
 ): Promise<DiskConfig> {
-  const keys = await readHints(store, path, toolstackKeys);
+  const keys = await readHints(store, path, configKeys);
   // As blkback: xenopsd writes floppy too, which is a disk.
   const deviceType = keys['device-type'] === 'cdrom' ? 'cdrom' : 'disk';
   const params = keys.params ?? (deviceType === 'cdrom' ? '' : undefined);

@@ -6,6 +6,7 @@ import {
   Backoff,
   type CallOptions,
   type DeviceAddress,
+  type HeldDevice,
   type KeyTexts,
   type XenstoreValues,
 } from '@xenpv/xenbus';
@@ -15,6 +16,7 @@ import {
   type DeviceConnectedEvent,
   disconnectedChannel,
   journalDroppedChannel,
+  journalFailedChannel,
   leftChannel,
   mediumChannel,
   preparedChannel,
@@ -25,6 +27,7 @@ import type { DiskConfig, DiskGeometry, DiskStop, OnError } from '../disk-descri
 import { codeOf, XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
+import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
@@ -50,10 +53,23 @@ export type SectorSizePolicy = 512 | 'image';
  * Opens the image that a disk's configuration names. Never called for an empty drive. `signal` is aborted when the image
  * is not wanted any more: the toolstack removed the disk, or the backend closes.
  */
-export type ImageOpener = (config: DiskConfig, options: CallOptions) => Promise<BlockImage>;
+export type ImageOpener = (config: DiskConfig, options: ImageOpening) => Promise<BlockImage>;
+
+export interface ImageOpening extends CallOptions {
+  /** An earlier process may have served the disk to its frontend: what it has left for this image counts. */
+  readonly offered?: boolean | undefined;
+}
 
 /** What is done when the storage of a disk fails a request. */
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
+
+/** What a disk may be taken over without, because somebody says so. */
+export interface TakeOverConsent {
+  /** The journal of a ring: what the ring shows as unanswered is carried out, which may have been before. */
+  readonly withoutJournal?: boolean | undefined;
+  /** The image that the guest was served: what is there now is used. */
+  readonly acceptImage?: boolean | undefined;
+}
 
 export interface BlockDeviceOptions extends DiskRingsOptions {
   /** What is offered to new connections. */
@@ -66,8 +82,8 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly onError: OnErrorChoice;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. */
   readonly stallMs: number;
-  /** Whether this process stops, so that requests that are kept are left to the next one. */
-  readonly life: { readonly leaving: boolean };
+  /** By device: what somebody has said for the next try to take it over. It outlasts a device that is held. */
+  readonly consents: Map<string, TakeOverConsent>;
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
@@ -78,6 +94,7 @@ export class BlockDevice implements BackendHandler {
   readonly #rings: DiskRings;
   readonly #stops: DiskStops;
   readonly #stallWatch: StallWatch;
+  readonly #imageRecord: ImageRecord | undefined;
   /** Of a connection that this process makes. */
   readonly #ownTerms: ConnectionTerms;
   #terms: ConnectionTerms;
@@ -102,6 +119,8 @@ export class BlockDevice implements BackendHandler {
     this.#terms = this.#ownTerms;
     this.#stops = new DiskStops(context.address, () => this.#rings);
     this.#stallWatch = new StallWatch(context.address, options.stallMs);
+    const { journalDirectory } = options;
+    if (journalDirectory !== undefined) this.#imageRecord = new ImageRecord(journalDirectory, context.name);
     this.#rings = new DiskRings(context, options, this.#listener());
   }
 
@@ -138,6 +157,16 @@ export class BlockDevice implements BackendHandler {
     return this.#stops.stop;
   }
 
+  /** Why the disk is not served though its frontend is connected, or undefined. It is tried again, see {@link retry}. */
+  get held(): HeldDevice | undefined {
+    return this.#context.held;
+  }
+
+  /** Since when xenstored does not know the disk, which is served on; or undefined. */
+  get orphanedSince(): Date | undefined {
+    return this.#context.orphanedSince;
+  }
+
   /** Milliseconds that the oldest request is in flight, short by up to a second; requests that are kept do not count. */
   get oldestRequestMs(): number {
     return this.#rings.oldestRequest(performance.now());
@@ -152,9 +181,14 @@ export class BlockDevice implements BackendHandler {
 
   /**
    * Goes on after an error of the storage has stopped the disk: requests that were kept are done again, and more is
-   * taken. Resolves with whether it was stopped. It stops again when the storage still fails.
+   * taken. Resolves with whether it was stopped. It stops again when the storage still fails. A disk that could not be
+   * taken over is tried again, with that `consent`.
    */
-  resume(): Promise<boolean> {
+  resume(consent: TakeOverConsent = {}): Promise<boolean> {
+    if (!this.#negotiated) {
+      this.#options.consents.set(this.#context.name, consent);
+      this.#context.retry();
+    }
     return this.#stops.resume();
   }
 
@@ -170,7 +204,8 @@ export class BlockDevice implements BackendHandler {
     await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
-    return transportValues(this.#terms.limits, this.#config);
+    // What was offered is there.
+    return call.offered ? {} : transportValues(this.#terms.limits, this.#config);
   }
 
   /** For the next connection: nothing that an earlier process offered binds any more. */
@@ -191,19 +226,29 @@ export class BlockDevice implements BackendHandler {
   async #connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#terms.limits);
     signal.throwIfAborted();
-    await this.#rings.attach(this.#served(negotiated), { adopt });
+    const { consents } = this.#options;
+    const { withoutJournal, acceptImage } = consents.get(this.#context.name) ?? {};
+    if (adopt && !acceptImage) this.#checkImage();
+    await this.#rings.attach(this.#served(negotiated), { adopt, whenLost: withoutJournal ? 'go-on' : 'refuse' });
+    consents.delete(this.#context.name);
+    this.#recordImage();
     this.#stops.attached();
     this.#negotiated = negotiated;
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
   }
 
-  async disconnect(): Promise<void> {
+  /** With `leave` the rings, their journals and what is known of the image are left to who takes the disk over. */
+  async disconnect({ leave }: { leave: boolean }): Promise<void> {
     await this.#changes;
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    const leaves = this.#options.life.leaving && this.#options.journalDirectory !== undefined;
+    const leaves = leave && this.#options.journalDirectory !== undefined;
     await this.#rings.detach(leaves ? 'leave' : 'fail');
+    if (!leaves) {
+      this.#imageRecord?.remove();
+      this.#options.consents.delete(this.#context.name);
+    }
     this.#stops.disconnected(leaves ? 'leave' : 'disconnect');
     if (count > 0) disconnectedChannel.publish({ address: this.address });
   }
@@ -224,6 +269,11 @@ export class BlockDevice implements BackendHandler {
     const { inFlight } = this.statistics();
     const noted = this.#options.journalDirectory !== undefined;
     if (inFlight > 0) leftChannel.publish({ address: this.address, inFlight, noted });
+  }
+
+  /** A disk that is held, because it cannot be served though its frontend is connected, is tried again now. */
+  retry(): void {
+    this.#context.retry();
   }
 
   async close(): Promise<void> {
@@ -262,7 +312,7 @@ export class BlockDevice implements BackendHandler {
         .move(queue, host, this.#served(negotiated), () => this.stopped !== undefined)
         .catch((error) => {
           if (!(error instanceof RingLostError)) throw error;
-          this.#context.fail(error.cause);
+          this.#context.hold(error.cause);
         });
       this.#stops.attached();
     });
@@ -287,7 +337,7 @@ export class BlockDevice implements BackendHandler {
     return turn;
   }
 
-  async #openImage(call: CallOptions): Promise<void> {
+  async #openImage(call: ImageOpening): Promise<void> {
     const config = this.#config!;
     this.#opened = undefined;
     this.#image = undefined;
@@ -301,7 +351,7 @@ export class BlockDevice implements BackendHandler {
   }
 
   /** An empty file is a drive without a medium: libxl names one for empty drives of type vbd. */
-  async #open(config: DiskConfig, call: CallOptions): Promise<void> {
+  async #open(config: DiskConfig, call: ImageOpening): Promise<void> {
     try {
       this.#opened = await this.#options.openImage(config, call);
       this.#image = this.#sized(this.#opened);
@@ -320,6 +370,29 @@ export class BlockDevice implements BackendHandler {
   async #setGeometry(): Promise<void> {
     this.#geometry = diskGeometry(this.#image, this.#config!, this.#terms);
     await this.#rings.setGeometry(this.#geometry);
+  }
+
+  get #knownImage(): KnownImage {
+    return {
+      target: this.#config?.target ?? '',
+      identity: this.#image?.identity ?? null,
+      size: this.#image?.size ?? 0,
+    };
+  }
+
+  /** Whether the rings of an earlier process are for this image. */
+  #checkImage(): void {
+    const { name } = this.#context;
+    this.#imageRecord?.check(this.#knownImage, { name, deviceType: this.#config?.deviceType ?? 'disk' });
+  }
+
+  /** For the process after this one. */
+  #recordImage(): void {
+    try {
+      this.#imageRecord?.write(this.#knownImage);
+    } catch (error) {
+      journalFailedChannel.publish({ address: this.address, queue: undefined, error: error as Error });
+    }
   }
 
   #served(negotiated: Negotiated): ServedDisk {
@@ -368,7 +441,7 @@ export class BlockDevice implements BackendHandler {
     this.#geometry = discard ? { ...before, discard: false, secureDiscard: false } : { ...before, flush: false };
     await this.#rings.setGeometry(this.#geometry);
     const values = discard ? { 'feature-discard': false } : { 'feature-flush-cache': false, 'feature-barrier': false };
-    await this.#context.update(values).catch((error) => this.#context.fail(error));
+    await this.#context.update(values).catch((error) => this.#context.report(error));
   }
 
   async #resize(image: BlockImage, { mayShrink = false }: RefreshOptions): Promise<void> {
@@ -382,6 +455,7 @@ export class BlockDevice implements BackendHandler {
       throw new XenBlockError('EINVAL', 'refresh', message, { path: image.description });
     }
     await this.#setGeometry();
+    if (this.#negotiated) this.#recordImage();
     const sectors = this.#geometry!.sectors;
     if (sectors === before) return;
     await this.#context.update({ sectors });
@@ -424,8 +498,10 @@ export class BlockDevice implements BackendHandler {
       await this.#rings.setImage(this.#image);
     } catch (cause) {
       error = cause;
-      await this.#eject(old).catch((failure) => this.#context.fail(failure));
+      await this.#eject(old).catch((failure) => this.#context.hold(failure));
     } finally {
+      // Nothing is in flight: what is recovered from now on is for this medium.
+      if (this.#negotiated) this.#recordImage();
       this.undrain();
     }
     this.#mediumFailed = error !== undefined;

@@ -10,3 +10,9 @@ export function imageUser({ shared, vm, vdev, address }: DiskConfig): ImageUser 
     name: `${vdev} of domain ${domid} (backend/${type}/${domid}/${devid})`,
   };
 }
+
+/** A disk's name in each process that serves it, for `quietFor` of FileImageOptions. */
+export function diskName({ vm, address }: DiskConfig): string {
+  const { type, domid, devid } = address;
+  return `${vm ?? 'a domain'} ${type}/${domid}/${devid}`;
+}

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenProvider } from '@xenpv/xen-sys';
+import { errorMessage } from '@xenpv/xenbus';
 import { failedChannel, overlookedChannel } from '../diagnostics.js';
 import { XenBlockError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
@@ -32,17 +33,27 @@ export class WorkerRingHost implements RingHost {
   #nextRing = 1;
   #rings = 0;
   #dead: XenBlockError | undefined;
+  #isReady = false;
+  readonly #onLost: (error: XenBlockError) => void;
   #closing: Promise<void> | undefined;
 
-  private constructor(worker: Worker) {
+  private constructor(worker: Worker, onLost: (error: XenBlockError) => void) {
     this.#worker = worker;
+    this.#onLost = onLost;
   }
 
-  /** Resolves when the thread has opened its handles. Rejects when it cannot. */
-  static async start(provider: XenProvider, options: DataPlaneOptions): Promise<WorkerRingHost> {
+  /**
+   * Resolves when the thread has opened its handles. Rejects when it cannot. `onLost` is called when the thread ends by
+   * itself later: what its rings had in flight is then done by nobody, and only the end of the process ends it for sure.
+   */
+  static async start(
+    provider: XenProvider,
+    options: DataPlaneOptions,
+    onLost: (error: XenBlockError) => void,
+  ): Promise<WorkerRingHost> {
     const workerData: WorkerStart = { provider: provider.share(), options: { ...options } };
     const worker = new Worker(new URL('dist/worker.js', packageRoot), { workerData, name: 'xen-block' });
-    const host = new WorkerRingHost(worker);
+    const host = new WorkerRingHost(worker, onLost);
     await host.#started();
     return host;
   }
@@ -83,14 +94,20 @@ export class WorkerRingHost implements RingHost {
   #started(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#worker.on('message', (reply: WorkerReply) => {
-        if ('event' in reply && reply.event === 'ready') resolve();
-        else this.#receive(reply);
+        if ('event' in reply && reply.event === 'ready') {
+          this.#isReady = true;
+          resolve();
+        } else this.#receive(reply);
       });
       this.#worker.once('error', (error) => {
         this.#died(error);
         reject(error);
       });
-      this.#worker.once('exit', () => this.#died(undefined));
+      this.#worker.once('exit', (code) => {
+        const error = new Error(`it exited with code ${code}`);
+        this.#died(error);
+        reject(error);
+      });
     });
   }
 
@@ -117,7 +134,7 @@ export class WorkerRingHost implements RingHost {
 
   async #restart(ring: number): Promise<void> {
     this.#restarts.set(ring, (this.#restarts.get(ring) ?? 0) + 1);
-    // It can only fail by the thread's death, which every ring hears of.
+    // It can only fail by the thread's death, which is told.
     await this.#ask({ do: 'restart', ring }).catch(() => {});
     const left = this.#restarts.get(ring)! - 1;
     if (left > 0) this.#restarts.set(ring, left);
@@ -137,7 +154,7 @@ export class WorkerRingHost implements RingHost {
     });
   }
 
-  /** An ask whose failure can only be the thread's death, which every ring hears of. */
+  /** An ask whose failure can only be the thread's death, which is told. */
   #tell(request: Ask): void {
     this.#ask(request).catch(() => {});
   }
@@ -179,14 +196,14 @@ export class WorkerRingHost implements RingHost {
     if (!this.#restarts.has(ring)) this.#listeners.get(ring)?.stopped(failure);
   }
 
-  /** The thread is gone: whoever waits is told, and every ring that it served is broken. */
+  /** The thread is gone: whoever waits is told, and whoever decides about the process. The frontends did nothing. */
   #died(cause: unknown): void {
     if (this.#dead) return;
-    this.#dead = new XenBlockError('EIO', 'serve', 'the data plane thread has ended', { cause });
+    const message = `a thread that serves rings has ended: ${errorMessage(cause)}`;
+    this.#dead = new XenBlockError('EIO', 'serve', message, { cause });
     for (const waiter of this.#waiters.values()) waiter.reject(this.#dead);
     this.#waiters.clear();
-    if (this.#closing) return;
-    for (const listener of this.#listeners.values()) listener.broken(this.#dead);
+    if (this.#isReady && !this.#closing) this.#onLost(this.#dead);
   }
 
   async #close(): Promise<void> {

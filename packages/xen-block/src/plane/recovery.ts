@@ -120,7 +120,8 @@ export class Recovery {
   }
 
   #start(ring: BlockRing, journal: RingJournal, { entry, suspected }: Turn): void {
-    journal.markWorking(entry, 'works');
+    // A pass comes later, after what else the process begins with: a death until then is nobody's fault.
+    if (suspected) journal.markWorking(entry, 'works');
     const row = this.#parts.adopt(ring, entry, Recovered.again);
     this.#requests.push({ ring, journal, entry, row, suspected });
   }

@@ -1,4 +1,5 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
+import type { HeldDevice } from '../holding/held-device.js';
 import type { DeviceAddress } from '../paths.js';
 
 /** Keys of a directory, relative to it, with their values. */
@@ -31,6 +32,10 @@ export interface BackendContext {
    * toolstack ends the device. Does nothing unless the device is connected.
    */
   hold(error: unknown): void;
+  /** Why the device is not served though its frontend is connected, or undefined. */
+  readonly held: HeldDevice | undefined;
+  /** Since when xenstored does not know the device, which is served on; or undefined. */
+  readonly orphanedSince: Date | undefined;
   /** A held device is tried again now, and not only when its pause is over. */
   retry(): void;
   /** Tells of an error that the device goes on with: error node and channel. */

@@ -12,7 +12,6 @@ export type Fault = 'EIO' | 'EAGAIN' | 'ENOSPC' | 'E2BIG' | 'EINVAL' | 'lost bef
 /** xs_wire.h: the types of requests that faults are chosen by. */
 export const XS_WATCH = 4;
 export const XS_TRANSACTION_END = 7;
-export const XS_WRITE = 11;
 const XS_ERROR = 16;
 const HEADER_BYTES = 16;
 

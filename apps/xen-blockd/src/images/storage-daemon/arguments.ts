@@ -15,8 +15,9 @@ export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
 
 export const PROGRAM = 'qemu-storage-daemon';
 
-/** The name of the one export. */
+/** The name of the one export, and of the image's node. */
 export const EXPORT = 'disk';
+export const EXPORT_ID = 'disk';
 
 /** What a qemu-storage-daemon is to serve, and where. */
 export interface StorageDaemonTask {
@@ -29,6 +30,8 @@ export interface StorageDaemonTask {
   readonly shared?: boolean | undefined;
   /** Unix socket of its NBD server. */
   readonly socket: string;
+  /** Unix socket of its monitor. */
+  readonly monitor: string;
   /** Written when it has opened the image and exports it. */
   readonly pidFile: string;
 }
@@ -38,12 +41,14 @@ export interface StorageDaemonTask {
  * opened before there is a socket.
  */
 export function storageDaemonArguments(task: StorageDaemonTask): string[] {
-  const { readOnly, socket, pidFile } = task;
-  const exported = `type=nbd,id=disk,node-name=disk,name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
+  const { readOnly, socket, monitor, pidFile } = task;
+  const exported = `type=nbd,id=${EXPORT_ID},node-name=${EXPORT},name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
   return [
     ...['--blockdev', JSON.stringify(imageNode(task))],
     ...['--nbd-server', JSON.stringify({ addr: { type: 'unix', path: socket } })],
     ...['--export', exported],
+    ...['--chardev', `socket,id=monitor,path=${monitor.replaceAll(',', ',,')},server=on,wait=off`],
+    ...['--monitor', 'chardev=monitor'],
     ...['--pidfile', pidFile],
   ];
 }
@@ -55,7 +60,7 @@ function imageNode({ path, format, readOnly, shared }: StorageDaemonTask): objec
     locking: shared ? 'off' : 'auto',
   };
   const access = { 'read-only': readOnly, discard: 'unmap' };
-  return { driver: DRIVERS[format], 'node-name': 'disk', ...access, file };
+  return { driver: DRIVERS[format], 'node-name': EXPORT, ...access, file };
 }
 
 /** QEMU's `file` refuses block devices. What cannot be looked at is QEMU's to refuse, with its reason. */

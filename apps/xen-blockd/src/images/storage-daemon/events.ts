@@ -4,6 +4,9 @@ export type StorageDaemonEvent =
   | { readonly kind: 'ended' | 'refused'; readonly reason: string; readonly failures: number }
   /** It runs again, `downMs` milliseconds after it ended. */
   | { readonly kind: 'running'; readonly failures: number; readonly downMs: number }
+  /** One of an earlier process goes on, or cannot, so that it is killed. */
+  | { readonly kind: 'adopted'; readonly pid: number }
+  | { readonly kind: 'unusable'; readonly pid: number; readonly reason: string }
   /** It was killed and does not end. */
   | { readonly kind: 'stuck'; readonly pid: number | undefined };
 
@@ -30,6 +33,14 @@ export class FailureReport {
   running(failures: number, downMs: number): void {
     if (this.#told) this.#listener({ kind: 'running', failures, downMs });
     this.#told = false;
+  }
+
+  adopted(pid: number): void {
+    this.#listener({ kind: 'adopted', pid });
+  }
+
+  unusable(pid: number, reason: string): void {
+    this.#listener({ kind: 'unusable', pid, reason });
   }
 
   stuck(pid: number | undefined): void {

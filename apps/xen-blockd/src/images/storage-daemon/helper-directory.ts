@@ -1,23 +1,60 @@
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlockdError } from '../../errors.js';
 import { prepareSocketPath } from '../../unix-socket.js';
 
 const SOCKET = 'nbd';
+const MONITOR = 'monitor';
 const PID_FILE = 'pid';
+const UNFLUSHED = 'unflushed';
+
+/** A device's name, then what is served. */
+const DEVICE_NAME = /^(\w+-\d+-\d+)-[0-9a-f]{8}$/;
 
 /** Owner's process and when that process began, in the kernel's ticks: together they are of one process only. */
 const NAME = /^xen-blockd-(\d+)-(\d+)-\w{6}$/;
 
-/** A folder of one storage helper, which only this user can look into. Its name tells whose it is. */
+/** The folders with a device's name that this process uses. */
+const inUse = new Set<string>();
+
+/**
+ * A folder of one storage helper, which only this user can look into. Its name tells whose it is: this process's alone,
+ * or a device's, so that the next process finds it.
+ */
 export class HelperDirectory {
   readonly path: string;
+  /** Where writes that are not flushed are kept for the next process, or undefined if that would not find them. */
+  readonly unflushed: string | undefined;
   readonly #base: string | undefined;
 
-  private constructor(path: string, base: string | undefined) {
+  private constructor(path: string, base: string | undefined, whose: 'process' | 'device') {
     this.path = path;
+    this.unflushed = whose === 'device' ? join(path, UNFLUSHED) : undefined;
     this.#base = base;
+  }
+
+  /** That of a device and what it serves, as `deviceFolder` names it; undefined if this process uses it. Error: ERR_SOCKET. */
+  static tryNamed(base: string, name: string): HelperDirectory | undefined {
+    const path = join(base, name);
+    if (inUse.has(path)) return undefined;
+    try {
+      ensurePrivate(base, 'with its parents');
+      ensurePrivate(path, 'alone');
+    } catch (cause) {
+      throw unusable(path, cause);
+    }
+    inUse.add(path);
+    return new HelperDirectory(path, base, 'device');
+  }
+
+  /** The folders of devices below `base`. */
+  static devicesIn(base: string): { readonly name: string; readonly device: string }[] {
+    return namesIn(base).flatMap((name) => {
+      const device = DEVICE_NAME.exec(name)?.[1];
+      return device !== undefined && isOurs(join(base, name)) ? [{ name, device }] : [];
+    });
   }
 
   /** Below `base`, which is made, or below the system's folder for temporary files. Error: ERR_SOCKET. */
@@ -25,7 +62,7 @@ export class HelperDirectory {
     const prefix = `xen-blockd-${process.pid}-${startTime(process.pid) ?? 0}-`;
     try {
       if (base !== undefined) ensurePrivate(base, 'with its parents');
-      return new HelperDirectory(mkdtempSync(join(base ?? tmpdir(), prefix)), base);
+      return new HelperDirectory(mkdtempSync(join(base ?? tmpdir(), prefix)), base, 'process');
     } catch (cause) {
       throw unusable(base ?? tmpdir(), cause);
     }
@@ -33,6 +70,10 @@ export class HelperDirectory {
 
   get socket(): string {
     return join(this.path, SOCKET);
+  }
+
+  get monitor(): string {
+    return join(this.path, MONITOR);
   }
 
   /** Is there when a helper is ready. */
@@ -45,15 +86,39 @@ export class HelperDirectory {
     try {
       if (this.#base !== undefined) ensurePrivate(this.#base, 'with its parents');
       ensurePrivate(this.path, 'alone');
-      for (const file of [this.socket, this.pidFile]) rmSync(file, { force: true });
+      this.#removeFiles();
     } catch (cause) {
       throw unusable(this.path, cause);
     }
   }
 
-  remove(): void {
-    rmSync(this.path, { recursive: true, force: true });
+  /** Ends its use. Unflushed writes that are left stay for the next process, unless `what` says otherwise. */
+  remove(what: 'with all' | 'with what is over' = 'with what is over'): void {
+    if (this.unflushed === undefined || what === 'with all') rmSync(this.path, { recursive: true, force: true });
+    else if (lstatSync(this.path, { throwIfNoEntry: false })) {
+      this.#removeFiles();
+      try {
+        rmdirSync(this.path);
+      } catch {
+        // There are unflushed writes.
+      }
+    }
+    this.leave();
   }
+
+  /** Ends its use: all that is in it stays. */
+  leave(): void {
+    inUse.delete(this.path);
+  }
+
+  #removeFiles(): void {
+    for (const file of [this.socket, this.monitor, this.pidFile]) rmSync(file, { force: true });
+  }
+}
+
+/** The name of the folder for a device and what it serves. */
+export function deviceFolder(device: string, served: readonly unknown[]): string {
+  return `${device}-${createHash('sha256').update(JSON.stringify(served)).digest('hex').slice(0, 8)}`;
 }
 
 /**

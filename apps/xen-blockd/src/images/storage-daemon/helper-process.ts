@@ -10,6 +10,18 @@ export interface ProcessEnd {
   readonly stderr: string;
   /** It could not be started. */
   readonly error?: Error;
+  /** An earlier process has started it: nothing else is known. */
+  readonly adopted?: boolean;
+}
+
+/** A helper that runs, whoever has started it. */
+export interface Helper {
+  readonly ended: Promise<ProcessEnd>;
+  /** How it ended, or undefined while it runs. */
+  readonly end: ProcessEnd | undefined;
+  readonly pid: number | undefined;
+  /** As {@link HelperProcess.stop}. */
+  stop(graceMs: number): Promise<boolean>;
 }
 
 /** Time for the last of standard error to come once the process has ended: somebody else may hold that pipe. */
@@ -21,7 +33,7 @@ const KILL_MS = 5000;
  * A child process of its own process group: a signal from the terminal is not for it, and what it starts ends with it.
  * How it ended is told when all that it said is there.
  */
-export class HelperProcess {
+export class HelperProcess implements Helper {
   readonly ended: Promise<ProcessEnd>;
   #end: ProcessEnd | undefined;
   #child: ChildProcess | undefined;

@@ -8,7 +8,8 @@ const MOST = 1000;
  * Why a qemu-storage-daemon ended, in one line: what it said, without its own name and its options, then the exit code
  * or the signal.
  */
-export function endReason({ code, signal, stderr, error }: ProcessEnd, args: readonly string[]): string {
+export function endReason({ code, signal, stderr, error, adopted }: ProcessEnd, args: readonly string[]): string {
+  if (adopted) return `${PROGRAM} ended; another process had started it, so that no more is known`;
   if (error) return `${PROGRAM} cannot be started: ${error.message}`;
   const how = signal === null ? `ended with exit code ${code}` : `was killed by ${signal}`;
   const lines = stderr.split('\n').map((line) => withoutPlace(line.trim(), args));

@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BlockdError } from '../../errors.js';
 import { findTool } from '../../tools.js';
+import { adoptHelper, endHelpers } from './adoption/adopt.js';
 import { PROGRAM, storageDaemonArguments } from './arguments.js';
 import { Backoff } from './backoff.js';
 import { FailureReport, type StorageDaemonListener } from './events.js';
-import { HelperDirectory } from './helper-directory.js';
-import { HelperProcess } from './helper-process.js';
+import { deviceFolder, HelperDirectory } from './helper-directory.js';
+import { type Helper, HelperProcess } from './helper-process.js';
 import { endReason } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
 
@@ -25,6 +26,10 @@ export interface StorageDaemonOptions {
   readonly shared?: boolean | undefined;
   /** Where its folder is made; the system's for temporary files if undefined. */
   readonly directory?: string | undefined;
+  /** The device that it is for, by which the next process finds it; only with `directory`. */
+  readonly device?: string | undefined;
+  /** An earlier process may have left one that serves the device, which goes on then. Otherwise one that is left is ended. */
+  readonly adopt?: boolean | undefined;
   readonly onEvent?: StorageDaemonListener | undefined;
   readonly times?: Partial<StorageDaemonTimes> | undefined;
 }
@@ -42,7 +47,11 @@ export class StorageDaemon implements AsyncDisposable {
   #arguments: readonly string[] = [];
   readonly #backoff: Backoff;
   readonly #stop = new AbortController();
-  #helper: HelperProcess | undefined;
+  #helper: Helper | undefined;
+  /** What an earlier process has left was looked for. */
+  #lookedFor = false;
+  /** One of an earlier process lives, and is not ours to end. */
+  #isLeft = false;
   #opening: Promise<unknown> | undefined;
   #watching: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -53,11 +62,16 @@ export class StorageDaemon implements AsyncDisposable {
     this.#times = { ...DEFAULT_TIMES, ...options.times };
     this.#report = new FailureReport(options.onEvent);
     this.#backoff = new Backoff({ firstMs: this.#times.retryMs, mostMs: this.#times.retryMostMs });
-    this.#directory = HelperDirectory.make(options.directory);
+    this.#directory = directoryFor(options);
   }
 
   get socket(): string {
     return this.#directory.socket;
+  }
+
+  /** The file for writes that are not flushed, or undefined if no other process would find it. */
+  get unflushed(): string | undefined {
+    return this.#directory.unflushed;
   }
 
   /**
@@ -89,7 +103,8 @@ export class StorageDaemon implements AsyncDisposable {
     } else {
       this.#report.stuck(this.#helper?.pid);
     }
-    this.#directory.remove();
+    if (this.#isLeft) this.#directory.leave();
+    else this.#directory.remove();
   }
 
   async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -110,11 +125,12 @@ export class StorageDaemon implements AsyncDisposable {
 
   /** By somebody else: it refuses nothing, and was not late. */
   #wasKilled(error: unknown): boolean {
-    return (error as { code?: unknown }).code === 'ERR_IMAGE' && this.#helper?.end?.signal != null;
+    const end = this.#helper?.end;
+    return (error as { code?: unknown }).code === 'ERR_IMAGE' && (end?.signal != null || end?.adopted === true);
   }
 
   /** `use` has a deadline, and what ended the process meanwhile is its error. */
-  async #use<T>(helper: HelperProcess, use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+  async #use<T>(helper: Helper, use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     const late = AbortSignal.timeout(this.#times.startMs);
     try {
       return await use(AbortSignal.any([signal, late]));
@@ -127,13 +143,15 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   /** One start, up to where it serves the image. What does not get so far has ended when this rejects. */
-  async #launch(signal: AbortSignal): Promise<HelperProcess> {
+  async #launch(signal: AbortSignal): Promise<Helper> {
     await this.#predecessorGone(signal);
     signal.throwIfAborted();
+    const { socket, monitor, pidFile } = this.#directory;
+    this.#arguments = storageDaemonArguments({ ...this.#options, socket, monitor, pidFile });
+    const adopted = await this.#adopted(signal);
+    if (adopted) return adopted;
     const program = findProgram(this.#options);
     this.#directory.clear();
-    const { socket, pidFile } = this.#directory;
-    this.#arguments = storageDaemonArguments({ ...this.#options, socket, pidFile });
     const helper = new HelperProcess(program, this.#arguments, { argv0: PROGRAM });
     this.#helper = helper;
     try {
@@ -144,6 +162,23 @@ export class StorageDaemon implements AsyncDisposable {
       signal.throwIfAborted();
       throw error;
     }
+  }
+
+  /** What an earlier process has left goes on, or is gone when this resolves with undefined. */
+  async #adopted(signal: AbortSignal): Promise<Helper | undefined> {
+    const directory = this.#directory;
+    if (this.#lookedFor || directory.unflushed === undefined) return undefined;
+    const { path, readOnly, adopt } = this.#options;
+    const [args, times] = [this.#arguments, this.#times];
+    this.#isLeft = true;
+    if (adopt) {
+      const onUnusable = (pid: number, reason: string) => this.#report.unusable(pid, reason);
+      this.#helper = await adoptHelper({ directory, path, readOnly, args, times, onUnusable, signal });
+      if (this.#helper?.pid) this.#report.adopted(this.#helper.pid);
+    } else await endHelpers(directory, path, times.stopMs);
+    this.#isLeft = false;
+    this.#lookedFor = true;
+    return this.#helper;
   }
 
   async #ready(helper: HelperProcess, signal: AbortSignal): Promise<void> {
@@ -163,7 +198,7 @@ export class StorageDaemon implements AsyncDisposable {
     }
   }
 
-  async #watch(helper: HelperProcess): Promise<void> {
+  async #watch(helper: Helper): Promise<void> {
     const { signal } = this.#stop;
     for (;;) {
       const began = performance.now();
@@ -172,7 +207,7 @@ export class StorageDaemon implements AsyncDisposable {
       const down = performance.now();
       if (down - began >= this.#times.wellMs) this.#backoff.reset();
       let pause = this.#failed('ended', endReason(end, this.#arguments));
-      let next: HelperProcess | undefined;
+      let next: Helper | undefined;
       while (!next) {
         try {
           await sleep(pause, undefined, { signal });
@@ -202,6 +237,13 @@ export class StorageDaemon implements AsyncDisposable {
     const { path } = this.#options;
     return new BlockdError(code, 'open image', `${path}: ${reason}`, { path });
   }
+}
+
+/** A device that has the same image open twice has the second one in a folder of its own. */
+function directoryFor({ path, format, readOnly, directory, device }: StorageDaemonOptions): HelperDirectory {
+  const name = device && deviceFolder(device, [path, format, readOnly]);
+  const named = directory && name ? HelperDirectory.tryNamed(directory, name) : undefined;
+  return named ?? HelperDirectory.make(directory);
 }
 
 function findProgram({ path, format }: StorageDaemonOptions): string {

@@ -10,6 +10,10 @@ export interface StorageDaemonTimes {
   readonly retryMostMs: number;
   /** One that ran so long ran well: the next end is the first of a row. */
   readonly wellMs: number;
+  /** One of an earlier process that has not answered by then is killed. */
+  readonly answerMs: number;
+  /** For the requests of an earlier process to end in it. */
+  readonly quietMs: number;
 }
 
 export const DEFAULT_TIMES: StorageDaemonTimes = {
@@ -18,4 +22,6 @@ export const DEFAULT_TIMES: StorageDaemonTimes = {
   retryMs: 100,
   retryMostMs: 2000,
   wellMs: 10_000,
+  answerMs: 2000,
+  quietMs: 10_000,
 };

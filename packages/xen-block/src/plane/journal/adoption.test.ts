@@ -2,65 +2,18 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
-import { BlkifOp, RequestWriter } from '@xenpv/blkif';
+import { rawQueue } from '@xenpv/blkfront/testing';
 import { BlockOp, type MemoryImage, memoryImage } from '@xenpv/blockdev';
-import type { EventChannels, GrantTable, XenProvider } from '@xenpv/xen-sys';
-import { XenstoreClient } from '@xenpv/xenstore';
 import { afterAll, expect, it, vi } from 'vitest';
 import type { JournalFailedEvent } from '../../diagnostics.js';
-import type { XenBlockBackendOptions } from '../../options.js';
 import { FailingStorage } from '../../testing/failing-image.js';
 import { GatedImage } from '../../testing/gated-image.js';
 import { TestHost } from '../../testing/host.js';
+import { startKillable, writePages } from '../../testing/killable.js';
 
 const PAGE = 4096;
 const folder = mkdtempSync(join(tmpdir(), 'adoption-'));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** A provider whose handles close as a kernel closes them when their process is killed. */
-function killable(provider: XenProvider): { provider: XenProvider; kill(): void } {
-  const handles: (EventChannels | GrantTable)[] = [];
-  const kept = <T extends EventChannels | GrantTable>(handle: T): T => {
-    handles.push(handle);
-    return handle;
-  };
-  const wrapped = Object.create(provider, {
-    openEventChannels: { value: () => kept(provider.openEventChannels()) },
-    openGrantTable: { value: () => kept(provider.openGrantTable()) },
-    features: { value: provider.features },
-  });
-  const kill = () => {
-    for (const handle of handles) handle.close();
-  };
-  return { provider: wrapped, kill };
-}
-
-/** Puts writes of a page each, filled with the page's number, and pushes them together. */
-function writePages(raw: RawQueue, pages: number[]) {
-  const { abi } = raw;
-  const answers = pages.map((page) => {
-    const data = raw.page();
-    data.bytes.fill(page);
-    const words = new Int32Array(abi.slotWords);
-    const request = new RequestWriter(words, abi);
-    request.readWrite(BlkifOp.write, 1, page, 0, page * 8);
-    request.segment(0, data.gref, 0, 7);
-    return raw.put(words);
-  });
-  raw.push();
-  return answers;
-}
-
-async function startKillable(host: TestHost, journalDirectory: string, options: Partial<XenBlockBackendOptions> = {}) {
-  const { provider, kill } = killable(host.xen.provider(0));
-  const store = XenstoreClient.open(host.xen.xenstored.connect(0));
-  await host.startBackend({ provider, store, journalDirectory, ...options });
-  return async () => {
-    kill();
-    await store.close();
-  };
-}
 
 it('a backend killed with requests in flight is followed by one that answers them', async () => {
   const directory = mkdtempSync(join(folder, 'journal-'));
@@ -81,12 +34,14 @@ it('a backend killed with requests in flight is followed by one that answers the
   gates[0].release((entry) => [40, 60].includes(entry.offset / PAGE));
   await Promise.all([answers[3], answers[5]]);
   await kill();
-  writeFileSync(join(directory, 'qdisk-77-51712-0'), 'of a disk that is gone');
+  for (const name of ['0', '0.new', '12', 'image', 'image.new']) {
+    writeFileSync(join(directory, `qdisk-77-51712-${name}`), 'of a disk that is gone');
+  }
 
   await host.startBackend({ journalDirectory: directory });
   await vi.waitFor(() => expect(gates[1]?.log).toHaveLength(4));
   expect(gates[1].log.map(({ offset }) => offset / PAGE)).toEqual([10, 20, 30, 50]);
-  expect(readdirSync(directory)).toEqual([`qdisk-${guest.domid}-51712-0`]);
+  expect(readdirSync(directory)).toEqual([`qdisk-${guest.domid}-51712-0`, `qdisk-${guest.domid}-51712-image`]);
   gates[1].open = true;
   gates[1].release();
   expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([0, 0, 0, 0, 0, 0]);
@@ -127,6 +82,9 @@ it('a journal that cannot be kept is told of, and the disk served', async () => 
   const disk = await guest.connect();
   await disk.write(0, new Uint8Array(PAGE));
   unsubscribe('xen-block:journal:failed', listener);
-  expect(told).toMatchObject([{ queue: 0, error: { code: 'ERR_JOURNAL' } }]);
+  expect(told).toMatchObject([
+    { queue: 0, error: { code: 'ERR_JOURNAL' } },
+    { queue: undefined, error: { code: 'ERR_JOURNAL' } },
+  ]);
   await disk.close();
 });

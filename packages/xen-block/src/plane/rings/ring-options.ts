@@ -41,7 +41,7 @@ export interface RingListener {
   journalDropped(reason: string): void;
   /** The ring keeps the request that the storage failed, and takes no more: the disk is to be stopped. */
   stopped(failure: StorageFailure): void;
-  /** Nothing is served any more: the frontend's producer index is impossible, or the data plane ended. */
+  /** Nothing is served any more: the frontend's producer index is impossible. */
   broken(error: XenBlockError): void;
 }
 

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { nullImage } from '@xenpv/blockdev';
-import { median } from '../../scripts/lib/median.mjs';
-import { BenchHost, mainThreadSeconds } from './embedded-host.js';
+import { median } from '../../../scripts/lib/median.mjs';
+import { BenchHost, mainThreadSeconds } from './host.js';
 
 const BLOCK = 4096;
 const DISK_BYTES = 1 << 30;

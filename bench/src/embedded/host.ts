@@ -5,8 +5,8 @@ import type { BlockImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenBlockBackend } from '@xenpv/xen-block';
 import { XenstoreClient } from '@xenpv/xenstore';
-import type { GuestAsk, GuestStart } from './embedded-guest.js';
-import { inTurns } from './in-turns.js';
+import type { GuestAsk, GuestStart } from '../embedded-guest.js';
+import { inTurns } from '../in-turns.js';
 
 /** Numbers of the extended range, see xen-vbd-interface(7). */
 const FIRST_DEVID = 2 ** 28;

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openFileImage } from '@xenpv/blockdev';
-import { median } from '../../scripts/lib/median.mjs';
-import { BenchHost } from './embedded-host.js';
-import { readOverNbd } from './nbd-reads.js';
+import { median } from '../../../scripts/lib/median.mjs';
+import { readOverNbd } from '../nbd-reads.js';
+import { BenchHost } from './host.js';
 
 const BLOCK = 4096;
 const DEPTH = 32;

@@ -1,0 +1,142 @@
+import { Blkfront } from '@xenpv/blkfront';
+import { joinHost, RemoteHost, type XlDisk } from '@xenpv/emulator';
+import { needs, working } from '@xenpv/test-support';
+import { requireNativeAddon } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { Cleanup } from '../cleanup.js';
+import { verifiedLoad } from '../embedded/verified-load.js';
+import { FolderHost } from '../testing/folder-host.js';
+import type { BlockdProcess } from '../testing/process.js';
+import { processesWith } from '../testing/storage-helpers.js';
+import { runTool } from '../tools.js';
+
+const addon = working('the addon of xen-sys', requireNativeAddon);
+/** Kills of each kind; more for a longer run. */
+const KILLS = Number(process.env.HELPER_KILLS ?? 3);
+const TIMEOUT_MS = 60_000 + KILLS * 10_000;
+
+let host: FolderHost;
+let daemon: BlockdProcess;
+let cleanup: Cleanup;
+
+beforeEach(async () => {
+  cleanup = new Cleanup();
+  host = cleanup.use(await FolderHost.start());
+  daemon = await host.daemon('--threads', '2');
+}, 30_000);
+afterEach(() => cleanup[Symbol.asyncDispose](), 30_000);
+
+async function qcow2(name: string): Promise<string> {
+  const path = host.path(name);
+  expect((await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path, '32M'])).code).toBe(0);
+  return path;
+}
+
+async function attach(disk: Omit<XlDisk, 'vdev'>): Promise<Blkfront> {
+  const remote = cleanup.use(await RemoteHost.connect(host.directory));
+  const { domid } = await remote.createDomain({ name: 'guest', transient: true });
+  await remote.attachDisk(domid, { vdev: 'xvda', ...disk });
+  const provider = await joinHost(host.directory, { domid });
+  const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
+  return cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', queues: 2 }));
+}
+
+/** Writes and reads until it is ended; resolves then with what was wrong. */
+function load(disk: Blkfront) {
+  const ended = new AbortController();
+  let operations = 0;
+  const progress = (count: number) => void (operations = count);
+  const report = verifiedLoad(disk, { depth: 8, signal: ended.signal, progress });
+  return {
+    /** It has got on since this was asked for. */
+    async goesOn(): Promise<void> {
+      const before = operations;
+      await expect.poll(() => operations, { timeout: 20_000, interval: 20 }).toBeGreaterThan(before + 50);
+    },
+    async end(): Promise<void> {
+      ended.abort();
+      expect(await report).toMatchObject({ errors: 0, wrong: 0 });
+    },
+  };
+}
+
+async function restart(): Promise<void> {
+  await host.kill(daemon);
+  daemon = await host.daemon('--threads', '2');
+}
+
+function helperOf(path: string): number {
+  const found = processesWith(`"${path}"`);
+  expect(found).toHaveLength(1);
+  return found[0];
+}
+
+const killHelper = (path: string) => process.kill(helperOf(path), 'SIGKILL');
+
+needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses nothing on qcow2', () => {
+  it.each<[string, (path: string) => Promise<void>]>([
+    ['the storage helper', async (path) => void killHelper(path)],
+    [
+      'the daemon, whose helper goes on',
+      async (path) => {
+        const helper = helperOf(path);
+        await restart();
+        await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"adopted":true');
+        expect(helperOf(path)).toBe(helper);
+      },
+    ],
+    [
+      'the daemon and its helper',
+      async (path) => {
+        const helper = helperOf(path);
+        const restarted = restart();
+        process.kill(helper, 'SIGKILL');
+        await restarted;
+      },
+    ],
+    [
+      'the daemon, and its successor while it takes over, and the helper that hangs',
+      async (path) => {
+        const helper = helperOf(path);
+        await host.kill(daemon);
+        const next = await host.daemon();
+        await host.kill(next);
+        process.kill(helper, 'SIGSTOP');
+        daemon = await host.daemon('--threads', '2');
+      },
+    ],
+  ])('when somebody kills %s', { timeout: TIMEOUT_MS }, async (_, kill) => {
+    const path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    for (let kills = 0; kills < KILLS; kills++) {
+      await kill(path);
+      await loaded.goesOn();
+    }
+    killHelper(path);
+    await loaded.end();
+  });
+
+  it('a second disk does not notice, and a helper whose disk went meanwhile is ended', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    const [path, other] = [await qcow2('disk.qcow2'), await qcow2('other.qcow2')];
+    const remote = cleanup.use(await RemoteHost.connect(host.directory));
+    const [loaded, still] = [
+      load(await attach({ target: path, format: 'qcow2' })),
+      load(await attach({ target: other, format: 'qcow2' })),
+    ];
+    await Promise.all([loaded.goesOn(), still.goesOn()]);
+    killHelper(path);
+    await restart();
+    await Promise.all([loaded.goesOn(), still.goesOn()]);
+    await Promise.all([loaded.end(), still.end()]);
+    await host.kill(daemon);
+    for (const { domid } of await remote.domains()) if (domid > 0) await remote.destroyDomain(domid);
+    daemon = await host.daemon();
+    await expect.poll(() => processesWith(host.directory).length, { timeout: 15_000 }).toBeLessThanOrEqual(2);
+    expect([processesWith(`"${path}"`), processesWith(`"${other}"`)]).toEqual([[], []]);
+    expect((await runTool('qemu-img', ['check', path])).code).toBe(0);
+  });
+});

@@ -1,0 +1,123 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { BlockdError } from '../../../errors.js';
+import { EXPORT, EXPORT_ID, PROGRAM } from '../arguments.js';
+import type { HelperDirectory } from '../helper-directory.js';
+import type { ProcessEnd } from '../helper-process.js';
+import type { StorageDaemonTimes } from '../times.js';
+import { Monitor } from './monitor.js';
+import { commandLine, endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
+
+const POLL_MS = 5;
+/** A killed process that waits for its storage in the kernel ends when the storage answers. */
+const KILL_MS = 5000;
+
+export interface AdoptionOptions {
+  readonly directory: HelperDirectory;
+  /** The image. */
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** As this process would start it. */
+  readonly args: readonly string[];
+  readonly times: StorageDaemonTimes;
+  /** A helper is killed, and another one started. */
+  readonly onUnusable: (pid: number, reason: string) => void;
+  readonly signal: AbortSignal;
+}
+
+/** A helper that an earlier process has started. */
+export class AdoptedHelper {
+  readonly pid: number;
+  readonly ended: Promise<ProcessEnd>;
+  readonly #pidFile: string;
+  readonly #monitor: Monitor;
+  #end: ProcessEnd | undefined;
+
+  constructor(pid: number, pidFile: string, monitor: Monitor) {
+    this.pid = pid;
+    this.#pidFile = pidFile;
+    this.#monitor = monitor;
+    monitor.unref();
+    this.ended = monitor.closed
+      .then(() => goneHelper(pidFile, pid))
+      .then(() => {
+        this.#end = { code: null, signal: null, stderr: '', adopted: true };
+        return this.#end;
+      });
+  }
+
+  get end(): ProcessEnd | undefined {
+    return this.#end;
+  }
+
+  async stop(graceMs: number): Promise<boolean> {
+    const gone = await endHelper(this.#pidFile, this.pid, graceMs, KILL_MS);
+    this.#monitor.close();
+    if (gone) await this.ended;
+    return gone;
+  }
+}
+
+/**
+ * Takes over the helper of an earlier process, if it lives and does what is wanted of it: nothing of that process's
+ * requests is in flight in it then. One that does something else is asked to end; one that does not answer is killed,
+ * and gone when this resolves, with undefined. Errors: ERR_IMAGE, the image's path is another file by now; ERR_TIMEOUT,
+ * one that was killed does not end; the signal's reason, and it is left as it is.
+ */
+export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelper | undefined> {
+  const { directory, path, args, times, signal } = options;
+  const [pid, ...others] = helpersWith(directory.pidFile);
+  if (pid === undefined) return undefined;
+  const words = commandLine(pid).slice(1);
+  const isAsWanted = others.length === 0 && words.length === args.length && words.every((word, i) => word === args[i]);
+  if (!isAsWanted) {
+    await endHelpers(directory, path, times.stopMs);
+    return undefined;
+  }
+  if (!hasOpen(pid, path)) throw moved(path, pid);
+  let monitor: Monitor | undefined;
+  try {
+    monitor = await Monitor.connect(directory.monitor, { answerMs: times.answerMs, signal });
+    await renewExport(monitor, options);
+    return new AdoptedHelper(pid, directory.pidFile, monitor);
+  } catch (error) {
+    monitor?.close();
+    signal.throwIfAborted();
+    options.onUnusable(pid, (error as Error).message);
+    await endHelpers(directory, path, 0);
+    return undefined;
+  }
+}
+
+/** Ends what an earlier process has left in a folder. Error: ERR_TIMEOUT, one was killed and does not end. */
+export async function endHelpers(directory: HelperDirectory, path: string, graceMs: number): Promise<void> {
+  const pids = helpersWith(directory.pidFile);
+  const gone = await Promise.all(pids.map((pid) => endHelper(directory.pidFile, pid, graceMs, KILL_MS)));
+  const stuck = pids.find((_, i) => !gone[i]);
+  if (stuck === undefined) return;
+  const message = `${path}: ${PROGRAM} of an earlier process (pid ${stuck}) was killed and does not end`;
+  throw new BlockdError('ERR_TIMEOUT', 'open image', message, { path });
+}
+
+/** An export ends when all requests of its clients have ended: none of those of a dead process follows later. */
+async function renewExport(monitor: Monitor, { readOnly, times, signal }: AdoptionOptions): Promise<void> {
+  const deadline = performance.now() + times.quietMs;
+  const found = await exportsOf(monitor);
+  const old = found.find(({ id }) => id === EXPORT_ID);
+  if (old && !old['shutting-down']) await monitor.execute('block-export-del', { id: EXPORT_ID, mode: 'hard' });
+  while ((await exportsOf(monitor)).some(({ id }) => id === EXPORT_ID)) {
+    if (performance.now() > deadline) throw new Error(`requests are in flight after ${times.quietMs / 1000} seconds`);
+    await sleep(POLL_MS, undefined, { signal });
+  }
+  const added = { type: 'nbd', id: EXPORT_ID, 'node-name': EXPORT, name: EXPORT, writable: !readOnly };
+  await monitor.execute('block-export-add', added);
+}
+
+async function exportsOf(monitor: Monitor): Promise<readonly { id: string; 'shutting-down': boolean }[]> {
+  return (await monitor.execute('query-block-exports')) as { id: string; 'shutting-down': boolean }[];
+}
+
+function moved(path: string, pid: number): BlockdError {
+  const advice = `put that one back, or detach the disk; it is open in ${PROGRAM} (pid ${pid})`;
+  const message = `${path}: it is not the file that this disk has written to before; ${advice}`;
+  return new BlockdError('ERR_IMAGE', 'open image', message, { path });
+}

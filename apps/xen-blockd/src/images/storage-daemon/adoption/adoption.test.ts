@@ -1,0 +1,173 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type BlockImage, type ImageDisk, nbdDiskOf } from '@xenpv/blockdev';
+import { needs } from '@xenpv/test-support';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { HelperBench, processesWith } from '../../../testing/storage-helpers.js';
+import { runTool } from '../../../tools.js';
+import { storageDaemonArguments } from '../arguments.js';
+import { openFormatImage } from '../format-image.js';
+import { deviceFolder } from '../helper-directory.js';
+import { Monitor } from './monitor.js';
+import { endOrphans } from './orphans.js';
+
+const DEVICE = 'qdisk-5-51712';
+const BLOCK = new Uint8Array(4096).fill(7);
+
+let bench: HelperBench;
+let opened: (BlockImage | ImageDisk)[];
+let children: ChildProcess[];
+
+beforeEach(() => {
+  bench = new HelperBench();
+  opened = [];
+  children = [];
+});
+vi.setConfig({ testTimeout: 30_000 });
+afterEach(async () => {
+  for (const each of opened.reverse()) await each[Symbol.asyncDispose]();
+  for (const child of children) child.kill('SIGKILL');
+  await bench[Symbol.asyncDispose]();
+});
+
+const folderOf = (path: string, device = DEVICE) => join(bench.helpers, deviceFolder(device, [path, 'qcow2', false]));
+
+interface LeftOptions {
+  readonly device?: string;
+  readonly more?: string[];
+}
+
+/** The helper of a process that is gone. */
+async function left(path: string, { device, more = [] }: LeftOptions = {}): Promise<number> {
+  const folder = folderOf(path, device);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const [socket, monitor, pidFile] = ['nbd', 'monitor', 'pid'].map((name) => join(folder, name));
+  const args = storageDaemonArguments({ path, format: 'qcow2', readOnly: false, socket, monitor, pidFile });
+  const child = spawn('qemu-storage-daemon', [...args, ...more], { detached: true, stdio: 'ignore' });
+  children.push(child);
+  await vi.waitFor(() => expect(existsSync(pidFile)).toBe(true), { timeout: 10_000, interval: 5 });
+  return child.pid ?? 0;
+}
+
+async function open(path: string, options: object = {}) {
+  const image = await openFormatImage(bench.options(path, { device: DEVICE, adopt: true, ...options }));
+  const disk = nbdDiskOf(image);
+  opened.push(image, disk);
+  return disk;
+}
+
+async function monitorOf(path: string): Promise<Monitor> {
+  const signal = new AbortController().signal;
+  return Monitor.connect(join(folderOf(path), 'monitor'), { answerMs: 5000, signal });
+}
+
+const kinds = () => bench.events.map(({ kind }) => kind);
+
+needs('qemu-img', 'qemu-storage-daemon', 'Linux').describe('a helper of a process that is gone', () => {
+  it('goes on with its image, and ends with it', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    const disk = await open(path);
+    await disk.write(0, BLOCK);
+    expect(await disk.read(0, BLOCK.length)).toEqual(BLOCK);
+    expect([processesWith(path), bench.events]).toEqual([[pid], [{ kind: 'adopted', pid }]]);
+    for (const each of opened.reverse()) await each[Symbol.asyncDispose]();
+    bench.expectNothingLeft();
+    expect((await runTool('qemu-img', ['check', path])).code).toBe(0);
+  });
+
+  it('that is killed after it was taken over is followed by another one, and nothing is lost', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    const disk = await open(path);
+    for (let i = 0; i < 50; i++) await disk.write(i * BLOCK.length, BLOCK);
+    process.kill(pid, 'SIGKILL');
+    expect(await disk.read(49 * BLOCK.length, BLOCK.length)).toEqual(BLOCK);
+    expect(kinds().slice(0, 2)).toEqual(['adopted', 'ended']);
+    expect(processesWith(path)).not.toContain(pid);
+  });
+
+  it('whose export is gone, because its next process was killed while it took over, gets one again', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    const monitor = await monitorOf(path);
+    await monitor.execute('block-export-del', { id: 'disk', mode: 'hard' });
+    monitor.close();
+    const disk = await open(path);
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    expect(processesWith(path)).toEqual([pid]);
+  });
+
+  it.each<[string, (path: string, pid: number) => unknown, RegExp]>([
+    ['hangs', (_, pid) => process.kill(pid, 'SIGSTOP'), /does not answer within 0.5 seconds/],
+    ['has another at its monitor', (path) => monitorOf(path), /does not answer within 0.5 seconds/],
+  ])('that %s is killed and followed by another one', async (_, spoil, reason) => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    await spoil(path, pid);
+    const disk = await open(path, { times: { answerMs: 500 } });
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    expect(bench.events[0]).toEqual({ kind: 'unusable', pid, reason: expect.stringMatching(reason) });
+    expect(processesWith(path)).not.toContain(pid);
+  });
+
+  it.each<[string, LeftOptions, object]>([
+    ['was started in another way', { more: ['--object', 'iothread,id=other'] }, {}],
+    ['is for a disk that is new', {}, { adopt: false }],
+  ])('that %s is asked to end first', async (_, how, options) => {
+    const path = await bench.qcow2();
+    const pid = await left(path, how);
+    const disk = await open(path, options);
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    expect(processesWith(path)).not.toContain(pid);
+    expect(kinds()).toEqual([]);
+  });
+
+  it('is not what has its number by now', async () => {
+    const path = await bench.qcow2();
+    const bystander = spawn('sleep', ['600'], { stdio: 'ignore' });
+    children.push(bystander);
+    mkdirSync(folderOf(path), { recursive: true, mode: 0o700 });
+    writeFileSync(join(folderOf(path), 'pid'), `${bystander.pid}\n`);
+    const disk = await open(path);
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    expect([bystander.exitCode, bystander.signalCode]).toEqual([null, null]);
+  });
+
+  it('goes on with an image that was moved away, and not where another one has its name', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    renameSync(path, `${path}.away`);
+    const disk = await open(path);
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    for (const each of opened.splice(0).reverse()) await each[Symbol.asyncDispose]();
+    expect(processesWith(path)).toEqual([]);
+    renameSync(`${path}.away`, path);
+    const second = await left(path);
+    renameSync(path, `${path}.away`);
+    renameSync(await bench.qcow2(), path);
+    await expect(open(path)).rejects.toMatchObject({
+      code: 'ERR_IMAGE',
+      message: expect.stringMatching(new RegExp(`not the file .* put that one back, or detach .*${second}`)),
+    });
+    expect(processesWith(path)).toEqual([second]);
+    renameSync(`${path}.away`, path);
+    await open(path);
+    expect(processesWith(path)).toEqual([second]);
+    expect(second).not.toBe(pid);
+  });
+
+  it('ends when its disk is gone, with what it holds written back, and no other does', async () => {
+    const [path, other, used] = [await bench.qcow2(), await bench.qcow2(), await bench.qcow2()];
+    const orphan = await left(path);
+    const wanted = await left(other, { device: 'qdisk-6-51712' });
+    await open(used, { device: 'qdisk-7-51712' });
+    expect(await endOrphans(bench.helpers, (device) => device === 'qdisk-6-51712')).toEqual([]);
+    expect(processesWith(bench.helpers)).toHaveLength(2);
+    expect([processesWith(path), processesWith(other)]).toEqual([[], [wanted]]);
+    expect(readdirSync(bench.helpers)).toHaveLength(2);
+    expect(orphan).not.toBe(wanted);
+    expect((await runTool('qemu-img', ['check', path])).code).toBe(0);
+  });
+});

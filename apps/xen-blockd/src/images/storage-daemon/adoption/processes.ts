@@ -1,0 +1,109 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const POLL_MS = 5;
+
+/**
+ * The processes that were started with `--pidfile` and this file, whoever started them. A folder's name is the only one
+ * of its kind, so that no other program, and no process that has a number anew, is ever taken for a helper.
+ */
+export function helpersWith(pidFile: string): number[] {
+  const written = readNumber(pidFile);
+  if (written !== undefined && isHelperWith(pidFile, written)) return [written];
+  return readNames('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => isHelperWith(pidFile, pid));
+}
+
+/** False too for one that has ended and was not waited for by its parent: it holds nothing any more. */
+function isHelperWith(pidFile: string, pid: number): boolean {
+  const words = commandLine(pid);
+  const at = words.indexOf('--pidfile');
+  return at >= 0 && words[at + 1] === pidFile;
+}
+
+/** Empty if there is no such process. */
+export function commandLine(pid: number): readonly string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+  } catch {
+    return [];
+  }
+}
+
+/** Whether the process has the file open that is at `path` now. True where that cannot be found out. */
+export function hasOpen(pid: number, path: string): boolean {
+  const wanted = statSync(path, { throwIfNoEntry: false });
+  if (!wanted) return true;
+  const folder = `/proc/${pid}/fd`;
+  const names = readNames(folder);
+  return (
+    names.length === 0 ||
+    names.some((name) => {
+      const found = tryStat(`${folder}/${name}`);
+      if (!found) return false;
+      return wanted.isBlockDevice()
+        ? found.isBlockDevice() && found.rdev === wanted.rdev
+        : found.dev === wanted.dev && found.ino === wanted.ino;
+    })
+  );
+}
+
+/** Asks it to end, which makes it write back what it holds, and kills it after `graceMs`. Resolves with whether it is gone. */
+export async function endHelper(pidFile: string, pid: number, graceMs: number, killMs: number): Promise<boolean> {
+  if (graceMs > 0) {
+    signalHelper(pidFile, pid, 'SIGTERM');
+    if (await isGoneWithin(pidFile, pid, graceMs)) return true;
+  }
+  signalHelper(pidFile, pid, 'SIGKILL');
+  return isGoneWithin(pidFile, pid, killMs);
+}
+
+/** Resolves when it is gone. Rejects with the signal's reason. */
+export async function goneHelper(pidFile: string, pid: number, signal?: AbortSignal): Promise<void> {
+  while (isHelperWith(pidFile, pid)) await sleep(POLL_MS, undefined, { signal });
+}
+
+async function isGoneWithin(pidFile: string, pid: number, ms: number): Promise<boolean> {
+  const deadline = performance.now() + ms;
+  while (isHelperWith(pidFile, pid)) {
+    if (performance.now() > deadline) return false;
+    await sleep(POLL_MS);
+  }
+  return true;
+}
+
+function signalHelper(pidFile: string, pid: number, signal: NodeJS.Signals): void {
+  if (!isHelperWith(pidFile, pid)) return;
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended.
+  }
+}
+
+function readNumber(path: string): number | undefined {
+  try {
+    const number = Number.parseInt(readFileSync(path, 'latin1'), 10);
+    return number > 0 ? number : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function tryStat(path: string) {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function readNames(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * node dist/restart.js [options]: the pause that guests see when the daemon is started anew. A host in a folder, guests that
+ * read a page now and then, and the built program as a process of its own: killed, or stopped as planned, and started at
+ * once. What counts is the longest read of each guest in each restart.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import { EmulatedHost } from '@xenpv/emulator';
+import type { RestartAsk } from './restart-guest.js';
+
+const USAGE = `usage: node bench/dist/restart.js [options]
+
+  --disks LIST   how many disks, with commas: 1,10,100
+  --restarts N   of each kind, for each number of disks; 20
+  --program FILE the daemon's main.js; this clone's
+  --threads N    of the daemon; 0
+  --quick        1 and 10 disks, 5 restarts
+  --json FILE    writes results to FILE
+  --help         this text
+`;
+
+const STRING = { type: 'string' } as const;
+const BOOLEAN = { type: 'boolean', default: false } as const;
+const { values } = parseArgs({
+  options: {
+    disks: STRING,
+    restarts: STRING,
+    program: STRING,
+    threads: STRING,
+    json: STRING,
+    quick: BOOLEAN,
+    help: BOOLEAN,
+  },
+});
+
+const PROGRAM = values.program ?? fileURLToPath(new URL('../../apps/xen-blockd/dist/main.js', import.meta.url));
+const RESTARTS = Number(values.restarts ?? (values.quick ? 5 : 20));
+const DISKS = (values.disks ?? (values.quick ? '1,10' : '1,10,100')).split(',').map(Number);
+const IMAGE_BYTES = 1 << 20;
+const MEMORY_MIB = 2;
+/** Between restarts: the daemon is at rest again. */
+const CALM_MS = 300;
+
+const KINDS = { killed: 'SIGKILL', planned: 'SIGTERM' } as const;
+type Kind = keyof typeof KINDS;
+
+class Bench {
+  readonly #directory: string;
+  readonly #host: EmulatedHost;
+  #guests: Worker | undefined;
+  #daemon: ChildProcess | undefined;
+
+  private constructor(directory: string, host: EmulatedHost) {
+    this.#directory = directory;
+    this.#host = host;
+  }
+
+  static async start(disks: number): Promise<Bench> {
+    const directory = mkdtempSync('/dev/shm/xen-restart-');
+    const host = await EmulatedHost.create({ directory, memoryMiB: 64, xenstored: { quotas: { nodes: 100_000 } } });
+    const bench = new Bench(directory, host);
+    await bench.#startDaemon();
+    await bench.#startGuests(disks);
+    return bench;
+  }
+
+  /** The longest read of each guest, in milliseconds. */
+  async restart(kind: Kind): Promise<number[]> {
+    this.#tell('round');
+    const ended = once(this.#daemon!, 'exit');
+    this.#daemon!.kill(KINDS[kind]);
+    await ended;
+    await this.#startDaemon();
+    const answer = once(this.#guests!, 'message');
+    this.#tell('served');
+    const [longest] = (await answer) as [number[]];
+    await new Promise((resolve) => setTimeout(resolve, CALM_MS));
+    return longest;
+  }
+
+  async close(): Promise<void> {
+    await this.#guests?.terminate();
+    this.#daemon?.kill('SIGKILL');
+    await this.#host.close();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #tell(ask: RestartAsk): void {
+    this.#guests!.postMessage(ask);
+  }
+
+  async #startDaemon(): Promise<void> {
+    const args = ['run', '--emulator', this.#directory, '--log-format', 'json', '--threads', values.threads ?? '0'];
+    const daemon = spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.#daemon = daemon;
+    let log = '';
+    await new Promise<void>((resolve, reject) => {
+      daemon.stderr.on('data', (chunk) => {
+        log += chunk;
+        if (log.includes('"ready"')) resolve();
+      });
+      daemon.once('exit', () => reject(new Error(`the daemon ended:\n${log}`)));
+    });
+    daemon.removeAllListeners('exit');
+  }
+
+  async #startGuests(disks: number): Promise<void> {
+    const guests: unknown[] = [];
+    for (let n = 0; n < disks; n++) {
+      const target = join(this.#directory, `image-${n}`);
+      writeFileSync(target, '');
+      truncateSync(target, IMAGE_BYTES);
+      const domain = await this.#host.createDomain({ name: `guest-${n}`, memoryMiB: MEMORY_MIB });
+      await this.#host.toolstack.attachDisk(domain.domid, { vdev: 'xvda', target });
+      guests.push(domain.share().data);
+    }
+    this.#guests = new Worker(new URL('./restart-guest.js', import.meta.url), { workerData: { guests } });
+    await once(this.#guests, 'message');
+  }
+}
+
+/** The value that `share` of all are not above. */
+function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.ceil(sorted.length * share) - 1)];
+}
+
+async function measure(disks: number, results: Record<string, number>): Promise<void> {
+  const bench = await Bench.start(disks);
+  try {
+    const pauses: Record<Kind, number[]> = { killed: [], planned: [] };
+    // In turns, so that what else the machine does falls on both.
+    for (let n = 0; n < RESTARTS; n++) {
+      for (const kind of ['killed', 'planned'] as const) pauses[kind].push(...(await bench.restart(kind)));
+    }
+    for (const kind of ['killed', 'planned'] as const) {
+      const sorted = pauses[kind].sort((a, b) => a - b);
+      const figures = { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), max: quantile(sorted, 1) };
+      const texts = Object.entries(figures).map(([name, value]) => `${name} ${value.toFixed(0).padStart(5)} ms`);
+      console.log(`  ${kind.padEnd(8)} ${String(disks).padStart(4)} disks   ${texts.join('   ')}`);
+      for (const [name, value] of Object.entries(figures)) {
+        results[`restart_${kind}_${disks}_disks_${name}_ms`] = Math.round(value);
+      }
+    }
+  } finally {
+    await bench.close();
+  }
+}
+
+if (values.help) {
+  process.stdout.write(USAGE);
+} else {
+  const results: Record<string, number> = {};
+  console.log(`the longest read of each guest, over ${RESTARTS} restarts of each kind`);
+  for (const disks of DISKS) await measure(disks, results);
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(results)}\n`);
+}
