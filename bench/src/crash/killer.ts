@@ -22,7 +22,7 @@ const EARLY_MS = 25;
 const SERVING_MS = 150;
 const STOPPING_MS = 40;
 /** How old something may become before a life is spared, and how long it is then, at most. */
-const PATIENT_MS = 5000;
+const PATIENT_MS = 2000;
 const SPARED_MS = 5000;
 /** How long a daemon that was told to end may take; its own limit is less. */
 const STOP_TIMEOUT_MS = 30_000;

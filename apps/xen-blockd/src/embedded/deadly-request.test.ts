@@ -77,7 +77,8 @@ needs(working('the addon of xen-sys', requireNativeAddon)).describe('a request t
     for (let lives = 0; lives < 3; lives++) await dies('queued');
     const daemon = await host.daemon();
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([0, 0, -1, 0, 0, 0]);
-    expect(daemon.stderr).toContain('"recovered":4');
+    // The others were carried out before it, while it waited for its turn.
+    expect(daemon.stderr).toContain('"recovered":1');
     const line = daemon.stderr.split('\n').find((text) => text.includes('has ended two processes'));
     expect(JSON.parse(line ?? '{}')).toMatchObject({ operation: 'write', sector: DEADLY * 8, count: 1 });
     for (const page of PAGES.filter((one) => one !== DEADLY)) {

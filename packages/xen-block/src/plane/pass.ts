@@ -53,6 +53,7 @@ export class PassLoop {
       rings: parts.rings,
       table: parts.table,
       adopt: (ring, entry, recovered) => this.#intake.adopt(ring, entry, recovered),
+      wake: (ring) => this.wake(ring),
     });
     this.#rested = { broken: () => brokenAtRest(parts) };
     rest.onHoldExpired(() => this.#run());
@@ -209,8 +210,8 @@ export class PassLoop {
     if (recovering) this.#recovery.started();
     this.#dispatch.poll();
     const answered = this.#answers.answer();
-    if (recovering) this.#recovery.afterPass();
-    return pulled > 0 || answered > 0 || this.#parts.lists.owePass;
+    const begun = recovering && this.#recovery.afterPass();
+    return pulled > 0 || answered > 0 || begun || this.#parts.lists.owePass;
   }
 
   /** Whether an awake ring has requests, or its engine has ended a call. */

@@ -33,7 +33,7 @@ import {
   SUM_PRIME,
   writeHeader,
 } from './layout.js';
-import { nextLife, type Tries, working } from './tries.js';
+import { nextLife, type Tries, triesOf, working } from './tries.js';
 
 /** What was found out about a journal that is adopted. */
 export interface Adoption {
@@ -143,11 +143,14 @@ export class RingJournal {
     this.#storeIndex(Header.published, rspProd);
   }
 
-  /** This process begins to carry an adopted entry's request out: notes that, and says what became of those before. */
-  beginLife(entry: number): Tries {
-    const [tries, word] = nextLife(this.#words[entry + Entry.tries]);
-    Atomics.store(this.#words, entry + Entry.tries, word);
-    return tries;
+  /** What the processes before this one have left of an adopted entry's request. */
+  triesOf(entry: number): Tries {
+    return triesOf(this.#words[entry + Entry.tries]);
+  }
+
+  /** This process begins to carry an adopted entry's request out. */
+  beginLife(entry: number): void {
+    Atomics.store(this.#words, entry + Entry.tries, nextLife(this.#words[entry + Entry.tries]));
   }
 
   /** Code of ours works on an adopted entry's request from now on, or does so no more: a death meanwhile is its strike. */

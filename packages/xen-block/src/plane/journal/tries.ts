@@ -5,7 +5,7 @@
 
 /** How often a request was recovered. */
 export interface Tries {
-  /** Processes that began to carry it out again, this one among them. */
+  /** Processes that began to carry it out again. */
   readonly lives: number;
   /** Those of them that died while their own code worked on it. */
   readonly strikes: number;
@@ -15,13 +15,18 @@ const WORKING = 1;
 const STRIKES = { shift: 1, most: 7 };
 const LIVES = { shift: 4, most: 255 };
 
-/** The tries of the next life, and their word. */
-export function nextLife(word: number): [tries: Tries, word: number] {
+/** What the processes before this one have left. */
+export function triesOf(word: number): Tries {
   const value = tried(word);
   const struck = (value & WORKING) === WORKING ? 1 : 0;
   const strikes = Math.min(((value >> STRIKES.shift) & STRIKES.most) + struck, STRIKES.most);
-  const lives = Math.min(((value >> LIVES.shift) & LIVES.most) + 1, LIVES.most);
-  return [{ lives, strikes }, wordOf((lives << LIVES.shift) | (strikes << STRIKES.shift))];
+  return { lives: (value >> LIVES.shift) & LIVES.most, strikes };
+}
+
+/** The word when this process begins. */
+export function nextLife(word: number): number {
+  const { lives, strikes } = triesOf(word);
+  return wordOf((Math.min(lives + 1, LIVES.most) << LIVES.shift) | (strikes << STRIKES.shift));
 }
 
 export function working(word: number, works: 'works' | 'rests'): number {
