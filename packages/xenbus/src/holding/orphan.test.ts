@@ -163,6 +163,26 @@ describe('a device whose directory is gone', () => {
     await isGone();
   });
 
+  it('with its domain, whose nodes a driver domain may not look at, is forgotten', async () => {
+    await outside.write('/local/domain/0/name', 'a driver domain');
+    const { exists } = XenstoreClient.prototype;
+    const refused = Object.assign(new Error('no permission'), { code: 'EACCES' });
+    const spy = vi.spyOn(XenstoreClient.prototype, 'exists').mockImplementation(function (
+      this: XenstoreClient,
+      path,
+      options,
+    ) {
+      return path === '/local/domain/5' ? Promise.reject(refused) : exists.call(this, path, options);
+    });
+    await outside.transaction(async (tx) => {
+      await tx.remove('/local/domain/5');
+      await tx.remove('/local/domain/0/backend');
+    });
+    await isGone();
+    expect(spy).toHaveBeenCalled();
+    spy.mockRestore();
+  });
+
   it('is forgotten if it was held', async () => {
     world.act = () => {
       throw new Error('no image');

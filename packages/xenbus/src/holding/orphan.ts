@@ -1,6 +1,7 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { DeviceReading } from '../device-nodes.js';
 import { knownAgainChannel, orphanedChannel } from '../diagnostics.js';
+import { errorCode } from '../errors.js';
 import { type DeviceAddress, domainPath } from '../paths.js';
 import { XenbusState } from '../states.js';
 
@@ -63,7 +64,7 @@ export class Orphan {
     const own = domainPath(ownDomid);
     if (await store.exists(`${own}/backend`)) return false;
     if (frontend !== XenbusState.unknown) return true;
-    if (await store.exists(domainPath(address.domid))) return false;
+    if (await this.#isSeen(domainPath(address.domid))) return false;
     if (store.connections !== this.#connections) return true;
     const others = (await store.tryDirectory(own)) ?? [];
     return others.every((name) => NO_SIGN_OF_LIFE.includes(name));
@@ -89,11 +90,19 @@ export class Orphan {
     const now = {
       frontend: frontend !== XenbusState.unknown,
       domain:
-        (await store.exists(domainPath(address.domid))) ||
+        (await this.#isSeen(domainPath(address.domid))) ||
         (await store.isDomainIntroduced(address.domid).catch(() => false)),
     };
     const before = this.#seen;
     this.#seen = { domain: before.domain || now.domain, frontend: before.frontend || now.frontend };
     return (before.domain && !now.domain) || (before.frontend && !now.frontend);
+  }
+
+  /** A driver domain may not look at the nodes of a guest that is gone. */
+  #isSeen(path: string): Promise<boolean> {
+    return this.#options.store.exists(path).catch((error) => {
+      if (errorCode(error) === 'EACCES') return false;
+      throw error;
+    });
   }
 }
