@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { needs } from '@xenpv/test-support';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { packageRoot } from './package-root.js';
 
 const BUILD = fileURLToPath(new URL('../../scripts/deb/build.mjs', packageRoot));
