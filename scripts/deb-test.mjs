@@ -22,7 +22,7 @@ with debootstrap at the first time. Needs root.
 
 const UNIT = '/usr/lib/systemd/system/xen-blockd.service';
 /** What apt and dpkg write themselves. */
-const NOT_OURS = /^\/(proc|tmp|var\/(cache|lib\/(apt|dpkg|systemd|ucf)|log)|etc\/ld\.so\.cache)(\/|$)/;
+const NOT_OURS = /^\/(proc|tmp|run\/systemd|var\/(cache|lib\/(apt|dpkg|systemd|ucf)|log)|etc\/ld\.so\.cache)(\/|$)/;
 
 /** Steps in their order: each begins with what the one before has left. */
 const STEPS = {
