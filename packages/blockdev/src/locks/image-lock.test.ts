@@ -147,13 +147,13 @@ async function storageDaemon(path: string): Promise<ChildProcess> {
   return child;
 }
 
-needs(addon, 'qemu-storage-daemon').it(
-  'an image that QEMU writes is refused, with the process that has it',
-  async () => {
+needs(addon, 'qemu-storage-daemon').it.each(['writing', 'reading'])(
+  'an image that QEMU writes is refused, with the process that has it: for %s',
+  async (use) => {
     const path = makeFile();
     const child = await storageDaemon(path);
-    await expect(open(path)).rejects.toMatchObject(inUse(expect.stringContaining(`(pid ${child.pid})`)));
-    await expect(open(path, { readOnly: true })).rejects.toMatchObject(inUse());
+    const refused = open(path, { readOnly: use === 'reading' });
+    await expect(refused).rejects.toMatchObject(inUse(expect.stringContaining(`(pid ${child.pid})`)));
     // A user that asks for no lock is not kept away.
     await (await openFileImage(path)).close();
   },
