@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XlDisk } from '@xenpv/emulator';
 import { SECTOR } from './model.js';
@@ -31,6 +31,22 @@ export function missingFor(storage: Storage): string | undefined {
   if (storage === 'qcow2' && !has('qemu-storage-daemon')) return 'qemu-storage-daemon is not installed';
   if (storage === 'nbd' && !has('qemu-nbd')) return 'qemu-nbd is not installed';
   return undefined;
+}
+
+/** The processes of storage helpers whose sockets are below `folder`. */
+export function helpersOf(folder: string): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && isHelper(`/proc/${name}/cmdline`, folder))
+    .map(Number);
+}
+
+function isHelper(commandLine: string, folder: string): boolean {
+  try {
+    const text = readFileSync(commandLine, 'utf8');
+    return text.includes('qemu-storage-daemon') && text.includes(folder);
+  } catch {
+    return false;
+  }
 }
 
 function has(program: string): boolean {

@@ -18,7 +18,7 @@ import { Random } from '../fuzz/random.js';
 import { CrashGuest, GUEST_HAPPENINGS, type GuestHappening } from './crash-guest.js';
 import { DriveGuest } from './drive-guest.js';
 import { type GuestFigures, KINDS, type Kind } from './figures.js';
-import { type CrashImage, createImage } from './images.js';
+import { type CrashImage, createImage, helpersOf } from './images.js';
 import { Killer, type KillerFigures } from './killer.js';
 import { SECTOR } from './model.js';
 import type { Setup } from './setup.js';
@@ -33,7 +33,7 @@ const LOST_SECTORS = 200;
 const HAPPENING_MS = { seldom: 4000, often: 400 };
 
 /** What happens besides the kills. */
-export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium'] as const;
+export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper'] as const;
 export type Happening = (typeof HAPPENINGS)[number];
 
 /** What is broken on purpose, to see that it is found. */
@@ -169,6 +169,7 @@ class Round {
     await this.#keepEvidence();
     for (const guest of [...this.#guests, this.#drive]) await guest.abandon();
     await this.#killer.abandon();
+    for (const pid of helpersOf(this.#hostFolder)) endProcess(pid);
     await this.#host.close();
     for (const image of this.#images) await image[Symbol.asyncDispose]();
     closeSync(this.#log);
@@ -190,7 +191,7 @@ class Round {
   async #happen(): Promise<void> {
     const { seed } = this.#setup;
     const { happenings } = this.#options;
-    const ofGuests = happenings.filter((what): what is GuestHappening => what !== 'medium');
+    const ofGuests = happenings.filter((what): what is GuestHappening => what !== 'medium' && what !== 'helper');
     const guests = ofGuests.length === 0 ? [] : this.#guests;
     const running = guests.map((guest, number) => {
       const random = new Random(seed + number);
@@ -200,7 +201,19 @@ class Round {
     if (happenings.includes('medium')) {
       running.push(this.#again(new Random(seed), HAPPENING_MS.often, () => this.#drive.change()));
     }
+    if (happenings.includes('helper') && this.#setup.guests.some(({ storage }) => storage === 'qcow2')) {
+      const random = new Random(~seed);
+      running.push(this.#again(random, HAPPENING_MS.often, async () => this.#killHelper(random)));
+    }
     await Promise.all(running);
+  }
+
+  #killHelper(random: Random): void {
+    const helpers = helpersOf(this.#hostFolder);
+    if (helpers.length === 0) return;
+    const pid = random.pick(helpers);
+    this.#watch.note(`helper ${pid}: killed`);
+    endProcess(pid);
   }
 
   async #again(random: Random, pauseMs: number, happens: () => Promise<void>): Promise<void> {
@@ -274,6 +287,15 @@ class Round {
     const kept = join(this.#options.folder, 'journal');
     mkdirSync(kept, { recursive: true });
     for (const name of namesIn(journal)) writeFileSync(join(kept, name), readFileSync(join(journal, name)));
+  }
+}
+
+/** It may have ended by itself. */
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 
