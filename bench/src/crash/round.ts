@@ -22,6 +22,7 @@ import { type CrashImage, createImage, helpersOf } from './images.js';
 import { Killer, type KillerFigures } from './killer.js';
 import { SECTOR } from './model.js';
 import type { Setup } from './setup.js';
+import { SlowDevices } from './slow-devices.js';
 import { Watch } from './watch.js';
 
 const SECTORS = 8192;
@@ -30,7 +31,7 @@ const LOOK_MS = 100;
 /** How many sectors broken storage loses at a kill. */
 const LOST_SECTORS = 200;
 /** A guest's pauses between what happens to it. */
-const HAPPENING_MS = { seldom: 4000, often: 400 };
+const HAPPENING_MS = { seldom: 8000, often: 400 };
 
 /** What happens besides the kills. */
 export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper'] as const;
@@ -73,6 +74,13 @@ export async function runRound(setup: Setup, options: RoundOptions): Promise<Rou
   return round.result((performance.now() - began) / 1000);
 }
 
+interface RoundParts {
+  readonly host: EmulatedHost;
+  readonly hostFolder: string;
+  readonly images: readonly CrashImage[];
+  readonly devices: SlowDevices;
+}
+
 class Round {
   readonly #setup: Setup;
   readonly #options: RoundOptions;
@@ -81,6 +89,7 @@ class Round {
   readonly #host: EmulatedHost;
   readonly #hostFolder: string;
   readonly #images: readonly CrashImage[];
+  readonly #devices: SlowDevices;
   readonly #guests: readonly CrashGuest[];
   readonly #drive: DriveGuest;
   readonly #killer: Killer;
@@ -92,17 +101,15 @@ class Round {
     const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
     const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
+    const devices = new SlowDevices();
     for (const [number, { storage }] of setup.guests.entries()) {
-      images.push(await createImage(storage, join(options.folder, `image-${number}`), SECTORS));
+      const path = join(options.folder, `image-${number}`);
+      images.push(await createImage(storage, { path, sectors: SECTORS, devices }));
     }
-    return new Round(setup, options, { host, hostFolder, images });
+    return new Round(setup, options, { host, hostFolder, images, devices });
   }
 
-  private constructor(
-    setup: Setup,
-    options: RoundOptions,
-    { host, hostFolder, images }: { host: EmulatedHost; hostFolder: string; images: readonly CrashImage[] },
-  ) {
+  private constructor(setup: Setup, options: RoundOptions, { host, hostFolder, images, devices }: RoundParts) {
     this.#setup = setup;
     this.#options = options;
     this.#log = openSync(join(options.folder, 'events.log'), 'w');
@@ -113,6 +120,7 @@ class Round {
     this.#host = host;
     this.#hostFolder = hostFolder;
     this.#images = images;
+    this.#devices = devices;
     const random = new Random(setup.seed ^ 0xc4a5);
     const common = { host, watch: this.#watch, sectors: SECTORS, room: ROOM, refresh: () => this.#refresh() };
     this.#guests = setup.guests.map(
@@ -172,6 +180,7 @@ class Round {
     for (const pid of helpersOf(this.#hostFolder)) endProcess(pid);
     await this.#host.close();
     for (const image of this.#images) await image[Symbol.asyncDispose]();
+    this.#devices[Symbol.dispose]();
     closeSync(this.#log);
     rmSync(this.#hostFolder, { recursive: true, force: true });
     if (this.#watch.problems.length === 0) rmSync(this.#options.folder, { recursive: true, force: true });
@@ -250,7 +259,8 @@ class Round {
     const config = join(this.#options.folder, 'xen-blockd.toml');
     writeFileSync(config, 'max-queues = 4\nmax-ring-page-order = 4\nmax-indirect-segments = 64\n');
     const args = ['--config', config, '--transfer', transfer];
-    return { directory: this.#hostFolder, engine, threads, args, logs: join(this.#options.folder, 'logs') };
+    const spawned = (pid: number | undefined) => this.#devices.add(pid);
+    return { directory: this.#hostFolder, engine, threads, args, logs: join(this.#options.folder, 'logs'), spawned };
   }
 
   /** Asks the daemon to look at the sizes of images; there may be none, or it may be killed. */
