@@ -7,7 +7,7 @@ import { StepError } from '../scripts/lib/steps.mjs';
 import { SUITES } from './lab/lab.mjs';
 import { COMMON_OPTIONS, COMMON_USAGE, prepare, runInDom0, say, shellInDom0 } from './machine/session.mjs';
 
-/** As many as fit into a run of everything. */
+/** Of the tests that are named "kills". */
 const KILLS = 14;
 /** How long a kill takes, with what comes after it, on a slow machine. */
 const KILL_SECONDS = 12;
@@ -18,7 +18,7 @@ const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
   --xen X          only this release of Xen: ${Object.keys(SUITES).sort().reverse().join(', ')}
   --shell          a shell in dom0 instead of the tests (with --xen)
   --list           print the names of the tests
-  --kills N        how often "kills" kills the daemon (default: ${KILLS})
+  --kills N        how often "kills" kills the daemon, which runs only when named (default: ${KILLS})
   --seed N         with --kills: the same instants again
 ${COMMON_USAGE}`;
 

@@ -97,7 +97,7 @@ async function setup(context) {
   await context.way.rest();
 }
 
-group('kills', { ...way, setup, xen: ['4.20'] }, [
+group('kills', { ...way, setup, xen: ['4.20'], asked: true }, [
   test('two guests verify what they wrote while the daemon is killed again and again', killUnderLoad, {
     minutes: 5 + run.kills / 5,
   }),

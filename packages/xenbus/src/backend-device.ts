@@ -4,7 +4,7 @@ import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { DeviceErrors } from './error-nodes/device-errors.js';
 import { XenbusError } from './errors.js';
 import { CallGuard } from './handler/call-guard.js';
-import type { BackendContext, BackendHandler, KeyTexts, XenstoreValues } from './handler/handler.js';
+import type { BackendContext, BackendHandler, XenstoreValues } from './handler/handler.js';
 import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
 import { type StillWanted, stillConnects, stillPrepares, stillTells } from './handler/still-wanted.js';
 import type { HeldDevice } from './holding/held-device.js';
@@ -207,8 +207,7 @@ export class BackendDevice {
   }
 
   async #step(): Promise<void> {
-    const keys = this.#phase === 'prepared' || this.#phase === 'connected' ? this.#handler : undefined;
-    const [view, values] = await Promise.all([this.#look(), keys && this.#readKeys(keys)]);
+    const view = await this.#look();
     const lost = this.#lost;
     this.#lost = undefined;
     if (lost !== undefined && this.#phase === 'connected') return this.#serviceLost(lost.error, view);
@@ -218,7 +217,7 @@ export class BackendDevice {
       if (this.#failure !== undefined) return this.#declareFailure(this.#failure, view.backend);
     }
     const action = nextAction(view);
-    if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view, values))) return;
+    if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
     if (action.do === 'wait') return this.#rest(view);
     await this.#perform(action, view);
     this.#lookAgain();
@@ -378,15 +377,13 @@ export class BackendDevice {
     return running;
   }
 
-  /** What the keys hold that the handler is told of; with the look itself, as a round trip is what a look takes. */
-  async #readKeys({ keys }: HeldHandler): Promise<KeyTexts | undefined> {
-    return keys?.length === 0 ? undefined : this.#nodes.readTexts(keys);
-  }
-
   /** Tells the handler of changed keys. Whether it looked at some, which takes time: then it is looked again. */
-  async #tellChanges(view: DeviceView, values: KeyTexts | undefined): Promise<boolean> {
+  async #tellChanges(view: DeviceView): Promise<boolean> {
     const handler = this.#handler;
-    if (handler === undefined || values === undefined || handler.knows(values)) return false;
+    const keys = handler?.keys;
+    if (handler === undefined || !view.prepared || keys?.length === 0) return false;
+    const values = await this.#nodes.readTexts(keys);
+    if (handler.knows(values)) return false;
     try {
       await this.#whileWanted(stillTells(view), () => handler.tell(values));
     } catch (error) {

@@ -33,6 +33,7 @@ describe('the configuration', () => {
       'on-error-for': {},
       'stall-seconds': 10,
       'stop-seconds': 5,
+      'unflushed-mebibytes': 16,
     });
   });
 

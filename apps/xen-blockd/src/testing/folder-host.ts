@@ -26,15 +26,24 @@ export class FolderHost implements AsyncDisposable {
   }
 
   /** A daemon that is ready. */
-  async daemon(...args: string[]): Promise<BlockdProcess> {
-    const daemon = this.starting(...args);
+  daemon(...args: string[]): Promise<BlockdProcess> {
+    return this.daemonIn({}, ...args);
+  }
+
+  /** A daemon with more in its environment, that is ready. */
+  async daemonIn(env: NodeJS.ProcessEnv, ...args: string[]): Promise<BlockdProcess> {
+    const daemon = this.#start(env, args);
     await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"ready"');
     return daemon;
   }
 
   /** A daemon that has just been started. */
   starting(...args: string[]): BlockdProcess {
-    const daemon = new BlockdProcess(['run', '--emulator', this.directory, '--log-format', 'json', ...args]);
+    return this.#start({}, args);
+  }
+
+  #start(env: NodeJS.ProcessEnv, args: string[]): BlockdProcess {
+    const daemon = new BlockdProcess(['run', '--emulator', this.directory, '--log-format', 'json', ...args], env);
     this.#daemons.add(daemon);
     return daemon;
   }

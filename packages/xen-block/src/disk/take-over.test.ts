@@ -141,8 +141,7 @@ describe('a disk whose journal is lost', () => {
     const disk = await guest.connect();
     await disk.write(0, new Uint8Array(PAGE).fill(5));
     await kill();
-    for (const name of readdirSync(journalDirectory))
-      writeFileSync(join(journalDirectory, name.replace('image', '0')), '');
+    replaceFile(join(journalDirectory, `qdisk-${guest.domid}-51712-0`), '');
     await host.startBackend({ journalDirectory });
     expect((await disk.read(0, PAGE))[9]).toBe(5);
     await disk.close();

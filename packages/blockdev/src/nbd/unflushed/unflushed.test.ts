@@ -168,6 +168,22 @@ describe('writes that a server has acknowledged and not flushed', () => {
   });
 });
 
+describe('a queue that is given up', () => {
+  it('waits no more for a server that is away, and others of the image wait on', async () => {
+    const image = await open();
+    const [client, next] = [new Client(image), new Client(image)];
+    await client.write(0, 4096, 1);
+    server.crash();
+    const write = client.write(4096, 4096, 2);
+    client.driver.queue.giveUp?.();
+    expect(await write).toBeLessThan(0);
+    await client.driver.queue.close();
+    const read = next.read(0, 4096);
+    await server.start();
+    expect(await read).toEqual([1]);
+  });
+});
+
 needs(addon).describe('in a file', () => {
   const path = () => join(folder, 'unflushed');
 
