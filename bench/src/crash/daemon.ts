@@ -31,6 +31,8 @@ export interface DaemonOptions {
   /** Where the log of each life goes. */
   readonly logs: string;
   readonly number: number;
+  /** Told of the process before it does anything. */
+  readonly spawned: (pid: number | undefined) => void;
 }
 
 export interface DaemonEnd {
@@ -59,7 +61,7 @@ export class DaemonLife {
   #rest = '';
 
   /** Prepares a process; it does nothing until `begin`. */
-  constructor({ directory, engine, threads, args, logs, number }: DaemonOptions) {
+  constructor({ directory, engine, threads, args, logs, number, spawned }: DaemonOptions) {
     this.number = number;
     mkdirSync(logs, { recursive: true });
     this.log = join(logs, `daemon-${number % 64}.log`);
@@ -69,6 +71,7 @@ export class DaemonLife {
       stdio: ['pipe', 'ignore', 'pipe'],
       env: { ...process.env, CRASH_PRELOAD: modulesOf(PRELOADED) },
     });
+    spawned(this.#child.pid);
     this.#child.stdin?.on('error', () => {});
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#hear(text));
     this.ended = new Promise((resolve) => this.#child.on('exit', (code, signal) => resolve({ code, signal })));

@@ -1,10 +1,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XlDisk } from '@xenpv/emulator';
 import { SECTOR } from './model.js';
 import type { Storage } from './setup.js';
+import { SlowDevices } from './slow-devices.js';
 
 const POLL_MS = 10;
 
@@ -20,7 +21,11 @@ export interface CrashImage extends AsyncDisposable {
 }
 
 /** Makes an image of zeroes; its files begin with `path`. */
-export async function createImage(storage: Storage, path: string, sectors: number): Promise<CrashImage> {
+export async function createImage(
+  storage: Storage,
+  { path, sectors, devices }: { path: string; sectors: number; devices: SlowDevices },
+): Promise<CrashImage> {
+  if (storage === 'loop') return new LoopImage(path, sectors, devices);
   if (storage === 'qcow2') return new Qcow2Image(path, sectors);
   if (storage === 'nbd') return ServedImage.start(path, sectors);
   return new FileImage(path, sectors);
@@ -30,7 +35,23 @@ export async function createImage(storage: Storage, path: string, sectors: numbe
 export function missingFor(storage: Storage): string | undefined {
   if (storage === 'qcow2' && !has('qemu-storage-daemon')) return 'qemu-storage-daemon is not installed';
   if (storage === 'nbd' && !has('qemu-nbd')) return 'qemu-nbd is not installed';
-  return undefined;
+  return storage === 'loop' ? SlowDevices.missing : undefined;
+}
+
+/** The processes of storage helpers whose sockets are below `folder`. */
+export function helpersOf(folder: string): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && isHelper(`/proc/${name}/cmdline`, folder))
+    .map(Number);
+}
+
+function isHelper(commandLine: string, folder: string): boolean {
+  try {
+    const text = readFileSync(commandLine, 'utf8');
+    return text.includes('qemu-storage-daemon') && text.includes(folder);
+  } catch {
+    return false;
+  }
 }
 
 function has(program: string): boolean {
@@ -57,6 +78,25 @@ class FileImage implements CrashImage {
 
   async content(): Promise<Int32Array> {
     return wordsOf(this.#path);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+class LoopImage implements CrashImage {
+  readonly grows = false;
+  readonly disk: { readonly target: string };
+
+  constructor(path: string, sectors: number, devices: SlowDevices) {
+    writeFileSync(path, '');
+    truncateSync(path, sectors * SECTOR);
+    this.disk = { target: devices.create(path) };
+  }
+
+  grow(): void {}
+
+  async content(): Promise<Int32Array> {
+    return wordsOf(this.disk.target);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}

@@ -18,10 +18,11 @@ import { Random } from '../fuzz/random.js';
 import { CrashGuest, GUEST_HAPPENINGS, type GuestHappening } from './crash-guest.js';
 import { DriveGuest } from './drive-guest.js';
 import { type GuestFigures, KINDS, type Kind } from './figures.js';
-import { type CrashImage, createImage } from './images.js';
+import { type CrashImage, createImage, helpersOf } from './images.js';
 import { Killer, type KillerFigures } from './killer.js';
 import { SECTOR } from './model.js';
 import type { Setup } from './setup.js';
+import { SlowDevices } from './slow-devices.js';
 import { Watch } from './watch.js';
 
 const SECTORS = 8192;
@@ -30,10 +31,10 @@ const LOOK_MS = 100;
 /** How many sectors broken storage loses at a kill. */
 const LOST_SECTORS = 200;
 /** A guest's pauses between what happens to it. */
-const HAPPENING_MS = { seldom: 4000, often: 400 };
+const HAPPENING_MS = { seldom: 8000, often: 400 };
 
 /** What happens besides the kills. */
-export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium'] as const;
+export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper'] as const;
 export type Happening = (typeof HAPPENINGS)[number];
 
 /** What is broken on purpose, to see that it is found. */
@@ -73,6 +74,13 @@ export async function runRound(setup: Setup, options: RoundOptions): Promise<Rou
   return round.result((performance.now() - began) / 1000);
 }
 
+interface RoundParts {
+  readonly host: EmulatedHost;
+  readonly hostFolder: string;
+  readonly images: readonly CrashImage[];
+  readonly devices: SlowDevices;
+}
+
 class Round {
   readonly #setup: Setup;
   readonly #options: RoundOptions;
@@ -81,6 +89,7 @@ class Round {
   readonly #host: EmulatedHost;
   readonly #hostFolder: string;
   readonly #images: readonly CrashImage[];
+  readonly #devices: SlowDevices;
   readonly #guests: readonly CrashGuest[];
   readonly #drive: DriveGuest;
   readonly #killer: Killer;
@@ -92,17 +101,15 @@ class Round {
     const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
     const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
+    const devices = new SlowDevices();
     for (const [number, { storage }] of setup.guests.entries()) {
-      images.push(await createImage(storage, join(options.folder, `image-${number}`), SECTORS));
+      const path = join(options.folder, `image-${number}`);
+      images.push(await createImage(storage, { path, sectors: SECTORS, devices }));
     }
-    return new Round(setup, options, { host, hostFolder, images });
+    return new Round(setup, options, { host, hostFolder, images, devices });
   }
 
-  private constructor(
-    setup: Setup,
-    options: RoundOptions,
-    { host, hostFolder, images }: { host: EmulatedHost; hostFolder: string; images: readonly CrashImage[] },
-  ) {
+  private constructor(setup: Setup, options: RoundOptions, { host, hostFolder, images, devices }: RoundParts) {
     this.#setup = setup;
     this.#options = options;
     this.#log = openSync(join(options.folder, 'events.log'), 'w');
@@ -113,6 +120,7 @@ class Round {
     this.#host = host;
     this.#hostFolder = hostFolder;
     this.#images = images;
+    this.#devices = devices;
     const random = new Random(setup.seed ^ 0xc4a5);
     const common = { host, watch: this.#watch, sectors: SECTORS, room: ROOM, refresh: () => this.#refresh() };
     this.#guests = setup.guests.map(
@@ -169,8 +177,10 @@ class Round {
     await this.#keepEvidence();
     for (const guest of [...this.#guests, this.#drive]) await guest.abandon();
     await this.#killer.abandon();
+    for (const pid of helpersOf(this.#hostFolder)) endProcess(pid);
     await this.#host.close();
     for (const image of this.#images) await image[Symbol.asyncDispose]();
+    this.#devices[Symbol.dispose]();
     closeSync(this.#log);
     rmSync(this.#hostFolder, { recursive: true, force: true });
     if (this.#watch.problems.length === 0) rmSync(this.#options.folder, { recursive: true, force: true });
@@ -190,7 +200,7 @@ class Round {
   async #happen(): Promise<void> {
     const { seed } = this.#setup;
     const { happenings } = this.#options;
-    const ofGuests = happenings.filter((what): what is GuestHappening => what !== 'medium');
+    const ofGuests = happenings.filter((what): what is GuestHappening => what !== 'medium' && what !== 'helper');
     const guests = ofGuests.length === 0 ? [] : this.#guests;
     const running = guests.map((guest, number) => {
       const random = new Random(seed + number);
@@ -200,7 +210,19 @@ class Round {
     if (happenings.includes('medium')) {
       running.push(this.#again(new Random(seed), HAPPENING_MS.often, () => this.#drive.change()));
     }
+    if (happenings.includes('helper') && this.#setup.guests.some(({ storage }) => storage === 'qcow2')) {
+      const random = new Random(~seed);
+      running.push(this.#again(random, HAPPENING_MS.often, async () => this.#killHelper(random)));
+    }
     await Promise.all(running);
+  }
+
+  #killHelper(random: Random): void {
+    const helpers = helpersOf(this.#hostFolder);
+    if (helpers.length === 0) return;
+    const pid = random.pick(helpers);
+    this.#watch.note(`helper ${pid}: killed`);
+    endProcess(pid);
   }
 
   async #again(random: Random, pauseMs: number, happens: () => Promise<void>): Promise<void> {
@@ -237,7 +259,8 @@ class Round {
     const config = join(this.#options.folder, 'xen-blockd.toml');
     writeFileSync(config, 'max-queues = 4\nmax-ring-page-order = 4\nmax-indirect-segments = 64\n');
     const args = ['--config', config, '--transfer', transfer];
-    return { directory: this.#hostFolder, engine, threads, args, logs: join(this.#options.folder, 'logs') };
+    const spawned = (pid: number | undefined) => this.#devices.add(pid);
+    return { directory: this.#hostFolder, engine, threads, args, logs: join(this.#options.folder, 'logs'), spawned };
   }
 
   /** Asks the daemon to look at the sizes of images; there may be none, or it may be killed. */
@@ -274,6 +297,15 @@ class Round {
     const kept = join(this.#options.folder, 'journal');
     mkdirSync(kept, { recursive: true });
     for (const name of namesIn(journal)) writeFileSync(join(kept, name), readFileSync(join(journal, name)));
+  }
+}
+
+/** It may have ended by itself. */
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
   }
 }
 
