@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { KINDS } from './crash/figures.js';
-import { missingFor } from './crash/images.js';
 import { BREAKS, type Break, HAPPENINGS, type Happening, type RoundResult, runRound } from './crash/round.js';
 import { drawSetup, type Setup, STORAGES, type Storage } from './crash/setup.js';
+import { missingFor } from './crash/storage/images.js';
 
 const USAGE = `usage: npm run test:crash -- [options]
 

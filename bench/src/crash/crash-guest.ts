@@ -4,9 +4,9 @@ import type { Random } from '../fuzz/random.js';
 import { describeWrong } from './disk-load.js';
 import { GuestFigures } from './figures.js';
 import { GuestLife } from './guest-life.js';
-import type { CrashImage } from './images.js';
 import { DiskModel, SECTOR } from './model.js';
 import type { GuestSetup } from './setup.js';
+import type { CrashImage } from './storage/images.js';
 import type { Watch } from './watch.js';
 
 const MEMORY_MIB = 24;

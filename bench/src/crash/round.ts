@@ -18,11 +18,11 @@ import { Random } from '../fuzz/random.js';
 import { CrashGuest, GUEST_HAPPENINGS, type GuestHappening } from './crash-guest.js';
 import { DriveGuest } from './drive-guest.js';
 import { type GuestFigures, KINDS, type Kind } from './figures.js';
-import { type CrashImage, createImage, helpersOf } from './images.js';
 import { Killer, type KillerFigures } from './killer.js';
 import { SECTOR } from './model.js';
 import type { Setup } from './setup.js';
-import { SlowDevices } from './slow-devices.js';
+import { type CrashImage, createImage, helpersOf } from './storage/images.js';
+import { SlowDevices } from './storage/slow-devices.js';
 import { Watch } from './watch.js';
 
 const SECTORS = 8192;

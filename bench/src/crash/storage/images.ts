@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XlDisk } from '@xenpv/emulator';
-import { SECTOR } from './model.js';
-import type { Storage } from './setup.js';
+import { SECTOR } from '../model.js';
+import type { Storage } from '../setup.js';
 import { SlowDevices } from './slow-devices.js';
 
 const POLL_MS = 10;
