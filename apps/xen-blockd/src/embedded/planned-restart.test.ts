@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Blkfront, type BlkfrontOptions } from '@xenpv/blkfront';
 import { joinHost, RemoteHost } from '@xenpv/emulator';
 import { needs, working } from '@xenpv/test-support';
@@ -32,10 +33,14 @@ needs(addon).describe('a planned restart', () => {
     readonly #cleanup = new Cleanup();
     readonly #stop = new AbortController();
     readonly #loading: ReturnType<typeof verifiedLoad>;
+    #done = 0;
 
     private constructor(disk: Blkfront, cleanup: Cleanup) {
       this.#cleanup = cleanup;
-      this.#loading = verifiedLoad(disk, { depth: 4, signal: this.#stop.signal });
+      const progress = (done: number) => {
+        this.#done = done;
+      };
+      this.#loading = verifiedLoad(disk, { depth: 4, signal: this.#stop.signal, progress });
     }
 
     static async connect(target: string, options: Partial<BlkfrontOptions> = {}): Promise<Guest> {
@@ -46,6 +51,11 @@ needs(addon).describe('a planned restart', () => {
       const provider = await joinHost(host.directory, { domid });
       const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
       return new Guest(cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', ...options })), cleanup);
+    }
+
+    /** Operations that were answered, as the load tells now and then. */
+    get done(): number {
+      return this.#done;
     }
 
     /** What the load found, once all is answered. */
@@ -133,7 +143,10 @@ needs(addon).describe('a planned restart', () => {
       const config = configured(seconds, 'threads = 1');
       const first = await host.daemon(...config);
       const guests = await Promise.all([image('good'), target].map((disk) => Guest.connect(disk)));
+      await expect.poll(() => guests.every(({ done }) => done > 0)).toBe(true);
       server.kill('SIGSTOP');
+      // It has four requests at any time; they are taken by then.
+      await sleep(100);
       for (const signal of signals) {
         first.signal(signal);
         await first.says('stopping');

@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 /**
  * A load that knows what must be on the disk. Each sector that it writes says where it belongs and how often it was
  * written; each read, and a last look at all of them, compares. What two operations in flight would share is never
@@ -7,6 +9,7 @@ const SECTOR = 512;
 const BLOCK = 4096;
 const MAX_BLOCKS = 16;
 const PROGRESS_MS = 200;
+const RETRY_MS = 10;
 
 /** The disk, as a guest has it. Lengths and offsets are in bytes. */
 export interface LoadedDisk {
@@ -152,6 +155,8 @@ class VerifiedLoad {
     } catch (error) {
       this.#errors++;
       this.#firstError ??= error instanceof Error ? error.message : String(error);
+      // A disk that is gone refuses at once: others have their turn all the same.
+      await sleep(RETRY_MS);
       return false;
     } finally {
       this.#ended(began);
