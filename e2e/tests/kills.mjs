@@ -99,6 +99,6 @@ async function setup(context) {
 
 group('kills', { ...way, setup, xen: ['4.20'], asked: true }, [
   test('two guests verify what they wrote while the daemon is killed again and again', killUnderLoad, {
-    minutes: 5 + run.kills / 5,
+    minutes: 10 + run.kills / 4,
   }),
 ]);

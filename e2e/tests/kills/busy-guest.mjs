@@ -17,7 +17,8 @@ export class BusyGuest {
     await guest.sh('dmesg -c >/dev/null');
     await guest.sh(background('plain', verifiedPass(plain)));
     await guest.sh(background('tree', treePass()));
-    await guest.sh(`(${probe(plain)} >/tmp/probe.out 2>&1; echo ended >/tmp/probe.end) & echo started`);
+    const probing = `${probe(plain)} >/tmp/probe.out 2>&1 & echo $! >/tmp/probe.pid; wait $!; echo ended >/tmp/probe.end`;
+    await guest.sh(`(${probing}) & echo started`);
   }
 
   /** Errors: a load that has ended, with what it said. */
@@ -30,7 +31,7 @@ export class BusyGuest {
   /** Lets the loads come to their ends. Errors: wrong data, an I/O error, a file system that is not clean. */
   async finish() {
     const { guest, tree } = this;
-    await guest.sh('touch /tmp/stop; pkill -INT -f name=probe || killall -INT fio || true');
+    await guest.sh('touch /tmp/stop; kill -INT $(cat /tmp/probe.pid)');
     for (const name of ['probe', 'plain', 'tree']) await this.#end(name);
     await guest.sh('umount /mnt/tree', { timeout: 120 });
     await guest.sh(`e2fsck -fn ${tree}`, { timeout: 240 });
