@@ -1,4 +1,4 @@
-/** `npm run test:crash`: kills the daemon under guests that verify; docs/crash-testing.md. */
+/** `npm run test:crash`: kills the daemon under guests that verify; docs/restart.md. */
 import { runBenchProgram } from './lib/bench-program.mjs';
 
 await runBenchProgram('crash.js');

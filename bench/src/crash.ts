@@ -5,11 +5,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { KINDS } from './crash/figures.js';
 import { BREAKS, type Break, HAPPENINGS, type Happening, type RoundResult, runRound } from './crash/round.js';
 import { drawSetup, type Setup, STORAGES, type Storage } from './crash/setup.js';
 import { missingFor } from './crash/storage/images.js';
+import { ProgramArguments } from './program/arguments.js';
 
 const USAGE = `usage: npm run test:crash -- [options]
 
@@ -37,47 +37,28 @@ Examples:
 Exit codes: 0 nothing was lost, 1 something was, 2 usage.
 `;
 
-const STRING = { type: 'string' } as const;
-const OPTIONS = {
-  kills: STRING,
-  round: STRING,
-  seconds: STRING,
-  seed: STRING,
-  patience: STRING,
-  storage: STRING,
-  happenings: STRING,
-  break: STRING,
-  dir: STRING,
-  json: STRING,
-  help: { type: 'boolean' },
-} as const;
+const args = new ProgramArguments(USAGE, [
+  'kills',
+  'round',
+  'seconds',
+  'seed',
+  'patience',
+  'storage',
+  'happenings',
+  'break',
+  'dir',
+  'json',
+]);
 
-type Values = ReturnType<typeof readValues>;
-
-function readValues() {
-  return parseArgs({ options: OPTIONS }).values;
-}
-
-function usageError(message: string): never {
-  process.stderr.write(`${message}\n\n${USAGE}`);
-  process.exit(2);
-}
-
-function wholeNumber(values: Values, name: 'kills' | 'round' | 'seconds' | 'seed' | 'patience'): number | undefined {
-  const text = values[name];
-  if (text === undefined) return undefined;
-  if (!/^\d{1,15}$/.test(text)) usageError(`--${name} is ${text}; expected a whole number`);
-  return Number(text);
-}
-
-function storagesOf({ storage }: Values): readonly Storage[] {
+function chosenStorages(): readonly Storage[] {
+  const { storage } = args.values;
   if (storage !== undefined) {
     const named = storage.split(',') as Storage[];
     const unknown = named.find((name) => !STORAGES.includes(name));
-    if (unknown !== undefined) usageError(`--storage is ${unknown}; expected ${STORAGES.join(', ')}`);
+    if (unknown !== undefined) args.refuse(`--storage is ${unknown}; expected ${STORAGES.join(', ')}`);
     for (const name of named) {
       const reason = missingFor(name);
-      if (reason !== undefined) usageError(`--storage ${name} cannot be had: ${reason}`);
+      if (reason !== undefined) args.refuse(`--storage ${name} cannot be had: ${reason}`);
     }
     return named;
   }
@@ -88,28 +69,20 @@ function storagesOf({ storage }: Values): readonly Storage[] {
   });
 }
 
-function happeningsOf({ happenings }: Values): readonly Happening[] {
+function chosenHappenings(): readonly Happening[] {
+  const { happenings } = args.values;
   if (happenings === undefined) return HAPPENINGS;
   if (happenings === 'none') return [];
   const named = happenings.split(',') as Happening[];
   const unknown = named.find((name) => !HAPPENINGS.includes(name));
-  if (unknown !== undefined) usageError(`--happenings has ${unknown}; expected none, or of ${HAPPENINGS.join(', ')}`);
+  if (unknown !== undefined) args.refuse(`--happenings has ${unknown}; expected none, or of ${HAPPENINGS.join(', ')}`);
   return named;
 }
 
-function breakOf(values: Values): Break {
-  const text = (values.break ?? 'none') as Break;
-  if (!BREAKS.includes(text)) usageError(`--break is ${text}; expected ${BREAKS.join(', ')}`);
+function chosenBreak(): Break {
+  const text = (args.values.break ?? 'none') as Break;
+  if (!BREAKS.includes(text)) args.refuse(`--break is ${text}; expected ${BREAKS.join(', ')}`);
   return text;
-}
-
-/** The options that make this round again. */
-function replay({ seed }: Setup, values: Values, kills: number): string {
-  const fixed = Object.entries({ ...values, seed, kills, round: kills });
-  return fixed
-    .filter(([name]) => name !== 'json' && name !== 'seconds' && name !== 'dir')
-    .map(([name, value]) => `--${name} ${value}`)
-    .join(' ');
 }
 
 interface Results extends Omit<RoundResult, 'pauses' | 'problems'> {
@@ -120,15 +93,16 @@ interface Results extends Omit<RoundResult, 'pauses' | 'problems'> {
   failure?: { setup: Setup; problems: readonly string[]; evidence: string };
 }
 
-async function main(values: Values): Promise<void> {
-  const storages = storagesOf(values);
-  const breaks = breakOf(values);
-  const kills = wholeNumber(values, 'kills') ?? 500;
-  const round = wholeNumber(values, 'round') ?? 100;
-  const until = performance.now() + (wholeNumber(values, 'seconds') ?? Number.POSITIVE_INFINITY) * 1000;
-  const seed = wholeNumber(values, 'seed') ?? Math.floor(Math.random() * 1e9);
-  const happenings = happeningsOf(values);
-  const patienceMs = 1000 * (wholeNumber(values, 'patience') ?? 60);
+async function main(): Promise<void> {
+  const { values } = args;
+  const storages = chosenStorages();
+  const breaks = chosenBreak();
+  const kills = args.wholeNumber('kills') ?? 500;
+  const round = args.wholeNumber('round') ?? 100;
+  const until = performance.now() + (args.wholeNumber('seconds') ?? Number.POSITIVE_INFINITY) * 1000;
+  const seed = args.wholeNumber('seed') ?? Math.floor(Math.random() * 1e9);
+  const happenings = chosenHappenings();
+  const patienceMs = 1000 * (args.wholeNumber('patience') ?? 60);
   const base = mkdtempSync(join(values.dir ?? tmpdir(), 'xen-crash-'));
   const rounds: RoundResult[] = [];
   let failure: Results['failure'];
@@ -145,8 +119,10 @@ async function main(values: Values): Promise<void> {
     console.log(`  ${summary(result)} in ${result.seconds.toFixed(1)} s`);
     if (result.problems.length === 0) continue;
     failure = { setup, problems: result.problems, evidence: folder };
+    // The options that make this round again.
+    const again = args.again({ seed: setup.seed, kills: here, round: here }, ['json', 'seconds', 'dir']);
     console.log(`FAILED:\n  ${result.problems.join('\n  ')}`);
-    console.log(`logs, images and journals: ${folder}\nagain: npm run test:crash -- ${replay(setup, values, here)}`);
+    console.log(`logs, images and journals: ${folder}\nagain: npm run test:crash -- ${again}`);
   }
   const results = sumOf(rounds, seed);
   if (failure) results.failure = failure;
@@ -209,11 +185,4 @@ function report(results: Results): string {
   ].join('\n');
 }
 
-let values: Values;
-try {
-  values = readValues();
-} catch (error) {
-  usageError((error as Error).message);
-}
-if (values.help) process.stdout.write(USAGE);
-else await main(values);
+await main();

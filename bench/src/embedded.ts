@@ -1,14 +1,15 @@
 /**
  * node dist/embedded.js [--quick] [--json FILE]: the layers alone, and all of them together on the embedded host.
  */
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { makeFile } from './blockdev-reads.js';
 import { measureDecoding, measureGrantCopy, measureRingAlone } from './embedded/layers.js';
 import { measureIdle, measureRing } from './embedded/measures.js';
 import { compareWithStorageDaemon } from './embedded/storage-daemon.js';
+import { isInstalled } from './program/is-installed.js';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
 const quick = values.quick;
@@ -63,8 +64,4 @@ async function compare(): Promise<void> {
   } finally {
     rmSync(path);
   }
-}
-
-function isInstalled(program: string): boolean {
-  return (process.env.PATH ?? '').split(delimiter).some((directory) => existsSync(join(directory, program)));
 }

@@ -3,9 +3,9 @@
  * and bad, and knows what every answer must be; the backend serves them from files or memory, in every way there is.
  */
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { type RoundResult, runRound } from './fuzz/round.js';
 import { drawSetup, ENGINES, type Fixed, type Setup, TRANSFERS } from './fuzz/setup.js';
+import { ProgramArguments } from './program/arguments.js';
 
 const USAGE = `usage: npm run fuzz -- [options]
 
@@ -32,82 +32,52 @@ Fixed in all rounds, instead of drawn:
   --moves 0 | 1      rings are detached and attached again, on another thread if there is one
 `;
 
-const STRING = { type: 'string' } as const;
-const OPTIONS = {
-  requests: STRING,
-  round: STRING,
-  seconds: STRING,
-  seed: STRING,
-  json: STRING,
-  engine: STRING,
-  transfer: STRING,
-  direct: STRING,
-  memory: STRING,
-  queues: STRING,
-  threads: STRING,
-  depth: STRING,
-  odd: STRING,
-  burners: STRING,
-  churn: STRING,
-  moves: STRING,
-  help: { type: 'boolean' },
-} as const;
+const args = new ProgramArguments(USAGE, [
+  'requests',
+  'round',
+  'seconds',
+  'seed',
+  'json',
+  'engine',
+  'transfer',
+  'direct',
+  'memory',
+  'queues',
+  'threads',
+  'depth',
+  'odd',
+  'burners',
+  'churn',
+  'moves',
+]);
 
-type Values = ReturnType<typeof readValues>;
-
-function readValues() {
-  return parseArgs({ options: OPTIONS }).values;
-}
-
-function usageError(message: string): never {
-  process.stderr.write(`${message}\n\n${USAGE}`);
-  process.exit(2);
-}
-
-function wholeNumber(values: Values, name: Exclude<keyof Values, 'help'>): number | undefined {
-  const text = values[name];
-  if (text === undefined) return undefined;
-  if (!/^\d{1,15}$/.test(text)) usageError(`--${name} is ${text}; expected a whole number`);
-  return Number(text);
-}
-
-function oneOf<T extends string>(values: Values, name: 'engine' | 'transfer', all: readonly T[]): T | undefined {
-  const text = values[name];
-  if (text !== undefined && !all.includes(text as T)) usageError(`--${name} is ${text}; expected ${all.join(', ')}`);
+function oneOf<T extends string>(name: 'engine' | 'transfer', all: readonly T[]): T | undefined {
+  const text = args.values[name];
+  if (text !== undefined && !all.includes(text as T)) args.refuse(`--${name} is ${text}; expected ${all.join(', ')}`);
   return text as T | undefined;
 }
 
-function flag(values: Values, name: 'direct' | 'odd' | 'churn' | 'moves'): boolean | undefined {
-  const text = values[name];
-  if (text !== undefined && text !== '0' && text !== '1') usageError(`--${name} is ${text}; expected 0 or 1`);
+function flag(name: 'direct' | 'odd' | 'churn' | 'moves'): boolean | undefined {
+  const text = args.values[name];
+  if (text !== undefined && text !== '0' && text !== '1') args.refuse(`--${name} is ${text}; expected 0 or 1`);
   return text === undefined ? undefined : text === '1';
 }
 
-function readFixed(values: Values): Fixed {
+function readFixed(): Fixed {
   const all = {
-    engine: oneOf(values, 'engine', ENGINES),
-    transfer: oneOf(values, 'transfer', TRANSFERS),
-    direct: flag(values, 'direct'),
-    memoryMiB: wholeNumber(values, 'memory'),
-    queues: wholeNumber(values, 'queues'),
-    threads: wholeNumber(values, 'threads'),
-    depth: wholeNumber(values, 'depth'),
-    odd: flag(values, 'odd'),
-    burners: wholeNumber(values, 'burners'),
-    churn: flag(values, 'churn'),
-    moves: flag(values, 'moves'),
+    engine: oneOf('engine', ENGINES),
+    transfer: oneOf('transfer', TRANSFERS),
+    direct: flag('direct'),
+    memoryMiB: args.wholeNumber('memory'),
+    queues: args.wholeNumber('queues'),
+    threads: args.wholeNumber('threads'),
+    depth: args.wholeNumber('depth'),
+    odd: flag('odd'),
+    burners: args.wholeNumber('burners'),
+    churn: flag('churn'),
+    moves: flag('moves'),
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as Fixed;
-}
-
-/** The options that make this round again. */
-function replay(setup: Setup, values: Values): string {
-  const { seed, requests } = setup;
-  const fixed = Object.entries({ ...values, seed, requests, round: requests });
-  return fixed
-    .filter(([name]) => name !== 'json' && name !== 'seconds')
-    .map(([name, value]) => `--${name} ${value}`)
-    .join(' ');
 }
 
 interface Results {
@@ -121,18 +91,19 @@ interface Results {
   failure?: { setup: Setup; message: string };
 }
 
-async function main(values: Values): Promise<void> {
-  const fixed = readFixed(values);
-  const requests = wholeNumber(values, 'requests') ?? 1_000_000;
-  const round = wholeNumber(values, 'round') ?? 50_000;
-  const until = performance.now() + (wholeNumber(values, 'seconds') ?? Number.POSITIVE_INFINITY) * 1000;
-  const seed = wholeNumber(values, 'seed') ?? Math.floor(Math.random() * 1e9);
+async function main(): Promise<void> {
+  const { json } = args.values;
+  const fixed = readFixed();
+  const requests = args.wholeNumber('requests') ?? 1_000_000;
+  const round = args.wholeNumber('round') ?? 50_000;
+  const until = performance.now() + (args.wholeNumber('seconds') ?? Number.POSITIVE_INFINITY) * 1000;
+  const seed = args.wholeNumber('seed') ?? Math.floor(Math.random() * 1e9);
   const results: Results = { seed, rounds: 0, requests: 0, reconnections: 0, moves: 0, checks: 0, seconds: 0 };
   while (results.requests < requests && performance.now() < until && !results.failure) {
     const setup = drawSetup(seed + results.rounds, Math.min(round, requests - results.requests), fixed);
-    await runOne(setup, results, values);
+    await runOne(setup, results);
   }
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(results, null, 2)}\n`);
+  if (json) writeFileSync(json, `${JSON.stringify(results, null, 2)}\n`);
   const { rounds, requests: answered, checks, reconnections, moves } = results;
   const around = `${reconnections} reconnections, ${moves} moves`;
   console.log(`${rounds} rounds, ${answered} requests, ${checks} checks at rest, ${around}`);
@@ -140,7 +111,7 @@ async function main(values: Values): Promise<void> {
   if (results.failure) process.exit(1);
 }
 
-async function runOne(setup: Setup, results: Results, values: Values): Promise<void> {
+async function runOne(setup: Setup, results: Results): Promise<void> {
   const { seed, requests, ...drawn } = setup;
   const text = Object.entries(drawn).map(([key, value]) => `${key}=${value}`);
   console.log(`seed ${seed}: ${text.join(' ')}`);
@@ -149,7 +120,9 @@ async function runOne(setup: Setup, results: Results, values: Values): Promise<v
   } catch (error) {
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error);
     results.failure = { setup, message };
-    console.log(`FAILED: ${message}\nagain: npm run fuzz -- ${replay(setup, values)}`);
+    // The options that make this round again.
+    const again = args.again({ seed, requests, round: requests }, ['json', 'seconds']);
+    console.log(`FAILED: ${message}\nagain: npm run fuzz -- ${again}`);
   }
 }
 
@@ -167,11 +140,4 @@ function add(results: Results, { answered, reconnections, moves, checks, seconds
   console.log(`  ${answered} requests in ${seconds.toFixed(1)} s`);
 }
 
-let values: Values;
-try {
-  values = readValues();
-} catch (error) {
-  usageError((error as Error).message);
-}
-if (values.help) process.stdout.write(USAGE);
-else await main(values);
+await main();

@@ -5,6 +5,9 @@ import { StepError } from './steps.mjs';
 /**
  * What parseArgs of node:util makes of this program's arguments. `--help` prints the usage and ends the process with
  * 0; wrong arguments print it too and end it with 2.
+ * @param {string} usage
+ * @param {Readonly<Record<string, object>>} options
+ * @returns {{ values: Record<string, any>, positionals: string[] }}
  */
 export function readArguments(usage, options, { positionals = false } = {}) {
   const all = { ...options, help: { type: 'boolean', short: 'h' } };
@@ -19,7 +22,12 @@ export function readArguments(usage, options, { positionals = false } = {}) {
   process.exit(0);
 }
 
-/** Ends the process with 2. */
+/**
+ * Ends the process with 2.
+ * @param {string} usage
+ * @param {string} message
+ * @returns {never}
+ */
 export function usageError(usage, message) {
   process.stderr.write(`${message}\n\n${usage}`);
   process.exit(2);

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XlDisk } from '@xenpv/emulator';
+import { isInstalled } from '../../program/is-installed.js';
 import { SECTOR } from '../model.js';
 import type { Storage } from '../setup.js';
 import { SlowDevices } from './slow-devices.js';
@@ -33,8 +34,8 @@ export async function createImage(
 
 /** Why this storage cannot be had here, or undefined. */
 export function missingFor(storage: Storage): string | undefined {
-  if (storage === 'qcow2' && !has('qemu-storage-daemon')) return 'qemu-storage-daemon is not installed';
-  if (storage === 'nbd' && !has('qemu-nbd')) return 'qemu-nbd is not installed';
+  if (storage === 'qcow2' && !isInstalled('qemu-storage-daemon')) return 'qemu-storage-daemon is not installed';
+  if (storage === 'nbd' && !isInstalled('qemu-nbd')) return 'qemu-nbd is not installed';
   return storage === 'loop' ? SlowDevices.missing : undefined;
 }
 
@@ -52,10 +53,6 @@ function isHelper(commandLine: string, folder: string): boolean {
   } catch {
     return false;
   }
-}
-
-function has(program: string): boolean {
-  return (process.env.PATH ?? '').split(':').some((folder) => existsSync(`${folder}/${program}`));
 }
 
 class FileImage implements CrashImage {
