@@ -179,12 +179,12 @@ export async function openFileImage(
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     files.main = (await openDirect(path, flags, { facts, sectorSize, options, ring })) ?? buffered;
     // Before anything is tried out on the image. The mark first: what is in flight of ended processes has their locks.
-    if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, signal });
-    if (user) holds.lock = await ImageLock.take({ path, fd: buffered, readOnly, user }, signal);
+    const id = await storageId(buffered);
+    if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, id, signal });
+    if (user) holds.lock = await ImageLock.take({ path, fd: buffered, id, readOnly, user }, signal);
     const size = wholeSectors(facts.size, sectorSize, path);
     if (facts.writeProtected && !readOnly) throw writeProtected(path);
-    const { key: identity } = await storageId(buffered);
-    return new FileImage({ path, options, facts, size, files, identity, ring, ...holds });
+    return new FileImage({ path, options, facts, size, files, identity: id.key, ring, ...holds });
   } catch (error) {
     holds.mark?.release();
     await closeOpened(files);

@@ -15,7 +15,7 @@ import { BlockDeviceError } from '../errors.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import { lockerOf } from './other-user.js';
 import { type ByteLocks, checked } from './permissions.js';
-import { type StorageId, storageId } from './storage-id.js';
+import type { StorageId } from './storage-id.js';
 
 /** Then whoever opens is told, and may try again. */
 const WAIT_MS = 10_000;
@@ -36,6 +36,8 @@ export interface MarkRequest {
   readonly disk: string;
   /** All descriptors that I/O uses. */
   readonly files: FileDescriptors;
+  /** Of the image. */
+  readonly id: StorageId;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -61,10 +63,9 @@ export class DiskMark {
    * and a process does not end before its system calls. Error: ERR_IMAGE_IN_FLIGHT after ten seconds, or
    * ERR_IMAGE_IN_USE when a living process has the mark.
    */
-  static async take({ path, disk, files, signal }: MarkRequest): Promise<DiskMark | undefined> {
+  static async take({ path, disk, files, id, signal }: MarkRequest): Promise<DiskMark | undefined> {
     const locks = optionalAddon();
     if (!locks) return undefined;
-    const id = await storageId(files.buffered);
     const byte = byteOf(disk);
     const key = `${id.key} ${byte}`;
     const look = () => own.has(key) || checked(locks.byteLockedElsewhere(files.buffered, byte), path) === 0;
@@ -93,9 +94,12 @@ export class DiskMark {
   }
 }
 
+let boot: string | undefined;
+
 /** Of this kernel's life: another host that has the same image may have a disk of the same name. */
 function byteOf(disk: string): number {
-  const hash = createHash('sha256').update(`${bootId()} ${disk}`).digest();
+  boot ??= bootId();
+  const hash = createHash('sha256').update(`${boot} ${disk}`).digest();
   return FIRST_BYTE + hash.readUIntBE(0, HASH_BYTES);
 }
 

@@ -12,7 +12,7 @@ import { BlockDeviceError, openError } from '../errors.js';
 import type { ImageUser } from './image-user.js';
 import { lockerOf, mountOf } from './other-user.js';
 import { joinAsQemu, lockAsQemu } from './permissions.js';
-import { type StorageId, storageId } from './storage-id.js';
+import type { StorageId } from './storage-id.js';
 
 const openFile = promisify(open);
 const closeFile = promisify(close);
@@ -27,6 +27,8 @@ export interface LockRequest {
   readonly path: string;
   /** The descriptor whose open file description gets the locks: they go with its last reference. */
   readonly fd: number;
+  /** Of the image. */
+  readonly id: StorageId;
   readonly readOnly: boolean;
   readonly user: ImageUser;
 }
@@ -42,11 +44,9 @@ const inUse = new Map<string, Used>();
 
 /** A lock that is held. The byte locks go when the descriptor is closed, the rest with `release`. */
 export class ImageLock {
-  readonly #key: string;
   readonly #request: LockRequest;
 
-  private constructor(key: string, request: LockRequest) {
-    this.#key = key;
+  private constructor(request: LockRequest) {
     this.#request = request;
   }
 
@@ -56,19 +56,18 @@ export class ImageLock {
    * `blockdev:lock:unavailable` tells.
    */
   static async take(request: LockRequest, signal?: AbortSignal): Promise<ImageLock> {
-    const id = await storageId(request.fd);
     const deadline = performance.now() + WAIT_MS;
     while (true) {
-      const problem = await tryLock(id, request);
-      if (problem === undefined) return new ImageLock(id.key, request);
-      if (!problem.mayPass || performance.now() > deadline) throw await refusal(id, request, problem);
+      const problem = await tryLock(request);
+      if (problem === undefined) return new ImageLock(request);
+      if (!problem.mayPass || performance.now() > deadline) throw await refusal(request, problem);
       await sleep(PAUSE_MS, undefined, { signal });
     }
   }
 
   /** Lets go of what is not the descriptor's. Harmless when repeated. */
   async release(): Promise<void> {
-    await leave(this.#key, this.#request);
+    await leave(this.#request);
   }
 }
 
@@ -79,32 +78,28 @@ interface Problem {
 }
 
 /** Undefined: it is locked. */
-async function tryLock(id: StorageId, request: LockRequest): Promise<Problem | undefined> {
-  const used = inUse.get(id.key) ?? { users: new Set(), claim: undefined };
+async function tryLock(request: LockRequest): Promise<Problem | undefined> {
+  const { key } = request.id;
+  const used = inUse.get(key) ?? { users: new Set(), claim: undefined };
   const others = [...used.users];
   const rival = others.find((other) => !goTogether(request, other));
   if (rival) return { mayPass: false, holder: rival };
   // From here on nobody else of this process gets in between, although opening takes a while.
   used.users.add(request);
-  inUse.set(id.key, used);
+  inUse.set(key, used);
   try {
-    if (await lockForOthers(id, used, request, others)) return undefined;
+    if (await lockForOthers(used, request, others)) return undefined;
   } catch (error) {
-    await leave(id.key, request);
+    await leave(request);
     throw error;
   }
-  await leave(id.key, request);
+  await leave(request);
   return { mayPass: true };
 }
 
-async function lockForOthers(
-  id: StorageId,
-  used: Used,
-  request: LockRequest,
-  others: readonly LockRequest[],
-): Promise<boolean> {
+async function lockForOthers(used: Used, request: LockRequest, others: readonly LockRequest[]): Promise<boolean> {
   if (!lockBytes(request, others)) return false;
-  if (id.device === undefined || request.readOnly || used.claim !== undefined) return true;
+  if (request.id.device === undefined || request.readOnly || used.claim !== undefined) return true;
   const claim = await claimDevice(request.path);
   if (claim === undefined) return false;
   used.claim = claim;
@@ -139,7 +134,8 @@ async function claimDevice(path: string): Promise<number | undefined> {
   }
 }
 
-async function leave(key: string, request: LockRequest): Promise<void> {
+async function leave(request: LockRequest): Promise<void> {
+  const { key } = request.id;
   const used = inUse.get(key);
   if (!used?.users.delete(request)) return;
   if (used.users.size === 0) inUse.delete(key);
@@ -153,7 +149,7 @@ function goTogether(one: LockRequest, other: LockRequest): boolean {
   return one.user.owner === other.user.owner || (one.readOnly && other.readOnly);
 }
 
-async function refusal(id: StorageId, { path, readOnly }: LockRequest, { holder }: Problem): Promise<BlockDeviceError> {
+async function refusal({ path, id, readOnly }: LockRequest, { holder }: Problem): Promise<BlockDeviceError> {
   const other =
     holder?.user.name ?? (await mountOf(id)) ?? (await lockerOf(id)) ?? 'another program, which /proc does not name';
   const use = readOnly ? 'reading' : 'writing';
