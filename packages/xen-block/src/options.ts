@@ -1,15 +1,15 @@
 import { availableParallelism } from 'node:os';
+import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
 import type { XenProvider } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
 import type { DataPathChoice } from './disk/disk-rings.js';
-import type { ProtocolLimits } from './disk/terms.js';
+import { MAX_QUEUES, type ProtocolLimits } from './disk/terms.js';
 import type { XenBlockError } from './errors.js';
 import type { DataPlaneOptions } from './plane/data-plane.js';
 import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
 import { leastMemory } from './plane/transfer/data-memory.js';
 
-const MAX_RING_PAGE_ORDER = 4;
 const INDIRECT_SEGMENTS = 256;
 const STALL_MS = 10_000;
 /** As blkback. */
@@ -110,7 +110,7 @@ function checkedLimits(limits: OfferedLimits, { features }: XenProvider): Protoc
     maxIndirectSegments: limits.maxIndirectSegments ?? INDIRECT_SEGMENTS,
   };
   checkLimit('maxRingPageOrder', all.maxRingPageOrder, 0, MAX_RING_PAGE_ORDER);
-  checkLimit('maxQueues', all.maxQueues, 1, 256);
+  checkLimit('maxQueues', all.maxQueues, 1, MAX_QUEUES);
   checkLimit('maxIndirectSegments', all.maxIndirectSegments, 0, MAX_INDIRECT_SEGMENTS);
   return all;
 }

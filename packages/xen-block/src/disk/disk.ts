@@ -187,7 +187,7 @@ export class BlockDevice implements BackendHandler {
   resume(consent: TakeOverConsent = {}): Promise<boolean> {
     if (!this.#negotiated) {
       this.#options.consents.set(this.#context.name, consent);
-      this.#context.retry();
+      this.retry();
     }
     return this.#stops.resume();
   }

@@ -1,4 +1,4 @@
-import { deviceKeys, type KeySchema, SECTOR_SIZE, transportKeys } from '@xenpv/blkif';
+import { deviceKeys, type KeySchema, MAX_RING_PAGE_ORDER, SECTOR_SIZE, transportKeys } from '@xenpv/blkif';
 import { parseState, XenbusState } from '@xenpv/xenbus';
 import type { XenstoreOperations } from '@xenpv/xenstore';
 import { MAX_INDIRECT_SEGMENTS } from '../plane/requests/segments.js';
@@ -31,8 +31,8 @@ export interface ConnectionTerms {
   readonly told?: ToldDevice | undefined;
 }
 
-const MAX_RING_PAGE_ORDER = 4;
-const MAX_QUEUES = 256;
+/** Rings of one disk that may be offered at most. */
+export const MAX_QUEUES = 256;
 
 const termKeys = {
   ...transportKeys,

@@ -46,33 +46,33 @@ export function adoptRing(
     return { ...NOTHING, journal: RingJournal.create(path, ofRing, back.responsesProduced), dropped };
   };
   if (!adopt) return anew();
-  const { file, finding } = look(path, ofRing, back);
-  if (finding.is === 'good' && file) return goOn(file, path, ofRing, back, finding);
-  file?.close();
-  const { found } = finding as Exclude<Finding, { is: 'good' }>;
-  if (finding.is === 'lost' && back.waiting > 0 && whenLost !== 'go-on')
-    throw lostJournal(path, found, back, ring.name);
-  return anew(`its journal ${path} ${found}`);
+  const finding = look(path, ofRing, back);
+  if (finding.is === 'good') return goOn(path, ofRing, back, finding);
+  if (finding.is === 'lost' && back.waiting > 0 && whenLost !== 'go-on') {
+    throw lostJournal(path, finding.found, back, ring.name);
+  }
+  return anew(`its journal ${path} ${finding.found}`);
 }
 
-function look(path: string, ring: JournalRing, back: BackRing): { file?: SharedFile; finding: Finding } {
+type Good = Extract<Finding, { is: 'good' }> & { readonly file: SharedFile };
+type Looked = Good | Exclude<Finding, { is: 'good' }>;
+
+/** The file is open where it is good. */
+function look(path: string, ring: JournalRing, back: BackRing): Looked {
   try {
     const file = openJournalFile(path);
-    if (!file) return { finding: { is: 'lost', found: 'is gone' } };
-    return { file, finding: examine(new Int32Array(file.buffer), ring, back) };
+    if (!file) return { is: 'lost', found: 'is gone' };
+    const finding = examine(new Int32Array(file.buffer), ring, back);
+    if (finding.is === 'good') return { ...finding, file };
+    file.close();
+    return finding;
   } catch (error) {
     if (!(error instanceof XenBlockError)) throw error;
-    return { finding: { is: 'lost', found: `cannot be read: ${error.message}` } };
+    return { is: 'lost', found: `cannot be read: ${error.message}` };
   }
 }
 
-function goOn(
-  file: SharedFile,
-  path: string,
-  ring: JournalRing,
-  back: BackRing,
-  { left, put, mended }: Extract<Finding, { is: 'good' }>,
-): AdoptedRing {
+function goOn(path: string, ring: JournalRing, back: BackRing, { file, left, put, mended }: Good): AdoptedRing {
   const words = new Int32Array(file.buffer);
   for (const entry of mended) mend(words, entry);
   const journal = RingJournal.adopt(path, file, ring, { rspProd: back.responsesProduced, put, left });

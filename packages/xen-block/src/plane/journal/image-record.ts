@@ -2,7 +2,7 @@ import { lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { errorMessage } from '@xenpv/xenbus';
 import { XenBlockError } from '../../errors.js';
-import { NEW } from './journal-file.js';
+import { NEW, removeJournalFile } from './journal-file.js';
 
 const VERSION = 1;
 /** No record of ours is longer. */
@@ -56,13 +56,7 @@ export class ImageRecord {
   }
 
   remove(): void {
-    for (const path of [this.path, this.path + NEW]) {
-      try {
-        rmSync(path, { force: true });
-      } catch {
-        // It is of a connection that is over.
-      }
-    }
+    for (const path of [this.path, this.path + NEW]) removeJournalFile(path);
   }
 
   #read(device: string): KnownImage | undefined {

@@ -88,9 +88,10 @@ export class RingJournal {
     for (const at of left) Atomics.store(words, at + Entry.state, State.taken);
     journal.publishing(rspProd);
     journal.published(rspProd);
+    const inUse = new Set(left);
     for (let i = 0; i < ring.slots; i++) {
       const at = entryAt(i, ring.slotWords);
-      if (!left.includes(at)) journal.#giveBack(at);
+      if (!inUse.has(at)) journal.#giveBack(at);
     }
     return journal;
   }
