@@ -73,16 +73,17 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
   const device = deviceName(config.address);
   const unflushedBytes = unflushedMebibytes && unflushedMebibytes << 20;
-  const common = { device, readOnly, adopt: offered, directory: helperDirectory, unflushedBytes, signal };
-  if (nbd) return openNbdTarget({ ...common, ...nbd, reconnectSeconds: nbd.reconnectSeconds ?? reconnectSeconds });
+  const seconds = nbd?.reconnectSeconds ?? reconnectSeconds;
+  const reconnect = seconds && 1000 * seconds;
+  const common = { device, readOnly, adopt: offered, directory: helperDirectory, unflushedBytes, reconnect, signal };
+  if (nbd) return openNbdTarget({ ...common, ...nbd });
   if (format === 'raw') return openRaw({ ...config, target }, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
-  const reconnect = reconnectSeconds && 1000 * reconnectSeconds;
-  return openFormatImage({ ...common, path: target, format, shared, reconnect, onEvent });
+  return openFormatImage({ ...common, path: target, format, shared, onEvent });
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {

@@ -9,7 +9,7 @@ export interface NbdTarget {
   readonly reconnectSeconds: number | undefined;
 }
 
-export interface NbdTargetOptions extends NbdTarget {
+export interface NbdTargetOptions extends Pick<NbdTarget, 'socket' | 'exportName'> {
   readonly device: string;
   readonly readOnly: boolean;
   /** An earlier process may have served the disk: writes that it has left are sent again. */
@@ -17,6 +17,8 @@ export interface NbdTargetOptions extends NbdTarget {
   /** Where a folder for those is made. */
   readonly directory?: string | undefined;
   readonly unflushedBytes?: number | undefined;
+  /** Milliseconds for which requests wait for a server that went away; for as long as it takes when not given. */
+  readonly reconnect?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -41,10 +43,9 @@ export function nbdTarget(target: string): NbdTarget | undefined {
 
 /** Opens the export of a server that is somebody else's. Errors: BlockDeviceError; ERR_SOCKET, there is no folder. */
 export async function openNbdTarget(options: NbdTargetOptions): Promise<BlockImage> {
-  const { socket, exportName, readOnly, device, directory, adopt, unflushedBytes: bytes, signal } = options;
+  const { socket, exportName, readOnly, device, directory, adopt, unflushedBytes: bytes, reconnect, signal } = options;
   const name = deviceFolder(device, [socket, exportName, readOnly]);
   const folder = directory === undefined || readOnly ? undefined : HelperDirectory.tryNamed(directory, name);
-  const reconnect = options.reconnectSeconds && 1000 * options.reconnectSeconds;
   const unflushed = { path: folder?.unflushed, bytes, adopt };
   try {
     const image = await openNbdImage(socket, { exportName, readOnly, reconnect, unflushed, signal });
