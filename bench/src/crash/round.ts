@@ -13,6 +13,7 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EmulatedHost } from '@xenpv/emulator';
+import { ThrottledDevices } from '@xenpv/test-support/throttled-devices';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Random } from '../fuzz/random.js';
 import { CrashGuest, GUEST_HAPPENINGS, type GuestHappening } from './crash-guest.js';
@@ -22,7 +23,6 @@ import { Killer, type KillerFigures } from './killer.js';
 import { SECTOR } from './model.js';
 import type { Setup } from './setup.js';
 import { type CrashImage, createImage, helpersOf } from './storage/images.js';
-import { SlowDevices } from './storage/slow-devices.js';
 import { Watch } from './watch.js';
 
 const SECTORS = 8192;
@@ -78,7 +78,7 @@ interface RoundParts {
   readonly host: EmulatedHost;
   readonly hostFolder: string;
   readonly images: readonly CrashImage[];
-  readonly devices: SlowDevices;
+  readonly devices: ThrottledDevices;
 }
 
 class Round {
@@ -89,7 +89,7 @@ class Round {
   readonly #host: EmulatedHost;
   readonly #hostFolder: string;
   readonly #images: readonly CrashImage[];
-  readonly #devices: SlowDevices;
+  readonly #devices: ThrottledDevices;
   readonly #guests: readonly CrashGuest[];
   readonly #drive: DriveGuest;
   readonly #killer: Killer;
@@ -101,7 +101,7 @@ class Round {
     const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
     const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
-    const devices = new SlowDevices();
+    const devices = new ThrottledDevices(`xen-crash-${process.pid}`);
     for (const [number, { storage }] of setup.guests.entries()) {
       const path = join(options.folder, `image-${number}`);
       images.push(await createImage(storage, { path, sectors: SECTORS, devices }));

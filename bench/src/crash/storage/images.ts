@@ -3,12 +3,14 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { XlDisk } from '@xenpv/emulator';
+import { ThrottledDevices } from '@xenpv/test-support/throttled-devices';
 import { isInstalled } from '../../program/is-installed.js';
 import { SECTOR } from '../model.js';
 import type { Storage } from '../setup.js';
-import { SlowDevices } from './slow-devices.js';
 
 const POLL_MS = 10;
+/** Of a slow device: many requests are in the block layer when their process is killed. */
+const SLOW_IOPS = 400;
 
 /** What is under a guest's disk. */
 export interface CrashImage extends AsyncDisposable {
@@ -24,7 +26,7 @@ export interface CrashImage extends AsyncDisposable {
 /** Makes an image of zeroes; its files begin with `path`. */
 export async function createImage(
   storage: Storage,
-  { path, sectors, devices }: { path: string; sectors: number; devices: SlowDevices },
+  { path, sectors, devices }: { path: string; sectors: number; devices: ThrottledDevices },
 ): Promise<CrashImage> {
   if (storage === 'loop') return new LoopImage(path, sectors, devices);
   if (storage === 'qcow2') return new Qcow2Image(path, sectors);
@@ -36,7 +38,7 @@ export async function createImage(
 export function missingFor(storage: Storage): string | undefined {
   if (storage === 'qcow2' && !isInstalled('qemu-storage-daemon')) return 'qemu-storage-daemon is not installed';
   if (storage === 'nbd' && !isInstalled('qemu-nbd')) return 'qemu-nbd is not installed';
-  return storage === 'loop' ? SlowDevices.missing : undefined;
+  return storage === 'loop' ? ThrottledDevices.missing : undefined;
 }
 
 /** The processes of storage helpers whose sockets are below `folder`. */
@@ -84,10 +86,12 @@ class LoopImage implements CrashImage {
   readonly grows = false;
   readonly disk: { readonly target: string };
 
-  constructor(path: string, sectors: number, devices: SlowDevices) {
+  constructor(path: string, sectors: number, devices: ThrottledDevices) {
     writeFileSync(path, '');
     truncateSync(path, sectors * SECTOR);
-    this.disk = { target: devices.create(path) };
+    const target = devices.create(path);
+    devices.limit(target, 'iops', SLOW_IOPS);
+    this.disk = { target };
   }
 
   grow(): void {}
