@@ -38,6 +38,7 @@ import {
   dataPathFor,
   RingLostError,
   type ServedDisk,
+  type TakeOver,
 } from './disk-rings.js';
 import { DiskStops } from './disk-stops.js';
 import { diskGeometry } from './geometry.js';
@@ -229,13 +230,36 @@ export class BlockDevice implements BackendHandler {
     const { consents } = this.#options;
     const { withoutJournal, acceptImage } = consents.get(this.#context.name) ?? {};
     if (adopt && !acceptImage) this.#checkImage();
-    await this.#rings.attach(this.#served(negotiated), { adopt, whenLost: withoutJournal ? 'go-on' : 'refuse' });
+    await this.#attach(negotiated, { adopt, whenLost: withoutJournal ? 'go-on' : 'refuse' });
     consents.delete(this.#context.name);
     this.#recordImage();
     this.#stops.attached();
     this.#negotiated = negotiated;
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
+  }
+
+  /** A medium that the rings cannot have, on whatever thread, leaves a drive empty, as when it is loaded. */
+  async #attach(negotiated: Negotiated, taking: TakeOver): Promise<void> {
+    const [opened, medium] = [this.#opened, this.#image];
+    try {
+      await this.#rings.attach(this.#served(negotiated), taking);
+    } catch (error) {
+      if (this.#config?.deviceType !== 'cdrom' || !medium) throw error;
+      await this.#eject(medium);
+      try {
+        await this.#rings.attach(this.#served(negotiated), taking);
+      } catch {
+        // It was not the medium.
+        [this.#opened, this.#image] = [opened, medium];
+        await this.#setGeometry();
+        throw error;
+      }
+      await medium.close();
+      this.#mediumFailed = true;
+      this.#retryMedium();
+      mediumChannel.publish({ address: this.address, target: this.#config.target, error });
+    }
   }
 
   /** With `leave` the rings, their journals and what is known of the image are left to who takes the disk over. */

@@ -172,6 +172,19 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('move' as const), queue: fc.nat(QUEUES), to: fc.nat(2) }),
 );
 
+describe('a drive whose medium opens on no thread that serves rings', () => {
+  beforeEach(() => start(2));
+
+  it('is connected empty, and has the next medium', async () => {
+    const disk = await guest.connect({ queues: QUEUES }, { ...cdrom, target: 'here' });
+    await host.xen.toolstack.changeMedium(guest.domid, 'xvda', '2');
+    await expect.poll(() => disk.size, { timeout: 5000 }).toBe(MIB);
+    await expect.poll(async () => (await disk.read(0, 512))[0], { timeout: 5000 }).toBe(2);
+    await everyRingServes(disk);
+    await disk.close();
+  });
+});
+
 describe.each([0, 2])('in any order, on %i threads', (threads) => {
   it('drains, media, moves and new rings leave a disk whose rings all serve', async () => {
     await fc.assert(
