@@ -77,7 +77,8 @@ export class XenBlockBackend implements AsyncDisposable {
       stopTimeoutMs,
     });
     try {
-      if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
+      const asked = { provider: options.provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd' };
+      if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, asked);
     } catch (error) {
       await bus.close();
       throw error;
