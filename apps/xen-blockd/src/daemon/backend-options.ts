@@ -19,7 +19,7 @@ export type BackendOptions = Pick<
 >;
 
 /** Which images are opened, and how. */
-export type ImageOptions = Omit<ImageOpenerOptions, 'log'>;
+export type ImageOptions = Omit<ImageOpenerOptions, 'log' | 'orphans'>;
 
 /** The configuration's keys in the backend's words; those that are not set are undefined. */
 export function backendOptions(config: Config): BackendOptions {
