@@ -36,5 +36,6 @@ export type { UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';
+export { type PowerCut, type PowerCutImage, type PowerCutOptions, powerCutImage } from './wrappers/power-cut/image.js';
 export { rmwImage } from './wrappers/rmw.js';
 export { type ThrottleLimits, throttledImage } from './wrappers/throttled.js';

@@ -10,6 +10,7 @@ import { memoryImage } from '../memory/image.js';
 import { nullImage } from '../memory/null-image.js';
 import { threadRing } from '../uring/thread-ring.js';
 import { faultyImage } from '../wrappers/faulty.js';
+import { powerCutImage } from '../wrappers/power-cut/image.js';
 import { rmwImage } from '../wrappers/rmw.js';
 import { throttledImage } from '../wrappers/throttled.js';
 import { testEngine } from './suite.js';
@@ -98,5 +99,26 @@ testEngine(
     threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
     openLarge: async (size) => throttledImage(nullImage({ size }), { operationsPerSecond: 1e5, bytesPerSecond: 1e9 }),
+  },
+);
+testEngine(
+  { describe, it },
+  {
+    name: 'with a cache that a power cut would empty',
+    threadBound: true,
+    open: async (data, { readOnly }) => powerCutImage(memoryImage({ data, readOnly })),
+    openLarge: async (size) => powerCutImage(nullImage({ size })),
+  },
+);
+testEngine(
+  { describe, it },
+  {
+    name: 'with a small such cache, over a file',
+    threadBound: true,
+    open: async (content, { readOnly }) => {
+      const path = join(folder, `disk-${files++}.img`);
+      writeFileSync(path, content);
+      return powerCutImage(await openFileImage(path, { engine: 'threads', readOnly }), { cacheBytes: 65536 });
+    },
   },
 );

@@ -30,9 +30,13 @@ export abstract class OperationWrapper extends ImageWrapper {
   }
 
   protected override async closeOnce(): Promise<void> {
-    // Operations may still wait in the wrapper's own queues.
-    await this.#queues.close();
+    await this.closeQueues();
     await super.closeOnce();
+  }
+
+  /** Operations may still wait in the wrapper's own queues. */
+  protected closeQueues(): Promise<void> {
+    return this.#queues.close();
   }
 }
 
