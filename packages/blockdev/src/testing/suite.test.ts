@@ -80,6 +80,7 @@ testEngine(
     name: '512-byte sectors over 4096-byte ones',
     threadBound: true,
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
+    over: (inner) => rmwImage(inner),
     openLarge: async (size) => rmwImage(nullImage({ size, sectorSize: 4096 })),
   },
 );
@@ -89,6 +90,7 @@ testEngine(
     name: 'faulty without faults',
     threadBound: true,
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
+    over: (inner) => faultyImage(inner, () => undefined),
     openLarge: async (size) => faultyImage(nullImage({ size }), () => undefined),
   },
 );
@@ -98,6 +100,7 @@ testEngine(
     name: 'throttled',
     threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
+    over: (inner) => throttledImage(inner, { operationsPerSecond: 1e5 }),
     openLarge: async (size) => throttledImage(nullImage({ size }), { operationsPerSecond: 1e5, bytesPerSecond: 1e9 }),
   },
 );
@@ -107,6 +110,7 @@ testEngine(
     name: 'with a cache that a power cut would empty',
     threadBound: true,
     open: async (data, { readOnly }) => powerCutImage(memoryImage({ data, readOnly })),
+    over: (inner) => powerCutImage(inner),
     openLarge: async (size) => powerCutImage(nullImage({ size })),
   },
 );

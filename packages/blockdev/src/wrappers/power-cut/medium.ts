@@ -1,6 +1,6 @@
 import { type BlockImage, BlockOp, type BlockQueue } from '../../block-image.js';
 import { allocateMemory } from '../../queue/buffer.js';
-import { Errno } from '../../queue/errno.js';
+import { exactResult } from '../../queue/exact-result.js';
 import type { CachedChange } from './write-cache.js';
 
 const MEMORY_BYTES = 1 << 20;
@@ -12,12 +12,16 @@ export class Medium {
   readonly #memory: Buffer;
   #turn: Promise<unknown> = Promise.resolve();
   #ended: (result: number) => void = () => {};
+  /** Of the operation in flight: each has its own, so that what ends late is not taken for another's end. */
+  #tag = 0;
 
   constructor(image: BlockImage) {
     const memory = allocateMemory(MEMORY_BYTES);
     this.#memory = Buffer.from(memory);
     this.#queue = image.createQueue({ depth: 1, memory });
-    this.#queue.onComplete((_tags, results) => this.#ended(results[0]));
+    this.#queue.onComplete((tags, results, count) => {
+      for (let i = 0; i < count; i++) if (tags[i] === this.#tag) this.#ended(results[i]);
+    });
   }
 
   /** Calls `work` when all that was asked before is done. */
@@ -35,7 +39,7 @@ export class Medium {
       const part = data.subarray(at, Math.min(at + MEMORY_BYTES, from + length));
       this.#memory.set(part);
       const result = await this.#run(op, offset + at, part.length, part.length);
-      if (result !== part.length) return result < 0 ? result : Errno.EIO;
+      if (result < 0) return result;
     }
     return 0;
   }
@@ -51,9 +55,10 @@ export class Medium {
 
   #run(op: BlockOp, offset: number, length: number, data: number): Promise<number> {
     return new Promise((resolve) => {
-      this.#ended = resolve;
+      this.#ended = (result) => resolve(exactResult(data, result));
       const iov = data > 0 ? Float64Array.of(0, 0, data) : NO_IOV;
-      this.#queue.push(op, 0, offset, length, iov, data > 0 ? 1 : 0);
+      this.#tag = (this.#tag + 1) | 0;
+      this.#queue.push(op, this.#tag, offset, length, iov, data > 0 ? 1 : 0);
       this.#queue.submit();
     });
   }
