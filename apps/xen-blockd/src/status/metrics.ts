@@ -39,6 +39,11 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     'Times that a ring had requests and nobody looked at it for a second',
     DEVICE,
   );
+  const inexact = counter(
+    'storage_results_inexact_total',
+    'Results of the storage that were neither the length asked for nor an error, or came twice',
+    DEVICE,
+  );
   const recovered = counter(
     'recovered_requests_total',
     'Requests that an earlier process took and did not answer, carried out again',
@@ -70,6 +75,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
     recovered.inc(labels, statistics.recovered);
+    inexact.inc(labels, statistics.inexact);
     overlooked.inc(labels, statistics.overlooked);
     for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];

@@ -121,8 +121,10 @@ export class PassLoop {
 
   #ended(tag: number, result: number): void {
     try {
-      if (this.#recovery.active) this.#recovery.ended(tag);
-      this.#dispatch.ended(tag, result);
+      const leader = this.#dispatch.endOf(tag);
+      if (leader < 0) return;
+      if (this.#recovery.active) this.#recovery.ended(leader);
+      this.#dispatch.ended(leader, result);
     } catch (error) {
       this.#parts.notices.failed(undefined, error);
     }

@@ -43,6 +43,11 @@ export class RingCounters {
     this.#values[Counter.overlooked]++;
   }
 
+  /** The storage ended an operation with a result that cannot be, or that nobody waits for. */
+  inexact(): void {
+    this.#values[Counter.inexact]++;
+  }
+
   /** Requests of an earlier process that are carried out again. */
   recovered(count: number): void {
     this.#values[Counter.recovered] += count;

@@ -47,6 +47,8 @@ export interface DiskStatistics {
   readonly starved: number;
   /** Times that a ring had requests and nobody looked at it for a second. */
   readonly overlooked: number;
+  /** Results of the storage that were neither the length asked for nor an errno, or that nobody waited for. */
+  readonly inexact: number;
   /** Requests that an earlier process took and did not answer, and that this one carried out again. */
   readonly recovered: number;
   /** Requests taken and not answered at this moment. */
@@ -74,6 +76,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     passes: sum[Counter.passes],
     starved: sum[Counter.starved],
     overlooked: sum[Counter.overlooked],
+    inexact: sum[Counter.inexact],
     recovered: sum[Counter.recovered],
     inFlight: sum[Counter.inFlight],
     kept: sum[Counter.kept],
