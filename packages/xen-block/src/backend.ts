@@ -38,8 +38,8 @@ export class XenBlockBackend implements AsyncDisposable {
   }
 
   /**
-   * Devices that exist already are being adopted when it resolves. When it rejects, nothing is left running. RangeError:
-   * an option is out of its range.
+   * Devices that exist already are being adopted when it resolves: see {@link settled}. When it rejects, nothing is left
+   * running. RangeError: an option is out of its range.
    */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
@@ -96,6 +96,14 @@ export class XenBlockBackend implements AsyncDisposable {
    */
   get closed(): Promise<Error | undefined> {
     return this.#bus.closed;
+  }
+
+  /**
+   * Resolves when each disk that is there now was adopted, is held, waits for its frontend, or is tried again later; or
+   * when `signal` is aborted: an image that hangs would keep it from that. Never rejects.
+   */
+  settled(options: { readonly signal: AbortSignal }): Promise<void> {
+    return this.#bus.settled(options);
   }
 
   /** The domain that this backend runs in. */
