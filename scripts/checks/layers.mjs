@@ -58,6 +58,7 @@ export const FLOORS = {
     ['disk'],
     ['hosts'],
     ['plane'],
+    ['limits'],
     ['errors.ts diagnostics.ts disk-description.ts', 'package-root.ts'],
   ],
   'packages/xen-block/src/plane': [

@@ -49,6 +49,8 @@ export interface DiskStatistics {
   readonly overlooked: number;
   /** Requests that an earlier process took and did not answer, and that this one carried out again. */
   readonly recovered: number;
+  /** Nanoseconds that rings had requests which their limits did not let them take, summed over the rings. */
+  readonly throttledTimeNs: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
   /** Those of them that the storage failed and that are kept until the disk is resumed. */
@@ -75,6 +77,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     starved: sum[Counter.starved],
     overlooked: sum[Counter.overlooked],
     recovered: sum[Counter.recovered],
+    throttledTimeNs: sum[Counter.throttledTime],
     inFlight: sum[Counter.inFlight],
     kept: sum[Counter.kept],
   };
