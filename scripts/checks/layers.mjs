@@ -59,7 +59,8 @@ export const FLOORS = {
     ['hosts'],
     ['plane'],
     ['limits'],
-    ['errors.ts diagnostics.ts disk-description.ts', 'package-root.ts'],
+    ['errors.ts diagnostics.ts disk-description.ts'],
+    ['rate-limits.ts', 'package-root.ts'],
   ],
   'packages/xen-block/src/plane': [
     ['data-plane.ts'],

@@ -1,7 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { DeviceAddress } from '@xenpv/xenbus';
 import type { DiskConfig, DiskGeometry, DiskStop } from './disk-description.js';
-import type { RateLimits } from './limits/rate-limits.js';
+import type { RateLimits } from './rate-limits.js';
 
 /** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
 export interface RequestRefusedEvent {

@@ -1,5 +1,5 @@
 import type { DeviceAddress } from '@xenpv/xenbus';
-import type { RateLimits } from './limits/rate-limits.js';
+import type { RateLimits } from './rate-limits.js';
 
 /** What is done when the storage fails a request, see {@link OnError}. */
 export const ON_ERROR = ['report', 'stop-on-enospc', 'stop'] as const;

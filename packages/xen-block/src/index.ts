@@ -32,7 +32,6 @@ export {
   type SectorSizePolicy,
   type TakeOverConsent,
 } from './disk/disk.js';
-export type { DiskLimitsChoice, LimitsInForce } from './disk/disk-limits.js';
 export type { DataPathChoice } from './disk/disk-rings.js';
 export { firstFreeVdev } from './disk/free-vdev.js';
 export { diskName, imageUser } from './disk/image-user.js';
@@ -43,7 +42,7 @@ export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnErr
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
-export { formatRateLimits, parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from './limits/rate-limits.js';
+export type { DiskLimitsChoice, LimitsInForce } from './limits/disk-limits.js';
 export type { DataPathPolicy, OfferedLimits, XenBlockBackendOptions } from './options.js';
 export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
 export { RingCounters } from './plane/accounting/ring-counters.js';
@@ -57,3 +56,4 @@ export type {
   RingOptions,
   StorageFailure,
 } from './plane/rings/ring-options.js';
+export { formatRateLimits, parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from './rate-limits.js';

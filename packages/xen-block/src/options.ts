@@ -3,14 +3,14 @@ import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
 import type { XenProvider } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
-import type { DiskLimitsChoice } from './disk/disk-limits.js';
 import type { DataPathChoice } from './disk/disk-rings.js';
 import { MAX_QUEUES, type ProtocolLimits } from './disk/terms.js';
 import type { XenBlockError } from './errors.js';
-import type { RateLimits } from './limits/rate-limits.js';
+import type { DiskLimitsChoice } from './limits/disk-limits.js';
 import type { DataPlaneOptions } from './plane/data-plane.js';
 import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
 import { leastMemory } from './plane/transfer/data-memory.js';
+import type { RateLimits } from './rate-limits.js';
 
 const INDIRECT_SEGMENTS = 256;
 const STALL_MS = 10_000;

@@ -5,7 +5,7 @@ import type { XenstoreOperations } from '@xenpv/xenstore';
 import { ignoredChannel } from '../diagnostics.js';
 import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
-import { parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from '../limits/rate-limits.js';
+import { parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from '../rate-limits.js';
 import { readHints } from './hints.js';
 
 const configKeys = {

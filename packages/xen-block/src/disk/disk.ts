@@ -27,14 +27,14 @@ import {
 import type { DiskConfig, DiskGeometry, DiskStop, OnError } from '../disk-description.js';
 import { codeOf, XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
+import { DiskLimits, type DiskLimitsChoice, type LimitsInForce } from '../limits/disk-limits.js';
 import type { GuestBudgets } from '../limits/guest-budgets.js';
-import { formatRateLimits, type RateLimits } from '../limits/rate-limits.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
 import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
+import { formatRateLimits, type RateLimits } from '../rate-limits.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
-import { DiskLimits, type DiskLimitsChoice, type LimitsInForce } from './disk-limits.js';
 import {
   type DataPathChoice,
   DiskRings,

@@ -1,4 +1,4 @@
-import type { RateLimits } from './rate-limits.js';
+import type { RateLimits } from '../rate-limits.js';
 
 /**
  * Milliseconds on a clock that all threads of the process share and nobody sets: each has a zero of its own for

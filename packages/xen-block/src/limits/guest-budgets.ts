@@ -1,5 +1,5 @@
+import { formatRateLimits, type RateLimits } from '../rate-limits.js';
 import { Budget } from './budget.js';
-import { formatRateLimits, type RateLimits } from './rate-limits.js';
 
 interface Guest {
   readonly budget: Budget;

@@ -1,7 +1,7 @@
 import type { DiskConfig } from '../disk-description.js';
-import { Budget } from '../limits/budget.js';
-import type { GuestBudgets } from '../limits/guest-budgets.js';
-import { formatRateLimits, type RateLimits } from '../limits/rate-limits.js';
+import { formatRateLimits, type RateLimits } from '../rate-limits.js';
+import { Budget } from './budget.js';
+import type { GuestBudgets } from './guest-budgets.js';
 
 /** What a disk may do, for all disks or for one whose directory does not say. */
 export type DiskLimitsChoice = RateLimits | ((config: DiskConfig) => RateLimits);
