@@ -79,11 +79,12 @@ export class Daemon implements AsyncDisposable {
   }
 
   /**
-   * How images are opened and what frontends are offered from now on; the disks that are there keep what they have.
-   * RangeError: a limit is out of its range, and nothing was changed.
+   * How images are opened, what frontends are offered, and what disks may do in a second from now on. The disks that are
+   * there keep their images and what they were offered. RangeError: a limit is out of its range, and nothing was changed.
    */
-  reconfigure(images: ImageOptions, limits: BackendOptions['limits']): void {
+  reconfigure(images: ImageOptions, { limits, diskLimits, guestLimits }: BackendOptions): void {
     this.backend.setLimits(limits ?? {});
+    this.backend.setRateLimits({ diskLimits, guestLimits });
     this.#parts.images.options = images;
   }
 

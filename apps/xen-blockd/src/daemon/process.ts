@@ -159,7 +159,7 @@ function reloadOf({ config, load, logger, sockets, daemon }: Reloadable): Reload
     tellServiceManager(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, logger);
     try {
       // The only step that can fail comes first.
-      daemon.reconfigure(imageOptions(changed), backendOptions(changed).limits);
+      daemon.reconfigure(imageOptions(changed), backendOptions(changed));
       logger.level = changed['log-level'];
       if (changed.metrics !== metrics) await sockets.useMetrics(changed.metrics);
       metrics = changed.metrics;

@@ -49,6 +49,11 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     'Requests that an earlier process took and did not answer, carried out again',
     DEVICE,
   );
+  const throttled = counter(
+    'throttled_seconds_total',
+    'Time that rings had requests which a limit did not let them take, summed',
+    DEVICE,
+  );
   const requests = counter('requests_total', 'Requests answered with OKAY', byClass);
   const bytes = counter('bytes_total', 'Bytes moved', byClass);
   const failed = counter('requests_failed_total', 'Requests that storage or grants failed', byClass);
@@ -77,6 +82,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     recovered.inc(labels, statistics.recovered);
     inexact.inc(labels, statistics.inexact);
     overlooked.inc(labels, statistics.overlooked);
+    throttled.inc(labels, statistics.throttledTimeNs / 1e9);
     for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];
       const both = { ...labels, operation };

@@ -57,6 +57,7 @@ export class PassLoop {
     });
     this.#rested = { broken: () => brokenAtRest(parts) };
     rest.onHoldExpired(() => this.#run());
+    parts.throttled.onTime(() => this.#run());
     parts.notices.onFailed(() => this.#runLater());
   }
 
@@ -79,6 +80,7 @@ export class PassLoop {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
+    this.#parts.throttled.close();
     this.#rest.close();
   }
 
@@ -90,6 +92,7 @@ export class PassLoop {
 
   /** A ring is removed. */
   forget(ring: BlockRing): void {
+    this.#parts.throttled.forget(ring);
     this.#recovery.forget(ring);
     this.#rest.forget(ring);
   }
@@ -185,6 +188,7 @@ export class PassLoop {
   }
 
   #runPasses(): void {
+    this.#parts.throttled.release();
     this.#rest.begin();
     this.#parts.clock.begin();
     const { table, lists } = this.#parts;

@@ -49,9 +49,11 @@ export const Counter = {
   overlooked: SCALARS + 7,
   recovered: SCALARS + 8,
   inexact: SCALARS + 9,
-  histograms: SCALARS + 10,
+  /** Nanoseconds. */
+  throttledTime: SCALARS + 10,
+  histograms: SCALARS + 11,
   /** For each class one for each errno. */
-  errors: SCALARS + 10 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
+  errors: SCALARS + 11 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
 /** Linux's errnos are smaller; any other is counted as number 0. */

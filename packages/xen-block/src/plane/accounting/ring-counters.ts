@@ -53,6 +53,11 @@ export class RingCounters {
     this.#values[Counter.recovered] += count;
   }
 
+  /** Requests had to stay in the ring for so long, because of a limit. */
+  throttled(milliseconds: number): void {
+    this.#values[Counter.throttledTime] += milliseconds * NANOSECONDS;
+  }
+
   unknown(): void {
     this.#values[Counter.unknown]++;
   }

@@ -51,6 +51,8 @@ export interface DiskStatistics {
   readonly inexact: number;
   /** Requests that an earlier process took and did not answer, and that this one carried out again. */
   readonly recovered: number;
+  /** Nanoseconds that rings had requests which their limits did not let them take, summed over the rings. */
+  readonly throttledTimeNs: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
   /** Those of them that the storage failed and that are kept until the disk is resumed. */
@@ -78,6 +80,7 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     overlooked: sum[Counter.overlooked],
     inexact: sum[Counter.inexact],
     recovered: sum[Counter.recovered],
+    throttledTimeNs: sum[Counter.throttledTime],
     inFlight: sum[Counter.inFlight],
     kept: sum[Counter.kept],
   };
