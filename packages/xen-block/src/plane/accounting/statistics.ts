@@ -43,7 +43,7 @@ export interface DiskStatistics {
   readonly notifications: number;
   /** Times that a ring was looked at and had requests; operations / passes is the batch size. */
   readonly passes: number;
-  /** Requests that had to wait for buffer memory. */
+  /** Requests that had to wait for buffer memory: the disk or its guest had its share. */
   readonly starved: number;
   /** Times that a ring had requests and nobody looked at it for a second. */
   readonly overlooked: number;
@@ -51,7 +51,11 @@ export interface DiskStatistics {
   readonly recovered: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
-  /** Those of them that the storage failed and that are kept until the disk is resumed. */
+  /** Those of them that wait for buffer memory or for their guest's turn. */
+  readonly waiting: number;
+  /** Bytes of buffer memory that requests have at this moment. */
+  readonly bufferBytes: number;
+  /** Requests in flight that the storage failed and that are kept until the disk is resumed. */
   readonly kept: number;
 }
 
@@ -76,6 +80,8 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     overlooked: sum[Counter.overlooked],
     recovered: sum[Counter.recovered],
     inFlight: sum[Counter.inFlight],
+    waiting: sum[Counter.waiting],
+    bufferBytes: sum[Counter.memory],
     kept: sum[Counter.kept],
   };
 }

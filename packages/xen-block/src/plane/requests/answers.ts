@@ -13,6 +13,7 @@ import { pushAnswers } from '../journal/push-answers.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
+import { RowList } from './lists.js';
 import type { PassParts } from './parts.js';
 import { ROW_WORDS } from './table.js';
 import { trace } from './trace.js';
@@ -23,13 +24,28 @@ const SMALL_BYTES = 32 * 1024;
 
 type Parts = Pick<
   PassParts,
-  'table' | 'lists' | 'memory' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock' | 'holds' | 'events' | 'copy'
+  | 'table'
+  | 'lists'
+  | 'memory'
+  | 'sharers'
+  | 'shares'
+  | 'turns'
+  | 'segments'
+  | 'barriers'
+  | 'ends'
+  | 'notices'
+  | 'clock'
+  | 'holds'
+  | 'events'
+  | 'copy'
 >;
 
 export class RequestAnswers {
   readonly #table: Parts['table'];
   readonly #lists: Parts['lists'];
-  readonly #pool: Parts['memory']['pool'];
+  readonly #sharers: Parts['sharers'];
+  readonly #shares: Parts['shares'];
+  readonly #turns: Parts['turns'];
   readonly #segments: Parts['segments'];
   readonly #barriers: Parts['barriers'];
   readonly #notices: Parts['notices'];
@@ -42,13 +58,17 @@ export class RequestAnswers {
   /** By ring index: answers that were put and not pushed, and the bytes that they moved. */
   readonly #unpushedAnswers: number[] = [];
   readonly #unpushedBytes: number[] = [];
+  /** Rows that are answered in a later pass. */
+  readonly #left = new RowList();
   readonly #response = new Int32Array(4);
 
   constructor(parts: Parts) {
     const { copy, memory, ends } = parts;
     this.#table = parts.table;
     this.#lists = parts.lists;
-    this.#pool = memory.pool;
+    this.#sharers = parts.sharers;
+    this.#shares = parts.shares;
+    this.#turns = parts.turns;
     this.#segments = parts.segments;
     this.#barriers = parts.barriers;
     this.#notices = parts.notices;
@@ -63,11 +83,12 @@ export class RequestAnswers {
     this.#unpushedBytes[ring.index] = 0;
   }
 
-  /** Answers all requests that have ended; returns how many. */
+  /** Answers the requests that have ended, of each guest as many as its turn is long; returns how many. */
   answer(): number {
     const { ended } = this.#lists;
-    const { items, count } = ended;
-    if (count === 0) return 0;
+    if (ended.count === 0) return 0;
+    const { items } = ended;
+    const count = this.#sharers.alone ? ended.count : this.#pick(items, ended.count);
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
     this.#dataOut.run();
     this.#clock.tick();
@@ -81,6 +102,22 @@ export class RequestAnswers {
       this.#unpushed.length = 0;
     }
     return count;
+  }
+
+  /** Puts those of the first `count` rows to the front whose turn it is; returns how many. The order of the others stays. */
+  #pick(items: Int32Array, count: number): number {
+    const table = this.#table;
+    const left = this.#left;
+    let picked = 0;
+    left.clear();
+    for (let i = 0; i < count; i++) {
+      const row = items[i];
+      const bytes = table.operation[row] === BlkifOp.read ? table.length[row] : 0;
+      if (this.#turns.answers(this.#sharers.guestOf(table.ringOf(row)), bytes)) items[picked++] = row;
+      else left.add(row);
+    }
+    for (let i = 0; i < left.count; i++) items[picked + i] = left.items[i];
+    return picked;
   }
 
   #copyRead(row: number): void {
@@ -101,7 +138,7 @@ export class RequestAnswers {
     const { index } = ring;
     this.#unpushedBytes[index] += table.length[row];
     if (this.#unpushedAnswers[index]++ === 0) this.#unpushed.push(ring);
-    this.#release(row);
+    this.#release(row, ring);
     table.give(row);
     ring.pending--;
   }
@@ -142,11 +179,11 @@ export class RequestAnswers {
   }
 
   /** Gives back a request's memory. */
-  #release(row: number): void {
+  #release(row: number, ring: BlockRing): void {
     const table = this.#table;
-    const pool = this.#pool;
-    if (table.indirect[row] !== NONE) pool.give(table.indirect[row]);
-    if (table.buffer[row] !== NONE) pool.give(table.buffer[row]);
+    const shares = this.#shares;
+    if (table.indirect[row] !== NONE) shares.give(ring, table.indirect[row]);
+    if (table.buffer[row] !== NONE) shares.give(ring, table.buffer[row]);
     table.indirect[row] = NONE;
     table.buffer[row] = NONE;
   }

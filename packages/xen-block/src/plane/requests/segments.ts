@@ -30,13 +30,14 @@ export class RequestSegments {
 
   /** The array that they are in. */
   words(row: number): Int32Array {
-    return this.#table.indirect[row] === NONE ? this.#table.words : this.#memory.words;
+    const indirect = this.#table.indirect[row];
+    return indirect === NONE ? this.#table.words : this.#memory.wordsOf(indirect);
   }
 
   /** The word in it where they begin. */
   at(row: number, ring: BlockRing): number {
     const indirect = this.#table.indirect[row];
-    return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : indirect >> 2;
+    return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : this.#memory.wordOf(indirect);
   }
 
   /** Both, and how many they are. */
@@ -48,7 +49,7 @@ export class RequestSegments {
   copyFromGuest(row: number, ring: BlockRing, stage: CopyStage): void {
     const words = this.words(row);
     let at = this.at(row, ring);
-    let place = this.#table.buffer[row];
+    let place = this.#memory.distanceOf(this.#table.buffer[row]);
     stage.begin(row, ring.domid);
     for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
       const first = segmentFirst(words, at);
@@ -62,7 +63,7 @@ export class RequestSegments {
   copyToGuest(row: number, ring: BlockRing, stage: CopyStage): void {
     const words = this.words(row);
     let at = this.at(row, ring);
-    let place = this.#table.buffer[row];
+    let place = this.#memory.distanceOf(this.#table.buffer[row]);
     stage.begin(row, ring.domid);
     for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
       const first = segmentFirst(words, at);
