@@ -34,7 +34,7 @@ export function brokenAtRest(parts: Parts): string | undefined {
 /** A list that no pass will look at; or undefined. */
 export function stuckList({ rings, lists, shares, waiting }: Waits): string | undefined {
   for (const name of LISTS) if (lists[name].count > 0) return `${lists[name].count} requests in ${name}`;
-  if (lists.owesTurn) return `${waiting.total} requests wait for their guests' turns`;
+  if (lists.owesTurn || lists.owesSlice) return `requests wait for their guests' turns`;
   if (waiting.total === 0) return undefined;
   for (const ring of rings.all) {
     // What a disk has comes back with the end of its requests, which is looked at.

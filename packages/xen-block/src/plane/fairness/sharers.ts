@@ -16,6 +16,15 @@ export interface Guest {
   answered: number;
   answerTurn: number;
   taken: number;
+  /** Its large requests whose data is being copied. */
+  readonly copiesIn: Copies;
+  readonly copiesOut: Copies;
+}
+
+/** Rows of large requests, and how many segments of the first are copied. */
+interface Copies {
+  readonly rows: number[];
+  done: number;
 }
 
 /** A disk with rings on this data plane. */
@@ -84,6 +93,8 @@ function addGuest(guests: Map<number, Guest>, domid: number): Guest {
     answered: 0,
     answerTurn: 0,
     taken: 0,
+    copiesIn: { rows: [], done: 0 },
+    copiesOut: { rows: [], done: 0 },
   };
   guests.set(domid, guest);
   return guest;

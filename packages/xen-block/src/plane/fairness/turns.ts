@@ -1,4 +1,5 @@
 import type { Guest, Sharers } from './sharers.js';
+import { SLICE } from './slices.js';
 
 /** What a guest is given in one turn, in bytes moved. */
 const TURN = 256 * 1024;
@@ -62,7 +63,12 @@ export class Turns {
   /** A request of so many bytes begins. */
   spend(guest: Guest, bytes: number): void {
     guest.spent += bytes + REQUEST;
-    this.#work += bytes + REQUEST;
+    this.#work += Math.min(bytes, SLICE) + REQUEST;
+  }
+
+  /** A slice was copied. */
+  worked(): void {
+    this.#work += SLICE;
   }
 
   /** Whether a request of the guest that moves so many bytes may be answered in this pass; one of each may. */

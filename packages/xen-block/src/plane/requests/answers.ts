@@ -9,6 +9,7 @@
 import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
+import { SLICE, Slices } from '../fairness/slices.js';
 import { pushAnswers } from '../journal/push-answers.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
@@ -58,6 +59,8 @@ export class RequestAnswers {
   /** By ring index: answers that were put and not pushed, and the bytes that they moved. */
   readonly #unpushedAnswers: number[] = [];
   readonly #unpushedBytes: number[] = [];
+  /** Large reads whose data is being copied. */
+  readonly #slices: Slices;
   /** Rows that are answered in a later pass. */
   readonly #left = new RowList();
   readonly #response = new Int32Array(4);
@@ -75,6 +78,13 @@ export class RequestAnswers {
     this.#clock = parts.clock;
     this.#holds = parts.holds;
     this.#events = parts.events;
+    this.#slices = new Slices('copiesOut', {
+      guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
+      failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
+      segments: (row) => this.#table.segments[row],
+      stage: (row, from, bytes) =>
+        this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataOut, 'toGuest', from, bytes),
+    });
     this.#dataOut = new CopyStage(copy, memory.address, (row) => ends.grantFailed(row));
   }
 
@@ -86,10 +96,11 @@ export class RequestAnswers {
   /** Answers the requests that have ended, of each guest as many as its turn is long; returns how many. */
   answer(): number {
     const { ended } = this.#lists;
-    if (ended.count === 0) return 0;
+    if (ended.count === 0 && this.#slices.count === 0) return 0;
     const { items } = ended;
     const count = this.#sharers.alone ? ended.count : this.#pick(items, ended.count);
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
+    this.#slices.stage();
     this.#dataOut.run();
     this.#clock.tick();
     let begun = 0;
@@ -98,13 +109,27 @@ export class RequestAnswers {
     } finally {
       // Whatever happens, no request is answered twice.
       ended.drop(begun);
+      this.#endSlice();
       for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
       this.#unpushed.length = 0;
     }
     return count;
   }
 
-  /** Puts those of the first `count` rows to the front whose turn it is; returns how many. The order of the others stays. */
+  #endSlice(): void {
+    const slices = this.#slices;
+    if (slices.count > 0) {
+      this.#turns.worked();
+      const row = slices.commit();
+      if (row !== NONE) this.#respond(row);
+    }
+    this.#lists.owesSlice = slices.count > 0;
+  }
+
+  /**
+   * Puts those of the first `count` rows to the front whose turn it is; returns how many. The order of the others stays.
+   * Large reads leave the list: they are answered when their data was copied in slices.
+   */
   #pick(items: Int32Array, count: number): number {
     const table = this.#table;
     const left = this.#left;
@@ -112,18 +137,25 @@ export class RequestAnswers {
     left.clear();
     for (let i = 0; i < count; i++) {
       const row = items[i];
-      const bytes = table.operation[row] === BlkifOp.read ? table.length[row] : 0;
-      if (this.#turns.answers(this.#sharers.guestOf(table.ringOf(row)), bytes)) items[picked++] = row;
+      const bytes = this.#toCopy(row);
+      if (bytes > SLICE) this.#slices.add(row);
+      else if (this.#turns.answers(this.#sharers.guestOf(table.ringOf(row)), bytes)) items[picked++] = row;
       else left.add(row);
     }
     for (let i = 0; i < left.count; i++) items[picked + i] = left.items[i];
+    this.#lists.ended.count = picked + left.count;
     return picked;
   }
 
-  #copyRead(row: number): void {
+  /** Bytes that are to be copied to the guest. */
+  #toCopy(row: number): number {
     const table = this.#table;
-    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return;
-    if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, table.ringOf(row), this.#dataOut);
+    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return 0;
+    return table.status[row] === BlkifStatus.okay ? table.length[row] : 0;
+  }
+
+  #copyRead(row: number): void {
+    if (this.#toCopy(row) > 0) this.#segments.copyToGuest(row, this.#table.ringOf(row), this.#dataOut);
   }
 
   #respond(row: number): void {

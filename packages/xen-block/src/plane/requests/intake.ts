@@ -20,6 +20,7 @@ import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
 import type { Guest } from '../fairness/sharers.js';
+import { SLICE, Slices } from '../fairness/slices.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import { BadRequest } from './bad-request.js';
@@ -70,6 +71,8 @@ export class RequestIntake {
   readonly #holds: Parts['holds'];
   readonly #indirectIn: CopyStage;
   readonly #dataIn: CopyStage;
+  /** Large writes whose data is being copied. */
+  readonly #slices: Slices;
   /** Rows that have all their memory, in this pass. */
   readonly #complete = new RowList();
   /** Which awake ring, and which guest with requests that wait, is first: another one in each pass. */
@@ -94,6 +97,13 @@ export class RequestIntake {
     this.#notices = parts.notices;
     this.#clock = parts.clock;
     this.#holds = parts.holds;
+    this.#slices = new Slices('copiesIn', {
+      guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
+      failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
+      segments: (row) => this.#table.segments[row],
+      stage: (row, from, bytes) =>
+        this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataIn, 'fromGuest', from, bytes),
+    });
     this.#indirectIn = new CopyStage(copy, memory.address, failed);
     this.#dataIn = new CopyStage(copy, memory.address, failed);
   }
@@ -170,17 +180,32 @@ export class RequestIntake {
   /** Checks the taken requests, finds memory for them and copies in the data of writes. */
   admit(): void {
     const { taken } = this.#lists;
-    if (taken.count === 0 && this.#waiting.total === 0 && !this.#interrupted) return;
+    const slices = this.#slices;
+    if (taken.count === 0 && this.#waiting.total === 0 && slices.count === 0 && !this.#interrupted) return;
     this.#interrupted = true;
     for (let i = 0; i < taken.count; i++) if (!this.#refusesHeader(taken.items[i])) this.#admitNew(taken.items[i]);
     taken.clear();
-    this.#lists.owesTurn = this.#waiting.total > 0 && this.#admitWaiting();
+    const more = this.#waiting.total > 0 && this.#admitWaiting();
     this.#indirectIn.run();
     const { items: rows, count: complete } = this.#complete;
     for (let i = 0; i < complete; i++) this.#prepare(rows[i]);
     this.#complete.clear();
+    slices.stage();
     this.#dataIn.run();
+    if (slices.count > 0) this.#endSlice();
+    this.#lists.owesTurn = more || slices.count > 0;
     this.#interrupted = false;
+  }
+
+  #endSlice(): void {
+    this.#turns.worked();
+    const row = this.#slices.commit();
+    if (row !== NONE) this.#admitted(row);
+  }
+
+  #admitted(row: number): void {
+    this.#table.phase[row] = Phase.admitted;
+    this.#lists.admitted.add(row);
   }
 
   /** A request of a guest of which none waits begins before those that wait: whoever asks for little is not kept. */
@@ -345,20 +370,28 @@ export class RequestIntake {
         return;
       }
     }
-    if (table.segments[row] > 0) this.#bringData(row, ring);
-    table.phase[row] = Phase.admitted;
-    this.#lists.admitted.add(row);
+    if (table.segments[row] > 0 && !this.#bringData(row, ring)) return;
+    this.#admitted(row);
   }
 
-  /** Makes a request's data reachable for the engine: maps its pages, or copies in what it writes. */
-  #bringData(row: number, ring: BlockRing): void {
-    const read = this.#table.operation[row] === BlkifOp.read;
+  /**
+   * Makes a request's data reachable for the engine: maps its pages, or copies in what it writes. False when that goes on
+   * in later passes.
+   */
+  #bringData(row: number, ring: BlockRing): boolean {
+    const table = this.#table;
+    const read = table.operation[row] === BlkifOp.read;
     if (ring.mapper) {
       const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
     } else if (!read) {
+      if (table.length[row] > SLICE && !this.#sharers.alone) {
+        this.#slices.add(row);
+        return false;
+      }
       this.#segments.copyFromGuest(row, ring, this.#dataIn);
     }
+    return true;
   }
 }
 

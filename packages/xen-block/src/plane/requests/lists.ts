@@ -25,8 +25,10 @@ export class RowList {
 export class PassLists {
   /** To intake: taken in this pass, or to be done again. Its {@link Waiting} has those that were not admitted. */
   readonly taken = new RowList();
-  /** By intake: whether one of those waits for its guest's turn only, which the next pass brings. */
+  /** By intake: whether one waits for its guest's turn only, or for the rest of its data, which the next passes bring. */
   owesTurn = false;
+  /** By the answers: whether one waits for the copy of the rest of its data. */
+  owesSlice = false;
   /** From intake to dispatch: admitted in this pass. */
   readonly admitted = new RowList();
   /** To dispatch: to be started once more, the write after a flush or the parts of a merged call that failed. */
@@ -37,7 +39,7 @@ export class PassLists {
 
   /** Whether there is something that the next pass goes on with, whatever happens outside. */
   get owePass(): boolean {
-    return this.owesTurn || this.admitted.count > 0 || this.restart.count > 0 || this.ended.count > 0;
+    return this.owesTurn || this.owesSlice || this.admitted.count > 0 || this.restart.count > 0 || this.ended.count > 0;
   }
 
   /** The rows of `restart`, which is empty afterwards and may be filled again while they are walked. */

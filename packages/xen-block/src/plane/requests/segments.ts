@@ -72,4 +72,39 @@ export class RequestSegments {
       place += length;
     }
   }
+
+  /**
+   * The same in parts: the segments from number `from` on until there are `bytes` of them. Returns the number of the
+   * segment after them.
+   */
+  copyPart(
+    row: number,
+    ring: BlockRing,
+    stage: CopyStage,
+    direction: 'fromGuest' | 'toGuest',
+    from: number,
+    bytes: number,
+  ): number {
+    const words = this.words(row);
+    const count = this.#table.segments[row];
+    const start = this.at(row, ring);
+    let place = this.#memory.distanceOf(this.#table.buffer[row]);
+    for (let i = 0; i < from; i++) place += lengthOf(words, start + i * SEGMENT_WORDS);
+    const enough = place + bytes;
+    stage.begin(row, ring.domid);
+    let i = from;
+    for (let at = start + from * SEGMENT_WORDS; i < count && place < enough; i++, at += SEGMENT_WORDS) {
+      const length = lengthOf(words, at);
+      const offset = segmentFirst(words, at) * SECTOR_SIZE;
+      if (direction === 'toGuest') stage.toGrant(segmentGref(words, at), offset, place, length);
+      else stage.fromGrant(segmentGref(words, at), offset, place, length);
+      place += length;
+    }
+    return i;
+  }
+}
+
+/** Bytes of a segment. */
+function lengthOf(words: Int32Array, at: number): number {
+  return (segmentLast(words, at) - segmentFirst(words, at) + 1) * SECTOR_SIZE;
 }
