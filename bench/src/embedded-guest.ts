@@ -11,10 +11,19 @@ export interface GuestStart {
   readonly data: unknown;
 }
 
+/** Requests that are kept in flight, each followed by the next. */
+export interface StormOptions {
+  readonly operation: 'read' | 'write' | 'discard' | 'flush' | 'barrier';
+  /** Bytes of each that has any. */
+  readonly blockSize: number;
+  readonly depth: number;
+}
+
 /** A request to the thread; it answers `load` with a LoadResult, the others with true. */
 export type GuestAsk =
   | { readonly ask: 'connect'; readonly devids: readonly number[]; readonly options: Partial<BlkfrontOptions> }
   | { readonly ask: 'load'; readonly options: LoadOptions }
+  | { readonly ask: 'storm'; readonly options: StormOptions }
   | { readonly ask: 'close' };
 
 const provider = await attachProvider((workerData as GuestStart).data);
@@ -30,10 +39,26 @@ async function answer(message: GuestAsk): Promise<unknown> {
       return true;
     case 'load':
       return disks[0].load(message.options);
+    case 'storm':
+      for (let i = 0; i < message.options.depth; i++) void storm(disks[i % disks.length], message.options, i);
+      return true;
     case 'close':
       await Promise.all(disks.map((disk) => disk.close()));
       await store.close();
       return true;
+  }
+}
+
+async function storm(disk: Blkfront, { operation, blockSize }: StormOptions, from: number): Promise<never> {
+  const data = new Uint8Array(blockSize);
+  const blocks = Math.floor(disk.size / blockSize);
+  for (let block = from; ; block = (block + 1) % blocks) {
+    const offset = block * blockSize;
+    if (operation === 'read') await disk.read(offset, blockSize);
+    else if (operation === 'write') await disk.write(offset, data);
+    else if (operation === 'barrier') await disk.write(offset, data, { mode: 'barrier' });
+    else if (operation === 'discard') await disk.discard(offset, blockSize);
+    else await disk.flush();
   }
 }
 

@@ -68,8 +68,10 @@ export const FLOORS = {
     ['pass.ts'],
     ['at-rest.ts', 'rest.ts', 'recovery.ts'],
     ['requests'],
+    ['fairness'],
     ['rings'],
     ['transfer', 'journal', 'pace', 'accounting'],
+    ['grown.ts'],
   ],
   'packages/blkfront': [
     ['blkfront.ts'],

@@ -5,7 +5,7 @@ import type { BlockImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenBlockBackend } from '@xenpv/xen-block';
 import { XenstoreClient } from '@xenpv/xenstore';
-import type { GuestAsk, GuestStart } from '../embedded-guest.js';
+import type { GuestAsk, GuestStart, StormOptions } from '../embedded-guest.js';
 import { inTurns } from '../in-turns.js';
 
 /** Numbers of the extended range, see xen-vbd-interface(7). */
@@ -24,7 +24,8 @@ export class BenchHost {
     this.#store = store;
   }
 
-  static async start(openImage: () => Promise<BlockImage> | BlockImage): Promise<BenchHost> {
+  /** `openImage` is told the disk's target, `disk` unless {@link BenchGuest.connect} was given another. */
+  static async start(openImage: (target: string) => Promise<BlockImage> | BlockImage): Promise<BenchHost> {
     // A guest with hundreds of disks needs more than a domain usually may.
     const quotas = { nodes: 100_000, watches: 10_000 };
     const xen = await EmulatedHost.create({ memoryMiB: 16, xenstored: { quotas } });
@@ -32,7 +33,7 @@ export class BenchHost {
     const backend = await XenBlockBackend.start({
       provider: xen.provider(0),
       store,
-      openImage: async () => openImage(),
+      openImage: async ({ target }) => openImage(target),
     });
     return new BenchHost(xen, backend, store);
   }
@@ -63,17 +64,27 @@ export class BenchGuest {
   }
 
   /** Attaches `count` disks and connects to them. */
-  async connect(count: number, options: Partial<BlkfrontOptions>): Promise<void> {
+  async connect(count: number, options: Partial<BlkfrontOptions>, target = 'disk'): Promise<void> {
     const first = this.#disks;
     this.#disks += count;
     const numbers = Array.from({ length: count }, (_, i) => first + i);
     const vdevs = numbers.map((n) => `${FIRST_DEVID + n * DEVID_STEP}`);
-    await inTurns(vdevs, (vdev) => this.#xen.toolstack.attachDisk(this.#domid, { vdev, target: 'disk' }));
+    await inTurns(vdevs, (vdev) => this.#xen.toolstack.attachDisk(this.#domid, { vdev, target }));
     await this.#ask({ ask: 'connect', devids: numbers.map((n) => FIRST_DEVID + n * DEVID_STEP), options });
   }
 
   load(options: LoadOptions): Promise<LoadResult> {
     return this.#ask({ ask: 'load', options }) as Promise<LoadResult>;
+  }
+
+  /** Keeps requests in flight until {@link kill}. */
+  begin(options: StormOptions): Promise<unknown> {
+    return this.#ask({ ask: 'storm', options });
+  }
+
+  /** Ends its thread, whatever it does. */
+  async kill(): Promise<void> {
+    await this.#worker.terminate();
   }
 
   async close(): Promise<void> {

@@ -237,6 +237,7 @@ export class DiskRings {
     return {
       ...negotiated.rings[queue],
       name: `${name}/${queue}`,
+      disk: name,
       domid: address.domid,
       abi: negotiated.abi,
       geometry,

@@ -7,10 +7,12 @@ import type { PassParts } from './requests/parts.js';
 import { Phase } from './requests/table.js';
 import type { BlockRing } from './rings/ring.js';
 
-type Parts = Pick<PassParts, 'rings' | 'table' | 'lists' | 'barriers' | 'holds'>;
+type Parts = Pick<PassParts, 'rings' | 'table' | 'lists' | 'shares' | 'waiting' | 'barriers' | 'holds'>;
+
+type Waits = Pick<Parts, 'rings' | 'lists' | 'shares' | 'waiting'>;
 
 const NONE = -1;
-const LISTS = ['admitted', 'restart', 'ended'] as const;
+const LISTS = ['taken', 'admitted', 'restart', 'ended'] as const;
 
 /** What does not hold, in words; or undefined. */
 export function brokenAtRest(parts: Parts): string | undefined {
@@ -30,12 +32,17 @@ export function brokenAtRest(parts: Parts): string | undefined {
 }
 
 /** A list that no pass will look at; or undefined. */
-export function stuckList({ rings, lists }: Pick<Parts, 'rings' | 'lists'>): string | undefined {
+export function stuckList({ rings, lists, shares, waiting }: Waits): string | undefined {
   for (const name of LISTS) if (lists[name].count > 0) return `${lists[name].count} requests in ${name}`;
-  if (lists.taken.count === 0) return undefined;
-  // What waits for memory is looked at again when the storage has ended what has it.
-  for (const ring of rings.all) if (ring?.queue !== undefined && ring.queue.inFlight > 0) return undefined;
-  return `${lists.taken.count} requests wait for memory, and nothing is in flight`;
+  if (lists.owesTurn || lists.owesSlice) return `requests wait for their guests' turns`;
+  if (waiting.total === 0) return undefined;
+  for (const ring of rings.all) {
+    // What a disk has comes back with the end of its requests, which is looked at.
+    if (!ring || waiting.countOf(ring) === 0 || shares.heldBy(ring) > 0) continue;
+    if (shares.mayTry(ring))
+      return `${waiting.countOf(ring)} requests of ${ring.name} wait, and its disk has no memory`;
+  }
+  return undefined;
 }
 
 /** Whether its frontend may put a request without an event. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Blkfront } from '@xenpv/blkfront';
 import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
-import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
+import { BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
 import { BlockOp, memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GatedImage } from '../testing/gated-image.js';
@@ -160,30 +160,26 @@ describe('memory', () => {
   });
 });
 
-describe('a ring that sleeps while its request waits for the memory of another', () => {
+describe('a ring that sleeps while its request waits for the memory of another one of its disk', () => {
   let answers: Promise<unknown>[];
   let large: Promise<unknown>[];
-  let other: Blkfront;
-  let otherGate: GatedImage;
 
-  /** Sends requests behind a large one that waits until the gate is opened for the one before it. */
+  /** Sends requests on the second ring, while a large one of the first has the share of the disk. */
   async function behind(requests: [operation: number, page: number][]): Promise<void> {
     await disk.close();
     await guest.detach();
-    disk = await guest.connect({ maxIndirectSegments: 64, poolPages: 256 });
-    otherGate = new GatedImage(memoryImage({ size: 1024 * 1024 }));
-    otherGate.open = true;
-    host.images.set('other', () => otherGate);
-    other = await (await host.guest()).connect({}, { target: 'other' });
-    large = [disk.read(0, 256 * 1024), disk.read(256 * 1024, 256 * 1024)];
-    await vi.waitFor(() => expect(host.device.statistics().starved).toBeGreaterThan(0));
+    await host.backend.close();
+    await host.startBackend({ limits: { maxIndirectSegments: 64, maxQueues: 2 } });
+    gate.queues.length = 0;
+    disk = await guest.connect({ queues: 2 });
+    const raw = rawQueue(disk, 0);
+    large = [largeRead(raw, 1), largeRead(raw, 2)];
+    raw.push();
+    await vi.waitFor(() => expect(gate.log).toHaveLength(1));
+    answers = together(rawQueue(disk, 1), requests);
+    await vi.waitFor(() => expect(host.device.statistics().waiting).toBeGreaterThan(1));
     expect(gate.log).toHaveLength(1);
-    answers = together(rawQueue(other), requests);
-    const [, device] = host.backend.devices;
-    await vi.waitFor(() => expect(device.statistics().inFlight).toBeGreaterThan(0));
   }
-
-  afterEach(() => other.close());
 
   it('is looked at again when a barrier that was refused late lets others pass', async () => {
     await behind([
@@ -198,10 +194,9 @@ describe('a ring that sleeps while its request waits for the memory of another',
 
   it('has its engine polled after the submission', async () => {
     await behind([[BlkifOp.read, 1]]);
-    const [queue] = otherGate.queues;
     const polled: boolean[] = [];
-    const poll = vi.spyOn(queue, 'poll').mockImplementation(() => {
-      polled.push(otherGate.log.length > 0);
+    const poll = vi.spyOn(gate.queues[1], 'poll').mockImplementation(() => {
+      polled.push(gate.log.some(({ length }) => length === PAGE));
       return 0;
     });
     gate.open = true;
@@ -212,6 +207,18 @@ describe('a ring that sleeps while its request waits for the memory of another',
     await Promise.all(large);
   });
 });
+
+/** Puts a read of the most segments, all into one page. */
+function largeRead(raw: RawQueue, id: number): Promise<unknown> {
+  const [list, data] = [raw.page(), raw.page()];
+  const segments = new Int32Array(list.bytes.buffer, list.bytes.byteOffset, PAGE / 4);
+  for (let i = 0; i < 64; i++) encodeSegment(segments, i * SEGMENT_WORDS, data.gref, 0, 7);
+  const words = new Int32Array(raw.abi.slotWords);
+  const request = new RequestWriter(words, raw.abi);
+  request.indirect(BlkifOp.read, 64, id, 0, 0);
+  request.indirectGref(0, list.gref);
+  return raw.put(words);
+}
 
 describe('storage that fails', () => {
   it('a read error is an ERROR, and nothing is copied to the guest', async () => {

@@ -17,6 +17,11 @@ import {
 } from '@xenpv/xen-sys';
 import type { DiskGeometry, OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
+import { Glances } from './fairness/glances.js';
+import { MemoryShares } from './fairness/memory-shares.js';
+import { Sharers } from './fairness/sharers.js';
+import { Turns } from './fairness/turns.js';
+import { Waiting } from './fairness/waiting.js';
 import { adoptRing } from './journal/adopt-ring.js';
 import { Clock } from './pace/clock.js';
 import { Holds } from './pace/holds.js';
@@ -111,8 +116,13 @@ export class DataPlane implements AsyncDisposable {
       new Holds(),
     ];
     const throttled = new ThrottledRings<BlockRing>((ring) => rings.wake(ring));
+    const sharers = new Sharers();
+    const shares = new MemoryShares(memory, sharers);
+    const waiting = new Waiting(sharers);
+    const turns = new Turns(sharers);
+    const glances = new Glances(rings, barriers, holds);
     const ends = new RequestEnds({ rings, table, lists, clock, notices });
-    const failures = new StorageFailures({ table, lists, memory, barriers, ends, notices, clock });
+    const failures = new StorageFailures({ table, lists, shares, barriers, ends, notices, clock });
     this.#events = events;
     this.#failures = failures;
     this.#grants = grants;
@@ -127,6 +137,11 @@ export class DataPlane implements AsyncDisposable {
         table,
         lists,
         memory,
+        sharers,
+        shares,
+        waiting,
+        turns,
+        glances,
         segments,
         barriers,
         ends,
@@ -138,7 +153,7 @@ export class DataPlane implements AsyncDisposable {
       },
       this.#rest,
     );
-    this.#watchdog = new Watchdog({ rings, lists, table, barriers, loop: this.#loop });
+    this.#watchdog = new Watchdog({ rings, lists, table, shares, waiting, barriers, loop: this.#loop });
     events.listen((ports, count) => this.#loop.fired(ports, count));
   }
 
@@ -248,6 +263,7 @@ export class DataPlane implements AsyncDisposable {
     ring.mapper?.close();
     ring.mapper = undefined;
     ring.queue = queue;
+    ring.reserveRegion = undefined;
     ring.repeatableFlush = image?.features.repeatableFlush ?? true;
     if (!queue) return;
     if (ring.dataPath === 'map') {

@@ -20,6 +20,7 @@ import { RequestIntake } from './requests/intake.js';
 import type { PassParts } from './requests/parts.js';
 import { type Rest, Woken } from './rest.js';
 import type { BlockRing } from './rings/ring.js';
+import { guaranteeOf } from './transfer/data-memory.js';
 
 /** Passes, and sleeps in between, before other work gets a turn of the event loop. */
 const MAX_PASSES = 32;
@@ -68,6 +69,9 @@ export class PassLoop {
 
   /** A ring is added: each stage begins its scratch of it. */
   open(ring: BlockRing): void {
+    this.#parts.sharers.open(ring, guaranteeOf(ring.geometry.maxIndirectSegments));
+    this.#parts.shares.open(ring);
+    this.#parts.waiting.open(ring);
     this.#parts.barriers.open(ring);
     this.#parts.notices.open(ring);
     this.#holds.open(ring);
@@ -95,6 +99,7 @@ export class PassLoop {
     this.#parts.throttled.forget(ring);
     this.#recovery.forget(ring);
     this.#rest.forget(ring);
+    this.#parts.sharers.close(ring);
   }
 
   /** Has a ring looked at soon. */
@@ -191,9 +196,10 @@ export class PassLoop {
     this.#parts.throttled.release();
     this.#rest.begin();
     this.#parts.clock.begin();
-    const { table, lists } = this.#parts;
+    const { table, lists, turns } = this.#parts;
+    turns.beginRun();
     let busy = true;
-    for (let pass = 0; busy && pass < MAX_PASSES; pass++) {
+    for (let pass = 0; busy && pass < MAX_PASSES && !turns.runIsLong; pass++) {
       // After a pass that left nothing in flight only the rings can have more.
       busy = (this.#pass() && table.used > 0) || this.#rest.poll(this.#found) || !this.#rest.settle() || lists.owePass;
     }
@@ -217,6 +223,7 @@ export class PassLoop {
     this.#dispatch.poll();
     const answered = this.#answers.answer();
     const begun = recovering && this.#recovery.afterPass();
+    if (this.#parts.turns.passIsLong) this.#parts.glances.look();
     return pulled > 0 || answered > 0 || begun || this.#parts.lists.owePass;
   }
 

@@ -7,6 +7,8 @@
  */
 import { overlookedChannel, type RingOverlookedEvent } from '../diagnostics.js';
 import { stuckList } from './at-rest.js';
+import type { MemoryShares } from './fairness/memory-shares.js';
+import type { Waiting as WaitingRequests } from './fairness/waiting.js';
 import type { PassLoop } from './pass.js';
 import type { PassLists } from './requests/lists.js';
 import type { RequestTable } from './requests/table.js';
@@ -22,6 +24,8 @@ interface Parts {
   readonly rings: RingSet;
   readonly lists: PassLists;
   readonly table: RequestTable;
+  readonly shares: MemoryShares;
+  readonly waiting: WaitingRequests;
   readonly barriers: Barriers;
   readonly loop: Pick<PassLoop, 'runs' | 'rescue'>;
 }
@@ -94,7 +98,7 @@ export class Watchdog {
 
   /** Requests that were taken, and are in a list that no run looks at: they belong to a ring too. */
   #lookAtLists(): void {
-    const { loop, lists, table } = this.#parts;
+    const { loop, lists, table, waiting } = this.#parts;
     const { runs } = loop;
     const stuck = runs === this.#runs && stuckList(this.#parts) !== undefined;
     this.#runs = runs;
@@ -103,6 +107,7 @@ export class Watchdog {
     this.#stuck = 0;
     const list = [lists.ended, lists.restart, lists.admitted, lists.taken].find(({ count }) => count > 0);
     if (list) this.#overlooked(table.ringOf(list.items[0]));
+    else if (waiting.guests.length > 0) this.#overlooked(waiting.guests[0].waiting[0]);
   }
 
   #overlooked(ring: BlockRing): void {

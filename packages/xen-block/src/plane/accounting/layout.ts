@@ -51,9 +51,11 @@ export const Counter = {
   inexact: SCALARS + 9,
   /** Nanoseconds. */
   throttledTime: SCALARS + 10,
-  histograms: SCALARS + 11,
+  waiting: SCALARS + 11,
+  memory: SCALARS + 12,
+  histograms: SCALARS + 13,
   /** For each class one for each errno. */
-  errors: SCALARS + 11 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
+  errors: SCALARS + 13 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
 /** Linux's errnos are smaller; any other is counted as number 0. */

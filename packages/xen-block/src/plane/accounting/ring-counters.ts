@@ -39,6 +39,16 @@ export class RingCounters {
     this.#values[Counter.starved]++;
   }
 
+  /** Requests that wait for memory or for their guest's turn. */
+  waiting(count: number): void {
+    this.#values[Counter.waiting] = count;
+  }
+
+  /** Requests have so many bytes of memory more. */
+  memory(bytes: number): void {
+    this.#values[Counter.memory] += bytes;
+  }
+
   overlooked(): void {
     this.#values[Counter.overlooked]++;
   }

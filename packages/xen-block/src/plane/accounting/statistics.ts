@@ -43,7 +43,7 @@ export interface DiskStatistics {
   readonly notifications: number;
   /** Times that a ring was looked at and had requests; operations / passes is the batch size. */
   readonly passes: number;
-  /** Requests that had to wait for buffer memory. */
+  /** Requests that had to wait for buffer memory: the disk or its guest had its share. */
   readonly starved: number;
   /** Times that a ring had requests and nobody looked at it for a second. */
   readonly overlooked: number;
@@ -55,7 +55,11 @@ export interface DiskStatistics {
   readonly throttledTimeNs: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
-  /** Those of them that the storage failed and that are kept until the disk is resumed. */
+  /** Those of them that wait for buffer memory or for their guest's turn. */
+  readonly waiting: number;
+  /** Bytes of buffer memory that requests have at this moment. */
+  readonly bufferBytes: number;
+  /** Requests in flight that the storage failed and that are kept until the disk is resumed. */
   readonly kept: number;
 }
 
@@ -82,6 +86,8 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     recovered: sum[Counter.recovered],
     throttledTimeNs: sum[Counter.throttledTime],
     inFlight: sum[Counter.inFlight],
+    waiting: sum[Counter.waiting],
+    bufferBytes: sum[Counter.memory],
     kept: sum[Counter.kept],
   };
 }

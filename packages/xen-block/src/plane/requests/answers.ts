@@ -9,10 +9,12 @@
 import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
+import { SLICE, Slices } from '../fairness/slices.js';
 import { pushAnswers } from '../journal/push-answers.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
+import { RowList } from './lists.js';
 import type { PassParts } from './parts.js';
 import { ROW_WORDS } from './table.js';
 import { trace } from './trace.js';
@@ -23,13 +25,28 @@ const SMALL_BYTES = 32 * 1024;
 
 type Parts = Pick<
   PassParts,
-  'table' | 'lists' | 'memory' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock' | 'holds' | 'events' | 'copy'
+  | 'table'
+  | 'lists'
+  | 'memory'
+  | 'sharers'
+  | 'shares'
+  | 'turns'
+  | 'segments'
+  | 'barriers'
+  | 'ends'
+  | 'notices'
+  | 'clock'
+  | 'holds'
+  | 'events'
+  | 'copy'
 >;
 
 export class RequestAnswers {
   readonly #table: Parts['table'];
   readonly #lists: Parts['lists'];
-  readonly #pool: Parts['memory']['pool'];
+  readonly #sharers: Parts['sharers'];
+  readonly #shares: Parts['shares'];
+  readonly #turns: Parts['turns'];
   readonly #segments: Parts['segments'];
   readonly #barriers: Parts['barriers'];
   readonly #notices: Parts['notices'];
@@ -42,19 +59,32 @@ export class RequestAnswers {
   /** By ring index: answers that were put and not pushed, and the bytes that they moved. */
   readonly #unpushedAnswers: number[] = [];
   readonly #unpushedBytes: number[] = [];
+  /** Large reads whose data is being copied. */
+  readonly #slices: Slices;
+  /** Rows that are answered in a later pass. */
+  readonly #left = new RowList();
   readonly #response = new Int32Array(4);
 
   constructor(parts: Parts) {
     const { copy, memory, ends } = parts;
     this.#table = parts.table;
     this.#lists = parts.lists;
-    this.#pool = memory.pool;
+    this.#sharers = parts.sharers;
+    this.#shares = parts.shares;
+    this.#turns = parts.turns;
     this.#segments = parts.segments;
     this.#barriers = parts.barriers;
     this.#notices = parts.notices;
     this.#clock = parts.clock;
     this.#holds = parts.holds;
     this.#events = parts.events;
+    this.#slices = new Slices('copiesOut', {
+      guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
+      failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
+      segments: (row) => this.#table.segments[row],
+      stage: (row, from, bytes) =>
+        this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataOut, 'toGuest', from, bytes),
+    });
     this.#dataOut = new CopyStage(copy, memory.address, (row) => ends.grantFailed(row));
   }
 
@@ -63,12 +93,14 @@ export class RequestAnswers {
     this.#unpushedBytes[ring.index] = 0;
   }
 
-  /** Answers all requests that have ended; returns how many. */
+  /** Answers the requests that have ended, of each guest as many as its turn is long; returns how many. */
   answer(): number {
     const { ended } = this.#lists;
-    const { items, count } = ended;
-    if (count === 0) return 0;
+    if (ended.count === 0 && this.#slices.count === 0) return 0;
+    const { items } = ended;
+    const count = this.#sharers.alone ? ended.count : this.#pick(items, ended.count);
     for (let i = 0; i < count; i++) this.#copyRead(items[i]);
+    this.#slices.stage();
     this.#dataOut.run();
     this.#clock.tick();
     let begun = 0;
@@ -77,16 +109,53 @@ export class RequestAnswers {
     } finally {
       // Whatever happens, no request is answered twice.
       ended.drop(begun);
+      this.#endSlice();
       for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
       this.#unpushed.length = 0;
     }
     return count;
   }
 
-  #copyRead(row: number): void {
+  #endSlice(): void {
+    const slices = this.#slices;
+    if (slices.count > 0) {
+      this.#turns.worked();
+      const row = slices.commit();
+      if (row !== NONE) this.#respond(row);
+    }
+    this.#lists.owesSlice = slices.count > 0;
+  }
+
+  /**
+   * Puts those of the first `count` rows to the front whose turn it is; returns how many. The order of the others stays.
+   * Large reads leave the list: they are answered when their data was copied in slices.
+   */
+  #pick(items: Int32Array, count: number): number {
     const table = this.#table;
-    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return;
-    if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, table.ringOf(row), this.#dataOut);
+    const left = this.#left;
+    let picked = 0;
+    left.clear();
+    for (let i = 0; i < count; i++) {
+      const row = items[i];
+      const bytes = this.#toCopy(row);
+      if (bytes > SLICE) this.#slices.add(row);
+      else if (this.#turns.answers(this.#sharers.guestOf(table.ringOf(row)), bytes)) items[picked++] = row;
+      else left.add(row);
+    }
+    for (let i = 0; i < left.count; i++) items[picked + i] = left.items[i];
+    this.#lists.ended.count = picked + left.count;
+    return picked;
+  }
+
+  /** Bytes that are to be copied to the guest. */
+  #toCopy(row: number): number {
+    const table = this.#table;
+    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return 0;
+    return table.status[row] === BlkifStatus.okay ? table.length[row] : 0;
+  }
+
+  #copyRead(row: number): void {
+    if (this.#toCopy(row) > 0) this.#segments.copyToGuest(row, this.#table.ringOf(row), this.#dataOut);
   }
 
   #respond(row: number): void {
@@ -101,7 +170,7 @@ export class RequestAnswers {
     const { index } = ring;
     this.#unpushedBytes[index] += table.length[row];
     if (this.#unpushedAnswers[index]++ === 0) this.#unpushed.push(ring);
-    this.#release(row);
+    this.#release(row, ring);
     table.give(row);
     ring.pending--;
   }
@@ -142,11 +211,11 @@ export class RequestAnswers {
   }
 
   /** Gives back a request's memory. */
-  #release(row: number): void {
+  #release(row: number, ring: BlockRing): void {
     const table = this.#table;
-    const pool = this.#pool;
-    if (table.indirect[row] !== NONE) pool.give(table.indirect[row]);
-    if (table.buffer[row] !== NONE) pool.give(table.buffer[row]);
+    const shares = this.#shares;
+    if (table.indirect[row] !== NONE) shares.give(ring, table.indirect[row]);
+    if (table.buffer[row] !== NONE) shares.give(ring, table.buffer[row]);
     table.indirect[row] = NONE;
     table.buffer[row] = NONE;
   }

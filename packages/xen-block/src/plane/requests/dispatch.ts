@@ -37,13 +37,14 @@ const LARGEST_TO_MERGE = 64 * 1024;
 
 type Parts = Pick<
   PassParts,
-  'rings' | 'table' | 'lists' | 'segments' | 'barriers' | 'ends' | 'failures' | 'notices' | 'clock'
+  'rings' | 'table' | 'lists' | 'memory' | 'segments' | 'barriers' | 'ends' | 'failures' | 'notices' | 'clock'
 >;
 
 export class RequestDispatch {
   readonly #rings: Parts['rings'];
   readonly #table: Parts['table'];
   readonly #lists: Parts['lists'];
+  readonly #memory: Parts['memory'];
   readonly #segments: Parts['segments'];
   readonly #barriers: Parts['barriers'];
   readonly #ends: Parts['ends'];
@@ -61,6 +62,7 @@ export class RequestDispatch {
     this.#rings = parts.rings;
     this.#table = parts.table;
     this.#lists = parts.lists;
+    this.#memory = parts.memory;
     this.#segments = parts.segments;
     this.#barriers = parts.barriers;
     this.#ends = parts.ends;
@@ -329,9 +331,17 @@ export class RequestDispatch {
   #addIov(row: number, ring: BlockRing, count: number): number {
     if (ring.mapper) return ring.mapper.addIov(row, this.#segments.listOf(row, ring), this.#iov, count);
     const at = count * IOV_WORDS;
-    this.#iov[at] = 0;
-    this.#iov[at + 1] = this.#table.buffer[row];
+    const place = this.#table.buffer[row];
+    const reserve = this.#memory.isReserve(place);
+    this.#iov[at] = reserve ? this.#reserveRegion(ring) : 0;
+    this.#iov[at + 1] = reserve ? this.#memory.offsetInReserve(place) : place;
     this.#iov[at + 2] = this.#table.length[row];
     return count + 1;
+  }
+
+  /** -1, which no engine knows, of an image that is not there. */
+  #reserveRegion(ring: BlockRing): number {
+    ring.reserveRegion ??= ring.queue?.addRegion(this.#memory.reserveBuffer) ?? NONE;
+    return ring.reserveRegion;
   }
 }

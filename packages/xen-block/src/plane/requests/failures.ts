@@ -1,11 +1,11 @@
 import { constants } from 'node:os';
 import { BlkifOp, BlkifStatus } from '@xenpv/blkif';
 import { accountingClass } from '../accounting/layout.js';
+import type { MemoryShares } from '../fairness/memory-shares.js';
 import type { Clock } from '../pace/clock.js';
 import type { Barriers } from '../rings/barriers.js';
 import type { BlockRing } from '../rings/ring.js';
 import type { StorageFailure } from '../rings/ring-options.js';
-import type { DataMemory } from '../transfer/data-memory.js';
 import type { RequestEnds } from './ends.js';
 import type { PassLists } from './lists.js';
 import type { Notices } from './notices.js';
@@ -19,7 +19,7 @@ const DATA_LOST = 130;
 interface Parts {
   readonly table: RequestTable;
   readonly lists: PassLists;
-  readonly memory: DataMemory;
+  readonly shares: MemoryShares;
   readonly barriers: Barriers;
   readonly ends: RequestEnds;
   readonly notices: Notices;
@@ -37,16 +37,16 @@ interface Parts {
 export class StorageFailures {
   readonly #table: RequestTable;
   readonly #lists: PassLists;
-  readonly #pool: DataMemory['pool'];
+  readonly #shares: MemoryShares;
   readonly #barriers: Barriers;
   readonly #ends: RequestEnds;
   readonly #notices: Notices;
   readonly #clock: Clock;
 
-  constructor({ table, lists, memory, barriers, ends, notices, clock }: Parts) {
+  constructor({ table, lists, shares, barriers, ends, notices, clock }: Parts) {
     this.#table = table;
     this.#lists = lists;
-    this.#pool = memory.pool;
+    this.#shares = shares;
     this.#barriers = barriers;
     this.#ends = ends;
     this.#notices = notices;
@@ -147,8 +147,8 @@ export class StorageFailures {
   #release(row: number, ring: BlockRing): void {
     const table = this.#table;
     ring.mapper?.unmap(row);
-    if (table.indirect[row] !== NONE) this.#pool.give(table.indirect[row]);
-    if (table.buffer[row] !== NONE) this.#pool.give(table.buffer[row]);
+    if (table.indirect[row] !== NONE) this.#shares.give(ring, table.indirect[row]);
+    if (table.buffer[row] !== NONE) this.#shares.give(ring, table.buffer[row]);
     table.indirect[row] = NONE;
     table.buffer[row] = NONE;
     // The time that it is kept says nothing of the storage.

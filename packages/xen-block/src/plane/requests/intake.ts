@@ -3,9 +3,9 @@
  * needs it. In come slots that a guest may be rewriting; out go rows in `admitted` whose segments, range and memory are
  * checked and our own, or rows in `ended` that were refused.
  *
- * What must hold: a slot is copied once and only the copy is looked at; a request that finds no memory waits, and
- * all behind it wait too, in the order in which they were taken; a request that waits holds no memory and has copied
- * nothing, so that the first of them goes on when the requests before it have ended.
+ * What must hold: a slot is copied once and only the copy is looked at; a request that finds no memory, or whose guest
+ * has had its turn, waits, and all of its ring behind it wait too, in the order in which they were taken; a request that
+ * waits holds no memory and has copied nothing.
  * What never happens: an exception, a promise or an allocation a request.
  */
 import {
@@ -19,6 +19,8 @@ import {
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
+import type { Guest } from '../fairness/sharers.js';
+import { SLICE, Slices } from '../fairness/slices.js';
 import type { Throttle } from '../pace/throttle.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
@@ -40,6 +42,10 @@ type Parts = Pick<
   | 'table'
   | 'lists'
   | 'memory'
+  | 'sharers'
+  | 'shares'
+  | 'waiting'
+  | 'turns'
   | 'segments'
   | 'barriers'
   | 'ends'
@@ -54,7 +60,11 @@ export class RequestIntake {
   readonly #rings: Parts['rings'];
   readonly #table: Parts['table'];
   readonly #lists: Parts['lists'];
-  readonly #pool: Parts['memory']['pool'];
+  readonly #memory: Parts['memory'];
+  readonly #sharers: Parts['sharers'];
+  readonly #shares: Parts['shares'];
+  readonly #waiting: Parts['waiting'];
+  readonly #turns: Parts['turns'];
   readonly #segments: Parts['segments'];
   readonly #barriers: Parts['barriers'];
   readonly #ends: Parts['ends'];
@@ -64,10 +74,12 @@ export class RequestIntake {
   readonly #throttled: Parts['throttled'];
   readonly #indirectIn: CopyStage;
   readonly #dataIn: CopyStage;
+  /** Large writes whose data is being copied. */
+  readonly #slices: Slices;
   /** Rows that have all their memory, in this pass. */
   readonly #complete = new RowList();
-  /** How many rows of `taken` have waited already: their headers are good. */
-  #waited = 0;
+  /** Which awake ring, and which guest with requests that wait, is first: another one in each pass. */
+  #first = 0;
   /** An exception ended the last admission: what it had begun is still to be done. */
   #interrupted = false;
 
@@ -77,7 +89,11 @@ export class RequestIntake {
     this.#rings = parts.rings;
     this.#table = parts.table;
     this.#lists = parts.lists;
-    this.#pool = memory.pool;
+    this.#memory = memory;
+    this.#sharers = parts.sharers;
+    this.#shares = parts.shares;
+    this.#waiting = parts.waiting;
+    this.#turns = parts.turns;
     this.#segments = parts.segments;
     this.#barriers = parts.barriers;
     this.#ends = ends;
@@ -85,15 +101,27 @@ export class RequestIntake {
     this.#clock = parts.clock;
     this.#holds = parts.holds;
     this.#throttled = parts.throttled;
+    this.#slices = new Slices('copiesIn', {
+      guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
+      failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
+      segments: (row) => this.#table.segments[row],
+      stage: (row, from, bytes) =>
+        this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataIn, 'fromGuest', from, bytes),
+    });
     this.#indirectIn = new CopyStage(copy, memory.address, failed);
     this.#dataIn = new CopyStage(copy, memory.address, failed);
   }
 
-  /** Takes all requests of the awake rings; returns how many. */
+  /** Takes the requests of the awake rings; returns how many. */
   pull(): number {
     const { awake } = this.#rings;
     let taken = 0;
-    for (let i = 0; i < awake.length; i++) if (this.#barriers.mayTake(awake[i])) taken += this.#pullRing(awake[i]);
+    this.#turns.begin();
+    this.#first++;
+    for (let i = 0; i < awake.length; i++) {
+      const ring = awake[(this.#first + i) % awake.length];
+      if (this.#barriers.mayTake(ring)) taken += this.#pullRing(ring);
+    }
     return taken;
   }
 
@@ -107,16 +135,17 @@ export class RequestIntake {
     }
     this.#holds.end(ring);
     ring.throttle?.begin();
-    if (ring.throttle?.active) return this.#takeWithin(ring, ring.throttle, count);
-    for (let i = 0; i < count && !this.#barriers.blocks(ring); i++) this.#take(ring);
+    const guest = this.#sharers.guestOf(ring);
+    if (ring.throttle?.active) return this.#takeWithin(ring, ring.throttle, guest, count);
+    for (let i = 0; i < count && !this.#barriers.blocks(ring) && this.#turns.takes(guest); i++) this.#take(ring);
     ring.counters.pass(ring.pending);
     return count;
   }
 
   /** Takes what the ring's limits allow; the rest waits in the ring. Returns how many. */
-  #takeWithin(ring: BlockRing, throttle: Throttle, count: number): number {
+  #takeWithin(ring: BlockRing, throttle: Throttle, guest: Guest, count: number): number {
     let taken = 0;
-    while (taken < count && !this.#barriers.blocks(ring) && throttle.mayTake) {
+    while (taken < count && !this.#barriers.blocks(ring) && throttle.mayTake && this.#turns.takes(guest)) {
       throttle.took(mostBytes(this.#table, this.#take(ring), ring));
       taken++;
     }
@@ -172,26 +201,105 @@ export class RequestIntake {
   /** Checks the taken requests, finds memory for them and copies in the data of writes. */
   admit(): void {
     const { taken } = this.#lists;
-    const { items, count } = taken;
-    if (count === 0 && !this.#interrupted) return;
+    const slices = this.#slices;
+    if (taken.count === 0 && this.#waiting.total === 0 && slices.count === 0 && !this.#interrupted) return;
     this.#interrupted = true;
-    let waiting = 0;
-    for (let i = 0; i < count; i++) {
-      const row = items[i];
-      const isNew = i >= this.#waited;
-      if (isNew && this.#refusesHeader(row)) continue;
-      if (waiting === 0 && this.#reserve(row)) continue;
-      if (isNew) this.#table.ringOf(row).counters.starved();
-      items[waiting++] = row;
-    }
-    taken.count = waiting;
-    this.#waited = waiting;
+    for (let i = 0; i < taken.count; i++) if (!this.#refusesHeader(taken.items[i])) this.#admitNew(taken.items[i]);
+    taken.clear();
+    const more = this.#waiting.total > 0 && this.#admitWaiting();
     this.#indirectIn.run();
     const { items: rows, count: complete } = this.#complete;
     for (let i = 0; i < complete; i++) this.#prepare(rows[i]);
     this.#complete.clear();
+    slices.stage();
     this.#dataIn.run();
+    if (slices.count > 0) this.#endSlice();
+    this.#lists.owesTurn = more || slices.count > 0;
     this.#interrupted = false;
+  }
+
+  #endSlice(): void {
+    this.#turns.worked();
+    const row = this.#slices.commit();
+    if (row !== NONE) this.#admitted(row);
+  }
+
+  #admitted(row: number): void {
+    this.#table.phase[row] = Phase.admitted;
+    this.#lists.admitted.add(row);
+  }
+
+  /** A request of a guest of which none waits begins before those that wait: whoever asks for little is not kept. */
+  #admitNew(row: number): void {
+    const ring = this.#table.ringOf(row);
+    const guest = this.#sharers.guestOf(ring);
+    if (guest.waiting.length === 0 && this.#turns.has(guest) && this.#begins(row, ring, guest)) return;
+    this.#waiting.add(ring, row);
+    if (this.#shares.isRefused(ring)) this.#waiting.starve(ring, row);
+  }
+
+  /** Each guest has its turn. Says whether one of them would go on. */
+  #admitWaiting(): boolean {
+    const { guests } = this.#waiting;
+    const turns = this.#turns;
+    for (;;) {
+      let began = 0;
+      let more = false;
+      for (let i = 0; i < guests.length; i++) {
+        const guest = guests[(this.#first + i) % guests.length];
+        began += this.#admitGuest(guest);
+        more = more || (!turns.has(guest) && this.#couldGoOn(guest));
+      }
+      if (began > 0 || !more) {
+        this.#waiting.settle();
+        return more;
+      }
+      // Everybody who waits has had more than a turn: that keeps nobody.
+      turns.next();
+    }
+  }
+
+  #admitGuest(guest: Guest): number {
+    const { waiting } = guest;
+    let began = 0;
+    for (let i = 0; i < waiting.length && this.#turns.has(guest); i++) {
+      began += this.#admitRing(waiting[(guest.next + i) % waiting.length], guest);
+    }
+    guest.next = (guest.next + 1) % waiting.length;
+    return began;
+  }
+
+  #admitRing(ring: BlockRing, guest: Guest): number {
+    let began = 0;
+    if (!this.#shares.mayTry(ring)) return began;
+    for (let row = this.#waiting.firstOf(ring); row !== NONE; row = this.#waiting.firstOf(ring)) {
+      if (!this.#turns.has(guest)) break;
+      if (!this.#begins(row, ring, guest)) {
+        this.#waiting.starve(ring, row);
+        break;
+      }
+      this.#shares.accepted(ring);
+      this.#waiting.removeFirst(ring);
+      began++;
+    }
+    return began;
+  }
+
+  #couldGoOn({ waiting }: Guest): boolean {
+    for (let i = 0; i < waiting.length; i++) {
+      if (this.#waiting.countOf(waiting[i]) > 0 && this.#shares.mayTry(waiting[i])) return true;
+    }
+    return false;
+  }
+
+  /** False when the request finds no memory. */
+  #begins(row: number, ring: BlockRing, guest: Guest): boolean {
+    if (!this.#reserve(row)) {
+      this.#shares.refused(ring);
+      return false;
+    }
+    this.#turns.spend(guest, this.#table.segments[row] * XEN_PAGE_SIZE);
+    return true;
   }
 
   #refusesHeader(row: number): boolean {
@@ -204,7 +312,7 @@ export class RequestIntake {
 
   /**
    * Finds the memory of a request, all of it or none, and stages the copy of its indirect pages. False when it has to
-   * wait for the memory of others: it holds nothing then, so that what is before it always finds what is free.
+   * wait: it holds nothing then.
    */
   #reserve(row: number): boolean {
     const table = this.#table;
@@ -224,27 +332,29 @@ export class RequestIntake {
     const bad = checkRange(table, row, ring, this.#segments);
     if (bad !== 0) this.#ends.refuse(row, bad as BadRequest);
     if (bad !== 0 || table.segments[row] === 0 || ring.mapper) return true;
-    table.buffer[row] = this.#pool.take(table.length[row]);
+    table.buffer[row] = this.#shares.take(ring, table.length[row]);
     return table.buffer[row] !== NONE;
   }
 
   /** Memory for the segments, and for whole pages: how much of them is used is known when the segments are there. */
   #reserveIndirect(row: number): boolean {
     const table = this.#table;
+    const shares = this.#shares;
+    const ring = table.ringOf(row);
     const segments = table.segments[row];
-    table.indirect[row] = this.#pool.take(segments * SEGMENT_WORDS * 4);
+    table.indirect[row] = shares.take(ring, segments * SEGMENT_WORDS * 4);
     if (table.indirect[row] === NONE) return false;
-    if (table.ringOf(row).mapper) return true;
-    table.buffer[row] = this.#pool.take(segments * XEN_PAGE_SIZE);
+    if (ring.mapper) return true;
+    table.buffer[row] = shares.take(ring, segments * XEN_PAGE_SIZE);
     if (table.buffer[row] !== NONE) return true;
-    this.#pool.give(table.indirect[row]);
+    shares.give(ring, table.indirect[row]);
     table.indirect[row] = NONE;
     return false;
   }
 
   /** A request that finds no memory though all of it is free would wait for ever: it is refused. Says whether it was. */
   #cannotWait(row: number): boolean {
-    if (this.#pool.freeBytes < this.#pool.bytes) return false;
+    if (!this.#shares.unused) return false;
     this.#ends.refuse(row, BadRequest.tooManySegments);
     return true;
   }
@@ -257,7 +367,12 @@ export class RequestIntake {
     for (let page = 0; page * INDIRECT_PAGE_BYTES < bytes; page++) {
       const from = page * INDIRECT_PAGE_BYTES;
       const ref = indirectGref(table.words, row * ROW_WORDS, abi, page);
-      this.#indirectIn.fromGrant(ref, 0, table.indirect[row] + from, Math.min(INDIRECT_PAGE_BYTES, bytes - from));
+      this.#indirectIn.fromGrant(
+        ref,
+        0,
+        this.#memory.distanceOf(table.indirect[row]) + from,
+        Math.min(INDIRECT_PAGE_BYTES, bytes - from),
+      );
     }
   }
 
@@ -277,20 +392,28 @@ export class RequestIntake {
       }
       ring.throttle?.giveBack(table.segments[row] * XEN_PAGE_SIZE - table.length[row]);
     }
-    if (table.segments[row] > 0) this.#bringData(row, ring);
-    table.phase[row] = Phase.admitted;
-    this.#lists.admitted.add(row);
+    if (table.segments[row] > 0 && !this.#bringData(row, ring)) return;
+    this.#admitted(row);
   }
 
-  /** Makes a request's data reachable for the engine: maps its pages, or copies in what it writes. */
-  #bringData(row: number, ring: BlockRing): void {
-    const read = this.#table.operation[row] === BlkifOp.read;
+  /**
+   * Makes a request's data reachable for the engine: maps its pages, or copies in what it writes. False when that goes on
+   * in later passes.
+   */
+  #bringData(row: number, ring: BlockRing): boolean {
+    const table = this.#table;
+    const read = table.operation[row] === BlkifOp.read;
     if (ring.mapper) {
       const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
     } else if (!read) {
+      if (table.length[row] > SLICE && !this.#sharers.alone) {
+        this.#slices.add(row);
+        return false;
+      }
       this.#segments.copyFromGuest(row, ring, this.#dataIn);
     }
+    return true;
   }
 }
 

@@ -1,4 +1,4 @@
-import { grown } from './table.js';
+import { grown } from '../grown.js';
 
 /** A list of rows that is filled, walked and emptied again and again. */
 export class RowList {
@@ -21,13 +21,14 @@ export class RowList {
   }
 }
 
-/**
- * The lists by which the stages of a pass hand requests on. A list that is not empty at the end of a pass is owed
- * another, but for `taken`: what waits there waits for memory, which only the answer to another request brings.
- */
+/** The lists by which the stages of a pass hand requests on. While one is not empty another pass is owed. */
 export class PassLists {
-  /** By intake: the requests that still wait for memory, and after them those taken in this pass. */
+  /** To intake: taken in this pass, or to be done again. Its {@link Waiting} has those that were not admitted. */
   readonly taken = new RowList();
+  /** By intake: whether one waits for its guest's turn only, or for the rest of its data, which the next passes bring. */
+  owesTurn = false;
+  /** By the answers: whether one waits for the copy of the rest of its data. */
+  owesSlice = false;
   /** From intake to dispatch: admitted in this pass. */
   readonly admitted = new RowList();
   /** To dispatch: to be started once more, the write after a flush or the parts of a merged call that failed. */
@@ -38,7 +39,7 @@ export class PassLists {
 
   /** Whether there is something that the next pass goes on with, whatever happens outside. */
   get owePass(): boolean {
-    return this.admitted.count > 0 || this.restart.count > 0 || this.ended.count > 0;
+    return this.owesTurn || this.owesSlice || this.admitted.count > 0 || this.restart.count > 0 || this.ended.count > 0;
   }
 
   /** The rows of `restart`, which is empty afterwards and may be filled again while they are walked. */

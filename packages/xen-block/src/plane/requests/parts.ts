@@ -1,4 +1,9 @@
 import type { EventChannels } from '@xenpv/xen-sys';
+import type { Glances } from '../fairness/glances.js';
+import type { MemoryShares } from '../fairness/memory-shares.js';
+import type { Sharers } from '../fairness/sharers.js';
+import type { Turns } from '../fairness/turns.js';
+import type { Waiting } from '../fairness/waiting.js';
 import type { Clock } from '../pace/clock.js';
 import type { Holds } from '../pace/holds.js';
 import type { ThrottledRings } from '../pace/throttled-rings.js';
@@ -20,6 +25,11 @@ export interface PassParts {
   readonly table: RequestTable;
   readonly lists: PassLists;
   readonly memory: DataMemory;
+  readonly sharers: Sharers;
+  readonly shares: MemoryShares;
+  readonly waiting: Waiting;
+  readonly turns: Turns;
+  readonly glances: Glances;
   readonly segments: RequestSegments;
   readonly barriers: Barriers;
   readonly ends: RequestEnds;

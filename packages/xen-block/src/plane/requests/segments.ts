@@ -30,13 +30,14 @@ export class RequestSegments {
 
   /** The array that they are in. */
   words(row: number): Int32Array {
-    return this.#table.indirect[row] === NONE ? this.#table.words : this.#memory.words;
+    const indirect = this.#table.indirect[row];
+    return indirect === NONE ? this.#table.words : this.#memory.wordsOf(indirect);
   }
 
   /** The word in it where they begin. */
   at(row: number, ring: BlockRing): number {
     const indirect = this.#table.indirect[row];
-    return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : indirect >> 2;
+    return indirect === NONE ? row * ROW_WORDS + ring.abi.segmentsWord : this.#memory.wordOf(indirect);
   }
 
   /** Both, and how many they are. */
@@ -48,7 +49,7 @@ export class RequestSegments {
   copyFromGuest(row: number, ring: BlockRing, stage: CopyStage): void {
     const words = this.words(row);
     let at = this.at(row, ring);
-    let place = this.#table.buffer[row];
+    let place = this.#memory.distanceOf(this.#table.buffer[row]);
     stage.begin(row, ring.domid);
     for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
       const first = segmentFirst(words, at);
@@ -62,7 +63,7 @@ export class RequestSegments {
   copyToGuest(row: number, ring: BlockRing, stage: CopyStage): void {
     const words = this.words(row);
     let at = this.at(row, ring);
-    let place = this.#table.buffer[row];
+    let place = this.#memory.distanceOf(this.#table.buffer[row]);
     stage.begin(row, ring.domid);
     for (let i = this.#table.segments[row]; i > 0; i--, at += SEGMENT_WORDS) {
       const first = segmentFirst(words, at);
@@ -71,4 +72,39 @@ export class RequestSegments {
       place += length;
     }
   }
+
+  /**
+   * The same in parts: the segments from number `from` on until there are `bytes` of them. Returns the number of the
+   * segment after them.
+   */
+  copyPart(
+    row: number,
+    ring: BlockRing,
+    stage: CopyStage,
+    direction: 'fromGuest' | 'toGuest',
+    from: number,
+    bytes: number,
+  ): number {
+    const words = this.words(row);
+    const count = this.#table.segments[row];
+    const start = this.at(row, ring);
+    let place = this.#memory.distanceOf(this.#table.buffer[row]);
+    for (let i = 0; i < from; i++) place += lengthOf(words, start + i * SEGMENT_WORDS);
+    const enough = place + bytes;
+    stage.begin(row, ring.domid);
+    let i = from;
+    for (let at = start + from * SEGMENT_WORDS; i < count && place < enough; i++, at += SEGMENT_WORDS) {
+      const length = lengthOf(words, at);
+      const offset = segmentFirst(words, at) * SECTOR_SIZE;
+      if (direction === 'toGuest') stage.toGrant(segmentGref(words, at), offset, place, length);
+      else stage.fromGrant(segmentGref(words, at), offset, place, length);
+      place += length;
+    }
+    return i;
+  }
+}
+
+/** Bytes of a segment. */
+function lengthOf(words: Int32Array, at: number): number {
+  return (segmentLast(words, at) - segmentFirst(words, at) + 1) * SECTOR_SIZE;
 }

@@ -7,7 +7,8 @@
  *
  *     phase      list       who moves it on, and when
  *     free       –          intake takes a row for each slot that it takes; its ring's `pending` counts it from here
- *     taken      taken      intake: the header is good and there is memory; without memory it waits, `taken` still
+ *     taken      taken      intake: the header is good, its guest has its turn and there is memory; otherwise it waits,
+ *                           `taken` still, in its ring's list of Waiting
  *     complete   –          intake, in the same pass: the indirect pages are copied in and the range is good
  *     admitted   admitted   dispatch: gives it to the engine, alone or in the chain (`next`) that its leader's tag
  *                           stands for; a barrier first waits, in no list, until it is its ring's only pending row
@@ -26,9 +27,10 @@
  * - A row at the engine is `queued` or `flushing`, and its chain's links change only when the engine has ended it.
  * - A row that is started or ended wakes its ring, which stays awake until the end of a pass: so its engine is polled,
  *   and what waits in the ring behind a barrier is looked at.
- * - As long as a ring is awake, or `admitted`, `restart` or `ended` is not empty, a pass is owed. The rows in `taken`
- *   wait for memory that only other rows have, each of which ends with a pass.
+ * - As long as a ring is awake, or `admitted`, `restart` or `ended` is not empty, or a row waits for its guest's turn, a
+ *   pass is owed. A row that waits for memory waits for what other rows of its disk have, each of which ends with a pass.
  */
+import { grown } from '../grown.js';
 import type { BlockRing } from '../rings/ring.js';
 import type { RingSet } from '../rings/ring-set.js';
 
@@ -146,13 +148,4 @@ export class RequestTable {
     for (let row = capacity - 1; row >= from; row--) this.#free[this.#freeCount++] = row;
     this.capacity = capacity;
   }
-}
-
-/** `larger` with the contents of `old`. */
-export function grown<T extends Int32Array | Uint8Array | Int8Array | Uint16Array | Float64Array>(
-  old: T,
-  larger: T,
-): T {
-  larger.set(old);
-  return larger;
 }

@@ -52,6 +52,8 @@ export type DataPath = 'copy' | 'map';
 export interface RingOptions {
   /** For messages: `qdisk-5-51712/0`. */
   readonly name: string;
+  /** The same for all rings of a disk, which have one share of memory; `name` when not given. */
+  readonly disk?: string | undefined;
   readonly domid: number;
   /** Grant references of the ring's pages, in order. */
   readonly refs: Uint32Array;

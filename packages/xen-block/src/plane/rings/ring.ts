@@ -29,6 +29,7 @@ export interface RingParts {
 export class BlockRing {
   readonly index: number;
   readonly name: string;
+  readonly disk: string;
   readonly domid: number;
   readonly abi: Abi;
   readonly port: number;
@@ -46,6 +47,8 @@ export class BlockRing {
   queue: BlockQueue | undefined;
   /** Of the image: see BlockFeatures. */
   repeatableFlush = true;
+  /** The region of the queue that the reserve of the data memory is, once one of its requests has some of it. */
+  reserveRegion: number | undefined;
   /** With data path `map`. */
   mapper: PageMapper | undefined;
   /** Requests taken and not answered. */
@@ -71,6 +74,7 @@ export class BlockRing {
   constructor({ index, options, back, mapping, port, journal }: RingParts) {
     this.index = index;
     this.name = options.name;
+    this.disk = options.disk ?? options.name;
     this.domid = options.domid;
     this.abi = options.abi;
     this.geometry = options.geometry;

@@ -6,6 +6,5 @@ import type { DataMemory } from './data-memory.js';
 /** Grant copy, or its substitute where the provider has none. */
 export function copyFunction(grants: GrantTable, provider: XenProvider, memory: DataMemory): CopyFunction {
   if (provider.features.grantCopy) return (batch) => grants.copy(batch);
-  const bytes = new Uint8Array(memory.buffer);
-  return (batch) => copyByMapping(grants, batch, bytes, memory.address);
+  return (batch) => copyByMapping(grants, batch, memory);
 }

@@ -59,8 +59,8 @@ export class PagePool {
     return page * XEN_PAGE_SIZE;
   }
 
-  /** Gives back the run that `take` returned. */
-  give(offset: number): void {
+  /** Gives back the run that `take` returned; returns its bytes. */
+  give(offset: number): number {
     const page = offset >>> PAGE_SHIFT;
     const order = this.#usedOrder[page];
     if (order === NONE || order === undefined) throw new RangeError(`no run was taken at offset ${offset}`);
@@ -68,6 +68,7 @@ export class PagePool {
     this.#freePages += 1 << order;
     this.#next[page] = this.#spare[order];
     this.#spare[order] = page;
+    return XEN_PAGE_SIZE << order;
   }
 
   /** The first page of a free run of that order, or -1. */
@@ -125,6 +126,11 @@ export class PagePool {
     if (next !== NONE) this.#previous[next] = previous;
     this.#freeOrder[page] = NONE;
   }
+}
+
+/** Bytes of the run that `take` hands out for `bytes`. */
+export function runBytes(bytes: number): number {
+  return XEN_PAGE_SIZE << orderOf(bytes);
 }
 
 /** The order of the smallest run that holds `bytes`. */

@@ -1,0 +1,101 @@
+import type { BlockRing } from '../rings/ring.js';
+
+/** A guest with rings on this data plane. */
+export interface Guest {
+  readonly domid: number;
+  rings: number;
+  /** Bytes of memory that its requests have. */
+  held: number;
+  /** Its rings with requests that wait, and which of them is next. */
+  readonly waiting: BlockRing[];
+  next: number;
+  /** What it was given of its turn, and in which turn that was. */
+  spent: number;
+  turn: number;
+  /** In the same way what of its ended requests was answered, and how many requests were taken. */
+  answered: number;
+  answerTurn: number;
+  taken: number;
+  /** Its large requests whose data is being copied. */
+  readonly copiesIn: Copies;
+  readonly copiesOut: Copies;
+}
+
+/** Rows of large requests, and how many segments of the first are copied. */
+interface Copies {
+  readonly rows: number[];
+  done: number;
+}
+
+/** A disk with rings on this data plane. */
+export interface Disk {
+  readonly name: string;
+  readonly guest: Guest;
+  rings: number;
+  held: number;
+  /** Bytes that it may hold, whatever others do: those of its largest request. */
+  guarantee: number;
+}
+
+/** Who shares a data plane: guests, their disks, and the rings of these. */
+export class Sharers {
+  readonly #guests = new Map<number, Guest>();
+  readonly #disks = new Map<string, Disk>();
+  /** By ring index. */
+  readonly #byRing: Disk[] = [];
+
+  /** `guarantee`: bytes of the ring's largest request. */
+  open(ring: BlockRing, guarantee: number): void {
+    const disk = this.#disks.get(ring.disk) ?? this.#addDisk(ring);
+    disk.rings++;
+    disk.guest.rings++;
+    disk.guarantee = Math.max(disk.guarantee, guarantee);
+    this.#byRing[ring.index] = disk;
+  }
+
+  /** Nothing of the ring is pending. */
+  close(ring: BlockRing): void {
+    const disk = this.diskOf(ring);
+    if (--disk.rings === 0) this.#disks.delete(disk.name);
+    if (--disk.guest.rings === 0) this.#guests.delete(disk.guest.domid);
+  }
+
+  diskOf(ring: BlockRing): Disk {
+    return this.#byRing[ring.index];
+  }
+
+  guestOf(ring: BlockRing): Guest {
+    return this.#byRing[ring.index].guest;
+  }
+
+  /** Whether there is nobody to be fair to. */
+  get alone(): boolean {
+    return this.#disks.size < 2;
+  }
+
+  #addDisk(ring: BlockRing): Disk {
+    const guest = this.#guests.get(ring.domid) ?? addGuest(this.#guests, ring.domid);
+    const disk = { name: ring.disk, guest, rings: 0, held: 0, guarantee: 0 };
+    this.#disks.set(ring.disk, disk);
+    return disk;
+  }
+}
+
+function addGuest(guests: Map<number, Guest>, domid: number): Guest {
+  const guest: Guest = {
+    domid,
+    rings: 0,
+    held: 0,
+    waiting: [],
+    next: 0,
+    spent: 0,
+    turn: 0,
+    answered: 0,
+    answerTurn: 0,
+    taken: 0,
+    copiesIn: { rows: [], done: 0 },
+    copiesOut: { rows: [], done: 0 },
+  };
+  guests.set(domid, guest);
+  return guest;
+}

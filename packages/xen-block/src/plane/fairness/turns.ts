@@ -1,0 +1,102 @@
+import type { Guest, Sharers } from './sharers.js';
+import { SLICE } from './slices.js';
+
+/** What a guest is given in one turn, in bytes moved. */
+const TURN = 256 * 1024;
+/** What a request costs beside its bytes, whatever it is. */
+const REQUEST = 4096;
+/** Requests of a guest that are taken off its rings in one pass. */
+const TAKEN = 64;
+/** After so much work other guests' rings are looked at that sleep. */
+const LONG_PASS = 64 * 1024;
+/** After so much the event loop has its turn. */
+const LONG_RUN = 2 * 1024 * 1024;
+
+/**
+ * Turns of the guests of a data plane, by bytes and requests: deficit round robin. Each pass gives every guest a turn.
+ * A request is begun while something of the turn is left, and what it takes beyond that is missing from the next ones.
+ * Answers have turns of their own: a guest that reads is not quiet when its requests were begun.
+ *
+ * With one disk on the thread there is nobody to be fair to, and no turn ends.
+ */
+export class Turns {
+  readonly #sharers: Sharers;
+  #turn = 0;
+  #work = 0;
+  #runWork = 0;
+
+  constructor(sharers: Sharers) {
+    this.#sharers = sharers;
+  }
+
+  /** A run over the rings begins. */
+  beginRun(): void {
+    this.#runWork = 0;
+  }
+
+  /** A pass begins, and a turn of each guest. */
+  begin(): void {
+    this.#turn++;
+    this.#runWork += this.#work;
+    this.#work = 0;
+  }
+
+  /** In this pass all turns were too short for what waits: the next ones begin at once. */
+  next(): void {
+    this.#turn++;
+  }
+
+  /** Whether a request may still be taken off the guest's rings in this pass; counts it. */
+  takes(guest: Guest): boolean {
+    if (this.#sharers.alone) return true;
+    this.#refresh(guest);
+    return guest.taken++ < TAKEN;
+  }
+
+  /** Whether a request of the guest may begin. */
+  has(guest: Guest): boolean {
+    if (this.#sharers.alone) return true;
+    this.#refresh(guest);
+    return guest.spent < TURN;
+  }
+
+  /** A request of so many bytes begins. */
+  spend(guest: Guest, bytes: number): void {
+    guest.spent += bytes + REQUEST;
+    this.#work += Math.min(bytes, SLICE) + REQUEST;
+  }
+
+  /** A slice was copied. */
+  worked(): void {
+    this.#work += SLICE;
+  }
+
+  /** Whether a request of the guest that moves so many bytes may be answered in this pass; one of each may. */
+  answers(guest: Guest, bytes: number): boolean {
+    if (guest.answerTurn !== this.#turn) {
+      guest.answerTurn = this.#turn;
+      guest.answered = 0;
+    }
+    if (guest.answered >= TURN) return false;
+    guest.answered += bytes + REQUEST;
+    this.#work += bytes;
+    return true;
+  }
+
+  /** Somebody else may have waited for this pass. */
+  get passIsLong(): boolean {
+    return this.#work >= LONG_PASS && !this.#sharers.alone;
+  }
+
+  /** What needs the event loop has waited for this run. */
+  get runIsLong(): boolean {
+    return this.#runWork >= LONG_RUN && !this.#sharers.alone;
+  }
+
+  #refresh(guest: Guest): void {
+    if (guest.turn === this.#turn) return;
+    guest.spent = Math.max(0, guest.spent - (this.#turn - guest.turn) * TURN);
+    guest.turn = this.#turn;
+    guest.taken = 0;
+  }
+}
