@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { lstatSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { PinnedFile } from '@xenpv/blockdev';
 import { findTool } from '../../tools.js';
@@ -9,9 +9,25 @@ import type { HelperProcessOptions } from './helper-process.js';
 const run = promisify(execFile);
 
 const PROBE_MS = 5000;
-const SCRIPT = 'XEN_BLOCKD_CAGE';
-/** Namespaces of its own: what is not in them is not there. The program is process 1 of its own, and ends with unshare(1). */
-const UNSHARE = ['--mount', '--net', '--pid', '--ipc', '--uts', '--fork', '--kill-child=SIGKILL'];
+/** Variables that are scripts: in a command line everybody would take them for the helper itself. */
+const PREPARE = 'XEN_BLOCKD_PREPARE';
+const RUN = 'XEN_BLOCKD_RUN';
+const SHELL = '/bin/sh';
+/** Namespaces of its own: what is not in them is not there. */
+const UNSHARE = ['--mount', '--net', '--ipc', '--uts'];
+/**
+ * Runs the one process of a namespace of processes, in which it is number 1, and ends as it ends. unshare(1) of util-linux
+ * 2.38 has --fork, but forgets by which signal. SIGTERM is for the whole group, and waited for.
+ */
+const WAIT = [
+  'trap : TERM',
+  `eval "$${RUN}" &`,
+  // What a shell says of a signal is no reason.
+  'exec 2>/dev/null',
+  'while wait $!; status=$?; kill -0 $! 2>/dev/null; do :; done',
+  'if [ $status -gt 128 ]; then trap - TERM; kill -$((status - 128)) $$; fi',
+  'exit $status',
+].join('\n');
 /** Libraries and block drivers are here, and nothing that an image's reader could change. */
 const PROGRAMS = '/usr/';
 
@@ -55,12 +71,12 @@ export function cageProblem(): Promise<string | undefined> {
 async function probe(): Promise<string | undefined> {
   if (process.platform !== 'linux') return 'there are no namespaces but on Linux';
   if (process.geteuid?.() !== 0) return 'it takes root to make namespaces';
-  for (const tool of ['unshare', 'setpriv', 'mount', 'umount', 'pivot_root']) {
-    if (!findTool(tool)) return `${tool} is not there; Debian: apt-get install util-linux mount`;
+  for (const tool of ['unshare', 'setpriv', 'mount', 'chroot']) {
+    if (!findTool(tool)) return `${tool} is not there; Debian: apt-get install util-linux mount coreutils`;
   }
-  const script = 'mount --make-rprivate / && mount -t tmpfs none /sys && exec setpriv --no-new-privs true';
+  const script = 'mount -t tmpfs none /sys && exec chroot / setpriv --no-new-privs true';
   try {
-    await run('unshare', [...UNSHARE, '/bin/sh', '-c', script], { timeout: PROBE_MS });
+    await run('unshare', [...UNSHARE, '--pid', SHELL, '-c', script], { timeout: PROBE_MS });
     return undefined;
   } catch (error) {
     const { stderr, message } = error as Error & { stderr?: string };
@@ -74,66 +90,74 @@ export function fitsIntoCage(program: string): boolean {
 }
 
 /**
- * The command that runs a program where there is nothing but /usr, which cannot be written, the folder of its sockets and
- * the files of its image, each mounted alone at its number's name: no other file, no process, no network, not even /proc
- * and /dev. A file is mounted by its path and is then compared with the one that was found, which is held meanwhile.
+ * The command that runs a program where there is nothing but /usr, which cannot be written, the folder of its sockets,
+ * /dev/null and the files of its image, each mounted alone at its number's name: no other file, no process, no network,
+ * not even /proc. The kernel makes no user namespaces for those who are in a chroot, so that it gets no root of its own. A
+ * file is mounted by its path and is then compared with the one that was found, which is held meanwhile.
  * qemu-storage-daemon takes no descriptors for images (add-fd is not among its monitor's commands), or it would get those.
  *
  * It has no capabilities where all of that belongs to its user. Elsewhere it may override permissions, which are only
  * those of these few files.
  */
 export function cagedCommand({ program, args, files, readOnly, folder, user = ROOT }: CagedTask): HelperCommand {
+  const [links, directories] = programFolders();
   const capabilities = user.uid === 0 && files.every(isRootsOwn) ? '-all' : '-all,+dac_override';
+  const root = (name: string) => quoted(`.${name}`);
   const script = [
     'set -eu',
     'ulimit -c 0',
     'ulimit -n 1024',
-    'mount --make-rprivate /',
-    'mount -t tmpfs -o mode=755,nosuid,nodev,noexec,size=4m none /sys',
+    // What is at /sys is nowhere else, and no image is there.
+    'mount -t tmpfs -o mode=755,nosuid,nodev,noexec,size=1m none /sys',
     'cd /sys',
-    `mkdir -p usr dev/fd etc old proc ${quoted(`.${folder}`)}`,
-    'mount --bind /usr usr',
-    'mount -o remount,bind,ro,nosuid usr',
-    'for each in bin lib lib32 lib64 libx32 sbin; do',
-    '  if [ -L "/$each" ]; then cp -P "/$each" .',
-    '  elif [ -d "/$each" ]; then mkdir "$each"; mount --bind "/$each" "$each"; mount -o remount,bind,ro,nosuid "$each"; fi',
-    'done',
-    'if [ -e /etc/ld.so.cache ]; then cp /etc/ld.so.cache etc; fi',
-    `mount --bind ${quoted(folder)} ${quoted(`.${folder}`)}`,
-    ...files.flatMap((file, index) => mountFile(file, fileName(index), readOnly.has(file))),
-    // umount(8) wants to know what is mounted.
-    'mount --bind /proc proc',
+    `mkdir -p dev/fd ${[folder, ...directories].map(root).join(' ')}`,
+    ...(links.length > 0 ? [`cp -P ${links.join(' ')} .`] : []),
+    ...directories.map((name) => `mount --bind -o ro,nosuid ${name} ${root(name)}`),
+    `mount --bind ${quoted(folder)} ${root(folder)}`,
+    // QEMU finds out by it which locks there are, and locks nothing if it is not there.
+    ': > dev/null',
+    'mount --bind /dev/null dev/null',
+    ...files.flatMap((file, index) => mountFile(file, `.${fileName(index)}`, readOnly.has(file))),
     'mount -o remount,bind,ro,nosuid,nodev,noexec /sys',
-    'pivot_root . old',
-    'cd /',
-    'umount -l /old',
-    'umount -l /proc',
-    `unset ${SCRIPT}`,
-    [
-      'exec setpriv',
-      ...[`--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups', '--no-new-privs'],
-      ...[`--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`, `--ambient-caps=${capabilities}`],
-      ...['--pdeathsig=SIGKILL', '--'],
-      ...[program, ...args].map(quoted),
-    ].join(' '),
+    `unset ${PREPARE}`,
+    `exec unshare --pid ${SHELL} -c ${quoted(WAIT)}`,
+  ];
+  const caged = [
+    ...['chroot', '.', 'setpriv', `--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'],
+    ...[`--bounding-set=${capabilities}`, `--inh-caps=${capabilities}`, `--ambient-caps=${capabilities}`],
+    ...['--no-new-privs', '--pdeathsig=SIGKILL', '--', program, ...args],
   ];
   return {
     program: findTool('unshare') ?? 'unshare',
-    // Not in the command line, where everybody would take it for the helper itself.
-    args: [...UNSHARE, '/bin/sh', '-c', `eval "$${SCRIPT}"`],
-    options: { env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', [SCRIPT]: script.join('\n') }, files: [] },
+    args: [...UNSHARE, SHELL, '-c', `eval "$${PREPARE}"`],
+    options: {
+      env: {
+        PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+        [PREPARE]: script.join('\n'),
+        [RUN]: `unset ${RUN}; exec ${caged.map(quoted).join(' ')}`,
+      },
+      files: [],
+    },
   };
 }
 
+/** What makes programs run: /usr, and names in the root that are links to folders in it, or folders still. */
+function programFolders(): [links: string[], directories: string[]] {
+  const found = ['/bin', '/lib', '/lib32', '/lib64', '/libx32', '/sbin', '/usr'].flatMap((path) => {
+    const stats = lstatSync(path, { throwIfNoEntry: false });
+    return stats ? [{ path, link: stats.isSymbolicLink() }] : [];
+  });
+  const pathsOf = (link: boolean) => found.filter((each) => each.link === link).map(({ path }) => path);
+  return [pathsOf(true), pathsOf(false)];
+}
+
 /** A name is not enough: whoever can change it may have done so. */
-function mountFile(file: PinnedFile, name: string, readOnly: boolean): string[] {
-  const at = `.${name}`;
+function mountFile(file: PinnedFile, at: string, readOnly: boolean): string[] {
   const found = `${file.stats.dev}:${file.stats.ino}`;
   return [
     `: > ${at}`,
-    `mount --bind ${quoted(readlinkSync(file.reference))} ${at}`,
+    `mount --bind ${readOnly ? '-o ro ' : ''}${quoted(readlinkSync(file.reference))} ${at}`,
     `if [ "$(stat -c %d:%i ${at})" != ${found} ]; then echo ${quoted(`${file.path}: it was exchanged`)} >&2; exit 1; fi`,
-    ...(readOnly ? [`mount -o remount,bind,ro ${at}`] : []),
   ];
 }
 

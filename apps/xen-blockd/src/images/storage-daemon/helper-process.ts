@@ -119,7 +119,7 @@ export class HelperProcess implements Helper {
         // Who holds the pipe is of its process group.
         drain = setTimeout(() => {
           this.#signal('SIGKILL');
-          child.stderr?.destroy();
+          drain = setTimeout(() => child.stderr?.destroy(), DRAIN_MS);
         }, DRAIN_MS);
       });
       child.on('close', (code, signal) => {

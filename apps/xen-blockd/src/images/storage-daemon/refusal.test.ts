@@ -75,7 +75,7 @@ describe('a refused image', () => {
   qemu.it('that cannot be written has its reason', async () => {
     const path = await bench.qcow2();
     copyFileSync(path, `${path}.base`);
-    bench.fake('shift 2; exec "$REAL" --blockdev driver=null-co,node-name=disk,read-only=on "$@"');
+    bench.fake('shift 4; exec "$REAL" --blockdev driver=null-co,node-name=disk,read-only=on "$@"');
     expect(await refusal(path)).toMatchObject({ message: expect.stringMatching(/read-only .*exit code 1\)$/) });
   });
 });
