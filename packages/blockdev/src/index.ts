@@ -26,8 +26,8 @@ export {
 } from './errors.js';
 export { type FileImage, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
+export { PinnedFile, type PinOptions } from './file/pinned-file.js';
 export type { ImageUser } from './locks/image-user.js';
-export { storageIdentity } from './locks/storage-id.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';

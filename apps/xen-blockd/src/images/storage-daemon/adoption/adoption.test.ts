@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BlockImage, type ImageDisk, nbdDiskOf } from '@xenpv/blockdev';
@@ -6,6 +6,7 @@ import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { HelperBench, processesWith } from '../../../testing/storage-helpers.js';
 import { runTool } from '../../../tools.js';
+import { ImageChain } from '../../chain/chain.js';
 import { storageDaemonArguments } from '../arguments.js';
 import { openFormatImage } from '../format-image.js';
 import { deviceFolder } from '../helper-directory.js';
@@ -43,8 +44,10 @@ async function left(path: string, { device, more = [] }: LeftOptions = {}): Prom
   const folder = folderOf(path, device);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const [socket, monitor, pidFile] = ['nbd', 'monitor', 'pid'].map((name) => join(folder, name));
-  const args = storageDaemonArguments({ path, format: 'qcow2', readOnly: false, socket, monitor, pidFile });
-  const child = spawn('qemu-storage-daemon', [...args, ...more], { detached: true, stdio: 'ignore' });
+  await using chain = await ImageChain.open(path, 'qcow2', {});
+  const args = storageDaemonArguments({ path, format: 'qcow2', readOnly: false, socket, monitor, pidFile }, chain);
+  const stdio: StdioOptions = ['ignore', 'ignore', 'ignore', ...chain.files.map(({ fd }) => fd)];
+  const child = spawn('qemu-storage-daemon', [...args, ...more], { detached: true, stdio });
   children.push(child);
   await vi.waitFor(() => expect(existsSync(pidFile)).toBe(true), { timeout: 10_000, interval: 5 });
   return child.pid ?? 0;
