@@ -88,6 +88,8 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
   const release = orphans && ((path: string) => orphans.release(path));
+  // What others have written to the image comes before what this disk will.
+  if (!offered) await release?.(target);
   return openFormatImage({ ...common, path: target, format, shared, release, onEvent });
 }
 

@@ -23,7 +23,10 @@ export interface FormatImageOptions extends StorageDaemonOptions {
 export async function openFormatImage({ signal, ...options }: FormatImageOptions): Promise<BlockImage> {
   const daemon = new StorageDaemon(options);
   const { path, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
-  const unflushed = { path: daemon.unflushed, bytes, adopt, identity: identityOf(path) };
+  const { identity: ofImage, changedAt } = stampOf(path);
+  // Writes that were kept belong to the image, whichever guest has it now.
+  const kept = { adopt: true, identity: ofImage, changedAt: adopt ? undefined : changedAt };
+  const unflushed = { path: daemon.unflushed, bytes, ...kept };
   const connect = (ended: AbortSignal) =>
     openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, reconnect, unflushed, signal: ended });
   try {
@@ -36,10 +39,10 @@ export async function openFormatImage({ signal, ...options }: FormatImageOptions
   }
 }
 
-/** Which file it is, or 0: devices have other numbers when they are found again. */
-function identityOf(path: string): number {
+/** Which file it is, or 0: devices have other numbers when they are found again. When it was changed, by that. */
+function stampOf(path: string): { readonly identity: number; readonly changedAt: number } {
   const found = statSync(path, { throwIfNoEntry: false });
-  return found?.isFile() ? found.ino | 0 : 0;
+  return found?.isFile() ? { identity: found.ino | 0, changedAt: found.mtimeMs } : { identity: 0, changedAt: 0 };
 }
 
 interface OpenedFormat {
@@ -77,6 +80,8 @@ class FormatImage extends ImageWrapper {
   }
 
   protected override closeOnce(): Promise<void> {
-    return super.closeOnce().finally(() => this.#daemon.close());
+    const closed = super.closeOnce();
+    this.#daemon.closesAfter(closed);
+    return closed.finally(() => this.#daemon.close());
   }
 }
