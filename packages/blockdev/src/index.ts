@@ -32,7 +32,7 @@ export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } fr
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
-export type { UnflushedOptions } from './nbd/unflushed/log.js';
+export { holdsUnflushed, type UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
 export { exactResult } from './queue/exact-result.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';

@@ -4,9 +4,10 @@ import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, r
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
-import { imageOpener } from '../images/image-opener.js';
+import { helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
+import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog } from '../log/limited-log.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
@@ -55,8 +56,10 @@ export class Daemon implements AsyncDisposable {
       }
       const ownDomid = await readOwnDomid(store);
       const { helperDirectory } = options;
-      const orphans = helperDirectory && cleanup.use(orphansOf(helperDirectory, { provider, store, ownDomid }, logger));
       const images: Parts['images'] = { options };
+      const bounds = () => helperBounds(images.options);
+      const asked = { provider, store, ownDomid };
+      const orphans = helperDirectory && cleanup.use(orphansOf(helperDirectory, asked, { bounds, logger }));
       const openImage = imageOpener(() => ({ ...images.options, orphans: orphans || undefined, log }));
       const backend = cleanup.use(
         await XenBlockBackend.start({ ...options.backend, provider, store, types, ownDomid, openImage }),
@@ -114,9 +117,14 @@ export class Daemon implements AsyncDisposable {
 /** How long the end waits for a xenstored that is being connected to again; its watches end without it too. */
 const STORE_TIMEOUT_MS = 2000;
 
-function orphansOf(directory: string, asked: Omit<GoneDeviceOptions, 'frontendType'>, logger: Logger): Orphans {
+function orphansOf(
+  directory: string,
+  asked: Omit<GoneDeviceOptions, 'frontendType'>,
+  { bounds, logger }: { bounds: () => HelperBounds; logger: Logger },
+): Orphans {
   return new Orphans({
     directory,
+    bounds,
     isGone: async (device) => {
       const [, type = '', domid, devid] = /^(\w+)-(\d+)-(\d+)$/.exec(device) ?? [];
       return isDeviceGone({ type, domid: Number(domid), devid: Number(devid) }, { ...asked, frontendType: 'vbd' });

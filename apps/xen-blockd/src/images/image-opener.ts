@@ -11,6 +11,7 @@ import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
+import type { HelperBounds } from './storage-daemon/storage-daemon.js';
 
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these directories; anywhere if undefined. */
@@ -91,10 +92,15 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
-  const chain = { directories: options.directories, backingFiles: options.backingFiles };
   const release = orphans && ((path: string) => orphans.release(path));
-  const user = options.helperUser;
-  return openFormatImage({ ...common, path: target, format, shared, chain, user, release, onEvent });
+  // What others have written to the image comes before what this disk will.
+  if (!offered) await release?.(target);
+  return openFormatImage({ ...common, ...helperBounds(options), path: target, format, shared, release, onEvent });
+}
+
+/** Which files a helper may have, and as whom it runs. */
+export function helperBounds({ directories, backingFiles, helperUser }: Omit<ImageOpenerOptions, 'log'>): HelperBounds {
+  return { chain: { directories, backingFiles }, user: helperUser };
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
 import { EXPORT, PROGRAM } from './arguments.js';
 import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
@@ -24,8 +25,10 @@ export async function openFormatImage({ signal, ...options }: FormatImageOptions
   const { path, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
   // One that hangs has storage that hangs, as a raw file would; its death is seen.
   const silence = Number.POSITIVE_INFINITY;
+  // Writes that were kept belong to the image, whichever guest has it now.
+  const kept = { bytes, adopt: true, changedAt: adopt ? undefined : changedAt(path) };
   const connect = (ended: AbortSignal) => {
-    const unflushed = { path: daemon.unflushed, bytes, adopt, identity: daemon.fileNumber };
+    const unflushed = { path: daemon.unflushed, identity: daemon.fileNumber, ...kept };
     return openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, reconnect, silence, unflushed, signal: ended });
   };
   try {
@@ -35,6 +38,12 @@ export async function openFormatImage({ signal, ...options }: FormatImageOptions
     await daemon.close();
     throw error;
   }
+}
+
+/** When the file was changed, by its own time; 0 for a device. */
+function changedAt(path: string): number {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found?.isFile() ? found.mtimeMs : 0;
 }
 
 interface OpenedFormat {
@@ -69,6 +78,8 @@ class FormatImage extends ImageWrapper {
   }
 
   protected override closeOnce(): Promise<void> {
-    return super.closeOnce().finally(() => this.#daemon.close());
+    const closed = super.closeOnce();
+    this.#daemon.closesAfter(closed);
+    return closed.finally(() => this.#daemon.close());
   }
 }

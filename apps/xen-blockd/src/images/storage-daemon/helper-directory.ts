@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BlockdError } from '../../errors.js';
@@ -9,6 +19,7 @@ const SOCKET = 'nbd';
 const MONITOR = 'monitor';
 const PID_FILE = 'pid';
 const UNFLUSHED = 'unflushed';
+const IMAGE = 'image';
 
 /** A device's name, then what is served. */
 const DEVICE_NAME = /^(\w+-\d+-\d+)-[0-9a-f]{8}$/;
@@ -18,6 +29,12 @@ const NAME = /^xen-blockd-(\d+)-(\d+)-\w{6}$/;
 
 /** The folders with a device's name that this process uses. */
 const inUse = new Set<string>();
+
+/** What a helper serves. */
+export interface ServedImage {
+  readonly path: string;
+  readonly format: string;
+}
 
 /**
  * A folder of one storage helper, which only this user can look into. Its name tells whose it is: this process's alone,
@@ -54,9 +71,19 @@ export class HelperDirectory {
     return inUse.has(join(base, name));
   }
 
-  /** Of a folder that this process does not use. */
-  static pidFileIn(base: string, name: string): string {
-    return join(base, name, PID_FILE);
+  /** What a folder holds that this process does not use. */
+  static filesIn(base: string, name: string): { readonly pidFile: string; readonly unflushed: string } {
+    return { pidFile: join(base, name, PID_FILE), unflushed: join(base, name, UNFLUSHED) };
+  }
+
+  /** What is written back to where writes were kept; undefined if that was not noted. */
+  static imageIn(base: string, name: string): ServedImage | undefined {
+    try {
+      const { path, format } = JSON.parse(readFileSync(join(base, name, IMAGE), 'utf8'));
+      return typeof path === 'string' && typeof format === 'string' ? { path, format } : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   /** The folders of devices below `base`. */
@@ -91,6 +118,11 @@ export class HelperDirectory {
     return join(this.path, PID_FILE);
   }
 
+  /** Notes for the next process where the writes belong that are kept. */
+  note(image: ServedImage): void {
+    if (this.unflushed !== undefined) writeFileSync(join(this.path, IMAGE), JSON.stringify(image), { mode: 0o600 });
+  }
+
   /** Nothing of an earlier helper is left in it, and it is there, whoever tidied up. Error: ERR_SOCKET. */
   clear(): void {
     try {
@@ -107,6 +139,7 @@ export class HelperDirectory {
     if (this.unflushed === undefined || what === 'with all') rmSync(this.path, { recursive: true, force: true });
     else if (lstatSync(this.path, { throwIfNoEntry: false })) {
       this.#removeFiles();
+      if (!existsSync(this.unflushed)) rmSync(join(this.path, IMAGE), { force: true });
       try {
         rmdirSync(this.path);
       } catch {

@@ -23,6 +23,9 @@ const FIRST_STARTS = 3;
 /** Between two starts while somebody else has the image. */
 const LOCKED_PAUSE_MS = 100;
 
+/** Which files a helper may have, and as whom it runs. */
+export type HelperBounds = Pick<StorageDaemonOptions, 'chain' | 'user'>;
+
 export interface StorageDaemonOptions {
   readonly path: string;
   /** One of STORAGE_DAEMON_FORMATS; never probed. */
@@ -47,7 +50,7 @@ export interface StorageDaemonOptions {
 }
 
 /** Those of this process that are about to let go of their images. */
-const closing = new Map<StorageDaemon, Promise<void>>();
+const closing = new Map<StorageDaemon, Promise<unknown>>();
 
 /**
  * The qemu-storage-daemon of one image. There is never more than one, and none after `close`. Once it was opened, one
@@ -115,8 +118,13 @@ export class StorageDaemon implements AsyncDisposable {
 
   close(): Promise<void> {
     this.#closing ??= this.#close().finally(() => closing.delete(this));
-    closing.set(this, this.#closing);
+    this.closesAfter(this.#closing);
     return this.#closing;
+  }
+
+  /** Its image is being closed: others that want it wait for that. */
+  closesAfter(closed: Promise<unknown>): void {
+    closing.set(this, closed);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -139,6 +147,8 @@ export class StorageDaemon implements AsyncDisposable {
   async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     let kills = 0;
     const locked = { since: 0 };
+    // What a disk of this process has kept must not come after what this one writes.
+    await Promise.race([Promise.allSettled(this.#othersClosing()), aborted(signal)]);
     for (;;) {
       try {
         const helper = await this.#launch(signal);
@@ -162,15 +172,22 @@ export class StorageDaemon implements AsyncDisposable {
     const { lockedMs, stopMs } = this.#times;
     const now = performance.now();
     locked.since ||= now;
-    const own = [...closing].filter(([daemon]) => daemon.#options.path === path).map(([, closed]) => closed);
-    const waits = own.length > 0 && now - locked.since < lockedMs + stopMs;
-    const letGo = waits ? Promise.race(own).then(() => true) : release?.(path);
-    if (!(await Promise.race([letGo, aborted(signal)]))) {
+    const own = now - locked.since < lockedMs + stopMs ? this.#othersClosing() : [];
+    await Promise.race([Promise.allSettled(own), aborted(signal)]);
+    const letGo = await Promise.race([release?.(path), aborted(signal)]);
+    if (!letGo && own.length === 0) {
       if (now - locked.since > lockedMs) return false;
       await sleep(LOCKED_PAUSE_MS, undefined, { signal });
     }
     signal.throwIfAborted();
     return true;
+  }
+
+  /** Others of this process that are about to let go of the image. */
+  #othersClosing(): Promise<unknown>[] {
+    const { path } = this.#options;
+    const others = [...closing].filter(([daemon]) => daemon !== this && daemon.#options.path === path);
+    return others.map(([, closed]) => closed);
   }
 
   /** By somebody else: it refuses nothing, and was not late. */
@@ -214,6 +231,8 @@ export class StorageDaemon implements AsyncDisposable {
     this.#files = chain.files.map(({ path }) => path);
     this.#arguments = storageDaemonArguments(this.#task, chain);
     this.#directory.clear();
+    const { path, format, readOnly } = this.#options;
+    if (!readOnly) this.#directory.note({ path, format });
     const command = await this.#command(program, chain);
     signal.throwIfAborted();
     const helper = new HelperProcess(command.program, command.args, command.options);

@@ -13,7 +13,7 @@
  *   was not written to its end was not acknowledged.
  * - The head never passes an entry that is being written: its memory could be given to another one meanwhile.
  */
-import { rmSync, statSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, statSync } from 'node:fs';
 import { NbdCommand } from '@xenpv/nbd';
 import { mapSharedFile, type SharedFile } from '@xenpv/xen-sys';
 import { LogWord } from './layout.js';
@@ -35,6 +35,11 @@ export interface UnflushedOptions {
   readonly adopt?: boolean | undefined;
   /** Any number that tells which image it is: what was left by the writes of another one is not sent. */
   readonly identity?: number | undefined;
+  /**
+   * When the image was changed last, in milliseconds since 1970, if the guest that wrote what was left is not served any
+   * more: somebody else may have changed the image since, so that it is not sent, and nobody is told of it then.
+   */
+  readonly changedAt?: number | undefined;
 }
 
 /** The same memory for another thread. */
@@ -61,6 +66,8 @@ export interface UnflushedWrite {
 }
 
 const DEFAULT_BYTES = 16 << 20;
+/** What the image's server does with it, a while after it was noted here, is no change by somebody else. */
+const CHANGED_AFTER_MS = 10_000;
 /** Names must differ in one process only. */
 let logs = 0;
 
@@ -81,11 +88,11 @@ export class UnflushedLog {
   }
 
   /** By the first who uses it in this process. */
-  static open({ path, bytes = DEFAULT_BYTES, adopt = false, identity = 0 }: UnflushedOptions): OpenedLog {
+  static open({ path, bytes = DEFAULT_BYTES, adopt = false, identity = 0, changedAt }: UnflushedOptions): OpenedLog {
     const most = 2 ** Math.floor(Math.log2(Math.max(bytes, LEAST_BYTES)));
     const { file, unusable, isDamaged = false }: MappedLog = path === undefined ? {} : mapLog(path, most, adopt);
     const log = file ? UnflushedLog.#ofFile(file) : UnflushedLog.#ofMemory(most);
-    log.#begin({ adopt, identity, isDamaged });
+    log.#begin({ adopt, identity, isDamaged, changedAt });
     return { log, unusable };
   }
 
@@ -131,6 +138,7 @@ export class UnflushedLog {
       let at = this.#byteAt(place + 1);
       if (command === NbdCommand.write) for (const piece of pieces) at = this.#copy(piece, at);
       const word = this.#wordAt(place);
+      words[LogWord.at] = Date.now() / 1000;
       words[word + Entry.command] = command;
       words[word + Entry.length] = length;
       words[word + Entry.offsetLow] = offset % 2 ** 32;
@@ -208,11 +216,13 @@ export class UnflushedLog {
     return (Atomics.load(this.words, LogWord.tail) - Atomics.load(this.words, LogWord.head)) | 0;
   }
 
-  #begin({ adopt, identity, isDamaged }: { adopt: boolean; identity: number; isDamaged: boolean }): void {
+  #begin({ adopt, identity, isDamaged, changedAt }: Beginning): void {
     const { words } = this;
     const isNew = words[LogWord.magic] === 0;
     const known = words[LogWord.magic] === MAGIC && words[LogWord.units] === this.#units;
-    const sound = known && words[LogWord.identity] === identity && this.#used >= 0 && this.#used <= this.#units;
+    const isCurrent = changedAt === undefined || changedAt < 1000 * (words[LogWord.at] >>> 0) + CHANGED_AFTER_MS;
+    const ofImage = words[LogWord.identity] === identity && isCurrent;
+    const sound = known && ofImage && this.#used >= 0 && this.#used <= this.#units;
     if (!(adopt && sound)) {
       Atomics.store(words, LogWord.magic, 0);
       words.fill(0, 1, HEADER_BYTES / 4);
@@ -222,9 +232,12 @@ export class UnflushedLog {
       if (adopt && (isDamaged || !isNew)) words[LogWord.lost] = 1;
       Atomics.store(words, LogWord.magic, MAGIC);
     }
+    // The guest whose flush would fail is not there any more.
+    if (changedAt !== undefined) words[LogWord.lost] = 0;
     // Of a process that is gone.
     words[LogWord.adding] = 0;
     words.fill(0, LogWord.mender, HEADER_BYTES / 4);
+    words[LogWord.at] = Date.now() / 1000;
     words[LogWord.losses] = words[LogWord.mended] + (this.isEmpty ? 0 : 1);
   }
 
@@ -272,6 +285,31 @@ export class UnflushedLog {
     for (let i = Entry.command; i <= Entry.offsetHigh; i++) hash = Math.imul(hash ^ words[at + i], 0x01000193) + 1;
     return (hash ^ (hash >>> 15)) | 0;
   }
+}
+
+/** What a log begins with. */
+interface Beginning {
+  readonly adopt: boolean;
+  readonly identity: number;
+  /** What was there was of no use. */
+  readonly isDamaged: boolean;
+  readonly changedAt: number | undefined;
+}
+
+/** Whether a file that nobody has open has writes that no flush has covered. */
+export function holdsUnflushed(path: string): boolean {
+  const words = new Int32Array(LogWord.tail + 1);
+  try {
+    const fd = openSync(path, 'r');
+    try {
+      if (readSync(fd, words, 0, words.byteLength, 0) < words.byteLength) return false;
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    return false;
+  }
+  return words[LogWord.magic] === MAGIC && words[LogWord.head] !== words[LogWord.tail];
 }
 
 interface MappedLog {

@@ -1,8 +1,13 @@
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HelperDirectory } from '../helper-directory.js';
+import { holdsUnflushed } from '@xenpv/blockdev';
+import { deviceFolder, HelperDirectory } from '../helper-directory.js';
+import { isLocked } from '../reason.js';
+import type { HelperBounds } from '../storage-daemon.js';
 import { DEFAULT_TIMES } from '../times.js';
+import { writeBack } from '../write-back.js';
 import { endHelpers } from './adopt.js';
-import { hasOpen, helpersWith } from './processes.js';
+import { hasOpen, helpersWith, isSameFile } from './processes.js';
 
 /** Between two looks. */
 const LOOK_MS = 5000;
@@ -18,6 +23,8 @@ export interface OrphansOptions {
   readonly directory: string;
   /** Whether nobody will ask for what was left for a device. Rejects when that cannot be told now. */
   readonly isGone: (device: string) => Promise<boolean>;
+  /** What holds for a helper that sends kept writes to an image now. */
+  readonly bounds?: (() => HelperBounds) | undefined;
   /** Told of each folder once. */
   readonly onFailure: (failure: OrphanFailure) => void;
   /** Milliseconds in which a helper writes back what it holds. */
@@ -27,7 +34,8 @@ export interface OrphansOptions {
 
 /**
  * What earlier processes have left in folders of devices: helpers that live, and writes that no flush has covered. When
- * a device is gone its helpers are asked to end, which makes them write back what they hold, and its folder is removed.
+ * a device is gone its helpers are asked to end, which makes them write back what they hold; writes that were kept are sent
+ * to the image; and the folder is removed.
  * What this process uses is left alone, and so is what a device may come back for.
  */
 export class Orphans implements AsyncDisposable {
@@ -48,8 +56,8 @@ export class Orphans implements AsyncDisposable {
   }
 
   /**
-   * Ends the helpers that have an image open whose devices are gone. Resolves when they have ended, with whether there
-   * were any.
+   * Ends what was left for an image by devices that are gone. Resolves when nobody has the image for them any more, and
+   * what they wrote is in it, with whether there was anything.
    */
   async release(path: string): Promise<boolean> {
     const ends = await Promise.all(this.#names().map((found) => this.#releases(found, path)));
@@ -79,10 +87,16 @@ export class Orphans implements AsyncDisposable {
       return true;
     }
     if (HelperDirectory.isUsed(this.#options.directory, name)) return false;
-    const pids = helpersWith(HelperDirectory.pidFileIn(this.#options.directory, name));
-    if (!pids.some((pid) => hasOpen(pid, path)) || !(await this.#isGone(device))) return false;
-    await this.#end(name);
+    if (!this.#isFor(name, path) || !(await this.#isGone(device))) return false;
+    await this.#end(name, device);
     return true;
+  }
+
+  #isFor(name: string, path: string): boolean {
+    const { directory: base } = this.#options;
+    const { pidFile } = HelperDirectory.filesIn(base, name);
+    const image = HelperDirectory.imageIn(base, name);
+    return (image && isSameFile(image.path, path)) || helpersWith(pidFile).some((pid) => hasOpen(pid, path));
   }
 
   async #look(): Promise<void> {
@@ -94,8 +108,8 @@ export class Orphans implements AsyncDisposable {
   }
 
   async #endIfGone(name: string, device: string): Promise<void> {
-    if (HelperDirectory.isUsed(this.#options.directory, name)) return;
-    if (await this.#isGone(device)) await this.#end(name);
+    if (this.#told.has(name) || HelperDirectory.isUsed(this.#options.directory, name)) return;
+    if (await this.#isGone(device)) await this.#end(name, device);
   }
 
   /** Where that cannot be told, it is not: it is asked again. */
@@ -103,27 +117,45 @@ export class Orphans implements AsyncDisposable {
     return this.#options.isGone(device).catch(() => false);
   }
 
-  #end(name: string): Promise<void> {
+  #end(name: string, device: string): Promise<void> {
     const running = this.#ends.get(name);
     if (running || this.#stop.signal.aborted) return running ?? Promise.resolve();
-    const end = this.#endNow(name).finally(() => this.#ends.delete(name));
+    const end = this.#endNow(name, device).finally(() => this.#ends.delete(name));
     this.#ends.set(name, end);
     return end;
   }
 
-  async #endNow(name: string): Promise<void> {
-    const { directory: base, stopMs = DEFAULT_TIMES.stopMs, onFailure } = this.#options;
-    let directory: HelperDirectory | undefined;
+  async #endNow(name: string, device: string): Promise<void> {
+    const { directory: base, stopMs = DEFAULT_TIMES.stopMs } = this.#options;
     try {
-      directory = HelperDirectory.tryNamed(base, name);
+      const directory = HelperDirectory.tryNamed(base, name);
       if (!directory) return;
-      await endHelpers(directory, directory.path, stopMs);
-      directory.remove('with all');
+      await endHelpers(directory, directory.path, stopMs).finally(() => directory.leave());
+      await this.#writeBack(name, device);
+      HelperDirectory.tryNamed(base, name)?.remove('with all');
     } catch (error) {
-      directory?.leave();
-      if (this.#told.has(name)) return;
-      this.#told.add(name);
-      onFailure({ path: directory?.path ?? base, error: error as Error });
+      this.#tell(name, error as Error);
     }
+  }
+
+  async #writeBack(name: string, device: string): Promise<void> {
+    const { directory, bounds } = this.#options;
+    if (!holdsUnflushed(HelperDirectory.filesIn(directory, name).unflushed)) return;
+    const image = HelperDirectory.imageIn(directory, name);
+    if (!image || !existsSync(image.path)) return;
+    if (deviceFolder(device, [image.path, image.format, false]) !== name) return;
+    try {
+      await writeBack({ directory, device, image, bounds: bounds?.() });
+    } catch (error) {
+      // Somebody else writes the image by now: what was kept is older than that.
+      if (!isLocked(error)) throw error;
+      this.#tell(name, error as Error);
+    }
+  }
+
+  #tell(name: string, error: Error): void {
+    if (this.#told.has(name)) return;
+    this.#told.add(name);
+    this.#options.onFailure({ path: `${this.#options.directory}/${name}`, error });
   }
 }

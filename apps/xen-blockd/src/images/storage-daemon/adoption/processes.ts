@@ -32,6 +32,13 @@ export function commandLine(pid: number): readonly string[] {
   }
 }
 
+/** Whether two paths lead to one file or device now. */
+export function isSameFile(one: string, other: string): boolean {
+  if (one === other) return true;
+  const [a, b] = [tryStat(one), tryStat(other)];
+  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
+}
+
 /** Whether the process has the file open that is at `path` now. True where that cannot be found out. */
 export function hasOpen(pid: number, path: string): boolean {
   const wanted = statSync(path, { throwIfNoEntry: false });

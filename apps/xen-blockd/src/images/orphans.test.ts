@@ -1,0 +1,145 @@
+import { utimesSync } from 'node:fs';
+import { Blkfront } from '@xenpv/blkfront';
+import { joinHost, RemoteHost } from '@xenpv/emulator';
+import { needs, working } from '@xenpv/test-support';
+import { requireNativeAddon } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { Cleanup } from '../cleanup.js';
+import { FolderHost } from '../testing/folder-host.js';
+import type { BlockdProcess } from '../testing/process.js';
+import { processesWith } from '../testing/storage-helpers.js';
+import { runTool } from '../tools.js';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 30_000 });
+const addon = working('the addon of xen-sys', requireNativeAddon);
+const BLOCK = 64 << 10;
+const BLOCKS = [0, 7, 30, 100];
+
+let host: FolderHost;
+let daemon: BlockdProcess;
+let remote: RemoteHost;
+let cleanup: Cleanup;
+
+beforeEach(async () => {
+  cleanup = new Cleanup();
+  host = cleanup.use(await FolderHost.start());
+  daemon = await host.daemon('--threads', '1');
+  remote = cleanup.use(await RemoteHost.connect(host.directory));
+});
+afterEach(() => cleanup[Symbol.asyncDispose]());
+
+async function qcow2(name = 'disk.qcow2'): Promise<string> {
+  const path = host.path(name);
+  expect((await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path, '32M'])).code).toBe(0);
+  return path;
+}
+
+/** A domain with the image as xvda. */
+async function guestOf(path: string) {
+  const { domid } = await remote.createDomain({ name: 'guest' });
+  const attach = () => remote.attachDisk(domid, { vdev: 'xvda', target: path, format: 'qcow2' });
+  const connect = async () => {
+    const provider = await joinHost(host.directory, { domid });
+    const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
+    return Blkfront.connect({ provider, store, vdev: 'xvda' });
+  };
+  await attach();
+  return { domid, attach, connect, path };
+}
+type Guest = Awaited<ReturnType<typeof guestOf>>;
+
+/** Has writes acknowledged that are not flushed; the guest ends its use of the disk then, or is ended with it. */
+async function write(guest: Guest): Promise<void> {
+  const disk = await guest.connect();
+  for (const block of BLOCKS) await disk.write(block * BLOCK, new Uint8Array(BLOCK).fill(block + 1));
+  await disk.close();
+}
+
+async function expectContent(guest: Guest, content: 'what was written' | 'nothing'): Promise<void> {
+  const disk = await guest.connect();
+  for (const block of BLOCKS) {
+    const bytes = await disk.read(block * BLOCK, BLOCK);
+    expect(new Set(bytes), `block ${block}`).toEqual(new Set([content === 'nothing' ? 0 : block + 1]));
+  }
+  await disk.close();
+}
+
+const helpersOf = (path: string) => processesWith(`"${path}"`);
+
+async function killDaemon(andHelper: 'and its helper' | 'alone', path: string): Promise<void> {
+  await host.kill(daemon);
+  if (andHelper === 'alone') return;
+  for (const pid of helpersOf(path)) process.kill(pid, 'SIGKILL');
+  await vi.waitFor(() => expect(helpersOf(path)).toEqual([]));
+}
+
+/** What happens to a guest while no daemon lives; resolves with who has its image then. */
+const happenings: Record<string, (guest: Guest) => Promise<Guest>> = {
+  'the guest connects again': async (guest) => guest,
+  'its domain is destroyed, and another one gets the image': async (guest) => {
+    await remote.destroyDomain(guest.domid);
+    return guestOf(guest.path);
+  },
+  'the disk is taken from the guest, and given back': async (guest) => {
+    await remote.detachDisk(guest.domid, 'xvda', { force: true });
+    await guest.attach();
+    return guest;
+  },
+};
+
+needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('while no daemon lives', () => {
+  it.each([
+    ...Object.keys(happenings).map((happening) => [happening, 'and its helper'] as const),
+    ['its domain is destroyed, and another one gets the image', 'alone'] as const,
+  ])('%s: nothing is lost of what it wrote, when the daemon was killed %s', async (happening, andHelper) => {
+    const guest = await guestOf(await qcow2());
+    await write(guest);
+    await killDaemon(andHelper, guest.path);
+    const next = await happenings[happening](guest);
+    daemon = await host.daemon('--threads', '1');
+    await expectContent(next, 'what was written');
+    expect(helpersOf(guest.path)).toHaveLength(1);
+  });
+
+  it('an image is changed by somebody else: writes that were kept for it are dropped', async () => {
+    const guest = await guestOf(await qcow2());
+    await write(guest);
+    await killDaemon('and its helper', guest.path);
+    await remote.destroyDomain(guest.domid);
+    await qcow2();
+    const later = Date.now() / 1000 + 60;
+    utimesSync(guest.path, later, later);
+    const next = await guestOf(guest.path);
+    daemon = await host.daemon();
+    await expectContent(next, 'nothing');
+  });
+
+  it('xenstored loses a guest that lives: its helper stays, and goes on when the guest is known again', async () => {
+    const [lost, gone] = [await guestOf(await qcow2()), await guestOf(await qcow2('gone.qcow2'))];
+    await vi.waitFor(() => expect([helpersOf(lost.path).length, helpersOf(gone.path).length]).toEqual([1, 1]), 15_000);
+    const [pid] = helpersOf(lost.path);
+    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toMatch(/InitWait[\s\S]*InitWait/);
+    await killDaemon('alone', lost.path);
+    const store = cleanup.use(XenstoreClient.open(await (await joinHost(host.directory)).connectXenstore()));
+    const nodes = new Map<string, string>();
+    const visit = async (path: string): Promise<void> => {
+      nodes.set(path, await store.read(path));
+      for (const name of await store.directory(path)) await visit(`${path}/${name}`);
+    };
+    const places = [`/local/domain/${lost.domid}`, `/local/domain/0/backend/qdisk/${lost.domid}`];
+    for (const path of places) await visit(path);
+    await remote.detachDisk(gone.domid, 'xvda', { force: true });
+    await remote.destroyDomain(gone.domid);
+    await store.remove('/local/domain/0/backend');
+    await store.remove(places[0]);
+    daemon = await host.daemon();
+    await vi.waitFor(() => expect(helpersOf(gone.path)).toEqual([]), 15_000);
+    expect(helpersOf(lost.path)).toEqual([pid]);
+    await store.transaction(async (tx) => {
+      for (const [path, value] of nodes) await tx.write(path, value);
+    });
+    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('of an earlier process goes on');
+    expect(helpersOf(lost.path)).toEqual([pid]);
+  });
+});
