@@ -13,9 +13,10 @@ export function formatStatistics(statistics: DiskStatistics): string {
     return [name, `${operations}`, formatBytes(bytes), `${merged}`, `${failed}`, `${invalid}`, mean];
   });
   const header = ['', 'requests', 'data', 'merged', 'failed', 'invalid', 'mean time'];
-  const { events, notifications, passes, starved, overlooked } = statistics;
+  const { events, notifications, passes, starved, waiting, bufferBytes, overlooked } = statistics;
   const footer = `  events in ${events}, out ${notifications}; ring passes ${passes}; waited for memory ${starved}`;
+  const now = waiting > 0 ? `; waiting now ${waiting}, with ${formatBytes(bufferBytes)} of memory` : '';
   // Never, unless a frontend sends no events or something is wrong.
   const rest = overlooked > 0 ? `; overlooked ${overlooked}` : '';
-  return `${formatTable([header, ...rows])}\n${footer}${rest}`;
+  return `${formatTable([header, ...rows])}\n${footer}${now}${rest}`;
 }
