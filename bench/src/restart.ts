@@ -5,8 +5,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
@@ -17,7 +17,7 @@ const USAGE = `usage: node bench/dist/restart.js [options]
 
   --disks LIST   how many disks, with commas: 1,10,100
   --restarts N   of each kind, for each number of disks; 20
-  --program FILE the daemon's main.js; this clone's
+  --program LIST the daemon's main.js, of several builds with commas, which take turns; this clone's
   --threads N    of the daemon; 0
   --quick        1 and 10 disks, 5 restarts
   --json FILE    writes results to FILE
@@ -38,7 +38,8 @@ const { values } = parseArgs({
   },
 });
 
-const PROGRAM = values.program ?? fileURLToPath(new URL('../../apps/xen-blockd/dist/main.js', import.meta.url));
+const OWN = fileURLToPath(new URL('../../apps/xen-blockd/dist/main.js', import.meta.url));
+const PROGRAMS = (values.program ?? OWN).split(',').map((path) => resolve(path));
 const RESTARTS = Number(values.restarts ?? (values.quick ? 5 : 20));
 const DISKS = (values.disks ?? (values.quick ? '1,10' : '1,10,100')).split(',').map(Number);
 const IMAGE_BYTES = 1 << 20;
@@ -48,6 +49,18 @@ const CALM_MS = 300;
 
 const KINDS = { killed: 'SIGKILL', planned: 'SIGTERM' } as const;
 type Kind = keyof typeof KINDS;
+
+/** What one restart has cost. */
+interface Restart {
+  /** The longest read of each guest, in milliseconds. */
+  readonly pauses: readonly number[];
+  /** From the start of the process to its line `ready`, in milliseconds. */
+  readonly ready: readonly number[];
+  /** The processor time of all of its threads until then, in milliseconds. */
+  readonly processor: readonly number[];
+  /** What the process has in memory when it is at rest again, in MiB. */
+  readonly memory: readonly number[];
+}
 
 class Bench {
   readonly #directory: string;
@@ -64,23 +77,24 @@ class Bench {
     const directory = mkdtempSync('/dev/shm/xen-restart-');
     const host = await EmulatedHost.create({ directory, memoryMiB: 64, xenstored: { quotas: { nodes: 100_000 } } });
     const bench = new Bench(directory, host);
-    await bench.#startDaemon();
+    await bench.#startDaemon(PROGRAMS[0]);
     await bench.#startGuests(disks);
     return bench;
   }
 
-  /** The longest read of each guest, in milliseconds. */
-  async restart(kind: Kind): Promise<number[]> {
+  async restart(kind: Kind, program: string): Promise<Restart> {
     this.#tell('round');
     const ended = once(this.#daemon!, 'exit');
     this.#daemon!.kill(KINDS[kind]);
     await ended;
-    await this.#startDaemon();
+    const began = performance.now();
+    await this.#startDaemon(program);
+    const [ready, processor] = [performance.now() - began, processorMs(this.#daemon!.pid!)];
     const answer = once(this.#guests!, 'message');
     this.#tell('served');
-    const [longest] = (await answer) as [number[]];
+    const [pauses] = (await answer) as [number[]];
     await new Promise((resolve) => setTimeout(resolve, CALM_MS));
-    return longest;
+    return { pauses, ready: [ready], processor: [processor], memory: [residentMiB(this.#daemon!.pid!)] };
   }
 
   async close(): Promise<void> {
@@ -94,9 +108,9 @@ class Bench {
     this.#guests!.postMessage(ask);
   }
 
-  async #startDaemon(): Promise<void> {
+  async #startDaemon(program: string): Promise<void> {
     const args = ['run', '--emulator', this.#directory, '--log-format', 'json', '--threads', values.threads ?? '0'];
-    const daemon = spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const daemon = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
     this.#daemon = daemon;
     let log = '';
     await new Promise<void>((resolve, reject) => {
@@ -131,24 +145,50 @@ function quantile(sorted: readonly number[], share: number): number {
 
 async function measure(disks: number, results: Record<string, number>): Promise<void> {
   const bench = await Bench.start(disks);
+  const measured = PROGRAMS.flatMap((program, index) =>
+    (['killed', 'planned'] as const).map((kind) => ({ kind, program, index, restarts: [] as Restart[] })),
+  );
   try {
-    const pauses: Record<Kind, number[]> = { killed: [], planned: [] };
-    // In turns, so that what else the machine does falls on both.
+    // In turns, so that what else the machine does falls on all.
     for (let n = 0; n < RESTARTS; n++) {
-      for (const kind of ['killed', 'planned'] as const) pauses[kind].push(...(await bench.restart(kind)));
-    }
-    for (const kind of ['killed', 'planned'] as const) {
-      const sorted = pauses[kind].sort((a, b) => a - b);
-      const figures = { p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), max: quantile(sorted, 1) };
-      const texts = Object.entries(figures).map(([name, value]) => `${name} ${value.toFixed(0).padStart(5)} ms`);
-      console.log(`  ${kind.padEnd(8)} ${String(disks).padStart(4)} disks   ${texts.join('   ')}`);
-      for (const [name, value] of Object.entries(figures)) {
-        results[`restart_${kind}_${disks}_disks_${name}_ms`] = Math.round(value);
-      }
+      for (const { kind, program, restarts } of measured) restarts.push(await bench.restart(kind, program));
     }
   } finally {
     await bench.close();
   }
+  for (const { kind, index, restarts } of measured) {
+    const of = (column: keyof Restart) => restarts.flatMap((restart) => restart[column]).sort((a, b) => a - b);
+    const pauses = of('pauses');
+    const figures = {
+      p50_ms: quantile(pauses, 0.5),
+      p99_ms: quantile(pauses, 0.99),
+      max_ms: quantile(pauses, 1),
+      ready_ms: quantile(of('ready'), 0.5),
+      processor_ms: quantile(of('processor'), 0.5),
+      memory_mib: quantile(of('memory'), 0.5),
+    };
+    const texts = Object.entries(figures).map(
+      ([name, value]) => `${name.replace('_', ' ')} ${value.toFixed(0).padStart(4)}`,
+    );
+    const which = PROGRAMS.length === 1 ? '' : ` #${index + 1}`;
+    console.log(`  ${kind.padEnd(8)} ${String(disks).padStart(4)} disks${which}   ${texts.join('   ')}`);
+    for (const [name, value] of Object.entries(figures)) {
+      results[`restart_${kind}_${disks}_disks${which.replace(' #', '_')}_${name}`] = Math.round(value);
+    }
+  }
+}
+
+/** What all threads of a process have used, in milliseconds: the first number of proc(5)'s schedstat, in nanoseconds. */
+function processorMs(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  const used = readdirSync(tasks).map((task) =>
+    Number(readFileSync(`${tasks}/${task}/schedstat`, 'utf8').split(' ')[0]),
+  );
+  return used.reduce((sum, nanoseconds) => sum + nanoseconds, 0) / 1e6;
+}
+
+function residentMiB(pid: number): number {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 }
 
 if (values.help) {

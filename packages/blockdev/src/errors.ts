@@ -15,6 +15,8 @@ export type BlockDeviceErrorCode =
   | 'ERR_IMAGE_IN_USE'
   /** What an ended process began is in flight: it could still change the image. */
   | 'ERR_IMAGE_IN_FLIGHT'
+  /** It is not in or below the directories that were given. */
+  | 'ERR_IMAGE_OUTSIDE'
   | 'ERR_IMAGE_TYPE'
   | 'ERR_IMAGE_EMPTY'
   | 'ERR_IMAGE_UNALIGNED'
@@ -26,7 +28,7 @@ export type BlockDeviceErrorCode =
   | 'ERR_QUEUE_CLOSED';
 
 /** What was tried. */
-export type BlockDeviceErrorOp = 'load' | 'stat' | 'open' | 'connect' | 'lock' | 'attach' | 'push' | 'operate';
+export type BlockDeviceErrorOp = 'load' | 'open' | 'connect' | 'lock' | 'attach' | 'push' | 'operate';
 
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {

@@ -26,15 +26,17 @@ export {
 } from './errors.js';
 export { type FileImage, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
+export { PinnedFile, type PinOptions } from './file/pinned-file.js';
 export type { ImageUser } from './locks/image-user.js';
-export { storageIdentity } from './locks/storage-id.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
 export type { UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
+export { exactResult } from './queue/exact-result.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';
+export { type PowerCut, type PowerCutImage, type PowerCutOptions, powerCutImage } from './wrappers/power-cut/image.js';
 export { rmwImage } from './wrappers/rmw.js';
 export { type ThrottleLimits, throttledImage } from './wrappers/throttled.js';

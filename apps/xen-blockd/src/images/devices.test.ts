@@ -39,7 +39,7 @@ const loop = {
 beforeEach(async () => {
   daemon = await TestDaemon.create();
   host = daemon.host;
-  ended = daemon.start({ types: ['qdisk', 'vbd'] });
+  ended = daemon.start({ types: ['qdisk', 'vbd'], 'image-directories': ['/dev', host.directory] });
   await daemon.says('ready');
 });
 

@@ -6,7 +6,8 @@ import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
-import { refusal } from './refusal.js';
+import { outsideOf, refusal } from './refusal.js';
+import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
@@ -14,6 +15,10 @@ import { openFormatImage } from './storage-daemon/format-image.js';
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these directories; anywhere if undefined. */
   readonly directories?: readonly string[] | undefined;
+  /** Whether an image may name others that it is made of; true if undefined. */
+  readonly backingFiles?: boolean | undefined;
+  /** The system's user that storage helpers run as; root if undefined or if there is none. */
+  readonly helperUser?: string | undefined;
   /** As in FileImageOptions; `auto` by default. */
   readonly engine?: FileImageOptions['engine'];
   readonly direct?: FileImageOptions['direct'];
@@ -28,6 +33,8 @@ export interface ImageOpenerOptions {
   readonly reconnectSeconds?: number | undefined;
   /** Of such an image's writes that no flush has covered. */
   readonly unflushedMebibytes?: number | undefined;
+  /** What earlier processes have left for devices that are gone; undefined if nothing is looked for. */
+  readonly orphans?: Orphans | undefined;
   /** A guest can have its image opened again and again. */
   readonly log: LimitedLog;
 }
@@ -67,15 +74,16 @@ export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   const { format, readOnly, shared } = config;
-  const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes } = options;
+  const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
   const nbd = nbdTarget(config.target);
   const target = nbd ? config.target : imagePath(config.target);
-  if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
+  if (options.directories && nbd) checkDirectory(nbd.socket, options.directories);
   const device = deviceName(config.address);
   const unflushedBytes = unflushedMebibytes && unflushedMebibytes << 20;
   const seconds = nbd?.reconnectSeconds ?? reconnectSeconds;
   const reconnect = seconds && 1000 * seconds;
   const common = { device, readOnly, adopt: offered, directory: helperDirectory, unflushedBytes, reconnect, signal };
+  await orphans?.settled(device);
   if (nbd) return openNbdTarget({ ...common, ...nbd });
   if (format === 'raw') return openRaw({ ...config, target }, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
@@ -83,7 +91,10 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
-  return openFormatImage({ ...common, path: target, format, shared, onEvent });
+  const chain = { directories: options.directories, backingFiles: options.backingFiles };
+  const release = orphans && ((path: string) => orphans.release(path));
+  const user = options.helperUser;
+  return openFormatImage({ ...common, path: target, format, shared, chain, user, release, onEvent });
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {
@@ -104,8 +115,10 @@ function tell(
   log.write(message, path, { level, message, fields: { path, reason } });
 }
 
-function openRaw(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
-  return openFileImage(config.target, {
+async function openRaw(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
+  const { directories } = options;
+  const opening = openFileImage(config.target, {
+    within: directories,
     readOnly: config.readOnly,
     lockFor: imageUser(config),
     quietFor: diskName(config),
@@ -114,13 +127,17 @@ function openRaw(config: DiskConfig, options: ImageOpenerOptions & OpeningOption
     direct: config.direct || (options.direct ?? 'auto'),
     discard: config.discard ?? true,
   });
+  return opening.catch((error) => {
+    if (error.code !== 'ERR_IMAGE_OUTSIDE' || directories === undefined) throw error;
+    throw refusal(config.target, outsideOf(directories), error);
+  });
 }
 
-/** Links are followed first, so that none leads out. */
+/** Of a server's socket. Links are followed first, so that none leads out. */
 function checkDirectory(target: string, directories: readonly string[]): void {
   const path = realpathSync(target);
   const inside = directories.some((directory) =>
     path.startsWith(directory.endsWith(sep) ? directory : directory + sep),
   );
-  if (!inside) throw refusal(target, `not in one of image-directories (${directories.join(', ')})`);
+  if (!inside) throw refusal(target, outsideOf(directories));
 }

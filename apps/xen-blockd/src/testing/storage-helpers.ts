@@ -39,6 +39,13 @@ export class HelperBench implements AsyncDisposable {
     return path;
   }
 
+  /** A file of no format. */
+  file(): string {
+    const path = this.path(`${this.#images++}.file`);
+    writeFileSync(path, new Uint8Array(512));
+    return path;
+  }
+
   options(path: string, options: Partial<FormatImageOptions> = {}): FormatImageOptions {
     const onEvent = (event: StorageDaemonEvent) => this.events.push(event);
     return { path, format: 'qcow2', readOnly: false, directory: this.helpers, onEvent, ...options };

@@ -6,8 +6,9 @@ import { wholeSectors } from '../geometry.js';
 import { storageId } from '../locks/storage-id.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import { ringFor } from './engine.js';
-import { FileImage, openFileImage } from './image.js';
+import { FileImage, openPinnedFile } from './image.js';
 import type { SharedFile } from './options.js';
+import { PinnedFile } from './pinned-file.js';
 import { storageFacts } from './probe.js';
 
 const statFile = promisify(fstat);
@@ -18,8 +19,7 @@ const statFile = promisify(fstat);
  */
 export async function attachFileImage({ path, options, files, identity }: SharedFile): Promise<FileImage> {
   const addon = optionalAddon();
-  // Then nothing is locked either.
-  if (!addon) return openFileImage(path, options);
+  if (!addon) return openAgain({ path, options, files, identity });
   const buffered = addon.duplicate(files.buffered);
   const main = files.main === files.buffered ? buffered : addon.duplicate(files.main);
   const own = { main, buffered };
@@ -36,13 +36,26 @@ export async function attachFileImage({ path, options, files, identity }: Shared
   }
 }
 
+/** Without the addon nothing is locked, so that an open file description of its own does as well. */
+async function openAgain({ path, options, files, identity }: SharedFile): Promise<FileImage> {
+  const pinned = await PinnedFile.ofDescriptor(files.buffered, path);
+  const image = await openPinnedFile(pinned, options).finally(() => pinned.close());
+  if (image.identity === identity) return image;
+  await image.close();
+  throw closedBefore(path);
+}
+
 /** The number of a descriptor that was closed is given to another one. */
 async function checkDuplicates({ main, buffered }: FileDescriptors, path: string, identity: string): Promise<void> {
   for (const fd of [main, buffered]) {
     if (fd >= 0 && (await storageId(fd)).key === identity) continue;
-    const message = `${path} was closed before another thread could have it`;
-    throw new BlockDeviceError('ERR_IMAGE_SHARED', 'attach', message, { path });
+    throw closedBefore(path);
   }
+}
+
+function closedBefore(path: string): BlockDeviceError {
+  const message = `${path} was closed before another thread could have it`;
+  return new BlockDeviceError('ERR_IMAGE_SHARED', 'attach', message, { path });
 }
 
 async function closeDuplicates(addon: Addon, { main, buffered }: FileDescriptors): Promise<void> {

@@ -1,11 +1,11 @@
 /**
  * Raw files and block devices. `openFileImage` finds out what there is (file/probe.ts), what it can do
  * (file/features.ts), and which engine serves it: io_uring of the thread, or plain calls on libuv's pool or on the
- * calling thread. An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written.
+ * calling thread. The path is looked at once (file/pinned-file.ts). An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written.
  * Other threads have duplicates of both, so that a lock on them speaks for the I/O of all. The size is that of the last
  * look: changes past it are refused even if the file has grown since. A format is never probed: what is opened here is raw.
  */
-import { close, constants, fstat, open } from 'node:fs';
+import { close, constants, fstat } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { optionalAddon } from '../addon.js';
@@ -27,10 +27,10 @@ import { DIRECT_FLAG, directWorks } from './direct-io.js';
 import { ringFor } from './engine.js';
 import { fileFeatures } from './features.js';
 import type { FileEngine, FileImageOptions, SharedFile } from './options.js';
-import { checkFileType, type StorageFacts, storageFacts, storageSize } from './probe.js';
+import { PinnedFile } from './pinned-file.js';
+import { type StorageFacts, storageFacts, storageSize } from './probe.js';
 import { FileQueue, type RangeWorker } from './queue.js';
 
-const openFile = promisify(open);
 const closeFile = promisify(close);
 const statFile = promisify(fstat);
 
@@ -158,26 +158,34 @@ export class FileImage implements BlockImage {
 
 /**
  * Opens a raw image: a regular file or a block device. Rejects with a BlockDeviceError: an errno name (ENOENT, EACCES,
- * EISDIR), ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not one whole sector), ERR_SECTOR_SIZE,
+ * EISDIR), ERR_IMAGE_OUTSIDE, ERR_IMAGE_TYPE, ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED (not one whole sector), ERR_SECTOR_SIZE,
  * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, ERR_IMAGE_IN_USE when it
  * is to be locked and another uses it, or ERR_IMAGE_IN_FLIGHT when it is to be quiet and is not in time. `signal` ends
  * the waiting.
  */
-export async function openFileImage(
-  path: string,
-  { signal, ...options }: FileImageOptions & { readonly signal?: AbortSignal | undefined } = {},
+export async function openFileImage(path: string, options: OpenFileOptions = {}): Promise<FileImage> {
+  const pinned = await PinnedFile.open(path, options);
+  return openPinnedFile(pinned, options).finally(() => pinned.close());
+}
+
+type OpenFileOptions = FileImageOptions & { readonly signal?: AbortSignal | undefined };
+
+/** The same for a file that was found before, which may be closed then. */
+export async function openPinnedFile(
+  pinned: PinnedFile,
+  { signal, ...options }: OpenFileOptions = {},
 ): Promise<FileImage> {
-  await checkFileType(path);
+  const { path } = pinned;
   const { quietFor: disk, lockFor: user, readOnly = false } = options;
   const ring = ringFor(path, options.engine);
   const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
-  const buffered = await openDescriptor(path, flags);
+  const buffered = await pinned.open(flags);
   const files = { main: buffered, buffered };
   const holds: { lock?: ImageLock | undefined; mark?: DiskMark | undefined } = {};
   try {
     const facts = storageFacts(await statFile(buffered));
     const sectorSize = options.sectorSize ?? facts.logicalSectorSize;
-    files.main = (await openDirect(path, flags, { facts, sectorSize, options, ring })) ?? buffered;
+    files.main = (await openDirect(pinned, flags, { facts, sectorSize, options, ring })) ?? buffered;
     // Before anything is tried out on the image. The mark first: what is in flight of ended processes has their locks.
     const id = await storageId(buffered);
     if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, id, signal });
@@ -194,14 +202,6 @@ export async function openFileImage(
   }
 }
 
-async function openDescriptor(path: string, flags: number): Promise<number> {
-  try {
-    return await openFile(path, flags);
-  } catch (error) {
-    throw openError(error, 'open', path);
-  }
-}
-
 interface DirectChoice {
   readonly facts: StorageFacts;
   readonly sectorSize: number;
@@ -211,18 +211,18 @@ interface DirectChoice {
 
 /** A descriptor with O_DIRECT, or undefined. */
 async function openDirect(
-  path: string,
+  pinned: PinnedFile,
   flags: number,
   { facts, sectorSize, options, ring }: DirectChoice,
 ): Promise<number | undefined> {
   const { direct = 'auto' } = options;
   if (direct === false || (direct === 'auto' && !ring)) return undefined;
-  const fd = await openFile(path, flags | DIRECT_FLAG).catch(() => undefined);
+  const fd = await pinned.open(flags | DIRECT_FLAG).catch(() => undefined);
   if (fd !== undefined) {
     if (await directWorks(fd, facts, sectorSize)) return fd;
     await closeFile(fd);
   }
-  if (direct === true) throw noDirect(path, sectorSize);
+  if (direct === true) throw noDirect(pinned.path, sectorSize);
   return undefined;
 }
 

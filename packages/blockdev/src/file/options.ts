@@ -6,6 +6,8 @@ export type FileEngine = 'io_uring' | 'threads' | 'sync';
 /** How `openFileImage` opens a file or block device. */
 export interface FileImageOptions {
   readonly readOnly?: boolean | undefined;
+  /** The image must be in or below one of these directories once links are followed; anywhere if undefined. */
+  readonly within?: readonly string[] | undefined;
   /**
    * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, or 4.
    * `sync` reads and writes on the calling thread, which waits for the storage.

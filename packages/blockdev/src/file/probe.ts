@@ -1,6 +1,4 @@
 import { readFileSync, type Stats } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { BlockDeviceError, openError } from '../errors.js';
 
 /** What the file system or the kernel says about a file or block device. Sizes in bytes. */
 export interface StorageFacts {
@@ -14,22 +12,6 @@ export interface StorageFacts {
   readonly mayDiscard: boolean;
   /** The device takes no writes, although it may be opened for them. */
   readonly writeProtected: boolean;
-}
-
-/** Throws unless `path` is something that can be a disk, before opening it could block (as it does on a FIFO). */
-export async function checkFileType(path: string): Promise<void> {
-  let stats: Stats;
-  try {
-    stats = await stat(path);
-  } catch (error) {
-    throw openError(error, 'stat', path);
-  }
-  if (stats.isFile() || stats.isBlockDevice()) return;
-  if (stats.isDirectory())
-    throw new BlockDeviceError('EISDIR', 'open', `${path} is a directory, not an image`, { path });
-  throw new BlockDeviceError('ERR_IMAGE_TYPE', 'open', `${path} is neither a regular file nor a block device`, {
-    path,
-  });
 }
 
 /** What `stats` (of the open image) and sysfs know. */

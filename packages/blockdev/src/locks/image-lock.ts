@@ -100,7 +100,7 @@ async function tryLock(request: LockRequest): Promise<Problem | undefined> {
 async function lockForOthers(used: Used, request: LockRequest, others: readonly LockRequest[]): Promise<boolean> {
   if (!lockBytes(request, others)) return false;
   if (request.id.device === undefined || request.readOnly || used.claim !== undefined) return true;
-  const claim = await claimDevice(request.path);
+  const claim = await claimDevice(request);
   if (claim === undefined) return false;
   used.claim = claim;
   return true;
@@ -125,9 +125,10 @@ function lockBytes(request: LockRequest, others: readonly LockRequest[]): boolea
 }
 
 /** The descriptor of an exclusive claim, or undefined: a mount or another program has one. */
-async function claimDevice(path: string): Promise<number | undefined> {
+async function claimDevice({ path, fd }: LockRequest): Promise<number | undefined> {
   try {
-    return await openFile(path, constants.O_RDONLY | constants.O_EXCL);
+    // By the descriptor: the path may name another device by now.
+    return await openFile(`/proc/self/fd/${fd}`, constants.O_RDONLY | constants.O_EXCL);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EBUSY') return undefined;
     throw openError(error, 'lock', path);

@@ -1,5 +1,4 @@
-import { type BigIntStats, constants, fstat } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type BigIntStats, fstat } from 'node:fs';
 import { promisify } from 'node:util';
 
 const statFile = promisify(fstat) as (fd: number, options: { bigint: true }) => Promise<BigIntStats>;
@@ -14,16 +13,7 @@ export interface StorageId {
   readonly device: string | undefined;
 }
 
-/** The `identity` of a BlockImage that is what a path names now. Rejects as opening it would. */
-export async function storageIdentity(path: string): Promise<string> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    return (await storageId(file.fd)).key;
-  } finally {
-    await file.close();
-  }
-}
-
+/** Of a descriptor, whatever it was opened for. */
 export async function storageId(fd: number): Promise<StorageId> {
   const stats = await statFile(fd, { bigint: true });
   const [major, minor] = deviceNumbers(stats.dev);

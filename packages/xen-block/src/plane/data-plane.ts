@@ -25,6 +25,7 @@ import { Waiting } from './fairness/waiting.js';
 import { adoptRing } from './journal/adopt-ring.js';
 import { Clock } from './pace/clock.js';
 import { Holds } from './pace/holds.js';
+import { ThrottledRings } from './pace/throttled-rings.js';
 import { PassLoop } from './pass.js';
 import { RequestEnds } from './requests/ends.js';
 import { StorageFailures } from './requests/failures.js';
@@ -114,6 +115,7 @@ export class DataPlane implements AsyncDisposable {
       new Barriers(),
       new Holds(),
     ];
+    const throttled = new ThrottledRings<BlockRing>((ring) => rings.wake(ring));
     const sharers = new Sharers();
     const shares = new MemoryShares(memory, sharers);
     const waiting = new Waiting(sharers);
@@ -126,7 +128,7 @@ export class DataPlane implements AsyncDisposable {
     this.#grants = grants;
     this.#mapMultiple = provider.features.mapMultiple;
     this.#memory = memory;
-    this.#rest = new Rest({ events, rings, barriers, holds, pollMicroseconds });
+    this.#rest = new Rest({ events, rings, barriers, holds, throttled, pollMicroseconds });
     this.#loop = new PassLoop(
       {
         events,
@@ -147,6 +149,7 @@ export class DataPlane implements AsyncDisposable {
         notices,
         clock,
         holds,
+        throttled,
       },
       this.#rest,
     );

@@ -1,4 +1,6 @@
-import { statSync } from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
+import type { PinnedFile } from '@xenpv/blockdev';
+import type { ChainImage, ImageChain } from '../chain/chain.js';
 
 /** QEMU's driver for each format that libxl writes into params. */
 const DRIVERS: Readonly<Record<string, string>> = {
@@ -10,6 +12,11 @@ const DRIVERS: Readonly<Record<string, string>> = {
   vmdk: 'vmdk',
   vdi: 'vdi',
 };
+
+/** QEMU's driver for one of {@link STORAGE_DAEMON_FORMATS}. */
+export function driverOf(format: string): string {
+  return DRIVERS[format] ?? format;
+}
 
 export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
 
@@ -36,15 +43,33 @@ export interface StorageDaemonTask {
   readonly pidFile: string;
 }
 
+/** The first descriptor that it gets besides the standard ones. */
+const FIRST_FD = 3;
+
+/** Where a helper finds the file that it gets as number `index`. */
+export function fileName(index: number): string {
+  return `/dev/fd/${FIRST_FD + index}`;
+}
+
+/** Drivers of formats with backing files: only they are told of one, or that there is none. */
+const WITH_BACKING: ReadonlySet<string> = new Set(['qcow', 'qcow2', 'qed', 'vmdk']);
+
 /**
- * The command line of a qemu-storage-daemon for one image. It works through its options in their order: the image is
- * opened before there is a socket.
+ * The command line of a qemu-storage-daemon for one image, whose files it gets in the order of `files`. It works through
+ * its options in their order: the image is opened before there is a socket. Every backing file is given to it, or that
+ * there is none: no name in a header is ever followed. The object is of no use but to show in a list of processes which
+ * image it is.
  */
-export function storageDaemonArguments(task: StorageDaemonTask): string[] {
-  const { readOnly, socket, monitor, pidFile } = task;
+export function storageDaemonArguments(task: StorageDaemonTask, { top, files }: OpenedChain): string[] {
+  return commandLine(task, new Nodes(files, lockingOf(task)).of(top));
+}
+
+function commandLine({ path, readOnly, socket, monitor, pidFile }: StorageDaemonTask, image: object): string[] {
+  const node = { ...image, 'node-name': EXPORT, 'read-only': readOnly, discard: 'unmap' };
   const exported = `type=nbd,id=${EXPORT_ID},node-name=${EXPORT},name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
   return [
-    ...['--blockdev', JSON.stringify(imageNode(task))],
+    ...['--object', JSON.stringify({ 'qom-type': 'authz-simple', id: 'image', identity: path })],
+    ...['--blockdev', JSON.stringify(node)],
     ...['--nbd-server', JSON.stringify({ addr: { type: 'unix', path: socket } })],
     ...['--export', exported],
     ...['--chardev', `socket,id=monitor,path=${monitor.replaceAll(',', ',,')},server=on,wait=off`],
@@ -53,21 +78,52 @@ export function storageDaemonArguments(task: StorageDaemonTask): string[] {
   ];
 }
 
-function imageNode({ path, format, readOnly, shared }: StorageDaemonTask): object {
-  const file = {
-    driver: isBlockDevice(path) ? 'host_device' : 'file',
-    filename: path,
-    locking: shared ? 'off' : 'auto',
-  };
-  const access = { 'read-only': readOnly, discard: 'unmap' };
-  return { driver: DRIVERS[format], 'node-name': EXPORT, ...access, file };
+function lockingOf({ shared }: StorageDaemonTask): string {
+  return shared ? 'off' : 'auto';
 }
 
-/** QEMU's `file` refuses block devices. What cannot be looked at is QEMU's to refuse, with its reason. */
-function isBlockDevice(path: string): boolean {
+type OpenedChain = Pick<ImageChain, 'top' | 'files'>;
+
+/** QEMU's block nodes of an image. */
+class Nodes {
+  readonly #files: readonly PinnedFile[];
+  readonly #locking: string;
+
+  constructor(files: readonly PinnedFile[], locking: string) {
+    this.#files = files;
+    this.#locking = locking;
+  }
+
+  of({ driver, file, dataFile, backing }: ChainImage): object {
+    return {
+      driver,
+      file: this.#file(file),
+      ...(dataFile && { 'data-file': this.#file(dataFile) }),
+      ...(WITH_BACKING.has(driver) && { backing: backing ? this.of(backing) : null }),
+    };
+  }
+
+  /** QEMU's `file` refuses block devices. */
+  #file(file: PinnedFile): object {
+    const driver = file.blockDevice ? 'host_device' : 'file';
+    return { driver, filename: fileName(this.#files.indexOf(file)), locking: this.#locking };
+  }
+}
+
+/** Whether a helper that runs with these arguments serves the same image in the same way as one with those would. */
+export function isSameTask(running: readonly string[], wanted: StorageDaemonTask): boolean {
+  const like = commandLine(wanted, { driver: driverOf(wanted.format), file: { locking: lockingOf(wanted) } });
+  const at = like.indexOf('--blockdev') + 1;
+  if (running.length !== like.length || !like.every((word, i) => i === at || word === running[i])) return false;
+  return isDeepStrictEqual(withoutFiles(running[at]), withoutFiles(like[at]));
+}
+
+/** Which files it has was checked by the process that started it, and they may have moved since. */
+function withoutFiles(node: string): unknown {
   try {
-    return statSync(path).isBlockDevice();
+    const { driver, file, 'node-name': name, 'read-only': readOnly, discard } = JSON.parse(node);
+    return { driver, name, readOnly, discard, locking: file.locking };
   } catch {
-    return false;
+    return undefined;
   }
 }

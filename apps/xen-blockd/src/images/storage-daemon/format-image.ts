@@ -1,5 +1,4 @@
-import { statSync } from 'node:fs';
-import { type BlockImage, ImageWrapper, openNbdImage, storageIdentity } from '@xenpv/blockdev';
+import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
 import { EXPORT, PROGRAM } from './arguments.js';
 import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
 
@@ -23,29 +22,24 @@ export interface FormatImageOptions extends StorageDaemonOptions {
 export async function openFormatImage({ signal, ...options }: FormatImageOptions): Promise<BlockImage> {
   const daemon = new StorageDaemon(options);
   const { path, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
-  const unflushed = { path: daemon.unflushed, bytes, adopt, identity: identityOf(path) };
-  const connect = (ended: AbortSignal) =>
-    openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, reconnect, unflushed, signal: ended });
+  // One that hangs has storage that hangs, as a raw file would; its death is seen.
+  const silence = Number.POSITIVE_INFINITY;
+  const connect = (ended: AbortSignal) => {
+    const unflushed = { path: daemon.unflushed, bytes, adopt, identity: daemon.fileNumber };
+    return openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, reconnect, silence, unflushed, signal: ended });
+  };
   try {
     const image = await daemon.open(connect, signal);
-    const identity = await storageIdentity(path).catch(() => undefined);
-    return new FormatImage({ image, identity, path, daemon });
+    return new FormatImage({ image, path, daemon });
   } catch (error) {
     await daemon.close();
     throw error;
   }
 }
 
-/** Which file it is, or 0: devices have other numbers when they are found again. */
-function identityOf(path: string): number {
-  const found = statSync(path, { throwIfNoEntry: false });
-  return found?.isFile() ? found.ino | 0 : 0;
-}
-
 interface OpenedFormat {
   /** The daemon's export. */
   readonly image: BlockImage;
-  readonly identity: string | undefined;
   readonly path: string;
   readonly daemon: StorageDaemon;
 }
@@ -54,18 +48,16 @@ interface OpenedFormat {
 class FormatImage extends ImageWrapper {
   readonly #path: string;
   readonly #daemon: StorageDaemon;
-  /** Of the image itself, whatever the helper's socket is called. */
-  readonly #identity: string | undefined;
 
-  constructor({ image, identity, path, daemon }: OpenedFormat) {
+  constructor({ image, path, daemon }: OpenedFormat) {
     super(image);
-    this.#identity = identity;
     this.#path = path;
     this.#daemon = daemon;
   }
 
+  /** Of the image itself, whatever the helper's socket is called. */
   override get identity(): string | undefined {
-    return this.#identity;
+    return this.#daemon.identity;
   }
 
   override get engine(): string {

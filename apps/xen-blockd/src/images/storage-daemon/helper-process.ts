@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BoundedText } from './bounded-text.js';
 
@@ -12,6 +12,13 @@ export interface ProcessEnd {
   readonly error?: Error;
   /** An earlier process has started it: nothing else is known. */
   readonly adopted?: boolean;
+}
+
+export interface HelperProcessOptions {
+  readonly argv0?: string | undefined;
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  /** Descriptors that it gets, from number 3 on. */
+  readonly files: readonly number[];
 }
 
 /** A helper that runs, whoever has started it. */
@@ -39,8 +46,8 @@ export class HelperProcess implements Helper {
   #child: ChildProcess | undefined;
 
   /** Never throws: a program that cannot be started is an end too. */
-  constructor(program: string, args: readonly string[], options: { readonly argv0: string }) {
-    this.ended = this.#run(program, args, options.argv0).then((end) => {
+  constructor(program: string, args: readonly string[], options: HelperProcessOptions) {
+    this.ended = this.#run(program, args, options).then((end) => {
       this.#end = end;
       return end;
     });
@@ -90,12 +97,13 @@ export class HelperProcess implements Helper {
     return inTime;
   }
 
-  #run(program: string, args: readonly string[], argv0: string): Promise<ProcessEnd> {
+  #run(program: string, args: readonly string[], { files, ...options }: HelperProcessOptions): Promise<ProcessEnd> {
     return new Promise((resolve) => {
       const failed = (error: Error) => resolve({ code: null, signal: null, stderr: '', error });
       let child: ChildProcess;
       try {
-        child = spawn(program, args, { argv0, detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
+        const stdio: StdioOptions = ['ignore', 'ignore', 'pipe', ...files];
+        child = spawn(program, args, { ...options, detached: true, stdio });
       } catch (error) {
         failed(error as Error);
         return;
@@ -111,7 +119,7 @@ export class HelperProcess implements Helper {
         // Who holds the pipe is of its process group.
         drain = setTimeout(() => {
           this.#signal('SIGKILL');
-          child.stderr?.destroy();
+          drain = setTimeout(() => child.stderr?.destroy(), DRAIN_MS);
         }, DRAIN_MS);
       });
       child.on('close', (code, signal) => {

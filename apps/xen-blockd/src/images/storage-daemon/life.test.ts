@@ -61,11 +61,11 @@ needs('qemu-img', 'qemu-storage-daemon').describe('a storage helper', () => {
     const path = await bench.qcow2();
     const { disk } = await open(path);
     const writes = Array.from({ length: 64 }, (_, i) => disk.write(i * BLOCK.length, BLOCK));
-    process.kill(await helperOf(path), 'SIGSEGV');
+    process.kill(await helperOf(path), 'SIGKILL');
     await Promise.all(writes);
     expect(await disk.read(63 * BLOCK.length, BLOCK.length)).toEqual(BLOCK);
     await vi.waitFor(() => expect(kinds()).toEqual(['ended', 'running']), POLL);
-    expect(bench.events[0]).toMatchObject({ reason: expect.stringMatching(/was killed by SIGSEGV/), failures: 1 });
+    expect(bench.events[0]).toMatchObject({ reason: expect.stringMatching(/was killed by SIGKILL/), failures: 1 });
   });
 
   it('that ends by itself is told of with its exit code and the last that it said', async () => {
@@ -93,19 +93,19 @@ needs('qemu-img', 'qemu-storage-daemon').describe('a storage helper', () => {
     process.kill(await helperOf(path), 'SIGKILL');
     const reading = disk.read(0, BLOCK.length);
     await vi.waitFor(() => expect(kinds()).toContain('refused'), POLL);
-    expect(bench.events[1]).toMatchObject({ reason: expect.stringContaining(`${path}: Could not open`) });
+    expect(bench.events[1]).toMatchObject({ reason: `${path}: it does not exist` });
     renameSync(`${path}.away`, path);
     expect(await reading).toEqual(BLOCK);
     await vi.waitFor(() => expect(kinds()).toContain('running'), POLL);
   });
 
-  it('is tried again ever more rarely while its image is away, told of ever more rarely, and ends with it', async () => {
+  it('is tried again ever more rarely while its image is refused, told of ever more rarely, and ends with it', async () => {
     const path = await bench.qcow2();
     const starts = bench.path('starts');
     bench.fake(`date +%s%N >> ${starts}; exec "$REAL" "$@"`);
     const { image } = await open(path, { retryMs: 20, retryMostMs: 160 });
     const [helper] = processesWith(path);
-    rmSync(path);
+    writeFileSync(path, new Uint8Array(512));
     process.kill(helper, 'SIGKILL');
     await vi.waitFor(() => expect(bench.events.at(-1)).toMatchObject({ kind: 'refused', failures: 8 }), POLL);
     await image.close();

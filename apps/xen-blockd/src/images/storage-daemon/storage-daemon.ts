@@ -1,21 +1,27 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { PinnedFile } from '@xenpv/blockdev';
 import { BlockdError } from '../../errors.js';
 import { findTool } from '../../tools.js';
+import { type ChainPolicy, ImageChain } from '../chain/chain.js';
+import { refusal } from '../refusal.js';
 import { adoptHelper, endHelpers } from './adoption/adopt.js';
-import { PROGRAM, storageDaemonArguments } from './arguments.js';
+import { driverOf, PROGRAM, type StorageDaemonTask, storageDaemonArguments } from './arguments.js';
 import { Backoff } from './backoff.js';
+import { cagedCommand, cageProblem, findUser, fitsIntoCage, type HelperCommand } from './cage.js';
 import { FailureReport, type StorageDaemonListener } from './events.js';
 import { deviceFolder, HelperDirectory } from './helper-directory.js';
-import { type Helper, HelperProcess } from './helper-process.js';
-import { endReason } from './reason.js';
+import { type Helper, HelperProcess, type ProcessEnd } from './helper-process.js';
+import { endReason, isLocked } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
 
 const POLL_MS = 10;
 /** A connection that breaks is seen before the end of the process that broke it is. */
 const END_MS = 1000;
-/** Starts of which each was killed before the first opening gives up. A refusal is final at once. */
+/** Starts of which each was killed before the first opening gives up. */
 const FIRST_STARTS = 3;
+/** Between two starts while somebody else has the image. */
+const LOCKED_PAUSE_MS = 100;
 
 export interface StorageDaemonOptions {
   readonly path: string;
@@ -24,15 +30,24 @@ export interface StorageDaemonOptions {
   readonly readOnly: boolean;
   /** Others may write it too: no locks. */
   readonly shared?: boolean | undefined;
+  /** Which files the image, and what it names, may be. */
+  readonly chain?: ChainPolicy | undefined;
+  /** The system's name of the user that it runs as, where it is caged; root if undefined or if there is none. */
+  readonly user?: string | undefined;
   /** Where its folder is made; the system's for temporary files if undefined. */
   readonly directory?: string | undefined;
   /** The device that it is for, by which the next process finds it; only with `directory`. */
   readonly device?: string | undefined;
   /** An earlier process may have left one that serves the device, which goes on then. Otherwise one that is left is ended. */
   readonly adopt?: boolean | undefined;
+  /** Has those let go of the image that earlier processes have left for others. Resolves with whether there were any. */
+  readonly release?: ((path: string) => Promise<boolean>) | undefined;
   readonly onEvent?: StorageDaemonListener | undefined;
   readonly times?: Partial<StorageDaemonTimes> | undefined;
 }
+
+/** Those of this process that are about to let go of their images. */
+const closing = new Map<StorageDaemon, Promise<void>>();
 
 /**
  * The qemu-storage-daemon of one image. There is never more than one, and none after `close`. Once it was opened, one
@@ -45,6 +60,9 @@ export class StorageDaemon implements AsyncDisposable {
   readonly #directory: HelperDirectory;
   /** Of the latest start. */
   #arguments: readonly string[] = [];
+  #files: readonly string[] = [];
+  /** The image's file, since it was first found. */
+  #image: FoundImage | undefined;
   readonly #backoff: Backoff;
   readonly #stop = new AbortController();
   #helper: Helper | undefined;
@@ -69,6 +87,16 @@ export class StorageDaemon implements AsyncDisposable {
     return this.#directory.socket;
   }
 
+  /** The identity of a BlockImage, or undefined if it was not found yet. */
+  get identity(): string | undefined {
+    return this.#image?.identity;
+  }
+
+  /** A number that is the file's own, or 0: devices have other numbers when they are found again. */
+  get fileNumber(): number {
+    return this.#image?.inode === undefined ? 0 : Number(BigInt.asIntN(32, this.#image.inode));
+  }
+
   /** The file for writes that are not flushed, or undefined if no other process would find it. */
   get unflushed(): string | undefined {
     return this.#directory.unflushed;
@@ -76,7 +104,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   /**
    * Runs `use` once it serves the image, and watches over it from then on. One that is killed before `use` is done is
-   * started again, a few times. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
+   * started again, a few times; one that finds the image locked too, while who has it may be about to end. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
    * it does not get ready; ERR_SOCKET; the signal's reason; what `use` rejects with.
    */
   open<T>(use: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -86,7 +114,8 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#close().finally(() => closing.delete(this));
+    closing.set(this, this.#closing);
     return this.#closing;
   }
 
@@ -108,7 +137,9 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
-    for (let starts = 1; ; starts++) {
+    let kills = 0;
+    const locked = { since: 0 };
+    for (;;) {
       try {
         const helper = await this.#launch(signal);
         const result = await this.#use(helper, use, signal);
@@ -117,10 +148,29 @@ export class StorageDaemon implements AsyncDisposable {
         return result;
       } catch (error) {
         signal.throwIfAborted();
-        if (starts === FIRST_STARTS || !this.#wasKilled(error)) throw error;
-        await sleep(this.#backoff.fail(), undefined, { signal });
+        if (this.#wasKilled(error)) {
+          if (++kills === FIRST_STARTS) throw error;
+          await sleep(this.#backoff.fail(), undefined, { signal });
+        } else if (!isLocked(error) || !(await this.#mayBeLetGo(locked, signal))) throw error;
       }
     }
+  }
+
+  /** Resolves when the image is to be tried again, with true, or with false when who has it goes on using it. */
+  async #mayBeLetGo(locked: { since: number }, signal: AbortSignal): Promise<boolean> {
+    const { path, release } = this.#options;
+    const { lockedMs, stopMs } = this.#times;
+    const now = performance.now();
+    locked.since ||= now;
+    const own = [...closing].filter(([daemon]) => daemon.#options.path === path).map(([, closed]) => closed);
+    const waits = own.length > 0 && now - locked.since < lockedMs + stopMs;
+    const letGo = waits ? Promise.race(own).then(() => true) : release?.(path);
+    if (!(await Promise.race([letGo, aborted(signal)]))) {
+      if (now - locked.since > lockedMs) return false;
+      await sleep(LOCKED_PAUSE_MS, undefined, { signal });
+    }
+    signal.throwIfAborted();
+    return true;
   }
 
   /** By somebody else: it refuses nothing, and was not late. */
@@ -138,7 +188,7 @@ export class StorageDaemon implements AsyncDisposable {
       signal.throwIfAborted();
       if (late.aborted) throw this.#late('does not answer');
       const end = await Promise.race([helper.ended, sleep(END_MS)]);
-      throw end ? this.#error('ERR_IMAGE', endReason(end, this.#arguments)) : error;
+      throw end ? this.#error('ERR_IMAGE', this.#reason(end)) : error;
     }
   }
 
@@ -146,13 +196,27 @@ export class StorageDaemon implements AsyncDisposable {
   async #launch(signal: AbortSignal): Promise<Helper> {
     await this.#predecessorGone(signal);
     signal.throwIfAborted();
-    const { socket, monitor, pidFile } = this.#directory;
-    this.#arguments = storageDaemonArguments({ ...this.#options, socket, monitor, pidFile });
     const adopted = await this.#adopted(signal);
     if (adopted) return adopted;
     const program = findProgram(this.#options);
+    const { path, format, chain: policy = {} } = this.#options;
+    const chain = await ImageChain.open(path, driverOf(format), policy);
+    try {
+      await this.#sameImage(chain.files[0]);
+      return await this.#start(program, chain, signal);
+    } finally {
+      // It has them by now, or has ended.
+      await chain.close();
+    }
+  }
+
+  async #start(program: string, chain: ImageChain, signal: AbortSignal): Promise<Helper> {
+    this.#files = chain.files.map(({ path }) => path);
+    this.#arguments = storageDaemonArguments(this.#task, chain);
     this.#directory.clear();
-    const helper = new HelperProcess(program, this.#arguments, { argv0: PROGRAM });
+    const command = await this.#command(program, chain);
+    signal.throwIfAborted();
+    const helper = new HelperProcess(command.program, command.args, command.options);
     this.#helper = helper;
     try {
       await this.#ready(helper, signal);
@@ -164,17 +228,49 @@ export class StorageDaemon implements AsyncDisposable {
     }
   }
 
+  get #task(): StorageDaemonTask {
+    const { socket, monitor, pidFile } = this.#directory;
+    return { ...this.#options, socket, monitor, pidFile };
+  }
+
+  async #command(program: string, { top, files }: ImageChain): Promise<HelperCommand> {
+    const args = this.#arguments;
+    if (!fitsIntoCage(program) || (await cageProblem()) !== undefined) {
+      // The descriptors are the same files, whatever their paths are by now.
+      return { program, args, options: { argv0: PROGRAM, files: files.map(({ fd }) => fd) } };
+    }
+    const written = this.#options.readOnly ? [] : [top.file, top.dataFile];
+    const readOnly = new Set(files.filter((file) => !written.includes(file)));
+    const user = this.#options.user === undefined ? undefined : findUser(this.#options.user);
+    return cagedCommand({ program, args, files, readOnly, folder: this.#directory.path, user });
+  }
+
+  /** What was written so far, and what is written again, is of one file. */
+  async #sameImage(file: PinnedFile): Promise<void> {
+    const found = await foundImage(file);
+    const { path } = this.#options;
+    this.#image ??= found;
+    if (this.#image.inode === found.inode) return;
+    throw refusal(
+      path,
+      'it is not the file that this disk has written to before; put that one back, or detach the disk',
+    );
+  }
+
   /** What an earlier process has left goes on, or is gone when this resolves with undefined. */
   async #adopted(signal: AbortSignal): Promise<Helper | undefined> {
     const directory = this.#directory;
     if (this.#lookedFor || directory.unflushed === undefined) return undefined;
-    const { path, readOnly, adopt } = this.#options;
-    const [args, times] = [this.#arguments, this.#times];
+    const { path, adopt } = this.#options;
+    const [task, times] = [this.#task, this.#times];
     this.#isLeft = true;
     if (adopt) {
       const onUnusable = (pid: number, reason: string) => this.#report.unusable(pid, reason);
-      this.#helper = await adoptHelper({ directory, path, readOnly, args, times, onUnusable, signal });
-      if (this.#helper?.pid) this.#report.adopted(this.#helper.pid);
+      this.#helper = await adoptHelper({ directory, task, times, onUnusable, signal });
+      if (this.#helper?.pid) {
+        this.#report.adopted(this.#helper.pid);
+        this.#image = await findImage(path);
+      }
     } else await endHelpers(directory, path, times.stopMs);
     this.#isLeft = false;
     this.#lookedFor = true;
@@ -184,7 +280,7 @@ export class StorageDaemon implements AsyncDisposable {
   async #ready(helper: HelperProcess, signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + this.#times.startMs;
     for (;;) {
-      if (helper.end) throw this.#error('ERR_IMAGE', endReason(helper.end, this.#arguments));
+      if (helper.end) throw this.#error('ERR_IMAGE', this.#reason(helper.end));
       if (existsSync(this.#directory.pidFile)) return;
       if (performance.now() > deadline) throw this.#late('does not get ready');
       await sleep(POLL_MS, undefined, { signal });
@@ -206,7 +302,7 @@ export class StorageDaemon implements AsyncDisposable {
       if (signal.aborted) return;
       const down = performance.now();
       if (down - began >= this.#times.wellMs) this.#backoff.reset();
-      let pause = this.#failed('ended', endReason(end, this.#arguments));
+      let pause = this.#failed('ended', this.#reason(end));
       let next: Helper | undefined;
       while (!next) {
         try {
@@ -229,6 +325,10 @@ export class StorageDaemon implements AsyncDisposable {
     return pause;
   }
 
+  #reason(end: ProcessEnd): string {
+    return endReason(end, this.#arguments, this.#files);
+  }
+
   #late(what: string): BlockdError {
     return this.#error('ERR_TIMEOUT', `${PROGRAM} ${what} within ${this.#times.startMs / 1000} seconds`);
   }
@@ -239,11 +339,37 @@ export class StorageDaemon implements AsyncDisposable {
   }
 }
 
+/** Resolves when the signal is aborted. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
 /** A device that has the same image open twice has the second one in a folder of its own. */
 function directoryFor({ path, format, readOnly, directory, device }: StorageDaemonOptions): HelperDirectory {
   const name = device && deviceFolder(device, [path, format, readOnly]);
   const named = directory && name ? HelperDirectory.tryNamed(directory, name) : undefined;
   return named ?? HelperDirectory.make(directory);
+}
+
+/** Which file an image is. */
+interface FoundImage {
+  readonly identity: string;
+  /** Undefined for a block device. */
+  readonly inode: bigint | undefined;
+}
+
+async function foundImage(file: PinnedFile): Promise<FoundImage> {
+  return { identity: await file.identity(), inode: file.blockDevice ? undefined : file.stats.ino };
+}
+
+/** Of one that is adopted; undefined if it has moved away. */
+async function findImage(path: string): Promise<FoundImage | undefined> {
+  try {
+    const file = await PinnedFile.open(path);
+    return await foundImage(file).finally(() => file.close());
+  } catch {
+    return undefined;
+  }
 }
 
 function findProgram({ path, format }: StorageDaemonOptions): string {

@@ -48,11 +48,14 @@ export const Counter = {
   kept: SCALARS + 6,
   overlooked: SCALARS + 7,
   recovered: SCALARS + 8,
-  waiting: SCALARS + 9,
-  memory: SCALARS + 10,
-  histograms: SCALARS + 11,
+  inexact: SCALARS + 9,
+  /** Nanoseconds. */
+  throttledTime: SCALARS + 10,
+  waiting: SCALARS + 11,
+  memory: SCALARS + 12,
+  histograms: SCALARS + 13,
   /** For each class one for each errno. */
-  errors: SCALARS + 11 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
+  errors: SCALARS + 13 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
 /** Linux's errnos are smaller; any other is counted as number 0. */

@@ -21,10 +21,11 @@ import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
 import type { Guest } from '../fairness/sharers.js';
 import { COPIED_AT_ONCE, Slices } from '../fairness/slices.js';
+import type { Throttle } from '../pace/throttle.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import { BadRequest } from './bad-request.js';
-import { checkHeader, checkRange } from './check.js';
+import { checkHeader, checkRange, mostBytes } from './check.js';
 import { RowList } from './lists.js';
 import type { PassParts } from './parts.js';
 import { Phase, Recovered, ROW_WORDS } from './table.js';
@@ -51,6 +52,7 @@ type Parts = Pick<
   | 'notices'
   | 'clock'
   | 'holds'
+  | 'throttled'
   | 'copy'
 >;
 
@@ -69,6 +71,7 @@ export class RequestIntake {
   readonly #notices: Parts['notices'];
   readonly #clock: Parts['clock'];
   readonly #holds: Parts['holds'];
+  readonly #throttled: Parts['throttled'];
   readonly #indirectIn: CopyStage;
   readonly #dataIn: CopyStage;
   /** Large writes whose data is being copied. */
@@ -97,6 +100,7 @@ export class RequestIntake {
     this.#notices = parts.notices;
     this.#clock = parts.clock;
     this.#holds = parts.holds;
+    this.#throttled = parts.throttled;
     this.#slices = new Slices('copiesIn', {
       guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
       failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
@@ -130,18 +134,35 @@ export class RequestIntake {
       return 0;
     }
     this.#holds.end(ring);
+    ring.throttle?.begin();
     const guest = this.#sharers.guestOf(ring);
+    if (ring.throttle?.active) return this.#takeWithin(ring, ring.throttle, guest, count);
     for (let i = 0; i < count && !this.#barriers.blocks(ring) && this.#turns.takes(guest); i++) this.#take(ring);
     ring.counters.pass(ring.pending);
     return count;
   }
 
-  #take(ring: BlockRing): void {
+  /** Takes what the ring's limits allow; the rest waits in the ring. Returns how many. */
+  #takeWithin(ring: BlockRing, throttle: Throttle, guest: Guest, count: number): number {
+    let taken = 0;
+    while (taken < count && !this.#barriers.blocks(ring) && throttle.mayTake && this.#turns.takes(guest)) {
+      throttle.took(mostBytes(this.#table, this.#take(ring), ring));
+      taken++;
+    }
+    throttle.end();
+    if (taken < count && !throttle.mayTake) this.#throttled.add(ring, throttle.wait());
+    if (taken > 0) ring.counters.pass(ring.pending);
+    return taken;
+  }
+
+  /** Returns its row. */
+  #take(ring: BlockRing): number {
     const table = this.#table;
     const row = table.take();
     const index = ring.back.takeRequest(table.words, row * ROW_WORDS);
     if (ring.journal) table.journal[row] = ring.journal.take(table.words, row * ROW_WORDS, index);
     this.#begin(row, ring);
+    return row;
   }
 
   /**
@@ -369,6 +390,7 @@ export class RequestIntake {
         this.#ends.refuse(row, bad as BadRequest);
         return;
       }
+      ring.throttle?.giveBack(table.segments[row] * XEN_PAGE_SIZE - table.length[row]);
     }
     if (table.segments[row] > 0 && !this.#bringData(row, ring)) return;
     this.#admitted(row);

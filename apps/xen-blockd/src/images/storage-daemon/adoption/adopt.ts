@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BlockdError } from '../../../errors.js';
-import { EXPORT, EXPORT_ID, PROGRAM } from '../arguments.js';
+import { EXPORT, EXPORT_ID, isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
 import type { HelperDirectory } from '../helper-directory.js';
 import type { ProcessEnd } from '../helper-process.js';
 import type { StorageDaemonTimes } from '../times.js';
@@ -13,11 +13,8 @@ const KILL_MS = 5000;
 
 export interface AdoptionOptions {
   readonly directory: HelperDirectory;
-  /** The image. */
-  readonly path: string;
-  readonly readOnly: boolean;
-  /** As this process would start it. */
-  readonly args: readonly string[];
+  /** What this process would start one for. */
+  readonly task: StorageDaemonTask;
   readonly times: StorageDaemonTimes;
   /** A helper is killed, and another one started. */
   readonly onUnusable: (pid: number, reason: string) => void;
@@ -64,12 +61,11 @@ export class AdoptedHelper {
  * one that was killed does not end; the signal's reason, and it is left as it is.
  */
 export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelper | undefined> {
-  const { directory, path, args, times, signal } = options;
+  const { directory, task, times, signal } = options;
+  const { path } = task;
   const [pid, ...others] = helpersWith(directory.pidFile);
   if (pid === undefined) return undefined;
-  const words = commandLine(pid).slice(1);
-  const isAsWanted = others.length === 0 && words.length === args.length && words.every((word, i) => word === args[i]);
-  if (!isAsWanted) {
+  if (others.length > 0 || !isSameTask(commandLine(pid).slice(1), task)) {
     await endHelpers(directory, path, times.stopMs);
     return undefined;
   }
@@ -99,7 +95,7 @@ export async function endHelpers(directory: HelperDirectory, path: string, grace
 }
 
 /** An export ends when all requests of its clients have ended: none of those of a dead process follows later. */
-async function renewExport(monitor: Monitor, { readOnly, times, signal }: AdoptionOptions): Promise<void> {
+async function renewExport(monitor: Monitor, { task, times, signal }: AdoptionOptions): Promise<void> {
   const deadline = performance.now() + times.quietMs;
   const found = await exportsOf(monitor);
   const old = found.find(({ id }) => id === EXPORT_ID);
@@ -108,7 +104,7 @@ async function renewExport(monitor: Monitor, { readOnly, times, signal }: Adopti
     if (performance.now() > deadline) throw new Error(`requests are in flight after ${times.quietMs / 1000} seconds`);
     await sleep(POLL_MS, undefined, { signal });
   }
-  const added = { type: 'nbd', id: EXPORT_ID, 'node-name': EXPORT, name: EXPORT, writable: !readOnly };
+  const added = { type: 'nbd', id: EXPORT_ID, 'node-name': EXPORT, name: EXPORT, writable: !task.readOnly };
   await monitor.execute('block-export-add', added);
 }
 
