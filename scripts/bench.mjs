@@ -16,7 +16,7 @@ const USAGE = `usage: npm run bench -- [options]
 `;
 
 /** Programs of bench/dist: each takes --quick and --json FILE. */
-const PROGRAMS = ['embedded', 'blockdev', 'xenstore', 'restart'];
+const PROGRAMS = ['embedded', 'blockdev', 'xenstore', 'restart', 'fairness'];
 
 await runMain(async () => {
   const options = { quick: { type: 'boolean', default: false }, json: { type: 'string' } };

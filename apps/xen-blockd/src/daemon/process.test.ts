@@ -63,6 +63,9 @@ describe('the daemon', () => {
       `xen_blockd_bytes_total{device="qdisk-1-51712",domid="1",vdev="xvda",operation="read"} ${MIB}`,
     );
     expect(text).toContain('xen_blockd_rings_overlooked_total{device="qdisk-1-51712",domid="1",vdev="xvda"} 0');
+    for (const name of ['requests_waiting', 'buffer_bytes', 'requests_starved_total']) {
+      expect(text).toContain(`xen_blockd_${name}{device="qdisk-1-51712",domid="1",vdev="xvda"} 0`);
+    }
     expect((await get(metrics, '/')).status).toBe(404);
     await host.host.toolstack.detachDisk(domid, 'xvda');
     daemon.stop();

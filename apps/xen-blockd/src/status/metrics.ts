@@ -39,6 +39,7 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     'Times that a ring had requests and nobody looked at it for a second',
     DEVICE,
   );
+  const starved = counter('requests_starved_total', 'Requests that had to wait for buffer memory', DEVICE);
   const inexact = counter(
     'storage_results_inexact_total',
     'Results of the storage that were neither the length asked for nor an error, or came twice',
@@ -64,6 +65,11 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
   const stopped = gauge('stopped', 'Whether an error of the storage has stopped the disk (0 or 1)');
   const held = gauge('held', 'Whether the disk cannot be served now, and its connected frontend waits (0 or 1)');
   const kept = gauge('requests_kept', 'Failed requests that are kept until the disk is resumed');
+  const waiting = gauge(
+    'requests_waiting',
+    "Requests in flight that wait for the disk's share of memory or its guest's turn",
+  );
+  const bufferBytes = gauge('buffer_bytes', 'Buffer memory that requests in flight have');
   const oldest = gauge('oldest_request_seconds', 'Age of the oldest request in flight');
   const { lost, suppressed } = source.logLines();
   counter('log_lines_lost_total', 'Lines of the log that could not be written', []).inc(lost);
@@ -76,10 +82,13 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     stopped.set(labels, Number(status.stopped !== undefined));
     held.set(labels, Number(status.held !== undefined));
     kept.set(labels, statistics.kept);
+    waiting.set(labels, statistics.waiting);
+    bufferBytes.set(labels, statistics.bufferBytes);
     oldest.set(labels, status.oldestRequestMs / 1000);
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
     recovered.inc(labels, statistics.recovered);
+    starved.inc(labels, statistics.starved);
     inexact.inc(labels, statistics.inexact);
     overlooked.inc(labels, statistics.overlooked);
     throttled.inc(labels, statistics.throttledTimeNs / 1e9);

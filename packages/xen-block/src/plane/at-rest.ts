@@ -28,7 +28,7 @@ export function brokenAtRest(parts: Parts): string | undefined {
     inFlight += ring.queue?.inFlight ?? 0;
     if (isDeaf(parts, ring)) return `${ring.name} sleeps, and its frontend sends no event for the next request`;
   }
-  return brokenTable(parts, pending, inFlight);
+  return brokenTable(parts, pending, inFlight) ?? parts.shares.broken;
 }
 
 /** A list that no pass will look at; or undefined. */

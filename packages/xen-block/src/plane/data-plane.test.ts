@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import type { Blkfront } from '@xenpv/blkfront';
 import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
-import { BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
+import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { BlockOp, memoryImage } from '@xenpv/blockdev';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { GatedImage } from '../testing/gated-image.js';
 import { type TestGuest, TestHost } from '../testing/host.js';
+import { indirects } from '../testing/indirect-requests.js';
 
 const PAGE = 4096;
 let host: TestHost;
@@ -173,7 +174,7 @@ describe('a ring that sleeps while its request waits for the memory of another o
     gate.queues.length = 0;
     disk = await guest.connect({ queues: 2 });
     const raw = rawQueue(disk, 0);
-    large = [largeRead(raw, 1), largeRead(raw, 2)];
+    large = indirects(raw, BlkifOp.read, 2, 64);
     raw.push();
     await vi.waitFor(() => expect(gate.log).toHaveLength(1));
     answers = together(rawQueue(disk, 1), requests);
@@ -207,18 +208,6 @@ describe('a ring that sleeps while its request waits for the memory of another o
     await Promise.all(large);
   });
 });
-
-/** Puts a read of the most segments, all into one page. */
-function largeRead(raw: RawQueue, id: number): Promise<unknown> {
-  const [list, data] = [raw.page(), raw.page()];
-  const segments = new Int32Array(list.bytes.buffer, list.bytes.byteOffset, PAGE / 4);
-  for (let i = 0; i < 64; i++) encodeSegment(segments, i * SEGMENT_WORDS, data.gref, 0, 7);
-  const words = new Int32Array(raw.abi.slotWords);
-  const request = new RequestWriter(words, raw.abi);
-  request.indirect(BlkifOp.read, 64, id, 0, 0);
-  request.indirectGref(0, list.gref);
-  return raw.put(words);
-}
 
 describe('storage that fails', () => {
   it('a read error is an ERROR, and nothing is copied to the guest', async () => {

@@ -1,37 +1,20 @@
 import type { Blkfront } from '@xenpv/blkfront';
-import { type RawQueue, type RawResponse, rawQueue } from '@xenpv/blkfront/testing';
-import { BlkifOp, BlkifStatus, encodeSegment, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
+import { rawQueue } from '@xenpv/blkfront/testing';
+import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { copyFlags, GrantCopyFlag, GrantCopyWord, grantRef, type XenProvider } from '@xenpv/xen-sys';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { failedChannel, type PlaneFailedEvent, type PlaneRestedEvent, restedChannel } from '../diagnostics.js';
 import { LocalRingHost } from '../hosts/ring-host.js';
 import { GatedImage } from '../testing/gated-image.js';
 import { TestHost } from '../testing/host.js';
+import { indirects } from '../testing/indirect-requests.js';
 import { replacing } from '../testing/replacing.js';
+import { watchPlane } from '../testing/watch-plane.js';
 import { DataPlane } from './data-plane.js';
 import type { RingOptions } from './rings/ring-options.js';
 
 const PAGE = 4096;
 const SEGMENTS = 64;
-
-/** What did not hold when the data plane rested, in words; and what it said of itself. */
-function watchPlane(): { readonly broken: string[]; readonly failed: PlaneFailedEvent[] } {
-  const broken: string[] = [];
-  const failed: PlaneFailedEvent[] = [];
-  const onRested = (event: unknown) => {
-    const text = (event as PlaneRestedEvent).broken();
-    if (text !== undefined) broken.push(text);
-  };
-  const onFailed = (event: unknown) => failed.push(event as PlaneFailedEvent);
-  restedChannel.subscribe(onRested);
-  failedChannel.subscribe(onFailed);
-  onTestFinished(() => {
-    restedChannel.unsubscribe(onRested);
-    failedChannel.unsubscribe(onFailed);
-  });
-  return { broken, failed };
-}
 
 interface Setting {
   readonly host: TestHost;
@@ -59,24 +42,10 @@ async function setting(options: Parameters<typeof TestHost.start>[0] = {}): Prom
   return { host, gate, disk, plane };
 }
 
-/** Puts `count` indirect requests that all use the same pages; sent with the queue's next push. */
-function indirects(raw: RawQueue, operation: number, count: number): Promise<RawResponse>[] {
-  const [list, data] = [raw.page(), raw.page()];
-  const segments = new Int32Array(list.bytes.buffer, list.bytes.byteOffset, PAGE / 4);
-  for (let i = 0; i < SEGMENTS; i++) encodeSegment(segments, i * SEGMENT_WORDS, data.gref, 0, 7);
-  return Array.from({ length: count }, (_, i) => {
-    const words = new Int32Array(raw.abi.slotWords);
-    const request = new RequestWriter(words, raw.abi);
-    request.indirect(operation, SEGMENTS, i + 1, 0, 0);
-    request.indirectGref(0, list.gref);
-    return raw.put(words);
-  });
-}
-
 it('more large requests than there are pages of memory are all answered', async () => {
   const { disk } = await setting();
   const raw = rawQueue(disk);
-  const answers = [...indirects(raw, BlkifOp.write, 100), ...indirects(raw, BlkifOp.read, 100)];
+  const answers = [...indirects(raw, BlkifOp.write, 100, SEGMENTS), ...indirects(raw, BlkifOp.read, 100, SEGMENTS)];
   raw.push();
   for (const { status } of await Promise.all(answers)) expect(status).toBe(BlkifStatus.okay);
 });
@@ -88,7 +57,7 @@ it('a request that waits for memory has its segments copied once, however long i
   const copied: number[] = [];
   await host.backend.close();
   await host.startBackend({ provider: withCopies(host.xen.provider(0), (ref) => copied.push(ref)) });
-  const answers = indirects(raw, BlkifOp.read, 3);
+  const answers = indirects(raw, BlkifOp.read, 3, SEGMENTS);
   raw.push();
   await vi.waitFor(() => expect(gate.log).toHaveLength(1));
   expect(host.device.statistics()).toMatchObject({ starved: 2 });
@@ -143,7 +112,7 @@ it("requests that no memory is large enough for are carried out in the guest's o
   await using small = new LocalRingHost(new DataPlane(host.xen.provider(0), { memoryBytes: 32 * PAGE }));
   await host.device.moveQueue(0, small);
   const raw = rawQueue(disk);
-  const answers = indirects(raw, BlkifOp.read, 3);
+  const answers = indirects(raw, BlkifOp.read, 3, SEGMENTS);
   raw.push();
   for (const { status } of await Promise.all(answers)) expect(status).toBe(BlkifStatus.okay);
   expect(await disk.read(0, PAGE)).toHaveLength(PAGE);
@@ -171,7 +140,7 @@ describe('an exception within a pass', () => {
     const raw = rawQueue(disk);
     const words = new Int32Array(raw.abi.slotWords);
     new RequestWriter(words, raw.abi).readWrite(99, 0, 1, 0, 0);
-    const answers = [raw.put(words), ...indirects(raw, BlkifOp.read, 3)];
+    const answers = [raw.put(words), ...indirects(raw, BlkifOp.read, 3, SEGMENTS)];
     raw.push();
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([BlkifStatus.eopnotsupp, 0, 0, 0]);
     expect(plane.failed).toMatchObject([{ ring: expect.stringMatching(/^qdisk-/), error: { message: 'oops' } }]);

@@ -91,9 +91,17 @@ export class MemoryShares {
     );
   }
 
-  /** Whether a run could not be had for that its pool is in use: with all of it free it is too large for it. */
+  /** Whether all memory is free: what finds none then never will. */
   get unused(): boolean {
-    return this.#memory.isUnused;
+    return this.#memory.usedBytes === 0;
+  }
+
+  /** What does not add up, in words; or undefined. For tests, and none of the passes. */
+  get broken(): string | undefined {
+    const { usedBytes } = this.#memory;
+    const { byDisks, byGuests } = this.#sharers.held;
+    if (byDisks === usedBytes && byGuests === usedBytes) return undefined;
+    return `${usedBytes} bytes of memory are used, ${byDisks} by disks, ${byGuests} by guests`;
   }
 
   /** Bytes that the ring's disk holds. */

@@ -68,6 +68,11 @@ export class Sharers {
     return this.#byRing[ring.index].guest;
   }
 
+  /** Bytes that all disks, and that all guests hold: both the same. */
+  get held(): { readonly byDisks: number; readonly byGuests: number } {
+    return { byDisks: sumOfHeld(this.#disks), byGuests: sumOfHeld(this.#guests) };
+  }
+
   /** Whether there is nobody to be fair to. */
   get alone(): boolean {
     return this.#disks.size < 2;
@@ -98,4 +103,10 @@ function addGuest(guests: Map<number, Guest>, domid: number): Guest {
   };
   guests.set(domid, guest);
   return guest;
+}
+
+function sumOfHeld(sharers: ReadonlyMap<unknown, { readonly held: number }>): number {
+  let sum = 0;
+  for (const { held } of sharers.values()) sum += held;
+  return sum;
 }

@@ -1,7 +1,9 @@
 import type { Guest } from './sharers.js';
 
-/** Bytes of a slice, and of the largest request whose data is copied at once. */
-export const SLICE = 64 * 1024;
+/** Bytes of a slice. */
+export const SLICE = 32 * 1024;
+/** Bytes of the largest request that is copied at once: those without indirect segments have less. */
+export const COPIED_AT_ONCE = 64 * 1024;
 
 const NONE = -1;
 

@@ -1,5 +1,5 @@
 import type { Guest, Sharers } from './sharers.js';
-import { SLICE } from './slices.js';
+import { COPIED_AT_ONCE, SLICE } from './slices.js';
 
 /** What a guest is given in one turn, in bytes moved. */
 const TURN = 256 * 1024;
@@ -63,7 +63,7 @@ export class Turns {
   /** A request of so many bytes begins. */
   spend(guest: Guest, bytes: number): void {
     guest.spent += bytes + REQUEST;
-    this.#work += Math.min(bytes, SLICE) + REQUEST;
+    this.#work += (bytes > COPIED_AT_ONCE ? 0 : bytes) + REQUEST;
   }
 
   /** A slice was copied. */

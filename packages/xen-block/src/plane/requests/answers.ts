@@ -9,7 +9,7 @@
 import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
-import { SLICE, Slices } from '../fairness/slices.js';
+import { COPIED_AT_ONCE, Slices } from '../fairness/slices.js';
 import { pushAnswers } from '../journal/push-answers.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
@@ -104,26 +104,30 @@ export class RequestAnswers {
     this.#dataOut.run();
     this.#clock.tick();
     let begun = 0;
+    let sliced = 0;
     try {
       while (begun < count) this.#respond(items[begun++]);
     } finally {
       // Whatever happens, no request is answered twice.
       ended.drop(begun);
-      this.#endSlice();
+      sliced = this.#endSlice();
       for (let i = 0; i < this.#unpushed.length; i++) this.#push(this.#unpushed[i]);
       this.#unpushed.length = 0;
     }
-    return count;
+    return count + sliced;
   }
 
-  #endSlice(): void {
+  /** Answers the request whose last slice was copied. Says how many those are. */
+  #endSlice(): number {
     const slices = this.#slices;
+    let row = NONE;
     if (slices.count > 0) {
       this.#turns.worked();
-      const row = slices.commit();
+      row = slices.commit();
       if (row !== NONE) this.#respond(row);
     }
     this.#lists.owesSlice = slices.count > 0;
+    return row === NONE ? 0 : 1;
   }
 
   /**
@@ -138,7 +142,7 @@ export class RequestAnswers {
     for (let i = 0; i < count; i++) {
       const row = items[i];
       const bytes = this.#toCopy(row);
-      if (bytes > SLICE) this.#slices.add(row);
+      if (bytes > COPIED_AT_ONCE) this.#slices.add(row);
       else if (this.#turns.answers(this.#sharers.guestOf(table.ringOf(row)), bytes)) items[picked++] = row;
       else left.add(row);
     }

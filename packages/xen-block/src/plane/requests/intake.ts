@@ -20,7 +20,7 @@ import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
 import type { Guest } from '../fairness/sharers.js';
-import { SLICE, Slices } from '../fairness/slices.js';
+import { COPIED_AT_ONCE, Slices } from '../fairness/slices.js';
 import type { Throttle } from '../pace/throttle.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
@@ -407,7 +407,7 @@ export class RequestIntake {
       const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
     } else if (!read) {
-      if (table.length[row] > SLICE && !this.#sharers.alone) {
+      if (table.length[row] > COPIED_AT_ONCE && !this.#sharers.alone) {
         this.#slices.add(row);
         return false;
       }

@@ -46,12 +46,11 @@ export class DataMemory {
     return reserve === NONE ? 0 : reserve.pool.freeBytes;
   }
 
-  get isUnused(): boolean {
+  /** Bytes of all runs that were taken. */
+  get usedBytes(): number {
+    const { bytes, freeBytes } = this.pool;
     const reserve = this.#reserve;
-    const { pool } = this;
-    return (
-      pool.freeBytes === pool.bytes && (typeof reserve !== 'object' || reserve.pool.freeBytes === reserve.pool.bytes)
-    );
+    return bytes - freeBytes + (typeof reserve === 'object' ? reserve.pool.bytes - reserve.pool.freeBytes : 0);
   }
 
   /** The place of a run of at least `bytes` in the reserve, or -1. */
