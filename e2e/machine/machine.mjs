@@ -66,7 +66,11 @@ function parse(line) {
 }
 
 function dom0Args({ init }, shell) {
-  return [DOM0_ARGS, ...(init === 'systemd' ? ['lab.systemd'] : []), ...(shell ? ['lab.shell'] : [])].join(' ');
+  return [
+    DOM0_ARGS,
+    ...(init === 'systemd' ? ['lab.systemd', 'systemd.show_status=true'] : []),
+    ...(shell ? ['lab.shell'] : []),
+  ].join(' ');
 }
 
 /** A machine whose console is this terminal: a shell in dom0. */

@@ -43,6 +43,11 @@ export class Unit {
     await until(`${this.name} is active again`, serves, { timeout });
   }
 
+  /** Whether a line of its log matches. */
+  async said(pattern) {
+    return (await sh(`journalctl -u ${this.name} -o cat --no-pager | grep -c -- '${pattern}' || true`)).trim() !== '0';
+  }
+
   /** Of the log: how often a disk's service began, how often with requests in flight, and how many those were. */
   async recovered() {
     const lines = (await sh(`journalctl -u ${this.name} -o cat --no-pager | grep '^serving ' || true`)).split('\n');
