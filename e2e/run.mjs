@@ -12,10 +12,14 @@ const KILLS = 6;
 /** How long a kill takes, with what comes after it, on a slow machine. */
 const KILL_SECONDS = 30;
 
+/** dom0 of this release has systemd too. */
+const SYSTEMD_RELEASE = '4.20';
+
 const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
 
   NAME             only the tests whose name contains it
   --xen X          only this release of Xen: ${Object.keys(SUITES).sort().reverse().join(', ')}
+  --systemd        dom0 boots systemd, on Xen ${SYSTEMD_RELEASE}: the tests of the package for Debian and its unit
   --shell          a shell in dom0 instead of the tests (with --xen)
   --list           print the names of the tests
   --kills N        how often "kills" kills the daemon (default: ${KILLS})
@@ -24,15 +28,18 @@ ${COMMON_USAGE}`;
 
 /** The first is the main one; the others run what differs between releases. */
 const RELEASES = ['4.20', '4.17'];
-const MINUTES = { '4.20': 40, 4.17: 20 };
+const MINUTES = { '4.20': 40, 4.17: 20, systemd: 20 };
 
 const flag = { type: 'boolean', default: false };
 const number = { type: 'string' };
 const { values, positionals: filters } = readArguments(
   USAGE,
-  { ...COMMON_OPTIONS, xen: { type: 'string' }, shell: flag, list: flag, kills: number, seed: number },
+  { ...COMMON_OPTIONS, xen: { type: 'string' }, systemd: flag, shell: flag, list: flag, kills: number, seed: number },
   { positionals: true },
 );
+if (values.systemd && values.xen && values.xen !== SYSTEMD_RELEASE) {
+  usageError(USAGE, `dom0 with systemd is of Xen ${SYSTEMD_RELEASE}, not ${values.xen}`);
+}
 if (values.xen && !SUITES[values.xen]) usageError(USAGE, `no lab for Xen ${values.xen}`);
 const kills = wholeNumber('kills', KILLS);
 const seed = wholeNumber('seed', Date.now() % 1_000_000);
@@ -47,15 +54,23 @@ function wholeNumber(name, otherwise) {
   return number;
 }
 
-/** Runs the tests of one release; every test that did not report counts as failed. Resolves with whether to go on. */
-async function testRelease(xen) {
+/** The machines to boot: releases of Xen, and what dom0's first process is. */
+function machines() {
+  const releases = values.xen ? [values.xen] : RELEASES;
+  if (values.systemd) return [{ xen: SYSTEMD_RELEASE, init: 'systemd' }];
+  return releases.map((xen) => ({ xen, init: 'lab' }));
+}
+
+/** Runs the tests of one machine; every test that did not report counts as failed. Resolves with whether to go on. */
+async function testMachine({ xen, init }) {
+  const name = init === 'lab' ? xen : `${xen}-${init}`;
   const began = performance.now();
   const open = new Set();
   const failures = [];
-  const program = { program: 'tests', filters, list: values.list, kills, seed };
+  const program = { program: 'tests', init, filters, list: values.list, kills, seed };
   const result = await runInDom0(xen, program, {
-    name: xen,
-    minutes: MINUTES[xen] + ((kills - KILLS) * KILL_SECONDS) / 60,
+    name,
+    minutes: (MINUTES[init] ?? MINUTES[xen]) + ((kills - KILLS) * KILL_SECONDS) / 60,
     keep: ({ ended }) => values.keep || failures.length + open.size > 0 || !ended,
     onReport: (report) => onReport(report, { xen, open, failures }),
   });
@@ -65,7 +80,7 @@ async function testRelease(xen) {
     console.log(`FAIL  Xen ${xen}: ${result.reason}; not run: ${[...open].join(', ') || 'nothing'}`);
     console.log(result.console);
   }
-  say(`Xen ${xen}: ${((performance.now() - began) / 60_000).toFixed(1)} minutes`);
+  say(`Xen ${name}: ${((performance.now() - began) / 60_000).toFixed(1)} minutes`);
   return !result.interrupted;
 }
 
@@ -89,7 +104,7 @@ function onReport(report, { xen, open, failures }) {
 async function main() {
   await prepare(values);
   if (values.shell) return shellInDom0(values.xen ?? RELEASES[0]);
-  for (const xen of values.xen ? [values.xen] : RELEASES) if (!(await testRelease(xen))) break;
+  for (const machine of machines()) if (!(await testMachine(machine))) break;
   if (values.list) return;
   console.log(`\n${totals.passed} passed, ${totals.failed} failed`);
   if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;

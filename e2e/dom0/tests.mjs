@@ -5,10 +5,14 @@ import { groups } from './registry.mjs';
 import { log, report } from './report.mjs';
 import { sh } from './shell.mjs';
 
-const FILES = ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness', 'bad-days', 'kills'];
+/** By what dom0's first process is. */
+const FILES = {
+  lab: ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness', 'bad-days', 'kills'],
+  systemd: ['systemd'],
+};
 
-export async function main({ xen, filters, list }) {
-  for (const file of FILES) await import(`../tests/${file}.mjs`);
+export async function main({ xen, init, filters, list }) {
+  for (const file of FILES[init]) await import(`../tests/${file}.mjs`);
   const plan = choose(xen, filters);
   report({ type: 'plan', names: plan.flatMap(({ tests }) => tests.map(({ full }) => full)) });
   if (list) return;
@@ -17,14 +21,14 @@ export async function main({ xen, filters, list }) {
 
 function choose(xen, filters) {
   const here = ({ xen: only }) => !only || only.includes(xen);
-  const wanted = ({ full, asked }) => (filters.length === 0 ? !asked : filters.some((filter) => full.includes(filter)));
+  const wanted = ({ full }) => filters.length === 0 || filters.some((filter) => full.includes(filter));
   return groups
     .filter(here)
     .map((group) => ({
       ...group,
       tests: group.tests
         .filter(here)
-        .map((test) => ({ ...test, full: `${group.name}: ${test.name}`, asked: group.asked }))
+        .map((test) => ({ ...test, full: `${group.name}: ${test.name}` }))
         .filter(wanted),
     }))
     .filter(({ tests }) => tests.length > 0);
@@ -87,6 +91,7 @@ async function evidence(name, error) {
     'dmesg | tail -40',
     'xl dmesg | tail -30',
     'ps ax',
+    'journalctl --no-pager -n 150',
   ];
   const parts = [`${name}\n${error.stack}\n`];
   for (const command of commands) parts.push(`\n# ${command}\n${await sh(command).catch(String)}`);

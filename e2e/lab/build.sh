@@ -9,12 +9,15 @@ dir=$(realpath -m "$1") suite=$2 mirror=$3
 mkdir -p "$dir"; cd "$dir"
 root=$dir/root
 
+# Of dom0 with systemd, into which the package for Debian is installed: what that needs.
+systemd=()
 case $suite in
-  trixie) xen=4.20 ;;
+  trixie) xen=4.20 systemd=(systemd-sysv dbus xen-utils-common python3-minimal nodejs) ;;
   bookworm) xen=4.17 ;;
   *) echo "no recipe for $suite" >&2; exit 2 ;;
 esac
-packages=(kmod xenstore-utils "xen-utils-$xen" qemu-system-xen qemu-utils fio iproute2 procps strace e2fsprogs busybox-static)
+packages=(kmod xenstore-utils "xen-utils-$xen" qemu-system-xen qemu-utils fio iproute2 procps strace e2fsprogs busybox-static
+  "${systemd[@]}")
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # An apt of its own: the kernel and the hypervisor are unpacked, not installed, without touching this machine's

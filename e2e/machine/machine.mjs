@@ -21,11 +21,11 @@ const CPU = 'qemu64,+svm,+npt,+nrip-save,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16';
 const LOGS_MIB = 64;
 
 /**
- * Boots `lab` with the run's disk made from `run`; files go to `folder`. `onReport` gets every object that dom0's
+ * Boots `lab` with the run's disk made from `run`, whose `init` is dom0's: the lab's own or `systemd`; files go to `folder`. `onReport` gets every object that dom0's
  * program reports. Resolves when the machine is off: `{ ended, reason }`. It is killed after `minutes`, or when
  * nothing has been reported for `silentMinutes`.
  */
-export async function runMachine(lab, folder, run, { onReport, minutes, silentMinutes = 6, signal, smp = 2 }) {
+export async function runMachine(lab, folder, run, { onReport, minutes, silentMinutes = 10, signal, smp = 2 }) {
   const child = await startMachine(lab, folder, run, { smp });
   const state = { ended: false, reason: undefined };
   const stop = (reason) => {
@@ -65,6 +65,14 @@ function parse(line) {
   }
 }
 
+function dom0Args({ init }, shell) {
+  return [
+    DOM0_ARGS,
+    ...(init === 'systemd' ? ['lab.systemd', 'systemd.show_status=true'] : []),
+    ...(shell ? ['lab.shell'] : []),
+  ].join(' ');
+}
+
 /** A machine whose console is this terminal: a shell in dom0. */
 export async function shellMachine(lab, folder, run) {
   const child = await startMachine(lab, folder, run, { smp: 2, shell: true });
@@ -84,7 +92,7 @@ async function startMachine(lab, folder, run, { smp, shell = false }) {
     ['-display', 'none', '-no-reboot', '-nodefaults'],
     shell ? ['-serial', 'mon:stdio'] : ['-serial', `file:${join(folder, 'console.log')}`],
     ['-kernel', join(lab, 'xen'), '-append', XEN_ARGS],
-    ['-initrd', `${join(lab, 'vmlinuz')} ${DOM0_ARGS}${shell ? ' lab.shell' : ''},${initrd}`],
+    ['-initrd', `${join(lab, 'vmlinuz')} ${dom0Args(run, shell)},${initrd}`],
     ['-drive', `file=${join(lab, 'root.img')},if=virtio,format=raw,readonly=on`],
     ['-drive', `file=${image},if=virtio,format=raw,readonly=on`],
     ['-drive', `file=${logs},if=virtio,format=raw,cache=unsafe`],

@@ -8,10 +8,13 @@ import {
   readFileSync,
   readlinkSync,
   realpathSync,
+  renameSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
+import { buildDeb } from '../../scripts/deb/build.mjs';
+import { checkVersion, packageVersion, sourceDate } from '../../scripts/deb/version.mjs';
 import { run } from '../../scripts/lib/steps.mjs';
 import { ROOT } from '../../scripts/lib/workspace.mjs';
 
@@ -31,11 +34,20 @@ export async function packRun(lab, folder, program) {
   copyProgram(join(ROOT, 'apps', 'xen-blockd'), join(root, 'repo'));
   writeFileSync(join(root, 'run.json'), JSON.stringify(program));
   await packGuests(lab, folder, join(root, 'boot'));
+  if (program.init === 'systemd') await packDeb(root);
   const image = join(folder, 'run.img');
   const size = Number((await run('du', 'du', ['-sm', root])).split('\t')[0]);
   const options = ['-q', '-t', 'ext4', '-O', '^has_journal', '-m', '0', '-E', 'root_owner=0:0'];
   await run('run disk', 'mke2fs', [...options, '-d', root, image, `${Math.ceil(size * 1.1) + 32}M`]);
   return image;
+}
+
+/** The package for Debian, as /lab/xen-blockd.deb. */
+async function packDeb(root) {
+  const date = await sourceDate();
+  const version = checkVersion(await packageVersion(date));
+  const { path } = await buildDeb({ out: root, architecture: process.arch, version, date, withNode: false });
+  renameSync(path, join(root, 'xen-blockd.deb'));
 }
 
 /** Kernels and initrds of the domains that dom0 starts, each initrd with its own first process. */

@@ -3,12 +3,12 @@ import { DiskByHand } from '../dom0/by-hand.mjs';
 import { Domain } from '../dom0/domain.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { run } from '../dom0/run.mjs';
-import { sh } from '../dom0/shell.mjs';
 import { xsRead } from '../dom0/xenstore.mjs';
 import { BusyGuest } from './kills/busy-guest.mjs';
 import { Killer } from './kills/killer.mjs';
 import { makeSlowGroup, SLOW_GROUP, ThrottledDevice } from './kills/throttled-device.mjs';
 import { onWay, tap } from './shared/ways.mjs';
+import { checkQcow2 } from './shared/work.mjs';
 
 const SIZE = 64;
 const IMAGES = '/tmp/images';
@@ -53,24 +53,25 @@ async function killUnderLoad({ way }) {
   const isHanging = (turn) => turn % HANGING_EVERY === 1;
   await killer.run(run.kills, {
     async beforeKill(turn) {
-      for (const guest of busy) await guest.check();
       if (isHanging(turn)) for (const device of devices) await device.hang();
     },
     async afterStart(turn) {
       if (isHanging(turn)) for (const device of devices) await device.slow();
+      // The guests wait for their disks: they have time to answer.
+      await Promise.all(busy.map((guest) => guest.check()));
     },
   });
   const killed = await pausesOf(busy);
-  for (const guest of busy) await guest.startProbe();
+  await Promise.all(busy.map((guest) => guest.startProbe()));
   await killer.restart(PLANNED_MIN + Math.floor(run.kills / KILLS_A_PLANNED));
   const planned = await pausesOf(busy);
-  for (const guest of busy) await guest.finish();
+  await Promise.all(busy.map((guest) => guest.finish()));
   const note = await summary(killer, busy, { killed, planned });
   for (const { guest, device, byHand, image } of [small, wide]) {
     await guest.shutdown();
     await byHand.remove();
     await device.remove();
-    await sh(`qemu-img check -q ${image}`);
+    await checkQcow2(image);
   }
   if (killer.recovering * 2 <= killer.restarts) throw new Error(`most kills hit nothing: ${note}`);
   return note;
@@ -78,7 +79,7 @@ async function killUnderLoad({ way }) {
 
 /** The probes' long reads on the throttled device and on the qcow2 image. */
 async function pausesOf(busy) {
-  const [device, qcow2] = [await busy[0].endProbe(), await busy[1].endProbe()];
+  const [device, qcow2] = await Promise.all(busy.map((guest) => guest.endProbe()));
   return { device, qcow2 };
 }
 

@@ -9,7 +9,7 @@ const YOUNG_MS = 500;
 const OLD_MS = 2500;
 /** Emulation on a busy machine is slow; this is when a life is given up. */
 const SERVING_SECONDS = 400;
-const REPORT_EVERY = 10;
+const REPORT_EVERY = 5;
 
 /** When a life ends: after its start, on its way to its disks, young or old in their service. */
 const ENDS = ['serving', 'at its start', 'young', 'serving', 'taking over', 'young'];
@@ -37,7 +37,7 @@ export class Killer {
 
   /**
    * Kills it until `kills` are reached; it serves again at the end. `beforeKill` and `afterStart` are called around
-   * the kill of a daemon that serves. Errors: a life in which the disks were not served.
+   * the kill of a daemon that serves; the latter while the next one starts. Errors: a life in which the disks were not served.
    */
   async run(kills, { beforeKill = async () => {}, afterStart = async () => {} } = {}) {
     for (let turn = 0; this.kills < kills; turn++) {
@@ -89,8 +89,8 @@ export class Killer {
   async #longLife(afterStart) {
     const began = performance.now();
     this.#daemon.spawn();
-    await afterStart();
-    await this.#daemon.logged(SERVING, { times: this.#disks, timeout: SERVING_SECONDS });
+    const serving = this.#daemon.logged(SERVING, { times: this.#disks, timeout: SERVING_SECONDS });
+    await Promise.all([serving, afterStart()]);
     this.#startMs = performance.now() - began;
     return this.#daemon.log;
   }

@@ -1,0 +1,148 @@
+/** The package for Debian and its unit, in a dom0 that systemd started: installed, killed and upgraded under load, purged. */
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DiskByHand } from '../dom0/by-hand.mjs';
+import { Domain } from '../dom0/domain.mjs';
+import { group, test } from '../dom0/registry.mjs';
+import { run } from '../dom0/run.mjs';
+import { sh } from '../dom0/shell.mjs';
+import { BusyGuest } from './kills/busy-guest.mjs';
+import { checkQcow2 } from './shared/work.mjs';
+import { Unit } from './systemd/unit.mjs';
+
+const PACKAGE = '/lab/xen-blockd.deb';
+const IMAGES = '/tmp/images';
+const SIZE = 64;
+/** A life under load, between two ends. */
+const LIFE_MS = 2500;
+/** As the kernel knows qemu-storage-daemon. */
+const HELPER = 'qemu-storage-da';
+const unit = new Unit('xen-blockd.service');
+
+async function install() {
+  await sh(`apt-get install -y ${PACKAGE}`, { timeout: 400 });
+  if (await unit.isActive()) throw new Error('a first installation has started the daemon');
+  writeFileSync('/etc/xen-blockd.toml', 'types = ["vbd3"]\nmax-queues = 4\nlog-level = "debug"\n');
+  await sh('xen-blockd check', { timeout: 120 });
+  await sh('systemctl enable --now xen-blockd', { timeout: 120 });
+  await unit.check();
+}
+
+async function limits() {
+  const wanted = {
+    LimitMEMLOCK: 'infinity',
+    LimitCORE: '0',
+    LimitNOFILE: '65536',
+    OOMScoreAdjust: '-900',
+    KillMode: 'process',
+    Restart: 'always',
+    NoNewPrivileges: 'yes',
+    RuntimeDirectoryPreserve: 'yes',
+  };
+  const found = await unit.show(...Object.keys(wanted));
+  const wrong = Object.entries(wanted).filter(([name, value]) => found[name] !== value);
+  if (wrong.length > 0)
+    throw new Error(wrong.map(([name, value]) => `${name}=${found[name]}, not ${value}`).join('; '));
+  const pid = await unit.pid();
+  const inForce = [
+    ['core file size', '0 +0', `/proc/${pid}/limits`],
+    ['locked memory', 'unlimited +unlimited', `/proc/${pid}/limits`],
+    ['NoNewPrivs:', '1', `/proc/${pid}/status`],
+    ['', '-900', `/proc/${pid}/oom_score_adj`],
+  ];
+  for (const [name, value, file] of inForce)
+    await sh(`grep -E -- '${name}\\s*${value}' ${file} || { cat ${file}; exit 1; }`);
+  return (await sh('systemd-analyze security xen-blockd --no-pager | tail -n 1')).trim();
+}
+
+/** What ends a life, in turn, and whether the storage helper lives on. */
+const ENDS = [
+  { name: 'killed with its helper', command: 'systemctl kill -s KILL xen-blockd', counts: true },
+  { name: 'restarted', command: 'systemctl restart xen-blockd', helperLives: true },
+  {
+    name: 'killed alone',
+    command: 'systemctl kill -s KILL --kill-whom=main xen-blockd',
+    counts: true,
+    helperLives: true,
+  },
+  { name: 'upgraded', command: `dpkg -i ${PACKAGE}`, helperLives: true },
+];
+
+async function endsInTurn() {
+  const guest = await guestOfTwoDisks();
+  const busy = new BusyGuest(guest.domain, { plain: 'xvda', tree: 'xvdb' });
+  await busy.start();
+  const restartsBefore = await unit.restarts();
+  let counted = 0;
+  for (let turn = 0; turn < Math.max(run.kills, ENDS.length); turn++) {
+    const end = ENDS[turn % ENDS.length];
+    await sleep(LIFE_MS);
+    // The guest waits for its disks meanwhile: it has time to answer.
+    await Promise.all([endOnce(end), busy.check()]);
+    if (end.counts) counted++;
+  }
+  const restarts = (await unit.restarts()) - restartsBefore;
+  if (restarts !== counted) throw new Error(`NRestarts grew by ${restarts}, kills were ${counted}`);
+  await busy.endProbe();
+  await busy.finish();
+  await guest.domain.shutdown();
+  await guest.byHand.remove();
+  await checkQcow2(`${IMAGES}/unit.qcow2`);
+  const { services, recovering, recovered } = await unit.recovered();
+  if (recovering === 0) throw new Error(`none of ${services} services recovered a request`);
+  return `${counted} kills, ${recovering} of ${services} services of a disk recovered ${recovered} requests`;
+}
+
+async function endOnce({ name, command, helperLives = false }) {
+  const before = await unit.pid();
+  const helper = await helperPid();
+  await sh(command, { timeout: 300 });
+  await unit.servesAs((pid) => pid !== before);
+  // What systemd was told: each disk that was there is served, or held for a moment.
+  const disks = JSON.parse(await sh('xen-blockd list --json', { timeout: 120 }));
+  const unserved = disks.filter(({ connected, held }) => !connected && held === undefined);
+  if (disks.length !== 2 || unserved.length > 0) throw new Error(`${name}: ready with ${JSON.stringify(disks)}`);
+  if (!helperLives || (await helperPid()) === helper) return;
+  // On a busy machine it may not have answered the next daemon in time, which then ends it.
+  if (!(await unit.said(`an earlier process is killed.*pid=${helper}`))) {
+    throw new Error(`${name}: the storage helper ${helper} is gone`);
+  }
+}
+
+async function helperPid() {
+  return (await sh(`pgrep -x ${HELPER} || true`)).trim();
+}
+
+async function guestOfTwoDisks() {
+  await sh(`mkdir -p ${IMAGES} && truncate -s ${SIZE}M ${IMAGES}/unit.raw`);
+  await sh(`qemu-img create -q -f qcow2 ${IMAGES}/unit.qcow2 ${SIZE}M`);
+  const raw = `vdev=xvda,format=raw,access=rw,backendtype=tap,script=block-xen-blockd,target=${IMAGES}/unit.raw`;
+  const domain = await Domain.guest('unit', { disks: [raw], fio: true });
+  const byHand = await DiskByHand.attach(domain, 'xvdb', `qcow2:${IMAGES}/unit.qcow2`);
+  for (const disk of ['xvda', 'xvdb']) await domain.disk(disk);
+  return { domain, byHand };
+}
+
+async function purge() {
+  await sh('apt-get purge -y xen-blockd', { timeout: 300 });
+  const left = [
+    'ls -d /run/xen-blockd /etc/xen-blockd.toml* /usr/lib/xen-blockd /usr/bin/xen-blockd /etc/xen/scripts/block-xen-blockd 2>/dev/null',
+    'find /etc/systemd /usr/lib/systemd /var/lib/systemd -name "*xen-blockd*"',
+    'dpkg -S xen-blockd 2>/dev/null',
+    `pgrep -ax ${HELPER}`,
+    // Not the shell that looks for it.
+    'pgrep -af "[x]en-blockd run"',
+    'systemctl --failed --no-legend',
+  ];
+  const found = await sh(`{ ${left.join('; ')}; } || true`);
+  if (found.trim() !== '') throw new Error(`left: ${found}`);
+}
+
+group('systemd', {}, [
+  test('the package is installed, starts nothing by itself, and its unit is ready', install, { minutes: 12 }),
+  test('the limits of the unit are in force', limits),
+  test('a guest verifies what it wrote over kills, restarts and upgrades in turn', endsInTurn, {
+    minutes: 12 + run.kills,
+  }),
+  test('a purge leaves nothing', purge, { minutes: 8 }),
+]);
