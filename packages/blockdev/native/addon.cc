@@ -2,10 +2,13 @@
 
 #include <napi.h>
 
+#include <cerrno>
 #include <functional>
 #include <memory>
 
+#include "arguments.h"
 #include "descriptors.h"
+#include "guarded-memory.h"
 #include "pool-work.h"
 #include "ranges.h"
 #include "thread-engine.h"
@@ -14,39 +17,51 @@ namespace blockdev {
 
 namespace {
 
-int32_t IntAt(const Napi::CallbackInfo& info, size_t at) { return info[at].As<Napi::Number>().Int32Value(); }
-uint64_t BytesAt(const Napi::CallbackInfo& info, size_t at) {
-  return static_cast<uint64_t>(info[at].As<Napi::Number>().Int64Value());
-}
+const int64_t kMaxDepth = 1 << 16;
+const int64_t kMaxRegion = 1 << 20;
 
 Napi::Value Int(const Napi::CallbackInfo& info, int value) { return Napi::Number::New(info.Env(), value); }
+Napi::Value Nothing(const Napi::CallbackInfo& info) { return info.Env().Undefined(); }
 
-ThreadEngine* EngineOf(const Napi::CallbackInfo& info) {
-  return ThreadEngine::Find(info.Env(), info[0].As<Napi::Number>().Uint32Value());
+// Memory that is used again and again without a look at its buffer, so nobody may be able to take it away: it is shared
+// with JavaScript (GuardedMemory), or between threads, which cannot be undone.
+TypedMemory Lasting(Arguments& given, const char* name, TypedMemory memory) {
+  if (given.refused() || memory.data == nullptr || !memory.buffer.IsArrayBuffer()) return memory;
+  if (!GuardedMemory::Find(memory.data)) given.RefuseRange(name, "could be detached; expected memory of allocate()");
+  return memory;
 }
 
-Queue* QueueAt(const Napi::CallbackInfo& info) {
-  return EngineOf(info)->engine().queue(info[1].As<Napi::Number>().Uint32Value());
+TypedMemory Int32Array(Arguments& given, size_t at, const char* name, size_t elements) {
+  return Lasting(given, name, given.Array(at, name, napi_int32_array, "an Int32Array", elements));
 }
 
-// The first byte of a typed array, of shared memory too (which Napi::TypedArray does not expect).
-char* BytesOf(Napi::Value array) {
-  void* data = nullptr;
-  napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &data, nullptr, nullptr);
-  return static_cast<char*>(data);
+TypedMemory Float64Array(Arguments& given, size_t at, const char* name, size_t elements) {
+  return Lasting(given, name, given.Array(at, name, napi_float64_array, "a Float64Array", elements));
 }
 
-void Keep(const Napi::CallbackInfo& info, Queue* queue, size_t slot, Napi::Value value) {
-  auto& references = EngineOf(info)->references(queue->id);
-  if (slot >= references.size()) references.resize(slot + 1);
-  references[slot] = value.IsObject() ? Napi::Persistent(value.As<Napi::Object>()) : Napi::ObjectReference();
+// nullptr, and the argument refused, unless it is one of this thread's.
+ThreadEngine* EngineOf(Arguments& given, Napi::Env env) {
+  uint32_t id = given.Uint32(0, "ring");
+  ThreadEngine* engine = given.refused() ? nullptr : ThreadEngine::Find(env, id);
+  if (!engine) given.RefuseRange("ring", "is none of this thread's");
+  return engine;
 }
 
-// Places in a queue's list of references; regions come after.
+Queue* QueueOf(Arguments& given, ThreadEngine* engine) {
+  uint32_t id = given.Uint32(1, "queue");
+  Queue* queue = given.refused() ? nullptr : engine->engine().queue(id);
+  if (!queue) given.RefuseRange("queue", "is none of this ring's");
+  return queue;
+}
+
+// Places in a queue's list of what it keeps; regions come after.
 enum Kept { kTags, kResults, kOperations, kIov, kFirstRegion };
 
 Napi::Value RingOpen(const Napi::CallbackInfo& info) {
-  return Int(info, ThreadEngine::Open(info.Env(), info[0].As<Napi::Function>(), info[1].As<Napi::Int32Array>()));
+  Arguments given(info, "ringOpen");
+  Napi::Function on_ready = given.Function(0, "onReady");
+  TypedMemory ready = Int32Array(given, 1, "ready", 2);
+  return given.refused() ? Nothing(info) : Int(info, ThreadEngine::Open(info.Env(), on_ready, ready));
 }
 
 // ringReaper: the function has the engine at hand, because looking it up takes longer than most calls have to do.
@@ -59,51 +74,84 @@ napi_value Reap(napi_env env, napi_callback_info info) {
 }
 
 Napi::Value RingReaper(const Napi::CallbackInfo& info) {
+  Arguments given(info, "ringReaper");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  if (given.refused()) return Nothing(info);
   napi_value function;
   // An engine lives as long as its thread.
-  napi_create_function(info.Env(), "reap", NAPI_AUTO_LENGTH, Reap, EngineOf(info), &function);
+  napi_create_function(info.Env(), "reap", NAPI_AUTO_LENGTH, Reap, engine, &function);
   return Napi::Value(info.Env(), function);
 }
 
-Napi::Value RingEventFd(const Napi::CallbackInfo& info) { return Int(info, EngineOf(info)->engine().event_fd()); }
+Napi::Value RingEventFd(const Napi::CallbackInfo& info) {
+  Arguments given(info, "ringEventFd");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  return given.refused() ? Nothing(info) : Int(info, engine->engine().event_fd());
+}
 
 Napi::Value QueueOpen(const Napi::CallbackInfo& info) {
+  Arguments given(info, "queueOpen");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  auto depth = static_cast<uint32_t>(given.Whole(1, "depth", 1, kMaxDepth));
   QueueFiles files;
-  files.main = IntAt(info, 2);
-  files.buffered = IntAt(info, 3);
-  files.block_device = info[4].ToBoolean();
-  Queue* queue = EngineOf(info)->engine().AddQueue(static_cast<uint32_t>(IntAt(info, 1)), files);
-  queue->tags = reinterpret_cast<int32_t*>(BytesOf(info[5]));
-  queue->results = reinterpret_cast<int32_t*>(BytesOf(info[6]));
-  Keep(info, queue, kTags, info[5]);
-  Keep(info, queue, kResults, info[6]);
+  files.main = given.Descriptor(2);
+  files.buffered = given.Descriptor(3);
+  files.block_device = given.Flag(4, "blockDevice");
+  TypedMemory tags = Int32Array(given, 5, "tags", depth);
+  TypedMemory results = Int32Array(given, 6, "results", depth);
+  if (given.refused()) return Nothing(info);
+  Queue* queue = engine->engine().AddQueue(depth, files);
+  queue->tags = static_cast<int32_t*>(tags.data);
+  queue->results = static_cast<int32_t*>(results.data);
+  engine->Keep(*queue, kTags, info[5]);
+  engine->Keep(*queue, kResults, info[6]);
   return Int(info, static_cast<int>(queue->id));
 }
 
 void QueueStaging(const Napi::CallbackInfo& info) {
-  Queue* queue = QueueAt(info);
-  queue->staged.operations = reinterpret_cast<double*>(BytesOf(info[2]));
-  queue->staged.iov = reinterpret_cast<double*>(BytesOf(info[3]));
-  Keep(info, queue, kOperations, info[2]);
-  Keep(info, queue, kIov, info[3]);
+  Arguments given(info, "queueStaging");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  Queue* queue = QueueOf(given, engine);
+  TypedMemory operations = Float64Array(given, 2, "operations", queue ? queue->slots.size() * kStagedWords : 0);
+  TypedMemory iov = Float64Array(given, 3, "iov", 0);
+  if (given.refused()) return;
+  queue->staged.operations = static_cast<double*>(operations.data);
+  queue->staged.iov = static_cast<double*>(iov.data);
+  queue->staged.iov_words = iov.length;
+  engine->Keep(*queue, kOperations, info[2]);
+  engine->Keep(*queue, kIov, info[3]);
 }
 
 void QueueRegion(const Napi::CallbackInfo& info) {
-  Queue* queue = QueueAt(info);
-  size_t region = info[2].As<Napi::Number>().Uint32Value();
-  if (region >= queue->regions.size()) queue->regions.resize(region + 1);
-  queue->regions[region] = info[3].IsTypedArray() ? BytesOf(info[3]) : nullptr;
-  if (region == 0) queue->memory_bytes = info[3].As<Napi::TypedArray>().ByteLength();
-  Keep(info, queue, kFirstRegion + region, info[3]);
+  Arguments given(info, "queueRegion");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  Queue* queue = QueueOf(given, engine);
+  auto index = static_cast<size_t>(given.Whole(2, "region", 0, kMaxRegion));
+  Region region;
+  if (!info[3].IsUndefined()) {
+    TypedMemory memory = given.Memory(3, "bytes");
+    region = {static_cast<char*>(memory.data), memory.bytes};
+  }
+  // The kernel has been told of it.
+  if (index == 0 && queue && queue->started) given.RefuseRange("region", "is 0, and the queue is in use");
+  if (given.refused()) return;
+  if (index >= queue->regions.size()) queue->regions.resize(index + 1);
+  queue->regions[index] = region;
+  engine->Keep(*queue, kFirstRegion + index, info[3]);
 }
 
 struct Starter {
   ThreadEngine* engine;
   uint32_t queue;
+  uint64_t serial;
 
-  uint32_t Run(uint32_t count, bool reap) {
+  // nullptr once it is closed, also when another queue has its number.
+  Queue* Find() const {
     Queue* found = engine->engine().queue(queue);
-    if (!found) return 0;
+    return found && found->serial == serial ? found : nullptr;
+  }
+
+  uint32_t Run(Queue* found, uint32_t count, bool reap) {
     engine->engine().Start(found, count);
     if (reap) return engine->Reap();
     engine->UpdateReference();
@@ -111,22 +159,42 @@ struct Starter {
   }
 };
 
+// Why so many operations cannot be started; or nullptr.
+const char* WhyNot(const Queue* queue, uint32_t count) {
+  if (!queue) return "start: the queue is closed";
+  if (!queue->staged.operations || queue->regions.empty()) return "start: the queue has no staging or no memory";
+  return count > queue->slots.size() - queue->in_flight ? "start: count is more than the queue has free slots" : nullptr;
+}
+
 napi_value Start(napi_env env, napi_callback_info info) {
   napi_value arguments[2];
   size_t given = 2;
-  void* starter;
+  void* data;
   uint32_t count = 0;
   bool reap = false;
-  napi_get_cb_info(env, info, &given, arguments, nullptr, &starter);
-  napi_get_value_uint32(env, arguments[0], &count);
-  napi_get_value_bool(env, arguments[1], &reap);
+  napi_get_cb_info(env, info, &given, arguments, nullptr, &data);
+  if (napi_get_value_uint32(env, arguments[0], &count) != napi_ok ||
+      napi_get_value_bool(env, arguments[1], &reap) != napi_ok) {
+    napi_throw_type_error(env, nullptr, "start: expected a number and a boolean");
+    return nullptr;
+  }
+  auto* starter = static_cast<Starter*>(data);
+  Queue* queue = starter->Find();
+  if (const char* problem = WhyNot(queue, count)) {
+    napi_throw_range_error(env, nullptr, problem);
+    return nullptr;
+  }
   napi_value result;
-  napi_create_uint32(env, static_cast<Starter*>(starter)->Run(count, reap), &result);
+  napi_create_uint32(env, starter->Run(queue, count, reap), &result);
   return result;
 }
 
 Napi::Value QueueStarter(const Napi::CallbackInfo& info) {
-  auto* starter = new Starter{EngineOf(info), QueueAt(info)->id};
+  Arguments given(info, "queueStarter");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  Queue* queue = QueueOf(given, engine);
+  if (given.refused()) return Nothing(info);
+  auto* starter = new Starter{engine, queue->id, queue->serial};
   auto release = [](napi_env, void* data, void*) { delete static_cast<Starter*>(data); };
   napi_value function;
   napi_create_function(info.Env(), "start", NAPI_AUTO_LENGTH, Start, starter, &function);
@@ -135,57 +203,97 @@ Napi::Value QueueStarter(const Napi::CallbackInfo& info) {
 }
 
 void QueueClose(const Napi::CallbackInfo& info) {
-  ThreadEngine* self = EngineOf(info);
-  Queue* queue = QueueAt(info);
-  self->references(queue->id).clear();
-  self->engine().RemoveQueue(queue);
+  Arguments given(info, "queueClose");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  Queue* queue = QueueOf(given, engine);
+  if (queue && queue->in_flight > 0) given.RefuseRange("queue", "has operations in flight");
+  if (given.refused()) return;
+  engine->LetGo(*queue);
+  engine->engine().RemoveQueue(queue);
 }
 
-// Does `work` on the thread pool, then calls the function that is argument `at` with the result.
-void InPool(const Napi::CallbackInfo& info, size_t at, std::function<int()> work) {
-  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[at].As<Napi::Function>()));
-  auto done = [callback](Napi::Env env, int result) { callback->Call({Napi::Number::New(env, result)}); };
-  PoolWork::Start(info.Env(), std::move(work), done);
+// Does `work` on the thread pool, then calls `done` with the result.
+void InPool(Napi::Env env, Napi::Function done, std::function<int()> work) {
+  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(done));
+  auto call = [callback](Napi::Env at, int result) { callback->Call({Napi::Number::New(at, result)}); };
+  PoolWork::Start(env, std::move(work), call);
 }
 
 void Range(const Napi::CallbackInfo& info) {
-  int op = IntAt(info, 0), fd = IntAt(info, 1);
-  bool block_device = info[2].ToBoolean();
-  uint64_t offset = BytesAt(info, 3), length = BytesAt(info, 4);
-  InPool(info, 5, [=] { return PerformRange(op, fd, block_device, offset, length); });
+  Arguments given(info, "range");
+  auto op = static_cast<int>(given.Whole(0, "op", kDiscard, kWriteZeroes));
+  int fd = given.Descriptor(1);
+  bool block_device = given.Flag(2, "blockDevice");
+  auto offset = static_cast<uint64_t>(given.Bytes(3, "offset"));
+  auto length = static_cast<uint64_t>(given.Bytes(4, "length"));
+  Napi::Function done = given.Function(5, "done");
+  if (given.refused()) return;
+  InPool(info.Env(), done, [=] { return PerformRange(op, fd, block_device, offset, length); });
 }
 
 void DropCache(const Napi::CallbackInfo& info) {
-  InPool(info, 1, [fd = IntAt(info, 0)] { return DropPageCache(fd); });
+  Arguments given(info, "dropCache");
+  int fd = given.Descriptor(0);
+  Napi::Function done = given.Function(1, "done");
+  if (!given.refused()) InPool(info.Env(), done, [fd] { return DropPageCache(fd); });
 }
 
 Napi::Value Punch(const Napi::CallbackInfo& info) {
-  return Int(info, PerformRange(kDiscard, IntAt(info, 0), false, BytesAt(info, 1), BytesAt(info, 2)));
+  Arguments given(info, "punch");
+  int fd = given.Descriptor(0);
+  auto offset = static_cast<uint64_t>(given.Bytes(1, "offset"));
+  auto length = static_cast<uint64_t>(given.Bytes(2, "length"));
+  return given.refused() ? Nothing(info) : Int(info, PerformRange(kDiscard, fd, false, offset, length));
 }
 
 Napi::Value DirectAlign(const Napi::CallbackInfo& info) {
-  auto* words = reinterpret_cast<double*>(BytesOf(info[1]));
-  return Int(info, DirectAlignment(IntAt(info, 0), &words[0], &words[1]));
+  Arguments given(info, "directAlignment");
+  int fd = given.Descriptor(0);
+  TypedMemory alignments = given.Array(1, "alignments", napi_float64_array, "a Float64Array", 2);
+  if (given.refused()) return Nothing(info);
+  auto* words = static_cast<double*>(alignments.data);
+  return Int(info, DirectAlignment(fd, &words[0], &words[1]));
+}
+
+// An ArrayBuffer over memory of whole pages, or a negative errno.
+Napi::Value Allocate(const Napi::CallbackInfo& info) {
+  Arguments given(info, "allocate");
+  size_t bytes = given.MemoryBytes(0, "bytes");
+  if (given.refused()) return Nothing(info);
+  using Owner = std::shared_ptr<GuardedMemory>;
+  Owner memory = GuardedMemory::Allocate(bytes);
+  if (!memory) return Int(info, -ENOMEM);
+  auto release = [](Napi::Env, void*, Owner* owner) { delete owner; };
+  return Napi::ArrayBuffer::New(info.Env(), memory->data(), memory->bytes(), release, new Owner(memory));
 }
 
 Napi::Value Address(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(BytesOf(info[0]))));
+  Arguments given(info, "address");
+  TypedMemory memory = given.Memory(0, "bytes");
+  if (given.refused()) return Nothing(info);
+  return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(memory.data)));
 }
 
-off_t ByteAt(const Napi::CallbackInfo& info, size_t at) { return static_cast<off_t>(BytesAt(info, at)); }
-
-Napi::Value Lock(const Napi::CallbackInfo& info) { return Int(info, LockByte(IntAt(info, 0), ByteAt(info, 1))); }
-
-Napi::Value Unlock(const Napi::CallbackInfo& info) { return Int(info, UnlockByte(IntAt(info, 0), ByteAt(info, 1))); }
-
-Napi::Value LockedElsewhere(const Napi::CallbackInfo& info) {
-  return Int(info, ByteLockedElsewhere(IntAt(info, 0), ByteAt(info, 1)));
+// One that does something with a byte of a file, as its lock.
+template <int (*Do)(int fd, off_t byte)>
+Napi::Value ByteCall(const Napi::CallbackInfo& info) {
+  Arguments given(info, "lock");
+  int fd = given.Descriptor(0);
+  auto byte = static_cast<off_t>(given.Bytes(1, "byte"));
+  return given.refused() ? Nothing(info) : Int(info, Do(fd, byte));
 }
 
-Napi::Value Duplicate(const Napi::CallbackInfo& info) { return Int(info, DuplicateDescriptor(IntAt(info, 0))); }
+Napi::Value Duplicate(const Napi::CallbackInfo& info) {
+  Arguments given(info, "duplicate");
+  int fd = given.Descriptor(0);
+  return given.refused() ? Nothing(info) : Int(info, DuplicateDescriptor(fd));
+}
 
 void CloseDuplicate(const Napi::CallbackInfo& info) {
-  InPool(info, 1, [fd = IntAt(info, 0)] { return CloseDescriptor(fd); });
+  Arguments given(info, "closeDuplicate");
+  int fd = given.Descriptor(0);
+  Napi::Function done = given.Function(1, "done");
+  if (!given.refused()) InPool(info.Env(), done, [fd] { return CloseDescriptor(fd); });
 }
 
 template <typename Callback>
@@ -206,10 +314,11 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export(exports, "dropCache", DropCache);
   Export(exports, "punch", Punch);
   Export(exports, "directAlignment", DirectAlign);
+  Export(exports, "allocate", Allocate);
   Export(exports, "address", Address);
-  Export(exports, "lockByte", Lock);
-  Export(exports, "unlockByte", Unlock);
-  Export(exports, "byteLockedElsewhere", LockedElsewhere);
+  Export(exports, "lockByte", ByteCall<LockByte>);
+  Export(exports, "unlockByte", ByteCall<UnlockByte>);
+  Export(exports, "byteLockedElsewhere", ByteCall<ByteLockedElsewhere>);
   Export(exports, "duplicate", Duplicate);
   Export(exports, "closeDuplicate", CloseDuplicate);
   return exports;

@@ -4,9 +4,11 @@
       "target_name": "blockdev",
       "sources": [
         "addon.cc",
+        "arguments.cc",
         "bounce.cc",
         "descriptors.cc",
         "engine.cc",
+        "guarded-memory.cc",
         "ranges.cc",
         "registrations.cc",
         "slots.cc",

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
+#include "guarded-memory.h"
 #include "ranges.h"
 
 #ifndef RWF_DSYNC
@@ -17,8 +17,6 @@ namespace blockdev {
 
 namespace {
 
-// What O_DIRECT wants at most (src/file/direct-io.ts).
-const size_t kAlignment = 4096;
 const size_t kMostBytes = 1 << 20;
 
 // Copies between the beginning of what is left of a scatter list and `bounce`.
@@ -38,11 +36,11 @@ void Copy(const Slot& slot, char* bounce, size_t bytes, bool gather) {
 size_t BounceBytes(const Slot& slot) { return static_cast<size_t>(std::min<uint64_t>(slot.left, kMostBytes)); }
 
 std::shared_ptr<char> MakeBounce(const Slot& slot) {
-  void* memory;
-  if (posix_memalign(&memory, kAlignment, BounceBytes(slot)) != 0) return nullptr;
-  std::shared_ptr<char> bounce(static_cast<char*>(memory), free);
-  if (slot.op != kRead) Copy(slot, bounce.get(), BounceBytes(slot), true);
-  return bounce;
+  // Whole pages, which is what O_DIRECT wants at most (src/file/direct-io.ts).
+  std::shared_ptr<GuardedMemory> memory = GuardedMemory::Allocate(BounceBytes(slot));
+  if (!memory) return nullptr;
+  if (slot.op != kRead) Copy(slot, memory->data(), BounceBytes(slot), true);
+  return {memory, memory->data()};
 }
 
 void TakeBounce(const Slot& slot, size_t bytes) { Copy(slot, slot.bounce.get(), bytes, false); }

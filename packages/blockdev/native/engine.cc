@@ -40,6 +40,7 @@ Queue* Engine::AddQueue(uint32_t depth, const QueueFiles& files) {
   *free = std::make_unique<Queue>();
   Queue* queue = free->get();
   queue->id = static_cast<uint32_t>(free - queues_.begin());
+  queue->serial = ++serial_;
   queue->files = files;
   queue->files.main_fixed = registrations_.AddFile(files.main);
   InitSlots(queue, depth);
@@ -56,7 +57,7 @@ void Engine::Start(Queue* queue, uint32_t count) {
   bool early = TakeEarly(queue, count);
   // Registering pins the memory, so it waits until the queue is used.
   if (queue->files.direct() && !queue->started) {
-    queue->memory_fixed = registrations_.AddMemory(queue->regions[0], queue->memory_bytes);
+    queue->memory_fixed = registrations_.AddMemory(queue->regions[0].base, queue->regions[0].bytes);
   }
   queue->started = true;
   ring_.SetQuiet(true);

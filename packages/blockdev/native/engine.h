@@ -20,7 +20,7 @@ using WorkRunner = std::function<void(uint32_t queue, uint32_t slot, std::functi
 // all queues out is one call of Reap.
 //
 // What must hold: a queue's arrays and regions live until nothing of it is in flight; no more operations are in flight
-// than it has slots. What never happens: a queue gets completions from inside Start; memory that the kernel still uses
+// than it has slots; it has staging and region 0 before it is started. What never happens: a queue gets completions from inside Start; memory that the kernel still uses
 // is freed (Drain waits for it when a thread ends early).
 class Engine {
  public:
@@ -36,7 +36,7 @@ class Engine {
   // Nothing of it is in flight.
   void RemoveQueue(Queue* queue);
 
-  // Starts the first `count` staged operations. Entries that the kernel refuses for now stay pending.
+  // Starts the first `count` staged operations, for which the queue has free slots. Entries that the kernel refuses for now stay pending.
   void Start(Queue* queue, uint32_t count);
   // Whether Reap must be called without waiting for the event.
   bool Ready() const { return ring_.pending() > 0 || ring_.Ready(); }
@@ -72,6 +72,7 @@ class Engine {
   KernelLimits limits_;
   std::vector<std::unique_ptr<Queue>> queues_;
   std::vector<Finished> finished_;  // results not yet handled
+  uint64_t serial_ = 0;  // of the youngest queue
   uint32_t in_flight_ = 0;
   uint32_t on_ring_ = 0;  // those of them that the kernel's ring knows
   uint32_t ready_count_ = 0;

@@ -12,8 +12,15 @@ namespace blockdev {
 
 // What JavaScript has staged: arrays of src/queue/staging.ts, whose layout slots.h has.
 struct Staged {
-  const double* operations = nullptr;
+  const double* operations = nullptr;  // of every slot
   const double* iov = nullptr;
+  size_t iov_words = 0;
+};
+
+// Memory that operations may name. Without an address it has no bytes.
+struct Region {
+  char* base = nullptr;
+  size_t bytes = 0;
 };
 
 // One operation from its submission to its last completion; slots.h has what is done with it.
@@ -45,10 +52,10 @@ struct QueueFiles {
 
 struct Queue {
   uint32_t id = 0;
+  uint64_t serial = 0;  // no two queues of an engine have the same
   QueueFiles files;
   Staged staged;
-  std::vector<char*> regions;
-  size_t memory_bytes = 0;  // of region 0
+  std::vector<Region> regions;
   bool started = false;
   uint32_t not_early = 0;  // large batches to come that are begun at once
   int memory_fixed = -1;   // index of region 0 in the ring's table of buffers, or -1

@@ -20,6 +20,10 @@ namespace {
 const uint32_t kIovMax = 1024;  // UIO_MAXIOV
 const uint32_t kNone = UINT32_MAX;
 const uint64_t kSector = 512;
+// Results are 32-bit numbers of bytes.
+const double kMostTransfer = INT32_MAX;
+// Numbers of JavaScript are exact up to here.
+const double kMostBytes = (uint64_t{1} << 53) - 1;
 
 // IORING_OP_URING_CMD and BLOCK_URING_CMD_DISCARD by number, for older headers. In the entry the command's number
 // takes the place of the low half of `off`, its second argument that of the last 16 bytes' first half.
@@ -27,16 +31,25 @@ const uint8_t kOpUringCmd = 46;
 const uint32_t kCmdDiscard = 0x1200;
 const size_t kAddr3At = 48;
 
-bool IsTransfer(const Slot& slot) { return slot.op <= kWriteFua; }
+bool IsTransfer(const Slot& slot) { return slot.op >= kRead && slot.op <= kWriteFua; }
 
-// Copies a scatter list, merging entries that are adjacent in memory.
-void TakeIov(const Queue& queue, Slot& slot, const double* words, int count) {
+// NaN is in no range.
+bool IsWithin(double number, double least, double most) { return number >= least && number <= most; }
+
+// Copies a scatter list, merging entries that are adjacent in memory. False unless all of it is inside of the regions
+// and it has `slot.length` bytes.
+bool TakeIov(const Queue& queue, Slot& slot, const double* words, const double* end) {
+  uint64_t total = 0;
   slot.iov.clear();
   slot.iov_at = 0;
   slot.in_memory = true;
-  for (int i = 0; i < count; i++, words += kIovWords) {
-    char* base = queue.regions[static_cast<size_t>(words[0])] + static_cast<size_t>(words[1]);
+  for (; words < end; words += kIovWords) {
+    if (!(words[0] >= 0 && words[0] < static_cast<double>(queue.regions.size()))) return false;
+    const Region& region = queue.regions[static_cast<size_t>(words[0])];
+    if (!(words[1] >= 0 && words[2] >= 1 && words[1] + words[2] <= static_cast<double>(region.bytes))) return false;
+    char* base = region.base + static_cast<size_t>(words[1]);
     size_t bytes = static_cast<size_t>(words[2]);
+    total += bytes;
     if (words[0] != 0) slot.in_memory = false;
     if (!slot.iov.empty()) {
       iovec& last = slot.iov.back();
@@ -47,6 +60,21 @@ void TakeIov(const Queue& queue, Slot& slot, const double* words, int count) {
     }
     slot.iov.push_back({base, bytes});
   }
+  return total == slot.length;
+}
+
+bool TakeTransfer(const Queue& queue, const double* words, Slot& slot) {
+  const double first = words[4], count = words[5], all = static_cast<double>(queue.staged.iov_words);
+  if (!(first >= 0 && count >= 1 && first + count * kIovWords <= all)) return false;
+  const double* iov = queue.staged.iov + static_cast<size_t>(first);
+  return TakeIov(queue, slot, iov, iov + static_cast<size_t>(count) * kIovWords);
+}
+
+// Whether the operation is one, and its numbers are such that all that is done with them fits.
+bool IsSound(const double* words) {
+  if (!IsWithin(words[0], kNothing, kWriteZeroes) || !IsWithin(words[1], INT32_MIN, INT32_MAX)) return false;
+  const double most = words[0] <= kWriteFua ? kMostTransfer : kMostBytes;
+  return IsWithin(words[2], 0, kMostBytes) && IsWithin(words[3], 0, most);
 }
 
 void Advance(Slot& slot, size_t bytes) {
@@ -141,17 +169,21 @@ void InitSlots(Queue* queue, uint32_t depth) {
 }
 
 void TakeStaged(const Queue& queue, const double* words, Slot& slot) {
-  slot.op = static_cast<int32_t>(words[0]);
-  slot.tag = static_cast<int32_t>(words[1]);
-  slot.offset = static_cast<uint64_t>(words[2]);
-  slot.length = static_cast<uint64_t>(words[3]);
-  slot.left = slot.length;
+  slot.op = -EINVAL;
+  slot.tag = IsWithin(words[1], INT32_MIN, INT32_MAX) ? static_cast<int32_t>(words[1]) : 0;
+  slot.offset = slot.length = 0;
   slot.bounced = false;
   slot.punch = false;
   slot.on_thread = false;
-  // A negative operation was refused by the checks in JavaScript: that is its result. Or there is nothing to do.
+  if (IsSound(words)) {
+    slot.op = static_cast<int32_t>(words[0]);
+    slot.offset = static_cast<uint64_t>(words[2]);
+    slot.length = static_cast<uint64_t>(words[3]);
+  }
+  slot.left = slot.length;
+  if (IsTransfer(slot) && !TakeTransfer(queue, words, slot)) slot.op = -EFAULT;
+  // A negative operation was refused: that is its result. Or there is nothing to do.
   slot.result = slot.op < 0 && slot.op != kNothing ? slot.op : 0;
-  if (slot.op >= 0) TakeIov(queue, slot, queue.staged.iov + static_cast<size_t>(words[4]), static_cast<int>(words[5]));
 }
 
 bool NeedsThread(const Queue& queue, const Slot& slot, const KernelLimits& limits) {

@@ -6,8 +6,8 @@
 #include "queue.h"
 
 // The life of one operation: it is taken from what JavaScript has staged, put into an entry of the ring, perhaps more
-// than once, and is over when a completion says so. The checks are JavaScript's: what is staged lies inside of its
-// regions.
+// than once, and is over when a completion says so. JavaScript refuses what a guest must not ask for; what would reach
+// memory outside of the queue's regions ends with -EFAULT here too.
 namespace blockdev {
 
 // Layout of what JavaScript stages: STAGED_WORDS of src/queue/staging.ts, IOV_WORDS of src/block-image.ts.
@@ -24,7 +24,8 @@ struct KernelLimits {
 // Gives every slot of a queue to its list of free ones.
 void InitSlots(Queue* queue, uint32_t depth);
 
-// Fills a slot from the words of a staged operation. One that JavaScript has refused has its result already.
+// Fills a slot from the words of a staged operation. One that JavaScript has refused has its result already, one that is
+// nonsense gets -EINVAL or -EFAULT.
 void TakeStaged(const Queue& queue, const double* words, Slot& slot);
 
 // Whether the operation takes more than an entry of the ring can say, and needs a thread of the pool.

@@ -25,13 +25,14 @@ std::vector<ThreadEngine*>& EnginesOf(Napi::Env env) {
 
 }  // namespace
 
-ThreadEngine::ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, Napi::Int32Array ready)
-    : env_(env), id_(id), on_ready_(Napi::Persistent(on_ready)), ready_(Napi::Persistent(ready)) {
-  ready_words_ = ready.Data();
-  ready_room_ = static_cast<uint32_t>(ready.ElementLength() / 2);
+ThreadEngine::ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, const TypedMemory& ready)
+    : env_(env), id_(id), on_ready_(Napi::Persistent(on_ready)) {
+  ready_ = {Napi::Persistent(ready.buffer.As<Napi::Object>()), GuardedMemory::Find(ready.data)};
+  ready_words_ = static_cast<int32_t*>(ready.data);
+  ready_room_ = static_cast<uint32_t>(ready.length / 2);
 }
 
-int ThreadEngine::Open(Napi::Env env, Napi::Function on_ready, Napi::Int32Array ready) {
+int ThreadEngine::Open(Napi::Env env, Napi::Function on_ready, const TypedMemory& ready) {
   std::vector<ThreadEngine*>& engines = EnginesOf(env);
   auto id = static_cast<uint32_t>(engines.size());
   std::unique_ptr<ThreadEngine> engine(new ThreadEngine(env, id, on_ready, ready));
@@ -41,7 +42,10 @@ int ThreadEngine::Open(Napi::Env env, Napi::Function on_ready, Napi::Int32Array 
   return static_cast<int>(id);
 }
 
-ThreadEngine* ThreadEngine::Find(Napi::Env env, uint32_t id) { return EnginesOf(env)[id]; }
+ThreadEngine* ThreadEngine::Find(Napi::Env env, uint32_t id) {
+  std::vector<ThreadEngine*>& engines = EnginesOf(env);
+  return id < engines.size() ? engines[id] : nullptr;
+}
 
 int ThreadEngine::Attach() {
   int result = engine_.Open();
@@ -92,9 +96,22 @@ void ThreadEngine::UpdateReference() {
   else uv_unref(poll_);
 }
 
-std::vector<Napi::ObjectReference>& ThreadEngine::references(uint32_t queue) {
-  if (queue >= references_.size()) references_.resize(queue + 1);
-  return references_[queue];
+void ThreadEngine::Keep(const Queue& queue, size_t place, Napi::Value array) {
+  if (queue.id >= kept_.size()) kept_.resize(queue.id + 1);
+  KeptOfQueue& kept = kept_[queue.id];
+  if (place >= kept.places.size()) kept.places.resize(place + 1);
+  if (queue.in_flight > 0) kept.retired.push_back(std::move(kept.places[place]));
+  else kept.retired.clear();
+  TypedMemory memory(array);
+  if (memory.is_array) {
+    kept.places[place] = {Napi::Persistent(memory.buffer.As<Napi::Object>()), GuardedMemory::Find(memory.data)};
+  } else {
+    kept.places[place] = {};
+  }
+}
+
+void ThreadEngine::LetGo(const Queue& queue) {
+  if (queue.id < kept_.size()) kept_[queue.id] = {};
 }
 
 void ThreadEngine::RunWork(uint32_t queue, uint32_t slot, std::function<int()> work) {
@@ -121,9 +138,10 @@ void ThreadEngine::OnClosed(uv_poll_s* handle) {
   napi_async_cleanup_hook_handle cleanup = self->cleanup_;
   // The environment frees the references itself.
   self->on_ready_.SuppressDestruct();
-  self->ready_.SuppressDestruct();
-  for (auto& queue : self->references_) {
-    for (auto& reference : queue) reference.SuppressDestruct();
+  self->ready_.array.SuppressDestruct();
+  for (auto& queue : self->kept_) {
+    for (auto& kept : queue.places) kept.array.SuppressDestruct();
+    for (auto& kept : queue.retired) kept.array.SuppressDestruct();
   }
   delete self;
   napi_remove_async_cleanup_hook(cleanup);

@@ -5,10 +5,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "engine.h"
+#include "guarded-memory.h"
+#include "typed-memory.h"
 #include "uv-poll.h"
 
 namespace blockdev {
@@ -20,8 +23,8 @@ class ThreadEngine {
  public:
   // Makes one and adds it to the environment's. Its id, or a negative errno. `on_ready` is called by the event loop
   // when there are completions, for which `ready` has room in pairs.
-  static int Open(Napi::Env env, Napi::Function on_ready, Napi::Int32Array ready);
-  // nullptr when the thread is about to end.
+  static int Open(Napi::Env env, Napi::Function on_ready, const TypedMemory& ready);
+  // nullptr when there is none, or the thread is about to end.
   static ThreadEngine* Find(Napi::Env env, uint32_t id);
 
   Engine& engine() { return engine_; }
@@ -29,11 +32,24 @@ class ThreadEngine {
   uint32_t Reap();
   // Keeps the event loop alive while something is in flight.
   void UpdateReference();
-  // Objects of JavaScript that a queue must keep alive.
-  std::vector<Napi::ObjectReference>& references(uint32_t queue);
+  // Keeps the memory of a typed array for a queue, in that place of its list, instead of what is there. What operations
+  // in flight may still use is kept until they are over. Anything else than an object empties the place.
+  void Keep(const Queue& queue, size_t place, Napi::Value array);
+  // Lets go of all that a queue has; nothing of it is in flight.
+  void LetGo(const Queue& queue);
 
  private:
-  ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, Napi::Int32Array ready);
+  // A typed array, and its memory where that is ours: a buffer can be detached, which frees it.
+  struct Kept {
+    Napi::ObjectReference array;
+    std::shared_ptr<GuardedMemory> memory;
+  };
+  struct KeptOfQueue {
+    std::vector<Kept> places;
+    std::vector<Kept> retired;
+  };
+
+  ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, const TypedMemory& ready);
 
   int Attach();
   void CallJavaScript();
@@ -45,13 +61,13 @@ class ThreadEngine {
   napi_env env_;
   uint32_t id_;
   Napi::FunctionReference on_ready_;
-  Napi::Reference<Napi::Int32Array> ready_;
+  Kept ready_;
   int32_t* ready_words_;
   uint32_t ready_room_;
   uv_poll_s* poll_ = nullptr;
   bool referenced_ = false;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
-  std::vector<std::vector<Napi::ObjectReference>> references_;  // by queue
+  std::vector<KeptOfQueue> kept_;  // by queue
   Engine engine_{[this](uint32_t queue, uint32_t slot, auto work) { RunWork(queue, slot, std::move(work)); }};
 };
 

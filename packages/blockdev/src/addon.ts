@@ -4,7 +4,10 @@ import nodeGypBuild from 'node-gyp-build';
 import { BlockDeviceError } from './errors.js';
 import { packageRoot } from './package-root.js';
 
-/** The addon's functions (native/addon.cc). Those that can fail return a negative errno. */
+/**
+ * The addon's functions (native/addon.cc). Those that can fail return a negative errno; all throw a TypeError or a
+ * RangeError for arguments that they do not take.
+ */
 export interface Addon {
   /**
    * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
@@ -46,6 +49,8 @@ export interface Addon {
   punch(fd: number, offset: number, length: number): number;
   /** Writes which alignments O_DIRECT wants of memory and offsets, in bytes; 0 and 0 where it does not work. */
   directAlignment(fd: number, alignments: Float64Array): number;
+  /** Zeroed memory of whole pages, with pages around it that nobody can touch; or a negative errno. */
+  allocate(bytes: number): ArrayBuffer | number;
   /** The address of an array's first byte. */
   address(bytes: Uint8Array): number;
   /** Locks a byte, shared, for the open file description. */

@@ -6,16 +6,18 @@
 #include <cerrno>
 #include <cstring>
 
+#include "arguments.h"
 #include "descriptor.h"
 #include "foreign-memory.h"
 #include "futex.h"
-#include "typed-memory.h"
 
 namespace {
 
-/** addressOf(typedArray): where its memory is; 0 for anything else. */
+/** addressOf(typedArray): where its memory is; 0 without memory. */
 Napi::Value AddressOf(const Napi::CallbackInfo& info) {
-  TypedMemory memory(info[0]);
+  Arguments given(info, "addressOf");
+  TypedMemory memory = given.Memory(0, "memory");
+  if (given.refused()) return info.Env().Undefined();
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(memory.data)));
 }
 
@@ -38,9 +40,11 @@ int Send(const TypedMemory& path, const TypedMemory& data) {
  * for. A path that begins with a zero byte is in the abstract namespace. 0 or a negative errno.
  */
 Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
-  TypedMemory path(info[0]);
-  TypedMemory data(info[1]);
-  if (path.data == nullptr || data.data == nullptr) return Napi::Number::New(info.Env(), -EINVAL);
+  Arguments given(info, "sendDatagram");
+  TypedMemory path = given.Memory(0, "path");
+  TypedMemory data = given.Memory(1, "data");
+  if (given.refused()) return info.Env().Undefined();
+  if (path.bytes == 0) return Napi::Number::New(info.Env(), -EINVAL);
   return Napi::Number::New(info.Env(), Send(path, data));
 }
 

@@ -4,6 +4,7 @@
       "target_name": "xen-sys",
       "sources": [
         "addon.cc",
+        "arguments.cc",
         "bound-call.cc",
         "descriptor.cc",
         "foreign-memory.cc",

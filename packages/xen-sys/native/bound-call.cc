@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -9,7 +10,6 @@
 #include <cerrno>
 
 #include "control.h"
-#include "typed-memory.h"
 #include "uv-poll.h"
 
 namespace {
@@ -17,11 +17,32 @@ namespace {
 /** The file, the event loop, and a few others. */
 constexpr uint32_t kMaxSleepFiles = 16;
 
+/** Arrays that are used again and again, and what keeps them. */
+template <size_t count>
+struct KeptArrays {
+  /** The arrays are the arguments from `first` on. */
+  KeptArrays(const Napi::CallbackInfo& info, size_t first) {
+    for (size_t i = 0; i < count; i++) {
+      buffers[i] = Napi::Persistent(TypedMemory(info[first + i]).buffer.As<Napi::Object>());
+    }
+  }
+
+  /** False once one of them is no longer where it was. */
+  bool AreAttached(napi_env env) const {
+    for (const auto& buffer : buffers) {
+      if (TypedMemory::IsDetached(env, buffer.Value())) return false;
+    }
+    return true;
+  }
+
+  Napi::ObjectReference buffers[count];
+};
+
 struct BoundIoctl {
   SharedFile file;
   uint32_t request;
   void* argument;
-  Napi::ObjectReference keep;
+  KeptArrays<1> arrays;
 
   int Run() const {
     int result = Control(*file, request, argument);
@@ -40,7 +61,7 @@ struct BoundSleep {
   SharedFile file;
   uv_loop_s* loop;
   TypedMemory control, write_from, read_to, eventfds;
-  Napi::ObjectReference keep[4];
+  KeptArrays<4> arrays;
   /** When the event loop last had its turn, on the coarse clock, in milliseconds. */
   int64_t awake_since = 0;
 
@@ -88,8 +109,9 @@ template <typename Bound>
 napi_value Call(napi_env env, napi_callback_info info) {
   void* data = nullptr;
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &data);
+  auto* bound = static_cast<Bound*>(data);
   napi_value result = nullptr;
-  napi_create_int32(env, static_cast<Bound*>(data)->Run(), &result);
+  napi_create_int32(env, bound->arrays.AreAttached(env) ? bound->Run() : -EFAULT, &result);
   return result;
 }
 
@@ -105,20 +127,34 @@ Napi::Value Own(napi_env env, const char* name, Bound* bound) {
 
 }  // namespace
 
+TypedMemory RequestMemory(Arguments& given, uint32_t request) {
+  TypedMemory memory = given.Memory(1, "argument");
+  size_t bytes = _IOC_SIZE(request);
+  if (bytes == 0) given.RefuseRange("request", "does not say how long its argument is");
+  if (memory.bytes < bytes) {
+    given.RefuseRange("argument", "has " + std::to_string(memory.bytes) + " bytes; the request takes " + std::to_string(bytes));
+  }
+  return memory;
+}
+
 Napi::Value BindIoctl(const Napi::CallbackInfo& info, const SharedFile& file) {
-  TypedMemory memory(info[1]);
-  if (memory.data == nullptr) return info.Env().Undefined();
-  uint32_t request = info[0].As<Napi::Number>().Uint32Value();
-  auto* bound = new BoundIoctl{file, request, memory.data, Napi::Persistent(info[1].As<Napi::Object>())};
+  Arguments given(info, "bindIoctl");
+  uint32_t request = given.Uint32(0, "request");
+  TypedMemory memory = RequestMemory(given, request);
+  if (given.refused()) return info.Env().Undefined();
+  auto* bound = new BoundIoctl{file, request, memory.data, KeptArrays<1>(info, 1)};
   return Own(info.Env(), "boundIoctl", bound);
 }
 
 Napi::Value BindSleep(const Napi::CallbackInfo& info, const SharedFile& file) {
   Napi::Env env = info.Env();
+  Arguments given(info, "bindSleep");
+  TypedMemory control = given.Array(0, "control", napi_int32_array, "an Int32Array", kSleepWords);
+  TypedMemory write_from = given.Memory(1, "write");
+  TypedMemory read_to = given.Memory(2, "into");
+  TypedMemory eventfds = given.Array(3, "eventfds", napi_int32_array, "an Int32Array", 0);
   uv_loop_s* loop = nullptr;
-  if (napi_get_uv_event_loop(env, &loop) != napi_ok) return env.Undefined();
-  auto* bound = new BoundSleep{
-      file, loop, TypedMemory(info[0]), TypedMemory(info[1]), TypedMemory(info[2]), TypedMemory(info[3]), {}, 0};
-  for (size_t i = 0; i < 4; i++) bound->keep[i] = Napi::Persistent(info[i].As<Napi::Object>());
+  if (given.refused() || napi_get_uv_event_loop(env, &loop) != napi_ok) return env.Undefined();
+  auto* bound = new BoundSleep{file, loop, control, write_from, read_to, eventfds, KeptArrays<4>(info, 0), 0};
   return Own(env, "boundSleep", bound);
 }

@@ -6,16 +6,14 @@
 
 #include <cerrno>
 
+#include "arguments.h"
 #include "control.h"
-#include "typed-memory.h"
 
 namespace {
 
 Napi::Value Result(Napi::Env env, long result) {
   return Napi::Number::New(env, result < 0 ? -errno : static_cast<double>(result));
 }
-
-Napi::Value Invalid(Napi::Env env) { return Napi::Number::New(env, -EINVAL); }
 
 }  // namespace
 
@@ -40,11 +38,14 @@ Napi::Function Descriptor::Define(Napi::Env env) {
 }
 
 /** new Descriptor(path, flags): flags of open(2), close-on-exec is added; a file it creates is the owner's alone. */
-Descriptor::Descriptor(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Descriptor>(info) {
-  std::string path = info[0].As<Napi::String>();
-  int flags = info[1].As<Napi::Number>();
+Descriptor::Descriptor(const Napi::CallbackInfo& info) : CheckedWrap<Descriptor>(info) {
+  Arguments given(info, "Descriptor");
+  std::string path = given.Path(0, "path");
+  int flags = given.Int32(1, "flags");
+  if (given.refused()) return;
+  Tag(info);
   int fd = open(path.c_str(), flags | O_CLOEXEC, 0600);
-  fd_ = std::make_shared<int>(fd < 0 ? -errno : fd);
+  *fd_ = fd < 0 ? -errno : fd;
 }
 
 Descriptor::~Descriptor() {
@@ -52,12 +53,15 @@ Descriptor::~Descriptor() {
   CloseFile();
 }
 
-Napi::Value Descriptor::Fd(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), *fd_); }
+Napi::Value Descriptor::Fd(const Napi::CallbackInfo& info) {
+  return IsOurs(info) ? Napi::Number::New(info.Env(), *fd_) : info.Env().Undefined();
+}
 
 /** read(typedArray): bytes read, 0 also when there is nothing to read now. */
 Napi::Value Descriptor::Read(const Napi::CallbackInfo& info) {
-  TypedMemory memory(info[0]);
-  if (memory.data == nullptr) return Invalid(info.Env());
+  Arguments given(info, "read");
+  TypedMemory memory = given.Memory(0, "into");
+  if (given.refused()) return info.Env().Undefined();
   ssize_t length = read(*fd_, memory.data, memory.bytes);
   if (length < 0 && errno == EAGAIN) length = 0;
   return Result(info.Env(), length);
@@ -65,23 +69,30 @@ Napi::Value Descriptor::Read(const Napi::CallbackInfo& info) {
 
 /** write(typedArray, bytes): one write(2). */
 Napi::Value Descriptor::Write(const Napi::CallbackInfo& info) {
-  TypedMemory memory(info[0]);
-  size_t bytes = info[1].As<Napi::Number>().Uint32Value();
-  if (memory.data == nullptr || bytes > memory.bytes) return Invalid(info.Env());
+  Arguments given(info, "write");
+  TypedMemory memory = given.Memory(0, "from");
+  auto bytes = static_cast<size_t>(given.Whole(1, "bytes", 0, static_cast<int64_t>(memory.bytes)));
+  if (given.refused()) return info.Env().Undefined();
   return Result(info.Env(), write(*fd_, memory.data, bytes));
 }
 
 /** ioctl(request, typedArray): the array is the argument structure, in and out. */
 Napi::Value Descriptor::Ioctl(const Napi::CallbackInfo& info) {
-  TypedMemory memory(info[1]);
-  if (memory.data == nullptr) return Invalid(info.Env());
-  return Result(info.Env(), Control(*fd_, info[0].As<Napi::Number>().Uint32Value(), memory.data));
+  Arguments given(info, "ioctl");
+  uint32_t request = given.Uint32(0, "request");
+  TypedMemory memory = RequestMemory(given, request);
+  if (given.refused()) return info.Env().Undefined();
+  return Result(info.Env(), Control(*fd_, request, memory.data));
 }
 
 /** ioctlWord(request, word): the argument structure is one 32-bit word. */
 Napi::Value Descriptor::IoctlWord(const Napi::CallbackInfo& info) {
-  uint32_t word = info[1].As<Napi::Number>().Uint32Value();
-  return Result(info.Env(), Control(*fd_, info[0].As<Napi::Number>().Uint32Value(), &word));
+  Arguments given(info, "ioctlWord");
+  uint32_t request = given.Uint32(0, "request");
+  uint32_t word = given.Uint32(1, "word");
+  if (_IOC_SIZE(request) != sizeof(word)) given.RefuseRange("request", "has an argument of another size than a word");
+  if (given.refused()) return info.Env().Undefined();
+  return Result(info.Env(), Control(*fd_, request, &word));
 }
 
 /** lock(): the whole file, exclusively, until it is closed (F_OFD_SETLK); -EAGAIN if another has it. */
@@ -94,15 +105,20 @@ Napi::Value Descriptor::Lock(const Napi::CallbackInfo& info) {
 
 /** reserve(bytes): makes the file at least that long, its blocks allocated, so that touching a mapping cannot fail. */
 Napi::Value Descriptor::Reserve(const Napi::CallbackInfo& info) {
-  int error = posix_fallocate(*fd_, 0, static_cast<off_t>(info[0].As<Napi::Number>().Int64Value()));
+  Arguments given(info, "reserve");
+  auto bytes = static_cast<off_t>(given.Bytes(0, "bytes"));
+  if (given.refused()) return info.Env().Undefined();
+  int error = posix_fallocate(*fd_, 0, bytes);
   return Napi::Number::New(info.Env(), -error);
 }
 
 /** map(bytes, writable, offset): an ArrayBuffer over a shared mapping, or a negative errno. */
 Napi::Value Descriptor::Map(const Napi::CallbackInfo& info) {
-  size_t bytes = static_cast<size_t>(info[0].As<Napi::Number>().Int64Value());
-  int protection = PROT_READ | (info[1].As<Napi::Boolean>() ? PROT_WRITE : 0);
-  off_t offset = static_cast<off_t>(info[2].As<Napi::Number>().Int64Value());
+  Arguments given(info, "map");
+  size_t bytes = given.MemoryBytes(0, "bytes");
+  int protection = PROT_READ | (given.Flag(1, "writable") ? PROT_WRITE : 0);
+  auto offset = static_cast<off_t>(given.Bytes(2, "offset"));
+  if (given.refused()) return info.Env().Undefined();
   void* address = mmap(nullptr, bytes, protection, MAP_SHARED, *fd_, offset);
   if (address == MAP_FAILED) return Result(info.Env(), -1);
   auto unmap = [](void* at, size_t length) { return munmap(at, length) < 0 ? -errno : 0; };
@@ -111,7 +127,7 @@ Napi::Value Descriptor::Map(const Napi::CallbackInfo& info) {
 
 /** unmap(arrayBuffer): detaches the buffer and unmaps its memory at once. */
 Napi::Value Descriptor::Unmap(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), mappings_.Remove(info.Env(), info[0]));
+  return mappings_.Remove(info.Env(), info[0]);
 }
 
 Napi::Value Descriptor::BindIoctl(const Napi::CallbackInfo& info) { return ::BindIoctl(info, fd_); }
@@ -123,8 +139,14 @@ Napi::Value Descriptor::BindSleep(const Napi::CallbackInfo& info) { return ::Bin
  * function(negative errno). listen() stops.
  */
 Napi::Value Descriptor::Listen(const Napi::CallbackInfo& info) {
+  Arguments given(info, "listen");
+  if (given.count() > 0) {
+    given.Memory(0, "into");
+    given.Function(1, "onRead");
+    if (given.refused()) return info.Env().Undefined();
+  }
   StopListening();
-  if (!info[1].IsFunction()) return Napi::Number::New(info.Env(), 0);
+  if (given.count() == 0) return Napi::Number::New(info.Env(), 0);
   int error = Poller::Start(info.Env(), *fd_, info[0], info[1].As<Napi::Function>(), &poller_);
   if (error == 0) {
     Ref();
@@ -135,8 +157,11 @@ Napi::Value Descriptor::Listen(const Napi::CallbackInfo& info) {
 
 /** keepAlive(boolean): whether listening keeps the event loop running. */
 Napi::Value Descriptor::KeepAlive(const Napi::CallbackInfo& info) {
+  Arguments given(info, "keepAlive");
+  bool keep = given.Flag(0, "keep");
+  if (given.refused()) return info.Env().Undefined();
   if (poller_ == nullptr) return Napi::Number::New(info.Env(), 0);
-  if (info[0].As<Napi::Boolean>()) {
+  if (keep) {
     poller_->Ref();
   } else {
     poller_->Unref();

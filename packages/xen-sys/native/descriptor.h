@@ -2,16 +2,23 @@
 
 #include <napi.h>
 
+#include <cerrno>
+#include <memory>
+
 #include "bound-call.h"
+#include "checked-wrap.h"
 #include "mapping.h"
 #include "poller.h"
 
 /**
- * One open file: a device of Xen's, or a file to be mapped. Every method returns 0 or more, or a negative errno;
- * a descriptor that could not be opened has a negative errno as its `fd`.
+ * One open file: a device of Xen's, or a file to be mapped. Every method returns 0 or more, or a negative errno, and
+ * throws for arguments that it does not take; a descriptor that could not be opened has a negative errno as its `fd`.
  */
-class Descriptor : public Napi::ObjectWrap<Descriptor> {
+class Descriptor : public CheckedWrap<Descriptor> {
  public:
+  static constexpr const char* kName = "Descriptor";
+  static constexpr napi_type_tag kTag = {0x6f70656e66696c65, 0x64657363726970};
+
   static Napi::Function Define(Napi::Env env);
 
   explicit Descriptor(const Napi::CallbackInfo& info);
@@ -36,7 +43,7 @@ class Descriptor : public Napi::ObjectWrap<Descriptor> {
   void StopListening();
   void CloseFile();
 
-  SharedFile fd_;
+  SharedFile fd_ = std::make_shared<int>(-EBADF);
   Poller* poller_ = nullptr;
   bool listening_ = false;
   MappingTable mappings_;

@@ -6,9 +6,27 @@
 #include <cerrno>
 #include <vector>
 
-#include "typed-memory.h"
+#include "arguments.h"
 
 constexpr size_t kPageBytes = 4096;
+/** What a Buffer of Node 20 has room for. */
+constexpr size_t kMaxPages = (size_t{1} << 32) / kPageBytes;
+/** No frame has a larger number: page tables have 52 bits of addresses. */
+constexpr double kMaxFrame = 1LL << 40;
+
+namespace {
+
+/** False for what is no number of a frame. */
+bool TakeFrames(const TypedMemory& frames, std::vector<uint64_t>& numbers) {
+  const auto* given = static_cast<const double*>(frames.data);
+  for (size_t i = 0; i < frames.length; i++) {
+    if (!(given[i] >= 0 && given[i] <= kMaxFrame)) return false;
+    numbers.push_back(static_cast<uint64_t>(given[i]));
+  }
+  return true;
+}
+
+}  // namespace
 
 /** The functions of xenforeignmemory.h that are used; mappings keep it open. */
 struct ForeignMemory::Library {
@@ -50,9 +68,13 @@ Napi::Function ForeignMemory::Define(Napi::Env env) {
 }
 
 /** new ForeignMemory(library): the name or path of the shared library. */
-ForeignMemory::ForeignMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ForeignMemory>(info) {
+ForeignMemory::ForeignMemory(const Napi::CallbackInfo& info) : CheckedWrap<ForeignMemory>(info) {
+  Arguments given(info, "ForeignMemory");
+  std::string name = given.Path(0, "library");
+  if (given.refused()) return;
+  Tag(info);
   auto library = std::make_shared<Library>();
-  if (!library->Load(info[0].As<Napi::String>())) {
+  if (!library->Load(name)) {
     const char* reason = dlerror();
     error_ = reason == nullptr ? "unknown error" : reason;
     return;
@@ -65,24 +87,30 @@ ForeignMemory::ForeignMemory(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   library_ = std::move(library);
 }
 
-Napi::Value ForeignMemory::Error(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), error_); }
+Napi::Value ForeignMemory::Error(const Napi::CallbackInfo& info) {
+  return IsOurs(info) ? Napi::String::New(info.Env(), error_) : info.Env().Undefined();
+}
 
-Napi::Value ForeignMemory::Errno(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), errno_); }
+Napi::Value ForeignMemory::Errno(const Napi::CallbackInfo& info) {
+  return IsOurs(info) ? Napi::Number::New(info.Env(), errno_) : info.Env().Undefined();
+}
 
 /**
  * map(domid, writable, frames: Float64Array, errors: Int32Array): an ArrayBuffer, or a negative errno when nothing
  * could be mapped. `errors` receives 0 or a negative errno for each frame.
  */
 Napi::Value ForeignMemory::Map(const Napi::CallbackInfo& info) {
-  TypedMemory frames(info[2]);
-  TypedMemory errors(info[3]);
-  size_t count = frames.bytes / sizeof(double);
+  Arguments given(info, "map");
+  uint32_t domid = given.Uint32(0, "domid");
+  int protection = PROT_READ | (given.Flag(1, "writable") ? PROT_WRITE : 0);
+  TypedMemory frames = given.Array(2, "frames", napi_float64_array, "a Float64Array", 1);
+  size_t count = frames.length;
+  TypedMemory errors = given.Array(3, "errors", napi_int32_array, "an Int32Array", count);
+  if (count > kMaxPages) given.RefuseRange("frames", "are more than an ArrayBuffer has room for");
+  std::vector<uint64_t> pfns;
+  if (!given.refused() && !TakeFrames(frames, pfns)) given.RefuseRange("frames", "has a number that is no frame's");
+  if (given.refused()) return info.Env().Undefined();
   if (library_ == nullptr) return Napi::Number::New(info.Env(), -EBADF);
-  if (count == 0 || errors.bytes < count * sizeof(int)) return Napi::Number::New(info.Env(), -EINVAL);
-  const double* numbers = static_cast<const double*>(frames.data);
-  std::vector<uint64_t> pfns(numbers, numbers + count);
-  int protection = PROT_READ | (info[1].As<Napi::Boolean>() ? PROT_WRITE : 0);
-  uint32_t domid = info[0].As<Napi::Number>().Uint32Value();
   void* address = library_->map(library_->handle, domid, protection, count, pfns.data(), static_cast<int*>(errors.data));
   if (address == nullptr) return Napi::Number::New(info.Env(), -errno);
   auto unmap = [library = library_](void* at, size_t bytes) {
@@ -93,7 +121,7 @@ Napi::Value ForeignMemory::Map(const Napi::CallbackInfo& info) {
 
 /** unmap(arrayBuffer): detaches the buffer and unmaps its memory at once. */
 Napi::Value ForeignMemory::Unmap(const Napi::CallbackInfo& info) {
-  return Napi::Number::New(info.Env(), mappings_.Remove(info.Env(), info[0]));
+  return mappings_.Remove(info.Env(), info[0]);
 }
 
 /** close(): the library is let go of when the last mapping is. */

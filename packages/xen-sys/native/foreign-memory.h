@@ -2,14 +2,18 @@
 
 #include <napi.h>
 
+#include "checked-wrap.h"
 #include "mapping.h"
 
 /**
  * libxenforeignmemory, opened at run time. `error` is an empty string, or says why the library could not be used;
  * `errno` is what opening the hypervisor's interface failed with.
  */
-class ForeignMemory : public Napi::ObjectWrap<ForeignMemory> {
+class ForeignMemory : public CheckedWrap<ForeignMemory> {
  public:
+  static constexpr const char* kName = "ForeignMemory";
+  static constexpr napi_type_tag kTag = {0x666f726569676e, 0x6d656d6f7279};
+
   static Napi::Function Define(Napi::Env env);
 
   explicit ForeignMemory(const Napi::CallbackInfo& info);

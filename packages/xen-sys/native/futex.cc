@@ -5,20 +5,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <ctime>
 
-#include "typed-memory.h"
+#include "arguments.h"
 
 namespace {
 
-/** The word `info[1]` of the array `info[0]`, or null. */
-int32_t* WordOf(const Napi::CallbackInfo& info) {
-  TypedMemory memory(info[0]);
-  size_t index = info[1].As<Napi::Number>().Uint32Value();
-  if (memory.data == nullptr || (index + 1) * sizeof(int32_t) > memory.bytes) return nullptr;
-  return static_cast<int32_t*>(memory.data) + index;
+/** The longest sleep, some thirty years, which a timespec has everywhere. */
+constexpr double kMaxMilliseconds = 1e12;
+
+/** The word that the first two arguments name. */
+int32_t* WordOf(Arguments& given) {
+  TypedMemory words = given.Array(0, "words", napi_int32_array, "an Int32Array", 1);
+  int64_t last = given.refused() ? 0 : static_cast<int64_t>(words.length) - 1;
+  int64_t index = given.Whole(1, "index", 0, last);
+  return static_cast<int32_t*>(words.data) + index;
 }
 
 long Futex(int32_t* word, int operation, int32_t value, const timespec* timeout) {
@@ -32,22 +36,28 @@ Napi::Value Result(Napi::Env env, long result) {
 }  // namespace
 
 Napi::Value FutexWait(const Napi::CallbackInfo& info) {
-  int32_t* word = WordOf(info);
-  if (word == nullptr) return Napi::Number::New(info.Env(), -EINVAL);
-  double milliseconds = info[3].As<Napi::Number>();
+  Arguments given(info, "futexWait");
+  int32_t* word = WordOf(given);
+  int32_t expected = given.Int32(2, "expected");
+  double milliseconds = std::min(given.Number(3, "milliseconds"), kMaxMilliseconds);
+  if (given.refused()) return info.Env().Undefined();
   if (!(milliseconds > 0)) return Napi::Number::New(info.Env(), -ETIMEDOUT);
   timespec timeout = {static_cast<time_t>(milliseconds / 1000), 0};
   timeout.tv_nsec = static_cast<long>((milliseconds - static_cast<double>(timeout.tv_sec) * 1000) * 1e6);
-  return Result(info.Env(), Futex(word, FUTEX_WAIT, info[2].As<Napi::Number>().Int32Value(), &timeout));
+  return Result(info.Env(), Futex(word, FUTEX_WAIT, expected, &timeout));
 }
 
 Napi::Value FutexWake(const Napi::CallbackInfo& info) {
-  int32_t* word = WordOf(info);
-  if (word == nullptr) return Napi::Number::New(info.Env(), -EINVAL);
-  return Result(info.Env(), Futex(word, FUTEX_WAKE, info[2].As<Napi::Number>().Int32Value(), nullptr));
+  Arguments given(info, "futexWake");
+  int32_t* word = WordOf(given);
+  int32_t count = given.Int32(2, "count");
+  if (given.refused()) return info.Env().Undefined();
+  return Result(info.Env(), Futex(word, FUTEX_WAKE, count, nullptr));
 }
 
 Napi::Value MakeFifo(const Napi::CallbackInfo& info) {
-  std::string path = info[0].As<Napi::String>();
+  Arguments given(info, "makeFifo");
+  std::string path = given.Path(0, "path");
+  if (given.refused()) return info.Env().Undefined();
   return Result(info.Env(), mkfifo(path.c_str(), 0600));
 }

@@ -23,13 +23,21 @@ Napi::Value MappingTable::Add(Napi::Env env, std::shared_ptr<Mapping> mapping) {
   return buffer;
 }
 
-int MappingTable::Remove(Napi::Env env, Napi::Value value) {
+Napi::Value MappingTable::Remove(Napi::Env env, Napi::Value value) {
+  if (!value.IsArrayBuffer()) {
+    Napi::TypeError::New(env, "unmap: buffer is not an ArrayBuffer").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  return Napi::Number::New(env, Unmap(env, value));
+}
+
+int MappingTable::Unmap(Napi::Env env, Napi::Value buffer) {
   void* address = nullptr;
   size_t bytes = 0;
-  if (napi_get_arraybuffer_info(env, value, &address, &bytes) != napi_ok) return -EINVAL;
+  if (napi_get_arraybuffer_info(env, buffer, &address, &bytes) != napi_ok) return -EINVAL;
   auto found = mappings_.find(address);
   if (address == nullptr || found == mappings_.end()) return -EINVAL;
-  if (napi_detach_arraybuffer(env, value) != napi_ok) return -EINVAL;
+  if (napi_detach_arraybuffer(env, buffer) != napi_ok) return -EINVAL;
   std::shared_ptr<Mapping> mapping = std::move(found->second);
   mappings_.erase(found);
   return mapping->Unmap();

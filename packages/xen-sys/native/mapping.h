@@ -33,9 +33,14 @@ class MappingTable {
  public:
   /** An ArrayBuffer over the mapping. It keeps the memory mapped for as long as it is reachable and attached. */
   Napi::Value Add(Napi::Env env, std::shared_ptr<Mapping> mapping);
-  /** Detaches the buffer, then unmaps. 0, or -EINVAL for a buffer that is not (or no longer) of this table. */
-  int Remove(Napi::Env env, Napi::Value buffer);
+  /**
+   * Detaches the buffer, then unmaps. 0, or -EINVAL for a buffer that is not (or no longer) of this table; throws for
+   * what is none.
+   */
+  Napi::Value Remove(Napi::Env env, Napi::Value buffer);
 
  private:
+  int Unmap(Napi::Env env, Napi::Value buffer);
+
   std::unordered_map<void*, std::shared_ptr<Mapping>> mappings_;
 };

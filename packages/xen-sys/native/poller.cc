@@ -9,16 +9,12 @@
 
 Poller::Poller(Napi::Env env, int fd, Napi::Value buffer, Napi::Function listener, Poller** slot)
     : env_(env), fd_(fd), slot_(slot) {
-  TypedMemory memory(buffer);
-  memory_ = memory.data;
-  bytes_ = memory.bytes;
   buffer_ = Napi::Persistent(buffer.As<Napi::Object>());
   listener_ = Napi::Persistent(listener);
 }
 
 int Poller::Start(Napi::Env env, int fd, Napi::Value buffer, Napi::Function listener, Poller** slot) {
   uv_loop_s* loop = nullptr;
-  if (TypedMemory(buffer).data == nullptr) return -EINVAL;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) return -ENOSYS;
   auto* handle = static_cast<uv_poll_s*>(std::calloc(1, uv_handle_size(kUvPollHandle)));
   int error = uv_poll_init(loop, handle, fd);
@@ -59,7 +55,14 @@ void Poller::OnEnvironmentExit(napi_async_cleanup_hook_handle, void* data) { sta
 void Poller::OnReadable(uv_poll_s* handle, int, int) {
   // A descriptor in trouble is reported as readable too: reading it gives the errno.
   auto* poller = static_cast<Poller*>(uv_handle_get_data(handle));
-  ssize_t length = read(poller->fd_, poller->memory_, poller->bytes_);
+  Napi::HandleScope scope(poller->env_);
+  // Looked up each time: its buffer may be detached by now.
+  TypedMemory memory(poller->buffer_.Value());
+  if (memory.data == nullptr) {
+    poller->Deliver(-EFAULT);
+    return;
+  }
+  ssize_t length = read(poller->fd_, memory.data, memory.bytes);
   if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
   poller->Deliver(length < 0 ? -errno : static_cast<int>(length));
 }

@@ -35,8 +35,6 @@ class Poller {
 
   Napi::Env env_;
   int fd_;
-  void* memory_ = nullptr;
-  size_t bytes_ = 0;
   Napi::ObjectReference buffer_;
   Napi::FunctionReference listener_;
   napi_async_context context_ = nullptr;

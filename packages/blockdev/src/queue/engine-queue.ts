@@ -1,5 +1,6 @@
 import { type BlockImage, BlockOp, type BlockQueue, type CompletionListener, IOV_WORDS } from '../block-image.js';
 import { BlockDeviceError } from '../errors.js';
+import { type ArrayMemory, ordinaryMemory } from './buffer.js';
 import { Errno } from './errno.js';
 import { NOTHING, Staging } from './staging.js';
 
@@ -47,15 +48,20 @@ export abstract class EngineQueue implements BlockQueue {
   #closing: Promise<void> | undefined;
   #whenIdle: (() => void) | undefined;
 
-  constructor(image: BlockImage, { depth, memory }: QueueOptions) {
+  /** `allocate`: memory for the arrays that the engine reads and writes. */
+  constructor(
+    image: BlockImage,
+    { depth, memory }: QueueOptions,
+    allocate: (bytes: number) => ArrayMemory = ordinaryMemory,
+  ) {
     if (!Number.isInteger(depth) || depth < 1) throw new RangeError(`queue depth ${depth} is not a positive integer`);
     this.image = image;
     this.depth = depth;
     this.memory = memory;
-    this.staging = new Staging(depth);
+    this.staging = new Staging(depth, allocate);
     this.#regionBytes = [memory.byteLength];
-    this.tags = new Int32Array(depth);
-    this.results = new Int32Array(depth);
+    this.tags = this.staging.tags;
+    this.results = this.staging.results;
   }
 
   get completionFd(): number {

@@ -6,6 +6,7 @@
  * grows to the largest batch.
  */
 import { IOV_WORDS } from '../block-image.js';
+import type { ArrayMemory } from './buffer.js';
 
 /** Words of one staged operation: operation, tag, offset, length, first word of its scatter list, entries in it. */
 export const STAGED_WORDS = 6;
@@ -15,18 +16,30 @@ const StagedWord = { op: 0, tag: 1, offset: 2, length: 3, iovAt: 4, iovCount: 5 
 export const NOTHING = -0x10000;
 
 const FIRST_IOV_WORDS = 64 * IOV_WORDS;
+const WORD_BYTES = 8;
 
 /** Operations pushed and not yet submitted. `at` is an operation's first word: STAGED_WORDS apart from 0 on. */
 export class Staging {
   readonly operations: Float64Array;
   /** The scatter lists, one after the other; replaced by a larger array when it is full. */
   iov: Float64Array;
+  /** Where the engine puts completions: an operation's tag, and its result. */
+  readonly tags: Int32Array;
+  readonly results: Int32Array;
   count = 0;
   #iovWords = 0;
+  readonly #allocate: (bytes: number) => ArrayMemory;
 
-  constructor(depth: number) {
-    this.operations = new Float64Array(depth * STAGED_WORDS);
-    this.iov = new Float64Array(FIRST_IOV_WORDS);
+  constructor(depth: number, allocate: (bytes: number) => ArrayMemory) {
+    this.#allocate = allocate;
+    const words = depth * STAGED_WORDS;
+    // One piece of memory for all, whose last bytes are those that the addon writes.
+    const { buffer, at } = allocate((words + depth) * WORD_BYTES);
+    const completions = at + words * WORD_BYTES;
+    this.operations = new Float64Array(buffer, at, words);
+    this.tags = new Int32Array(buffer, completions, depth);
+    this.results = new Int32Array(buffer, completions + this.tags.byteLength, depth);
+    this.iov = this.#iovOf(FIRST_IOV_WORDS);
   }
 
   add(op: number, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): void {
@@ -79,8 +92,13 @@ export class Staging {
   }
 
   #grow(words: number): void {
-    const larger = new Float64Array(2 ** Math.ceil(Math.log2(words)));
+    const larger = this.#iovOf(2 ** Math.ceil(Math.log2(words)));
     larger.set(this.iov);
     this.iov = larger;
+  }
+
+  #iovOf(words: number): Float64Array {
+    const { buffer, at } = this.#allocate(words * WORD_BYTES);
+    return new Float64Array(buffer, at, words);
   }
 }

@@ -1,5 +1,6 @@
 import type { Start } from '../addon.js';
 import type { BlockImage } from '../block-image.js';
+import { guardedMemory } from '../queue/buffer.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import { EngineQueue, type QueueOptions } from '../queue/engine-queue.js';
 import type { PageCache } from './page-cache.js';
@@ -24,7 +25,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
   #delivered = 0;
 
   constructor(image: BlockImage, options: QueueOptions, { ring, files, blockDevice, cache }: UringAccess) {
-    super(image, options);
+    super(image, options, guardedMemory);
     this.#ring = ring;
     this.#cache = cache;
     this.#queue = ring.addon.queueOpen(

@@ -1,5 +1,6 @@
 import { type Addon, loadAddon, type Reap, type Start } from '../addon.js';
 import { errnoNameOf } from '../errors.js';
+import { guardedMemory } from '../queue/buffer.js';
 
 /** Queues whose completions one call collects; more take another call. */
 const READY_QUEUES = 256;
@@ -45,7 +46,7 @@ export class ThreadRing {
   /** The eventfd that becomes readable with completions that did not come at once. */
   readonly eventFd: number;
   readonly #reap: Reap;
-  readonly #ready = new Int32Array(2 * READY_QUEUES);
+  readonly #ready: Int32Array;
   readonly #members: (RingMember | undefined)[] = [];
   /** Pairs of `#ready` that are still to be delivered: a listener may throw, or call `poll`. */
   #at = 0;
@@ -64,6 +65,8 @@ export class ThreadRing {
 
   constructor(addon: Addon) {
     this.addon = addon;
+    const { buffer, at } = guardedMemory(2 * READY_QUEUES * Int32Array.BYTES_PER_ELEMENT);
+    this.#ready = new Int32Array(buffer, at, 2 * READY_QUEUES);
     this.id = addon.ringOpen(this.#poll, this.#ready);
     this.eventFd = this.id < 0 ? -1 : addon.ringEventFd(this.id);
     this.#reap = this.id < 0 ? () => 0 : addon.ringReaper(this.id);
