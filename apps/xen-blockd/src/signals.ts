@@ -1,4 +1,5 @@
 import inspector from 'node:inspector';
+import { markEarlyStop, STOP_SIGNALS } from './early-stop.js';
 
 /**
  * What a process of ours makes of signals before anything else is loaded. Must be the program's first import.
@@ -9,19 +10,14 @@ import inspector from 'node:inspector';
  */
 for (const name of ['SIGUSR1', 'SIGUSR2'] as const) process.on(name, () => {});
 
-const STOPS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
 const end = () => process.exit(0);
+markEarlyStop(end);
 
 // A reload that comes before the configuration was read finds what it asks for. Other commands end with their terminal.
 if (process.argv[2] === 'run') {
   process.on('SIGHUP', () => {});
   // Nothing is served yet: a stop is as clean as any.
-  for (const name of STOPS) process.on(name, end);
-}
-
-/** From now on somebody else takes the signals that stop. */
-export function leaveStopSignals(): void {
-  for (const name of STOPS) process.off(name, end);
+  for (const name of STOP_SIGNALS) process.on(name, end);
 }
 
 const WANTED = /^--inspect(-brk|-wait)?(=|$)/;
