@@ -58,7 +58,9 @@ export const FLOORS = {
     ['disk'],
     ['hosts'],
     ['plane'],
-    ['errors.ts diagnostics.ts disk-description.ts', 'package-root.ts'],
+    ['limits'],
+    ['errors.ts diagnostics.ts disk-description.ts'],
+    ['rate-limits.ts', 'package-root.ts'],
   ],
   'packages/xen-block/src/plane': [
     ['data-plane.ts'],

@@ -23,8 +23,16 @@ if (process.argv[2] === 'run') {
 const WANTED = /^--inspect(-brk|-wait)?(=|$)/;
 const wanted = [...process.execArgv, ...(process.env.NODE_OPTIONS ?? '').split(/\s+/)].some((arg) => WANTED.test(arg));
 
-/** Closes an inspector that nobody asked for on the command line. */
-export function closeInspector(): void {
+/** How long after the start Node may still open one, for a signal that came before: on a busy machine not at once. */
+const LATE_MS = [0, 100, 1000];
+
+/** Closes an inspector that nobody asked for on the command line, now and a little later. */
+export function closeInspectorLate(): void {
+  closeInspector();
+  for (const milliseconds of LATE_MS) setTimeout(closeInspector, milliseconds).unref();
+}
+
+function closeInspector(): void {
   if (!wanted && inspector.url() !== undefined) inspector.close();
 }
 

@@ -2,6 +2,8 @@
 
 /** A pause of the backend, not of the emulated processor. */
 const PAUSE_NS = 300_000_000;
+/** A last pass on slow storage, on a busy machine. */
+const END_SECONDS = 420;
 
 export class BusyGuest {
   /** fio verifies what it writes on `plain`; the file system is on `tree`. */
@@ -17,8 +19,20 @@ export class BusyGuest {
     await guest.sh('dmesg -c >/dev/null');
     await guest.sh(background('plain', verifiedPass(plain)));
     await guest.sh(background('tree', treePass()));
-    const probing = `${probe(plain)} >/tmp/probe.out 2>&1 & echo $! >/tmp/probe.pid; wait $!; echo ended >/tmp/probe.end`;
-    await guest.sh(`(${probing}) & echo started`);
+    await this.startProbe();
+  }
+
+  async startProbe() {
+    const probing = `${probe(this.plain)} >/tmp/probe.out 2>&1 & echo $! >/tmp/probe.pid; wait $!; echo ended >/tmp/probe.end`;
+    await this.guest.sh(`rm -f /tmp/probe*; (${probing}) & echo started`);
+  }
+
+  /** Milliseconds of the probe's reads that took longer than any does without a restart. */
+  async endProbe() {
+    await this.guest.sh('kill -INT $(cat /tmp/probe.pid)');
+    await this.#end('probe');
+    const lines = await this.guest.sh(`awk -F, '$2 > ${PAUSE_NS} { print int($2 / 1000000) }' /tmp/probe_clat.1.log`);
+    return lines.trim().split('\n').filter(Boolean).map(Number);
   }
 
   /** Errors: a load that has ended, with what it said. */
@@ -31,18 +45,18 @@ export class BusyGuest {
   /** Lets the loads come to their ends. Errors: wrong data, an I/O error, a file system that is not clean. */
   async finish() {
     const { guest, tree } = this;
-    await guest.sh('touch /tmp/stop; kill -INT $(cat /tmp/probe.pid)');
-    for (const name of ['probe', 'plain', 'tree']) await this.#end(name);
-    await guest.sh('umount /mnt/tree', { timeout: 120 });
-    await guest.sh(`e2fsck -fn ${tree}`, { timeout: 240 });
+    await guest.sh('touch /tmp/stop');
+    for (const name of ['plain', 'tree']) await this.#end(name);
+    await guest.sh('umount /mnt/tree', { timeout: END_SECONDS });
+    await guest.sh(`e2fsck -fn ${tree}`, { timeout: END_SECONDS });
     await guest.sh(`! dmesg | grep -iE 'I/O error|EXT4-fs (error|warning)|blocked for more|blkfront.*(fail|error)'`);
   }
 
   async #end(name) {
-    const wait = `for i in $(seq 180); do test -e /tmp/${name}.end && break; sleep 1; done`;
+    const wait = `for i in $(seq ${END_SECONDS}); do test -e /tmp/${name}.end && break; sleep 1; done`;
     const failed = `test -e /tmp/${name}.end && test ! -e /tmp/${name}.failed`;
     await this.guest.sh(`${wait}; ${failed} || { tail -n 30 /tmp/${name}.out; dmesg | tail -20; exit 1; }`, {
-      timeout: 240,
+      timeout: END_SECONDS + 60,
     });
   }
 
@@ -50,12 +64,6 @@ export class BusyGuest {
   async passes() {
     const counts = await this.guest.sh('cat /tmp/plain.end /tmp/tree.end');
     return counts.trim().split('\n').map(Number);
-  }
-
-  /** Milliseconds of the reads that took longer than any does without a kill. */
-  async pauses() {
-    const lines = await this.guest.sh(`awk -F, '$2 > ${PAUSE_NS} { print int($2 / 1000000) }' /tmp/probe_clat.1.log`);
-    return lines.trim().split('\n').filter(Boolean).map(Number);
   }
 }
 

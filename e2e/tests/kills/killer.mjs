@@ -1,11 +1,15 @@
 /** Kills a daemon at instants that a seed chooses, and starts it again at once, as a service manager does. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { log } from '../../dom0/report.mjs';
 
 const SERVING = '"msg":"serving"';
 /** The first half second of a life, or of its service. */
 const YOUNG_MS = 500;
 const OLD_MS = 2500;
+/** Emulation on a busy machine is slow; this is when a life is given up. */
+const SERVING_SECONDS = 400;
+const REPORT_EVERY = 10;
 
 /** When a life ends: after its start, on its way to its disks, young or old in their service. */
 const ENDS = ['serving', 'at its start', 'young', 'serving', 'taking over', 'young'];
@@ -54,10 +58,24 @@ export class Killer {
     }
   }
 
+  /** Ends it with SIGTERM, once it has served for a while, and starts it again; so many times. */
+  async restart(times) {
+    for (let i = 0; i < times; i++) {
+      await sleep(this.#random() * OLD_MS);
+      this.#daemon.check();
+      const code = await this.#daemon.stop();
+      if (code !== 0) throw new Error(`SIGTERM: the daemon ended with ${code}:\n${this.#daemon.tail()}`);
+      await this.#longLife(async () => {});
+    }
+  }
+
   async #kill() {
     this.#daemon.check();
     await this.#daemon.stop({ signal: 'SIGKILL' });
     this.kills++;
+    if (this.kills % REPORT_EVERY === 0) {
+      log(`${this.kills} kills, ${this.recovering} of ${this.restarts} restarts recovered ${this.recovered} requests`);
+    }
   }
 
   /** A life of so many milliseconds. Resolves with its log. */
@@ -72,7 +90,7 @@ export class Killer {
     const began = performance.now();
     this.#daemon.spawn();
     await afterStart();
-    await this.#daemon.logged(SERVING, { times: this.#disks });
+    await this.#daemon.logged(SERVING, { times: this.#disks, timeout: SERVING_SECONDS });
     this.#startMs = performance.now() - began;
     return this.#daemon.log;
   }

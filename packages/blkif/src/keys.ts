@@ -53,6 +53,9 @@ export const toolstackKeys = {
   'hotplug-status': { type: 'string', optional: true },
   /** Of no toolstack: an operator's wish what is done when the storage fails a request. */
   'on-error': { type: 'string', optional: true },
+  /** The same: what the disk may do in a second, and what all disks of its guest may do together. */
+  limits: { type: 'string', optional: true },
+  'guest-limits': { type: 'string', optional: true },
   'physical-device': { type: 'string', optional: true },
   'physical-device-path': { type: 'string', optional: true },
 } as const satisfies KeySchema;

@@ -23,6 +23,7 @@ struct Slot {
   int32_t result = 0;
   bool bounced = false;    // its own memory is none for O_DIRECT
   bool punch = false;      // a write of zeroes that has to make a hole
+  bool on_thread = false;  // the ring's way was refused for now
   bool in_memory = false;  // the data is in the queue's memory, region 0
   uint64_t offset = 0;     // of what is left
   uint64_t left = 0;

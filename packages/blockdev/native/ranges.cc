@@ -19,6 +19,8 @@ namespace {
 
 // struct statx and STATX_DIOALIGN by their numbers, for headers older than 6.1.
 const unsigned kStatxDioAlign = 0x2000;
+// Dropping pages that are written to all the time: most succeed at the second try.
+const int kBusyTries = 20;
 // Zeroes in one call, and the alignment of their memory.
 const size_t kPage = 4096;
 
@@ -35,9 +37,18 @@ int Fallocate(int fd, int mode, uint64_t offset, uint64_t length) {
   return result < 0 ? -errno : 0;
 }
 
+// While somebody has a block device open with O_EXCL (our own lock, a file system, device mapper), the kernel drops only
+// those pages of the range that are written out: with others there it says EBUSY, and has done nothing. So they are
+// written out. Only their writing is begun here: waiting for it would take its errors away from the next flush, and the
+// kernel waits for it before it drops a page. A page that is written to meanwhile is found dirty again.
 int DeviceRange(unsigned long request, int fd, uint64_t offset, uint64_t length) {
   uint64_t range[2] = {offset, length};
-  return ioctl(fd, request, range) < 0 ? -errno : 0;
+  for (int tries = 1;; tries++) {
+    if (ioctl(fd, request, range) == 0) return 0;
+    if (errno == EINTR) continue;
+    if (errno != EBUSY || tries == kBusyTries) return -errno;
+    sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(length), SYNC_FILE_RANGE_WRITE);
+  }
 }
 
 int ZeroBlocks(int fd, uint64_t offset, uint64_t length) {
@@ -46,7 +57,7 @@ int ZeroBlocks(int fd, uint64_t offset, uint64_t length) {
   return result == -EOPNOTSUPP ? Fallocate(fd, FallocateMode(kDiscard), offset, length) : result;
 }
 
-// Writes zeroes, which are fewer than a block, past the page cache.
+// Writes zeroes by the descriptor's own way, past the page cache or through it.
 int WriteZeroes(int fd, uint64_t offset, uint64_t length) {
   void* zeroes;
   if (posix_memalign(&zeroes, kPage, kPage) != 0) return -ENOMEM;
@@ -83,6 +94,17 @@ int ZeroFile(int fd, uint64_t offset, uint64_t length) {
   return result == 0 ? WriteZeroes(fd, last, end - last) : result;
 }
 
+int DiscardDevice(int fd, uint64_t offset, uint64_t length) {
+  int result = DeviceRange(BLKDISCARD, fd, offset, length);
+  // A hint: what was there may stay.
+  return result == -EBUSY ? 0 : result;
+}
+
+int ZeroDevice(int fd, uint64_t offset, uint64_t length) {
+  int result = DeviceRange(BLKZEROOUT, fd, offset, length);
+  return result == -EBUSY ? WriteZeroes(fd, offset, length) : result;
+}
+
 }  // namespace
 
 int FallocateMode(int op) {
@@ -93,11 +115,11 @@ int PerformRange(int op, int fd, bool block_device, uint64_t offset, uint64_t le
   if (block_device) {
     switch (op) {
       case kDiscard:
-        return DeviceRange(BLKDISCARD, fd, offset, length);
+        return DiscardDevice(fd, offset, length);
       case kSecureDiscard:
         return DeviceRange(BLKSECDISCARD, fd, offset, length);
       default:
-        return DeviceRange(BLKZEROOUT, fd, offset, length);
+        return ZeroDevice(fd, offset, length);
     }
   }
   if (op == kSecureDiscard) return -EOPNOTSUPP;

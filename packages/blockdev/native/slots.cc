@@ -128,6 +128,8 @@ bool Retry(const Queue& queue, Slot& slot, int error, KernelLimits& limits) {
     limits.device_discard = false;
     return true;
   }
+  // Pages are written to: a thread of the pool tries again.
+  if (slot.op == kDiscard && files.block_device && error == EBUSY && !slot.on_thread) return slot.on_thread = true;
   return false;
 }
 
@@ -146,13 +148,14 @@ void TakeStaged(const Queue& queue, const double* words, Slot& slot) {
   slot.left = slot.length;
   slot.bounced = false;
   slot.punch = false;
+  slot.on_thread = false;
   // A negative operation was refused by the checks in JavaScript: that is its result. Or there is nothing to do.
   slot.result = slot.op < 0 && slot.op != kNothing ? slot.op : 0;
   if (slot.op >= 0) TakeIov(queue, slot, queue.staged.iov + static_cast<size_t>(words[4]), static_cast<int>(words[5]));
 }
 
 bool NeedsThread(const Queue& queue, const Slot& slot, const KernelLimits& limits) {
-  if (slot.bounced || slot.op == kSecureDiscard) return true;
+  if (slot.bounced || slot.on_thread || slot.op == kSecureDiscard) return true;
   if (slot.op < kDiscard) return false;
   // Parts of blocks are written, which is more than one call.
   if (slot.op == kWriteZeroes && queue.files.direct()) return true;

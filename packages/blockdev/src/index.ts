@@ -34,7 +34,9 @@ export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
 export type { UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
+export { exactResult } from './queue/exact-result.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';
+export { type PowerCut, type PowerCutImage, type PowerCutOptions, powerCutImage } from './wrappers/power-cut/image.js';
 export { rmwImage } from './wrappers/rmw.js';
 export { type ThrottleLimits, throttledImage } from './wrappers/throttled.js';

@@ -2,7 +2,14 @@ export { type NbdExport, negotiateExport } from './client-negotiation.js';
 export { Conversation, type Speaker } from './conversation.js';
 export type { NbdDisk } from './disk.js';
 export { NbdError, type NbdErrorCode, type NbdErrorOp } from './errors.js';
-export { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdFlag } from './protocol/numbers.js';
+export {
+  knownNbdErrno,
+  NBD_ESHUTDOWN,
+  NBD_MAX_REQUEST,
+  NbdCommand,
+  NbdCommandFlag,
+  NbdFlag,
+} from './protocol/numbers.js';
 export {
   decodeSimpleReply,
   encodeRequest,

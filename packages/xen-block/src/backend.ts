@@ -5,6 +5,7 @@ import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
 import { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 import { WorkerRingHost } from './hosts/worker-host.js';
+import { GuestBudgets } from './limits/guest-budgets.js';
 import { type CheckedOptions, checkOptions, type OfferedLimits, type XenBlockBackendOptions } from './options.js';
 import { DataPlane } from './plane/data-plane.js';
 import { removeStaleJournals } from './plane/journal/stale-journals.js';
@@ -18,7 +19,11 @@ interface BackendParts {
   readonly devices: Map<string, BlockDevice>;
   readonly watchMs: number;
   readonly setLimits: (limits: OfferedLimits) => void;
+  readonly setRateLimits: (limits: ConfiguredLimits) => void;
 }
+
+/** What is in force where a disk's directory does not say. */
+export type ConfiguredLimits = Pick<XenBlockBackendOptions, 'diskLimits' | 'guestLimits'>;
 
 /** Serves every disk and cdrom drive that the toolstack creates in this domain. */
 export class XenBlockBackend implements AsyncDisposable {
@@ -26,20 +31,22 @@ export class XenBlockBackend implements AsyncDisposable {
   readonly #hosts: RingHosts;
   readonly #devices: Map<string, BlockDevice>;
   readonly #setLimits: (limits: OfferedLimits) => void;
+  readonly #setRateLimits: (limits: ConfiguredLimits) => void;
   readonly #timer: NodeJS.Timeout;
   #closing: Promise<void> | undefined;
 
-  private constructor({ bus, hosts, devices, watchMs, setLimits }: BackendParts) {
+  private constructor({ bus, hosts, devices, watchMs, setLimits, setRateLimits }: BackendParts) {
     this.#bus = bus;
     this.#hosts = hosts;
     this.#devices = devices;
     this.#setLimits = setLimits;
+    this.#setRateLimits = setRateLimits;
     this.#timer = setInterval(() => this.#watchStorage(), watchMs).unref();
   }
 
   /**
-   * Devices that exist already are being adopted when it resolves. When it rejects, nothing is left running. RangeError:
-   * an option is out of its range.
+   * Devices that exist already are being adopted when it resolves: see {@link settled}. When it rejects, nothing is left
+   * running. RangeError: an option is out of its range.
    */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
@@ -61,7 +68,22 @@ export class XenBlockBackend implements AsyncDisposable {
     const { dataPath, stallMs } = checked;
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
     const consents = new Map<string, TakeOverConsent>();
-    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, consents };
+    const guestBudgets = new GuestBudgets();
+    let { diskLimits = {} } = options;
+    guestBudgets.configure(options.guestLimits ?? {});
+    const limitsFor = () => diskLimits;
+    const shared = {
+      limitsFor,
+      guestBudgets,
+      hosts,
+      openImage,
+      dataPath,
+      sectorSize,
+      journalDirectory,
+      onError,
+      stallMs,
+      consents,
+    };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
@@ -77,7 +99,8 @@ export class XenBlockBackend implements AsyncDisposable {
       stopTimeoutMs,
     });
     try {
-      if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, store, bus.ownDomid);
+      const asked = { provider: options.provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd' };
+      if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, asked);
     } catch (error) {
       await bus.close();
       throw error;
@@ -86,7 +109,12 @@ export class XenBlockBackend implements AsyncDisposable {
     const setLimits = (offered: OfferedLimits) => {
       ({ limits } = checkOptions({ ...options, limits: offered }));
     };
-    return new XenBlockBackend({ bus, hosts, devices, watchMs, setLimits });
+    const setRateLimits = (configured: ConfiguredLimits) => {
+      diskLimits = configured.diskLimits ?? {};
+      guestBudgets.configure(configured.guestLimits ?? {});
+      for (const device of devices.values()) device.reviewLimits();
+    };
+    return new XenBlockBackend({ bus, hosts, devices, watchMs, setLimits, setRateLimits });
   }
 
   /**
@@ -95,6 +123,14 @@ export class XenBlockBackend implements AsyncDisposable {
    */
   get closed(): Promise<Error | undefined> {
     return this.#bus.closed;
+  }
+
+  /**
+   * Resolves when each disk that is there now was adopted, is held, waits for its frontend, or is tried again later; or
+   * when `signal` is aborted: an image that hangs would keep it from that. Never rejects.
+   */
+  settled(options: { readonly signal: AbortSignal }): Promise<void> {
+    return this.#bus.settled(options);
   }
 
   /** The domain that this backend runs in. */
@@ -118,6 +154,11 @@ export class XenBlockBackend implements AsyncDisposable {
    */
   setLimits(limits: OfferedLimits): void {
     this.#setLimits(limits);
+  }
+
+  /** What disks and guests may do in a second from now on, where no disk's directory says otherwise. */
+  setRateLimits(limits: ConfiguredLimits): void {
+    this.#setRateLimits(limits);
   }
 
   /**

@@ -1,6 +1,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { DeviceAddress } from '@xenpv/xenbus';
 import type { DiskConfig, DiskGeometry, DiskStop } from './disk-description.js';
+import type { RateLimits } from './rate-limits.js';
 
 /** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
 export interface RequestRefusedEvent {
@@ -136,6 +137,14 @@ export interface DeviceLeftEvent {
   readonly noted: boolean;
 }
 
+/** Published on `xen-block:device:limited` when a disk gets other limits, or its guest does. */
+export interface DeviceLimitedEvent {
+  readonly address: DeviceAddress;
+  readonly disk: RateLimits;
+  /** Of all disks of the guest together. */
+  readonly guest: RateLimits;
+}
+
 /** Published on `xen-block:device:resized`. */
 export interface DeviceResizedEvent {
   readonly address: DeviceAddress;
@@ -226,6 +235,7 @@ export const journalFailedChannel = channel('xen-block:journal:failed');
 export const leftChannel = channel('xen-block:device:left');
 export const journalDroppedChannel = channel('xen-block:journal:dropped');
 export const gaveUpChannel = channel('xen-block:request:gave-up');
+export const limitedChannel = channel('xen-block:device:limited');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');
 export const overlookedChannel = channel('xen-block:ring:overlooked');

@@ -1,4 +1,5 @@
 import type { DeviceAddress } from '@xenpv/xenbus';
+import type { RateLimits } from './rate-limits.js';
 
 /** What is done when the storage fails a request, see {@link OnError}. */
 export const ON_ERROR = ['report', 'stop-on-enospc', 'stop'] as const;
@@ -43,6 +44,10 @@ export interface DiskConfig {
   readonly discard: boolean | undefined;
   /** The toolstack's `on-error`, or undefined: the backend's options decide. */
   readonly onError: OnError | undefined;
+  /** The key `limits`: what this disk may do, or undefined: the backend's options decide. */
+  readonly limits: RateLimits | undefined;
+  /** The key `guest-limits`: what all disks of the guest may do together, or undefined: others decide. */
+  readonly guestLimits: RateLimits | undefined;
 }
 
 /** What requests are checked against. */

@@ -15,7 +15,7 @@ export type XenBlockErrorCode =
   | 'ERR_IMAGE_CHANGED';
 
 /** What was tried. */
-export type XenBlockOp = 'start' | 'prepare' | 'refresh' | 'connect' | 'serve' | 'move' | 'firstFreeVdev';
+export type XenBlockOp = 'start' | 'prepare' | 'refresh' | 'connect' | 'serve' | 'move' | 'limit' | 'firstFreeVdev';
 
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {

@@ -1,9 +1,10 @@
-export { XenBlockBackend } from './backend.js';
+export { type ConfiguredLimits, XenBlockBackend } from './backend.js';
 export type {
   BlockDeviceEvent,
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
   DeviceLeftEvent,
+  DeviceLimitedEvent,
   DeviceMediumEvent,
   DevicePreparedEvent,
   DeviceResizedEvent,
@@ -41,6 +42,7 @@ export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnErr
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
+export type { DiskLimitsChoice, LimitsInForce } from './limits/disk-limits.js';
 export type { DataPathPolicy, OfferedLimits, XenBlockBackendOptions } from './options.js';
 export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
 export { RingCounters } from './plane/accounting/ring-counters.js';
@@ -54,3 +56,4 @@ export type {
   RingOptions,
   StorageFailure,
 } from './plane/rings/ring-options.js';
+export { formatRateLimits, parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from './rate-limits.js';

@@ -6,9 +6,11 @@ import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.j
 import type { DataPathChoice } from './disk/disk-rings.js';
 import { MAX_QUEUES, type ProtocolLimits } from './disk/terms.js';
 import type { XenBlockError } from './errors.js';
+import type { DiskLimitsChoice } from './limits/disk-limits.js';
 import type { DataPlaneOptions } from './plane/data-plane.js';
 import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
 import { leastMemory } from './plane/transfer/data-memory.js';
+import type { RateLimits } from './rate-limits.js';
 
 const INDIRECT_SEGMENTS = 256;
 const STALL_MS = 10_000;
@@ -64,6 +66,13 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * in a disk's backend directory, which an operator may write, comes first.
    */
   readonly onError?: OnErrorChoice | undefined;
+  /**
+   * What a disk may do in a second, for all disks or for one; no limit when not given. The key `limits` in a disk's backend
+   * directory, which an operator may write, comes first.
+   */
+  readonly diskLimits?: DiskLimitsChoice | undefined;
+  /** What all disks of a guest may do together. The key `guest-limits` of any of them comes first. */
+  readonly guestLimits?: RateLimits | undefined;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. 10 000 when not given. */
   readonly stallMs?: number | undefined;
   /**

@@ -135,6 +135,14 @@ export class BackendDevice {
     this.#start();
   }
 
+  /**
+   * Resolves when the steps in hand are taken: the device is served, held, waits for its frontend, or is tried again
+   * later. Never rejects.
+   */
+  async settled(): Promise<void> {
+    await this.#running;
+  }
+
   /** Stops serving and releases everything, leaving the store as it is, so that the next process can adopt it. */
   async stop(): Promise<void> {
     const { stopTimeoutMs } = this.#options;

@@ -5,7 +5,7 @@ import { removeStaleErrorNodes } from './error-nodes/error-node.js';
 import { XenbusError } from './errors.js';
 import { readOwnDomid } from './own-domid.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
-import { LATE, withinDeadline } from './waiting/deadline.js';
+import { endedOrAborted, LATE, withinDeadline } from './waiting/deadline.js';
 import { LastingWatch } from './waiting/lasting-watch.js';
 import { Retries } from './waiting/retries.js';
 
@@ -79,8 +79,8 @@ export class BackendBus implements AsyncDisposable {
   }
 
   /**
-   * Begins discovery; devices that exist already are adopted before it resolves. When it rejects, nothing is left
-   * running. Errors: ERR_DOMID, and those of the store.
+   * Begins discovery; devices that exist already are known when it resolves, see {@link settled}. When it rejects,
+   * nothing is left running. Errors: ERR_DOMID, and those of the store.
    */
   static async start(options: BackendBusOptions): Promise<BackendBus> {
     const bus = new BackendBus(options, options.ownDomid ?? (await readOwnDomid(options.store)));
@@ -96,6 +96,14 @@ export class BackendBus implements AsyncDisposable {
   /** The devices known now. */
   get devices(): Iterable<BackendDevice> {
     return this.#devices.values();
+  }
+
+  /**
+   * Resolves when each device that is known now was adopted, is held, waits for its frontend, or is tried again later;
+   * or when `signal` is aborted, since a handler that hangs would keep it from that. Never rejects.
+   */
+  settled({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    return endedOrAborted(Promise.all([...this.#devices.values()].map((device) => device.settled())), signal);
   }
 
   /**

@@ -14,7 +14,9 @@ export type {
 export { errorNodePath } from './error-nodes/error-node.js';
 export { errorCode, errorMessage, printable, XenbusError, type XenbusErrorCode } from './errors.js';
 export type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from './handler/handler.js';
+export { type DomainProbe, type GoneDeviceOptions, isDeviceGone } from './holding/gone-device.js';
 export type { HeldDevice } from './holding/held-device.js';
+export { readOwnDomid } from './own-domid.js';
 export { backendPath, type DeviceAddress, deviceName, domainPath, parseBackendPath } from './paths.js';
 export { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 export { parseState, stateName, XenbusState } from './states.js';

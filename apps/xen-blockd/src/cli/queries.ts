@@ -1,10 +1,10 @@
-import type { TakeOverConsent } from '@xenpv/xen-block';
+import { parseRateLimits, RATE_LIMITS_FORM, type TakeOverConsent } from '@xenpv/xen-block';
 import type { Command } from 'commander';
 import { DEFAULTS } from '../daemon/config.js';
 import { BlockdError } from '../errors.js';
 import { askDaemon, type ControlRequest } from '../status/control-socket.js';
 import type { DeviceStatus } from '../status/device-status.js';
-import { formatAllStatistics, formatDevices, formatResumed } from '../status/device-table.js';
+import { formatAllStatistics, formatDevices, formatLimits, formatResumed } from '../status/device-table.js';
 import { formatJson } from '../status/format.js';
 
 interface Query {
@@ -34,7 +34,7 @@ interface QueryOptions {
   readonly json?: boolean;
 }
 
-/** `xen-blockd list`, `stats`, `refresh` and `resume`, which ask a running daemon. */
+/** `xen-blockd list`, `stats`, `refresh`, `resume` and `throttle`, which ask a running daemon. */
 export function addQueries(program: Command): void {
   for (const { name, description, request, format } of QUERIES) {
     addQuery(program, name, description).action(async (options: QueryOptions) => {
@@ -43,6 +43,7 @@ export function addQueries(program: Command): void {
   }
   addRefresh(program);
   addResume(program);
+  addThrottle(program);
 }
 
 const RESUME_HELP = `
@@ -65,6 +66,35 @@ function addResume(program: Command): void {
     .action((disk: string, options: QueryOptions & TakeOverConsent) => {
       const { withoutJournal, acceptImage } = options;
       return ask(options, { command: 'resume', disk, withoutJournal, acceptImage }, formatResumed);
+    });
+}
+
+const THROTTLE_HELP = `
+Limits are ${RATE_LIMITS_FORM}.
+Bursts are what may be used at once after a quiet time. Requests beyond the limits wait in the guest's ring.
+
+Examples:
+  xen-blockd throttle qdisk-5-51712                              what is in force
+  xen-blockd throttle qdisk-5-51712 iops=500,bandwidth=20M       this disk
+  xen-blockd throttle qdisk-5-51712 iops=2000 --guest            all disks of its guest together
+  xen-blockd throttle qdisk-5-51712 none                         no limit, whatever the configuration says
+  xen-blockd throttle qdisk-5-51712 default                      what the configuration says
+
+What is said is kept in the key limits (guest-limits) of the disk's backend directory: over restarts of the daemon, and
+until the disk is detached. For longer see disk-limits and guest-limits of the configuration.
+`;
+
+function addThrottle(program: Command): void {
+  addQuery(program, 'throttle', 'limit what a disk, or all disks of its guest together, may do in a second')
+    .argument('<disk>', 'its name or image, as list shows them, or its backend path')
+    .argument('[limits]', 'as iops=500,bandwidth=20M; none; or default; without it they are only shown')
+    .option('--guest', 'all disks of its guest together')
+    .addHelpText('after', THROTTLE_HELP)
+    .action((disk: string, limits: string | undefined, options: QueryOptions & { guest?: boolean }) => {
+      if (limits !== undefined && limits !== 'default' && !parseRateLimits(limits)) {
+        throw new BlockdError('ERR_USAGE', 'throttle', `limits ${limits}: expected ${RATE_LIMITS_FORM}, or default`);
+      }
+      return ask(options, { command: 'throttle', disk, limits, guest: options.guest }, formatLimits);
     });
 }
 

@@ -21,6 +21,7 @@ import {
 import { lockInstance } from '../daemon/instance-lock.js';
 import { joinEmulatedHost, openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
+import { pauseBeforeRestart } from '../daemon/service-manager/restart-pause.js';
 import { BlockdError, ExitCode } from '../errors.js';
 import { createLogger, defaultLogFormat, type LogFormat } from '../log/logger.js';
 import { integer } from './option-parsers.js';
@@ -88,16 +89,30 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
       logUnexpected(logger);
       const processOptions = { load: keepingTheFile(load), linesLost: () => sink.lost, ready };
       const { emulator } = options;
-      const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
-      const lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
-      try {
-        ended(await runDaemon(config, provider, logger, processOptions));
-        // Requests that are left to the next process hold handles, and guests wait for it.
-        setTimeout(() => process.exit(), EXIT_TIMEOUT_MS).unref();
-      } finally {
-        lock[Symbol.dispose]();
-      }
+      const code = await pausingAfterFailure(logger, async () => {
+        const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
+        using _lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
+        return runDaemon(config, provider, logger, processOptions);
+      });
+      ended(code);
+      // Requests that are left to the next process hold handles, and guests wait for it.
+      setTimeout(() => process.exit(), EXIT_TIMEOUT_MS).unref();
     });
+}
+
+/** Errors that the service manager does not try to mend by another start. */
+const FINAL: readonly number[] = [ExitCode.usage, ExitCode.config];
+
+/** The exit code that `work` resolves with. A start that failed, or Xen that went away, does not end it at once. */
+async function pausingAfterFailure(logger: Logger, work: () => Promise<number>): Promise<number> {
+  try {
+    const code = await work();
+    if (code === ExitCode.unavailable) await pauseBeforeRestart(logger);
+    return code;
+  } catch (error) {
+    if (!(error instanceof BlockdError && FINAL.includes(error.exitCode))) await pauseBeforeRestart(logger);
+    throw error;
+  }
 }
 
 /** A default file that was there and is not there any more means no defaults: an editor may be replacing it. */

@@ -1,6 +1,6 @@
-import type { XenBlockBackendOptions } from '@xenpv/xen-block';
+import { type ConfiguredLimits, parseRateLimits, type RateLimits, type XenBlockBackendOptions } from '@xenpv/xen-block';
 import type { ImageOpenerOptions } from '../images/image-opener.js';
-import { onErrorPolicy } from './config/on-error.js';
+import { byDisk } from './config/by-disk.js';
 import { type Config, DEFAULTS } from './config.js';
 
 /** Threads, the way of the data, limits: what the configuration may leave to the backend. */
@@ -14,12 +14,14 @@ export type BackendOptions = Pick<
   | 'journalDirectory'
   | 'limits'
   | 'onError'
+  | 'diskLimits'
+  | 'guestLimits'
   | 'stallMs'
   | 'stopTimeoutMs'
 >;
 
 /** Which images are opened, and how. */
-export type ImageOptions = Omit<ImageOpenerOptions, 'log'>;
+export type ImageOptions = Omit<ImageOpenerOptions, 'log' | 'orphans'>;
 
 /** The configuration's keys in the backend's words; those that are not set are undefined. */
 export function backendOptions(config: Config): BackendOptions {
@@ -30,7 +32,8 @@ export function backendOptions(config: Config): BackendOptions {
     pollMicroseconds: config['poll-microseconds'],
     sectorSize: config['sector-size'],
     journalDirectory: config['journal-directory'] || undefined,
-    onError: onErrorPolicy(config['on-error-for'] ?? {}, config['on-error'] ?? 'report'),
+    onError: byDisk(config['on-error-for'] ?? {}, config['on-error'] ?? 'report'),
+    ...rateLimits(config),
     stallMs: config['stall-seconds'] === undefined ? undefined : config['stall-seconds'] * 1000,
     // Without a journal what is left is lost: it is waited for as long as a stop may take.
     stopTimeoutMs: config['journal-directory'] ? stopMilliseconds(config) : undefined,
@@ -40,6 +43,20 @@ export function backendOptions(config: Config): BackendOptions {
       maxIndirectSegments: config['max-indirect-segments'],
     },
   };
+}
+
+/** What disks and guests may do in a second, in the backend's words. */
+function rateLimits(config: Config): ConfiguredLimits {
+  const patterns = Object.entries(config['disk-limits-for'] ?? {});
+  const limitsFor = Object.fromEntries(patterns.map(([pattern, text]) => [pattern, limitsOf(text)]));
+  return {
+    diskLimits: byDisk(limitsFor, limitsOf(config['disk-limits'])),
+    guestLimits: limitsOf(config['guest-limits']),
+  };
+}
+
+function limitsOf(text: string | undefined): RateLimits {
+  return (text === undefined ? undefined : parseRateLimits(text)) ?? {};
 }
 
 /** Which images are opened, and how, in the words of the image opener. */

@@ -22,6 +22,7 @@ describe('the configuration', () => {
     expect(loadConfig(file, {})).toEqual({
       types: ['qdisk'],
       'log-level': 'info',
+      'disk-limits-for': {},
       'control-socket': '/run/xen-blockd/control',
       'nbd-directory': '/run/xen-blockd/nbd',
       'journal-directory': '/run/xen-blockd/journal',

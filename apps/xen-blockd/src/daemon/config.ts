@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
-import { ON_ERROR } from '@xenpv/xen-block';
+import { ON_ERROR, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
@@ -68,6 +68,10 @@ const whole = ([least, most]: Range) =>
 const path = v.pipe(v.string(), v.startsWith('/', 'expected an absolute path'));
 const pathOrNone = v.union([path, v.literal(false)]);
 const onError = v.picklist(ON_ERROR);
+const limits = v.pipe(
+  v.string(),
+  v.check((text) => parseRateLimits(text) !== undefined, `expected ${RATE_LIMITS_FORM}`),
+);
 const types = v.pipe(v.array(v.picklist(SERVED_TYPES)), v.minLength(1, 'expected at least one type'));
 
 const schema = v.strictObject({
@@ -108,6 +112,12 @@ const schema = v.strictObject({
   'on-error': v.optional(onError, DEFAULTS['on-error']),
   /** The same for single disks, by the image's path or the device's name, in which `*` stands for anything. */
   'on-error-for': v.optional(v.record(v.string(), onError), {}),
+  /** What each disk may do in a second, see parseRateLimits; `limits` in its backend directory comes first. */
+  'disk-limits': v.optional(limits),
+  /** The same for single disks, as `on-error-for`. */
+  'disk-limits-for': v.optional(v.record(v.string(), limits), {}),
+  /** What all disks of a guest may do together. */
+  'guest-limits': v.optional(limits),
   /** The age of a request at which storage that hangs is told of. */
   'stall-seconds': v.optional(whole(RANGES['stall-seconds']), DEFAULTS['stall-seconds']),
   /** How long a stop waits for requests in flight, before it leaves them to the next process. */
@@ -152,6 +162,9 @@ const ALLOWED: Record<Key, string> = {
   'helper-directory': 'an absolute path',
   'on-error': ON_ERROR.join(', '),
   'on-error-for': `a table from an image or device, in which * stands for anything, to ${ON_ERROR.join(', ')}`,
+  'disk-limits': RATE_LIMITS_FORM,
+  'disk-limits-for': `a table from an image or device, in which * stands for anything, to ${RATE_LIMITS_FORM}`,
+  'guest-limits': RATE_LIMITS_FORM,
   'stall-seconds': wholeText(RANGES['stall-seconds']),
   'stop-seconds': wholeText(RANGES['stop-seconds']),
   'reconnect-seconds': wholeText(RANGES['reconnect-seconds']),

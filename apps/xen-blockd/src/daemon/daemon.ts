@@ -1,11 +1,11 @@
 import { type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
-import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
+import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, readOwnDomid } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import { imageOpener } from '../images/image-opener.js';
-import { endOrphans } from '../images/storage-daemon/adoption/orphans.js';
+import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import { LimitedLog } from '../log/limited-log.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
@@ -53,12 +53,15 @@ export class Daemon implements AsyncDisposable {
       for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
         logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
       }
+      const ownDomid = await readOwnDomid(store);
+      const { helperDirectory } = options;
+      const orphans = helperDirectory && cleanup.use(orphansOf(helperDirectory, { provider, store, ownDomid }, logger));
       const images: Parts['images'] = { options };
-      const openImage = imageOpener(() => ({ ...images.options, log }));
+      const openImage = imageOpener(() => ({ ...images.options, orphans: orphans || undefined, log }));
       const backend = cleanup.use(
-        await XenBlockBackend.start({ ...options.backend, provider, store, types, openImage }),
+        await XenBlockBackend.start({ ...options.backend, provider, store, types, ownDomid, openImage }),
       );
-      if (options.helperDirectory) cleanup.use(new OrphanSearch(options.helperDirectory, backend, store, logger));
+      if (orphans) orphans.start();
       return new Daemon({ backend, store, log, images, cleanup });
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
@@ -76,11 +79,12 @@ export class Daemon implements AsyncDisposable {
   }
 
   /**
-   * How images are opened and what frontends are offered from now on; the disks that are there keep what they have.
-   * RangeError: a limit is out of its range, and nothing was changed.
+   * How images are opened, what frontends are offered, and what disks may do in a second from now on. The disks that are
+   * there keep their images and what they were offered. RangeError: a limit is out of its range, and nothing was changed.
    */
-  reconfigure(images: ImageOptions, limits: BackendOptions['limits']): void {
+  reconfigure(images: ImageOptions, { limits, diskLimits, guestLimits }: BackendOptions): void {
     this.backend.setLimits(limits ?? {});
+    this.backend.setRateLimits({ diskLimits, guestLimits });
     this.#parts.images.options = images;
   }
 
@@ -110,27 +114,14 @@ export class Daemon implements AsyncDisposable {
 /** How long the end waits for a xenstored that is being connected to again; its watches end without it too. */
 const STORE_TIMEOUT_MS = 2000;
 
-/** Ends what earlier processes have left for devices that are gone, while disks are served. */
-class OrphanSearch implements AsyncDisposable {
-  readonly #ended: Promise<void>;
-
-  constructor(directory: string, { ownDomid }: XenBlockBackend, store: XenstoreClient, logger: Logger) {
-    const isWanted = (device: string) => {
-      const [, type, domid, devid] = /^(\w+)-(\d+)-(\d+)$/.exec(device) ?? [];
-      return store.exists(`/local/domain/${ownDomid}/backend/${type}/${domid}/${devid}`);
-    };
-    this.#ended = endOrphans(directory, isWanted).then(
-      (failures) => {
-        for (const { path, error } of failures) {
-          logger.warn({ path, reason: error.message }, 'what a daemon that is gone has left cannot be removed');
-        }
-      },
-      (error: Error) =>
-        logger.warn({ path: directory, reason: error.message }, 'helpers that are left are not looked for'),
-    );
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#ended;
-  }
+function orphansOf(directory: string, asked: Omit<GoneDeviceOptions, 'frontendType'>, logger: Logger): Orphans {
+  return new Orphans({
+    directory,
+    isGone: async (device) => {
+      const [, type = '', domid, devid] = /^(\w+)-(\d+)-(\d+)$/.exec(device) ?? [];
+      return isDeviceGone({ type, domid: Number(domid), devid: Number(devid) }, { ...asked, frontendType: 'vbd' });
+    },
+    onFailure: ({ path, error }) =>
+      logger.warn({ path, reason: error.message }, 'what a daemon that is gone has left cannot be removed'),
+  });
 }

@@ -35,6 +35,8 @@ const event = (n: number) => ({
   path: '/images/a',
   ring: 'qdisk-5-51712/0',
   stop: { operation: 'write', errno: 'ENOSPC' },
+  disk: { iops: n },
+  guest: {},
   description: 'xenstored',
 });
 

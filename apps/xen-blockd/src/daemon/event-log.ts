@@ -11,6 +11,7 @@ import type {
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
   DeviceLeftEvent,
+  DeviceLimitedEvent,
   DeviceMediumEvent,
   DeviceResizedEvent,
   DeviceResumedEvent,
@@ -25,6 +26,7 @@ import type {
   StorageRecoveredEvent,
   StorageStalledEvent,
 } from '@xenpv/xen-block';
+import { formatRateLimits } from '@xenpv/xen-block';
 import {
   type DeviceErrorEvent,
   type DeviceEvent,
@@ -105,6 +107,12 @@ const LINES: Record<string, (event: never) => Line> = {
     const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
     return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
   },
+  'xen-block:device:limited': ({ address, disk, guest }: DeviceLimitedEvent) =>
+    about(address, {
+      level: 'info',
+      message: 'its limits are others now',
+      fields: { limits: formatRateLimits(disk), guestLimits: formatRateLimits(guest) },
+    }),
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent) =>
     about(address, { level: 'info', message: 'resized', fields: { from, to } }),
   'xen-block:device:medium': ({ address, target, error }: DeviceMediumEvent) =>

@@ -1,5 +1,4 @@
-import { sdNotify, type XenProvider } from '@xenpv/xen-sys';
-import { errorMessage } from '@xenpv/xenbus';
+import type { XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
@@ -9,6 +8,8 @@ import type { Config } from './config.js';
 import { Daemon } from './daemon.js';
 import { checkJournalFolder } from './journal-folder.js';
 import { Reload } from './reload.js';
+import { tellServiceManager } from './service-manager/notify.js';
+import { Readiness } from './service-manager/readiness.js';
 import { Sockets } from './sockets.js';
 import { StopSignal } from './stop-signal.js';
 
@@ -78,8 +79,8 @@ async function serve(
   sockets.answerFor(daemon);
   if (load) cleanup.use(reloadOf({ config, load, logger, sockets, daemon }));
   logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
-  tellServiceManager('READY=1', logger);
   ready?.();
+  using _readiness = new Readiness(daemon, logger);
   const ended = await Promise.race([stop.wait(), daemon.backend.closed]);
   if (ended instanceof Error) {
     logger.fatal({ reason: ended.message }, 'xenstored went away');
@@ -161,7 +162,7 @@ function reloadOf({ config, load, logger, sockets, daemon }: Reloadable): Reload
     tellServiceManager(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, logger);
     try {
       // The only step that can fail comes first.
-      daemon.reconfigure(imageOptions(changed), backendOptions(changed).limits);
+      daemon.reconfigure(imageOptions(changed), backendOptions(changed));
       logger.level = changed['log-level'];
       if (changed.metrics !== metrics) await sockets.useMetrics(changed.metrics);
       metrics = changed.metrics;
@@ -170,13 +171,4 @@ function reloadOf({ config, load, logger, sockets, daemon }: Reloadable): Reload
     }
   };
   return new Reload({ config, load, apply, logger });
-}
-
-/** A service manager that cannot be reached has its own timeout; serving goes on. */
-function tellServiceManager(state: string, logger: Logger): void {
-  try {
-    sdNotify(state);
-  } catch (error) {
-    logger.warn({ reason: errorMessage(error) }, 'the service manager cannot be told');
-  }
 }

@@ -3,7 +3,7 @@ import { errorMessage } from '@xenpv/xenbus';
 import type { Logger } from 'pino';
 import type { Config } from './config.js';
 
-/** Keys that are taken over while disks are served; the disks that are there keep what they have. */
+/** Keys that are taken over while disks are served. The disks that are there keep what they have, but for their limits. */
 const RELOADED = [
   'log-level',
   'metrics',
@@ -12,6 +12,9 @@ const RELOADED = [
   'direct',
   'reconnect-seconds',
   'unflushed-mebibytes',
+  'disk-limits',
+  'disk-limits-for',
+  'guest-limits',
   'max-queues',
   'max-ring-page-order',
   'max-indirect-segments',

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import { errorMessage } from '@xenpv/xenbus';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
@@ -17,6 +18,7 @@ import type { Config } from './config.js';
 import type { Daemon } from './daemon.js';
 import { KeptServer } from './kept-server.js';
 
+type ThrottleRequest = Extract<ControlRequest, { command: 'throttle' }>;
 type ResumeRequest = Extract<ControlRequest, { command: 'resume' }>;
 
 /** The sockets on which the process is asked about its disks: the control socket and the metrics. */
@@ -87,6 +89,8 @@ export class Sockets implements AsyncDisposable {
         return { devices: this.#devices() };
       case 'resume':
         return this.#resume(request);
+      case 'throttle':
+        return this.#throttle(request);
       default:
         return { error: `unknown command ${JSON.stringify((request as { command?: unknown }).command)}` };
     }
@@ -103,6 +107,20 @@ export class Sockets implements AsyncDisposable {
     return { devices: [{ ...deviceStatus(device), wasStopped }] };
   }
 
+  async #throttle({ disk, limits, guest }: ThrottleRequest): Promise<ControlResponse> {
+    if (typeof disk !== 'string') return { error: 'throttle needs a disk' };
+    const devices = [...(this.#daemon?.backend.devices ?? [])];
+    const device = findDisk(devices, disk, this.#daemon?.backend.ownDomid ?? 0);
+    const changed = guest === true ? disksOfGuest(devices, device) : [device];
+    if (limits !== undefined) {
+      const parsed = limits === 'default' ? undefined : parseRateLimits(limits);
+      if (limits !== 'default' && !parsed)
+        return { error: `limits ${limits}: expected ${RATE_LIMITS_FORM}, or "default"` };
+      for (const each of changed) await each.setLimits(guest === true ? 'guest' : 'disk', parsed);
+    }
+    return { devices: changed.map(deviceStatus) };
+  }
+
   async #refresh({ disk, allowShrink }: Extract<ControlRequest, { command: 'refresh' }>): Promise<void> {
     const backend = this.#daemon?.backend;
     if (disk === undefined) return backend?.refresh();
@@ -117,6 +135,10 @@ export class Sockets implements AsyncDisposable {
     await this.#metrics?.[Symbol.asyncDispose]();
     await this.#cleanup[Symbol.asyncDispose]();
   }
+}
+
+function disksOfGuest(devices: readonly BlockDevice[], { address }: BlockDevice): BlockDevice[] {
+  return devices.filter((device) => device.address.domid === address.domid);
 }
 
 async function openControl(path: string, handler: ControlHandler): Promise<ControlServer> {

@@ -134,6 +134,22 @@ describe('a start that fails', () => {
     expect([code, stderr]).toEqual([69, 'xen-blockd: no xenstored here\n']);
   });
 
+  it('is not tried again at once by a service manager, and a signal ends that pause', async () => {
+    folder.configure();
+    const env = { XEN_BLOCKD_TEST_XENSTORED: 'refuses', NOTIFY_SOCKET: folder.path('nobody') };
+    const daemon = folder.run([], { env });
+    await daemon.says('waiting before the service manager starts it again');
+    expect(daemon.child.exitCode).toBeNull();
+    daemon.signal('SIGTERM');
+    expect(await daemon.ended).toMatchObject({ code: 69, stderr: expect.stringContaining('no xenstored here') });
+  });
+
+  it('because of a wrong configuration ends at once under a service manager too', async () => {
+    folder.configure('metrics = "nonsense"');
+    const { code, stderr } = await folder.run([], { env: { NOTIFY_SOCKET: folder.path('nobody') } }).ended;
+    expect([code, stderr]).toEqual([78, expect.not.stringContaining('waiting')]);
+  });
+
   it('never, because xenstored is silent, is ended by one signal', async () => {
     folder.configure();
     const daemon = folder.run([], withXenstored('silent'));

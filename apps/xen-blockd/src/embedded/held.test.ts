@@ -59,6 +59,25 @@ needs(addon).describe('a guest whose disk cannot be served for a while', () => {
     return (JSON.parse(stdout) as ListedDisk[])[0];
   };
 
+  it('does not keep the service manager from being told: that is when each disk is served or held', async () => {
+    const said = 'every disk that was found is served or held';
+    const first = await host.daemon();
+    await expect.poll(() => first.stderr, SOON).toContain(said);
+    await startGuest();
+    await host.kill(first);
+    const second = await host.daemon();
+    await expect.poll(() => second.stderr, SOON).toMatch(new RegExp(`"disks":1,"held":0,"msg":"${said}`));
+    expect(second.stderr.indexOf('"serving"')).toBeGreaterThan(-1);
+    expect(second.stderr.indexOf('"serving"')).toBeLessThan(second.stderr.indexOf(said));
+    await host.kill(second);
+    renameSync(image, `${image}.away`);
+    const third = await host.daemon();
+    await expect.poll(() => third.stderr, SOON).toMatch(new RegExp(`"disks":1,"held":1,"msg":"${said}`));
+    renameSync(`${image}.away`, image);
+    await expect.poll(() => third.stderr, SOON).toContain('held no more: served again');
+    await endsWell();
+  });
+
   it('waits while the image is away, as list, the log and the metrics tell, and goes on when it is back', async () => {
     const metrics = host.path('metrics.sock');
     const first = await host.daemon();

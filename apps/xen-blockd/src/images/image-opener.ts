@@ -7,6 +7,7 @@ import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
 import { refusal } from './refusal.js';
+import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
@@ -28,6 +29,8 @@ export interface ImageOpenerOptions {
   readonly reconnectSeconds?: number | undefined;
   /** Of such an image's writes that no flush has covered. */
   readonly unflushedMebibytes?: number | undefined;
+  /** What earlier processes have left for devices that are gone; undefined if nothing is looked for. */
+  readonly orphans?: Orphans | undefined;
   /** A guest can have its image opened again and again. */
   readonly log: LimitedLog;
 }
@@ -67,7 +70,7 @@ export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   const { format, readOnly, shared } = config;
-  const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes } = options;
+  const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
   const nbd = nbdTarget(config.target);
   const target = nbd ? config.target : imagePath(config.target);
   if (options.directories) checkDirectory(nbd?.socket ?? target, options.directories);
@@ -76,6 +79,7 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const seconds = nbd?.reconnectSeconds ?? reconnectSeconds;
   const reconnect = seconds && 1000 * seconds;
   const common = { device, readOnly, adopt: offered, directory: helperDirectory, unflushedBytes, reconnect, signal };
+  await orphans?.settled(device);
   if (nbd) return openNbdTarget({ ...common, ...nbd });
   if (format === 'raw') return openRaw({ ...config, target }, options);
   if (!STORAGE_DAEMON_FORMATS.includes(format)) {
@@ -83,7 +87,8 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
-  return openFormatImage({ ...common, path: target, format, shared, onEvent });
+  const release = orphans && ((path: string) => orphans.release(path));
+  return openFormatImage({ ...common, path: target, format, shared, release, onEvent });
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {

@@ -15,6 +15,14 @@ export type ControlRequest =
       readonly disk: string;
       readonly withoutJournal?: boolean | undefined;
       readonly acceptImage?: boolean | undefined;
+    }
+  /** What a disk may do in a second, or with `guest` all disks of its guest. */
+  | {
+      readonly command: 'throttle';
+      readonly disk: string;
+      /** As parseRateLimits takes it; `default` takes back what was said, and without it nothing is changed. */
+      readonly limits?: string | undefined;
+      readonly guest?: boolean | undefined;
     };
 
 export type ControlResponse = { readonly devices: readonly DeviceStatus[] } | { readonly error: string };

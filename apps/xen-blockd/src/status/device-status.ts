@@ -1,4 +1,4 @@
-import type { BlockDevice, DiskStatistics, DiskStop, OnError } from '@xenpv/xen-block';
+import { type BlockDevice, type DiskStatistics, type DiskStop, formatRateLimits, type OnError } from '@xenpv/xen-block';
 import { deviceName, type HeldDevice } from '@xenpv/xenbus';
 
 /** One disk or drive as `xen-blockd list` and `stats` tell of it. Sizes are in bytes. */
@@ -21,6 +21,9 @@ export interface DeviceStatus {
   readonly queues: number;
   /** What is done when the storage fails a request. */
   readonly onError: OnError | undefined;
+  /** What the disk may do in a second, as parseRateLimits takes it, and all disks of its guest together. */
+  readonly limits: string;
+  readonly guestLimits: string;
   /** Why an error of the storage has stopped the disk; `since` is an ISO date. */
   readonly stopped: (Omit<DiskStop, 'since'> & { readonly since: string }) | undefined;
   /** Why a disk whose frontend is connected cannot be served now; `since` is an ISO date. It is tried again. */
@@ -35,7 +38,7 @@ export interface DeviceStatus {
 }
 
 export function deviceStatus(device: BlockDevice): DeviceStatus {
-  const { address, config, image, negotiated, onError, stopped, held } = device;
+  const { address, config, image, negotiated, onError, limits, stopped, held } = device;
   return {
     device: deviceName(address),
     ...address,
@@ -49,6 +52,8 @@ export function deviceStatus(device: BlockDevice): DeviceStatus {
     abi: negotiated?.abi.name,
     queues: negotiated?.rings.length ?? 0,
     onError,
+    limits: formatRateLimits(limits.disk),
+    guestLimits: formatRateLimits(limits.guest),
     stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
     held: held && { ...held, since: held.since.toISOString() },
     orphanedSince: device.orphanedSince?.toISOString(),

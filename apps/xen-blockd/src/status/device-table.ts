@@ -57,6 +57,12 @@ export function formatResumed(devices: readonly DeviceStatus[]): string {
   return `${lines.join('\n')}\n`;
 }
 
+/** `xen-blockd throttle DISK`. */
+export function formatLimits(devices: readonly DeviceStatus[]): string {
+  const rows = devices.map(({ device, limits, guestLimits }) => [device, limits, guestLimits]);
+  return `${formatTable([['device', 'limits', 'limits of its guest'], ...rows])}\n`;
+}
+
 /** `xen-blockd stats`. */
 export function formatAllStatistics(devices: readonly DeviceStatus[]): string {
   if (devices.length === 0) return 'no disks\n';

@@ -39,9 +39,19 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     'Times that a ring had requests and nobody looked at it for a second',
     DEVICE,
   );
+  const inexact = counter(
+    'storage_results_inexact_total',
+    'Results of the storage that were neither the length asked for nor an error, or came twice',
+    DEVICE,
+  );
   const recovered = counter(
     'recovered_requests_total',
     'Requests that an earlier process took and did not answer, carried out again',
+    DEVICE,
+  );
+  const throttled = counter(
+    'throttled_seconds_total',
+    'Time that rings had requests which a limit did not let them take, summed',
     DEVICE,
   );
   const requests = counter('requests_total', 'Requests answered with OKAY', byClass);
@@ -70,7 +80,9 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
     notifications.inc(labels, statistics.notifications);
     events.inc(labels, statistics.events);
     recovered.inc(labels, statistics.recovered);
+    inexact.inc(labels, statistics.inexact);
     overlooked.inc(labels, statistics.overlooked);
+    throttled.inc(labels, statistics.throttledTimeNs / 1e9);
     for (const operation of ACCOUNTING_CLASSES) {
       const counted = statistics[operation];
       const both = { ...labels, operation };

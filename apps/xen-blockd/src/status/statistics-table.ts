@@ -13,9 +13,12 @@ export function formatStatistics(statistics: DiskStatistics): string {
     return [name, `${operations}`, formatBytes(bytes), `${merged}`, `${failed}`, `${invalid}`, mean];
   });
   const header = ['', 'requests', 'data', 'merged', 'failed', 'invalid', 'mean time'];
-  const { events, notifications, passes, starved, overlooked } = statistics;
+  const { events, notifications, passes, starved, overlooked, inexact, throttledTimeNs } = statistics;
   const footer = `  events in ${events}, out ${notifications}; ring passes ${passes}; waited for memory ${starved}`;
+  const throttled = throttledTimeNs > 0 ? `; waited for limits ${(throttledTimeNs / 1e9).toFixed(1)} s` : '';
   // Never, unless a frontend sends no events or something is wrong.
-  const rest = overlooked > 0 ? `; overlooked ${overlooked}` : '';
-  return `${formatTable([header, ...rows])}\n${footer}${rest}`;
+  const late = overlooked > 0 ? `; overlooked ${overlooked}` : '';
+  const wrong = inexact > 0 ? `; wrong results of the storage ${inexact}` : '';
+  return `${formatTable([header, ...rows])}
+${footer}${throttled}${late}${wrong}`;
 }

@@ -3,6 +3,8 @@ import {
   Conversation,
   decodeSimpleReply,
   encodeRequest,
+  knownNbdErrno,
+  NBD_ESHUTDOWN,
   NBD_REQUEST_BYTES,
   NBD_SIMPLE_REPLY_BYTES,
   NbdCommand,
@@ -14,6 +16,9 @@ import {
 } from '@xenpv/nbd';
 import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
 import { Errno } from '../queue/errno.js';
+import { unlikeBefore } from './export-check.js';
+import { RequestTimes } from './request-times.js';
+import { SilenceWatch } from './silence.js';
 import type { UnflushedLog } from './unflushed/log.js';
 import { Member } from './unflushed/members.js';
 import { Resending } from './unflushed/resending.js';
@@ -22,13 +27,10 @@ const RECEIVE_BYTES = 256 << 10;
 /** Before a server that went away is looked for, and twice as long each further time. */
 const RETRY_MS = 10;
 const RETRY_MOST_MS = 250;
-/** A server that has not said by then what it exports is as one that is not there. */
-const NEGOTIATE_MS = 10_000;
 /** For a server that is there and answers nothing, once nobody wants its answers any more. */
 const GIVE_UP_MS = 5000;
-/** A larger one is none, and would not fit into a result. */
-const MAX_ERRNO = 4095;
 const NONE = -1;
+const NO_BYTES = Buffer.alloc(0);
 
 /** One request and where its answer goes. */
 export interface PendingRequest extends NbdRequest {
@@ -43,6 +45,10 @@ export interface NbdConnectionOptions {
   readonly exportName: string;
   /** Milliseconds for which requests wait for a server that went away; Infinity: for as long as it takes. */
   readonly reconnect: number;
+  /** Milliseconds after which a server that has not said what it exports is as one that is not there. */
+  readonly negotiation: number;
+  /** Milliseconds after which a server that has not answered a request is as one that went away; Infinity: never. */
+  readonly silence: number;
   /** Makes the log of unflushed writes, or none, when the export is known. */
   readonly openLog: (found: NbdExport) => UnflushedLog | undefined;
 }
@@ -52,14 +58,14 @@ type State = 'connecting' | 'joined' | 'ready' | 'down' | 'closed';
 
 /**
  * A connection to an NBD server that comes back when the server does. Each request gets one answer: the server's, or
- * -EIO when the server has been away, or back without an answer, for `reconnect` milliseconds. Requests without an
- * answer are sent again, so a server may carry one out twice: harmless, because requests in flight together have no
- * order.
+ * -EIO when the server has been away, or back or silent without an answer, for `reconnect` milliseconds. Requests without
+ * an answer are sent again, so a server may carry one out twice: harmless, because requests in flight together have no
+ * order. A write is over only when its bytes have left too: until then what is in its memory is what the server gets.
  *
  * What a server had acknowledged, but not flushed, when it went away is sent again before them, from the log that all
  * connections of the image share. A write that the log has no room for is answered when it has been flushed; a log that
  * is half full is flushed too. Where writes are gone all the same the next flush fails with EOWNERDEAD, once. A server
- * that comes back with an export of another size, or that answers what was not asked, is not talked to.
+ * that comes back with another export, see export-check.ts, or that answers what was not asked, is not talked to.
  */
 export class NbdConnection {
   readonly #options: NbdConnectionOptions;
@@ -68,6 +74,14 @@ export class NbdConnection {
   readonly #requests: (PendingRequest | undefined)[] = [];
   readonly #freeCookies: number[] = [];
   readonly #unsent: number[] = [];
+  readonly #times = new RequestTimes();
+  readonly #silence: SilenceWatch;
+  /** The connection that ends was ended for its server's silence. */
+  #wasSilent = false;
+  /** Bytes that were given to the socket. */
+  #queued = 0;
+  /** By cookie, of writes that were sent: where they end among those bytes. */
+  readonly #endsAt: number[] = [];
   /** Cookies of requests that are nobody's but this connection's: they end with it. */
   readonly #own = new Set<number>();
   #export: NbdExport | undefined;
@@ -101,6 +115,10 @@ export class NbdConnection {
 
   constructor(options: NbdConnectionOptions) {
     this.#options = options;
+    this.#silence = new SilenceWatch(options.silence, this.#times, () => {
+      this.#wasSilent = true;
+      this.#socket?.destroy(broken(`it has not answered a request for ${options.silence / 1000} seconds`));
+    });
   }
 
   /** Connects for the first time; rejects with the system's error, NbdError or the signal's reason. */
@@ -175,6 +193,7 @@ export class NbdConnection {
     const socket = this.#state === 'ready' && this.inFlight === 0 ? this.#socket : undefined;
     this.#state = 'closed';
     clearTimeout(this.#retry);
+    this.#silence.stop();
     this.#leaveLog();
     if (!socket) {
       this.#socket?.destroy();
@@ -189,11 +208,14 @@ export class NbdConnection {
   #register(request: PendingRequest): number {
     const cookie = this.#freeCookies.pop() ?? this.#requests.length;
     this.#requests[cookie] = request;
+    this.#times.asked(cookie);
     return cookie;
   }
 
   #sendAll(socket: Socket, cookies: readonly number[]): void {
     const headers = Buffer.allocUnsafe(cookies.length * NBD_REQUEST_BYTES);
+    const now = performance.now();
+    this.#silence.start();
     socket.ref();
     socket.cork();
     for (let i = 0; i < cookies.length; i++) {
@@ -203,8 +225,13 @@ export class NbdConnection {
       if (request.command === NbdCommand.flush) this.#markFlush(cookie);
       const at = i * NBD_REQUEST_BYTES;
       encodeRequest(headers, at, cookie, request);
+      this.#times.sent(cookie, now);
+      this.#queued += NBD_REQUEST_BYTES;
       socket.write(headers.subarray(at, at + NBD_REQUEST_BYTES));
-      if (request.command === NbdCommand.write) for (const piece of request.pieces) socket.write(piece);
+      if (request.command !== NbdCommand.write) continue;
+      for (const piece of request.pieces) socket.write(piece);
+      this.#queued += request.length;
+      this.#endsAt[cookie] = this.#queued;
     }
     socket.uncork();
   }
@@ -224,10 +251,12 @@ export class NbdConnection {
       return true;
     };
     this.#socket = socket;
+    this.#queued = 0;
     this.#state = 'connecting';
+    const { negotiation } = this.#options;
     const late = setTimeout(() => {
-      if (this.#state === 'connecting') socket.destroy(broken(`it says nothing for ${NEGOTIATE_MS / 1000} seconds`));
-    }, NEGOTIATE_MS).unref();
+      if (this.#state === 'connecting') socket.destroy(broken(`it says nothing for ${negotiation / 1000} seconds`));
+    }, negotiation).unref();
     let failure: Error | undefined;
     socket.on('error', (error) => {
       failure = error;
@@ -240,8 +269,12 @@ export class NbdConnection {
 
   /** All that a connection says, from the greeting on. */
   *#converse(socket: Socket): Speaker<never> {
-    const found = yield* negotiateExport(this.#options.exportName, (bytes) => socket.write(bytes));
-    if (this.#export && found.size !== this.#export.size) throw broken('the export has another size than before');
+    const found = yield* negotiateExport(this.#options.exportName, (bytes) => {
+      this.#queued += bytes.length;
+      socket.write(bytes);
+    });
+    const unlike = this.#export && unlikeBefore(found, this.#export);
+    if (unlike !== undefined) throw broken(unlike);
     this.#joined(found);
     for (;;) {
       const reply = decodeSimpleReply(yield NBD_SIMPLE_REPLY_BYTES);
@@ -249,10 +282,28 @@ export class NbdConnection {
       const { cookie, errno } = reply;
       const request = this.#requests[cookie];
       if (!request) throw broken('a reply is to no request');
+      if (errno === NBD_ESHUTDOWN) throw broken('it is about to end');
       if (errno === 0 && request.command === NbdCommand.read) yield* this.#fill(request);
+      this.#times.ended(cookie);
       if (this.#state === 'ready') this.#useful();
-      this.#answered(cookie, request, errno <= MAX_ERRNO ? -errno : Errno.EIO);
+      const result = errno === 0 ? 0 : -knownNbdErrno(errno);
+      if (request.command !== NbdCommand.write || this.#hasLeft(socket, cookie))
+        this.#answered(cookie, request, result);
+      else this.#whenLeft(socket, cookie, request, result);
     }
+  }
+
+  /** Whether the kernel has all bytes of a write. */
+  #hasLeft(socket: Socket, cookie: number): boolean {
+    return this.#queued - socket.writableLength >= this.#endsAt[cookie];
+  }
+
+  /** The server has answered a write that it cannot have read. If the connection ends before, it is sent again. */
+  #whenLeft(socket: Socket, cookie: number, request: PendingRequest, result: number): void {
+    socket.write(NO_BYTES, (error) => {
+      const isOver = !error && socket === this.#socket && this.#requests[cookie] === request;
+      if (isOver) this.#answered(cookie, request, result);
+    });
   }
 
   *#fill(request: PendingRequest): Speaker<void> {
@@ -409,7 +460,10 @@ export class NbdConnection {
       this.#member?.lost();
     }
     this.#state = 'down';
+    this.#silence.stop();
     this.#unsent.length = 0;
+    if (this.#wasSilent) this.#failOld();
+    this.#wasSilent = false;
     for (let cookie = 0; cookie < this.#requests.length; cookie++) {
       if (this.#requests[cookie]) this.#unsent.push(cookie);
     }
@@ -461,6 +515,15 @@ export class NbdConnection {
 
   #expired(): boolean {
     return this.#givenUp > 0 || performance.now() - this.#downSince >= this.#options.reconnect;
+  }
+
+  /** Those that have waited for so long, whatever the server did with others. */
+  #failOld(): void {
+    const now = performance.now();
+    for (let cookie = 0; cookie < this.#requests.length; cookie++) {
+      const request = this.#requests[cookie];
+      if (request && this.#times.age(cookie, now) >= this.#options.reconnect) this.#finish(cookie, request, Errno.EIO);
+    }
   }
 
   #failAll(): void {

@@ -2,6 +2,7 @@ import type { NbdDisk } from '@xenpv/nbd';
 import { type BlockImage, BlockOp, type BlockQueue } from '../block-image.js';
 import { BlockDeviceError, errnoNameOf } from '../errors.js';
 import { allocateMemory } from '../queue/buffer.js';
+import { exactResult } from '../queue/exact-result.js';
 
 const SLOTS = 16;
 const SLOT_BYTES = 256 * 1024;
@@ -20,6 +21,8 @@ export function nbdDiskOf(image: BlockImage): ImageDisk {
 }
 
 interface Pending {
+  /** Bytes. */
+  readonly expected: number;
   resolve(): void;
   reject(error: Error): void;
 }
@@ -28,8 +31,9 @@ class ImageNbdDisk implements ImageDisk {
   readonly blockSize: number;
   readonly readOnly: boolean;
   readonly #image: BlockImage;
-  /** By slot. */
-  readonly #pending: (Pending | undefined)[] = [];
+  /** By tag. Each operation has its own, so that what ends twice or late is not taken for another's end. */
+  readonly #pending = new Map<number, Pending>();
+  #nextTag = 0;
   readonly #freeSlots = Array.from({ length: SLOTS }, (_, slot) => slot);
   readonly #waiting: ((slot: number) => void)[] = [];
   #queue: BlockQueue | undefined;
@@ -81,7 +85,7 @@ class ImageNbdDisk implements ImageDisk {
     await Promise.all(pieces);
   }
 
-  /** A slot is a piece of the queue's memory, and the tag of the operation that uses it. */
+  /** A slot is a piece of the queue's memory. */
   async #withSlot(work: (slot: number) => Promise<void>): Promise<void> {
     const slot = this.#freeSlots.pop() ?? (await new Promise<number>((resolve) => this.#waiting.push(resolve)));
     try {
@@ -101,9 +105,11 @@ class ImageNbdDisk implements ImageDisk {
     const queue = this.#openQueue();
     const moves = op === BlockOp.read || op === BlockOp.write;
     const iov = moves ? Float64Array.of(0, slot * SLOT_BYTES, length) : NO_IOV;
+    const tag = this.#nextTag;
+    this.#nextTag = (tag + 1) | 0;
     return new Promise((resolve, reject) => {
-      this.#pending[slot] = { resolve, reject };
-      queue.push(op, slot, offset, length, iov, moves ? 1 : 0);
+      this.#pending.set(tag, { expected: moves ? length : 0, resolve, reject });
+      queue.push(op, tag, offset, length, iov, moves ? 1 : 0);
       queue.submit();
     });
   }
@@ -118,11 +124,13 @@ class ImageNbdDisk implements ImageDisk {
     return queue;
   }
 
-  #completed(slot: number, result: number): void {
-    const pending = this.#pending[slot];
-    this.#pending[slot] = undefined;
-    if (result >= 0) pending?.resolve();
-    else pending?.reject(this.#error(result));
+  #completed(tag: number, said: number): void {
+    const pending = this.#pending.get(tag);
+    if (!pending) return;
+    this.#pending.delete(tag);
+    const result = exactResult(pending.expected, said);
+    if (result >= 0) pending.resolve();
+    else pending.reject(this.#error(result));
   }
 
   #error(result: number): BlockDeviceError {

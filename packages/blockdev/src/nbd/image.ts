@@ -25,8 +25,19 @@ export interface NbdImageOptions {
   readonly readOnly?: boolean | undefined;
   /** Bytes; the server's smallest block, at least 512, unless given. */
   readonly sectorSize?: number | undefined;
-  /** Milliseconds for which operations wait when the server has gone away; for as long as it takes unless given. */
+  /**
+   * Milliseconds for which operations wait when the server has gone away, or does not answer; for as long as it takes
+   * unless given.
+   */
   readonly reconnect?: number | undefined;
+  /**
+   * Milliseconds after which a server that has not answered an operation is as one that has gone away: the connection is
+   * made anew and the operation sent again. Half of `reconnect`, but at least 5 s, unless given. A server that is only
+   * slow may then do it twice, the first time later than operations that came after it.
+   */
+  readonly silence?: number | undefined;
+  /** Milliseconds that a server has for saying what it exports; 10 s unless given. */
+  readonly negotiation?: number | undefined;
 }
 
 /** Besides, for who opens it first. */
@@ -36,6 +47,8 @@ export interface OpenNbdImageOptions extends NbdImageOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+const NEGOTIATION_MS = 10_000;
+const SILENCE_LEAST_MS = 5000;
 /** Requests in flight of one operation that takes more than one. */
 const PARTS_AT_ONCE = 16;
 /** For the last flush. */
@@ -93,10 +106,12 @@ class NbdImage implements BlockImage {
     this.identity = this.description;
     this.sectorSize = sectorSize;
     this.size = size;
-    this.physicalSectorSize = Math.max(sectorSize, Math.min(found.preferredBlock, 4096));
+    // A server may prefer any number.
+    const preferred = 2 ** Math.floor(Math.log2(found.preferredBlock));
+    this.physicalSectorSize = Math.max(sectorSize, Math.min(preferred, 4096));
     this.readOnly = options.readOnly ?? false;
     const most = Math.min(found.maximumBlock, NBD_MAX_REQUEST);
-    this.transferBytes = Math.max(sectorSize, most - (most % sectorSize));
+    this.transferBytes = most - (most % sectorSize);
     this.features = nbdFeatures(found, this);
     this.#shareable = (found.flags & NbdFlag.canMultiConn) !== 0 || this.readOnly;
   }
@@ -322,11 +337,13 @@ async function openExport(
 ): Promise<BlockImage> {
   const { exportName = '', reconnect = Number.POSITIVE_INFINITY } = options;
   const openLog = (found: NbdExport) => log.openFor(found, options);
-  const connection = new NbdConnection({ path, exportName, reconnect, openLog });
+  const { negotiation = NEGOTIATION_MS, silence = Math.max(SILENCE_LEAST_MS, reconnect / 2) } = options;
+  const connection = new NbdConnection({ path, exportName, reconnect, negotiation, silence, openLog });
   try {
     const found = await connection.open(signal);
     const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);
     const size = wholeSectors(found.size, sectorSize, `the NBD export at ${path}`);
+    if (found.maximumBlock < sectorSize) throw takesTooLittle(found, sectorSize);
     if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(path);
     return new NbdImage({ path, options, connection, found, size, sectorSize, log });
   } catch (error) {
@@ -337,6 +354,11 @@ async function openExport(
     const message = `the NBD server at ${path} cannot be used: ${error.message}`;
     throw new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });
   }
+}
+
+function takesTooLittle({ maximumBlock }: NbdExport, sectorSize: number): NbdError {
+  const message = `it takes ${maximumBlock} bytes at once, less than a sector of ${sectorSize}`;
+  return new NbdError('ERR_PROTOCOL', 'negotiate', message);
 }
 
 function writeProtected(path: string): BlockDeviceError {

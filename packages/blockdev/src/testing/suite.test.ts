@@ -10,6 +10,7 @@ import { memoryImage } from '../memory/image.js';
 import { nullImage } from '../memory/null-image.js';
 import { threadRing } from '../uring/thread-ring.js';
 import { faultyImage } from '../wrappers/faulty.js';
+import { powerCutImage } from '../wrappers/power-cut/image.js';
 import { rmwImage } from '../wrappers/rmw.js';
 import { throttledImage } from '../wrappers/throttled.js';
 import { testEngine } from './suite.js';
@@ -79,6 +80,7 @@ testEngine(
     name: '512-byte sectors over 4096-byte ones',
     threadBound: true,
     open: async (data, { readOnly }) => rmwImage(memoryImage({ data, sectorSize: 4096, readOnly })),
+    over: (inner) => rmwImage(inner),
     openLarge: async (size) => rmwImage(nullImage({ size, sectorSize: 4096 })),
   },
 );
@@ -88,6 +90,7 @@ testEngine(
     name: 'faulty without faults',
     threadBound: true,
     open: async (data, { readOnly }) => faultyImage(memoryImage({ data, readOnly }), () => undefined),
+    over: (inner) => faultyImage(inner, () => undefined),
     openLarge: async (size) => faultyImage(nullImage({ size }), () => undefined),
   },
 );
@@ -97,6 +100,29 @@ testEngine(
     name: 'throttled',
     threadBound: true,
     open: async (data, { readOnly }) => throttledImage(memoryImage({ data, readOnly }), { operationsPerSecond: 1e5 }),
+    over: (inner) => throttledImage(inner, { operationsPerSecond: 1e5 }),
     openLarge: async (size) => throttledImage(nullImage({ size }), { operationsPerSecond: 1e5, bytesPerSecond: 1e9 }),
+  },
+);
+testEngine(
+  { describe, it },
+  {
+    name: 'with a cache that a power cut would empty',
+    threadBound: true,
+    open: async (data, { readOnly }) => powerCutImage(memoryImage({ data, readOnly })),
+    over: (inner) => powerCutImage(inner),
+    openLarge: async (size) => powerCutImage(nullImage({ size })),
+  },
+);
+testEngine(
+  { describe, it },
+  {
+    name: 'with a small such cache, over a file',
+    threadBound: true,
+    open: async (content, { readOnly }) => {
+      const path = join(folder, `disk-${files++}.img`);
+      writeFileSync(path, content);
+      return powerCutImage(await openFileImage(path, { engine: 'threads', readOnly }), { cacheBytes: 65536 });
+    },
   },
 );

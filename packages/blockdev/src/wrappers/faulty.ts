@@ -85,5 +85,5 @@ function cut({ op, offset, iov }: WrappedOperation, length: number): Omit<Wrappe
     kept.push(iov[at], iov[at + 1], bytes);
     left -= bytes;
   }
-  return { op, offset, length, iov: Float64Array.from(kept) };
+  return { op, offset, length: length - left, iov: Float64Array.from(kept) };
 }

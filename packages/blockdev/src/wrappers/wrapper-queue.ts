@@ -1,5 +1,6 @@
 import { type BlockOp, type BlockQueue, IOV_WORDS, type SharedImage } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
+import { exactResult } from '../queue/exact-result.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
 import { ImageWrapper } from './image-wrapper.js';
@@ -12,6 +13,13 @@ export interface WrappedOperation {
   readonly length: number;
   /** Its scatter list. */
   readonly iov: Float64Array;
+}
+
+/** An operation of the inner queue. */
+interface Performed {
+  /** Bytes that it moves. */
+  readonly expected: number;
+  readonly done: (result: number) => void;
 }
 
 /** An image that changes what happens to the operations of another one. */
@@ -30,17 +38,22 @@ export abstract class OperationWrapper extends ImageWrapper {
   }
 
   protected override async closeOnce(): Promise<void> {
-    // Operations may still wait in the wrapper's own queues.
-    await this.#queues.close();
+    await this.closeQueues();
     await super.closeOnce();
+  }
+
+  /** Operations may still wait in the wrapper's own queues. */
+  protected closeQueues(): Promise<void> {
+    return this.#queues.close();
   }
 }
 
 /** The queue of such an image. It makes objects per operation, as engines' own queues do not. */
 export abstract class WrapperQueue extends LocalQueue {
   readonly inner: BlockQueue;
-  readonly #done: ((result: number) => void)[] = [];
-  readonly #freeTags: number[] = [];
+  /** By tag. Each operation has its own, so that what ends twice or late is not taken for another's end. */
+  readonly #performed = new Map<number, Performed>();
+  #nextTag = 0;
 
   /** `depth` operations of the inner queue are enough for those of this one. */
   constructor(image: OperationWrapper, options: QueueOptions, depth = options.depth) {
@@ -97,9 +110,10 @@ export abstract class WrapperQueue extends LocalQueue {
 
   /** Stages an operation of the inner queue; `done` gets its result. A caller outside of `beginWrapped` submits. */
   protected perform(operation: Omit<WrappedOperation, 'tag'>, done: (result: number) => void): void {
-    const tag = this.#freeTags.pop() ?? this.#done.length;
-    this.#done[tag] = done;
     const { op, offset, length, iov } = operation;
+    const tag = this.#nextTag;
+    this.#nextTag = (tag + 1) | 0;
+    this.#performed.set(tag, { expected: iov.length > 0 ? length : 0, done });
     this.inner.push(op, tag, offset, length, iov, iov.length / IOV_WORDS);
   }
 
@@ -108,7 +122,9 @@ export abstract class WrapperQueue extends LocalQueue {
   }
 
   #finished(tag: number, result: number): void {
-    this.#freeTags.push(tag);
-    this.#done[tag](result);
+    const performed = this.#performed.get(tag);
+    if (!performed) return;
+    this.#performed.delete(tag);
+    performed.done(exactResult(performed.expected, result));
   }
 }

@@ -66,7 +66,24 @@ export const NbdChunk = { offsetData: 1, error: 0x8001 } as const;
 export const NbdChunkFlag = { done: 1 << 0 } as const;
 
 /** The errnos that replies carry, whatever the machine's own are. */
-export const NbdErrno = { EPERM: 1, EIO: 5, ENOMEM: 12, EINVAL: 22, ENOSPC: 28, ENOTSUP: 95 } as const;
+export const NbdErrno = {
+  EPERM: 1,
+  EIO: 5,
+  ENOMEM: 12,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EOVERFLOW: 75,
+  ENOTSUP: 95,
+} as const;
+/** The errno of a server that is about to end: nothing is said of the request. */
+export const NBD_ESHUTDOWN = 108;
+
+const KNOWN_ERRNOS: ReadonlySet<number> = new Set(Object.values(NbdErrno));
+
+/** What a client takes a reply's error for: the protocol's errno, or EIO for any other number. */
+export function knownNbdErrno(error: number): number {
+  return KNOWN_ERRNOS.has(error) ? error : NbdErrno.EIO;
+}
 
 const NBD_ERRNO_OF: Readonly<Record<string, number>> = {
   ...NbdErrno,

@@ -5,6 +5,7 @@ import type { XenstoreOperations } from '@xenpv/xenstore';
 import { ignoredChannel } from '../diagnostics.js';
 import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
+import { parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from '../rate-limits.js';
 import { readHints } from './hints.js';
 
 const configKeys = {
@@ -15,6 +16,8 @@ const configKeys = {
   'direct-io-safe': toolstackKeys['direct-io-safe'],
   'discard-enable': toolstackKeys['discard-enable'],
   'on-error': toolstackKeys['on-error'],
+  limits: toolstackKeys.limits,
+  'guest-limits': toolstackKeys['guest-limits'],
 } as const satisfies KeySchema;
 
 /**
@@ -58,14 +61,19 @@ interface ChangingKeys {
   readonly params?: string | undefined;
   readonly mode?: string | undefined;
   readonly 'on-error'?: string | undefined;
+  readonly limits?: string | undefined;
+  readonly 'guest-limits'?: string | undefined;
 }
 
-function ofKeys({ params = '', mode, 'on-error': onError }: ChangingKeys, path: string, address: DeviceAddress) {
+function ofKeys(keys: ChangingKeys, path: string, address: DeviceAddress) {
+  const { params = '', mode, 'on-error': onError, limits, 'guest-limits': guestLimits } = keys;
   return {
     ...parseParams(params, address.type),
     readOnly: !mode?.includes('w'),
     shared: mode?.includes('!') ?? false,
     onError: onErrorOf(onError, `${path}/on-error`, address),
+    limits: limitsOf(limits, `${path}/limits`, address),
+    guestLimits: limitsOf(guestLimits, `${path}/guest-limits`, address),
   };
 }
 
@@ -74,6 +82,12 @@ function onErrorOf(value: string | undefined, path: string, address: DeviceAddre
   if (value === undefined || isOnError(value)) return value;
   ignoredChannel.publish({ address, path, value, expected: ON_ERROR.join(', ') });
   return undefined;
+}
+
+function limitsOf(value: string | undefined, path: string, address: DeviceAddress): RateLimits | undefined {
+  const limits = value === undefined ? undefined : parseRateLimits(value);
+  if (value !== undefined && !limits) ignoredChannel.publish({ address, path, value, expected: RATE_LIMITS_FORM });
+  return limits;
 }
 
 function isOnError(text: string): text is OnError {

@@ -39,6 +39,8 @@ export interface ServedDisk {
   readonly image: BlockImage | undefined;
   readonly onError: OnError;
   readonly dataPath: DataPathChoice;
+  /** What the rings keep to together. */
+  readonly budgets: readonly SharedArrayBuffer[];
 }
 
 /** The rings of one disk, each at a host, with counters that outlast them. */
@@ -228,7 +230,7 @@ export class DiskRings {
     }
   }
 
-  #ringOptions({ negotiated, geometry, image, onError, dataPath }: ServedDisk, queue: number): RingOptions {
+  #ringOptions({ negotiated, geometry, image, onError, dataPath, budgets }: ServedDisk, queue: number): RingOptions {
     const { address, name } = this.#context;
     const counters = (this.#counters[queue] ??= new RingCounters());
     this.#ages[queue] ??= new RequestAges(counters.buffer);
@@ -241,6 +243,7 @@ export class DiskRings {
       image,
       onError,
       counters,
+      budgets,
       listener: this.#listener,
       paused: true,
       ...dataPathFor(negotiated, dataPath),

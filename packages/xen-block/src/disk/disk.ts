@@ -18,6 +18,7 @@ import {
   journalDroppedChannel,
   journalFailedChannel,
   leftChannel,
+  limitedChannel,
   mediumChannel,
   preparedChannel,
   refusedChannel,
@@ -26,10 +27,13 @@ import {
 import type { DiskConfig, DiskGeometry, DiskStop, OnError } from '../disk-description.js';
 import { codeOf, XenBlockError } from '../errors.js';
 import type { RingHost } from '../hosts/ring-host.js';
+import { DiskLimits, type DiskLimitsChoice, type LimitsInForce } from '../limits/disk-limits.js';
+import type { GuestBudgets } from '../limits/guest-budgets.js';
 import type { DiskStatistics } from '../plane/accounting/statistics.js';
 import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
+import { formatRateLimits, type RateLimits } from '../rate-limits.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
 import {
   type DataPathChoice,
@@ -83,18 +87,22 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly onError: OnErrorChoice;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. */
   readonly stallMs: number;
+  /** For a disk whose directory does not say. */
+  readonly limitsFor: () => DiskLimitsChoice;
+  readonly guestBudgets: GuestBudgets;
   /** By device: what somebody has said for the next try to take it over. It outlasts a device that is held. */
   readonly consents: Map<string, TakeOverConsent>;
 }
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
 export class BlockDevice implements BackendHandler {
-  readonly keys = ['params', 'mode', 'on-error'];
+  readonly keys = ['params', 'mode', 'on-error', 'limits', 'guest-limits'];
   readonly #context: BackendContext;
   readonly #options: BlockDeviceOptions;
   readonly #rings: DiskRings;
   readonly #stops: DiskStops;
   readonly #stallWatch: StallWatch;
+  readonly #limits: DiskLimits;
   readonly #imageRecord: ImageRecord | undefined;
   /** Of a connection that this process makes. */
   readonly #ownTerms: ConnectionTerms;
@@ -120,6 +128,7 @@ export class BlockDevice implements BackendHandler {
     this.#terms = this.#ownTerms;
     this.#stops = new DiskStops(context.address, () => this.#rings);
     this.#stallWatch = new StallWatch(context.address, options.stallMs);
+    this.#limits = new DiskLimits(context.address.domid, options.guestBudgets);
     const { journalDirectory } = options;
     if (journalDirectory !== undefined) this.#imageRecord = new ImageRecord(journalDirectory, context.name);
     this.#rings = new DiskRings(context, options, this.#listener());
@@ -151,6 +160,11 @@ export class BlockDevice implements BackendHandler {
   /** What is done when the storage fails a request, or undefined before the device is prepared. */
   get onError(): OnError | undefined {
     return this.#config && this.#onError(this.#config);
+  }
+
+  /** What the disk, and all disks of its guest together, may do in a second. */
+  get limits(): LimitsInForce {
+    return this.#limits.inForce;
   }
 
   /** Why the disk takes no requests, when an error of its storage has stopped it; otherwise undefined. */
@@ -193,6 +207,30 @@ export class BlockDevice implements BackendHandler {
     return this.#stops.resume();
   }
 
+  /** The backend's options have changed: what the disk's directory leaves open is as they say now. */
+  reviewLimits(): void {
+    this.#applyLimits();
+  }
+
+  /**
+   * Notes in the disk's directory what it may do, or what all disks of its guest may do together; undefined takes the note
+   * back. It is in force when this resolves, and for as long as the disk is there, whatever process serves it.
+   */
+  async setLimits(of: 'disk' | 'guest', limits: RateLimits | undefined): Promise<void> {
+    const { store, backendPath } = this.#context;
+    const path = `${backendPath}/${of === 'disk' ? 'limits' : 'guest-limits'}`;
+    await store.transaction(async (transaction) => {
+      // A directory that the toolstack has removed must not come back.
+      if (!(await transaction.exists(`${backendPath}/state`))) throw noDirectory(backendPath);
+      if (limits) await transaction.write(path, formatRateLimits(limits));
+      else if (await transaction.exists(path)) await transaction.remove(path);
+    });
+    await this.#inTurn(async () => {
+      if (!this.#config) return;
+      this.#changeLimits({ ...this.#config, [of === 'disk' ? 'limits' : 'guestLimits']: limits });
+    });
+  }
+
   statistics(): DiskStatistics {
     return this.#rings.statistics();
   }
@@ -202,11 +240,12 @@ export class BlockDevice implements BackendHandler {
     const { store, backendPath, address } = this.#context;
     const terms = call.offered ? readTerms(store, backendPath) : this.#ownTerms;
     [this.#terms, this.#config] = await Promise.all([terms, readDiskConfig(store, backendPath, address)]);
+    this.#applyLimits();
     await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
     // What was offered is there.
-    return call.offered ? {} : transportValues(this.#terms.limits, this.#config);
+    return call.offered ? {} : { ...transportValues(this.#terms.limits, this.#config), ...this.#guestLimitsToSay() };
   }
 
   /** For the next connection: nothing that an earlier process offered binds any more. */
@@ -284,6 +323,7 @@ export class BlockDevice implements BackendHandler {
       // The values that the bus told of, and not those of now: it compares with what it told, and tells of the next ones.
       const config = withChangedKeys(this.#config, values, this.#context.backendPath);
       this.#changeOnError(config);
+      this.#changeLimits(config);
       if (config.deviceType === 'cdrom') await this.#changeMedium(config, call);
     });
   }
@@ -304,6 +344,7 @@ export class BlockDevice implements BackendHandler {
     await this.#changes;
     clearTimeout(this.#mediumRetry);
     this.#closed = true;
+    this.#limits.close();
     await this.#image?.close();
     this.#image = undefined;
     this.#opened = undefined;
@@ -421,7 +462,8 @@ export class BlockDevice implements BackendHandler {
 
   #served(negotiated: Negotiated): ServedDisk {
     const onError = this.#onError(this.#config!);
-    return { negotiated, geometry: this.#geometry!, image: this.#image, onError, dataPath: this.#dataPath };
+    const { budgets } = this.#limits;
+    return { negotiated, geometry: this.#geometry!, image: this.#image, onError, dataPath: this.#dataPath, budgets };
   }
 
   /** A frontend that was not told so does not expect its grants to stay mapped, whatever it says of itself. */
@@ -434,6 +476,27 @@ export class BlockDevice implements BackendHandler {
     if (!this.#config || onError === this.#config.onError) return;
     this.#config = { ...this.#config, onError };
     this.#rings.setOnError(this.#onError(this.#config));
+  }
+
+  #changeLimits({ limits, guestLimits }: DiskConfig): void {
+    if (!this.#config) return;
+    this.#config = { ...this.#config, limits, guestLimits };
+    this.#applyLimits();
+  }
+
+  /** Puts into force what the configuration says now, which may be what it said before. */
+  #applyLimits(): void {
+    if (!this.#config) return;
+    const before = formatLimits(this.limits);
+    this.#limits.configure(this.#config, this.#options.limitsFor());
+    this.#limits.sayOfGuest(this.#config.guestLimits);
+    if (formatLimits(this.limits) !== before) limitedChannel.publish({ address: this.address, ...this.limits });
+  }
+
+  /** What somebody has said of the guest counts for a disk that is added, and must outlast those that it was said to. */
+  #guestLimitsToSay(): XenstoreValues {
+    const said = this.#limits.saidOfGuest;
+    return said && !this.#config?.guestLimits ? { 'guest-limits': formatRateLimits(said) } : {};
   }
 
   #onError(config: DiskConfig): OnError {
@@ -571,6 +634,14 @@ function untilItIsDone(): CallOptions {
 
 function isSameMedium(one: DiskConfig, other: DiskConfig): boolean {
   return one.target === other.target && one.format === other.format && one.readOnly === other.readOnly;
+}
+
+function noDirectory(path: string): XenBlockError {
+  return new XenBlockError('ENOENT', 'limit', 'the disk is gone', { path });
+}
+
+function formatLimits({ disk, guest }: LimitsInForce): string {
+  return `${formatRateLimits(disk)} ${formatRateLimits(guest)}`;
 }
 
 /** BlockDeviceError's code for a file without a byte. */

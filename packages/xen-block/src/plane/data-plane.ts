@@ -20,6 +20,7 @@ import { XenBlockError } from '../errors.js';
 import { adoptRing } from './journal/adopt-ring.js';
 import { Clock } from './pace/clock.js';
 import { Holds } from './pace/holds.js';
+import { ThrottledRings } from './pace/throttled-rings.js';
 import { PassLoop } from './pass.js';
 import { RequestEnds } from './requests/ends.js';
 import { StorageFailures } from './requests/failures.js';
@@ -109,6 +110,7 @@ export class DataPlane implements AsyncDisposable {
       new Barriers(),
       new Holds(),
     ];
+    const throttled = new ThrottledRings<BlockRing>((ring) => rings.wake(ring));
     const ends = new RequestEnds({ rings, table, lists, clock, notices });
     const failures = new StorageFailures({ table, lists, memory, barriers, ends, notices, clock });
     this.#events = events;
@@ -116,9 +118,24 @@ export class DataPlane implements AsyncDisposable {
     this.#grants = grants;
     this.#mapMultiple = provider.features.mapMultiple;
     this.#memory = memory;
-    this.#rest = new Rest({ events, rings, barriers, holds, pollMicroseconds });
+    this.#rest = new Rest({ events, rings, barriers, holds, throttled, pollMicroseconds });
     this.#loop = new PassLoop(
-      { events, copy, rings, table, lists, memory, segments, barriers, ends, failures, notices, clock, holds },
+      {
+        events,
+        copy,
+        rings,
+        table,
+        lists,
+        memory,
+        segments,
+        barriers,
+        ends,
+        failures,
+        notices,
+        clock,
+        holds,
+        throttled,
+      },
       this.#rest,
     );
     this.#watchdog = new Watchdog({ rings, lists, table, barriers, loop: this.#loop });

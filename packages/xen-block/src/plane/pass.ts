@@ -57,6 +57,7 @@ export class PassLoop {
     });
     this.#rested = { broken: () => brokenAtRest(parts) };
     rest.onHoldExpired(() => this.#run());
+    parts.throttled.onTime(() => this.#run());
     parts.notices.onFailed(() => this.#runLater());
   }
 
@@ -79,6 +80,7 @@ export class PassLoop {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
+    this.#parts.throttled.close();
     this.#rest.close();
   }
 
@@ -90,6 +92,7 @@ export class PassLoop {
 
   /** A ring is removed. */
   forget(ring: BlockRing): void {
+    this.#parts.throttled.forget(ring);
     this.#recovery.forget(ring);
     this.#rest.forget(ring);
   }
@@ -121,8 +124,10 @@ export class PassLoop {
 
   #ended(tag: number, result: number): void {
     try {
-      if (this.#recovery.active) this.#recovery.ended(tag);
-      this.#dispatch.ended(tag, result);
+      const leader = this.#dispatch.endOf(tag);
+      if (leader < 0) return;
+      if (this.#recovery.active) this.#recovery.ended(leader);
+      this.#dispatch.ended(leader, result);
     } catch (error) {
       this.#parts.notices.failed(undefined, error);
     }
@@ -183,6 +188,7 @@ export class PassLoop {
   }
 
   #runPasses(): void {
+    this.#parts.throttled.release();
     this.#rest.begin();
     this.#parts.clock.begin();
     const { table, lists } = this.#parts;

@@ -24,8 +24,8 @@ const NONE = -1;
 const STRIKES = 2;
 /** Lives in which a request was begun again and not answered, after which it is suspected. */
 const PATIENCE = 8;
-/** How long a ring is served before a request is carried out alone. */
-const ALONE_AFTER_MS = 200;
+/** How long a ring is served before a request is carried out alone: longer than processes live that are killed one by one. */
+const ALONE_AFTER_MS = 1000;
 
 interface Parts {
   readonly rings: RingSet;

@@ -10,6 +10,7 @@
 import { Errno, type EventChannels, type EventSleeper } from '@xenpv/xen-sys';
 import { BusyPoll } from './pace/busy-poll.js';
 import type { Holds } from './pace/holds.js';
+import type { ThrottledRings } from './pace/throttled-rings.js';
 import { measureHoldTime } from './pace/wake-up-cost.js';
 import type { Barriers } from './rings/barriers.js';
 import type { BlockRing } from './rings/ring.js';
@@ -27,6 +28,7 @@ export interface RestOptions {
   readonly rings: RingSet;
   readonly barriers: Barriers;
   readonly holds: Holds;
+  readonly throttled: Pick<ThrottledRings<BlockRing>, 'untilNext'>;
   /** How long to look for more work before sleeping; 0 for not at all. */
   readonly pollMicroseconds: number;
 }
@@ -37,6 +39,7 @@ export class Rest {
   readonly #rings: RingSet;
   readonly #barriers: Barriers;
   readonly #holds: Holds;
+  readonly #throttled: RestOptions['throttled'];
   readonly #busyPoll: BusyPoll;
   /** Milliseconds that a ring may be held. */
   readonly #holdTime: number;
@@ -59,13 +62,14 @@ export class Rest {
   /** The last run over the rings was cut short: there was always more to do. */
   #ranOutOfPasses = false;
 
-  constructor({ events, rings, barriers, holds, pollMicroseconds }: RestOptions) {
+  constructor({ events, rings, barriers, holds, throttled, pollMicroseconds }: RestOptions) {
     this.#events = events;
     this.#sleeper = events.openSleeper?.();
     this.#unmask = this.#sleeper?.unmask ?? new Uint32Array(MAX_PORTS);
     this.#rings = rings;
     this.#barriers = barriers;
     this.#holds = holds;
+    this.#throttled = throttled;
     this.#busyPoll = new BusyPoll(pollMicroseconds / 1000);
     this.#holdTime = measureHoldTime(events);
   }
@@ -194,13 +198,15 @@ export class Rest {
   /** Sleeps until something is to be done, in place: it saves most of the system calls between two requests. */
   sleep(): Woken {
     if (!this.#sleeper) return Woken.forEventLoop;
-    const microseconds = this.#held.length > 0 ? Math.ceil(this.#holdTime * 1000) : FOREVER;
+    const holdTime = this.#held.length > 0 ? this.#holdTime : Infinity;
+    const time = Math.min(holdTime, this.#throttled.untilNext);
+    const microseconds = time === Infinity ? FOREVER : Math.ceil(time * 1000);
     const unmaskCount = this.#unmaskCount;
     this.#unmaskCount = 0;
     const count = this.#sleeper.sleep(unmaskCount, this.#eventfdCount, this.#firstSleep, microseconds);
     this.#firstSleep = false;
-    this.#timeIsOver = count === Errno.ETIME;
-    if (this.#timeIsOver) return Woken.byTime;
+    this.#timeIsOver = count === Errno.ETIME && time === holdTime;
+    if (count === Errno.ETIME) return Woken.byTime;
     if (count < 0) return Woken.forEventLoop;
     if (count === 0) return Woken.byCompletion;
     this.fired(this.#sleeper.ports, count);

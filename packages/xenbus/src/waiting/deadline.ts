@@ -20,17 +20,22 @@ export async function withinDeadlineOnceAborted<T>(
   signal: AbortSignal,
   ms: number,
 ): Promise<T | typeof LATE> {
+  await endedOrAborted(work, signal);
+  return withinDeadline(work, ms);
+}
+
+/** Resolves when `work` ends, in whatever way, or `signal` is aborted. */
+export async function endedOrAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
   let stopWaiting = () => {};
   const aborted = new Promise<void>((resolve) => {
     stopWaiting = resolve;
     if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
+    else signal.addEventListener('abort', stopWaiting, { once: true });
   });
-  const settled = work.then(
+  const ended = work.then(
     () => {},
     () => {},
   );
-  await Promise.race([settled, aborted]);
-  stopWaiting();
-  return withinDeadline(work, ms);
+  await Promise.race([ended, aborted]);
+  signal.removeEventListener('abort', stopWaiting);
 }

@@ -23,9 +23,11 @@ export interface FormatImageOptions extends StorageDaemonOptions {
 export async function openFormatImage({ signal, ...options }: FormatImageOptions): Promise<BlockImage> {
   const daemon = new StorageDaemon(options);
   const { path, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
+  // One that hangs has storage that hangs, as a raw file would; its death is seen.
+  const silence = Number.POSITIVE_INFINITY;
   const unflushed = { path: daemon.unflushed, bytes, adopt, identity: identityOf(path) };
   const connect = (ended: AbortSignal) =>
-    openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, reconnect, unflushed, signal: ended });
+    openNbdImage(daemon.socket, { exportName: EXPORT, readOnly, reconnect, silence, unflushed, signal: ended });
   try {
     const image = await daemon.open(connect, signal);
     const identity = await storageIdentity(path).catch(() => undefined);

@@ -49,6 +49,16 @@ export class HelperDirectory {
     return new HelperDirectory(path, base, 'device');
   }
 
+  /** Whether this process uses it. */
+  static isUsed(base: string, name: string): boolean {
+    return inUse.has(join(base, name));
+  }
+
+  /** Of a folder that this process does not use. */
+  static pidFileIn(base: string, name: string): string {
+    return join(base, name, PID_FILE);
+  }
+
   /** The folders of devices below `base`. */
   static devicesIn(base: string): { readonly name: string; readonly device: string }[] {
     return namesIn(base).flatMap((name) => {

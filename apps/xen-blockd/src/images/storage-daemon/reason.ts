@@ -17,6 +17,12 @@ export function endReason({ code, signal, stderr, error, adopted }: ProcessEnd, 
   return said === '' ? `${PROGRAM} ${how}` : `${said} (${PROGRAM} ${how})`;
 }
 
+/** Whether an image was refused because another program has it locked, in the words of QEMU (block/file-posix.c). */
+export function isLocked(error: unknown): boolean {
+  const { code, message } = error as { code?: unknown; message?: string };
+  return code === 'ERR_IMAGE' && /Failed to (?:get .*lock|lock byte)/.test(message ?? '');
+}
+
 /** QEMU names itself and the option that it is at: that is our choice, and tells an operator nothing. */
 function withoutPlace(line: string, args: readonly string[]): string {
   const program = `${PROGRAM}: `;

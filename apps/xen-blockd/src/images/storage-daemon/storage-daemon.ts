@@ -8,14 +8,16 @@ import { Backoff } from './backoff.js';
 import { FailureReport, type StorageDaemonListener } from './events.js';
 import { deviceFolder, HelperDirectory } from './helper-directory.js';
 import { type Helper, HelperProcess } from './helper-process.js';
-import { endReason } from './reason.js';
+import { endReason, isLocked } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
 
 const POLL_MS = 10;
 /** A connection that breaks is seen before the end of the process that broke it is. */
 const END_MS = 1000;
-/** Starts of which each was killed before the first opening gives up. A refusal is final at once. */
+/** Starts of which each was killed before the first opening gives up. */
 const FIRST_STARTS = 3;
+/** Between two starts while somebody else has the image. */
+const LOCKED_PAUSE_MS = 100;
 
 export interface StorageDaemonOptions {
   readonly path: string;
@@ -30,9 +32,14 @@ export interface StorageDaemonOptions {
   readonly device?: string | undefined;
   /** An earlier process may have left one that serves the device, which goes on then. Otherwise one that is left is ended. */
   readonly adopt?: boolean | undefined;
+  /** Has those let go of the image that earlier processes have left for others. Resolves with whether there were any. */
+  readonly release?: ((path: string) => Promise<boolean>) | undefined;
   readonly onEvent?: StorageDaemonListener | undefined;
   readonly times?: Partial<StorageDaemonTimes> | undefined;
 }
+
+/** Those of this process that are about to let go of their images. */
+const closing = new Map<StorageDaemon, Promise<void>>();
 
 /**
  * The qemu-storage-daemon of one image. There is never more than one, and none after `close`. Once it was opened, one
@@ -76,7 +83,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   /**
    * Runs `use` once it serves the image, and watches over it from then on. One that is killed before `use` is done is
-   * started again, a few times. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
+   * started again, a few times; one that finds the image locked too, while who has it may be about to end. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
    * it does not get ready; ERR_SOCKET; the signal's reason; what `use` rejects with.
    */
   open<T>(use: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -86,7 +93,8 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#close().finally(() => closing.delete(this));
+    closing.set(this, this.#closing);
     return this.#closing;
   }
 
@@ -108,7 +116,9 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
-    for (let starts = 1; ; starts++) {
+    let kills = 0;
+    const locked = { since: 0 };
+    for (;;) {
       try {
         const helper = await this.#launch(signal);
         const result = await this.#use(helper, use, signal);
@@ -117,10 +127,29 @@ export class StorageDaemon implements AsyncDisposable {
         return result;
       } catch (error) {
         signal.throwIfAborted();
-        if (starts === FIRST_STARTS || !this.#wasKilled(error)) throw error;
-        await sleep(this.#backoff.fail(), undefined, { signal });
+        if (this.#wasKilled(error)) {
+          if (++kills === FIRST_STARTS) throw error;
+          await sleep(this.#backoff.fail(), undefined, { signal });
+        } else if (!isLocked(error) || !(await this.#mayBeLetGo(locked, signal))) throw error;
       }
     }
+  }
+
+  /** Resolves when the image is to be tried again, with true, or with false when who has it goes on using it. */
+  async #mayBeLetGo(locked: { since: number }, signal: AbortSignal): Promise<boolean> {
+    const { path, release } = this.#options;
+    const { lockedMs, stopMs } = this.#times;
+    const now = performance.now();
+    locked.since ||= now;
+    const own = [...closing].filter(([daemon]) => daemon.#options.path === path).map(([, closed]) => closed);
+    const waits = own.length > 0 && now - locked.since < lockedMs + stopMs;
+    const letGo = waits ? Promise.race(own).then(() => true) : release?.(path);
+    if (!(await Promise.race([letGo, aborted(signal)]))) {
+      if (now - locked.since > lockedMs) return false;
+      await sleep(LOCKED_PAUSE_MS, undefined, { signal });
+    }
+    signal.throwIfAborted();
+    return true;
   }
 
   /** By somebody else: it refuses nothing, and was not late. */
@@ -237,6 +266,11 @@ export class StorageDaemon implements AsyncDisposable {
     const { path } = this.#options;
     return new BlockdError(code, 'open image', `${path}: ${reason}`, { path });
   }
+}
+
+/** Resolves when the signal is aborted. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 /** A device that has the same image open twice has the second one in a folder of its own. */

@@ -14,6 +14,8 @@ export interface StorageDaemonTimes {
   readonly answerMs: number;
   /** For the requests of an earlier process to end in it. */
   readonly quietMs: number;
+  /** For who has the image locked to let go of it: processes that were killed end when their storage answers. */
+  readonly lockedMs: number;
 }
 
 export const DEFAULT_TIMES: StorageDaemonTimes = {
@@ -24,4 +26,5 @@ export const DEFAULT_TIMES: StorageDaemonTimes = {
   wellMs: 10_000,
   answerMs: 2000,
   quietMs: 10_000,
+  lockedMs: 3000,
 };

@@ -10,6 +10,8 @@ export interface EngineSubject {
   open(content: Uint8Array, options: { readOnly: boolean }): Promise<BlockImage>;
   /** A new image of so many bytes, 4 GiB and more, that needs no room for what is not written: for ranges of any length. */
   openLarge?(size: number): Promise<BlockImage>;
+  /** For an image over another one, which it owns: makes one, where nothing else comes between. */
+  over?(inner: BlockImage): BlockImage;
   /** True for an engine that keeps nothing: reads are zeroes. */
   readonly forgetful?: boolean | undefined;
   /** True for images that stay on their thread: `share()` gives undefined. */

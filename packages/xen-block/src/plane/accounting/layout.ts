@@ -48,9 +48,12 @@ export const Counter = {
   kept: SCALARS + 6,
   overlooked: SCALARS + 7,
   recovered: SCALARS + 8,
-  histograms: SCALARS + 9,
+  inexact: SCALARS + 9,
+  /** Nanoseconds. */
+  throttledTime: SCALARS + 10,
+  histograms: SCALARS + 11,
   /** For each class one for each errno. */
-  errors: SCALARS + 9 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
+  errors: SCALARS + 11 + LATENCY_PHASES.length * CLASSES * LATENCY_BUCKETS,
 } as const;
 
 /** Linux's errnos are smaller; any other is counted as number 0. */

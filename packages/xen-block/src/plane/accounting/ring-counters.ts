@@ -43,9 +43,19 @@ export class RingCounters {
     this.#values[Counter.overlooked]++;
   }
 
+  /** The storage ended an operation with a result that cannot be, or that nobody waits for. */
+  inexact(): void {
+    this.#values[Counter.inexact]++;
+  }
+
   /** Requests of an earlier process that are carried out again. */
   recovered(count: number): void {
     this.#values[Counter.recovered] += count;
+  }
+
+  /** Requests had to stay in the ring for so long, because of a limit. */
+  throttled(milliseconds: number): void {
+    this.#values[Counter.throttledTime] += milliseconds * NANOSECONDS;
   }
 
   unknown(): void {

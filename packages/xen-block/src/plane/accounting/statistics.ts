@@ -47,8 +47,12 @@ export interface DiskStatistics {
   readonly starved: number;
   /** Times that a ring had requests and nobody looked at it for a second. */
   readonly overlooked: number;
+  /** Results of the storage that were neither the length asked for nor an errno, or that nobody waited for. */
+  readonly inexact: number;
   /** Requests that an earlier process took and did not answer, and that this one carried out again. */
   readonly recovered: number;
+  /** Nanoseconds that rings had requests which their limits did not let them take, summed over the rings. */
+  readonly throttledTimeNs: number;
   /** Requests taken and not answered at this moment. */
   readonly inFlight: number;
   /** Those of them that the storage failed and that are kept until the disk is resumed. */
@@ -74,7 +78,9 @@ export function readStatistics(buffers: Iterable<SharedArrayBuffer>): DiskStatis
     passes: sum[Counter.passes],
     starved: sum[Counter.starved],
     overlooked: sum[Counter.overlooked],
+    inexact: sum[Counter.inexact],
     recovered: sum[Counter.recovered],
+    throttledTimeNs: sum[Counter.throttledTime],
     inFlight: sum[Counter.inFlight],
     kept: sum[Counter.kept],
   };

@@ -86,6 +86,21 @@ export function checkRange(table: RequestTable, row: number, ring: BlockRing, se
   return setRange(table, row, requestSector(table.words, row * ROW_WORDS, ring.abi), sectors, disk);
 }
 
+/**
+ * Bytes that a request may move, before anything of it is checked: those of its segments, or of their whole pages where
+ * they are not at hand. 0 for a discard, which moves none, and for what will be refused.
+ */
+export function mostBytes(table: RequestTable, row: number, { abi }: BlockRing): number {
+  const { words } = table;
+  const at = row * ROW_WORDS;
+  const operation = requestOperation(words, at);
+  if (operation === BlkifOp.discard) return 0;
+  if (operation === BlkifOp.indirect) return indirectNrSegments(words, at) * XEN_PAGE_SIZE;
+  const count = requestNrSegments(words, at);
+  if (count > MAX_SEGMENTS) return 0;
+  return SECTOR_SIZE * Math.max(0, addSegments(words, at + abi.segmentsWord, count, SECTOR_SIZE));
+}
+
 /** The sectors of all segments together, or minus the reason why not. */
 function addSegments(words: Int32Array, at: number, count: number, sectorSize: number): number {
   let sectors = 0;

@@ -3,12 +3,13 @@
  * and `restart`; out go rows in `ended`, or, after a flush that goes before a write and after a merged call that
  * failed, in `restart` once more.
  *
- * What must hold: an engine call is known by the row that leads its chain, and each call ends exactly once; a ring's
- * operations are submitted in the pass that staged them, and a poll of that ring's engine follows the submission.
+ * What must hold: an engine call is known by the row that leads its chain and the number of the call, and each call ends
+ * exactly once: whatever else an engine says is counted and ignored. A call ends well only with the length that was asked
+ * for. A ring's operations are submitted in the pass that staged them, and a poll of that ring's engine follows.
  * What never happens: a call that is larger than the limits of a merge, unless one request alone is.
  */
 import { BlkifOp, BlkifStatus } from '@xenpv/blkif';
-import { BlockOp, type BlockQueue, IOV_WORDS } from '@xenpv/blockdev';
+import { BlockOp, type BlockQueue, exactResult, IOV_WORDS } from '@xenpv/blockdev';
 import { Errno } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
@@ -20,6 +21,10 @@ import { Phase } from './table.js';
 import { trace } from './trace.js';
 
 const NONE = -1;
+/** Of a call's tag the low bits are the row that leads it; the others are the last ones of the call's number. */
+const ROW_BITS = 22;
+const ROW_MASK = 2 ** ROW_BITS - 1;
+const CALL_MASK = 2 ** (31 - ROW_BITS) - 1;
 /** Limits of one merged engine call. */
 const MAX_MERGED_ROWS = 64;
 const MAX_MERGED_SEGMENTS = 256;
@@ -49,6 +54,7 @@ export class RequestDispatch {
   readonly #unsubmitted: BlockRing[] = [];
   /** By ring index: whether it is one of them. */
   readonly #hasUnsubmitted: boolean[] = [];
+  #calls = 0;
   readonly #iov = new Float64Array(MAX_INDIRECT_SEGMENTS * IOV_WORDS);
 
   constructor(parts: Parts) {
@@ -119,8 +125,36 @@ export class RequestDispatch {
     }
   }
 
-  /** An engine call has ended. A merged one that failed is done again in its parts, so that only the bad part fails. */
-  ended(leader: number, result: number): void {
+  /** The row that leads the call of this tag, which has ended; or -1: there is no such call, or it has ended before. */
+  endOf(tag: number): number {
+    const table = this.#table;
+    const row = tag & ROW_MASK;
+    if (table.call[row] === tag) {
+      table.call[row] = NONE;
+      return row;
+    }
+    if (row < table.capacity) this.#rings.all[table.ring[row]]?.counters.inexact();
+    return NONE;
+  }
+
+  /** An engine call has ended, and what its engine says of it is `said`. */
+  ended(leader: number, said: number): void {
+    const result = exactResult(this.#expected(leader), said);
+    if (result !== said) this.#table.ringOf(leader).counters.inexact();
+    this.#concludeAll(leader, result);
+  }
+
+  /** Bytes that a call moves. */
+  #expected(leader: number): number {
+    const table = this.#table;
+    if (table.phase[leader] === Phase.flushing || table.operation[leader] === BlkifOp.discard) return 0;
+    let bytes = 0;
+    for (let row = leader; row !== NONE; row = table.next[row]) bytes += table.length[row];
+    return bytes;
+  }
+
+  /** A merged call that failed is done again in its parts, so that only the bad part fails. */
+  #concludeAll(leader: number, result: number): void {
     const table = this.#table;
     const lists = this.#lists;
     if (result >= 0 && table.phase[leader] === Phase.flushing) {
@@ -269,7 +303,8 @@ export class RequestDispatch {
       if (table.length[row] > 0 && table.segments[row] > 0) count = this.#addIov(row, ring, count);
     }
     if (!this.#stage(leader, ring, operation, bytes, count)) {
-      this.ended(leader, Errno.EAGAIN);
+      table.call[leader] = NONE;
+      this.#concludeAll(leader, Errno.EAGAIN);
       return;
     }
     if (this.#hasUnsubmitted[ring.index]) return;
@@ -281,8 +316,10 @@ export class RequestDispatch {
 
   /** Gives the engine a call, with what is in the scatter list. False when it does not take it. */
   #stage(leader: number, ring: BlockRing, operation: BlockOp, bytes: number, count: number): boolean {
+    const tag = ((this.#calls++ & CALL_MASK) << ROW_BITS) | leader;
+    this.#table.call[leader] = tag;
     try {
-      return ring.queue?.push(operation, leader, this.#table.offset[leader], bytes, this.#iov, count) ?? false;
+      return ring.queue?.push(operation, tag, this.#table.offset[leader], bytes, this.#iov, count) ?? false;
     } catch (error) {
       this.#notices.failed(ring, error);
       return false;

@@ -19,10 +19,11 @@ import {
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
+import type { Throttle } from '../pace/throttle.js';
 import type { BlockRing } from '../rings/ring.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import { BadRequest } from './bad-request.js';
-import { checkHeader, checkRange } from './check.js';
+import { checkHeader, checkRange, mostBytes } from './check.js';
 import { RowList } from './lists.js';
 import type { PassParts } from './parts.js';
 import { Phase, Recovered, ROW_WORDS } from './table.js';
@@ -35,7 +36,18 @@ const WRITABLE = { writable: true };
 
 type Parts = Pick<
   PassParts,
-  'rings' | 'table' | 'lists' | 'memory' | 'segments' | 'barriers' | 'ends' | 'notices' | 'clock' | 'holds' | 'copy'
+  | 'rings'
+  | 'table'
+  | 'lists'
+  | 'memory'
+  | 'segments'
+  | 'barriers'
+  | 'ends'
+  | 'notices'
+  | 'clock'
+  | 'holds'
+  | 'throttled'
+  | 'copy'
 >;
 
 export class RequestIntake {
@@ -49,6 +61,7 @@ export class RequestIntake {
   readonly #notices: Parts['notices'];
   readonly #clock: Parts['clock'];
   readonly #holds: Parts['holds'];
+  readonly #throttled: Parts['throttled'];
   readonly #indirectIn: CopyStage;
   readonly #dataIn: CopyStage;
   /** Rows that have all their memory, in this pass. */
@@ -71,6 +84,7 @@ export class RequestIntake {
     this.#notices = parts.notices;
     this.#clock = parts.clock;
     this.#holds = parts.holds;
+    this.#throttled = parts.throttled;
     this.#indirectIn = new CopyStage(copy, memory.address, failed);
     this.#dataIn = new CopyStage(copy, memory.address, failed);
   }
@@ -92,17 +106,34 @@ export class RequestIntake {
       return 0;
     }
     this.#holds.end(ring);
+    ring.throttle?.begin();
+    if (ring.throttle?.active) return this.#takeWithin(ring, ring.throttle, count);
     for (let i = 0; i < count && !this.#barriers.blocks(ring); i++) this.#take(ring);
     ring.counters.pass(ring.pending);
     return count;
   }
 
-  #take(ring: BlockRing): void {
+  /** Takes what the ring's limits allow; the rest waits in the ring. Returns how many. */
+  #takeWithin(ring: BlockRing, throttle: Throttle, count: number): number {
+    let taken = 0;
+    while (taken < count && !this.#barriers.blocks(ring) && throttle.mayTake) {
+      throttle.took(mostBytes(this.#table, this.#take(ring), ring));
+      taken++;
+    }
+    throttle.end();
+    if (taken < count && !throttle.mayTake) this.#throttled.add(ring, throttle.wait());
+    if (taken > 0) ring.counters.pass(ring.pending);
+    return taken;
+  }
+
+  /** Returns its row. */
+  #take(ring: BlockRing): number {
     const table = this.#table;
     const row = table.take();
     const index = ring.back.takeRequest(table.words, row * ROW_WORDS);
     if (ring.journal) table.journal[row] = ring.journal.take(table.words, row * ROW_WORDS, index);
     this.#begin(row, ring);
+    return row;
   }
 
   /**
@@ -244,6 +275,7 @@ export class RequestIntake {
         this.#ends.refuse(row, bad as BadRequest);
         return;
       }
+      ring.throttle?.giveBack(table.segments[row] * XEN_PAGE_SIZE - table.length[row]);
     }
     if (table.segments[row] > 0) this.#bringData(row, ring);
     table.phase[row] = Phase.admitted;

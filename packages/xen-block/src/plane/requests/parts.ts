@@ -1,7 +1,9 @@
 import type { EventChannels } from '@xenpv/xen-sys';
 import type { Clock } from '../pace/clock.js';
 import type { Holds } from '../pace/holds.js';
+import type { ThrottledRings } from '../pace/throttled-rings.js';
 import type { Barriers } from '../rings/barriers.js';
+import type { BlockRing } from '../rings/ring.js';
 import type { RingSet } from '../rings/ring-set.js';
 import type { CopyFunction } from '../transfer/copy-stage.js';
 import type { DataMemory } from '../transfer/data-memory.js';
@@ -25,6 +27,7 @@ export interface PassParts {
   readonly notices: Notices;
   readonly clock: Clock;
   readonly holds: Holds;
+  readonly throttled: ThrottledRings<BlockRing>;
   readonly events: EventChannels;
   /** Grant copy, or its substitute. */
   readonly copy: CopyFunction;

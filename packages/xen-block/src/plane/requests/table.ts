@@ -1,6 +1,6 @@
 /**
  * Every request that a data plane has taken and not answered, as a struct of arrays: a request is a row number, which
- * is also its tag at the engine. The raw slot is kept in the row, and everything goes by this copy alone: shared
+ * is also in its tag at the engine. The raw slot is kept in the row, and everything goes by this copy alone: shared
  * memory is never read a second time.
  *
  * The life of a row, by its phase and the list that it is in:
@@ -82,6 +82,8 @@ export class RequestTable {
   length = new Float64Array(0);
   /** The next row that was merged into this one's engine call, or -1. */
   next = new Int32Array(0);
+  /** The tag of the engine call that it leads, or -1. */
+  call = new Int32Array(0);
   /** Milliseconds on the performance clock. */
   pulledAt = new Float64Array(0);
   queuedAt = new Float64Array(0);
@@ -136,6 +138,7 @@ export class RequestTable {
     this.offset = grown(this.offset, new Float64Array(capacity));
     this.length = grown(this.length, new Float64Array(capacity));
     this.next = grown(this.next, new Int32Array(capacity).fill(NONE));
+    this.call = grown(this.call, new Int32Array(capacity).fill(NONE));
     this.pulledAt = grown(this.pulledAt, new Float64Array(capacity));
     this.queuedAt = grown(this.queuedAt, new Float64Array(capacity));
     this.completedAt = grown(this.completedAt, new Float64Array(capacity));

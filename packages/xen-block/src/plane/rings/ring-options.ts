@@ -70,6 +70,8 @@ export interface RingOptions {
   /** What is done when the storage fails a request; `report` when not given. */
   readonly onError?: OnError | undefined;
   readonly counters?: RingCounters | undefined;
+  /** Budgets that the ring keeps to, see `Budget`; none when not given. */
+  readonly budgets?: readonly SharedArrayBuffer[] | undefined;
   /** True: nothing is taken before the first `resume`, nor is what a journal has carried out. */
   readonly paused?: boolean | undefined;
   readonly listener: RingListener;

@@ -10,6 +10,7 @@ import type { GrantMapping } from '@xenpv/xen-sys';
 import type { DiskGeometry, OnError } from '../../disk-description.js';
 import { RingCounters } from '../accounting/ring-counters.js';
 import type { RingJournal } from '../journal/ring-journal.js';
+import { Throttle } from '../pace/throttle.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
 import type { DataPath, RingListener, RingOptions } from './ring-options.js';
 
@@ -38,6 +39,8 @@ export class BlockRing {
   readonly listener: RingListener;
   readonly dataPath: DataPath;
   readonly persistentPages: number;
+  /** Undefined: it has no budgets. */
+  readonly throttle: Throttle | undefined;
   onError: OnError;
   geometry: DiskGeometry;
   queue: BlockQueue | undefined;
@@ -59,6 +62,8 @@ export class BlockRing {
   stopped = false;
   /** Its producer index was impossible: nothing is taken or answered any more. */
   broken = false;
+  /** Its budgets leave nothing now: nothing is taken for a while. */
+  throttled = false;
   /** Pauses that were not ended. */
   #paused: number;
   #whenIdle: (() => void)[] = [];
@@ -75,15 +80,16 @@ export class BlockRing {
     this.dataPath = options.dataPath ?? 'copy';
     this.persistentPages = options.persistentPages ?? 0;
     this.onError = options.onError ?? 'report';
+    this.throttle = options.budgets && new Throttle(options.budgets);
     this.back = back;
     this.mapping = mapping;
     this.port = port;
     this.journal = journal;
   }
 
-  /** Neither paused nor stopped nor broken, and nothing that must be carried out alone. */
+  /** Neither paused nor stopped nor broken, within its limits, and nothing that must be carried out alone. */
   get serving(): boolean {
-    return this.#paused === 0 && !this.stopped && !this.broken && !this.inTurns;
+    return this.#paused === 0 && !this.stopped && !this.broken && !this.inTurns && !this.throttled;
   }
 
   get paused(): boolean {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BlockImage, type ImageDisk, nbdDiskOf } from '@xenpv/blockdev';
 import { needs } from '@xenpv/test-support';
@@ -10,13 +10,13 @@ import { storageDaemonArguments } from '../arguments.js';
 import { openFormatImage } from '../format-image.js';
 import { deviceFolder } from '../helper-directory.js';
 import { Monitor } from './monitor.js';
-import { endOrphans } from './orphans.js';
+import { Orphans, type OrphansOptions } from './orphans.js';
 
 const DEVICE = 'qdisk-5-51712';
 const BLOCK = new Uint8Array(4096).fill(7);
 
 let bench: HelperBench;
-let opened: (BlockImage | ImageDisk)[];
+let opened: (BlockImage | ImageDisk | Orphans)[];
 let children: ChildProcess[];
 
 beforeEach(() => {
@@ -55,6 +55,13 @@ async function open(path: string, options: object = {}) {
   const disk = nbdDiskOf(image);
   opened.push(image, disk);
   return disk;
+}
+
+function orphansWhere(isGone: OrphansOptions['isGone'], times: { stopMs?: number; lookMs?: number } = {}): Orphans {
+  const onFailure = ({ path, error }: { path: string; error: Error }) => expect.fail(`${path}: ${error.message}`);
+  const orphans = new Orphans({ directory: bench.helpers, isGone, onFailure, ...times });
+  opened.push(orphans);
+  return orphans;
 }
 
 async function monitorOf(path: string): Promise<Monitor> {
@@ -163,11 +170,111 @@ needs('qemu-img', 'qemu-storage-daemon', 'Linux').describe('a helper of a proces
     const orphan = await left(path);
     const wanted = await left(other, { device: 'qdisk-6-51712' });
     await open(used, { device: 'qdisk-7-51712' });
-    expect(await endOrphans(bench.helpers, (device) => device === 'qdisk-6-51712')).toEqual([]);
+    orphansWhere(async (device) => device !== 'qdisk-6-51712').start();
+    await vi.waitFor(() => expect(readdirSync(bench.helpers)).toHaveLength(2), 10_000);
     expect(processesWith(bench.helpers)).toHaveLength(2);
     expect([processesWith(path), processesWith(other)]).toEqual([[], [wanted]]);
-    expect(readdirSync(bench.helpers)).toHaveLength(2);
     expect(orphan).not.toBe(wanted);
     expect((await runTool('qemu-img', ['check', path])).code).toBe(0);
+  });
+
+  it('ends when its disk goes later, and stays while nobody can tell', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    const alive: number[][] = [];
+    const answers = [false, new Error('xenstored is away'), true];
+    const isGone = async () => {
+      alive.push(processesWith(path));
+      const answer = answers.shift() ?? true;
+      if (answer instanceof Error) throw answer;
+      return answer;
+    };
+    orphansWhere(isGone, { lookMs: 1 }).start();
+    await vi.waitFor(() => expect(readdirSync(bench.helpers)).toEqual([]), 10_000);
+    expect([alive, processesWith(path)]).toEqual([[[pid], [pid], [pid]], []]);
+  });
+});
+
+/** Starts of the program so far, once `recordStarts` was called. */
+const starts = () => readFileSync(bench.path('starts'), 'utf8').split('\n').length - 1;
+function recordStarts(): void {
+  writeFileSync(bench.path('starts'), '');
+  bench.fake(`echo >> ${bench.path('starts')}; exec $REAL "$@"`);
+}
+
+needs('qemu-img', 'qemu-storage-daemon', 'Linux').describe('an image that somebody has, for another disk,', () => {
+  const NEW = { device: 'qdisk-6-51712', adopt: false };
+
+  it('is let go of by the helper of a disk that is gone', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    const orphans = orphansWhere(async () => true);
+    const disk = await open(path, { ...NEW, release: (image: string) => orphans.release(image) });
+    await disk.write(0, BLOCK);
+    expect(processesWith(path)).not.toContain(pid);
+    expect(readdirSync(bench.helpers)).toHaveLength(1);
+  });
+
+  it('is let go of by a helper that hangs, which is killed', async () => {
+    const path = await bench.qcow2();
+    process.kill(await left(path), 'SIGSTOP');
+    const orphans = orphansWhere(async () => true, { stopMs: 50 });
+    const disks = await Promise.all([
+      open(path, { ...NEW, release: (image: string) => orphans.release(image) }),
+      orphans.release(path),
+      orphans.release(path),
+    ]);
+    expect(await disks[0].read(0, 512)).toEqual(new Uint8Array(512));
+  });
+
+  it('is kept by the helper of a disk that may come back, and refused after a while', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    const orphans = orphansWhere(async () => false);
+    const refused = open(path, {
+      ...NEW,
+      release: (image: string) => orphans.release(image),
+      times: { lockedMs: 200 },
+    });
+    await expect(refused).rejects.toMatchObject({ code: 'ERR_IMAGE', message: expect.stringContaining('lock') });
+    expect(processesWith(path)).toEqual([pid]);
+  });
+
+  it('is tried again while a process has it that is about to end', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    recordStarts();
+    const opening = open(path, { ...NEW, times: { lockedMs: 30_000 } });
+    await vi.waitFor(() => expect(starts()).toBeGreaterThan(1), 10_000);
+    process.kill(pid, 'SIGKILL');
+    expect(await (await opening).read(0, 512)).toEqual(new Uint8Array(512));
+  });
+
+  it('is tried again when a disk of this process has let go of it, however long that takes', async () => {
+    const path = await bench.qcow2();
+    await open(path, { times: { stopMs: 500 } });
+    const [pid] = processesWith(path);
+    recordStarts();
+    process.kill(pid, 'SIGSTOP');
+    const closed = opened.splice(0).reverse();
+    const closing = (async () => {
+      for (const each of closed) await each[Symbol.asyncDispose]();
+    })();
+    const disk = await open(path, { ...NEW, times: { lockedMs: 0 } });
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    await closing;
+    expect(starts()).toBe(2);
+  });
+
+  it('is tried no more when the disk is not wanted any more', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    recordStarts();
+    const abort = new AbortController();
+    const opening = open(path, { ...NEW, signal: abort.signal, times: { lockedMs: 30_000 } });
+    await vi.waitFor(() => expect(starts()).toBeGreaterThan(0), 10_000);
+    abort.abort(new Error('removed'));
+    await expect(opening).rejects.toThrow();
+    expect(processesWith(path)).toEqual([pid]);
   });
 });

@@ -1,8 +1,8 @@
 import type { DiskConfig, OnError } from '@xenpv/xen-block';
 import { expect, it } from 'vitest';
-import { onErrorPolicy } from './on-error.js';
+import { byDisk } from './by-disk.js';
 
-const policyOf = onErrorPolicy(
+const policyOf = byDisk(
   {
     '/srv/db-*.raw': 'stop',
     '/srv/*': 'stop-on-enospc',

@@ -1,0 +1,59 @@
+import type { Blkfront } from '@xenpv/blkfront';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TestDaemon } from '../testing/daemon.js';
+import { runBlockd } from '../testing/process.js';
+import type { DeviceStatus } from './device-status.js';
+
+let daemon: TestDaemon;
+let disk: Blkfront;
+
+beforeEach(async () => {
+  daemon = await TestDaemon.create();
+});
+afterEach(() => daemon[Symbol.asyncDispose]());
+
+async function start(config: Parameters<TestDaemon['start']>[0] = {}): Promise<string> {
+  void daemon.start(config);
+  await daemon.says('ready');
+  const { domid } = await daemon.attach();
+  disk = await daemon.host.connectGuest(domid);
+  return `qdisk-${domid}-51712`;
+}
+
+const blockd = (...args: string[]) => runBlockd(...args, '--socket', daemon.host.path('control'));
+
+async function status(...args: string[]): Promise<DeviceStatus> {
+  const { stdout } = await blockd(...args, '--json');
+  return (JSON.parse(stdout) as DeviceStatus[])[0];
+}
+
+describe('xen-blockd throttle', () => {
+  it('limits a disk, shows what is in force, and takes it back', async () => {
+    const device = await start({ 'disk-limits': 'iops=9000' });
+    expect(await status('throttle', device)).toMatchObject({ limits: 'iops=9000', guestLimits: 'none' });
+    const { stdout } = await blockd('throttle', device, 'iops=100,iops-burst=5');
+    expect(stdout).toContain('iops=100,iops-burst=5');
+    const since = performance.now();
+    await Promise.all(Array.from({ length: 35 }, () => disk.read(0, 512)));
+    expect(performance.now() - since).toBeGreaterThan(290);
+    expect(await status('throttle', device, 'default')).toMatchObject({ limits: 'iops=9000' });
+    expect(await status('throttle', device, 'none')).toMatchObject({ limits: 'none' });
+  });
+
+  it('limits a guest', async () => {
+    const device = await start();
+    expect(await status('throttle', device, 'bandwidth=20M', '--guest')).toMatchObject({
+      limits: 'none',
+      guestLimits: 'bandwidth=20M',
+    });
+  });
+
+  it('names what is wrong, and where it may be right', async () => {
+    const device = await start();
+    const wrong = await blockd('throttle', device, 'iops=fast');
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining('iops=fast: expected "none", or a list') });
+    const nobody = await blockd('throttle', 'qdisk-99-1', 'iops=5');
+    expect(nobody.stderr).toContain('there is no disk qdisk-99-1');
+    expect(nobody.code).not.toBe(0);
+  });
+});

@@ -1,0 +1,71 @@
+import type { XenstoreClient } from '@xenpv/xenstore';
+import { errorCode } from '../errors.js';
+import { backendPath, type DeviceAddress, domainPath } from '../paths.js';
+import { frontendPath } from '../toolstack.js';
+
+/** The part of a provider that tells which domains there are: `bindInterdomain` fails with ESRCH for one that is not. */
+export interface DomainProbe {
+  openEventChannels(): { bindInterdomain(domid: number, remotePort: number): number; close(): void };
+}
+
+/** Whom to ask. */
+export interface GoneDeviceOptions {
+  readonly provider: DomainProbe;
+  readonly store: XenstoreClient;
+  readonly ownDomid: number;
+  /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
+  readonly frontendType: string;
+}
+
+/** Never bound, in any domain. */
+const NO_PORT = 0;
+
+/**
+ * Whether a device that an earlier process served is gone for good, so that what it left for the device is of no use. A
+ * device that xenstored does not know may be lost with the whole tree, because another xenstored was started that knows
+ * nothing: its guest lives on, and may be made known again. A device is gone when its domain is, which the hypervisor
+ * tells, or when it was taken from a domain that xenstored knows. Rejects with errors of the store.
+ */
+export async function isDeviceGone(address: DeviceAddress, options: GoneDeviceOptions): Promise<boolean> {
+  const { store, ownDomid, provider, frontendType } = options;
+  if (!isDomainThere(provider, address.domid)) return true;
+  if (await store.exists(backendPath(ownDomid, address))) return false;
+  if (!(await isDomainKnown(store, address.domid))) return false;
+  if (!(await isSeen(store, frontendPath(address, frontendType)))) return true;
+  // Toolstacks remove the frontend's half first, or both at once; nodes that are written again come in any order.
+  return store.exists(`${domainPath(ownDomid)}/backend`);
+}
+
+/** Whether the hypervisor has a domain of that number. True where it cannot be asked. */
+function isDomainThere(provider: DomainProbe, domid: number): boolean {
+  try {
+    const channels = provider.openEventChannels();
+    try {
+      channels.bindInterdomain(domid, NO_PORT);
+      return true;
+    } finally {
+      channels.close();
+    }
+  } catch (error) {
+    return errorCode(error) !== 'ESRCH';
+  }
+}
+
+async function isDomainKnown(store: XenstoreClient, domid: number): Promise<boolean> {
+  try {
+    return await store.exists(domainPath(domid));
+  } catch (error) {
+    if (errorCode(error) !== 'EACCES') throw error;
+    // A driver domain may not look at other domains' nodes, nor may it ask every xenstored.
+    return store.isDomainIntroduced(domid).catch(() => false);
+  }
+}
+
+async function isSeen(store: XenstoreClient, path: string): Promise<boolean> {
+  try {
+    return await store.exists(path);
+  } catch (error) {
+    if (errorCode(error) === 'EACCES') return false;
+    throw error;
+  }
+}
