@@ -96,7 +96,8 @@ export const FLOORS = {
     ['images'],
     ['status', 'log'],
     ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts'],
-    ['errors.ts', 'package-root.ts', 'signals.ts'],
+    ['errors.ts', 'package-root.ts', 'signals.ts', 'code-cache.ts'],
+    ['early-stop.ts'],
   ],
 };
 

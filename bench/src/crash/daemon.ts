@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { appendFileSync, existsSync, mkdirSync } from 'node:fs';
+import { appendFileSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,7 +10,7 @@ const APP = fileURLToPath(new URL('../../apps/xen-blockd/', import.meta.url));
 const PROGRAM = join(APP, 'dist', 'main.js');
 
 /**
- * Before the program begins: loads the modules that it will load, says so, and waits for a byte. What takes Node longest
+ * Before the program begins: loads a module that it will load, and waits for a byte. What takes Node longest
  * is done while another daemon still serves, so that more kills fit into an hour.
  */
 const PRELOAD = `
@@ -18,7 +18,7 @@ import { readSync, writeSync } from 'node:fs';
 await Promise.all(process.env.CRASH_PRELOAD.split(' ').map((module) => import(module)));
 readSync(0, Buffer.alloc(1));
 `;
-const PRELOADED = ['@xenpv/xen-block', '@xenpv/emulator', '@xenpv/nbd', 'commander', 'pino', 'prom-client', 'valibot'];
+const PRELOADED = ['@xenpv/xen-sys'];
 
 /** After that time there is nothing that could be served at once. */
 const NOTHING_TO_SERVE_MS = 200;
@@ -129,11 +129,5 @@ export class DaemonLife {
 /** Where the modules are that the program imports, as addresses. */
 function modulesOf(names: readonly string[]): string {
   const { resolve } = createRequire(PROGRAM);
-  return names.map((name) => pathToFileURL(moduleBeside(resolve(name))).href).join(' ');
-}
-
-/** The ES module beside a CommonJS one. */
-function moduleBeside(path: string): string {
-  const candidates = ['.js', '.mjs'].map((extension) => path.replace(/\.cjs$/, extension));
-  return candidates.find(existsSync) ?? path;
+  return names.map((name) => pathToFileURL(resolve(name)).href).join(' ');
 }

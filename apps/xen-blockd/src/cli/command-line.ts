@@ -9,14 +9,18 @@ import { addCompletion } from './completion.js';
 import { addDemo } from './demo.js';
 import { addEmbedded } from './embedded.js';
 import { addQueries } from './queries.js';
-import { addRun } from './run.js';
+import { addRun, type RunListener } from './run.js';
 
-/** Runs `xen-blockd` with these arguments; resolves with the exit code. An error is one line on standard error. */
-export async function runCommandLine(args: readonly string[]): Promise<number> {
+/**
+ * Runs `xen-blockd` with these arguments; resolves with the exit code. An error is one line on standard error. `ready` is
+ * called when a daemon serves.
+ */
+export async function runCommandLine(args: readonly string[], ready: () => void): Promise<number> {
   const outcome = { code: ExitCode.ok as number };
-  const program = makeProgram((code) => {
+  const ended = (code: number) => {
     outcome.code = code;
-  });
+  };
+  const program = makeProgram({ ended, ready });
   try {
     await program.parseAsync(args, { from: 'user' });
     return outcome.code;
@@ -53,13 +57,13 @@ function printError(message: string): void {
   sink[Symbol.dispose]();
 }
 
-function makeProgram(ended: (code: number) => void): Command {
+function makeProgram({ ended, ready }: RunListener): Command {
   const program = new Command('xen-blockd')
     .description('Serves disk images to Xen guests over the paravirtual block protocol.')
     .version(readVersion())
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(usageLine(text)) });
-  addRun(program, ended);
+  addRun(program, { ended, ready });
   addCheck(program, ended);
   addQueries(program);
   addDemo(program, ended);

@@ -45,8 +45,15 @@ interface RunArguments {
 /** The last lines of the log are still on their way to systemd's socket. */
 const EXIT_TIMEOUT_MS = 100;
 
-/** `xen-blockd run`; `ended` gets the exit code. */
-export function addRun(program: Command, ended: (code: number) => void): void {
+export interface RunListener {
+  /** Gets the exit code. */
+  ended(code: number): void;
+  /** The daemon serves. */
+  ready(): void;
+}
+
+/** `xen-blockd run`. */
+export function addRun(program: Command, { ended, ready }: RunListener): void {
   const unless = (key: keyof typeof DEFAULTS) => `(default: ${DEFAULTS[key]})`;
   program
     .command('run')
@@ -80,12 +87,12 @@ export function addRun(program: Command, ended: (code: number) => void): void {
       const config = load();
       const { logger, sink } = createLogger(config['log-level'], options.logFormat);
       logUnexpected(logger);
-      const reload = { load: keepingTheFile(load), linesLost: () => sink.lost };
+      const processOptions = { load: keepingTheFile(load), linesLost: () => sink.lost, ready };
       const { emulator } = options;
       const code = await pausingAfterFailure(logger, async () => {
         const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
         using _lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
-        return runDaemon(config, provider, logger, reload);
+        return runDaemon(config, provider, logger, processOptions);
       });
       ended(code);
       // Requests that are left to the next process hold handles, and guests wait for it.

@@ -19,6 +19,8 @@ export interface ProcessOptions {
   readonly load?: (() => Config) | undefined;
   /** Lines of the log that could not be written. */
   readonly linesLost?: (() => number) | undefined;
+  /** Called when the disks are being taken over. */
+  readonly ready?: (() => void) | undefined;
 }
 
 /** The longest that closing takes without a journal: less than systemd's unit and the stop signal's own limit. */
@@ -64,7 +66,7 @@ async function serve(
   config: Config,
   provider: XenProvider,
   logger: Logger,
-  { stop, cleanup, load, linesLost }: ProcessOptions & { readonly stop: StopSignal; readonly cleanup: Cleanup },
+  { stop, cleanup, load, linesLost, ready }: ProcessOptions & { readonly stop: StopSignal; readonly cleanup: Cleanup },
 ): Promise<number> {
   let starting: Promise<Daemon> | undefined;
   // A start that a signal has overtaken ends when the connection does, which is closed before.
@@ -77,6 +79,7 @@ async function serve(
   sockets.answerFor(daemon);
   if (load) cleanup.use(reloadOf({ config, load, logger, sockets, daemon }));
   logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
+  ready?.();
   using _readiness = new Readiness(daemon, logger);
   const ended = await Promise.race([stop.wait(), daemon.backend.closed]);
   if (ended instanceof Error) {

@@ -1,4 +1,4 @@
-import { leaveStopSignals } from '../signals.js';
+import { leaveStopSignals, STOP_SIGNALS } from '../early-stop.js';
 
 /**
  * An AbortSignal that SIGINT, SIGTERM and SIGQUIT abort, with the signal's name as the reason. A second signal ends the
@@ -64,8 +64,6 @@ export class StopSignal implements Disposable {
     for (const name of this.#names) process.off(name, this.#stop);
   }
 }
-
-const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGQUIT'] as const;
 
 /** systemd's unit waits as long. */
 const STOP_TIMEOUT_MS = 30_000;

@@ -1,21 +1,13 @@
 // Loaded before the built program (`node --import`): its "own Xen" is an embedded host, in the same process, whose
 // toolstack and guests a test drives over the IPC channel.
-import { register } from 'node:module';
+import { createRequire } from 'node:module';
 import { isMainThread } from 'node:worker_threads';
 
-const HOOKS = `
-export async function resolve(specifier, context, next) {
-  if (specifier !== '@xenpv/xen-sys' || !/[/]apps[/]xen-blockd[/]dist[/]/.test(context.parentURL ?? '')) {
-    return next(specifier, context);
-  }
-  const { url } = await next(specifier, context);
-  const source = 'export * from ' + JSON.stringify(url) + '; export const requireNativeAddon = () => {};'
-    + ' export const nativeProvider = () => globalThis.emulatedXen.provider();';
-  return { url: 'data:text/javascript,' + encodeURIComponent(source), shortCircuit: true };
-}`;
-
 if (isMainThread) {
-  register(`data:text/javascript,${encodeURIComponent(HOOKS)}`);
+  const require = createRequire(new URL('../../dist/program.cjs', import.meta.url));
+  const xenSys = require('@xenpv/xen-sys');
+  const replaced = { requireNativeAddon: () => {}, nativeProvider: () => globalThis.emulatedXen.provider() };
+  require.cache[require.resolve('@xenpv/xen-sys')].exports = { ...xenSys, ...replaced };
   const { EmulatedHost } = await import('@xenpv/emulator');
   const { Blkfront } = await import('@xenpv/blkfront');
   const { XenstoreClient } = await import('@xenpv/xenstore');
