@@ -46,6 +46,8 @@ export function backendOptions(config: Config): BackendOptions {
 export function imageOptions(config: Config): ImageOptions {
   return {
     directories: config['image-directories'],
+    backingFiles: config['backing-files'],
+    helperUser: config['helper-user'],
     engine: config.engine,
     direct: config.direct,
     nbdDirectory: config['nbd-directory'] || undefined,
