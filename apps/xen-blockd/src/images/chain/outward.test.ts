@@ -253,6 +253,16 @@ needs('qemu-img', 'qemu-storage-daemon').describe('an image that is made of seve
     await qemuImg('check', '-q', image());
   });
 
+  it.each([
+    ['vdi', { 424: Uint8Array.of(1) }, /non-NULL link UUID/],
+    ['vhdx', { [(3 << 20) + (64 << 10) + 4]: Uint8Array.of(2) }, /Invalid argument/],
+  ])('is refused by QEMU for format %s, which knows no parents', async (format, patches, reason) => {
+    await made(format, patches);
+    expect(await refusal(format)).toMatch(reason);
+    await made(format, {});
+    await using _opened = await openFormatImage(bench.options(image(), { format }));
+  });
+
   it('has its data where qcow2 says so', async () => {
     await qemuImg('create', '-q', '-f', 'qcow2', '-o', `data_file=${image('data')},data_file_raw=on`, image(), '1M');
     {
