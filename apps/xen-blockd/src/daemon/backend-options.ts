@@ -63,6 +63,8 @@ function limitsOf(text: string | undefined): RateLimits {
 export function imageOptions(config: Config): ImageOptions {
   return {
     directories: config['image-directories'],
+    backingFiles: config['backing-files'],
+    helperUser: config['helper-user'],
     engine: config.engine,
     direct: config.direct,
     nbdDirectory: config['nbd-directory'] || undefined,

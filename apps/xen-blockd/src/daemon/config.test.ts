@@ -35,6 +35,8 @@ describe('the configuration', () => {
       'stall-seconds': 10,
       'stop-seconds': 5,
       'unflushed-mebibytes': 16,
+      'backing-files': true,
+      'helper-user': 'xen-blockd-helper',
     });
   });
 

@@ -41,6 +41,8 @@ export const DEFAULTS = {
   'stall-seconds': 10,
   'stop-seconds': 5,
   'unflushed-mebibytes': 16,
+  'backing-files': true,
+  'helper-user': 'xen-blockd-helper',
 } as const;
 
 /** Whole numbers that are allowed, from the first to the second. */
@@ -128,6 +130,10 @@ const schema = v.strictObject({
   'unflushed-mebibytes': v.optional(whole(RANGES['unflushed-mebibytes']), DEFAULTS['unflushed-mebibytes']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
+  /** Whether an image may name others that it is made of: backing files and a qcow2 image's data file. */
+  'backing-files': v.optional(v.boolean(), DEFAULTS['backing-files']),
+  /** The user that storage helpers run as, if the system has one of that name; root otherwise. */
+  'helper-user': v.optional(v.pipe(v.string(), v.minLength(1)), DEFAULTS['helper-user']),
 });
 
 /** The daemon's configuration: the keys of the TOML file, with their defaults. */
@@ -171,6 +177,8 @@ const ALLOWED: Record<Key, string> = {
   'unflushed-mebibytes': wholeText(RANGES['unflushed-mebibytes']),
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
+  'backing-files': 'true, false',
+  'helper-user': 'the name of a user',
 };
 
 /** Names among which a wrong value has its nearest. */

@@ -2,6 +2,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
+import { cageInForce } from '../images/storage-daemon/cage.js';
+import { DEFAULTS } from './config.js';
 
 /** One thing looked for on this machine. */
 export interface Finding {
@@ -25,7 +27,7 @@ export async function checkMachine(): Promise<Finding[]> {
   const node = { name: 'node', ok: true, needed: true, detail: process.version };
   const hypervisor = readText('/sys/hypervisor/type');
   const under = { name: 'hypervisor', ok: hypervisor === 'xen', needed: true, detail: describeHypervisor(hypervisor) };
-  return [node, under, ...(await checkProvider()), ...checkCompetitors()];
+  return [node, under, ...(await checkProvider()), ...checkCompetitors(), await checkHelpers()];
 }
 
 async function checkProvider(): Promise<Finding[]> {
@@ -78,6 +80,11 @@ function checkCompetitors(): Finding[] {
       detail: devd ? 'running: it serves type qdisk in a driver domain; stop it first' : 'not running',
     },
   ];
+}
+
+/** Of images that are not raw. */
+async function checkHelpers(): Promise<Finding> {
+  return { name: 'storage helpers', needed: false, ...(await cageInForce(DEFAULTS['helper-user'])) };
 }
 
 function processes(): string[] {

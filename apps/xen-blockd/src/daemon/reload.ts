@@ -8,6 +8,8 @@ const RELOADED = [
   'log-level',
   'metrics',
   'image-directories',
+  'backing-files',
+  'helper-user',
   'engine',
   'direct',
   'reconnect-seconds',

@@ -1,7 +1,18 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { basename } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Cleanup } from '../cleanup.js';
@@ -67,6 +78,42 @@ describe('the daemon', () => {
     const error = `/local/domain/0/error/backend/qdisk/${domid}/51712/error`;
     await expect.poll(() => host.store.tryRead(error)).toContain('image-directories (/srv/images)');
     expect(daemon.lines.find(({ level }) => level === 50)).toMatchObject({ device: `qdisk-${domid}-51712` });
+    daemon.stop();
+    expect(await ended).toBe(0);
+  });
+
+  needs('qemu-img').it('tells a guest why its image, which names a file elsewhere, is refused', async () => {
+    const ended = daemon.start({ 'image-directories': [host.directory] });
+    await daemon.says('ready');
+    const path = host.path('disk.qcow2');
+    await runTool('qemu-img', ['create', '-u', '-f', 'qcow2', '-b', '/etc/passwd', '-F', 'raw', path, '4M']);
+    const { error } = await attachFormat(path);
+    await expect
+      .poll(() => host.store.tryRead(error))
+      .toContain(`${path}: its backing file /etc/passwd is not in one of image-directories (${host.directory})`);
+    daemon.stop();
+    expect(await ended).toBe(0);
+  });
+
+  it.each([0, 1])('of a disk whose guest connects again is not followed again, with %s threads', async (threads) => {
+    await using outside = new Cleanup();
+    const ended = daemon.start({ threads, 'image-directories': [host.directory] });
+    await daemon.says('ready');
+    const { data, domid } = await daemon.attach();
+    const first = await host.connectGuest(domid);
+    expect(Buffer.from(await first.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
+    await first.close();
+    const secret = mkdtempSync(join(tmpdir(), 'blockd-secret-'));
+    outside.defer(() => rmSync(secret, { recursive: true }));
+    writeFileSync(join(secret, 'file'), Buffer.alloc(2 * MIB, 'S'));
+    rmSync(host.path('image'));
+    symlinkSync(join(secret, 'file'), host.path('image'));
+    const second = await host.connectGuest(domid);
+    expect(Buffer.from(await second.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
+    await second.write(512, data.subarray(0, 512));
+    await second.flush();
+    expect(readFileSync(join(secret, 'file')).equals(Buffer.alloc(2 * MIB, 'S'))).toBe(true);
+    await host.host.toolstack.detachDisk(domid, 'xvda');
     daemon.stop();
     expect(await ended).toBe(0);
   });

@@ -54,10 +54,15 @@ const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
   running: 'qemu-storage-daemon runs again',
   adopted: 'qemu-storage-daemon of an earlier process goes on',
   unusable: 'qemu-storage-daemon of an earlier process is killed',
+  uncaged: 'qemu-storage-daemon is not caged',
   stuck: 'qemu-storage-daemon was killed and does not end',
 };
 
-const LEVELS: Partial<Record<StorageDaemonEvent['kind'], 'info' | 'warn'>> = { running: 'warn', adopted: 'info' };
+const LEVELS: Partial<Record<StorageDaemonEvent['kind'], 'info' | 'warn'>> = {
+  running: 'warn',
+  uncaged: 'warn',
+  adopted: 'info',
+};
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
 export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {

@@ -110,7 +110,7 @@ export class PinnedFile implements AsyncDisposable {
 }
 
 /** Opens the file anew that a descriptor of this process has open. */
-export function descriptorPath(fd: number): string {
+function descriptorPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }
 

@@ -2,8 +2,9 @@ import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { BlockDeviceError, PinnedFile } from '@xenpv/blockdev';
 import { outsideOf, refusal } from '../refusal.js';
+import { apparentDriver, readReferences } from './headers.js';
 import { ImageBytes } from './image-bytes.js';
-import { apparentDriver, type BackingReference, type References, readReferences } from './references.js';
+import type { BackingReference, References } from './references.js';
 
 /** More than anybody's snapshots; QEMU opens each one. */
 const MOST_IMAGES = 100;

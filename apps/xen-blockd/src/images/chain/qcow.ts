@@ -40,7 +40,7 @@ export async function qcow2References(bytes: ImageBytes): Promise<References> {
   const cluster = await bytes.read(0, Math.min(backingOffset || Infinity, 1 << clusterBits));
   const first = version === 2 ? VERSION_2_BYTES : header.readUInt32BE(HEADER_BYTES);
   const extensions = extensionsOf(cluster, first);
-  const driver = extensions.get(EXTENSION_BACKING_FORMAT);
+  const driver = extensions.get(EXTENSION_BACKING_FORMAT) || undefined;
   const hasData = version === 3 && (header.readBigUInt64BE(FEATURES) & EXTERNAL_DATA) !== 0n;
   const dataFile = hasData ? extensions.get(EXTENSION_DATA_FILE) : undefined;
   if (hasData && !dataFile) return { refused: 'its data is in another file, of which its header has no name' };

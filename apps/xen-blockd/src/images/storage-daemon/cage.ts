@@ -3,7 +3,7 @@ import { lstatSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { PinnedFile } from '@xenpv/blockdev';
 import { findTool } from '../../tools.js';
-import { fileName } from './arguments.js';
+import { fileName, PROGRAM } from './arguments.js';
 import type { HelperProcessOptions } from './helper-process.js';
 
 const run = promisify(execFile);
@@ -82,6 +82,22 @@ async function probe(): Promise<string | undefined> {
     const { stderr, message } = error as Error & { stderr?: string };
     return stderr?.trim().split('\n')[0] || message.split('\n')[0];
   }
+}
+
+/** What keeps the helpers of this process from reaching out, in words, and whether it is all that there is. */
+export async function cageInForce(user: string): Promise<{ readonly ok: boolean; readonly detail: string }> {
+  const program = findTool(PROGRAM);
+  if (program === undefined) return { ok: false, detail: `${PROGRAM} is not there; only raw images are served` };
+  const problem = fitsIntoCage(program) ? await cageProblem() : `${program} is not below ${PROGRAMS}`;
+  if (problem !== undefined) {
+    return {
+      ok: false,
+      detail: `not caged: ${problem}; helpers get the files that were checked, and could open others`,
+    };
+  }
+  const found = findUser(user);
+  const who = found ? `user ${user}` : `root without capabilities; for a user of its own: useradd --system ${user}`;
+  return { ok: true, detail: `caged: own mounts, network, processes, chroot, no_new_privs, no core dumps; ${who}` };
 }
 
 /** Whether this program can run where nothing but /usr is. */

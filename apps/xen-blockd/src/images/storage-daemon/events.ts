@@ -7,6 +7,8 @@ export type StorageDaemonEvent =
   /** One of an earlier process goes on, or cannot, so that it is killed. */
   | { readonly kind: 'adopted'; readonly pid: number }
   | { readonly kind: 'unusable'; readonly pid: number; readonly reason: string }
+  /** It is started with all the rights of this process, which is root. */
+  | { readonly kind: 'uncaged'; readonly reason: string }
   /** It was killed and does not end. */
   | { readonly kind: 'stuck'; readonly pid: number | undefined };
 
@@ -19,6 +21,7 @@ export type StorageDaemonListener = (event: StorageDaemonEvent) => void;
 export class FailureReport {
   readonly #listener: StorageDaemonListener;
   #told = false;
+  #toldUncaged = false;
 
   constructor(listener: StorageDaemonListener = () => {}) {
     this.#listener = listener;
@@ -41,6 +44,12 @@ export class FailureReport {
 
   unusable(pid: number, reason: string): void {
     this.#listener({ kind: 'unusable', pid, reason });
+  }
+
+  /** Once. */
+  uncaged(reason: string): void {
+    if (!this.#toldUncaged) this.#listener({ kind: 'uncaged', reason });
+    this.#toldUncaged = true;
   }
 
   stuck(pid: number | undefined): void {

@@ -27,7 +27,7 @@ async function refusal(path: string, options: Partial<FormatImageOptions> = {}):
 const qemu = needs('qemu-img', 'qemu-storage-daemon');
 
 describe('a refused image', () => {
-  const ROUNDS = 50;
+  const ROUNDS = 20;
 
   async function expectReason(path: string, reason: RegExp): Promise<void> {
     for (let round = 0; round < ROUNDS; round++) {

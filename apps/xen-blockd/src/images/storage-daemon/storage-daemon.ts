@@ -5,6 +5,7 @@ import { BlockdError } from '../../errors.js';
 import { findTool } from '../../tools.js';
 import { type ChainPolicy, ImageChain } from '../chain/chain.js';
 import { refusal } from '../refusal.js';
+import { abandonable } from './abandon.js';
 import { adoptHelper, endHelpers } from './adoption/adopt.js';
 import { driverOf, PROGRAM, type StorageDaemonTask, storageDaemonArguments } from './arguments.js';
 import { Backoff } from './backoff.js';
@@ -217,7 +218,8 @@ export class StorageDaemon implements AsyncDisposable {
     if (adopted) return adopted;
     const program = findProgram(this.#options);
     const { path, format, chain: policy = {} } = this.#options;
-    const chain = await ImageChain.open(path, driverOf(format), policy);
+    const opening = ImageChain.open(path, driverOf(format), policy);
+    const chain = await abandonable(opening, signal, (late) => late.close());
     try {
       await this.#sameImage(chain.files[0]);
       return await this.#start(program, chain, signal);
@@ -254,7 +256,10 @@ export class StorageDaemon implements AsyncDisposable {
 
   async #command(program: string, { top, files }: ImageChain): Promise<HelperCommand> {
     const args = this.#arguments;
-    if (!fitsIntoCage(program) || (await cageProblem()) !== undefined) {
+    const problem = await cageProblem();
+    // Whoever is not root has nothing more than his own rights to give away.
+    if (problem !== undefined && process.geteuid?.() === 0) this.#report.uncaged(problem);
+    if (problem !== undefined || !fitsIntoCage(program)) {
       // The descriptors are the same files, whatever their paths are by now.
       return { program, args, options: { argv0: PROGRAM, files: files.map(({ fd }) => fd) } };
     }
@@ -288,7 +293,7 @@ export class StorageDaemon implements AsyncDisposable {
       this.#helper = await adoptHelper({ directory, task, times, onUnusable, signal });
       if (this.#helper?.pid) {
         this.#report.adopted(this.#helper.pid);
-        this.#image = await findImage(path);
+        this.#image = await abandonable(findImage(path), signal, () => {});
       }
     } else await endHelpers(directory, path, times.stopMs);
     this.#isLeft = false;
