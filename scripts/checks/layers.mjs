@@ -58,7 +58,7 @@ export const FLOORS = {
     ['disk'],
     ['hosts'],
     ['plane'],
-    ['errors.ts diagnostics.ts disk-description.ts', 'package-root.ts'],
+    ['errors.ts diagnostics.ts disk-description.ts', 'package-root.ts', 'within.ts'],
   ],
   'packages/xen-block/src/plane': [
     ['data-plane.ts'],

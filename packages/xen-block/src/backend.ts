@@ -58,10 +58,10 @@ export class XenBlockBackend implements AsyncDisposable {
     checked: CheckedOptions,
   ): Promise<XenBlockBackend> {
     let { limits } = checked;
-    const { dataPath, stallMs } = checked;
+    const { dataPath, stallMs, letGoMs } = checked;
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
     const consents = new Map<string, TakeOverConsent>();
-    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, consents };
+    const shared = { hosts, openImage, dataPath, sectorSize, journalDirectory, onError, stallMs, letGoMs, consents };
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;

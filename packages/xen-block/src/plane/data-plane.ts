@@ -17,6 +17,7 @@ import {
 } from '@xenpv/xen-sys';
 import type { DiskGeometry, OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
+import { within } from '../within.js';
 import { adoptRing } from './journal/adopt-ring.js';
 import { Clock } from './pace/clock.js';
 import { Holds } from './pace/holds.js';
@@ -38,6 +39,7 @@ import { PageMapper } from './transfer/page-mapper.js';
 import { Watchdog } from './watchdog.js';
 
 const NONE = -1;
+export const LET_GO_MS = 8000;
 const MEMORY_BYTES = 32 * 1024 * 1024;
 /** Rows of the request table at first. */
 const ROWS = 256;
@@ -50,6 +52,23 @@ export interface DataPlaneOptions {
    * some it saves the frontend an event and us a wake-up, for processor time.
    */
   readonly pollMicroseconds?: number | undefined;
+  /**
+   * How long a ring whose frontend is gone waits for the storage, in milliseconds; 8000 when not given, which is less than
+   * a toolstack waits. Then it is let go of, see {@link DetachedRing}.
+   */
+  readonly letGoMs?: number | undefined;
+}
+
+/**
+ * What a ring leaves when it is detached. Where the storage kept requests for too long, the frontend has got all back
+ * that it had given: the ring, its event channel, but for the pages in which the storage itself works (data path `map`).
+ * Nobody gets an answer to them any more, nor what they read.
+ */
+export interface DetachedRing {
+  /** Requests that the storage has still. */
+  readonly inFlight: number;
+  /** Resolves when it has ended them, and their memory is given back. */
+  readonly ended: Promise<void>;
 }
 
 /** What becomes of kept requests when their ring is detached. */
@@ -76,9 +95,10 @@ export interface ServedRing {
   setOnError(policy: OnError): void;
   /**
    * Ends serving: answers the taken requests, closes the event channel and unmaps the ring. Requests that are kept by an
-   * error of the storage are failed, or left to the next process by the ring's journal; without a journal they fail.
+   * error of the storage are failed, or left to the next process by the ring's journal; without a journal they fail. With
+   * `fail`, storage that does not answer is waited for no longer than `letGoMs`.
    */
-  detach(kept: KeptRequests): Promise<void>;
+  detach(kept: KeptRequests): Promise<DetachedRing>;
 }
 
 /** Serves rings on this thread. */
@@ -92,9 +112,14 @@ export class DataPlane implements AsyncDisposable {
   readonly #rest: Rest;
   readonly #loop: PassLoop;
   readonly #watchdog: Watchdog;
+  readonly #letGoMs: number;
+  /** Rings that were let go of, whose requests the storage has still. */
+  readonly #letGo = new Set<BlockRing>();
   #closed = false;
 
-  constructor(provider: XenProvider, { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0 }: DataPlaneOptions = {}) {
+  constructor(provider: XenProvider, options: DataPlaneOptions = {}) {
+    const { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0, letGoMs = LET_GO_MS } = options;
+    this.#letGoMs = letGoMs;
     const events = provider.openEventChannels();
     const grants = openOrClose(events, () => provider.openGrantTable());
     const rings = this.#rings;
@@ -218,7 +243,8 @@ export class DataPlane implements AsyncDisposable {
     this.#watchdog.stop();
     this.#loop.close();
     this.#events.close();
-    this.#grants.close();
+    // Pages in which hanging storage works stay mapped until the process ends.
+    if (this.#letGo.size === 0) this.#grants.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -243,13 +269,14 @@ export class DataPlane implements AsyncDisposable {
   }
 
   async #setImage(ring: BlockRing, image: BlockImage | undefined): Promise<void> {
+    if (!this.#rings.has(ring) || this.#letGo.has(ring)) return;
     const old = ring.queue;
     this.#openQueue(ring, image);
     await old?.close();
   }
 
-  async #detach(ring: BlockRing, kept: KeptRequests): Promise<void> {
-    if (!this.#rings.has(ring)) return;
+  async #detach(ring: BlockRing, kept: KeptRequests): Promise<DetachedRing> {
+    if (!this.#rings.has(ring) || this.#letGo.has(ring)) return NOTHING_LEFT;
     if (ring.unbegun) {
       ring.unbegun = undefined;
       ring.left = 0;
@@ -260,8 +287,11 @@ export class DataPlane implements AsyncDisposable {
     }
     // Storage that is away does not keep what a domain that is gone has left.
     if (kept === 'fail') ring.queue?.giveUp?.();
-    await ring.pause();
-    if (!this.#rings.has(ring)) return;
+    const idle = ring.pause();
+    const inTime = kept === 'leave' || (await within(idle, this.#letGoMs));
+    await (inTime ? idle : undefined);
+    if (!this.#rings.has(ring) || this.#letGo.has(ring)) return NOTHING_LEFT;
+    if (!inTime) return this.#letGoOf(ring, idle);
     this.#failures.leave(ring);
     this.#rings.remove(ring);
     this.#loop.forget(ring);
@@ -272,8 +302,31 @@ export class DataPlane implements AsyncDisposable {
     else ring.journal?.close();
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);
+    return NOTHING_LEFT;
+  }
+
+  /** The storage does not answer, and the frontend is gone: it gets back what the storage does not work in. */
+  #letGoOf(ring: BlockRing, idle: Promise<void>): DetachedRing {
+    const inFlight = ring.pending;
+    this.#letGo.add(ring);
+    this.#loop.forget(ring);
+    ring.letGo();
+    ring.journal?.close();
+    this.#events.unbind(ring.port);
+    this.#grants.unmap(ring.mapping);
+    return { inFlight, ended: idle.then(() => this.#endLetGo(ring)) };
+  }
+
+  async #endLetGo(ring: BlockRing): Promise<void> {
+    this.#rings.remove(ring);
+    if (this.#rings.count === 0) this.#watchdog.stop();
+    if (!this.#closed) ring.mapper?.close();
+    this.#letGo.delete(ring);
+    await ring.queue?.close();
   }
 }
+
+const NOTHING_LEFT: DetachedRing = { inFlight: 0, ended: Promise.resolve() };
 
 /** A ring of several pages must be one piece of memory. */
 function attachRing(mapping: GrantMapping, slotBytes: number): BackRing {

@@ -85,7 +85,7 @@ export class RequestAnswers {
 
   #copyRead(row: number): void {
     const table = this.#table;
-    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return;
+    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read || table.ringOf(row).broken) return;
     if (table.status[row] === BlkifStatus.okay) this.#segments.copyToGuest(row, table.ringOf(row), this.#dataOut);
   }
 

@@ -220,7 +220,11 @@ export class RequestIntake {
 
   #fetchSegments(row: number): void {
     const table = this.#table;
-    const { abi, domid } = table.ringOf(row);
+    const { abi, domid, broken } = table.ringOf(row);
+    if (broken) {
+      table.status[row] = BlkifStatus.error;
+      return;
+    }
     const bytes = table.segments[row] * SEGMENT_WORDS * 4;
     this.#indirectIn.begin(row, domid);
     for (let page = 0; page * INDIRECT_PAGE_BYTES < bytes; page++) {
@@ -253,7 +257,9 @@ export class RequestIntake {
   /** Makes a request's data reachable for the engine: maps its pages, or copies in what it writes. */
   #bringData(row: number, ring: BlockRing): void {
     const read = this.#table.operation[row] === BlkifOp.read;
-    if (ring.mapper) {
+    // Its frontend may be gone, and its grants somebody else's.
+    if (ring.broken) this.#table.status[row] = BlkifStatus.error;
+    else if (ring.mapper) {
       const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
     } else if (!read) {
