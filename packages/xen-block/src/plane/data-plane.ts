@@ -35,6 +35,7 @@ import type { RingOptions } from './rings/ring-options.js';
 import { RingSet } from './rings/ring-set.js';
 import { copyFunction } from './transfer/copy-function.js';
 import { DataMemory } from './transfer/data-memory.js';
+import { Guests } from './transfer/guests.js';
 import { PageMapper } from './transfer/page-mapper.js';
 import { Watchdog } from './watchdog.js';
 
@@ -109,6 +110,7 @@ export class DataPlane implements AsyncDisposable {
   readonly #memory: DataMemory;
   readonly #failures: StorageFailures;
   readonly #rings = new RingSet();
+  readonly #guests = new Guests();
   readonly #rest: Rest;
   readonly #loop: PassLoop;
   readonly #watchdog: Watchdog;
@@ -184,6 +186,7 @@ export class DataPlane implements AsyncDisposable {
     ring.unbegun = entries;
     ring.left = entries.length;
     this.#rings.add(ring);
+    ring.guest = this.#guests.join(ring.domid);
     this.#loop.open(ring);
     if (dropped !== undefined) options.listener.journalDropped(dropped);
     if (!options.paused) this.#recover(ring);
@@ -293,9 +296,8 @@ export class DataPlane implements AsyncDisposable {
     if (!this.#rings.has(ring) || this.#letGo.has(ring)) return NOTHING_LEFT;
     if (!inTime) return this.#letGoOf(ring, idle);
     this.#failures.leave(ring);
-    this.#rings.remove(ring);
     this.#loop.forget(ring);
-    if (this.#rings.count === 0) this.#watchdog.stop();
+    this.#remove(ring);
     ring.mapper?.close();
     await ring.queue?.close();
     if (kept === 'leave') ring.journal?.leave();
@@ -303,6 +305,12 @@ export class DataPlane implements AsyncDisposable {
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);
     return NOTHING_LEFT;
+  }
+
+  #remove(ring: BlockRing): void {
+    this.#rings.remove(ring);
+    if (this.#rings.count === 0) this.#watchdog.stop();
+    if (this.#guests.leave(ring.domid)) this.#memory.pool.forget(ring.guest);
   }
 
   /** The storage does not answer, and the frontend is gone: it gets back what the storage does not work in. */
@@ -318,8 +326,7 @@ export class DataPlane implements AsyncDisposable {
   }
 
   async #endLetGo(ring: BlockRing): Promise<void> {
-    this.#rings.remove(ring);
-    if (this.#rings.count === 0) this.#watchdog.stop();
+    this.#remove(ring);
     if (!this.#closed) ring.mapper?.close();
     this.#letGo.delete(ring);
     await ring.queue?.close();

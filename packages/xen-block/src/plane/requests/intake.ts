@@ -193,7 +193,7 @@ export class RequestIntake {
     const bad = checkRange(table, row, ring, this.#segments);
     if (bad !== 0) this.#ends.refuse(row, bad as BadRequest);
     if (bad !== 0 || table.segments[row] === 0 || ring.mapper) return true;
-    table.buffer[row] = this.#pool.take(table.length[row]);
+    table.buffer[row] = this.#pool.take(table.length[row], ring.guest);
     return table.buffer[row] !== NONE;
   }
 
@@ -201,10 +201,11 @@ export class RequestIntake {
   #reserveIndirect(row: number): boolean {
     const table = this.#table;
     const segments = table.segments[row];
-    table.indirect[row] = this.#pool.take(segments * SEGMENT_WORDS * 4);
+    const { mapper, guest } = table.ringOf(row);
+    table.indirect[row] = this.#pool.take(segments * SEGMENT_WORDS * 4, guest);
     if (table.indirect[row] === NONE) return false;
-    if (table.ringOf(row).mapper) return true;
-    table.buffer[row] = this.#pool.take(segments * XEN_PAGE_SIZE);
+    if (mapper) return true;
+    table.buffer[row] = this.#pool.take(segments * XEN_PAGE_SIZE, guest);
     if (table.buffer[row] !== NONE) return true;
     this.#pool.give(table.indirect[row]);
     table.indirect[row] = NONE;

@@ -3,6 +3,8 @@ import { allocateMemory } from '@xenpv/blockdev';
 import { type GrantTable, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { PagePool } from './page-pool.js';
 
+const ZEROES = Buffer.alloc(XEN_PAGE_SIZE);
+
 /** A data plane's own memory, in which copied requests have their data and indirect requests their segments. */
 export class DataMemory {
   readonly buffer: ArrayBufferLike;
@@ -13,9 +15,11 @@ export class DataMemory {
 
   /** `bytes`: a power of two. */
   constructor(grants: GrantTable, bytes: number) {
-    this.pool = new PagePool(bytes);
     this.buffer = allocateMemory(bytes);
     this.words = new Int32Array(this.buffer);
+    const memory = Buffer.from(this.buffer);
+    // With a source it is a memcpy: `fill(0)` of shared memory is atomic byte by byte, and much slower.
+    this.pool = new PagePool(bytes, (offset, length) => memory.fill(ZEROES, offset, offset + length));
     this.address = grants.register(this.buffer);
   }
 
