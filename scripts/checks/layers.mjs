@@ -59,7 +59,7 @@ export const FLOORS = {
     ['hosts'],
     ['plane'],
     ['limits'],
-    ['errors.ts diagnostics.ts disk-description.ts'],
+    ['errors.ts diagnostics.ts disk-description.ts', 'within.ts'],
     ['rate-limits.ts', 'package-root.ts'],
   ],
   'packages/xen-block/src/plane': [

@@ -145,6 +145,16 @@ export interface DeviceLimitedEvent {
   readonly guest: RateLimits;
 }
 
+/**
+ * Published on `xen-block:device:abandoned`: a frontend is gone, and the storage did not end its requests in time. They
+ * are waited for no longer; the frontend has its ring back.
+ */
+export interface DeviceAbandonedEvent {
+  readonly address: DeviceAddress;
+  /** Requests that the storage has still. */
+  readonly inFlight: number;
+}
+
 /** Published on `xen-block:device:resized`. */
 export interface DeviceResizedEvent {
   readonly address: DeviceAddress;
@@ -233,6 +243,7 @@ export const closedChannel = channel('xen-block:device:closed');
 export const connectedChannel = channel('xen-block:device:connected');
 export const journalFailedChannel = channel('xen-block:journal:failed');
 export const leftChannel = channel('xen-block:device:left');
+export const abandonedChannel = channel('xen-block:device:abandoned');
 export const journalDroppedChannel = channel('xen-block:journal:dropped');
 export const gaveUpChannel = channel('xen-block:request:gave-up');
 export const limitedChannel = channel('xen-block:device:limited');

@@ -1,6 +1,7 @@
 export { type ConfiguredLimits, XenBlockBackend } from './backend.js';
 export type {
   BlockDeviceEvent,
+  DeviceAbandonedEvent,
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
   DeviceLeftEvent,
@@ -47,7 +48,13 @@ export type { DataPathPolicy, OfferedLimits, XenBlockBackendOptions } from './op
 export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
 export { RingCounters } from './plane/accounting/ring-counters.js';
 export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';
-export { DataPlane, type DataPlaneOptions, type KeptRequests, type ServedRing } from './plane/data-plane.js';
+export {
+  DataPlane,
+  type DataPlaneOptions,
+  type DetachedRing,
+  type KeptRequests,
+  type ServedRing,
+} from './plane/data-plane.js';
 export { BadRequest, badRequestText } from './plane/requests/bad-request.js';
 export type {
   DataPath,

@@ -7,7 +7,7 @@ import type { DataPathChoice } from './disk/disk-rings.js';
 import { MAX_QUEUES, type ProtocolLimits } from './disk/terms.js';
 import type { XenBlockError } from './errors.js';
 import type { DiskLimitsChoice } from './limits/disk-limits.js';
-import type { DataPlaneOptions } from './plane/data-plane.js';
+import { type DataPlaneOptions, LET_GO_MS } from './plane/data-plane.js';
 import { MAX_INDIRECT_SEGMENTS } from './plane/requests/segments.js';
 import { leastMemory } from './plane/transfer/data-memory.js';
 import type { RateLimits } from './rate-limits.js';
@@ -98,17 +98,19 @@ export interface CheckedOptions {
   readonly plane: DataPlaneOptions;
   readonly dataPath: DataPathChoice;
   readonly stallMs: number;
+  readonly letGoMs: number;
 }
 
 export function checkOptions(options: XenBlockBackendOptions): CheckedOptions {
-  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0, stallMs = STALL_MS } = options;
+  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0, letGoMs = LET_GO_MS, stallMs = STALL_MS } = options;
   const limits = checkedLimits(options.limits ?? {}, provider);
   checkMemory(memoryBytes, limits);
   const dataPath = checkedDataPath(options);
   checkLimit('threads', threads, 0, 256);
   checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
   checkLimit('stallMs', stallMs, 1, 86_400_000);
-  return { limits, threads, plane: { memoryBytes, pollMicroseconds }, dataPath, stallMs };
+  checkLimit('letGoMs', letGoMs, 1, 86_400_000);
+  return { limits, threads, plane: { memoryBytes, pollMicroseconds, letGoMs }, dataPath, stallMs, letGoMs };
 }
 
 /** A ring of several pages takes a mapping of several pages. */

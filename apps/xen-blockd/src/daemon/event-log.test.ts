@@ -83,6 +83,19 @@ describe('the events in the log', () => {
     ]);
   });
 
+  it('have the image that is not opened, since an earlier process has requests in flight', () => {
+    channel('blockdev:image:unquiet').publish({ path: '/dev/vg/a', disk: 'qdisk-5-51712' });
+    expect(lines).toMatchObject([
+      { path: '/dev/vg/a', disk: 'qdisk-5-51712', msg: expect.stringContaining('requests of an earlier process') },
+    ]);
+  });
+
+  it('have the requests that are left to storage that hangs when a guest is gone', () => {
+    const address = { type: 'qdisk', domid: 5, devid: 51712 };
+    channel('xen-block:device:abandoned').publish({ address, inFlight: 3 });
+    expect(lines).toMatchObject([{ device: 'qdisk-5-51712', inFlight: 3, msg: expect.stringContaining('hangs') }]);
+  });
+
   it('have the exception of a data plane', () => {
     channel('xen-block:plane:failed').publish({ ring: undefined, error: new Error('oops'), count: 3 });
     expect(lines).toMatchObject([{ count: 3, msg: expect.stringMatching(/oops$/) }]);

@@ -6,8 +6,10 @@ import type {
   NbdRestoredEvent,
   NbdUnkeptEvent,
   OddSize,
+  UnquietImage,
 } from '@xenpv/blockdev';
 import type {
+  DeviceAbandonedEvent,
   DeviceConnectedEvent,
   DeviceIgnoredEvent,
   DeviceLeftEvent,
@@ -61,6 +63,11 @@ const HOLD_ENDED: Record<HoldEndedEvent['by'], string> = {
 const LEFT = 'its requests in flight are left to the next process';
 const LOST = 'its requests in flight are lost: there is no journal-directory';
 
+const ABANDONED =
+  'its guest is gone and its storage hangs: the guest has its ring back, requests are left to the storage';
+
+const UNQUIET = 'not opened yet: the kernel still has requests of an earlier process for it';
+
 const GAVE_UP = 'a request has ended two processes: it is answered with an error, please report it';
 
 const RESUMED: Record<DeviceResumedEvent['by'], string> = {
@@ -103,6 +110,8 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'error', message: GAVE_UP, fields: { operation, sector, count } }),
   'xen-block:device:left': ({ address, inFlight, noted }: DeviceLeftEvent) =>
     about(address, { level: noted ? 'warn' : 'error', message: noted ? LEFT : LOST, fields: { inFlight } }),
+  'xen-block:device:abandoned': ({ address, inFlight }: DeviceAbandonedEvent) =>
+    about(address, { level: 'warn', message: ABANDONED, fields: { inFlight } }),
   'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) => {
     const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
     return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
@@ -175,6 +184,12 @@ const LINES: Record<string, (event: never) => Line> = {
     level: 'warn',
     message: 'the image does not end with a sector, its whole sectors are served',
     fields: { path, size, served, sectorSize },
+  }),
+  'blockdev:image:unquiet': ({ path, disk }: UnquietImage) => ({
+    about: path,
+    level: 'warn',
+    message: UNQUIET,
+    fields: { path, disk },
   }),
   'blockdev:lock:unavailable': ({ path, reason }: LockUnavailable) => ({
     about: path,

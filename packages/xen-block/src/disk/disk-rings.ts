@@ -8,7 +8,7 @@ import { chooseHost, type RingHost, type RingHosts } from '../hosts/ring-host.js
 import { RequestAges } from '../plane/accounting/request-ages.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { type DiskStatistics, readStatistics } from '../plane/accounting/statistics.js';
-import type { KeptRequests, ServedRing } from '../plane/data-plane.js';
+import type { DetachedRing, KeptRequests, ServedRing } from '../plane/data-plane.js';
 import type { JournalOptions } from '../plane/journal/adopt-ring.js';
 import { journalPath } from '../plane/journal/ring-journal.js';
 import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
@@ -113,10 +113,14 @@ export class DiskRings {
     });
   }
 
-  async detach(kept: KeptRequests): Promise<void> {
+  async detach(kept: KeptRequests): Promise<DetachedRing> {
     const rings = this.#rings;
     this.#rings = [];
-    await Promise.all(rings.map((ring) => ring.detach(kept)));
+    const detached = await Promise.all(rings.map((ring) => ring.detach(kept)));
+    return {
+      inFlight: detached.reduce((sum, { inFlight }) => sum + inFlight, 0),
+      ended: Promise.all(detached.map(({ ended }) => ended)).then(() => {}),
+    };
   }
 
   /** Nothing more is taken until {@link restart}. */

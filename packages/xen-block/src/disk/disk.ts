@@ -11,6 +11,7 @@ import {
   type XenstoreValues,
 } from '@xenpv/xenbus';
 import {
+  abandonedChannel,
   closedChannel,
   connectedChannel,
   type DeviceConnectedEvent,
@@ -34,6 +35,7 @@ import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { formatRateLimits, type RateLimits } from '../rate-limits.js';
+import { beforeAbort, within } from '../within.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
 import {
   type DataPathChoice,
@@ -90,6 +92,8 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   /** For a disk whose directory does not say. */
   readonly limitsFor: () => DiskLimitsChoice;
   readonly guestBudgets: GuestBudgets;
+  /** How long a frontend that is gone waits for the storage, in milliseconds: see DataPlaneOptions. */
+  readonly letGoMs: number;
   /** By device: what somebody has said for the next try to take it over. It outlasts a device that is held. */
   readonly consents: Map<string, TakeOverConsent>;
 }
@@ -118,6 +122,8 @@ export class BlockDevice implements BackendHandler {
   readonly #mediumBackoff = new Backoff();
   #mediumRetry: NodeJS.Timeout | undefined;
   #closed = false;
+  /** Requests of an earlier connection are at the storage, and nobody waits for them: resolves when they have ended. */
+  #abandoned: Promise<void> | undefined;
   /** Connecting, media changes, resizes and moves of queues, one at a time. */
   #changes: Promise<unknown> = Promise.resolve();
 
@@ -265,6 +271,8 @@ export class BlockDevice implements BackendHandler {
 
   async #connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
     const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#terms.limits);
+    // What is written now must not be overtaken by what the earlier connection wrote.
+    if (this.#abandoned) await beforeAbort(this.#abandoned, signal);
     signal.throwIfAborted();
     const { consents } = this.#options;
     const { withoutJournal, acceptImage } = consents.get(this.#context.name) ?? {};
@@ -303,11 +311,14 @@ export class BlockDevice implements BackendHandler {
 
   /** With `leave` the rings, their journals and what is known of the image are left to who takes the disk over. */
   async disconnect({ leave }: { leave: boolean }): Promise<void> {
-    await this.#changes;
+    const leaves = leave && this.#options.journalDirectory !== undefined;
+    // A change may wait for storage that hangs.
+    if (leaves) await this.#changes;
+    else await within(this.#changes, this.#options.letGoMs);
     const { count } = this.#rings;
     this.#negotiated = undefined;
-    const leaves = leave && this.#options.journalDirectory !== undefined;
-    await this.#rings.detach(leaves ? 'leave' : 'fail');
+    const { inFlight, ended } = await this.#rings.detach(leaves ? 'leave' : 'fail');
+    if (inFlight > 0) this.#abandon(inFlight, ended);
     if (!leaves) {
       this.#imageRecord?.remove();
       this.#options.consents.delete(this.#context.name);
@@ -341,11 +352,14 @@ export class BlockDevice implements BackendHandler {
   }
 
   async close(): Promise<void> {
-    await this.#changes;
+    if (!this.#abandoned) await this.#changes;
     clearTimeout(this.#mediumRetry);
     this.#closed = true;
     this.#limits.close();
-    await this.#image?.close();
+    const closing = this.#image?.close();
+    // An image whose storage hangs closes when that has answered, and keeps its lock until then.
+    if (this.#abandoned) closing?.catch(() => {});
+    else await closing;
     this.#image = undefined;
     this.#opened = undefined;
     closedChannel.publish({ address: this.address });
@@ -394,6 +408,14 @@ export class BlockDevice implements BackendHandler {
   /** Takes requests again. */
   undrain(): void {
     this.#rings.resume();
+  }
+
+  #abandon(inFlight: number, ended: Promise<void>): void {
+    const abandoned = ended.then(() => {
+      if (this.#abandoned === abandoned) this.#abandoned = undefined;
+    });
+    this.#abandoned = abandoned;
+    abandonedChannel.publish({ address: this.address, inFlight });
   }
 
   #inTurn<T>(change: () => Promise<T>): Promise<T> {
@@ -577,10 +599,10 @@ export class BlockDevice implements BackendHandler {
   async #loadMedium(config: DiskConfig, call: CallOptions): Promise<void> {
     const { address } = this.#context;
     const old = this.#image;
+    await this.#drainFor(call);
     this.#config = config;
     let error: unknown;
     try {
-      await this.drain();
       await this.#openImage(call);
       await this.#rings.setImage(this.#image);
     } catch (cause) {
@@ -597,6 +619,14 @@ export class BlockDevice implements BackendHandler {
     await old?.close();
     await this.#context.update(this.#deviceValues());
     mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+  }
+
+  /** The storage may hang, and the change be wanted no more. */
+  async #drainFor({ signal }: CallOptions): Promise<void> {
+    const drained = this.drain().catch(() => {});
+    if (await beforeAbort(drained, signal)) return;
+    this.undrain();
+    throw signal.reason;
   }
 
   /** Takes the medium, which some rings may have, from all of them; `old` is the caller's to close. */

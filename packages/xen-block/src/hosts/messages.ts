@@ -48,8 +48,11 @@ export interface PlainError {
 /** What a ring is once it is attached. */
 export type AttachedRing = Pick<ServedRing, 'size' | 'recovered'>;
 
+/** What a worker answers: to `attach`, and to `detach` the requests that the storage has still. */
+export type WorkerValue = AttachedRing | number;
+
 export type WorkerReply =
-  | { readonly id: number; readonly value?: AttachedRing; readonly error?: PlainError }
+  | { readonly id: number; readonly value?: WorkerValue; readonly error?: PlainError }
   | { readonly event: 'ready' }
   | { readonly event: 'badRequest'; readonly ring: number; readonly reason: number; readonly count: number }
   | {
@@ -61,6 +64,7 @@ export type WorkerReply =
   | { readonly event: 'gaveUp'; readonly ring: number; readonly request: GivenUpRequest; readonly count: number }
   | { readonly event: 'journalDropped'; readonly ring: number; readonly reason: string }
   | { readonly event: 'stopped'; readonly ring: number; readonly failure: StorageFailure }
+  | { readonly event: 'ended'; readonly ring: number }
   | { readonly event: 'unsupported'; readonly ring: number; readonly operation: number }
   | { readonly event: 'broken'; readonly ring: number; readonly error: PlainError }
   | { readonly event: 'overlooked'; readonly overlooked: RingOverlookedEvent }

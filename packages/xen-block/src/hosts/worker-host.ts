@@ -6,16 +6,16 @@ import { failedChannel, overlookedChannel } from '../diagnostics.js';
 import { XenBlockError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
-import type { DataPlaneOptions, ServedRing } from '../plane/data-plane.js';
+import type { DataPlaneOptions, DetachedRing, KeptRequests, ServedRing } from '../plane/data-plane.js';
 import type { RingListener, RingOptions, StorageFailure } from '../plane/rings/ring-options.js';
-import type { AttachedRing, ImageToShare, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
+import type { AttachedRing, ImageToShare, WorkerReply, WorkerRequest, WorkerStart, WorkerValue } from './messages.js';
 import type { RingHost } from './ring-host.js';
 
 /** A request without its id, for each kind of it. */
 type Ask = WorkerRequest extends infer R ? (R extends WorkerRequest ? Omit<R, 'id'> : never) : never;
 
 interface Waiter {
-  resolve(value: AttachedRing | undefined): void;
+  resolve(value: WorkerValue | undefined): void;
   reject(error: Error): void;
 }
 
@@ -29,6 +29,8 @@ export class WorkerRingHost implements RingHost {
   readonly #listeners = new Map<number, RingListener>();
   /** By ring: restarts that the thread has not done yet. */
   readonly #restarts = new Map<number, number>();
+  /** By ring that is detached: called when the storage has ended all of its requests. */
+  readonly #ends = new Map<number, () => void>();
   #nextId = 1;
   #nextRing = 1;
   #rings = 0;
@@ -75,7 +77,7 @@ export class WorkerRingHost implements RingHost {
     try {
       const shared = { ...rest, ring, abi: abi.name, image: shareImage(image), counters: counters.buffer };
       const attached = await this.#ask({ do: 'attach', options: shared });
-      return this.#served(ring, attached!);
+      return this.#served(ring, attached as AttachedRing);
     } catch (error) {
       this.#forget(ring);
       throw error;
@@ -112,7 +114,7 @@ export class WorkerRingHost implements RingHost {
   }
 
   #served(ring: number, attached: AttachedRing): ServedRing {
-    let detaching: Promise<void> | undefined;
+    let detaching: Promise<DetachedRing> | undefined;
     /** The thread knows nothing of a ring that was detached. */
     const ask = async (request: Ask) => void (detaching ?? (await this.#ask(request)));
     const tell = (request: Ask) => void (detaching ?? this.#tell(request));
@@ -126,10 +128,23 @@ export class WorkerRingHost implements RingHost {
       restart: () => this.#restart(ring),
       setOnError: (policy) => tell({ do: 'setOnError', ring, policy }),
       detach: (kept) => {
-        detaching ??= this.#ask({ do: 'detach', ring, kept }).then(() => this.#forget(ring));
+        detaching ??= this.#detach(ring, kept);
         return detaching;
       },
     };
+  }
+
+  async #detach(ring: number, kept: KeptRequests): Promise<DetachedRing> {
+    const ended = new Promise<void>((resolve) => this.#ends.set(ring, resolve));
+    const inFlight = (await this.#ask({ do: 'detach', ring, kept })) as number;
+    this.#forget(ring);
+    if (inFlight === 0) this.#ended(ring);
+    return { inFlight, ended };
+  }
+
+  #ended(ring: number): void {
+    this.#ends.get(ring)?.();
+    this.#ends.delete(ring);
   }
 
   async #restart(ring: number): Promise<void> {
@@ -145,7 +160,7 @@ export class WorkerRingHost implements RingHost {
     if (this.#listeners.delete(ring)) this.#rings--;
   }
 
-  #ask(request: Ask): Promise<AttachedRing | undefined> {
+  #ask(request: Ask): Promise<WorkerValue | undefined> {
     if (this.#dead) return Promise.reject(this.#dead);
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
@@ -179,6 +194,10 @@ export class WorkerRingHost implements RingHost {
     if (reply.event === 'failed') {
       const { ring, error, count } = reply;
       failedChannel.publish({ ring, error: new XenBlockError(error.code, 'serve', error.message), count });
+      return;
+    }
+    if (reply.event === 'ended') {
+      this.#ended(reply.ring);
       return;
     }
     const listener = this.#listeners.get(reply.ring);

@@ -10,7 +10,15 @@ import { codeOf, XenBlockError } from '../errors.js';
 import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { DataPlane, type KeptRequests, type ServedRing } from '../plane/data-plane.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
-import type { AttachedRing, ImageToShare, RingToServe, WorkerReply, WorkerRequest, WorkerStart } from './messages.js';
+import type {
+  AttachedRing,
+  ImageToShare,
+  RingToServe,
+  WorkerReply,
+  WorkerRequest,
+  WorkerStart,
+  WorkerValue,
+} from './messages.js';
 
 interface OpenImage {
   readonly opening: Promise<BlockImage>;
@@ -87,11 +95,14 @@ async function attach(plane: DataPlane, options: RingToServe): Promise<AttachedR
   }
 }
 
-async function detach(ring: number, kept: KeptRequests): Promise<void> {
+/** Returns how many requests the storage has still; their end is told. */
+async function detach(ring: number, kept: KeptRequests): Promise<number> {
   const { served, image } = rings.get(ring)!;
   rings.delete(ring);
-  await served.detach(kept);
-  await giveImage(image);
+  const { inFlight, ended } = await served.detach(kept);
+  if (inFlight === 0) await giveImage(image);
+  else void ended.then(() => giveImage(image)).finally(() => tell({ event: 'ended', ring }));
+  return inFlight;
 }
 
 async function setImage(ring: number, shared: ImageToShare | undefined): Promise<void> {
@@ -116,7 +127,7 @@ async function setGeometry(ring: number, geometry: DiskGeometry): Promise<void> 
   entry.served.setGeometry(entry.geometry);
 }
 
-async function perform(plane: DataPlane, request: WorkerRequest): Promise<AttachedRing | undefined> {
+async function perform(plane: DataPlane, request: WorkerRequest): Promise<WorkerValue | undefined> {
   switch (request.do) {
     case 'attach':
       return attach(plane, request.options);
@@ -142,8 +153,7 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<Attach
       await setImage(request.ring, request.image);
       return undefined;
     case 'detach':
-      await detach(request.ring, request.kept);
-      return undefined;
+      return detach(request.ring, request.kept);
     case 'close':
       await plane.close();
       return undefined;

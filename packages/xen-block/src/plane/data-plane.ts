@@ -17,6 +17,7 @@ import {
 } from '@xenpv/xen-sys';
 import type { DiskGeometry, OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
+import { within } from '../within.js';
 import { Glances } from './fairness/glances.js';
 import { MemoryShares } from './fairness/memory-shares.js';
 import { Sharers } from './fairness/sharers.js';
@@ -40,10 +41,12 @@ import type { RingOptions } from './rings/ring-options.js';
 import { RingSet } from './rings/ring-set.js';
 import { copyFunction } from './transfer/copy-function.js';
 import { DataMemory } from './transfer/data-memory.js';
+import { Guests } from './transfer/guests.js';
 import { PageMapper } from './transfer/page-mapper.js';
 import { Watchdog } from './watchdog.js';
 
 const NONE = -1;
+export const LET_GO_MS = 8000;
 const MEMORY_BYTES = 32 * 1024 * 1024;
 /** Rows of the request table at first. */
 const ROWS = 256;
@@ -56,6 +59,23 @@ export interface DataPlaneOptions {
    * some it saves the frontend an event and us a wake-up, for processor time.
    */
   readonly pollMicroseconds?: number | undefined;
+  /**
+   * How long a ring whose frontend is gone waits for the storage, in milliseconds; 8000 when not given, which is less than
+   * a toolstack waits. Then it is let go of, see {@link DetachedRing}.
+   */
+  readonly letGoMs?: number | undefined;
+}
+
+/**
+ * What a ring leaves when it is detached. Where the storage kept requests for too long, the frontend has got all back
+ * that it had given: the ring, its event channel, but for the pages in which the storage itself works (data path `map`).
+ * Nobody gets an answer to them any more, nor what they read.
+ */
+export interface DetachedRing {
+  /** Requests that the storage has still. */
+  readonly inFlight: number;
+  /** Resolves when it has ended them, and their memory is given back. */
+  readonly ended: Promise<void>;
 }
 
 /** What becomes of kept requests when their ring is detached. */
@@ -82,9 +102,10 @@ export interface ServedRing {
   setOnError(policy: OnError): void;
   /**
    * Ends serving: answers the taken requests, closes the event channel and unmaps the ring. Requests that are kept by an
-   * error of the storage are failed, or left to the next process by the ring's journal; without a journal they fail.
+   * error of the storage are failed, or left to the next process by the ring's journal; without a journal they fail. With
+   * `fail`, storage that does not answer is waited for no longer than `letGoMs`.
    */
-  detach(kept: KeptRequests): Promise<void>;
+  detach(kept: KeptRequests): Promise<DetachedRing>;
 }
 
 /** Serves rings on this thread. */
@@ -93,14 +114,21 @@ export class DataPlane implements AsyncDisposable {
   readonly #grants: GrantTable;
   readonly #mapMultiple: boolean;
   readonly #memory: DataMemory;
+  readonly #sharers = new Sharers();
   readonly #failures: StorageFailures;
   readonly #rings = new RingSet();
+  readonly #guests = new Guests();
   readonly #rest: Rest;
   readonly #loop: PassLoop;
   readonly #watchdog: Watchdog;
+  readonly #letGoMs: number;
+  /** Rings that were let go of, whose requests the storage has still. */
+  readonly #letGo = new Set<BlockRing>();
   #closed = false;
 
-  constructor(provider: XenProvider, { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0 }: DataPlaneOptions = {}) {
+  constructor(provider: XenProvider, options: DataPlaneOptions = {}) {
+    const { memoryBytes = MEMORY_BYTES, pollMicroseconds = 0, letGoMs = LET_GO_MS } = options;
+    this.#letGoMs = letGoMs;
     const events = provider.openEventChannels();
     const grants = openOrClose(events, () => provider.openGrantTable());
     const rings = this.#rings;
@@ -116,7 +144,7 @@ export class DataPlane implements AsyncDisposable {
       new Holds(),
     ];
     const throttled = new ThrottledRings<BlockRing>((ring) => rings.wake(ring));
-    const sharers = new Sharers();
+    const sharers = this.#sharers;
     const shares = new MemoryShares(memory, sharers);
     const waiting = new Waiting(sharers);
     const turns = new Turns(sharers);
@@ -191,6 +219,7 @@ export class DataPlane implements AsyncDisposable {
     ring.unbegun = entries;
     ring.left = entries.length;
     this.#rings.add(ring);
+    ring.guest = this.#guests.join(ring.domid);
     this.#loop.open(ring);
     if (dropped !== undefined) options.listener.journalDropped(dropped);
     if (!options.paused) this.#recover(ring);
@@ -250,7 +279,8 @@ export class DataPlane implements AsyncDisposable {
     this.#watchdog.stop();
     this.#loop.close();
     this.#events.close();
-    this.#grants.close();
+    // Pages in which hanging storage works stay mapped until the process ends.
+    if (this.#letGo.size === 0) this.#grants.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -276,13 +306,14 @@ export class DataPlane implements AsyncDisposable {
   }
 
   async #setImage(ring: BlockRing, image: BlockImage | undefined): Promise<void> {
+    if (!this.#rings.has(ring) || this.#letGo.has(ring)) return;
     const old = ring.queue;
     this.#openQueue(ring, image);
     await old?.close();
   }
 
-  async #detach(ring: BlockRing, kept: KeptRequests): Promise<void> {
-    if (!this.#rings.has(ring)) return;
+  async #detach(ring: BlockRing, kept: KeptRequests): Promise<DetachedRing> {
+    if (!this.#rings.has(ring) || this.#letGo.has(ring)) return NOTHING_LEFT;
     if (ring.unbegun) {
       ring.unbegun = undefined;
       ring.left = 0;
@@ -293,20 +324,51 @@ export class DataPlane implements AsyncDisposable {
     }
     // Storage that is away does not keep what a domain that is gone has left.
     if (kept === 'fail') ring.queue?.giveUp?.();
-    await ring.pause();
-    if (!this.#rings.has(ring)) return;
+    const idle = ring.pause();
+    const inTime = kept === 'leave' || (await within(idle, this.#letGoMs));
+    await (inTime ? idle : undefined);
+    if (!this.#rings.has(ring) || this.#letGo.has(ring)) return NOTHING_LEFT;
+    if (!inTime) return this.#letGoOf(ring, idle);
     this.#failures.leave(ring);
-    this.#rings.remove(ring);
     this.#loop.forget(ring);
-    if (this.#rings.count === 0) this.#watchdog.stop();
+    this.#remove(ring);
     ring.mapper?.close();
     await ring.queue?.close();
     if (kept === 'leave') ring.journal?.leave();
     else ring.journal?.close();
     this.#events.unbind(ring.port);
     this.#grants.unmap(ring.mapping);
+    return NOTHING_LEFT;
+  }
+
+  #remove(ring: BlockRing): void {
+    this.#rings.remove(ring);
+    this.#sharers.close(ring);
+    if (this.#rings.count === 0) this.#watchdog.stop();
+    if (this.#guests.leave(ring.domid)) this.#memory.forget(ring.guest);
+  }
+
+  /** The storage does not answer, and the frontend is gone: it gets back what the storage does not work in. */
+  #letGoOf(ring: BlockRing, idle: Promise<void>): DetachedRing {
+    const inFlight = ring.pending;
+    this.#letGo.add(ring);
+    this.#loop.forget(ring);
+    ring.letGo();
+    ring.journal?.close();
+    this.#events.unbind(ring.port);
+    this.#grants.unmap(ring.mapping);
+    return { inFlight, ended: idle.then(() => this.#endLetGo(ring)) };
+  }
+
+  async #endLetGo(ring: BlockRing): Promise<void> {
+    this.#remove(ring);
+    if (!this.#closed) ring.mapper?.close();
+    this.#letGo.delete(ring);
+    await ring.queue?.close();
   }
 }
+
+const NOTHING_LEFT: DetachedRing = { inFlight: 0, ended: Promise.resolve() };
 
 /** A ring of several pages must be one piece of memory. */
 function attachRing(mapping: GrantMapping, slotBytes: number): BackRing {

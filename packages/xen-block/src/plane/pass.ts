@@ -94,12 +94,11 @@ export class PassLoop {
     this.wake(ring);
   }
 
-  /** A ring is removed. */
+  /** A ring is removed, or let go of: requests of it may be pending. */
   forget(ring: BlockRing): void {
     this.#parts.throttled.forget(ring);
     this.#recovery.forget(ring);
     this.#rest.forget(ring);
-    this.#parts.sharers.close(ring);
   }
 
   /** Has a ring looked at soon. */

@@ -86,6 +86,7 @@ export class Rest {
 
   forget(ring: BlockRing): void {
     this.#byPort[ring.port] = undefined;
+    this.#masked[ring.index] = false;
     this.#held = this.#held.filter((other) => other !== ring);
   }
 

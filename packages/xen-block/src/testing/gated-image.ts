@@ -47,6 +47,11 @@ export class GatedImage extends ImageWrapper {
     return undefined;
   }
 
+  protected override async closeOnce(): Promise<void> {
+    await Promise.all(this.queues.map((queue) => queue.close()));
+    await super.closeOnce();
+  }
+
   /** Lets the held operations go, or only those that `which` picks. */
   release(which: (entry: GateEntry) => boolean = () => true): void {
     const going = this.held.filter((held) => which(held.entry));
@@ -69,13 +74,13 @@ class GatedQueue implements BlockQueue {
   readonly #staged: Held[] = [];
   #listener: CompletionListener = () => {};
   #inFlight = 0;
+  readonly #whenIdle: (() => void)[] = [];
 
   constructor(image: GatedImage, inner: BlockQueue) {
     this.#image = image;
     this.#inner = inner;
     inner.onComplete((tags, results, count) => {
-      this.#inFlight -= count;
-      this.#listener(tags, results, count);
+      this.#end(tags, results, count);
     });
   }
 
@@ -119,11 +124,16 @@ class GatedQueue implements BlockQueue {
     this.#listener = listener;
   }
 
+  #end(tags: Int32Array, results: Int32Array, count: number): void {
+    this.#inFlight -= count;
+    this.#listener(tags, results, count);
+    if (this.#inFlight === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
   carryOut({ tag, entry, iov }: Held): void {
     const error = this.#image.fail(entry);
     if (error < 0) {
-      this.#inFlight--;
-      this.#listener(Int32Array.of(tag), Int32Array.of(error), 1);
+      this.#end(Int32Array.of(tag), Int32Array.of(error), 1);
       return;
     }
     this.#inner.push(entry.op, tag, entry.offset, entry.length, iov, entry.pieces);
@@ -131,8 +141,9 @@ class GatedQueue implements BlockQueue {
     this.#inner.poll();
   }
 
-  close(): Promise<void> {
-    return this.#inner.close();
+  async close(): Promise<void> {
+    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+    await this.#inner.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

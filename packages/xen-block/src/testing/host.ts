@@ -1,6 +1,6 @@
 import { Blkfront, type BlkfrontOptions } from '@xenpv/blkfront';
 import { type BlockImage, memoryImage } from '@xenpv/blockdev';
-import { EmulatedHost } from '@xenpv/emulator';
+import { type EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { XenBlockBackend } from '../backend.js';
 import type { BlockDevice } from '../disk/disk.js';
@@ -64,7 +64,10 @@ export class TestHost implements AsyncDisposable {
   }
 
   async guest(): Promise<TestGuest> {
-    const domain = await this.xen.createDomain({ name: 'guest', memoryMiB: 128 });
+    return this.guestOf(await this.xen.createDomain({ name: 'guest', memoryMiB: 128 }));
+  }
+
+  guestOf(domain: EmulatedDomain): TestGuest {
     const store = XenstoreClient.open(this.xen.xenstored.connect(domain.domid));
     const { toolstack } = this.xen;
     const guest: TestGuest = {

@@ -41,8 +41,9 @@ export class MemoryShares {
     const run = runBytes(bytes);
     const guaranteed = disk.held + run <= disk.guarantee;
     let place = NONE;
-    if (guaranteed || disk.held + disk.guest.held + 2 * run <= 2 * (pool.freeBytes - run)) place = pool.take(bytes);
-    if (place === NONE && guaranteed) place = this.#takeReserve(bytes, run);
+    if (guaranteed || disk.held + disk.guest.held + 2 * run <= 2 * (pool.freeBytes - run))
+      place = pool.take(bytes, ring.guest);
+    if (place === NONE && guaranteed) place = this.#takeReserve(bytes, run, ring.guest);
     if (place === NONE) return NONE;
     disk.held += run;
     disk.guest.held += run;
@@ -114,8 +115,8 @@ export class MemoryShares {
     return 2 * this.#memory.pool.freeBytes - disk.held - disk.guest.held;
   }
 
-  #takeReserve(bytes: number, run: number): number {
+  #takeReserve(bytes: number, run: number, guest: number): number {
     if (run * RESERVE_PART > this.#memory.reserveFree) return NONE;
-    return this.#memory.takeReserve(bytes);
+    return this.#memory.takeReserve(bytes, guest);
   }
 }

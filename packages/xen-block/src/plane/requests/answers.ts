@@ -80,7 +80,7 @@ export class RequestAnswers {
     this.#events = parts.events;
     this.#slices = new Slices('copiesOut', {
       guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
-      failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
+      failed: (row) => this.#table.status[row] !== BlkifStatus.okay || this.#table.ringOf(row).broken,
       segments: (row) => this.#table.segments[row],
       stage: (row, from, bytes) =>
         this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataOut, 'toGuest', from, bytes),
@@ -154,7 +154,7 @@ export class RequestAnswers {
   /** Bytes that are to be copied to the guest. */
   #toCopy(row: number): number {
     const table = this.#table;
-    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read) return 0;
+    if (table.buffer[row] === NONE || table.operation[row] !== BlkifOp.read || table.ringOf(row).broken) return 0;
     return table.status[row] === BlkifStatus.okay ? table.length[row] : 0;
   }
 

@@ -103,7 +103,7 @@ export class RequestIntake {
     this.#throttled = parts.throttled;
     this.#slices = new Slices('copiesIn', {
       guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
-      failed: (row) => this.#table.status[row] !== BlkifStatus.okay,
+      failed: (row) => this.#table.status[row] !== BlkifStatus.okay || this.#table.ringOf(row).broken,
       segments: (row) => this.#table.segments[row],
       stage: (row, from, bytes) =>
         this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataIn, 'fromGuest', from, bytes),
@@ -221,7 +221,10 @@ export class RequestIntake {
   #endSlice(): void {
     this.#turns.worked();
     const row = this.#slices.commit();
-    if (row !== NONE) this.#admitted(row);
+    if (row === NONE) return;
+    // What it has of its data may not be all.
+    if (this.#table.ringOf(row).broken) this.#table.status[row] = BlkifStatus.error;
+    this.#admitted(row);
   }
 
   #admitted(row: number): void {
@@ -361,7 +364,11 @@ export class RequestIntake {
 
   #fetchSegments(row: number): void {
     const table = this.#table;
-    const { abi, domid } = table.ringOf(row);
+    const { abi, domid, broken } = table.ringOf(row);
+    if (broken) {
+      table.status[row] = BlkifStatus.error;
+      return;
+    }
     const bytes = table.segments[row] * SEGMENT_WORDS * 4;
     this.#indirectIn.begin(row, domid);
     for (let page = 0; page * INDIRECT_PAGE_BYTES < bytes; page++) {
@@ -403,7 +410,9 @@ export class RequestIntake {
   #bringData(row: number, ring: BlockRing): boolean {
     const table = this.#table;
     const read = table.operation[row] === BlkifOp.read;
-    if (ring.mapper) {
+    // Its frontend may be gone, and its grants somebody else's.
+    if (ring.broken) table.status[row] = BlkifStatus.error;
+    else if (ring.mapper) {
       const mapped = ring.mapper.map(row, this.#segments.listOf(row, ring), read ? WRITABLE : READ_ONLY);
       if (!mapped) this.#ends.grantFailed(row);
     } else if (!read) {

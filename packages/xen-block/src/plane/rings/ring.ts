@@ -5,8 +5,8 @@
  */
 import type { Abi } from '@xenpv/blkif';
 import type { BlockQueue } from '@xenpv/blockdev';
-import type { BackRing } from '@xenpv/ring';
-import type { GrantMapping } from '@xenpv/xen-sys';
+import { BackRing } from '@xenpv/ring';
+import { type GrantMapping, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import type { DiskGeometry, OnError } from '../../disk-description.js';
 import { RingCounters } from '../accounting/ring-counters.js';
 import type { RingJournal } from '../journal/ring-journal.js';
@@ -33,7 +33,7 @@ export class BlockRing {
   readonly domid: number;
   readonly abi: Abi;
   readonly port: number;
-  readonly back: BackRing;
+  back: BackRing;
   readonly mapping: GrantMapping;
   readonly journal: RingJournal | undefined;
   readonly counters: RingCounters;
@@ -51,6 +51,8 @@ export class BlockRing {
   reserveRegion: number | undefined;
   /** With data path `map`. */
   mapper: PageMapper | undefined;
+  /** Whose it is, see Guests: memory that its requests have had is cleared before another guest's get it. */
+  guest = 0;
   /** Requests taken and not answered. */
   pending = 0;
   /** Rows of the requests that the storage failed and that wait for the disk to be resumed. They are pending. */
@@ -114,6 +116,18 @@ export class BlockRing {
 
   resume(): void {
     this.#paused--;
+  }
+
+  /**
+   * The frontend gets its ring back, though requests are in flight: nothing is taken, answered or read to its pages any
+   * more, and whoever looks at the ring sees one of our own.
+   */
+  letGo(): void {
+    this.broken = true;
+    this.left = 0;
+    const own = { buffer: new ArrayBuffer(XEN_PAGE_SIZE), byteOffset: 0, byteLength: XEN_PAGE_SIZE };
+    this.back = BackRing.attach(own, this.abi.slotBytes);
+    if (this.idle) this.tellIdle();
   }
 
   /** The ring is idle now: tells whoever waits for that. Says whether somebody did. */

@@ -3,6 +3,7 @@ import { allocateMemory } from '@xenpv/blockdev';
 import { type GrantTable, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { PagePool, runBytes } from './page-pool.js';
 
+const ZEROES = Buffer.alloc(XEN_PAGE_SIZE);
 const NONE = -1;
 /** The reserve is so many times as large as the memory. It is address space: a page of it costs when it is used. */
 const RESERVE = 8;
@@ -27,8 +28,8 @@ export class DataMemory {
   /** `bytes`: a power of two. */
   constructor(grants: GrantTable, bytes: number) {
     this.#grants = grants;
-    this.pool = new PagePool(bytes);
     this.buffer = allocateMemory(bytes);
+    this.pool = poolOf(this.buffer);
     this.words = new Int32Array(this.buffer);
     this.#bytes = new Uint8Array(this.buffer);
     this.address = grants.register(this.buffer);
@@ -53,11 +54,11 @@ export class DataMemory {
     return bytes - freeBytes + (typeof reserve === 'object' ? reserve.pool.bytes - reserve.pool.freeBytes : 0);
   }
 
-  /** The place of a run of at least `bytes` in the reserve, or -1. */
-  takeReserve(bytes: number): number {
+  /** The place of a run of at least `bytes` in the reserve, in which there is nothing of other guests; or -1. */
+  takeReserve(bytes: number, guest: number): number {
     this.#reserve ??= this.#makeReserve();
     if (this.#reserve === NONE) return NONE;
-    const at = this.#reserve.pool.take(bytes);
+    const at = this.#reserve.pool.take(bytes, guest);
     return at === NONE ? NONE : this.pool.bytes + at;
   }
 
@@ -65,6 +66,12 @@ export class DataMemory {
   give(place: number): number {
     if (place < this.pool.bytes) return this.pool.give(place);
     return this.#theReserve.pool.give(place - this.pool.bytes);
+  }
+
+  /** A guest is gone: nothing is kept for it. */
+  forget(guest: number): void {
+    this.pool.forget(guest);
+    if (typeof this.#reserve === 'object') this.#reserve.pool.forget(guest);
   }
 
   isReserve(place: number): boolean {
@@ -115,7 +122,7 @@ export class DataMemory {
         bytes: new Uint8Array(buffer),
         words: new Int32Array(buffer),
         distance: this.#grants.register(buffer) - this.address,
-        pool: new PagePool(bytes),
+        pool: poolOf(buffer),
       };
     } catch {
       return NONE;
@@ -130,6 +137,13 @@ interface Reserve {
   /** From the address of the memory to its own. */
   readonly distance: number;
   readonly pool: PagePool;
+}
+
+/** Over all of `buffer`. */
+function poolOf(buffer: ArrayBufferLike): PagePool {
+  const memory = Buffer.from(buffer);
+  // With a source it is a memcpy: `fill(0)` of shared memory is atomic byte by byte, and much slower.
+  return new PagePool(buffer.byteLength, (offset, length) => memory.fill(ZEROES, offset, offset + length));
 }
 
 /** Bytes with which an indirect request of so many segments can be served. */
