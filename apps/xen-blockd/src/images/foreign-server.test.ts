@@ -13,7 +13,7 @@ import { FolderHost } from '../testing/folder-host.js';
 import type { BlockdProcess } from '../testing/process.js';
 
 const addon = working('the addon of xen-sys', requireNativeAddon);
-const SOON = { timeout: 20_000, interval: 20 };
+const SOON = { timeout: 30_000, interval: 20 };
 
 let host: FolderHost;
 let daemon: BlockdProcess;
@@ -94,7 +94,7 @@ needs(addon, 'qemu-storage-daemon', 'Linux').describe('a guest on an NBD server 
     await expect.poll(() => daemon.stderr, SOON).toContain('"adopted":true');
     await load.goesOn();
     expect(await load.end()).toMatchObject({ errors: 0, wrong: 0 });
-  }, 90_000);
+  }, 150_000);
 
   it('gets errors when the server is away for longer, and is served again when it is back', async () => {
     const load = await startLoad(1);
@@ -107,5 +107,5 @@ needs(addon, 'qemu-storage-daemon', 'Linux').describe('a guest on an NBD server 
     const { errors, wrong } = await load.end();
     expect(errors).toBeGreaterThan(0);
     expect(wrong).toBe(0);
-  }, 90_000);
+  }, 150_000);
 });
