@@ -34,7 +34,7 @@ const OPTION_REPLY = Buffer.from('0003e889045565a9', 'hex');
 const SIMPLE_REPLY = 0x67446698;
 const GO = 7;
 
-export const greeting = Buffer.concat([Buffer.from('NBDMAGICIHAVEOPT'), uint(2, 3)]);
+const greeting = Buffer.concat([Buffer.from('NBDMAGICIHAVEOPT'), uint(2, 3)]);
 
 export function uint(bytes: number, value: number | bigint): Buffer {
   const field = Buffer.alloc(8);

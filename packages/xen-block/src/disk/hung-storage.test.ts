@@ -7,7 +7,10 @@ import { FailingStorage } from '../testing/failing-image.js';
 import { GatedImage } from '../testing/gated-image.js';
 import { TestHost } from '../testing/host.js';
 
+vi.setConfig({ testTimeout: 30_000 });
+
 const PAGE = 4096;
+const SOON = { timeout: 10_000 };
 const SIZE = 1024 * 1024;
 
 function listen(): DeviceAbandonedEvent[] {
@@ -45,17 +48,17 @@ describe('storage that hangs', () => {
       const requests = [disk.read(0, PAGE), disk.write(PAGE, new Uint8Array(PAGE)), disk.flush()].map((request) =>
         request.catch(() => 'gone'),
       );
-      await vi.waitFor(() => expect(gate.held).toHaveLength(3));
+      await vi.waitFor(() => expect(gate.held).toHaveLength(3), SOON);
       await guest.destroy();
-      await vi.waitFor(() => expect(told).toHaveLength(1));
+      await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
       expect(told[0].inFlight).toBe(3);
-      await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]));
+      await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]), SOON);
       expect(ports()).toBe(before);
       // The storage works in the pages of two of the requests.
       expect(domain.usage().mapped).toBe(dataPath === 'copy' ? 0 : 2);
       gate.open = true;
       gate.release();
-      await vi.waitFor(() => expect(domain.usage().mapped).toBe(0));
+      await vi.waitFor(() => expect(domain.usage().mapped).toBe(0), SOON);
       expect(await Promise.all(requests)).toEqual(['gone', 'gone', 'gone']);
     },
   );
@@ -65,9 +68,9 @@ describe('storage that hangs', () => {
     bytes.fill(9);
     const disk = await guest.connect();
     disk.read(0, PAGE).catch(() => {});
-    await vi.waitFor(() => expect(gate.held).toHaveLength(1));
+    await vi.waitFor(() => expect(gate.held).toHaveLength(1), SOON);
     await guest.destroy();
-    await vi.waitFor(() => expect(told).toHaveLength(1));
+    await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
     const next = await host.guest();
     const other = await next.connect({}, { target: 'other' });
     await other.write(0, new Uint8Array(PAGE * 4).fill(3));
@@ -85,7 +88,7 @@ describe('storage that hangs', () => {
     const ownStore = XenstoreClient.open(await domain.provider.connectXenstore());
     const disk = await guest.connect({ store: ownStore });
     disk.write(0, new Uint8Array(PAGE).fill(1)).catch(() => {});
-    await vi.waitFor(() => expect(gate.held).toHaveLength(1));
+    await vi.waitFor(() => expect(gate.held).toHaveLength(1), SOON);
     await ownStore.close();
     await disk.closed;
     let connected = false;
@@ -93,7 +96,7 @@ describe('storage that hangs', () => {
       connected = true;
       return front;
     });
-    await vi.waitFor(() => expect(told).toHaveLength(1));
+    await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
     // Another disk has a whole handshake in the meantime.
     const other = await guest.connect({}, { vdev: 'xvdb', target: 'other' });
     expect(connected).toBe(false);
@@ -109,9 +112,9 @@ describe('storage that hangs', () => {
     const { told, host, gate, guest } = await setting({ stopTimeoutMs: 60_000 });
     const disk = await guest.connect();
     disk.read(0, PAGE).catch(() => {});
-    await vi.waitFor(() => expect(gate.held).toHaveLength(1));
+    await vi.waitFor(() => expect(gate.held).toHaveLength(1), SOON);
     await guest.destroy();
-    await vi.waitFor(() => expect(told).toHaveLength(1));
+    await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
     await host.backend.close();
   });
 
@@ -120,18 +123,18 @@ describe('storage that hangs', () => {
     const path = await guest.attach({ deviceType: 'cdrom', readOnly: true });
     const disk = await guest.reconnect();
     disk.read(0, PAGE).catch(() => {});
-    await vi.waitFor(() => expect(gate.held).toHaveLength(1));
+    await vi.waitFor(() => expect(gate.held).toHaveLength(1), SOON);
     await host.store.write(`${path}/params`, 'aio:other');
     await guest.destroy();
-    await vi.waitFor(() => expect(told).toHaveLength(1));
-    await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]));
+    await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
+    await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]), SOON);
   });
 
   it('and ends in time fails nothing and is not told', async () => {
     const { told, gate, guest } = await setting({ letGoMs: 10_000 });
     const disk = await guest.connect();
     const write = disk.write(0, new Uint8Array(PAGE));
-    await vi.waitFor(() => expect(gate.held).toHaveLength(1));
+    await vi.waitFor(() => expect(gate.held).toHaveLength(1), SOON);
     const closing = disk.close();
     gate.open = true;
     gate.release();
@@ -152,10 +155,10 @@ it('a domain that is gone is let go of by rings on other threads too', async () 
   const disk = await guest.connect();
   storage.delay(1500);
   disk.read(0, PAGE).catch(() => {});
-  await vi.waitFor(() => expect(host.device.statistics().inFlight).toBe(1));
+  await vi.waitFor(() => expect(host.device.statistics().inFlight).toBe(1), SOON);
   await guest.destroy();
-  await vi.waitFor(() => expect(told).toHaveLength(1));
-  await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]));
+  await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
+  await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]), SOON);
   expect(host.xen.usage(0).ports).toBe(before);
   expect(domain.usage().mapped).toBe(0);
 });

@@ -4,9 +4,11 @@ import { rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { type Misreport, misreportingImage } from '@xenpv/blockdev/testing';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type PlaneRestedEvent, restedChannel } from '../../diagnostics.js';
 import { TestHost } from '../../testing/host.js';
+
+vi.setConfig({ testTimeout: 30_000 });
 
 const PAGE = 4096;
 const SECTORS = PAGE / 512;

@@ -1,7 +1,9 @@
 import type { Blkfront } from '@xenpv/blkfront';
 import { memoryImage, nullImage } from '@xenpv/blockdev';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { TestHost } from '../../testing/host.js';
+
+vi.setConfig({ testTimeout: 30_000 });
 
 const MIB = 1 << 20;
 const SECRET = 0xaa;
