@@ -1,18 +1,9 @@
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EmulatedHost } from '@xenpv/emulator';
+import { ownFolder } from '@xenpv/test-support/own-folder';
 import { ThrottledDevices } from '@xenpv/test-support/throttled-devices';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Random } from '../fuzz/random.js';
@@ -98,7 +89,7 @@ class Round {
 
   static async prepare(setup: Setup, options: RoundOptions): Promise<Round> {
     mkdirSync(options.folder, { recursive: true });
-    const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
+    const hostFolder = ownFolder('/dev/shm', 'xen-crash');
     const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
     const devices = new ThrottledDevices(`xen-crash-${process.pid}`);
