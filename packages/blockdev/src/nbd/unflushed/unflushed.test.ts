@@ -10,6 +10,7 @@ import { allocateMemory } from '../../queue/buffer.js';
 import { ForgetfulServer } from '../../testing/forgetful-server.js';
 import { QueueDriver } from '../../testing/queue-driver.js';
 import { type OpenNbdImageOptions, openNbdImage } from '../image.js';
+import { holdsUnflushed } from './log.js';
 
 const EOWNERDEAD = 130;
 const SECTOR = 512;
@@ -214,6 +215,40 @@ needs(addon).describe('in a file', () => {
     await restart();
     const client = new Client(await open({ unflushed: { path: path() } }));
     expect([await client.read(0, 4096), await client.flush()]).toEqual([[9], 0]);
+  });
+
+  it.each<[string, number, number]>([
+    ['was not changed since', -1000, 2],
+    ['somebody else has changed since', 3_600_000, 9],
+  ])('they are sent for the next guest to an image that %s, and no flush fails', async (_, later, found) => {
+    const bytes = await left();
+    server.stable.fill(9);
+    await restart();
+    for (const content of [bytes, Buffer.alloc(5000)]) {
+      writeFileSync(path(), content, { mode: 0o600 });
+      const changedAt = Date.now() + later;
+      const client = new Client(await open({ unflushed: { path: path(), adopt: true, changedAt } }));
+      expect([await client.read(0, 4096), await client.flush()]).toEqual([[found], 0]);
+      await images.pop()?.close();
+    }
+  });
+
+  it('they are sent by each process that follows, though its server changes the image', async () => {
+    const bytes = await left();
+    server.stable.fill(9);
+    // Each process that sends them has the server change the image.
+    for (let lives = 0; lives < 3; lives++) {
+      await restart();
+      writeFileSync(path(), lives === 0 ? bytes : readFileSync(path()), { mode: 0o600 });
+      expect(holdsUnflushed(path())).toBe(true);
+      const changedAt = Date.now();
+      const client = new Client(await open({ unflushed: { path: path(), adopt: true, changedAt } }));
+      expect(await client.read(0, 4096)).toEqual([2]);
+      server.crash();
+      await images.pop()?.close();
+      await server.start();
+    }
+    expect([holdsUnflushed(path()), holdsUnflushed(`${path()}-none`)]).toEqual([true, false]);
   });
 
   const withWord = (at: number, word: number) => (bytes: Buffer) => {
