@@ -21,8 +21,8 @@ const ROOM = 2 * SECTORS;
 const LOOK_MS = 100;
 /** How many sectors broken storage loses at a kill. */
 const LOST_SECTORS = 200;
-/** A guest's pauses between what happens to it. */
-const HAPPENING_MS = { seldom: 8000, often: 400 };
+/** A guest's pauses between what happens to it. Helpers': one that is killed three times as it opens an image is a refusal. */
+const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000 };
 
 /** What happens besides the kills. */
 export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper'] as const;
@@ -203,7 +203,7 @@ class Round {
     }
     if (happenings.includes('helper') && this.#setup.guests.some(({ storage }) => storage === 'qcow2')) {
       const random = new Random(~seed);
-      running.push(this.#again(random, HAPPENING_MS.often, async () => this.#killHelper(random)));
+      running.push(this.#again(random, HAPPENING_MS.helpers, async () => this.#killHelper(random)));
     }
     await Promise.all(running);
   }

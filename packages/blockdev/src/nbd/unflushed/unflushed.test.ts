@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -167,6 +168,23 @@ describe('writes that a server has acknowledged and not flushed', () => {
     expect(await other.flush()).toBe(-EOWNERDEAD);
     expect([await one.flush(), await other.flush()]).toEqual([0, 0]);
   });
+});
+
+it('another thread gets the image though its server is away just then', async () => {
+  const image = await open();
+  for (let times = 0; times < 2; times++) {
+    server.crash();
+    const attaching = attach(image);
+    let failed = false;
+    attaching.catch(() => {
+      failed = true;
+    });
+    for (let turns = 0; turns < 500; turns++) await nextTurn();
+    expect(failed).toBe(false);
+    await server.start();
+    const client = new Client(await attaching);
+    expect(await client.write(0, 4096, 5)).toBe(4096);
+  }
 });
 
 describe('a queue that is given up', () => {
