@@ -66,7 +66,7 @@ export class CrashGuest {
         return this.#live();
       case 'destroy':
         await this.#life?.crash();
-        await this.#wait('destroyed', this.#domain?.destroy());
+        await this.#wait('destroyed', () => this.#domain?.destroy());
         return this.boot();
       case 'replug':
         await this.#stop();
@@ -80,7 +80,7 @@ export class CrashGuest {
 
   /** Reads all of the disk and closes it. */
   async finish(): Promise<void> {
-    await this.#wait('finish', this.#life?.stop('finish'));
+    await this.#wait('finish', () => this.#life?.stop('finish'));
   }
 
   /** Ends its thread as it is. */
@@ -110,23 +110,23 @@ export class CrashGuest {
     const start = { guest: number, frontend, seed, depth, thinkMs, ...memory };
     const life = new GuestLife(domain, start, (problem) => watch.fail(`${this.name}: ${problem}`));
     this.#life = life;
-    await this.#wait('connect', life.connected);
+    await this.#wait('connect', () => life.connected);
   }
 
   async #stop(): Promise<void> {
-    await this.#wait('close', this.#life?.stop());
+    await this.#wait('close', () => this.#life?.stop());
   }
 
   async #plug(): Promise<void> {
     const { host, image, setup } = this.#options;
     const disk = { vdev: setup.frontend.vdev ?? '', ...image.disk };
-    await this.#wait('attach', host.toolstack.attachDisk(this.#domain?.domid ?? 0, disk));
+    await this.#wait('attach', () => host.toolstack.attachDisk(this.#domain?.domid ?? 0, disk));
   }
 
   async #unplug(): Promise<void> {
     const { host, setup } = this.#options;
     const { vdev = '' } = setup.frontend;
-    await this.#wait('detach', host.toolstack.detachDisk(this.#domain?.domid ?? 0, vdev));
+    await this.#wait('detach', () => host.toolstack.detachDisk(this.#domain?.domid ?? 0, vdev));
   }
 
   /** The image becomes larger; the daemon is asked to look until the guest knows. */
@@ -142,10 +142,12 @@ export class CrashGuest {
         await sleep(POLL_MS);
       }
     };
-    await this.#wait('larger disk', known());
+    await this.#wait('larger disk', known);
   }
 
-  async #wait(what: string, promise: Promise<unknown> | undefined): Promise<void> {
-    await this.#options.watch.wait(`${this.name}: ${what}`, promise ?? Promise.resolve());
+  /** Nothing begins after a failure: what was waited for before may still be on its way. */
+  async #wait(what: string, begin: () => Promise<unknown> | undefined): Promise<void> {
+    const { watch } = this.#options;
+    if (!watch.failed.aborted) await watch.wait(`${this.name}: ${what}`, begin() ?? Promise.resolve());
   }
 }

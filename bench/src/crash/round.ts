@@ -1,18 +1,9 @@
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EmulatedHost } from '@xenpv/emulator';
+import { ownFolder } from '@xenpv/test-support/own-folder';
 import { ThrottledDevices } from '@xenpv/test-support/throttled-devices';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Random } from '../fuzz/random.js';
@@ -30,8 +21,8 @@ const ROOM = 2 * SECTORS;
 const LOOK_MS = 100;
 /** How many sectors broken storage loses at a kill. */
 const LOST_SECTORS = 200;
-/** A guest's pauses between what happens to it. */
-const HAPPENING_MS = { seldom: 8000, often: 400 };
+/** A guest's pauses between what happens to it. Helpers': one that is killed three times as it opens an image is a refusal. */
+const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000 };
 
 /** What happens besides the kills. */
 export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper'] as const;
@@ -98,7 +89,7 @@ class Round {
 
   static async prepare(setup: Setup, options: RoundOptions): Promise<Round> {
     mkdirSync(options.folder, { recursive: true });
-    const hostFolder = mkdtempSync('/dev/shm/xen-crash-');
+    const hostFolder = ownFolder('/dev/shm', 'xen-crash');
     const host = await EmulatedHost.create({ directory: hostFolder, toolstackTimeoutMs: options.patienceMs });
     const images: CrashImage[] = [];
     const devices = new ThrottledDevices(`xen-crash-${process.pid}`);
@@ -212,7 +203,7 @@ class Round {
     }
     if (happenings.includes('helper') && this.#setup.guests.some(({ storage }) => storage === 'qcow2')) {
       const random = new Random(~seed);
-      running.push(this.#again(random, HAPPENING_MS.often, async () => this.#killHelper(random)));
+      running.push(this.#again(random, HAPPENING_MS.helpers, async () => this.#killHelper(random)));
     }
     await Promise.all(running);
   }

@@ -1,5 +1,6 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { endProcessesOf, ownFolder } from '@xenpv/test-support/own-folder';
 import { expect } from 'vitest';
 import { BlockdProcess } from './process.js';
 
@@ -15,7 +16,7 @@ export class FolderHost implements AsyncDisposable {
   }
 
   static async start(): Promise<FolderHost> {
-    const directory = mkdtempSync('/dev/shm/blockd-');
+    const directory = ownFolder('/dev/shm', 'blockd');
     const host = new BlockdProcess(['host', '--dir', directory]);
     await host.line(`host ready ${directory}`);
     return new FolderHost(directory, host);
@@ -58,6 +59,8 @@ export class FolderHost implements AsyncDisposable {
     for (const daemon of this.#daemons) await this.kill(daemon);
     this.#host.signal('SIGTERM');
     await this.#host.ended;
+    // Storage helpers outlive their daemons.
+    endProcessesOf(this.directory);
     rmSync(this.directory, { recursive: true });
   }
 }

@@ -1,6 +1,7 @@
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { endProcessesOf, ownFolder } from '@xenpv/test-support/own-folder';
 import { expect, vi } from 'vitest';
 import type { StorageDaemonEvent } from '../images/storage-daemon/events.js';
 import type { FormatImageOptions } from '../images/storage-daemon/format-image.js';
@@ -20,7 +21,7 @@ export function processesWith(path: string): number[] {
 
 /** A folder with images, and storage helpers' own folder below it. */
 export class HelperBench implements AsyncDisposable {
-  readonly directory = mkdtempSync(join(tmpdir(), 'blockd-helper-'));
+  readonly directory = ownFolder(tmpdir(), 'blockd-helper');
   readonly helpers = join(this.directory, 'helpers');
   readonly events: StorageDaemonEvent[] = [];
   /** The genuine program. */
@@ -75,7 +76,7 @@ export class HelperBench implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     vi.unstubAllEnvs();
-    for (const pid of processesWith(this.directory)) process.kill(pid, 'SIGKILL');
+    endProcessesOf(this.directory);
     rmSync(this.directory, { recursive: true, force: true });
   }
 }

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdError, type NbdExport, NbdFlag } from '@xenpv/nbd';
 import {
   type BlockFeatures,
@@ -51,6 +52,10 @@ const NEGOTIATION_MS = 10_000;
 const SILENCE_LEAST_MS = 5000;
 /** Requests in flight of one operation that takes more than one. */
 const PARTS_AT_ONCE = 16;
+/** For a server that is away when another thread is to be connected, and between two looks for it. */
+const ATTACH_MS = 30_000;
+const ATTACH_PAUSE_MS = 50;
+const AWAY: readonly string[] = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
 /** For the last flush. */
 const SETTLE_MS = 5000;
 
@@ -320,13 +325,30 @@ export function openNbdImage(
   return openExport(path, options, new KeptLog(open, 'first'), signal);
 }
 
-/** Opens it on another thread than {@link openNbdImage} did. */
-export function attachNbdImage({ path, options, log }: SharedNbdImage): Promise<BlockImage> {
+/**
+ * Opens it on another thread than {@link openNbdImage} did, and waits for a server that is away, as operations do, but for
+ * half a minute at most.
+ */
+export async function attachNbdImage({ path, options, log }: SharedNbdImage): Promise<BlockImage> {
   const open = () => {
     if (!log) throw new NbdError('ERR_PROTOCOL', 'connect', 'the export can be flushed now, and could not before');
     return UnflushedLog.attach(log);
   };
-  return openExport(path, options, new KeptLog(open, 'another'), undefined);
+  const until = performance.now() + Math.min(options.reconnect ?? ATTACH_MS, ATTACH_MS);
+  for (;;) {
+    try {
+      return await openExport(path, options, new KeptLog(open, 'another'), undefined);
+    } catch (error) {
+      if (!isAway(error) || performance.now() > until) throw error;
+      await sleep(ATTACH_PAUSE_MS);
+    }
+  }
+}
+
+/** Whether there is no server for now, or it went while it was spoken to. */
+function isAway(error: unknown): boolean {
+  const { code, cause } = error as { code?: unknown; cause?: { code?: unknown } };
+  return AWAY.includes(String(code)) || (code === 'ERR_NBD' && cause?.code === 'ERR_ENDED');
 }
 
 async function openExport(

@@ -71,6 +71,12 @@ export class HelperDirectory {
     return inUse.has(join(base, name));
   }
 
+  /** The files with a helper's number in folders of devices that this process does not use. */
+  static leftIn(base: string): string[] {
+    const left = HelperDirectory.devicesIn(base).filter(({ name }) => !HelperDirectory.isUsed(base, name));
+    return left.map(({ name }) => HelperDirectory.filesIn(base, name).pidFile);
+  }
+
   /** What a folder holds that this process does not use. */
   static filesIn(base: string, name: string): { readonly pidFile: string; readonly unflushed: string } {
     return { pidFile: join(base, name, PID_FILE), unflushed: join(base, name, UNFLUSHED) };

@@ -7,6 +7,7 @@ import { type ChainPolicy, ImageChain } from '../chain/chain.js';
 import { refusal } from '../refusal.js';
 import { abandonable } from './abandon.js';
 import { adoptHelper, endHelpers } from './adoption/adopt.js';
+import { usersOf } from './adoption/processes.js';
 import { driverOf, PROGRAM, type StorageDaemonTask, storageDaemonArguments } from './arguments.js';
 import { Backoff } from './backoff.js';
 import { cagedCommand, cageProblem, findUser, fitsIntoCage, type HelperCommand } from './cage.js';
@@ -177,11 +178,18 @@ export class StorageDaemon implements AsyncDisposable {
     await Promise.race([Promise.allSettled(own), aborted(signal)]);
     const letGo = await Promise.race([release?.(path), aborted(signal)]);
     if (!letGo && own.length === 0) {
-      if (now - locked.since > lockedMs) return false;
+      if (now - locked.since > lockedMs || this.#isInUse()) return false;
       await sleep(LOCKED_PAUSE_MS, undefined, { signal });
     }
     signal.throwIfAborted();
     return true;
+  }
+
+  /** Whether somebody has the image who is neither ending nor left by an earlier process. */
+  #isInUse(): boolean {
+    const { path, directory } = this.#options;
+    const left = directory === undefined ? [] : HelperDirectory.leftIn(directory);
+    return usersOf(path).some((words) => !left.includes(words[words.indexOf('--pidfile') + 1]));
   }
 
   /** Others of this process that are about to let go of the image. */

@@ -21,7 +21,7 @@ export const LogWord = {
   mender: 10,
   /** Writes that were sent again the last time. */
   resent: 11,
-  /** When the latest write was noted, or the log was begun with: seconds since 1970. */
+  /** When the server is known to have written for us: seconds since 1970. */
   at: 12,
   /** What each connection does, from here on. */
   members: 16,

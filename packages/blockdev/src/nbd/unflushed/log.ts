@@ -67,7 +67,7 @@ export interface UnflushedWrite {
 
 const DEFAULT_BYTES = 16 << 20;
 /** What the image's server does with it, a while after it was noted here, is no change by somebody else. */
-const CHANGED_AFTER_MS = 10_000;
+const CHANGED_AFTER_MS = 30_000;
 /** Names must differ in one process only. */
 let logs = 0;
 

@@ -48,6 +48,7 @@ export class Member {
     const mended = Atomics.load(this.#words, LogWord.mended);
     // A loss that is not mended stands for this one too: nobody has sent anything since.
     Atomics.compareExchange(this.#words, LogWord.losses, mended, (mended + 1) | 0);
+    this.#changedNow();
     this.#fallSilent();
   }
 
@@ -64,6 +65,7 @@ export class Member {
 
   mended(resent: number): void {
     Atomics.store(this.#words, LogWord.resent, resent);
+    this.#changedNow();
     Atomics.store(this.#words, LogWord.mended, Atomics.load(this.#words, LogWord.losses));
     this.gaveUp();
   }
@@ -83,6 +85,11 @@ export class Member {
     this.#say(State.free);
     this.#channel.postMessage('news');
     this.#channel.close();
+  }
+
+  /** The server has written to the image until now. */
+  #changedNow(): void {
+    Atomics.store(this.#words, LogWord.at, Date.now() / 1000);
   }
 
   #fallSilent(): void {

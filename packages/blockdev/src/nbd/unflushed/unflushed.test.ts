@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -10,6 +11,7 @@ import { allocateMemory } from '../../queue/buffer.js';
 import { ForgetfulServer } from '../../testing/forgetful-server.js';
 import { QueueDriver } from '../../testing/queue-driver.js';
 import { type OpenNbdImageOptions, openNbdImage } from '../image.js';
+import { holdsUnflushed } from './log.js';
 
 const EOWNERDEAD = 130;
 const SECTOR = 512;
@@ -168,6 +170,23 @@ describe('writes that a server has acknowledged and not flushed', () => {
   });
 });
 
+it('another thread gets the image though its server is away just then', async () => {
+  const image = await open();
+  for (let times = 0; times < 2; times++) {
+    server.crash();
+    const attaching = attach(image);
+    let failed = false;
+    attaching.catch(() => {
+      failed = true;
+    });
+    for (let turns = 0; turns < 500; turns++) await nextTurn();
+    expect(failed).toBe(false);
+    await server.start();
+    const client = new Client(await attaching);
+    expect(await client.write(0, 4096, 5)).toBe(4096);
+  }
+});
+
 describe('a queue that is given up', () => {
   it('waits no more for a server that is away, and others of the image wait on', async () => {
     const image = await open();
@@ -214,6 +233,40 @@ needs(addon).describe('in a file', () => {
     await restart();
     const client = new Client(await open({ unflushed: { path: path() } }));
     expect([await client.read(0, 4096), await client.flush()]).toEqual([[9], 0]);
+  });
+
+  it.each<[string, number, number]>([
+    ['was not changed since', -1000, 2],
+    ['somebody else has changed since', 3_600_000, 9],
+  ])('they are sent for the next guest to an image that %s, and no flush fails', async (_, later, found) => {
+    const bytes = await left();
+    server.stable.fill(9);
+    await restart();
+    for (const content of [bytes, Buffer.alloc(5000)]) {
+      writeFileSync(path(), content, { mode: 0o600 });
+      const changedAt = Date.now() + later;
+      const client = new Client(await open({ unflushed: { path: path(), adopt: true, changedAt } }));
+      expect([await client.read(0, 4096), await client.flush()]).toEqual([[found], 0]);
+      await images.pop()?.close();
+    }
+  });
+
+  it('they are sent by each process that follows, though its server changes the image', async () => {
+    const bytes = await left();
+    server.stable.fill(9);
+    // Each process that sends them has the server change the image.
+    for (let lives = 0; lives < 3; lives++) {
+      await restart();
+      writeFileSync(path(), lives === 0 ? bytes : readFileSync(path()), { mode: 0o600 });
+      expect(holdsUnflushed(path())).toBe(true);
+      const changedAt = Date.now();
+      const client = new Client(await open({ unflushed: { path: path(), adopt: true, changedAt } }));
+      expect(await client.read(0, 4096)).toEqual([2]);
+      server.crash();
+      await images.pop()?.close();
+      await server.start();
+    }
+    expect([holdsUnflushed(path()), holdsUnflushed(`${path()}-none`)]).toEqual([true, false]);
   });
 
   const withWord = (at: number, word: number) => (bytes: Buffer) => {

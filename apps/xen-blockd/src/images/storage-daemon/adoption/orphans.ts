@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { holdsUnflushed } from '@xenpv/blockdev';
+import { BlockdError } from '../../../errors.js';
 import { deviceFolder, HelperDirectory } from '../helper-directory.js';
 import { isLocked } from '../reason.js';
 import type { HelperBounds } from '../storage-daemon.js';
@@ -11,6 +12,8 @@ import { hasOpen, helpersWith, isSameFile } from './processes.js';
 
 /** Between two looks. */
 const LOOK_MS = 5000;
+/** Attempts at writing back, whose helpers somebody may kill. */
+const ATTEMPTS = 5;
 
 /** Why something of an earlier process could not be ended or removed. */
 export interface OrphanFailure {
@@ -42,7 +45,7 @@ export class Orphans implements AsyncDisposable {
   readonly #options: OrphansOptions;
   readonly #stop = new AbortController();
   /** By the folder's name. */
-  readonly #ends = new Map<string, Promise<void>>();
+  readonly #ends = new Map<string, Promise<Error | undefined>>();
   readonly #told = new Set<string>();
   #looking: Promise<void> | undefined;
 
@@ -57,7 +60,7 @@ export class Orphans implements AsyncDisposable {
 
   /**
    * Ends what was left for an image by devices that are gone. Resolves when nobody has the image for them any more, and
-   * what they wrote is in it, with whether there was anything.
+   * what they wrote is in it, with whether there was anything. Error: ERR_IMAGE, that cannot be written to it.
    */
   async release(path: string): Promise<boolean> {
     const ends = await Promise.all(this.#names().map((found) => this.#releases(found, path)));
@@ -81,14 +84,11 @@ export class Orphans implements AsyncDisposable {
   }
 
   async #releases({ name, device }: { name: string; device: string }, path: string): Promise<boolean> {
-    const ending = this.#ends.get(name);
-    if (ending) {
-      await ending;
-      return true;
-    }
-    if (HelperDirectory.isUsed(this.#options.directory, name)) return false;
-    if (!this.#isFor(name, path) || !(await this.#isGone(device))) return false;
-    await this.#end(name, device);
+    const isEnding = this.#ends.has(name);
+    if (!isEnding && HelperDirectory.isUsed(this.#options.directory, name)) return false;
+    if (!this.#isFor(name, path) || !(isEnding || (await this.#isGone(device)))) return false;
+    const failure = await this.#end(name, device);
+    if (failure) throw notWrittenBack(path, failure);
     return true;
   }
 
@@ -117,24 +117,27 @@ export class Orphans implements AsyncDisposable {
     return this.#options.isGone(device).catch(() => false);
   }
 
-  #end(name: string, device: string): Promise<void> {
+  /** Resolves with an error when writes are left that cannot be written back. */
+  #end(name: string, device: string): Promise<Error | undefined> {
     const running = this.#ends.get(name);
-    if (running || this.#stop.signal.aborted) return running ?? Promise.resolve();
+    if (running || this.#stop.signal.aborted) return running ?? Promise.resolve(undefined);
     const end = this.#endNow(name, device).finally(() => this.#ends.delete(name));
     this.#ends.set(name, end);
     return end;
   }
 
-  async #endNow(name: string, device: string): Promise<void> {
+  async #endNow(name: string, device: string): Promise<Error | undefined> {
     const { directory: base, stopMs = DEFAULT_TIMES.stopMs } = this.#options;
     try {
       const directory = HelperDirectory.tryNamed(base, name);
-      if (!directory) return;
+      if (!directory) return undefined;
       await endHelpers(directory, directory.path, stopMs).finally(() => directory.leave());
       await this.#writeBack(name, device);
       HelperDirectory.tryNamed(base, name)?.remove('with all');
+      return undefined;
     } catch (error) {
       this.#tell(name, error as Error);
+      return error as Error;
     }
   }
 
@@ -144,12 +147,14 @@ export class Orphans implements AsyncDisposable {
     const image = HelperDirectory.imageIn(directory, name);
     if (!image || !existsSync(image.path)) return;
     if (deviceFolder(device, [image.path, image.format, false]) !== name) return;
-    try {
-      await writeBack({ directory, device, image, bounds: bounds?.() });
-    } catch (error) {
-      // Somebody else writes the image by now: what was kept is older than that.
-      if (!isLocked(error)) throw error;
-      this.#tell(name, error as Error);
+    for (let attempts = 1; ; attempts++) {
+      try {
+        return await writeBack({ directory, device, image, bounds: bounds?.() });
+      } catch (error) {
+        // Somebody else writes the image by now: what was kept is older than that.
+        if (isLocked(error)) return this.#tell(name, error as Error);
+        if (attempts === ATTEMPTS || this.#stop.signal.aborted) throw error;
+      }
     }
   }
 
@@ -158,4 +163,9 @@ export class Orphans implements AsyncDisposable {
     this.#told.add(name);
     this.#options.onFailure({ path: `${this.#options.directory}/${name}`, error });
   }
+}
+
+function notWrittenBack(path: string, { message }: Error): BlockdError {
+  const text = `${path}: what another disk had written to it before cannot be written back: ${message}`;
+  return new BlockdError('ERR_IMAGE', 'open image', text, { path });
 }

@@ -39,6 +39,18 @@ export function isSameFile(one: string, other: string): boolean {
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
 }
 
+/**
+ * The command lines of other processes that have a file open and go on: not of those that were killed, which are without one
+ * while they end. As far as /proc tells.
+ */
+export function usersOf(path: string): (readonly string[])[] {
+  const pids = readNames('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  return pids
+    .filter((pid) => readNames(`/proc/${pid}/fd`).some((fd) => isSameFile(`/proc/${pid}/fd/${fd}`, path)))
+    .map((pid) => commandLine(Number(pid)))
+    .filter((words) => words.length > 0);
+}
+
 /** Whether the process has the file open that is at `path` now. True where that cannot be found out. */
 export function hasOpen(pid: number, path: string): boolean {
   const wanted = statSync(path, { throwIfNoEntry: false });
