@@ -118,6 +118,6 @@ async function setup(context) {
 
 group('kills', { ...way, setup, xen: ['4.20'] }, [
   test('two guests verify what they wrote while the daemon is killed again and again', killUnderLoad, {
-    minutes: 20 + run.kills / 2,
+    minutes: 25 + run.kills,
   }),
 ]);
