@@ -79,7 +79,7 @@ function verifiedPass(disk) {
   const verify = '--verify=crc32c --verify_fatal=1 --do_verify=1 --randseed=$i';
   return [
     `fio ${common}`,
-    `--name=data --rw=randrw --rwmixwrite=75 --bsrange=4k-64k --bs_unaligned=0 --size=8M --iodepth=32 --fsync=64 ${verify}`,
+    `--name=data --rw=randrw --rwmixwrite=75 --bsrange=4k-64k --bs_unaligned=0 --size=4M --iodepth=32 --fsync=64 ${verify}`,
     '--name=trims --rw=trimwrite --bs=64k --offset=32M --size=4M --iodepth=2',
   ].join(' ');
 }

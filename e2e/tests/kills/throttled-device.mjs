@@ -6,9 +6,9 @@ const CGROUPS = '/sys/fs/cgroup';
 export const SLOW_GROUP = `${CGROUPS}/slow`;
 
 /** Slow enough that a queue of requests is in flight at most instants. */
-const SLOW = 'wbps=6000000 wiops=300';
+const SLOW = 'rbps=max riops=max wbps=6000000 wiops=300';
 /** What a killed process left is still in the block layer when the next one serves. */
-const HANGING = 'wbps=200000 wiops=6';
+const HANGING = 'rbps=200000 riops=6 wbps=200000 wiops=6';
 
 export async function makeSlowGroup() {
   await sh(`modprobe loop; mountpoint -q ${CGROUPS} || mount -t cgroup2 none ${CGROUPS}`);
@@ -44,6 +44,8 @@ export class ThrottledDevice {
   }
 
   async remove() {
-    await sh(`echo '${this.number} wbps=max wiops=max' >${SLOW_GROUP}/io.max; losetup -d ${this.path}`);
+    await sh(
+      `echo '${this.number} rbps=max riops=max wbps=max wiops=max' >${SLOW_GROUP}/io.max; losetup -d ${this.path}`,
+    );
   }
 }
