@@ -1,5 +1,5 @@
 /**
- * node dist/fairness.js [--quick] [--json FILE]: what a guest notices of its neighbours on the same thread. It reads 4 KiB,
+ * node dist/fairness.js [--quick] [--json FILE] [--only NEIGHBOUR]: what a guest notices of its neighbours on the same thread. It reads 4 KiB,
  * one at a time, from the null engine, alone and beside each kind of neighbour in turn.
  */
 import { writeFileSync } from 'node:fs';
@@ -11,7 +11,9 @@ import { type BenchGuest, BenchHost } from './embedded/host.js';
 import type { StormOptions } from './embedded-guest.js';
 import { StalledImage } from './fairness/stalled-image.js';
 
-const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
+const { values } = parseArgs({
+  options: { quick: { type: 'boolean', default: false }, json: { type: 'string' }, only: { type: 'string' } },
+});
 const REQUESTS = values.quick ? 4000 : 20_000;
 const ROUNDS = values.quick ? 3 : 5;
 const DISK_BYTES = 1 << 30;
@@ -94,6 +96,7 @@ const results: Record<string, number> = {};
 const us = (value: number) => value.toFixed(0).padStart(8);
 console.log(`${'neighbour'.padEnd(34)} p50 alone   beside  ratio  p99 alone   beside      max (us)`);
 for (const one of NEIGHBOURS) {
+  if (values.only !== undefined && values.only !== one.name) continue;
   const { alone, beside: with_ } = await beside(one);
   const ratio = with_.p50 / alone.p50;
   console.log(

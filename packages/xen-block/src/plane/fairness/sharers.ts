@@ -39,6 +39,8 @@ export interface Disk {
 
 /** Who shares a data plane: guests, their disks, and the rings of these. */
 export class Sharers {
+  /** There is one disk at most: nobody to be fair to. */
+  alone = true;
   readonly #guests = new Map<number, Guest>();
   readonly #disks = new Map<string, Disk>();
   /** By ring index. */
@@ -51,6 +53,7 @@ export class Sharers {
     disk.guest.rings++;
     disk.guarantee = Math.max(disk.guarantee, guarantee);
     this.#byRing[ring.index] = disk;
+    this.alone = this.#disks.size < 2;
   }
 
   /** Nothing of the ring is pending. */
@@ -58,6 +61,7 @@ export class Sharers {
     const disk = this.diskOf(ring);
     if (--disk.rings === 0) this.#disks.delete(disk.name);
     if (--disk.guest.rings === 0) this.#guests.delete(disk.guest.domid);
+    this.alone = this.#disks.size < 2;
   }
 
   diskOf(ring: BlockRing): Disk {
@@ -71,11 +75,6 @@ export class Sharers {
   /** Bytes that all disks, and that all guests hold: both the same. */
   get held(): { readonly byDisks: number; readonly byGuests: number } {
     return { byDisks: sumOfHeld(this.#disks), byGuests: sumOfHeld(this.#guests) };
-  }
-
-  /** Whether there is nobody to be fair to. */
-  get alone(): boolean {
-    return this.#disks.size < 2;
   }
 
   #addDisk(ring: BlockRing): Disk {

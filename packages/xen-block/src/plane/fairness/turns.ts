@@ -46,11 +46,13 @@ export class Turns {
     this.#turn++;
   }
 
-  /** Whether a request may still be taken off the guest's rings in this pass; counts it. */
-  takes(guest: Guest): boolean {
-    if (this.#sharers.alone) return true;
+  /** How many of so many requests may be taken off a ring of the guest in this pass. They count as taken. */
+  takes(guest: Guest, count: number): number {
+    if (this.#sharers.alone) return count;
     this.#refresh(guest);
-    return guest.taken++ < TAKEN;
+    const most = Math.min(count, TAKEN - guest.taken);
+    guest.taken += most;
+    return most;
   }
 
   /** Whether a request of the guest may begin. */

@@ -135,17 +135,17 @@ export class RequestIntake {
     }
     this.#holds.end(ring);
     ring.throttle?.begin();
-    const guest = this.#sharers.guestOf(ring);
-    if (ring.throttle?.active) return this.#takeWithin(ring, ring.throttle, guest, count);
-    for (let i = 0; i < count && !this.#barriers.blocks(ring) && this.#turns.takes(guest); i++) this.#take(ring);
+    const most = this.#turns.takes(this.#sharers.guestOf(ring), count);
+    if (ring.throttle?.active) return this.#takeWithin(ring, ring.throttle, most);
+    for (let i = 0; i < most && !this.#barriers.blocks(ring); i++) this.#take(ring);
     ring.counters.pass(ring.pending);
     return count;
   }
 
   /** Takes what the ring's limits allow; the rest waits in the ring. Returns how many. */
-  #takeWithin(ring: BlockRing, throttle: Throttle, guest: Guest, count: number): number {
+  #takeWithin(ring: BlockRing, throttle: Throttle, count: number): number {
     let taken = 0;
-    while (taken < count && !this.#barriers.blocks(ring) && throttle.mayTake && this.#turns.takes(guest)) {
+    while (taken < count && !this.#barriers.blocks(ring) && throttle.mayTake) {
       throttle.took(mostBytes(this.#table, this.#take(ring), ring));
       taken++;
     }
