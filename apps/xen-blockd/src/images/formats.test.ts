@@ -198,7 +198,7 @@ describe('the daemon', () => {
       const ended = daemon.start();
       await daemon.says('ready');
       const refused: { error: string; path: string; reason: RegExp }[] = [];
-      for (let n = 0; n < 50; n++) {
+      for (let n = 0; n < 20; n++) {
         const [reason, make] = kinds[n % kinds.length];
         const path = host.path(`disk-${n}`);
         await make(path);

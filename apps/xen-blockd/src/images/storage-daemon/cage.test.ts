@@ -4,7 +4,7 @@ import { nbdDiskOf, PinnedFile } from '@xenpv/blockdev';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HelperBench, processesWith } from '../../testing/storage-helpers.js';
-import { type CagedTask, cagedCommand, cageProblem } from './cage.js';
+import { type CagedTask, cagedCommand, cageInForce, cageProblem } from './cage.js';
 import { openFormatImage } from './format-image.js';
 
 const SECRET = Buffer.alloc(4096, 'S');
@@ -123,6 +123,27 @@ needs(cage).describe('a cage', () => {
     expect(await inCage('exit 7')).toMatchObject({ status: 7, signal: null });
     // Process 1 cannot kill itself; its end tells of its child's.
     expect(await inCage("dash -c 'kill -KILL $$'")).toMatchObject({ status: null, signal: 'SIGKILL' });
+  });
+});
+
+describe('what is in force', () => {
+  needs('qemu-storage-daemon', cage).it('is told, with the user that helpers run as', async () => {
+    expect(await cageInForce('nobody')).toMatchObject({
+      ok: true,
+      detail: expect.stringMatching(/^caged: .*user nobody/),
+    });
+    expect(await cageInForce('no-such-user')).toMatchObject({
+      ok: true,
+      detail: expect.stringMatching(/; root without/),
+    });
+  });
+
+  it('is nothing for a program elsewhere, or that is not there, and that is told', async () => {
+    bench.fake('exit 1');
+    const elsewhere = { ok: false, detail: expect.stringMatching(/^not caged: \S+ is not below \/usr\//) };
+    expect(await cageInForce('nobody')).toMatchObject(elsewhere);
+    bench.install('', 0o644);
+    expect(await cageInForce('nobody')).toMatchObject({ ok: false, detail: expect.stringContaining('is not there') });
   });
 });
 
