@@ -5,10 +5,9 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
+import { compileAddon, compilerFor, FLAGS, LINK_FLAGS, readTarget } from './lib/native.mjs';
 import { readArguments, runMain } from './lib/program.mjs';
-import { run } from './lib/steps.mjs';
 import { ROOT } from './lib/workspace.mjs';
 
 const USAGE = `usage: node scripts/build-native.mjs [--all] [PACKAGE_FOLDER ...]
@@ -19,44 +18,13 @@ Builds the native addons for this machine.
   --help  this text
 `;
 
-const COMPILERS = { x64: 'x86_64-linux-gnu-g++', arm64: 'aarch64-linux-gnu-g++' };
-const FLAGS = '-O2 -fPIC -shared -Wall -Wextra -ffunction-sections -fdata-sections'.split(' ');
-const LINK_FLAGS = '-Wl,--gc-sections -s'.split(' ');
-
-/** The target of a binding.gyp. node-gyp reads Python's notation; ours keep to what is JSON too. */
-function readTarget(folder) {
-  return JSON.parse(readFileSync(join(folder, 'native', 'binding.gyp'), 'utf8')).targets[0];
-}
-
-function includeFolders() {
-  const require = createRequire(join(ROOT, 'packages', 'xen-sys', 'package.json'));
-  const ofNode = join(dirname(process.execPath), '..', 'include', 'node');
-  const folders = [require('node-api-headers').include_dir, dirname(require.resolve('node-addon-api'))];
-  return existsSync(ofNode) ? [...folders, ofNode] : folders;
-}
+const ARCHITECTURES = ['x64', 'arm64'];
 
 function sourceHash(folder) {
   const hash = createHash('sha256').update([...FLAGS, ...LINK_FLAGS].join(' '));
   const names = readdirSync(join(folder, 'native')).filter((name) => /\.(cc|c|h|gyp)$/.test(name));
   for (const name of names.sort()) hash.update(`\0${name}\0`).update(readFileSync(join(folder, 'native', name)));
   return hash.digest('hex');
-}
-
-async function compile(folder, target, compiler, output) {
-  const args = [
-    ...FLAGS,
-    ...(target.cflags_cc ?? ['-std=c++17']),
-    '-DBUILDING_NODE_EXTENSION',
-    `-DNODE_GYP_MODULE_NAME=${target.target_name.replace(/\W/g, '_')}`,
-    ...(target.defines ?? []).map((define) => `-D${define}`),
-    ...includeFolders().flatMap((include) => ['-isystem', include]),
-    ...target.sources,
-    ...LINK_FLAGS,
-    ...(target.libraries ?? []),
-    '-o',
-    output,
-  ];
-  await run(`native: ${basename(folder)} with ${compiler}`, compiler, args, { cwd: join(folder, 'native') });
 }
 
 async function build(folder, arch, compiler) {
@@ -68,23 +36,10 @@ async function build(folder, arch, compiler) {
   mkdirSync(dirname(output), { recursive: true });
   rmSync(stamp, { force: true });
   // Whoever loads it meanwhile gets the old one or the new one.
-  await compile(folder, target, compiler, `${output}.partial`);
+  await compileAddon(folder, compiler, [...FLAGS, ...LINK_FLAGS], `${output}.partial`);
   renameSync(`${output}.partial`, output);
   writeFileSync(stamp, `${hash}\n`);
   console.log(`built ${output.slice(ROOT.length + 1)}`);
-}
-
-async function isInstalled(compiler) {
-  return run('compiler', compiler, ['--version']).then(
-    () => true,
-    () => false,
-  );
-}
-
-async function compilerFor(arch) {
-  const candidates = arch === process.arch ? ['g++', 'c++', COMPILERS[arch]] : [COMPILERS[arch]];
-  for (const compiler of candidates) if (compiler && (await isInstalled(compiler))) return compiler;
-  return undefined;
 }
 
 function hasAddon(folder) {
@@ -103,7 +58,7 @@ await runMain(async () => {
   const options = { all: { type: 'boolean', default: false } };
   const { values, positionals } = readArguments(USAGE, options, { positionals: true });
   const folders = packageFolders(positionals);
-  for (const arch of values.all ? Object.keys(COMPILERS) : [process.arch]) {
+  for (const arch of values.all ? ARCHITECTURES : [process.arch]) {
     const compiler = await compilerFor(arch);
     if (!compiler) console.log(`linux-${arch}: no compiler, skipped`);
     for (const folder of compiler ? folders : []) await build(folder, arch, compiler);

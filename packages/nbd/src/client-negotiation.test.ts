@@ -69,6 +69,15 @@ describe('a server that gives the export', () => {
     expect(meet([Buffer.concat([whole, Buffer.from('more')])]).used).toBe(whole.length);
   });
 
+  test.each([
+    [1000, 512],
+    [5000, 4096],
+    [2 ** 32 - 1, 2 ** 31],
+  ])('may prefer blocks of %i bytes, which are no power of two: it gets %i', (preferredBlock, expected) => {
+    const odd = info(encodeBlockSizes({ ...SIZES, preferredBlock }));
+    expect(meet([encodeGreeting(BOTH), size, odd, ack]).found).toMatchObject({ preferredBlock: expected });
+  });
+
   test('may be an old one: no NO_ZEROES, no block sizes', () => {
     const { found, sent } = meet([encodeGreeting(NbdHandshake.fixedNewstyle), size, ack]);
     expect(sent.readUInt32BE(0)).toBe(NbdHandshake.fixedNewstyle);

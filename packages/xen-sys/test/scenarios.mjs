@@ -6,7 +6,7 @@ import { GrantCopyBatch, GrantStatus, nativeProvider } from '@xenpv/xen-sys';
 import { testProvider } from '@xenpv/xen-sys/testing';
 
 const directory = process.env.FAKE_XEN_DIRECTORY;
-const provider = nativeProvider({ deviceDirectory: directory, foreignMemoryLibrary: process.env.LD_PRELOAD });
+const provider = nativeProvider({ deviceDirectory: directory, foreignMemoryLibrary: process.env.FAKE_XEN_LIBRARY });
 const rw = { writable: true };
 
 const throws = (action, code) => assert.throws(action, (error) => error.name === 'XenSysError' && error.code === code);

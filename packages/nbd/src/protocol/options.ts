@@ -130,11 +130,14 @@ export function encodeBlockSizes({ minimumBlock, preferredBlock, maximumBlock }:
   return data;
 }
 
-/** Undefined if the data is not the {@link encodeBlockSizes} of sizes that the protocol allows. */
+/**
+ * Undefined if the data is not the {@link encodeBlockSizes} of sizes that the protocol allows. A preferred size that is no
+ * power of two is a hint all the same, and rounded down to one: it becomes the disk's physical sector size.
+ */
 export function decodeBlockSizes(data: Buffer): NbdBlockSizes | undefined {
   if (data.length !== 14) return undefined;
   const [minimumBlock, preferredBlock, maximumBlock] = [2, 6, 10].map((at) => data.readUInt32BE(at));
   const minimumAllowed = minimumBlock <= 65536 && Number.isInteger(Math.log2(minimumBlock));
   if (!minimumAllowed || preferredBlock < minimumBlock || maximumBlock < minimumBlock) return undefined;
-  return { minimumBlock, preferredBlock, maximumBlock };
+  return { minimumBlock, preferredBlock: 2 ** Math.floor(Math.log2(preferredBlock)), maximumBlock };
 }

@@ -1,0 +1,6 @@
+import { nbdClient } from './nbd-client.js';
+import { nbdServer } from './nbd-server.js';
+import type { Target } from './target.js';
+import { xenstoreWire } from './xenstore-wire.js';
+
+export const TARGETS: readonly Target[] = [nbdClient, nbdServer, xenstoreWire];

@@ -1,0 +1,160 @@
+/**
+ * `npm run test:native`: the native addons under sanitizers and valgrind; docs/native-tests.md. Ends with a line
+ * `N passed, N failed`, and exit code 1 if anything failed.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { install } from './lib/debian.mjs';
+import { compileAddon, compilerFor, readTarget } from './lib/native.mjs';
+import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
+import { buildAddons, setup } from './lib/setup.mjs';
+import { run, StepError, seconds } from './lib/steps.mjs';
+import { ROOT } from './lib/workspace.mjs';
+
+const USAGE = `usage: npm run test:native [-- options]
+
+Builds both native addons with AddressSanitizer and UndefinedBehaviorSanitizer, and runs the tests that reach native code
+with them; then the engine without JavaScript under both and under valgrind.
+
+  --rounds N   of values drawn by chance, in each test that draws them; 3000
+  --seed SEED  they are drawn from; 1
+  --install    first installs what is missing of Debian: g++, valgrind (needs root and apt)
+  --help       this text
+`;
+
+const SANITIZERS = [
+  ...['-fsanitize=address,undefined,float-cast-overflow', '-fno-sanitize=vptr', '-fno-sanitize-recover=all'],
+  '-fno-omit-frame-pointer',
+];
+const DEBUG = ['-g', '-O1', '-Wall', '-Wextra'];
+const BUILDS = join(ROOT, '.tools', 'sanitized');
+const PACKAGES = ['xen-sys', 'blockdev'];
+
+/** Tests that reach native code. Those of NBD do not. */
+const TESTS = [
+  ...['addon.test', 'native.test', 'futex.test', 'file-lock.test', 'unix-socket.test', 'suite.test', 'model.test'],
+  ...['workers.test', 'thread-ring.test', 'disk-mark.test', 'image-lock.test', 'image.test', 'block-device.test'],
+];
+/** What is slower here than the tests are made for. */
+const TEST_LIMITS = ['--testTimeout=120000', '--hookTimeout=120000', '--maxWorkers=2'];
+
+const ENGINE_SOURCES = [
+  'bounce',
+  'descriptors',
+  'engine',
+  'guarded-memory',
+  'ranges',
+  'registrations',
+  'slots',
+  'uring',
+];
+
+const totals = { passed: 0, failed: 0 };
+
+async function check(name, work) {
+  const began = performance.now();
+  try {
+    const note = await work();
+    totals.passed++;
+    console.log(`ok    ${name} (${seconds(began)})${note ? `: ${note}` : ''}`);
+  } catch (error) {
+    totals.failed++;
+    console.log(`${error.output ?? error.stack}\nFAIL  ${name}: ${error.message}`);
+  }
+}
+
+/** The addon of each package, where node-gyp-build looks for a build of a machine like this one. */
+async function buildSanitized(compiler) {
+  for (const name of PACKAGES) {
+    const folder = join(ROOT, 'packages', name);
+    const prebuilds = join(BUILDS, name, 'prebuilds', `linux-${process.arch}`);
+    mkdirSync(prebuilds, { recursive: true });
+    const output = join(prebuilds, `${readTarget(folder).target_name}.glibc.node`);
+    await compileAddon(folder, compiler, [...DEBUG, '-fPIC', '-shared', ...SANITIZERS], output);
+  }
+}
+
+async function buildHarness(compiler, name, flags) {
+  const native = join(ROOT, 'packages', 'blockdev', 'native');
+  const harness = join(ROOT, 'packages', 'blockdev', 'test', 'engine-harness.cc');
+  const output = join(BUILDS, name);
+  const sources = [harness, ...ENGINE_SOURCES.map((source) => join(native, `${source}.cc`))];
+  await run(`build ${name}`, compiler, [...DEBUG, '-std=c++17', ...flags, ...sources, '-o', output]);
+  return output;
+}
+
+async function sanitizedEnvironment(compiler) {
+  const runtime = (await run('libasan', compiler, ['-print-file-name=libasan.so'])).trim();
+  const named = PACKAGES.map((name) => [`@XENPV/${name.toUpperCase().replace('-', '_')}_PREBUILD`, join(BUILDS, name)]);
+  return {
+    ...Object.fromEntries(named),
+    LD_PRELOAD: runtime,
+    // Node itself gives back little at its end. What the addons leave behind, the engine alone tells, and the tests that
+    // count files and mappings.
+    ASAN_OPTIONS: 'detect_leaks=0:detect_stack_use_after_return=1:strict_string_checks=1',
+    UBSAN_OPTIONS: 'print_stacktrace=1',
+  };
+}
+
+/** Adds what vitest counts. Its shell script would drop variables whose names no shell has. */
+async function runSuites(env) {
+  const folder = mkdtempSync(join(tmpdir(), 'test-native-'));
+  const results = join(folder, 'vitest.json');
+  const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
+  const projects = PACKAGES.flatMap((name) => ['--project', `@xenpv/${name}`]);
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];
+  const args = [vitest, 'run', ...TEST_LIMITS, ...reporters, ...projects, ...TESTS];
+  try {
+    const failure = await run('vitest', process.execPath, args, { cwd: ROOT, env, show: true }).catch((error) => error);
+    const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(readFileSync(results, 'utf8'));
+    totals.passed += numPassedTests;
+    totals.failed += Math.max(numFailedTests, Math.min(numFailedTestSuites, 1), failure instanceof StepError ? 1 : 0);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+await runMain(async () => {
+  const options = {
+    rounds: { type: 'string', default: '3000' },
+    seed: { type: 'string', default: '1' },
+    install: { type: 'boolean', default: false },
+  };
+  const { values } = readArguments(USAGE, options);
+  const needed = { 'g++': { package: 'g++' }, valgrind: { package: 'valgrind' } };
+  if (values.install) await install('--install', needed, { say: sayOnStderr });
+  await setup(sayOnStderr);
+  await buildAddons();
+  const compiler = await compilerFor(process.arch);
+  if (!compiler) throw new StepError('test:native', 'needs g++; npm run test:native -- --install');
+  const began = performance.now();
+
+  await check('addons with AddressSanitizer and UndefinedBehaviorSanitizer', () => buildSanitized(compiler));
+  const env = await sanitizedEnvironment(compiler);
+  await check('the sanitized addons are those that are loaded', () => loaded(env));
+  await check('the engine alone, sanitized, without a leak', async () => {
+    const harness = await buildHarness(compiler, 'engine-sanitized', SANITIZERS);
+    return (await run('engine', harness, [values.seed, String(10 * Number(values.rounds))])).trim();
+  });
+  await check('the engine alone under valgrind', async () => {
+    const harness = await buildHarness(compiler, 'engine', []);
+    const args = ['-q', '--error-exitcode=9', '--leak-check=full', harness, values.seed, values.rounds];
+    return (await run('engine', 'valgrind', args)).trim();
+  });
+  await runSuites({ ...env, NATIVE_ROUNDS: values.rounds, NATIVE_SEED: values.seed });
+
+  console.log(`   Time  ${seconds(began)}\n\n${totals.passed} passed, ${totals.failed} failed`);
+  if (totals.failed > 0) process.exitCode = 1;
+});
+
+/** A run with other builds would show nothing. */
+async function loaded(env) {
+  const packages = PACKAGES.map((name) => join(ROOT, 'packages', name));
+  const code = `const { createRequire } = require('node:module');
+    const load = createRequire(${JSON.stringify(join(packages[0], 'package.json'))})('node-gyp-build');
+    for (const folder of ${JSON.stringify(packages)}) load(folder);
+    const maps = require('node:fs').readFileSync('/proc/self/maps', 'utf8');
+    if (!${JSON.stringify(PACKAGES)}.every((name) => maps.includes('/sanitized/' + name + '/'))) process.exit(1);`;
+  await run('addons', process.execPath, ['-e', code], { env });
+}
