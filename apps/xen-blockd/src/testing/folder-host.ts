@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import { BlockdProcess } from './process.js';
+import { processesWith } from './storage-helpers.js';
 
 /** `xen-blockd host` in a folder of its own, and the daemons of it: each the real program in a process. */
 export class FolderHost implements AsyncDisposable {
@@ -58,6 +59,14 @@ export class FolderHost implements AsyncDisposable {
     for (const daemon of this.#daemons) await this.kill(daemon);
     this.#host.signal('SIGTERM');
     await this.#host.ended;
+    // Helpers outlive a daemon that was killed.
+    for (const pid of processesWith(this.directory)) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has just ended.
+      }
+    }
     rmSync(this.directory, { recursive: true });
   }
 }
