@@ -14,6 +14,6 @@ export function group(
 }
 
 /** One test; `minutes` is when it is given up. It returns a note for the report, or nothing. */
-export function test(name, run, { minutes = 5, xen, asked = false } = {}) {
+export function test(name, run, { minutes = 5, xen } = {}) {
   return { name, run, minutes, xen };
 }
