@@ -22,7 +22,7 @@ const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
   --systemd        dom0 boots systemd, on Xen ${SYSTEMD_RELEASE}: the tests of the package for Debian and its unit
   --shell          a shell in dom0 instead of the tests (with --xen)
   --list           print the names of the tests
-  --kills N        how often "kills" kills the daemon (default: ${KILLS})
+  --kills N        how often "kills" kills the daemon, which runs only when named (default: ${KILLS})
   --seed N         with --kills: the same instants again
 ${COMMON_USAGE}`;
 

@@ -3,14 +3,14 @@ export const groups = [];
 
 /**
  * A group of tests. `setup(context)` runs before its first chosen test and `teardown(context)` after the last, both
- * with the object that the tests get. `xen`: only on these releases.
+ * with the object that the tests get. `xen`: only on these releases. `asked`: only when a filter names it.
  */
 export function group(
   name,
-  { setup = async () => {}, teardown = async () => {}, after = async () => {}, xen } = {},
+  { setup = async () => {}, teardown = async () => {}, after = async () => {}, xen, asked = false } = {},
   tests,
 ) {
-  groups.push({ name, setup, teardown, after, xen, tests });
+  groups.push({ name, setup, teardown, after, xen, asked, tests });
 }
 
 /** One test; `minutes` is when it is given up. It returns a note for the report, or nothing. */

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import type { Daemon } from '../daemon.js';
 import { tellServiceManager } from './notify.js';
 
-/** For how long an image that hangs keeps the service manager from being told; systemd waits half a minute longer. */
+/** For how long an image that hangs keeps the service manager from being told. The unit's own limit is longer. */
 const READY_TIMEOUT_MS = 60_000;
 
 /** Tells the service manager that this process is ready: once every disk that was found is served, held or refused. */
