@@ -83,12 +83,12 @@ function findDependency(folder, name) {
 
 async function buildPackage(folder, target, architecture) {
   mkdirSync(target, { recursive: true });
-  const options = ['--format', 'esm', '--no-sourcemap', '--out-dir', join(target, 'dist')];
+  const options = ['--no-sourcemap', '--out-dir', join(target, 'dist')];
   await run(`deb: build ${folder}`, join(ROOT, 'node_modules', '.bin', 'tsup'), options, {
     cwd: folder,
     env: TOOL_ENV,
   });
-  writeManifest(folder, target, ({ import: esm }) => esm.default);
+  writeManifest(folder, target, ({ import: esm, require: cjs }) => ({ import: esm.default, require: cjs.default }));
   const built = join(folder, 'prebuilds');
   if (!existsSync(built)) return;
   const addons = join(built, `linux-${architecture}`);
