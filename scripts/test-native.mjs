@@ -66,13 +66,14 @@ async function check(name, work) {
 
 /** The addon of each package, where node-gyp-build looks for a build of a machine like this one. */
 async function buildSanitized(compiler) {
-  for (const name of PACKAGES) {
+  const build = async (name) => {
     const folder = join(ROOT, 'packages', name);
     const prebuilds = join(BUILDS, name, 'prebuilds', `linux-${process.arch}`);
     mkdirSync(prebuilds, { recursive: true });
     const output = join(prebuilds, `${readTarget(folder).target_name}.glibc.node`);
     await compileAddon(folder, compiler, [...DEBUG, '-fPIC', '-shared', ...SANITIZERS], output);
-  }
+  };
+  await Promise.all(PACKAGES.map(build));
 }
 
 async function buildHarness(compiler, name, flags) {
