@@ -66,13 +66,14 @@ async function check(name, work) {
 
 /** The addon of each package, where node-gyp-build looks for a build of a machine like this one. */
 async function buildSanitized(compiler) {
-  for (const name of PACKAGES) {
+  const build = async (name) => {
     const folder = join(ROOT, 'packages', name);
     const prebuilds = join(BUILDS, name, 'prebuilds', `linux-${process.arch}`);
     mkdirSync(prebuilds, { recursive: true });
     const output = join(prebuilds, `${readTarget(folder).target_name}.glibc.node`);
     await compileAddon(folder, compiler, [...DEBUG, '-fPIC', '-shared', ...SANITIZERS], output);
-  }
+  };
+  await Promise.all(PACKAGES.map(build));
 }
 
 async function buildHarness(compiler, name, flags) {
@@ -97,16 +98,19 @@ async function sanitizedEnvironment(compiler) {
   };
 }
 
-/** Adds what vitest counts. Its shell script would drop variables whose names no shell has. */
-async function runSuites(env) {
+/**
+ * Adds what vitest counts, in the package's folder: its limits do not reach projects of the root. Its shell script would
+ * drop variables whose names no shell has.
+ */
+async function runSuites(name, env) {
   const folder = mkdtempSync(join(tmpdir(), 'test-native-'));
   const results = join(folder, 'vitest.json');
   const vitest = join(ROOT, 'node_modules', 'vitest', 'vitest.mjs');
-  const projects = PACKAGES.flatMap((name) => ['--project', `@xenpv/${name}`]);
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${results}`];
-  const args = [vitest, 'run', ...TEST_LIMITS, ...reporters, ...projects, ...TESTS];
+  const args = [vitest, 'run', ...TEST_LIMITS, ...reporters, ...TESTS];
+  const cwd = join(ROOT, 'packages', name);
   try {
-    const failure = await run('vitest', process.execPath, args, { cwd: ROOT, env, show: true }).catch((error) => error);
+    const failure = await run('vitest', process.execPath, args, { cwd, env, show: true }).catch((error) => error);
     const { numPassedTests, numFailedTests, numFailedTestSuites } = JSON.parse(readFileSync(results, 'utf8'));
     totals.passed += numPassedTests;
     totals.failed += Math.max(numFailedTests, Math.min(numFailedTestSuites, 1), failure instanceof StepError ? 1 : 0);
@@ -142,7 +146,8 @@ await runMain(async () => {
     const args = ['-q', '--error-exitcode=9', '--leak-check=full', harness, values.seed, values.rounds];
     return (await run('engine', 'valgrind', args)).trim();
   });
-  await runSuites({ ...env, NATIVE_ROUNDS: values.rounds, NATIVE_SEED: values.seed });
+  const drawn = { NATIVE_ROUNDS: values.rounds, NATIVE_SEED: values.seed };
+  for (const name of PACKAGES) await runSuites(name, { ...env, ...drawn });
 
   console.log(`   Time  ${seconds(began)}\n\n${totals.passed} passed, ${totals.failed} failed`);
   if (totals.failed > 0) process.exitCode = 1;

@@ -6,7 +6,7 @@ import { EmulatedHost } from '@xenpv/emulator';
 import { XenBlockBackend } from '@xenpv/xen-block';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { GuestAsk, GuestStart, StormOptions } from '../embedded-guest.js';
-import { inTurns } from './in-turns.js';
+import { inTurns } from '../program/in-turns.js';
 
 /** Numbers of the extended range, see xen-vbd-interface(7). */
 const FIRST_DEVID = 2 ** 28;

@@ -35,14 +35,14 @@ needs(addon, uring).describe('a queue of the addon, with nothing that checks bef
     ['keeps memory that JavaScript lets go of while operations use it', 'buffers taken away'],
     ['refuses operations on regions that it does not have any more', 'regions that went'],
     ['moves data at addresses that O_DIRECT refuses', 'odd addresses'],
-  ])('%s', (_title, scenario) => stress(scenario), SECONDS * 1000);
+  ])('%s', async (_title, scenario) => void (await stress(scenario)), SECONDS * 1000);
 });
 
 needs(addon).describe('buffer memory', () => {
   needs().it.each([
     ['has a page before and one behind that nobody can touch', 'guard pages'],
     ['is given back when nobody has it any more', 'memory is given back'],
-  ])('%s', (_title, scenario) => stress(scenario), SECONDS * 1000);
+  ])('%s', async (_title, scenario) => void (await stress(scenario)), SECONDS * 1000);
 
   needs(addon).it('of queues is whole pages of zeroes, aligned', () => {
     const memory = new Uint8Array(allocateMemory(5000));

@@ -30,5 +30,5 @@ needs(working('the native addon', loadAddon)).describe('the addon', () => {
     ['looks for memory that was taken away before it uses it', 'buffers taken away'],
     ['refuses an ioctl whose argument is shorter than the request says', 'short arguments of requests'],
     ['leaves no file open and no memory mapped', 'nothing is left'],
-  ])('%s', (_title, scenario) => stress(scenario), SECONDS * 1000);
+  ])('%s', async (_title, scenario) => void (await stress(scenario)), SECONDS * 1000);
 });
