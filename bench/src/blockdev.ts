@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BlockDeviceError } from '@xenpv/blockdev';
 import { median } from '../../scripts/lib/median.mjs';
-import { makeFile, type PairedReads, pairReads, type Reads } from './blockdev-reads.js';
+import { makeFile, type PairedReads, pairReads, type Reads } from './reads/blockdev-reads.js';
 
 const { values } = parseArgs({
   options: {

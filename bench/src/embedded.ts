@@ -5,11 +5,11 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { makeFile } from './blockdev-reads.js';
 import { measureDecoding, measureGrantCopy, measureRingAlone } from './embedded/layers.js';
 import { measureIdle, measureRing } from './embedded/measures.js';
 import { compareWithStorageDaemon } from './embedded/storage-daemon.js';
 import { isInstalled } from './program/is-installed.js';
+import { makeFile } from './reads/blockdev-reads.js';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, json: { type: 'string' } } });
 const quick = values.quick;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openFileImage } from '@xenpv/blockdev';
 import { median } from '../../../scripts/lib/median.mjs';
-import { readOverNbd } from '../nbd-reads.js';
+import { readOverNbd } from '../reads/nbd-reads.js';
 import { BenchHost } from './host.js';
 
 const BLOCK = 4096;

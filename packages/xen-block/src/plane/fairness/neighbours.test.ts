@@ -203,13 +203,15 @@ describe('a guest that floods', () => {
     const answers = raws.flatMap((raw) => indirects(raw, BlkifOp.write, 20, SEGMENTS));
     copies.length = 0;
     for (const raw of raws) raw.push();
-    await vi.waitFor(() => expect(copies.length).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(copies.length).toBeGreaterThan(0), { interval: 1 });
     const before = copies.length;
     await disk.write(0, new Uint8Array(PAGE));
     await Promise.all(answers);
     const ofVictim = copies.findIndex((bytes) => bytes.has(victim.domid));
-    expect(ofVictim).toBeLessThan(copies.length / 2);
     expect(ofVictim).toBeGreaterThanOrEqual(before);
+    // In one of the next passes, of hundreds.
+    expect(ofVictim - before).toBeLessThan(10);
+    expect(copies.length).toBeGreaterThan(ofVictim + 10);
     const copied = new Map(guests.map(({ domid }) => [domid, 0]));
     for (const call of copies) {
       for (const [domid, bytes] of call) copied.set(domid, (copied.get(domid) ?? 0) + bytes);

@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { allocateMemory, BlockOp, type BlockQueue, openFileImage } from '@xenpv/blockdev';
-import { median } from '../../scripts/lib/median.mjs';
+import { median } from '../../../scripts/lib/median.mjs';
 
 const run = promisify(execFile);
 const BLOCK = 4096;
