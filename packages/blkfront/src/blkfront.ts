@@ -248,7 +248,7 @@ export class Blkfront implements AsyncDisposable {
 
   async #close(): Promise<void> {
     const { paths, watch, resources } = this.#connection;
-    const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
+    const signal = AbortSignal.timeout(this.#options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS);
     await this.#lanes.idle(signal);
     this.#lanes.fail(new BlkfrontError('ERR_CLOSED', 'close', 'the disk is closed'));
     // When the backend does not answer or the store is gone, there is nobody left to tell.

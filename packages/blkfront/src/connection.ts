@@ -108,7 +108,9 @@ async function negotiateWith(options: BlkfrontOptions, resources: FrontendResour
     const lanes = makeLanes(options, resources, { abi, devid, features, domid: paths.backendDomid });
     return { devid, abi, order, paths, features, geometry, watch, resources, lanes };
   } catch (error) {
-    await closeConnection(store, paths, AbortSignal.timeout(CLOSE_TIMEOUT_MS)).catch(() => {});
+    await closeConnection(store, paths, AbortSignal.timeout(options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS)).catch(
+      () => {},
+    );
     throw error;
   }
 }

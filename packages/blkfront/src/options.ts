@@ -41,6 +41,8 @@ export interface BlkfrontOptions {
   readonly poolPages?: number | undefined;
   /** Tells that the disk has another size now, in bytes. */
   readonly onResize?: (size: number) => void;
+  /** How long closing waits for a backend that does not answer, in milliseconds. Default 5000. */
+  readonly closeTimeoutMs?: number | undefined;
   /** Gives up the handshake. */
   readonly signal?: AbortSignal | undefined;
   /** For tests of backends: what other frontends do differently. */

@@ -44,8 +44,11 @@ function tries(daemon: RunningBlockd, attempts: [key: string, value: string][]):
         await guest.write(`${frontend}/${key}`, value);
         if (key !== 'state') await guest.write(`${frontend}/state`, '3');
         // The daemon is in this process: what it does about it is done after some turns.
-        for (let turn = 0; turn < 60; turn++) await new Promise((resolve) => setImmediate(resolve));
-        const error = await store.tryRead(`/local/domain/0/error/backend/qdisk/${domid}/51712/error`);
+        let error: string | undefined;
+        for (let turn = 0; turn < 60 || (error === undefined && turn < 600); turn++) {
+          await new Promise((resolve) => setImmediate(resolve));
+          if (turn >= 59) error = await store.tryRead(`/local/domain/0/error/backend/qdisk/${domid}/51712/error`);
+        }
         if (error !== undefined) errors.push(error);
         await guest.write(`${frontend}/state`, '6');
         for (let turn = 0; turn < 60; turn++) await new Promise((resolve) => setImmediate(resolve));

@@ -38,7 +38,9 @@ export class EmbeddedHost implements AsyncDisposable {
   async connectGuest(domid: number, options: Partial<BlkfrontOptions> = {}): Promise<Blkfront> {
     const { provider } = this.host.domains.find((domain) => domain.domid === domid)!;
     const store = this.#cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
-    return this.#cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', ...options }));
+    return this.#cleanup.use(
+      await Blkfront.connect({ provider, store, vdev: 'xvda', closeTimeoutMs: 500, ...options }),
+    );
   }
 
   [Symbol.asyncDispose](): Promise<void> {

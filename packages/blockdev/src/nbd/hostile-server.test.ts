@@ -45,6 +45,13 @@ async function open({ path }: HostileServer, options: OpenNbdImageOptions = { re
   return image;
 }
 
+/** The server goes before the image does, which so waits for no answer to a last flush. */
+async function openWithoutEnd(server: HostileServer): Promise<BlockImage> {
+  const image = await open(server, {});
+  closing.push(() => server.close());
+  return image;
+}
+
 /** `answer` gets each request. */
 async function openFrom(answer: (socket: Socket, request: HostileRequest) => void): Promise<BlockImage> {
   return open(await listen({ onRequest: answer }));
@@ -126,7 +133,7 @@ describe('a write that is answered before it was read', () => {
         };
       },
     });
-    const image = await open(server, {});
+    const image = await openWithoutEnd(server);
     const driver = driverOf(image, SIZE);
     const answered = driver.push(BlockOp.read, 0, 4096, [[0, SIZE - 4096, 4096]]);
     driver.queue.submit();
@@ -171,7 +178,7 @@ describe('a write that is answered before it was read', () => {
         socket.write(simpleReply(cookie), () => socket.destroy());
       },
     });
-    const driver = driverOf(await open(server, {}), SIZE);
+    const driver = driverOf(await openWithoutEnd(server), SIZE);
     expect(await driver.run(BlockOp.write, 0, 4 << 20)).toBe(4 << 20);
     expect(connections).toBe(2);
   });
@@ -191,7 +198,7 @@ describe('a write that is answered before it was read', () => {
         socket.write(Buffer.concat([simpleReply(cookie), simpleReply(cookie)]), () => socket.resume());
       },
     });
-    const driver = driverOf(await open(server, {}), SIZE);
+    const driver = driverOf(await openWithoutEnd(server), SIZE);
     expect(await driver.run(BlockOp.write, 0, 4 << 20)).toBe(4 << 20);
     // QueueDriver throws at a second end.
     expect(await driver.run(BlockOp.read, 0, 4096)).toBe(4096);
