@@ -30,10 +30,19 @@ async function open(path: string, times = {}) {
   return { image, disk };
 }
 
+/** What builds its cage names the image too, and is soon gone. */
+function isHelper(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('qemu-storage-d');
+  } catch {
+    return false;
+  }
+}
+
 /** The one helper that serves the image, as soon as there is one that is not `before`. */
 async function helperOf(path: string, before?: number): Promise<number> {
   return vi.waitFor(() => {
-    const found = processesWith(path);
+    const found = processesWith(path).filter(isHelper);
     expect(found.length).toBeLessThanOrEqual(1);
     expect(found[0] ?? before).not.toBe(before);
     return found[0];
