@@ -23,6 +23,8 @@ export async function rangesOfAnyLength(open: (size: number) => Promise<BlockIma
       for (const length of LENGTHS) await clears(image, driver, operation, length);
     }
   } finally {
+    // Zeroes take as much room as data: the next engine needs it.
+    if (discard) await driver.run(BlockOp.discard, 0, SIZE);
     await driver.queue.close();
     await image.close();
   }
