@@ -137,6 +137,7 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     daemon = await host.daemon();
     await expect.poll(() => processesWith(host.directory).length, { timeout: 15_000 }).toBeLessThanOrEqual(2);
     expect([processesWith(`"${path}"`), processesWith(`"${other}"`)]).toEqual([[], []]);
-    expect((await runTool('qemu-img', ['check', path])).code).toBe(0);
+    // 3: clusters are taken that nothing uses. A busy machine may have the helper killed before it is done.
+    expect([0, 3]).toContain((await runTool('qemu-img', ['check', path])).code);
   });
 });

@@ -31,7 +31,10 @@ afterEach(() => cleanup[Symbol.asyncDispose]());
 
 async function qcow2(name = 'disk.qcow2'): Promise<string> {
   const path = host.path(name);
-  expect((await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path, '32M'])).code).toBe(0);
+  // A helper that was killed has the image for a moment longer than it is seen.
+  await vi.waitFor(async () => {
+    expect((await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path, '32M'])).code).toBe(0);
+  }, 15_000);
   return path;
 }
 
