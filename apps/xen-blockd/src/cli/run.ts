@@ -92,7 +92,7 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
       const code = await pausingAfterFailure(logger, async () => {
         const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
         using _lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
-        return runDaemon(config, provider, logger, processOptions);
+        return await runDaemon(config, provider, logger, processOptions);
       });
       ended(code);
       // Requests that are left to the next process hold handles, and guests wait for it.

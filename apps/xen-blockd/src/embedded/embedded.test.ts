@@ -43,6 +43,19 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
     expect(reported(stdout, 'sha256')).toMatchObject({ sha256 });
   }, 30_000);
 
+  it('is the only one as long as it lives, whatever socket another one is given', async () => {
+    await host.daemon();
+    const { code, stderr } = await runBlockd(
+      'run',
+      '--emulator',
+      host.directory,
+      '--control-socket',
+      host.path('other'),
+    );
+    expect(stderr).toMatch(/runs already \(pid \d+\)/);
+    expect(code).toBe(75);
+  }, 30_000);
+
   it('a guest sees a pause when the daemon is killed and started again, and loses nothing', async () => {
     let daemon = await host.daemon();
     const args = ['--writable', '--load', '--seconds', '6', '--queues', '2', '--ring-page-order', '2', '--json'];
