@@ -41,7 +41,6 @@ import type { RingOptions } from './rings/ring-options.js';
 import { RingSet } from './rings/ring-set.js';
 import { copyFunction } from './transfer/copy-function.js';
 import { DataMemory } from './transfer/data-memory.js';
-import { Guests } from './transfer/guests.js';
 import { PageMapper } from './transfer/page-mapper.js';
 import { Watchdog } from './watchdog.js';
 
@@ -117,7 +116,6 @@ export class DataPlane implements AsyncDisposable {
   readonly #sharers = new Sharers();
   readonly #failures: StorageFailures;
   readonly #rings = new RingSet();
-  readonly #guests = new Guests();
   readonly #rest: Rest;
   readonly #loop: PassLoop;
   readonly #watchdog: Watchdog;
@@ -219,7 +217,6 @@ export class DataPlane implements AsyncDisposable {
     ring.unbegun = entries;
     ring.left = entries.length;
     this.#rings.add(ring);
-    ring.guest = this.#guests.join(ring.domid);
     this.#loop.open(ring);
     if (dropped !== undefined) options.listener.journalDropped(dropped);
     if (!options.paused) this.#recover(ring);
@@ -343,9 +340,9 @@ export class DataPlane implements AsyncDisposable {
 
   #remove(ring: BlockRing): void {
     this.#rings.remove(ring);
-    this.#sharers.close(ring);
+    const { number } = this.#sharers.guestOf(ring);
+    if (this.#sharers.close(ring)) this.#memory.forget(number);
     if (this.#rings.count === 0) this.#watchdog.stop();
-    if (this.#guests.leave(ring.domid)) this.#memory.forget(ring.guest);
   }
 
   /** The storage does not answer, and the frontend is gone: it gets back what the storage does not work in. */

@@ -42,8 +42,8 @@ export class MemoryShares {
     const guaranteed = disk.held + run <= disk.guarantee;
     let place = NONE;
     if (guaranteed || disk.held + disk.guest.held + 2 * run <= 2 * (pool.freeBytes - run))
-      place = pool.take(bytes, ring.guest);
-    if (place === NONE && guaranteed) place = this.#takeReserve(bytes, run, ring.guest);
+      place = pool.take(bytes, disk.guest.number);
+    if (place === NONE && guaranteed) place = this.#takeReserve(bytes, run, disk.guest.number);
     if (place === NONE) return NONE;
     disk.held += run;
     disk.guest.held += run;

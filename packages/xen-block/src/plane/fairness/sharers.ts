@@ -3,6 +3,8 @@ import type { BlockRing } from '../rings/ring.js';
 /** A guest with rings on this data plane. */
 export interface Guest {
   readonly domid: number;
+  /** Never used again: a domain that gets the domid of one that is gone is another guest. */
+  readonly number: number;
   rings: number;
   /** Bytes of memory that its requests have. */
   held: number;
@@ -45,6 +47,7 @@ export class Sharers {
   readonly #disks = new Map<string, Disk>();
   /** By ring index. */
   readonly #byRing: Disk[] = [];
+  #nextNumber = 0;
 
   /** `guarantee`: bytes of the ring's largest request. */
   open(ring: BlockRing, guarantee: number): void {
@@ -56,12 +59,12 @@ export class Sharers {
     this.alone = this.#disks.size < 2;
   }
 
-  /** Nothing of the ring is pending. */
-  close(ring: BlockRing): void {
+  /** Nothing of the ring is pending. Says whether it was its guest's last one. */
+  close(ring: BlockRing): boolean {
     const disk = this.diskOf(ring);
     if (--disk.rings === 0) this.#disks.delete(disk.name);
-    if (--disk.guest.rings === 0) this.#guests.delete(disk.guest.domid);
     this.alone = this.#disks.size < 2;
+    return --disk.guest.rings === 0 && this.#guests.delete(disk.guest.domid);
   }
 
   diskOf(ring: BlockRing): Disk {
@@ -78,30 +81,31 @@ export class Sharers {
   }
 
   #addDisk(ring: BlockRing): Disk {
-    const guest = this.#guests.get(ring.domid) ?? addGuest(this.#guests, ring.domid);
+    const guest = this.#guests.get(ring.domid) ?? this.#addGuest(ring.domid);
     const disk = { name: ring.disk, guest, rings: 0, held: 0, guarantee: 0 };
     this.#disks.set(ring.disk, disk);
     return disk;
   }
-}
 
-function addGuest(guests: Map<number, Guest>, domid: number): Guest {
-  const guest: Guest = {
-    domid,
-    rings: 0,
-    held: 0,
-    waiting: [],
-    next: 0,
-    spent: 0,
-    turn: 0,
-    answered: 0,
-    answerTurn: 0,
-    taken: 0,
-    copiesIn: { rows: [], done: 0 },
-    copiesOut: { rows: [], done: 0 },
-  };
-  guests.set(domid, guest);
-  return guest;
+  #addGuest(domid: number): Guest {
+    const guest: Guest = {
+      domid,
+      number: this.#nextNumber++,
+      rings: 0,
+      held: 0,
+      waiting: [],
+      next: 0,
+      spent: 0,
+      turn: 0,
+      answered: 0,
+      answerTurn: 0,
+      taken: 0,
+      copiesIn: { rows: [], done: 0 },
+      copiesOut: { rows: [], done: 0 },
+    };
+    this.#guests.set(domid, guest);
+    return guest;
+  }
 }
 
 function sumOfHeld(sharers: ReadonlyMap<unknown, { readonly held: number }>): number {

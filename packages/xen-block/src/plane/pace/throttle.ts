@@ -38,9 +38,9 @@ export class Throttle {
     return this.#active;
   }
 
-  /** Whether another request may be taken in this pass. */
+  /** Whether another request may be taken in this pass, in which something is limited. */
   get mayTake(): boolean {
-    return !this.#active || (this.#taken < this.#requests && this.#moved < this.#bytes);
+    return this.#taken < this.#requests && this.#moved < this.#bytes;
   }
 
   /** A request was taken that moves so many bytes. */

@@ -51,8 +51,6 @@ export class BlockRing {
   reserveRegion: number | undefined;
   /** With data path `map`. */
   mapper: PageMapper | undefined;
-  /** Whose it is, see Guests: memory that its requests have had is cleared before another guest's get it. */
-  guest = 0;
   /** Requests taken and not answered. */
   pending = 0;
   /** Rows of the requests that the storage failed and that wait for the disk to be resumed. They are pending. */
