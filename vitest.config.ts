@@ -1,10 +1,18 @@
-import { dirname } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
+import { ROOT, workspacePackages } from './scripts/lib/workspace.mjs';
 
-const root = dirname(fileURLToPath(import.meta.url));
+/**
+ * How long a test may take, in milliseconds: enough for the slowest machine. What is tested is what is done, not how fast;
+ * a test that hangs ends all the same.
+ */
+const limits = { testTimeout: 60_000, hookTimeout: 60_000 };
 
-/** Every package's tests in one run from here. Vitest finds this file from inside a package too, which then runs alone. */
+/** Every package's tests in one run from the root. Vitest finds this file from inside a package too, which then runs alone. */
 export default defineConfig({
-  test: process.cwd() === root ? { projects: ['packages/*', 'apps/*', 'examples', 'bench', 'test-support'] } : {},
+  test: process.cwd() === ROOT ? { projects: workspacePackages().map(project) } : limits,
 });
+
+function project({ folder, manifest }: { folder: string; manifest: { name?: string } }) {
+  return { test: { ...limits, root: join(ROOT, folder), name: manifest.name } };
+}

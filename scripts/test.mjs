@@ -3,7 +3,7 @@
  * Ends with what skipped tests need, the totals, a line `N passed, N failed`, and exit code 1 if anything failed.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { checkCommonJs } from './checks/commonjs.mjs';
 import { checkDocumentedPaths } from './checks/documented-paths.mjs';
 import { checkDocumentedTests } from './checks/documented-tests.mjs';
@@ -73,30 +73,49 @@ async function checkPackage(folder, manifest) {
   );
 }
 
-/** Every test of the workspace in one run, shown as it goes. */
+/**
+ * Every test of the workspace in one run, shown as it goes. Files with a test that failed run once more, alone: what passes
+ * then is told at the end, because a test that fails at times is a fault too, of itself or of what it tests.
+ */
 async function runTests() {
+  const first = await runVitest([]);
+  const failures = first.results.flatMap(failuresOf);
+  if (failures.length === 0) return { ...first, failures, unsteady: [] };
+  const files = [...new Set(failures.map(({ file }) => file))];
+  console.log(`\nOnce more, alone: ${files.join(' ')}`);
+  const second = await runVitest(files);
+  const again = new Map(second.results.map((result) => [result.name, result]));
+  const results = first.results.map((result) => again.get(result.name) ?? result);
+  const failed = results.flatMap(failuresOf);
+  const unsteady = failures.filter(({ name }) => !failed.some((failure) => failure.name === name));
+  return { results, failures: failed, unsteady, broken: second.broken };
+}
+
+/** What vitest says of each of these files, or of all. `broken`: it failed itself, though every test passed. */
+async function runVitest(files) {
   rmSync(RESULTS, { force: true });
   mkdirSync(join(ROOT, '.tools'), { recursive: true });
-  const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${RESULTS}`];
-  const failure = await run('vitest', bin('vitest'), args, { cwd: ROOT, env: TOOL_ENV, show: true }).catch(
+  const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${RESULTS}`, ...files];
+  const ended = await run('vitest', bin('vitest'), args, { cwd: ROOT, env: TOOL_ENV, show: true }).catch(
     (error) => error,
   );
-  if (!existsSync(RESULTS)) throw failure;
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
-    readFileSync(RESULTS, 'utf8'),
-  );
-  // A file that could not be loaded has no tests that could fail.
-  const broken = testResults.filter(
-    ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
-  );
-  const errors = failure instanceof Error && numFailedTests + broken.length === 0 ? 1 : 0;
-  return {
-    passed: numPassedTests,
-    failed: numFailedTests + broken.length + errors,
-    skipped: numPendingTests + numTodoTests,
-    needs: skippedByNeed(testResults),
-    results: testResults,
-  };
+  if (!existsSync(RESULTS)) throw ended;
+  const results = JSON.parse(readFileSync(RESULTS, 'utf8')).testResults;
+  return { results, broken: ended instanceof Error && results.flatMap(failuresOf).length === 0 };
+}
+
+function failuresOf({ name, status, message, assertionResults }) {
+  const file = relative(ROOT, name);
+  const failed = assertionResults
+    .filter((test) => test.status === 'failed')
+    .map((test) => ({ file, name: `${file}: ${test.fullName}`, text: test.failureMessages.join('\n') }));
+  // A file that could not be loaded, or whose hooks failed, may have no test that failed.
+  return status === 'failed' && failed.length === 0 ? [{ file, name: file, text: message }] : failed;
+}
+
+/** The last lines of a run are what its reader sees first. */
+function tell(word, { name, text }) {
+  console.log(`${word}  ${name}\n${text.split('\n').slice(0, 12).join('\n').replace(/^/gm, '        ')}`);
 }
 
 await runMain(async () => {
@@ -121,12 +140,22 @@ await runMain(async () => {
   ]);
   const tests = await runTests();
   await check('documented tests', () => checkDocumentedTests(tests.results));
-  if (tests.needs.length > 0) console.log(`\nSkipped  ${tests.needs.join('\n         ')}`);
+  const statuses = tests.results.flatMap(({ assertionResults }) => assertionResults.map(({ status }) => status));
+  const needs = skippedByNeed(tests.results);
+  if (needs.length > 0) console.log(`\nSkipped  ${needs.join('\n         ')}`);
+  for (const failure of tests.unsteady) tell('UNSTEADY', failure);
+  for (const failure of tests.failures) tell('FAIL', failure);
+  if (tests.broken) console.log('FAIL  vitest ended with an error that is no test’s');
+  const passing = statuses.filter((status) => status === 'passed').length;
+  const skipped = statuses.filter((status) => !['passed', 'failed'].includes(status)).length;
+  const failed = checks.failed.length + tests.failures.length + (tests.broken ? 1 : 0);
   console.log(
     `\n Checks  ${checks.passed} passed, ${checks.failed.length} failed${checks.failed.length ? `: ${checks.failed.join(', ')}` : ''}`,
   );
-  console.log(`  Tests  ${tests.passed} passed, ${tests.failed} failed, ${tests.skipped} skipped`);
+  console.log(
+    `  Tests  ${passing} passed, ${tests.unsteady.length} of them at the second try, ${tests.failures.length} failed, ${skipped} skipped`,
+  );
   console.log(`   Time  ${seconds(began)}\n`);
-  console.log(`${checks.passed + tests.passed} passed, ${checks.failed.length + tests.failed} failed`);
-  if (checks.failed.length + tests.failed > 0) process.exitCode = 1;
+  console.log(`${checks.passed + passing} passed, ${failed} failed`);
+  if (failed > 0) process.exitCode = 1;
 });

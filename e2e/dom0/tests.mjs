@@ -11,12 +11,18 @@ const FILES = {
   systemd: ['systemd'],
 };
 
+/** So many tests that failed run once more, each in a set-up of its own; more have one reason, and would take too long. */
+const MOST_TRIED_AGAIN = 3;
+
 export async function main({ xen, init, filters, list }) {
   for (const file of FILES[init]) await import(`../tests/${file}.mjs`);
   const plan = choose(xen, filters);
   report({ type: 'plan', names: plan.flatMap(({ tests }) => tests.map(({ full }) => full)) });
   if (list) return;
-  for (const group of plan) await runGroup(group);
+  const failed = [];
+  for (const group of plan) failed.push(...(await runGroup(group)));
+  if (failed.length > MOST_TRIED_AGAIN) return;
+  for (const { group, test } of failed) await runGroup({ ...group, tests: [test] }, { again: true });
 }
 
 function choose(xen, filters) {
@@ -34,8 +40,10 @@ function choose(xen, filters) {
     .filter(({ tests }) => tests.length > 0);
 }
 
-async function runGroup(group) {
+/** Resolves with the tests that failed. */
+async function runGroup(group, { again = false } = {}) {
   const context = {};
+  const failed = [];
   const failure = await attempt(() => group.setup(context), 8).then(
     () => undefined,
     (error) => error,
@@ -46,13 +54,23 @@ async function runGroup(group) {
     const { error, note } = result;
     const ms = performance.now() - began;
     if (error) {
+      failed.push({ group, test });
       await attempt(() => evidence(test.full, error), 2).catch((late) => log(`evidence: ${late.message}`));
       await attempt(() => destroyAll({ except: context.keep ?? [] }), 3).catch(() => {});
     }
-    report({ type: 'test', name: test.full, ok: !error, ms, note, error: error && String(error.stack ?? error) });
+    report({
+      type: 'test',
+      again,
+      name: test.full,
+      ok: !error,
+      ms,
+      note,
+      error: error && String(error.stack ?? error),
+    });
   }
   await attempt(() => group.teardown(context), 4).catch((error) => log(`end of ${group.name}: ${error.message}`));
   await destroyAll();
+  return failed;
 }
 
 async function runTest(group, test, context) {
