@@ -38,7 +38,7 @@ export abstract class Doorbell {
   protected abstract sleepUnlessRung(seen: number): boolean;
   /** Wakes this event loop, if it sleeps in a way that nothing else ends; says whether it did. */
   protected abstract rouse(): boolean;
-  /** Blocks this thread until a ring after `seen`, or for that long. */
+  /** Blocks this thread until a ring after `seen`, or for that long at most. */
   protected abstract block(seen: number, milliseconds: number): void;
   protected abstract keepAlive(keep: boolean): void;
 

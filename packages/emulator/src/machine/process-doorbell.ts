@@ -1,6 +1,9 @@
 import { Fifo, futexWait, futexWake } from '@xenpv/xen-sys';
 import { Doorbell, Sleeper } from './doorbell.js';
 
+/** A worker thread that is terminated ends when its JavaScript runs: so long it may sleep in a system call. */
+const SLEEP_MS = 200;
+
 /**
  * A doorbell between processes, whose words are in a mapped file. A thread that waits sleeps on the count of rings itself,
  * an event loop on a named pipe.
@@ -52,8 +55,9 @@ export class ProcessDoorbell extends Doorbell {
     return false;
   }
 
+  /** Shorter than it is asked to: whoever waits looks again. */
   protected block(seen: number, milliseconds: number): void {
-    futexWait(this.words, this.rings, seen, milliseconds);
+    futexWait(this.words, this.rings, seen, Math.min(milliseconds, SLEEP_MS));
   }
 
   protected keepAlive(keep: boolean): void {
