@@ -61,8 +61,8 @@ linux.describe('a path that leads out of the directories', () => {
   ])('%s: it is refused, by name', async (_, make) => {
     writeFileSync(`${inside}-more`, 'x'.repeat(512));
     const path = make();
-    for (const opening of [PinnedFile.open(path, { within: within() }), openFileImage(path, { within: within() })]) {
-      await expect(opening).rejects.toMatchObject({
+    for (const open of [PinnedFile.open, openFileImage]) {
+      await expect(open(path, { within: within() })).rejects.toMatchObject({
         code: 'ERR_IMAGE_OUTSIDE',
         path,
         message: `${path} is not in one of the directories ${inside}`,
