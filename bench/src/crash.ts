@@ -18,7 +18,7 @@ SEED, SEED + 1, and so on.
 
   --kills N          kills in all; 500
   --round N          kills in a round; 100
-  --seconds N        kills no more after that time
+  --seconds N        kills no more after that time, nor after SIGINT or SIGTERM
   --seed SEED        of the first round; drawn by chance. A failure names the seed of its round
   --storage LIST     what disks are on, with commas: ${STORAGES.join(', ')}; all that can be had
   --happenings LIST  besides kills: ${HAPPENINGS.join(', ')}; all, or none
@@ -99,7 +99,7 @@ async function main(): Promise<void> {
   const breaks = chosenBreak();
   const kills = args.wholeNumber('kills') ?? 500;
   const round = args.wholeNumber('round') ?? 100;
-  const until = performance.now() + (args.wholeNumber('seconds') ?? Number.POSITIVE_INFINITY) * 1000;
+  const over = whenToStop(args.wholeNumber('seconds'));
   const seed = args.wholeNumber('seed') ?? Math.floor(Math.random() * 1e9);
   const happenings = chosenHappenings();
   const patienceMs = 1000 * (args.wholeNumber('patience') ?? 60);
@@ -107,14 +107,14 @@ async function main(): Promise<void> {
   const rounds: RoundResult[] = [];
   let failure: Results['failure'];
   const killed = () => rounds.reduce((sum, result) => sum + result.kills, 0);
-  while (killed() < kills && performance.now() < until && failure === undefined) {
+  while (killed() < kills && !over.aborted && failure === undefined) {
     const setup = drawSetup(seed + rounds.length, storages);
     const here = Math.min(round, kills - killed());
     console.log(`seed ${setup.seed}: ${describe(setup)}`);
     const folder = join(base, String(setup.seed));
     const before = killed();
     const progress = (count: number) => showProgress(before + count, kills);
-    const result = await runRound(setup, { kills: here, until, folder, breaks, happenings, patienceMs, progress });
+    const result = await runRound(setup, { kills: here, over, folder, breaks, happenings, patienceMs, progress });
     rounds.push(result);
     console.log(`  ${summary(result)} in ${result.seconds.toFixed(1)} s`);
     if (result.problems.length === 0) continue;
@@ -131,6 +131,14 @@ async function main(): Promise<void> {
   console.log(report(results));
   // After a failure threads may wait for ever.
   process.exit(failure === undefined ? 0 : 1);
+}
+
+/** After so many seconds, or at a signal: the round comes to its end then. A second signal ends the program at once. */
+function whenToStop(seconds: number | undefined): AbortSignal {
+  const over = new AbortController();
+  if (seconds !== undefined) setTimeout(() => over.abort(), seconds * 1000).unref();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => over.abort());
+  return over.signal;
 }
 
 function describe({ engine, threads, transfer, guests }: Setup): string {

@@ -69,6 +69,8 @@ export class DaemonLife {
     const command = [PROGRAM, 'run', '--emulator', directory, '--engine', engine, '--threads', String(threads)];
     this.#child = spawn(process.execPath, ['--import', preload, ...command, '--log-format', 'json', ...args], {
       stdio: ['pipe', 'ignore', 'pipe'],
+      // Not with a terminal's Ctrl-C, which ends the round in its order.
+      detached: true,
       env: { ...process.env, CRASH_PRELOAD: modulesOf(PRELOADED) },
     });
     spawned(this.#child.pid);

@@ -35,8 +35,8 @@ export interface KillerOptions {
   readonly random: Random;
   readonly watch: Watch;
   readonly kills: number;
-  /** No kill after that, by performance.now(). */
-  readonly until: number;
+  /** No kill after that. */
+  readonly over: AbortSignal;
   /** The age of the oldest thing that is waited for, in milliseconds. */
   readonly oldest: () => number;
   /** What the guests have had answered. */
@@ -84,10 +84,10 @@ export class Killer {
 
   /** Kills as often as it is to, then leaves one alive. */
   async run(): Promise<void> {
-    const { kills, until, watch, progress } = this.#options;
+    const { kills, over, watch, progress } = this.#options;
     this.#begin();
     await this.#current?.ready;
-    while (this.figures.kills < kills && performance.now() < until && !watch.failed.aborted) {
+    while (this.figures.kills < kills && !over.aborted && !watch.failed.aborted) {
       await this.#live();
       if (watch.failed.aborted) return;
       this.#options.between();

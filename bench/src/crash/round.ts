@@ -34,7 +34,7 @@ export type Break = (typeof BREAKS)[number];
 
 export interface RoundOptions {
   readonly kills: number;
-  readonly until: number;
+  readonly over: AbortSignal;
   /** Where images, logs and the host's folder go. */
   readonly folder: string;
   readonly breaks: Break;
@@ -135,7 +135,7 @@ class Round {
       random,
       watch: this.#watch,
       kills: options.kills,
-      until: options.until,
+      over: options.over,
       oldest: () => this.#oldest().ms,
       operations: () => this.#figures().reduce((sum, { operations }) => sum + operations, 0),
       longest: () => Math.max(...this.#figures().map((figures) => figures.takeLongest())),

@@ -143,7 +143,7 @@ class ServedImage implements CrashImage {
     const socket = `${path}.sock`;
     const options = ['--persistent', '--shared=64', '--discard=unmap', '--cache=none', '--aio=threads', '--format=raw'];
     const log = openSync(`${path}.log`, 'a');
-    const server = spawn('qemu-nbd', [...options, '-k', socket, path], { stdio: ['ignore', log, log] });
+    const server = spawn('qemu-nbd', [...options, '-k', socket, path], { stdio: ['ignore', log, log], detached: true });
     closeSync(log);
     while (!existsSync(socket) && server.exitCode === null) await sleep(POLL_MS);
     return new ServedImage(path, server);
