@@ -8,7 +8,7 @@ import { SUITES } from './lab/lab.mjs';
 import { COMMON_OPTIONS, COMMON_USAGE, prepare, runInDom0, say, shellInDom0 } from './machine/session.mjs';
 
 /** Of the test that is named "kills". */
-const KILLS = 6;
+const KILLS = 4;
 /** How long a kill takes, with what comes after it, on a slow machine. */
 const KILL_SECONDS = 30;
 
@@ -22,7 +22,7 @@ const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
   --systemd        dom0 boots systemd, on Xen ${SYSTEMD_RELEASE}: the tests of the package for Debian and its unit
   --shell          a shell in dom0 instead of the tests (with --xen)
   --list           print the names of the tests
-  --kills N        how often "kills" kills the daemon, which runs only when named (default: ${KILLS})
+  --kills N        how often "kills" kills the daemon (default: ${KILLS})
   --seed N         with --kills: the same instants again
 ${COMMON_USAGE}`;
 

@@ -3,14 +3,14 @@ export const groups = [];
 
 /**
  * A group of tests. `setup(context)` runs before its first chosen test and `teardown(context)` after the last, both
- * with the object that the tests get. `xen`: only on these releases. `asked`: only when a filter names it.
+ * with the object that the tests get. `xen`: only on these releases.
  */
 export function group(
   name,
-  { setup = async () => {}, teardown = async () => {}, after = async () => {}, xen, asked = false } = {},
+  { setup = async () => {}, teardown = async () => {}, after = async () => {}, xen } = {},
   tests,
 ) {
-  groups.push({ name, setup, teardown, after, xen, asked, tests });
+  groups.push({ name, setup, teardown, after, xen, tests });
 }
 
 /** One test; `minutes` is when it is given up. It returns a note for the report, or nothing. */

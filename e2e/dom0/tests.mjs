@@ -27,14 +27,14 @@ export async function main({ xen, init, filters, list }) {
 
 function choose(xen, filters) {
   const here = ({ xen: only }) => !only || only.includes(xen);
-  const wanted = ({ full, asked }) => (filters.length === 0 ? !asked : filters.some((filter) => full.includes(filter)));
+  const wanted = ({ full }) => filters.length === 0 || filters.some((filter) => full.includes(filter));
   return groups
     .filter(here)
     .map((group) => ({
       ...group,
       tests: group.tests
         .filter(here)
-        .map((test) => ({ ...test, full: `${group.name}: ${test.name}`, asked: group.asked }))
+        .map((test) => ({ ...test, full: `${group.name}: ${test.name}` }))
         .filter(wanted),
     }))
     .filter(({ tests }) => tests.length > 0);

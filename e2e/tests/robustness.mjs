@@ -79,23 +79,6 @@ const tests = [
     await guest.sh('dd if=/dev/zero of=/dev/xvda bs=1M count=8 conv=fsync');
     await guest.shutdown();
   }),
-  test('the daemon ends, is killed and starts again under load', async ({ way }) => {
-    const guest = await diskGuest(way, 'upgrade', { fio: true });
-    await startLoad(guest, VERIFIED);
-    await guest.sh('sleep 2; test ! -e /tmp/load.end');
-    const code = await way.daemon.stop();
-    if (code !== 0) throw new Error(`exit code ${code} after SIGTERM`);
-    await way.daemon.start();
-    // Killed, it leaves requests in flight to the next one.
-    for (let i = 0; i < 4; i++) {
-      await guest.sh('sleep 1; test ! -e /tmp/load.end');
-      await way.daemon.stop({ signal: 'SIGKILL' });
-      await way.daemon.start();
-    }
-    await endOfLoad(guest);
-    await guest.shutdown();
-    await way.rest();
-  }),
   test('xenstored goes away and comes back under load', async ({ way }) => {
     const socket = '/tmp/xenstored-proxy';
     const proxy = await XenstoreProxy.listen(socket);
