@@ -43,8 +43,13 @@ export class Domain {
     return Domain.create(name, config);
   }
 
-  /** Creates a storage driver domain: the same root file system and run disk as dom0's, served by xen-blkback. */
-  static async driver(name, { memory = 640, lines = [] } = {}) {
+  /** Creates a storage driver domain. */
+  static driver(name) {
+    return Domain.machine(name, { lines: ['cpus="0"', 'driver_domain=1'] });
+  }
+
+  /** Creates a domain with the same root file system and run disk as dom0's, served by xen-blkback. */
+  static async machine(name, { memory = 640, lines = [] } = {}) {
     await sh('modprobe xen-blkback');
     const config = [
       `name="${name}"`,
@@ -52,10 +57,8 @@ export class Domain {
       `kernel="${BOOT}/vmlinuz"`,
       `ramdisk="${BOOT}/domain.initrd"`,
       `memory=${memory}`,
-      'driver_domain=1',
       'extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1"',
       'vcpus=1',
-      'cpus="0"',
       `disk=['phy:/dev/vda,xvda,r', 'phy:/dev/vdb,xvdb,r']`,
       ...lines,
     ];
