@@ -114,6 +114,17 @@ describe.each([
     expect(() => front.putRequest(slot, 0, 28)).toThrow(expect.objectContaining({ code: 'ERR_RING_OVERFLOW' }));
   });
 
+  it('XSA-197: looks at the producer once a pass: what it becomes meanwhile counts in the next one', () => {
+    const { memory, front, back, slot } = pair(where);
+    for (let n = 0; n < 3; n++) front.putRequest(slot, 0, slot.length);
+    front.pushRequests();
+    expect(back.harvest()).toBe(3);
+    word(memory, 0)[0] += 1_000_000;
+    for (let n = 0; n < 3; n++) back.takeRequest(slot, 0);
+    expect(back.indices.requestsConsumed).toBe((where.at + 3) >>> 0);
+    expect(back.harvest()).toBe(-1);
+  });
+
   it('tells all indices, ours and those that the frontend writes', () => {
     const { memory, front, back, slot } = pair({ at: U32 - 1 });
     front.putRequest(slot, 0, slot.length);

@@ -118,6 +118,26 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
+  it('CVE-2008-2004: takes a raw image for raw, though its guest wrote another format’s header into it', async () => {
+    let ended = daemon.start();
+    await daemon.says('ready');
+    const { domid, data } = await daemon.attach();
+    const first = await host.connectGuest(domid);
+    await first.write(0, headerOfVersion(3).subarray(0, 4096));
+    await first.close();
+    daemon.stop();
+    expect(await ended).toBe(0);
+    ended = daemon.start();
+    const second = await host.connectGuest(domid);
+    expect(second.size).toBe(first.size);
+    expect(Buffer.from(await second.read(0, 512)).toString('latin1', 0, 4)).toBe('QFI\xfb');
+    expect(Buffer.from(await second.read(8192, 512)).equals(data.subarray(8192, 8704))).toBe(true);
+    expect(processesWith(host.path('image'))).toEqual([]);
+    await host.host.toolstack.detachDisk(domid, 'xvda');
+    daemon.stop();
+    expect(await ended).toBe(0);
+  });
+
   it('refuses a format that it cannot serve, and a missing image, and goes on', async () => {
     const ended = daemon.start();
     await daemon.says('ready');
