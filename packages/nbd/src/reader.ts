@@ -18,6 +18,7 @@ export class SocketReader {
       wake();
     };
     socket.on('readable', wake);
+    socket.on('drain', wake);
     socket.on('end', end);
     socket.on('close', end);
     socket.on('error', end);
@@ -31,6 +32,17 @@ export class SocketReader {
       if (chunk !== null && chunk.length === length) return chunk;
       // A shorter chunk is the rest of a stream that has ended.
       if (chunk !== null || this.#ended || this.#socket.destroyed) throw ended();
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+
+  /** Resolves when the peer has taken what was written to it, but for what a socket holds; or has gone. */
+  async untilTaken(): Promise<void> {
+    const socket = this.#socket;
+    while (socket.writableLength >= socket.writableHighWaterMark && !this.#ended && !socket.destroyed) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });

@@ -50,6 +50,7 @@ export async function negotiate(
   const state: Negotiation = { socket, exports, noZeroes: false, structuredReplies: false };
   await greet(state, reader);
   for (;;) {
+    await reader.untilTaken();
     const found = decodeOption(await reader.read(NBD_OPTION_BYTES));
     if (!found) throw new NbdError('ERR_PROTOCOL', 'negotiate', 'not an NBD option');
     const { option, length } = found;

@@ -234,6 +234,35 @@ describe('requests', () => {
     client.socket.destroy();
   });
 
+  it.each([
+    ['options', 2000, (client: RawNbdClient) => client.option(3, Buffer.alloc(0))],
+    ['requests that are refused', 60_000, (client: RawNbdClient) => client.request(99, 0, 512)],
+  ])('does not keep its answers to %s for a client that takes none', async (what, count, ask) => {
+    const names = Array.from({ length: 50 }, (_, i) => [`disk-${i}`, new MemoryDisk(Buffer.alloc(512))]);
+    server = await serve(Object.fromEntries(names));
+    const connected = once(server.listener, 'connection') as Promise<[Socket]>;
+    const client = new RawNbdClient();
+    const [socket] = await connected;
+    if (what === 'options') {
+      await client.reader.read(18);
+      client.socket.write(Buffer.from([0, 0, 0, 3]));
+    } else {
+      await client.enter();
+    }
+    client.socket.pause();
+    client.socket.cork();
+    for (let i = 0; i < count; i++) ask(client);
+    client.socket.uncork();
+    let most = 0;
+    await settled(() => {
+      most = Math.max(most, socket.writableLength);
+      return socket.bytesRead;
+    });
+    expect(most).toBeGreaterThan(0);
+    expect(most).toBeLessThan(MIB / 2);
+    client.socket.destroy();
+  });
+
   it('ends a connection that talks nonsense, and serves the next', async () => {
     server = await serve({ disk: new MemoryDisk(Buffer.alloc(MIB)) });
     for (const nonsense of [Buffer.alloc(64, 0xff), Buffer.from('GET / HTTP/1.1\r\n\r\n')]) {

@@ -71,6 +71,7 @@ export class NbdTransmission {
     const isWrite = request.command === NbdCommand.write;
     const refusal = this.#check(request);
     if (refusal !== 0) {
+      await this.#reader.untilTaken();
       if (isWrite) await this.#reader.skip(request.length);
       this.#fail(request, refusal, 'bad request');
       return true;
