@@ -107,9 +107,11 @@ export async function misbehaveFor(seconds, { provider, store, vdev, seed }) {
   const end = performance.now() + 1000 * seconds;
   for (let turn = 0; turn < names.length || performance.now() < end; turn++) {
     const name = turn < names.length ? names[turn] : random.pick(names);
+    const began = performance.now();
     try {
       figures[name].answered += await misbehave(name, { provider, store, vdev, random });
       figures[name].times++;
+      console.error(`turn ${turn}, ${name}: ${Math.round(performance.now() - began)} ms`);
     } catch (error) {
       throw new Error(`turn ${turn}, ${name}: ${error.message}`, { cause: error });
     }
