@@ -24,7 +24,9 @@ import { Cleanup } from '../cleanup.js';
 import { cageProblem } from '../images/storage-daemon/cage.js';
 import { packageRoot } from '../package-root.js';
 import { FolderHost } from '../testing/folder-host.js';
+import { type BlockdProcess, runBlockd } from '../testing/process.js';
 import { processesWith } from '../testing/storage-helpers.js';
+import type { Finding } from './machine-check.js';
 
 const FOLDER = fileURLToPath(new URL('systemd/', packageRoot));
 const UNIT = join(FOLDER, 'xen-blockd.service');
@@ -97,22 +99,35 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
   });
 
   it.each([
-    { of: 'the unit', serves: 'everything', kinds: Object.keys(kinds), files: [UNIT], user: 'nobody', uid: 65534 },
-    { of: 'the unit and its drop-in', serves: 'what is root’s own', kinds: ofRoot, files: [UNIT, HARDENED], uid: 0 },
-  ])('of $of: $serves', async ({ kinds: served, files, user = 'root', uid }) => {
+    ['the unit', { served: Object.keys(kinds), files: [UNIT], user: 'nobody', uid: 65534 }],
+    ['the unit and its drop-in what is root’s own', { served: ofRoot, files: [UNIT, HARDENED], user: 'root', uid: 0 }],
+  ])('of %s', async (_, { served, files, user, uid }) => {
     writeFileSync(host.path('config'), `helper-user = "${user}"\n`);
-    const sets = ['-all', ...setting('CapabilityBoundingSet', ...files).map(capability)].join(',');
+    const names = setting('CapabilityBoundingSet', ...files).map((name) => name.replace(/^CAP_/, '').toLowerCase());
+    const sets = ['-all', ...names.map((name) => `+${name}`)].join(',');
     const under = ['setpriv', `--bounding-set=${sets}`, '--inh-caps=-all', '--no-new-privs', '--'];
     const daemon = await host.daemonUnder(under, '--config', host.path('config'));
     await Promise.all(served.map(async (kind) => writesAndReads(kind, await kinds[kind]())));
-    const [helper] = processesWith(host.path('tree.qcow2'));
-    const status = readFileSync(`/proc/${helper}/status`, 'latin1');
-    expect(status).toMatch(new RegExp(`^Uid:\\s${uid}\\s${uid}\\s`, 'm'));
-    expect(status).toMatch(/^CapBnd:\s000000000000000[02]$/m);
+    await checkTells(daemon, { names, uid });
     await host.kill(daemon, 'SIGTERM');
     expect(processesWith(host.path('tree.qcow2'))).toEqual([]);
     expect(daemon.stderr).not.toMatch(/not caged|"level":[56]0/);
   });
+
+  /** That the daemon has these capabilities, and its storage helper none but that for files of others. */
+  async function checkTells(daemon: BlockdProcess, { names, uid }: { names: string[]; uid: number }): Promise<void> {
+    const findings: Finding[] = JSON.parse((await runBlockd('check', '--json')).stdout);
+    const found = (pid?: number) => findings.find(({ privileges }) => privileges?.pid === pid);
+    const privileges = { uid: 0, capabilities: expect.anything(), noNewPrivileges: true };
+    const ofDaemon = found(daemon.child.pid);
+    expect(ofDaemon).toMatchObject({ name: 'daemon', needed: false, privileges });
+    expect([...(ofDaemon?.privileges?.capabilities ?? [])].sort()).toEqual(names.sort());
+    expect(ofDaemon?.detail).not.toContain('capabilities that it does not use');
+    const [helper] = processesWith(host.path('tree.qcow2'));
+    const capabilities = uid === 0 ? [] : ['dac_override'];
+    const ofHelper = { pid: helper, uid, capabilities, noNewPrivileges: true, noCoreDumps: true };
+    expect(found(helper)).toMatchObject({ name: 'running helper', privileges: ofHelper });
+  }
 
   async function writesAndReads(kind: string, disk: XlTarget): Promise<void> {
     const remote = cleanup.use(await RemoteHost.connect(host.directory));
@@ -166,8 +181,3 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
     return { target: `nbd+unix:///disk?socket=${socket}` };
   }
 });
-
-/** `CAP_SETUID` as setpriv has it. */
-function capability(name: string): string {
-  return `+${name.replace(/^CAP_/, '').toLowerCase()}`;
-}
