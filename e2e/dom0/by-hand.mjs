@@ -2,7 +2,7 @@
 import { sh, until } from './shell.mjs';
 import { xsExists, xsRead } from './xenstore.mjs';
 
-const DEVIDS = { xvdb: 51728, xvdc: 51744 };
+const DEVIDS = { xvdb: 51728, xvdc: 51744, xvdd: 51760 };
 const INIT_WAIT = '2';
 const CONNECTED = '4';
 

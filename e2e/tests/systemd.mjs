@@ -1,4 +1,4 @@
-/** The package for Debian and its unit, in a dom0 that systemd started: installed, killed and upgraded under load, purged. */
+/** The package for Debian and its unit, in a dom0 that systemd started: installed, hardened, killed and upgraded under load, purged. */
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DiskByHand } from '../dom0/by-hand.mjs';
@@ -7,11 +7,14 @@ import { group, test } from '../dom0/registry.mjs';
 import { run } from '../dom0/run.mjs';
 import { sh } from '../dom0/shell.mjs';
 import { BusyGuest } from './kills/busy-guest.mjs';
-import { checkQcow2 } from './shared/work.mjs';
+import { checkQcow2, verifyFio } from './shared/work.mjs';
+import { ImageKinds } from './systemd/image-kinds.mjs';
 import { Unit } from './systemd/unit.mjs';
 
 const PACKAGE = '/lab/xen-blockd.deb';
 const IMAGES = '/tmp/images';
+const EXAMPLE = '/usr/share/doc/xen-blockd/examples/hardened.conf';
+const DROP_IN = '/etc/systemd/system/xen-blockd.service.d/hardened.conf';
 const SIZE = 64;
 /** A life under load, between two ends. */
 const LIFE_MS = 2500;
@@ -38,6 +41,9 @@ async function limits() {
     KillMode: 'process',
     Restart: 'always',
     NoNewPrivileges: 'yes',
+    DevicePolicy: 'closed',
+    PrivateMounts: 'yes',
+    ProtectSystem: 'full',
     RuntimeDirectoryPreserve: 'yes',
   };
   const found = await unit.show(...Object.keys(wanted));
@@ -49,11 +55,54 @@ async function limits() {
     ['core file size', '0 +0', `/proc/${pid}/limits`],
     ['locked memory', 'unlimited +unlimited', `/proc/${pid}/limits`],
     ['NoNewPrivs:', '1', `/proc/${pid}/status`],
+    ['Seccomp:', '2', `/proc/${pid}/status`],
+    // DAC_OVERRIDE, KILL, SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN.
+    ['CapBnd:', '00000000002401e2', `/proc/${pid}/status`],
     ['', '-900', `/proc/${pid}/oom_score_adj`],
   ];
   for (const [name, value, file] of inForce)
     await sh(`grep -E -- '${name}\\s*${value}' ${file} || { cat ${file}; exit 1; }`);
-  return (await sh('systemd-analyze security xen-blockd --no-pager | tail -n 1')).trim();
+  return exposedAtMost(3.9);
+}
+
+/** Errors: more of the machine is open to the unit. */
+async function exposedAtMost(most) {
+  const exposure = await unit.exposure();
+  if (!(exposure <= most)) throw new Error(`an exposure of ${exposure}, not of at most ${most}`);
+  return `exposure ${exposure}`;
+}
+
+/** A guest verifies all kinds of images at once, with a storage helper among them that is caged. */
+async function servesAll(folder, { blockDevices }) {
+  const kinds = await ImageKinds.make(folder, { blockDevices });
+  const domain = await Domain.guest('kinds', { disks: [kinds.rawLine('xvda')], fio: true });
+  const byHand = [];
+  for (const [vdev, params] of kinds.others()) byHand.push(await DiskByHand.attach(domain, vdev, params));
+  for (const vdev of kinds.vdevs()) {
+    await domain.disk(vdev);
+    await verifyFio(domain, vdev, { size: '8M' });
+  }
+  const helper = await sh(`pgrep -f '[i]dentity":"${folder}/kinds.qcow2'`);
+  for (const pid of helper.trim().split('\n')) await sh(`grep -qE 'CapEff:\\s+0+[02]?$' /proc/${pid}/status`);
+  if (await unit.said('not caged')) throw new Error('a storage helper was not caged');
+  await domain.shutdown();
+  for (const disk of byHand) await disk.remove();
+  await kinds.remove();
+  await checkQcow2(`${folder}/kinds.qcow2`);
+  await sh(`rm -rf ${folder}`);
+}
+
+async function servesHardened() {
+  // A small Debian installs no examples.
+  await sh(`dpkg-deb -x ${PACKAGE} /tmp/package && install -D -m 644 /tmp/package${EXAMPLE} ${DROP_IN}`);
+  await sh('systemctl daemon-reload && systemctl restart xen-blockd', { timeout: 120 });
+  await unit.check();
+  const exposure = await exposedAtMost(2);
+  await servesAll('/var/lib/xen-blockd/kinds', { blockDevices: false });
+  await sh(`rm -r $(dirname ${DROP_IN}) && systemctl daemon-reload && systemctl restart xen-blockd`, { timeout: 120 });
+  await unit.check();
+  await sh('rm -r /var/lib/xen-blockd');
+  return exposure;
 }
 
 /** What ends a life, in turn, and whether the storage helper lives on: a daemon that stops ends its helper itself. */
@@ -141,7 +190,13 @@ async function purge() {
 
 group('systemd', {}, [
   test('the package is installed, starts nothing by itself, and its unit is ready', install, { minutes: 12 }),
-  test('the limits of the unit are in force', limits),
+  test('the limits of the unit are in force, and its exposure is what is promised', limits),
+  test(
+    'raw, block, qcow2 and NBD are served under the unit',
+    () => servesAll(`${IMAGES}/kinds`, { blockDevices: true }),
+    { minutes: 8 },
+  ),
+  test('raw, qcow2 and NBD are served under the hardened unit', servesHardened, { minutes: 8 }),
   test('a guest verifies what it wrote over kills, restarts and upgrades in turn', endsInTurn, {
     minutes: 12 + run.kills,
   }),

@@ -94,7 +94,7 @@ export const FLOORS = {
     ['demo'],
     ['daemon'],
     ['images'],
-    ['status', 'log'],
+    ['status', 'log', 'privileges'],
     ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts'],
     ['errors.ts', 'package-root.ts', 'signals.ts', 'code-cache.ts'],
     ['early-stop.ts'],

@@ -84,6 +84,7 @@ async function fill(root, { architecture, version, date, withNode }) {
   put(`${DOC}/copyright`, copyrightFile(libraries, licence));
   copy(`${DOC}/README.Debian`, join(PACKAGING, 'README.Debian'));
   copy(`${DOC}/examples/modprobe-xen-blkback.conf`, join(PACKAGING, 'modprobe-xen-blkback.conf'));
+  copy(`${DOC}/examples/hardened.conf`, join(APP, 'systemd', 'hardened.conf'));
   if (withNode) copy('usr/share/lintian/overrides/xen-blockd', join(PACKAGING, 'lintian-overrides'));
   for (const [shell, path] of Object.entries(COMPLETIONS)) {
     put(path, await run('deb: completions', process.execPath, [join(library, 'dist', 'main.js'), 'completion', shell]));

@@ -50,6 +50,7 @@ needs('dpkg-deb').describe('the package for Debian', () => {
         '/usr/bin/xen-blockd',
         '/usr/lib/systemd/system/xen-blockd.service',
         '/usr/share/bash-completion/completions/xen-blockd',
+        '/usr/share/doc/xen-blockd/examples/hardened.conf',
         '/usr/share/man/man8/xen-blockd.8.gz',
       ]),
     );

@@ -34,6 +34,12 @@ export class Unit {
     throw new Error(`${this.name} is not active:\n${await sh(`systemctl status ${this.name} || true`)}`);
   }
 
+  /** How much of the machine is open to it, as systemd counts: from 0 to 10. */
+  async exposure() {
+    const text = await sh(`systemd-analyze security ${this.name} --no-pager`);
+    return Number(/Overall exposure level for \S+: (\S+)/.exec(text)?.[1]);
+  }
+
   /** Waits until it is active with such a main process. */
   async servesAs(isWanted, { timeout = 300 } = {}) {
     const serves = async () => {

@@ -1,5 +1,5 @@
 import type { XenProvider } from '@xenpv/xen-sys';
-import { BackendBus, type BackendContext, deviceName, errorMessage } from '@xenpv/xenbus';
+import { BackendBus, type BackendContext, deviceName, errorMessage, type GuestCounters } from '@xenpv/xenbus';
 import { BlockDevice, type BlockDeviceOptions, type TakeOverConsent } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
@@ -142,6 +142,11 @@ export class XenBlockBackend implements AsyncDisposable {
   /** The disks and drives there are now. */
   get devices(): Iterable<BlockDevice> {
     return this.#devices.values();
+  }
+
+  /** What each guest that has disks has made this backend do in xenstore. */
+  get guests(): Iterable<GuestCounters> {
+    return this.#bus.guests;
   }
 
   /** Where rings are served: this thread first, then its worker threads. */

@@ -3,6 +3,8 @@ import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
 import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
 import { DeviceErrors } from './error-nodes/device-errors.js';
 import { XenbusError } from './errors.js';
+import { DevicePace } from './guests/device-pace.js';
+import type { GuestAccount } from './guests/guest-account.js';
 import { CallGuard } from './handler/call-guard.js';
 import type { BackendContext, BackendHandler, XenstoreValues } from './handler/handler.js';
 import { HeldHandler, INTERRUPTED } from './handler/held-handler.js';
@@ -27,6 +29,8 @@ export type HandlerFactory = (context: BackendContext) => BackendHandler;
 
 export interface BackendDeviceOptions extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory;
+  /** Of the guest whose device it is. */
+  readonly guest: GuestAccount;
   /** How long `prepare` and `connect` may take after their signal was aborted, in milliseconds. */
   readonly abortTimeoutMs: number;
   /** How long {@link BackendDevice.stop} waits for the handler, in milliseconds. */
@@ -56,6 +60,7 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
  *   the device's, and told in the error node. What a handler throws while it is let go of changes nothing but that.
  * - Where the backend was Connected, by this process or an earlier one, nothing of ours ends that: the device is held,
  *   and tried again. Its directory that is lost with the whole tree does not end it either.
+ * - What a guest asks for faster than its pace allows is looked at later. What the toolstack does is looked at at once.
  */
 export class BackendDevice {
   readonly address: DeviceAddress;
@@ -69,6 +74,7 @@ export class BackendDevice {
   readonly #backoff = new Backoff();
   readonly #hold: Hold;
   readonly #orphan: Orphan;
+  readonly #pace: DevicePace;
   #handler: HeldHandler | undefined;
   /** What the context of the held handler is known by. */
   #token: object | undefined;
@@ -95,10 +101,11 @@ export class BackendDevice {
     this.address = options.address;
     this.name = deviceName(options.address);
     this.#nodes = new DeviceNodes(options);
-    this.#errors = new DeviceErrors(options);
+    this.#errors = new DeviceErrors({ ...options, again: () => this.poke() });
     this.#keys = new ConnectedKeys(this.#nodes);
     this.#hold = new Hold(options.address, () => this.poke());
     this.#orphan = new Orphan(options);
+    this.#pace = new DevicePace(options.guest, () => this.poke());
   }
 
   /** The backend's directory. */
@@ -166,6 +173,8 @@ export class BackendDevice {
     clearTimeout(this.#pause);
     clearTimeout(this.#orphanTimer);
     this.#hold[Symbol.dispose]();
+    this.#pace[Symbol.dispose]();
+    this.#errors[Symbol.dispose]();
   }
 
   async #end(): Promise<void> {
@@ -227,6 +236,7 @@ export class BackendDevice {
     const action = nextAction(view);
     if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
     if (action.do === 'wait') return this.#rest(view);
+    if (!this.#pace.mayTake(action, view)) return;
     await this.#perform(action, view);
     this.#lookAgain();
   }
@@ -466,6 +476,7 @@ export class BackendDevice {
   async #forget(): Promise<void> {
     await this.#release({ leave: false });
     await this.#errors.remove();
+    this.#clearTimers();
     this.#enter('forgotten');
     this.#options.onGone(this);
   }
@@ -514,7 +525,9 @@ export class BackendDevice {
     this.#frontendWatch = await LastingWatch.start({
       store: this.#options.store,
       path: `${path}/state`,
-      changed: () => this.poke(),
+      changed: () => {
+        if (this.#pace.mayLook()) this.poke();
+      },
       lost: (error) => errorChannel.publish({ address: this.address, error }),
     });
     return path;

@@ -3,6 +3,8 @@ import { BackendDevice, type HandlerFactory } from './backend-device.js';
 import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
 import { removeStaleErrorNodes } from './error-nodes/error-node.js';
 import { XenbusError } from './errors.js';
+import type { GuestCounters, GuestPaces } from './guests/guest-account.js';
+import { GuestAccounts } from './guests/guest-accounts.js';
 import { readOwnDomid } from './own-domid.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
 import { endedOrAborted, LATE, withinDeadline } from './waiting/deadline.js';
@@ -30,6 +32,8 @@ export interface BackendBusOptions {
    * which is reported as ETIMEDOUT.
    */
   readonly stopTimeoutMs?: number | undefined;
+  /** How fast a guest may make the bus do things; {@link GUEST_PACES} where not given. */
+  readonly guestPaces?: Partial<GuestPaces> | undefined;
 }
 
 const ABORT_TIMEOUT_MS = 5000;
@@ -62,6 +66,7 @@ export class BackendBus implements AsyncDisposable {
   readonly #devices = new Map<string, BackendDevice>();
   readonly #watches: LastingWatch[] = [];
   readonly #retries = new Retries();
+  readonly #guests: GuestAccounts;
   #starting = true;
   /** The first look that failed while the bus starts, which ends the start. */
   #startFailure: { readonly error: unknown } | undefined;
@@ -72,6 +77,7 @@ export class BackendBus implements AsyncDisposable {
   private constructor(options: BackendBusOptions, ownDomid: number) {
     this.#options = options;
     this.ownDomid = ownDomid;
+    this.#guests = new GuestAccounts(options.guestPaces);
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
@@ -96,6 +102,11 @@ export class BackendBus implements AsyncDisposable {
   /** The devices known now. */
   get devices(): Iterable<BackendDevice> {
     return this.#devices.values();
+  }
+
+  /** What each guest that has devices has made the bus do. */
+  get guests(): Iterable<GuestCounters> {
+    return this.#guests.all;
   }
 
   /**
@@ -208,6 +219,7 @@ export class BackendBus implements AsyncDisposable {
       ownDomid: this.ownDomid,
       address,
       createHandler: this.#options.createHandler,
+      guest: this.#guests.join(address.domid),
       waitForHotplug: hotplug.includes(address.type),
       removeDirectory: this.#options.removeDirectories ?? this.ownDomid !== 0,
       abortTimeoutMs: this.#options.abortTimeoutMs ?? ABORT_TIMEOUT_MS,
@@ -221,6 +233,7 @@ export class BackendBus implements AsyncDisposable {
 
   #drop(name: string, address: DeviceAddress): void {
     this.#devices.delete(name);
+    this.#guests.leave(address.domid);
     removedChannel.publish({ address });
     // It may have been created again between the last look and now.
     void this.#lookAt(address.type, backendPath(this.ownDomid, address));

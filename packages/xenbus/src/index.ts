@@ -13,6 +13,8 @@ export type {
 } from './diagnostics.js';
 export { errorNodePath } from './error-nodes/error-node.js';
 export { errorCode, errorMessage, printable, XenbusError, type XenbusErrorCode } from './errors.js';
+export { GUEST_PACES, type GuestCounters, type GuestPaces } from './guests/guest-account.js';
+export type { Pace } from './guests/token-bucket.js';
 export type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from './handler/handler.js';
 export { type DomainProbe, type GoneDeviceOptions, isDeviceGone } from './holding/gone-device.js';
 export type { HeldDevice } from './holding/held-device.js';

@@ -3,6 +3,8 @@ import { nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen
 import { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import { cageInForce } from '../images/storage-daemon/cage.js';
+import { privilegesInForce } from '../privileges/in-force.js';
+import type { ProcessPrivileges } from '../privileges/process-privileges.js';
 import { DEFAULTS } from './config.js';
 
 /** One thing looked for on this machine. */
@@ -15,6 +17,10 @@ export interface Finding {
   readonly detail: string;
   /** Of the error, where there was one: `ERR_NO_DEVICE`, `EACCES`. */
   readonly code?: string;
+  /** Of a daemon or storage helper that runs. */
+  readonly privileges?: ProcessPrivileges;
+  /** Of the unit: from 0, nothing of the machine is open to it, to 10. */
+  readonly exposure?: number;
 }
 
 const XENSTORE_TIMEOUT_MS = 3000;
@@ -27,7 +33,8 @@ export async function checkMachine(): Promise<Finding[]> {
   const node = { name: 'node', ok: true, needed: true, detail: process.version };
   const hypervisor = readText('/sys/hypervisor/type');
   const under = { name: 'hypervisor', ok: hypervisor === 'xen', needed: true, detail: describeHypervisor(hypervisor) };
-  return [node, under, ...(await checkProvider()), ...checkCompetitors(), await checkHelpers()];
+  const privileges = (await privilegesInForce()).map((found) => ({ ...found, needed: false }));
+  return [node, under, ...(await checkProvider()), ...checkCompetitors(), await checkHelpers(), ...privileges];
 }
 
 async function checkProvider(): Promise<Finding[]> {

@@ -62,6 +62,7 @@ export class Sockets implements AsyncDisposable {
     if (address === undefined) return;
     const source: MetricsSource = {
       devices: () => this.#devices(),
+      guests: () => this.#daemon?.backend.guests ?? [],
       logLines: () => ({ lost: this.#linesLost(), suppressed: this.#daemon?.suppressedLines ?? 0 }),
     };
     this.#metrics = new KeptServer('metrics', () => MetricsServer.listen(address, source), this.#logger);

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
-import { printable } from '@xenpv/xenbus';
+import { type GuestCounters, printable } from '@xenpv/xenbus';
 import { BlockdError } from '../errors.js';
 import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
@@ -12,9 +12,27 @@ const DEVICE = ['device', 'domid', 'vdev'] as const;
 /** What the metrics tell of. */
 export interface MetricsSource {
   devices(): Iterable<DeviceStatus>;
+  /** What guests that have disks have made the daemon do in xenstore. */
+  guests(): Iterable<GuestCounters>;
   /** Lines of the log that could not be written, and that were too many of their kind. */
   logLines(): { readonly lost: number; readonly suppressed: number };
 }
+
+/** Of each guest, by the counter that has it. */
+const OF_GUESTS: Readonly<Record<Exclude<keyof GuestCounters, 'domid'>, readonly [name: string, help: string]>> = {
+  watchEvents: ['watch_events_total', "Watch events of the guest's frontends"],
+  watchEventsDelayed: [
+    'watch_events_delayed_total',
+    'Watch events that came too fast, and were looked at with later ones',
+  ],
+  reconnects: ['reconnects_total', 'Connections of disks that had been connected before'],
+  reconnectsDelayed: ['reconnects_delayed_total', 'Reconnections that came too fast, and had to wait'],
+  errorNodes: ['error_nodes_total', 'Writes of error nodes'],
+  errorNodesDelayed: [
+    'error_nodes_delayed_total',
+    'Writes of error nodes that came too fast, and waited for later ones',
+  ],
+};
 
 /** All counters in Prometheus's text format. The registry lives for one answer: devices come and go. */
 async function formatMetrics(source: MetricsSource): Promise<string> {
@@ -74,6 +92,11 @@ async function formatMetrics(source: MetricsSource): Promise<string> {
   const { lost, suppressed } = source.logLines();
   counter('log_lines_lost_total', 'Lines of the log that could not be written', []).inc(lost);
   counter('log_lines_suppressed_total', 'Lines of the log left out, too many of one kind', []).inc(suppressed);
+  const guests = [...source.guests()];
+  for (const [key, [name, help]] of Object.entries(OF_GUESTS)) {
+    const counted = counter(name, help, ['domid']);
+    for (const guest of guests) counted.inc({ domid: guest.domid }, guest[key as keyof typeof OF_GUESTS]);
+  }
   for (const status of source.devices()) {
     const { device, domid, vdev, connected: isConnected, statistics } = status;
     const labels = { device, domid, vdev: printable(vdev ?? '') };

@@ -43,8 +43,16 @@ export class FolderHost implements AsyncDisposable {
     return this.#start({}, args);
   }
 
-  #start(env: NodeJS.ProcessEnv, args: string[]): BlockdProcess {
-    const daemon = new BlockdProcess(['run', '--emulator', this.directory, '--log-format', 'json', ...args], env);
+  /** A daemon that another program runs, such as setpriv, and that is ready. */
+  async daemonUnder(under: readonly string[], ...args: string[]): Promise<BlockdProcess> {
+    const daemon = this.#start({}, args, under);
+    await daemon.says('"ready"');
+    return daemon;
+  }
+
+  #start(env: NodeJS.ProcessEnv, args: string[], under: readonly string[] = []): BlockdProcess {
+    const all = ['run', '--emulator', this.directory, '--log-format', 'json', ...args];
+    const daemon = new BlockdProcess(all, env, { under });
     this.#daemons.add(daemon);
     return daemon;
   }

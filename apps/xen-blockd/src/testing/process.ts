@@ -14,6 +14,8 @@ const EMULATED_XEN = fileURLToPath(new URL('src/testing/emulated-xen.mjs', packa
 interface SpawnOptions {
   readonly preload?: readonly string[];
   readonly stdio?: StdioOptions;
+  /** A program and its arguments that run it. */
+  readonly under?: readonly string[];
 }
 
 /** The built program in a process of its own. */
@@ -25,8 +27,9 @@ export class BlockdProcess {
   readonly #waiters = new Set<() => void>();
 
   constructor(args: string[], env: NodeJS.ProcessEnv = {}, options: SpawnOptions = {}) {
-    const { preload = [], stdio = ['ignore', 'pipe', 'pipe'] } = options;
-    this.child = spawn(process.execPath, [...preload, PROGRAM, ...args], { stdio, env: { ...process.env, ...env } });
+    const { preload = [], stdio = ['ignore', 'pipe', 'pipe'], under = [] } = options;
+    const [program, ...words] = [...under, process.execPath, ...preload, PROGRAM, ...args];
+    this.child = spawn(program, words, { stdio, env: { ...process.env, ...env } });
     this.child.stdout?.on('data', (chunk) => {
       this.#stdout += chunk;
       for (const wake of this.#waiters) wake();

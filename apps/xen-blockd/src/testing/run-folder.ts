@@ -37,11 +37,13 @@ export class RunFolder implements AsyncDisposable {
     return this.#daemon;
   }
 
-  /** A counter without labels, from the metrics on the socket `metrics` of this folder. */
-  metric(name: string): Promise<number> {
+  /** A counter with these labels and no others, from the metrics on the socket `metrics` of this folder. */
+  metric(name: string, labels: Readonly<Record<string, string | number>> = {}): Promise<number> {
+    const words = Object.entries(labels).map(([label, value]) => `${label}="${value}"`);
+    const line = words.length > 0 ? `${name}{${words.join(',')}}` : name;
     return new Promise((resolve, reject) => {
       const asked = request({ socketPath: this.path('metrics'), path: '/metrics' }, async (response) => {
-        const [, value] = new RegExp(`^xen_blockd_${name} (\\d+)`, 'm').exec(await text(response)) ?? [];
+        const [, value] = new RegExp(`^xen_blockd_${line} (\\d+)`, 'm').exec(await text(response)) ?? [];
         resolve(Number(value));
       });
       asked.on('error', reject).end();

@@ -1,5 +1,6 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { errorChannel } from '../diagnostics.js';
+import type { GuestAccount } from '../guests/guest-account.js';
 import type { DeviceAddress } from '../paths.js';
 import { isXenstoreTrouble } from '../waiting/xenstore-trouble.js';
 import { removeErrorNode, writeErrorNode } from './error-node.js';
@@ -8,17 +9,23 @@ export interface DeviceErrorsOptions {
   readonly store: XenstoreClient;
   readonly ownDomid: number;
   readonly address: DeviceAddress;
+  /** Of the guest whose device it is. */
+  readonly guest: GuestAccount;
+  /** Called when {@link DeviceErrors.tell} may write what it has kept. */
+  readonly again: () => void;
 }
 
 /**
  * Where a device's errors are told: on the channel at once, and in its error node as soon as xenstored takes it. The
- * troubles of xenstored itself are only for the channel, and a device that is gone has no node.
+ * troubles of xenstored itself are only for the channel, and a device that is gone has no node. Where a guest causes errors
+ * faster than its pace allows, the node has the last one, later.
  */
-export class DeviceErrors {
+export class DeviceErrors implements Disposable {
   readonly #options: DeviceErrorsOptions;
   #directoryIsThere = false;
   #untold: { readonly error: unknown } | undefined;
   #isOver = false;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: DeviceErrorsOptions) {
     this.#options = options;
@@ -37,16 +44,35 @@ export class DeviceErrors {
   /** For the node only. */
   async note(error: unknown): Promise<void> {
     if (isXenstoreTrouble(error) || !this.#directoryIsThere) return;
+    if (this.#timer !== undefined) this.#options.guest.errorNodesDelayed++;
     this.#untold = { error };
     await this.tell().catch(() => {});
   }
 
-  /** Writes what is not in the node yet. Rejects if xenstored is in trouble. */
+  /** Writes what is not in the node yet, or does so later. Rejects if xenstored is in trouble. */
   async tell(): Promise<void> {
-    if (this.#untold === undefined) return;
+    if (this.#untold === undefined || this.#mustWait()) return;
     const { store, ownDomid, address } = this.#options;
-    await writeErrorNode(store, ownDomid, address, this.#untold.error);
-    this.#untold = undefined;
+    const told = this.#untold;
+    await writeErrorNode(store, ownDomid, address, told.error);
+    // There may be another one by now.
+    if (this.#untold === told) this.#untold = undefined;
+  }
+
+  #mustWait(): boolean {
+    if (this.#timer !== undefined) return true;
+    const { guest, again } = this.#options;
+    const wait = guest.errorNodeWrites.take(1);
+    if (wait === 0) {
+      guest.errorNodes++;
+      return false;
+    }
+    guest.errorNodesDelayed++;
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      again();
+    }, wait).unref();
+    return true;
   }
 
   /** The device works, so what the node tells is over. Removed now if xenstored can do it, else by {@link removeIfOver}. */
@@ -66,5 +92,11 @@ export class DeviceErrors {
     const { store, ownDomid, address } = this.#options;
     await removeErrorNode(store, ownDomid, address);
     this.#isOver = false;
+  }
+
+  /** Nothing is called again. */
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 }

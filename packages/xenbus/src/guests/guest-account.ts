@@ -1,0 +1,80 @@
+import { type Pace, TokenBucket } from './token-bucket.js';
+
+/** What a guest has made the bus do, by its frontends, since its first device was found. */
+export interface GuestCounters {
+  readonly domid: number;
+  /** Of the states of its frontends. */
+  readonly watchEvents: number;
+  /** Those that were not looked at at once, but together with later ones. */
+  readonly watchEventsDelayed: number;
+  /** Connections of devices that had been connected before. */
+  readonly reconnects: number;
+  /** Those that had to wait. */
+  readonly reconnectsDelayed: number;
+  /** Writes of error nodes. */
+  readonly errorNodes: number;
+  /** Those that had to wait, or were replaced by a later one meanwhile. */
+  readonly errorNodesDelayed: number;
+}
+
+/** How fast a guest may make the bus do things. Each of its devices adds to what may be done at once. */
+export interface GuestPaces {
+  /** Looks at its devices because of a watch event of a frontend. */
+  readonly looks: Pace;
+  /** Steps of its devices that it has asked for. */
+  readonly steps: Pace;
+  /** Writes of error nodes. */
+  readonly errorNodes: Pace;
+}
+
+/** A device that is used as usual, with resets and crash kernels, never waits. */
+export const GUEST_PACES: GuestPaces = {
+  looks: { burst: 256, perSecond: 50 },
+  steps: { burst: 256, perSecond: 10 },
+  errorNodes: { burst: 16, perSecond: 1 },
+};
+
+/** What each device adds to the looks and steps at once. */
+const PER_DEVICE = 16;
+
+/** Of one guest: all its devices share it, so that many devices are not many shares. */
+export class GuestAccount implements GuestCounters {
+  readonly domid: number;
+  watchEvents = 0;
+  watchEventsDelayed = 0;
+  reconnects = 0;
+  reconnectsDelayed = 0;
+  errorNodes = 0;
+  errorNodesDelayed = 0;
+  readonly looks: TokenBucket;
+  readonly steps: TokenBucket;
+  readonly errorNodeWrites: TokenBucket;
+  #devices = 0;
+
+  constructor(domid: number, paces: GuestPaces = GUEST_PACES) {
+    this.domid = domid;
+    this.looks = new TokenBucket(paces.looks);
+    this.steps = new TokenBucket(paces.steps);
+    this.errorNodeWrites = new TokenBucket(paces.errorNodes);
+  }
+
+  /** Whether it has no device any more. */
+  get isIdle(): boolean {
+    return this.#devices === 0;
+  }
+
+  addDevice(): void {
+    this.#devices++;
+    this.#widen(PER_DEVICE);
+  }
+
+  removeDevice(): void {
+    this.#devices--;
+    this.#widen(-PER_DEVICE);
+  }
+
+  #widen(tokens: number): void {
+    this.looks.widen(tokens);
+    this.steps.widen(tokens);
+  }
+}
