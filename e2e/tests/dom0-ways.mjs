@@ -3,5 +3,5 @@ import { group } from '../dom0/registry.mjs';
 import { attachDetach, basics } from './shared/disk-tests.mjs';
 import { onWay, phy, tap } from './shared/ways.mjs';
 
-group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, attachDetach(50)]);
+group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, attachDetach(25)]);
 group('C dom0 phy', onWay(phy), [...basics, attachDetach(5)]);

@@ -7,12 +7,12 @@ import { onWay, tap } from './shared/ways.mjs';
 
 const PROGRAM = '/lab/e2e/tests/hostile/hostile-frontend.mjs';
 const VDEV = 'xvdc';
-const QUIET_SECONDS = 15;
-const HOSTILE_SECONDS = 60;
+const QUIET_SECONDS = 10;
+const HOSTILE_SECONDS = 40;
 /** What it does last takes as long as it takes. */
 const END_SECONDS = 120;
 /** The neighbour is not asked for all that the emulated processor can do: what is tested is its turn, not the processor's. */
-const RATE = 150;
+const RATE = 40;
 /** Of what it has beside a guest that does nothing. */
 const LEAST_SHARE = 0.8;
 
