@@ -83,7 +83,12 @@ async function servesAll(folder, { blockDevices }) {
     await verifyFio(domain, vdev, { size: '8M' });
   }
   const helper = await sh(`pgrep -f '[i]dentity":"${folder}/kinds.qcow2'`);
-  for (const pid of helper.trim().split('\n')) await sh(`grep -qE 'CapEff:\\s+0+[02]?$' /proc/${pid}/status`);
+  for (const pid of helper.trim().split('\n')) {
+    await sh(`grep -qE 'CapEff:\\s+0+[02]?$' /proc/${pid}/status`);
+    await sh(`grep -qE 'Seccomp:\\s+2$' /proc/${pid}/status`);
+    // Between the daemon and the rest.
+    await sh(`grep -qx -- -500 /proc/${pid}/oom_score_adj`);
+  }
   if (await unit.said('not caged')) throw new Error('a storage helper was not caged');
   await domain.shutdown();
   for (const disk of byHand) await disk.remove();

@@ -24,6 +24,7 @@ const PAGE = 4096;
 /** With the processor in others' hands an answer may take its time. */
 const PATIENCE_SECONDS = 20;
 const PERSISTENT = 'persistent';
+const UNLIMITED = { burst: Number.POSITIVE_INFINITY, perSecond: Number.POSITIVE_INFINITY };
 
 export interface RoundResult {
   readonly answered: number;
@@ -62,6 +63,8 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, onProgress
     memoryBytes: setup.memoryMiB * MIB,
     dataPath: setup.transfer,
     pollMicroseconds: setup.pollMicroseconds,
+    // As many reconnections as there can be.
+    guestPaces: { looks: UNLIMITED, steps: UNLIMITED },
     limits: { maxQueues: 4, maxIndirectSegments: setup.maxIndirectSegments },
     ...(setup.transfer === PERSISTENT ? { persistentPages: setup.persistentPages } : {}),
   });

@@ -88,7 +88,7 @@ export class XenBlockBackend implements AsyncDisposable {
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
-    const { abortTimeoutMs, stopTimeoutMs } = options;
+    const { abortTimeoutMs, stopTimeoutMs, guestPaces } = options;
     const bus = await BackendBus.start({
       store,
       types,
@@ -98,6 +98,7 @@ export class XenBlockBackend implements AsyncDisposable {
       removeDirectories,
       abortTimeoutMs,
       stopTimeoutMs,
+      guestPaces,
     });
     try {
       const asked = { provider: options.provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd' };

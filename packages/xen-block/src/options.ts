@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
 import type { XenProvider } from '@xenpv/xen-sys';
+import type { GuestPaces } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
 import type { DataPathChoice } from './disk/disk-rings.js';
@@ -85,6 +86,8 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
    * that its journal has: the next process carries them out.
    */
   readonly stopTimeoutMs?: number | undefined;
+  /** How fast a guest may make the backend do things by its states in xenstore; `GUEST_PACES` where not given. */
+  readonly guestPaces?: Partial<GuestPaces> | undefined;
   /** How images are opened; by default raw files and block devices only. */
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */

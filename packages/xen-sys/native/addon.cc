@@ -10,6 +10,7 @@
 #include "descriptor.h"
 #include "foreign-memory.h"
 #include "futex.h"
+#include "process.h"
 
 namespace {
 
@@ -52,6 +53,7 @@ Napi::Object Initialise(Napi::Env env, Napi::Object exports) {
   exports["Descriptor"] = Descriptor::Define(env);
   exports["ForeignMemory"] = ForeignMemory::Define(env);
   exports["addressOf"] = Napi::Function::New<AddressOf>(env, "addressOf");
+  exports["forbidCoreDumps"] = Napi::Function::New<ForbidCoreDumps>(env, "forbidCoreDumps");
   exports["futexWait"] = Napi::Function::New<FutexWait>(env, "futexWait");
   exports["futexWake"] = Napi::Function::New<FutexWake>(env, "futexWake");
   exports["makeFifo"] = Napi::Function::New<MakeFifo>(env, "makeFifo");

@@ -10,7 +10,8 @@
         "foreign-memory.cc",
         "futex.cc",
         "mapping.cc",
-        "poller.cc"
+        "poller.cc",
+        "process.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],

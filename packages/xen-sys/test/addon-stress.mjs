@@ -54,6 +54,7 @@ const scenarios = {
           addon.futexWait(list, at, value, typeof at === 'number' && list?.[at] === value ? 0 : time),
         valid: () => [words, 3, 0, 1],
       },
+      forbidCoreDumps: { call: addon.forbidCoreDumps, valid: () => [] },
       futexWake: { call: addon.futexWake, valid: () => [words, 3, 1] },
       // Elsewhere than where Descriptor looks, who would wait for the other end.
       makeFifo: {

@@ -1,10 +1,11 @@
-import { nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen-sys';
+import { forbidCoreDumps, nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen-sys';
 import { xenUnavailable } from '../errors.js';
 
-/** This machine's own Xen. Error: ERR_XEN when the addon is not there. */
+/** This machine's own Xen, whose guests' memory no core dump is to have. Error: ERR_XEN when the addon is not there. */
 export function openNativeProvider(): XenProvider {
   try {
     requireNativeAddon();
+    forbidCoreDumps();
     return nativeProvider();
   } catch (error) {
     throw xenUnavailable('load addon', error);

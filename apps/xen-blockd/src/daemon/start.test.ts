@@ -1,7 +1,10 @@
 import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server } from 'node:net';
+import { needs, working } from '@xenpv/test-support';
+import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { privilegesOf } from '../privileges/process-privileges.js';
 import { askDaemon } from '../status/control-socket.js';
 import { RunFolder } from '../testing/run-folder.js';
 
@@ -190,3 +193,13 @@ describe('a stop that does not come to its end', () => {
     expect((await daemon.ended).code).toBe(1);
   });
 });
+
+needs(working('the native addon', requireNativeAddon), 'Linux').it(
+  'a daemon leaves no core dump, whoever starts it',
+  async () => {
+    folder.configure();
+    const daemon = folder.run([], { under: ['sh', '-c', 'ulimit -c $(ulimit -Hc); exec "$@"', 'sh'] });
+    await daemon.ready();
+    expect(privilegesOf(daemon.child.pid ?? 0)).toMatchObject({ noCoreDumps: true });
+  },
+);

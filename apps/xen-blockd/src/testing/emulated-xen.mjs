@@ -6,7 +6,19 @@ import { isMainThread } from 'node:worker_threads';
 if (isMainThread) {
   const require = createRequire(new URL('../../dist/program.cjs', import.meta.url));
   const xenSys = require('@xenpv/xen-sys');
-  const replaced = { requireNativeAddon: () => {}, nativeProvider: () => globalThis.emulatedXen.provider() };
+  // There may be no addon.
+  const forbidCoreDumps = () => {
+    try {
+      xenSys.forbidCoreDumps();
+    } catch (error) {
+      if (error.code !== 'ERR_NO_ADDON') throw error;
+    }
+  };
+  const replaced = {
+    requireNativeAddon: () => {},
+    forbidCoreDumps,
+    nativeProvider: () => globalThis.emulatedXen.provider(),
+  };
   require.cache[require.resolve('@xenpv/xen-sys')].exports = { ...xenSys, ...replaced };
   const { EmulatedHost } = await import('@xenpv/emulator');
   const { Blkfront } = await import('@xenpv/blkfront');

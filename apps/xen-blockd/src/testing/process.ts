@@ -99,15 +99,18 @@ export interface RunOptions {
   readonly stderr?: 'pipe' | number;
   readonly stdout?: 'pipe' | number;
   readonly env?: NodeJS.ProcessEnv;
+  /** A program and its arguments that run it, in the same process. */
+  readonly under?: readonly string[];
 }
 
 /** `xen-blockd run` as the built program, in a process of its own whose Xen is an embedded host. */
 export class RunningBlockd extends BlockdProcess implements AsyncDisposable {
   #asked = 0;
 
-  static run(args: string[], { stdout = 'pipe', stderr = 'pipe', env }: RunOptions = {}): RunningBlockd {
+  static run(args: string[], options: RunOptions = {}): RunningBlockd {
+    const { stdout = 'pipe', stderr = 'pipe', env, under = [] } = options;
     const stdio: StdioOptions = ['ignore', stdout, stderr, 'ipc'];
-    return new RunningBlockd(['run', ...args], env, { preload: ['--import', EMULATED_XEN], stdio });
+    return new RunningBlockd(['run', ...args], env, { preload: ['--import', EMULATED_XEN], stdio, under });
   }
 
   /** Waits until disks are served; the log is JSON or text. */

@@ -46,6 +46,8 @@ interface Addon {
   futexWait(words: Int32Array, index: number, expected: number, milliseconds: number): number;
   futexWake(words: Int32Array, index: number, count: number): number;
   makeFifo(path: string): number;
+  /** See native/process.h. */
+  forbidCoreDumps(): number;
   sendDatagram(path: Uint8Array, data: Uint8Array): number;
 }
 

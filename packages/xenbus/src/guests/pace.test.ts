@@ -31,6 +31,14 @@ describe('tokens', () => {
     expect(tokens.take(3)).toBe(100);
   });
 
+  it('may be without a limit', () => {
+    const tokens = bucket(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
+    for (let i = 0; i < 10; i++) expect(tokens.take(1e9)).toBe(0);
+    now += 1;
+    tokens.widen(-3);
+    expect(tokens.take(1e9)).toBe(0);
+  });
+
   it('do not come from a clock that goes back', () => {
     const tokens = bucket(1, 10);
     expect(tokens.take(1)).toBe(0);

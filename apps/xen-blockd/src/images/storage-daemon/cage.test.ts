@@ -1,7 +1,8 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { nbdDiskOf, PinnedFile } from '@xenpv/blockdev';
-import { needs } from '@xenpv/test-support';
+import { needs, working } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { HelperBench, processesWith } from '../../testing/storage-helpers.js';
 import { type CagedTask, cagedCommand, cageInForce, cageProblem } from './cage.js';
@@ -18,6 +19,10 @@ afterEach(() => bench[Symbol.asyncDispose]());
 
 const problem = await cageProblem();
 const cage = { name: 'namespaces', met: () => problem === undefined };
+
+const protection = working('the right to protect processes from the want of memory', () =>
+  execFileSync('sh', ['-c', 'echo -900 > /proc/self/oom_score_adj'], { stdio: 'ignore' }),
+);
 
 /** What a shell says that runs in the cage. */
 async function inCage(script: string, task: Partial<CagedTask> = {}) {
@@ -54,7 +59,10 @@ needs('qemu-img', 'qemu-storage-daemon', cage).describe('a storage helper', () =
     for (const kind of ['mnt', 'net', 'pid', 'ipc', 'uts']) {
       expect(readlinkSync(proc(`ns/${kind}`))).not.toBe(readlinkSync(`/proc/self/ns/${kind}`));
     }
-    expect(readFileSync(proc('limits'), 'latin1')).toMatch(/^Max core file size\s+0\s+0/m);
+    const limits = readFileSync(proc('limits'), 'latin1');
+    expect(limits).toMatch(/^Max core file size\s+0\s+0/m);
+    expect(limits).toMatch(/^Max open files\s+1024\s+1024/m);
+    expect(limits).toMatch(/^Max data size\s+4294967296\s+4294967296/m);
     const top = readdirSync(proc('root')).filter((name) => !/^(usr|bin|sbin|lib\w*)$/.test(name));
     expect(top.sort()).toEqual(['dev', 'tmp']);
     expect(readdirSync(proc('root/dev')).sort()).toEqual(['fd', 'null']);
@@ -99,6 +107,34 @@ needs(cage).describe('a cage', () => {
     const { status, stderr } = await inCage(script);
     expect(status).not.toBe(0);
     expect(stderr).not.toBe('');
+  });
+
+  it('takes no more memory than an image may need', async () => {
+    const copy = (size: string) => inCage(`dd if=/dev/null of=/dev/null bs=${size}`);
+    expect(await copy('64M')).toMatchObject({ status: 0 });
+    expect(await copy('5G')).toMatchObject({ status: 1, stderr: expect.stringMatching(/memory exhausted/) });
+  });
+
+  needs(protection).it.each([
+    ['-900', '-500'],
+    ['-100', '-100'],
+    ['0', '0'],
+  ])('is ended for want of memory after most others, and before its daemon: of %s it makes %s', async (own, its) => {
+    const adjustment = '/proc/self/oom_score_adj';
+    const before = readFileSync(adjustment, 'latin1');
+    const folder = bench.directory;
+    const { program, args, options } = cagedCommand({
+      ...{ program: '/usr/bin/dash', args: ['-c', `echo > ${folder}/runs; read -r end < ${folder}/end`] },
+      ...{ files: [], readOnly: new Set<PinnedFile>(), folder },
+    });
+    execFileSync('mkfifo', [`${folder}/runs`, `${folder}/end`]);
+    writeFileSync(adjustment, own);
+    const child = spawn(program, args, { ...options, stdio: 'ignore' });
+    writeFileSync(adjustment, before);
+    readFileSync(`${folder}/runs`);
+    expect(readFileSync(`/proc/${child.pid}/oom_score_adj`, 'latin1').trim()).toBe(its);
+    writeFileSync(`${folder}/end`, '\n');
+    await once(child, 'close');
   });
 
   it('is not entered with a file that was exchanged after it was found', async () => {

@@ -28,6 +28,13 @@ const WAIT = [
   'if [ $status -gt 128 ]; then trap - TERM; kill -$((status - 128)) $$; fi',
   'exit $status',
 ].join('\n');
+/**
+ * What an image may make a helper take: well above what QEMU needs for tables, the stacks of its threads and the largest
+ * requests that an NBD client may have in flight.
+ */
+const DATA_KIBIBYTES = 4 << 20;
+/** One that ends is started again, and its guest waits: it is worth more than most, and less than the daemon. */
+const OOM_ADJUSTMENT = -500;
 /** Libraries and block drivers are here, and nothing that an image's reader could change. */
 const PROGRAMS = '/usr/';
 
@@ -123,6 +130,10 @@ export function cagedCommand({ program, args, files, readOnly, folder, user = RO
     'set -eu',
     'ulimit -c 0',
     'ulimit -n 1024',
+    `ulimit -d ${DATA_KIBIBYTES}`,
+    // The unit's is for the daemon: a helper that eats memory is to end before others.
+    'read -r adjustment < /proc/self/oom_score_adj',
+    `[ "$adjustment" -ge ${OOM_ADJUSTMENT} ] || echo ${OOM_ADJUSTMENT} > /proc/self/oom_score_adj`,
     // What is at /sys is nowhere else, and no image is there.
     'mount -t tmpfs -o mode=755,nosuid,nodev,noexec,size=1m none /sys',
     'cd /sys',
