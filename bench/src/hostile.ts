@@ -125,7 +125,18 @@ async function main(): Promise<void> {
   const round = args.wholeNumber('round') ?? 200_000;
   const until = performance.now() + (args.wholeNumber('seconds') ?? Number.POSITIVE_INFINITY) * 1000;
   const seed = args.wholeNumber('seed') ?? Math.floor(Math.random() * 1e9);
-  const counts = { rounds: 0, requests: 0, verified: 0, lives: 0, refused: 0, moves: 0, checks: 0, logged: 0, victimP99: 0, seconds: 0 };
+  const counts = {
+    rounds: 0,
+    requests: 0,
+    verified: 0,
+    lives: 0,
+    refused: 0,
+    moves: 0,
+    checks: 0,
+    logged: 0,
+    victimP99: 0,
+    seconds: 0,
+  };
   const results: Results = { seed, ...counts };
   while (results.requests < requests && performance.now() < until && !results.failure) {
     await runOne(drawSetup(seed + results.rounds, Math.min(round, requests - results.requests), fixed), results);
@@ -163,7 +174,8 @@ const ROOM = 16;
 /** Nothing of a round stays in the process. What is made once, and kept, is there after the first ones. */
 function checkProcess(rounds: number): void {
   const { descriptors, threads } = processTraces();
-  if (rounds <= SETTLED_AFTER) most = { descriptors: Math.max(most.descriptors, descriptors), threads: Math.max(most.threads, threads) };
+  if (rounds <= SETTLED_AFTER)
+    most = { descriptors: Math.max(most.descriptors, descriptors), threads: Math.max(most.threads, threads) };
   const room = { descriptors: most.descriptors + ROOM, threads: most.threads + ROOM };
   const more = moreThan(room, { descriptors, threads });
   if (more !== undefined) throw new Error(`something of the round is left in the process: ${more}`);

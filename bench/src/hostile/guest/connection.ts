@@ -60,7 +60,10 @@ export class Connection {
       for (const [name, text] of keys) await tx.write(`${this.#own}/${name}`, text);
     });
     await this.setState(State.initialised);
-    const state = await this.#waitFor('to connect or to refuse', (is) => is === State.connected || is >= State.closing || is === 0);
+    const state = await this.#waitFor(
+      'to connect or to refuse',
+      (is) => is === State.connected || is >= State.closing || is === 0,
+    );
     if (state === State.connected) await this.setState(State.connected);
     return state;
   }

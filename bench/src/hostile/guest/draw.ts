@@ -1,7 +1,7 @@
 import { type Abi, BlkifOp, encodeSegment, MAX_SEGMENTS, RequestWriter, SEGMENT_WORDS } from '@xenpv/blkif';
 import type { Random } from '../../program/random.js';
-import type { DiskModel } from '../oracle/disk-model.js';
 import { PLACES } from '../oracle/contents.js';
+import type { DiskModel } from '../oracle/disk-model.js';
 import { Effect, May, type Meaning, type Terms } from '../oracle/meaning.js';
 import type { Sent } from '../oracle/sent.js';
 import { mutate } from './mutate.js';

@@ -235,7 +235,8 @@ export class Guest {
     const { victim } = this.plan;
     const some = this.#loads.map(({ left }) => this.#random.below(left + 1));
     const closed = end === 'closed';
-    const done = () => this.#loads.every((load, i) => (closed ? load.left <= 0 && load.inFlight === 0 : load.left <= some[i]));
+    const done = () =>
+      this.#loads.every((load, i) => (closed ? load.left <= 0 && load.inFlight === 0 : load.left <= some[i]));
     while (!done()) {
       if (this.#over) throw new Error('given up');
       if (victim && this.#stopped.signal.aborted) for (const load of this.#loads) load.left = 0;

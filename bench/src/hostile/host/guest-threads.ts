@@ -45,7 +45,10 @@ export function runOnThread(
   worldOf: (plan: GuestPlan) => World,
   races: boolean,
 ): RunningGuests {
-  const workerData: GuestStart = { guests: plans.map((plan) => ({ plan, data: xen.provider(plan.domid).share().data })), races };
+  const workerData: GuestStart = {
+    guests: plans.map((plan) => ({ plan, data: xen.provider(plan.domid).share().data })),
+    races,
+  };
   const worker = new Worker(new URL('./hostile-guest.js', import.meta.url), { workerData });
   const worlds = plans.map(worldOf);
   let answered = 0;

@@ -51,7 +51,8 @@ export class PlaneWatch implements Disposable {
       'xen-block:plane:rested': (event: PlaneRestedEvent) => {
         this.checks++;
         const broken = event.broken();
-        if (broken !== undefined && !(scribbled && broken.endsWith(NO_EVENT))) fail(`a data plane rests, and ${broken}`);
+        if (broken !== undefined && !(scribbled && broken.endsWith(NO_EVENT)))
+          fail(`a data plane rests, and ${broken}`);
       },
       'xen-block:plane:failed': ({ ring, error }: PlaneFailedEvent) => {
         fail(`an exception in a data plane, ring ${ring}: ${error instanceof Error ? error.stack : error}`);

@@ -85,7 +85,8 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, tampering:
     const more = moreThan(before, hostTraces(xen, domids));
     if (more !== undefined) throw new Error(`something was left behind: ${more}`);
     const nodes = (await allNodes(store)).filter((path) => !nodesBefore.includes(path));
-    if (nodes.length > 0 || (await allNodes(store)).length !== nodesBefore.length) throw new Error(`nodes were left behind: ${nodes.join(' ')}`);
+    if (nodes.length > 0 || (await allNodes(store)).length !== nodesBefore.length)
+      throw new Error(`nodes were left behind: ${nodes.join(' ')}`);
     await closeBackend(setup, backend);
     return { ...sum(reports), moves };
   } finally {

@@ -1,6 +1,6 @@
 import { Random } from '../../program/random.js';
-import { ANY } from '../oracle/contents.js';
 import { type GuestPlan, LIFE_ENDS, type LifeEnd } from '../guest/guest.js';
+import { ANY } from '../oracle/contents.js';
 
 export const ENGINES = ['memory', 'io_uring', 'threads', 'power-cut'] as const;
 export const TRANSFERS = ['copy', 'map', 'persistent'] as const;
@@ -66,7 +66,7 @@ export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
     odd: random.oneIn(3),
     races: random.oneIn(3),
     scribbles: random.oneIn(4),
-    burners: random.oneIn(6) ? 1 : 0,
+    burners: random.oneIn(20) ? 1 : 0,
     moves: random.oneIn(4),
     ends: LIFE_ENDS,
     patienceSeconds: 20,
@@ -87,7 +87,16 @@ export function plansOf(setup: Setup): GuestPlan[] {
   const { transfer, odd, queues, moves, patienceSeconds } = setup;
   // What a cache has of a discarded sector is there until it is flushed.
   const discarded = setup.engine === 'power-cut' ? ANY : 0;
-  const shared = { discarded, moves, device: DEVICE, sectors: SECTORS, transfer, odd, maxQueues: queues, patienceSeconds };
+  const shared = {
+    discarded,
+    moves,
+    device: DEVICE,
+    sectors: SECTORS,
+    transfer,
+    odd,
+    maxQueues: queues,
+    patienceSeconds,
+  };
   const seed = () => random.below(2 ** 32);
   const victim: GuestPlan = {
     ...shared,

@@ -4,7 +4,7 @@ import type { GuestPlan, World } from '../guest/guest.js';
 
 const MEMORY_MIB = 24;
 const LOOK_MS = 1;
-export const VDEV = 'xvda';
+const VDEV = 'xvda';
 
 /** The name of a guest's disk. */
 export function targetOf({ domid }: Pick<GuestPlan, 'domid'>): string {

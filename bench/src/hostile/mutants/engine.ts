@@ -1,10 +1,4 @@
-import {
-  type BlockImage,
-  type BlockOp,
-  type BlockQueue,
-  type CompletionListener,
-  ImageWrapper,
-} from '@xenpv/blockdev';
+import { type BlockImage, type BlockOp, type BlockQueue, type CompletionListener, ImageWrapper } from '@xenpv/blockdev';
 import { inOptions, type Planted } from './planted.js';
 
 /** An operation as it is handed on. */
@@ -12,8 +6,9 @@ export interface Operation {
   op: BlockOp;
   offset: number;
   length: number;
-  /** Not to be done, but to end with this, after so many milliseconds. */
+  /** Not to be done, but to end with this. */
   ends?: number;
+  /** To end so many milliseconds later. */
   after?: number;
 }
 
@@ -53,6 +48,7 @@ class TamperedQueue implements BlockQueue {
   readonly #inner: BlockQueue;
   readonly #change: Change;
   #listener: CompletionListener = () => {};
+  readonly #late = new Map<number, number>();
   #pretended = 0;
   #whenDone: () => void = () => {};
 
@@ -85,15 +81,21 @@ class TamperedQueue implements BlockQueue {
   push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
     const operation: Operation = { op, offset, length };
     this.#change(operation);
-    const { ends, after = 0 } = operation;
-    if (ends === undefined) return this.#inner.push(operation.op, tag, operation.offset, operation.length, iov, iovCount);
+    const { ends, after } = operation;
+    if (after !== undefined) this.#late.set(tag, after);
+    if (ends === undefined)
+      return this.#inner.push(operation.op, tag, operation.offset, operation.length, iov, iovCount);
+    this.#endLater(tag, ends, 0);
+    return true;
+  }
+
+  #endLater(tag: number, result: number, milliseconds: number): void {
     this.#pretended++;
     setTimeout(() => {
       this.#pretended--;
-      this.#listener(Int32Array.of(tag), Int32Array.of(ends), 1);
+      this.#listener(Int32Array.of(tag), Int32Array.of(result), 1);
       if (this.#pretended === 0) this.#whenDone();
-    }, after);
-    return true;
+    }, milliseconds);
   }
 
   submit(polled?: boolean): void {
@@ -106,7 +108,16 @@ class TamperedQueue implements BlockQueue {
 
   onComplete(listener: CompletionListener): void {
     this.#listener = listener;
-    this.#inner.onComplete(listener);
+    this.#inner.onComplete((tags, results, count) => {
+      if (this.#late.size === 0) listener(tags, results, count);
+      else
+        for (let i = 0; i < count; i++) {
+          const late = this.#late.get(tags[i]);
+          this.#late.delete(tags[i]);
+          if (late === undefined) listener(tags.slice(i), results.slice(i), 1);
+          else this.#endLater(tags[i], results[i], late);
+        }
+    });
   }
 
   async close(): Promise<void> {

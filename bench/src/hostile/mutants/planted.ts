@@ -11,6 +11,7 @@ export interface Mutant {
   /** What it is noticed by. */
   readonly noticed: RegExp;
   readonly fixed?: Partial<Setup>;
+  readonly seed?: number;
   readonly requests?: number;
 }
 

@@ -47,7 +47,9 @@ function readAgain(lists: ReadonlyMap<number, GrantMapping>, segment: Segment): 
       if (words[at] !== segment.ref) continue;
       const first = words[at + 1] & 0xff;
       const last = (words[at + 1] >>> 8) & 0xff;
-      if (last < 8 && first <= last) segment.change({ offset: first * SECTOR, length: (last - first + 1) * SECTOR });
+      if (last < 8 && first <= last) {
+        segment.change({ offset: first * SECTOR, length: (last - first + 1) * SECTOR });
+      }
       return;
     }
   }

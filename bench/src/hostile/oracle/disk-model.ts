@@ -129,7 +129,8 @@ export class DiskModel {
       if (this.#contents[sector + done] === ANY) {
         found[to + done++] = ANY;
       } else if (hasRun(bytes, at + done * SECTOR, this.#contents[sector + done], run)) {
-        for (let i = 0; i < run; i++, done++) found[to + done] = this.#know(sector + done, this.#contents[sector + done]);
+        for (let i = 0; i < run; i++, done++)
+          found[to + done] = this.#know(sector + done, this.#contents[sector + done]);
       } else {
         if (!this.#holdsOne(bytes, at + done * SECTOR, sector + done)) return false;
         found[to + done] = this.#contents[sector + done];

@@ -75,8 +75,10 @@ export class Verdict {
       const end = last[i] + 1;
       const count = end - first[i];
       if (first[i] > 0 && !pages.intact(page[i], 0, first[i])) return `page ${i} was written to before its segment`;
-      if (end < PLACES && !pages.intact(page[i], end, PLACES - end)) return `page ${i} was written to after its segment`;
-      if (!this.#holds(page[i], first[i], at, count)) return `wrong data in segment ${i}, sectors ${at} to ${at + count - 1}`;
+      if (end < PLACES && !pages.intact(page[i], end, PLACES - end))
+        return `page ${i} was written to after its segment`;
+      if (!this.#holds(page[i], first[i], at, count))
+        return `wrong data in segment ${i}, sectors ${at} to ${at + count - 1}`;
       at += count;
     }
     return undefined;
