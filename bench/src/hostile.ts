@@ -37,6 +37,7 @@ Fixed in all rounds, instead of drawn:
   --scribbles 0 | 1  what is the backend's in a ring's header is written to
   --burners N        threads that only use the processor
   --moves 0 | 1      rings are detached and attached again, on another thread if there is one
+  --take-overs 0 | 1       another backend takes over from time to time
   --patience S       seconds until a ring counts as dead; 20
   --victim MS        what the victim's p99 must be below; 2000
 `;
@@ -62,6 +63,7 @@ const args = new ProgramArguments(USAGE, [
   'scribbles',
   'burners',
   'moves',
+  'take-overs',
   'patience',
   'victim',
 ]);
@@ -72,7 +74,7 @@ function oneOf<T extends string>(name: 'engine' | 'transfer', all: readonly T[])
   return text as T | undefined;
 }
 
-function flag(name: 'direct' | 'odd' | 'races' | 'scribbles' | 'moves'): boolean | undefined {
+function flag(name: 'direct' | 'odd' | 'races' | 'scribbles' | 'moves' | 'take-overs'): boolean | undefined {
   const text = args.values[name];
   if (text !== undefined && text !== '0' && text !== '1') args.refuse(`--${name} is ${text}; expected 0 or 1`);
   return text === undefined ? undefined : text === '1';
@@ -95,6 +97,7 @@ function readFixed(): Fixed {
     scribbles: flag('scribbles'),
     burners: args.wholeNumber('burners'),
     moves: flag('moves'),
+    takeOvers: flag('take-overs'),
     patienceSeconds: args.wholeNumber('patience'),
     victimMs: args.wholeNumber('victim'),
   };
@@ -110,6 +113,7 @@ interface Results {
   lives: number;
   refused: number;
   moves: number;
+  takeOvers: number;
   checks: number;
   logged: number;
   /** The slowest of the rounds, in milliseconds. */
@@ -132,6 +136,7 @@ async function main(): Promise<void> {
     lives: 0,
     refused: 0,
     moves: 0,
+    takeOvers: 0,
     checks: 0,
     logged: 0,
     victimP99: 0,
@@ -142,8 +147,8 @@ async function main(): Promise<void> {
     await runOne(drawSetup(seed + results.rounds, Math.min(round, requests - results.requests), fixed), results);
   }
   if (json) writeFileSync(json, `${JSON.stringify(results, null, 2)}\n`);
-  const { rounds, lives, refused, moves, checks, victimP99, seconds } = results;
-  const around = `${lives} connections, ${refused} refused, ${moves} moves, ${checks} checks at rest`;
+  const { rounds, lives, refused, moves, takeOvers, checks, victimP99, seconds } = results;
+  const around = `${lives} connections, ${refused} refused, ${moves} moves, ${takeOvers} takeovers, ${checks} checks at rest`;
   console.log(`${rounds} rounds, ${results.requests} requests in ${seconds.toFixed(0)} s, ${around}`);
   console.log(`the victim: ${results.verified} requests, its p99 was ${victimP99.toFixed(1)} ms in its worst round`);
   // After a failure threads may wait for ever.
@@ -170,25 +175,33 @@ let most = processTraces();
 const SETTLED_AFTER = 5;
 /** Some setups need more than others. */
 const ROOM = 16;
+const ROOM_MIB = 256;
 
 /** Nothing of a round stays in the process. What is made once, and kept, is there after the first ones. */
 function checkProcess(rounds: number): void {
-  const { descriptors, threads } = processTraces();
-  if (rounds <= SETTLED_AFTER)
-    most = { descriptors: Math.max(most.descriptors, descriptors), threads: Math.max(most.threads, threads) };
-  const room = { descriptors: most.descriptors + ROOM, threads: most.threads + ROOM };
-  const more = moreThan(room, { descriptors, threads });
+  const { descriptors, threads, memoryMiB } = processTraces();
+  if (rounds <= SETTLED_AFTER) {
+    most = {
+      descriptors: Math.max(most.descriptors, descriptors),
+      threads: Math.max(most.threads, threads),
+      memoryMiB: Math.max(most.memoryMiB, memoryMiB),
+    };
+  }
+  const { descriptors: fds, threads: tasks, memoryMiB: memory } = most;
+  const room = { descriptors: fds + ROOM, threads: tasks + ROOM, memoryMiB: memory + ROOM_MIB };
+  const more = moreThan(room, { descriptors, threads, memoryMiB });
   if (more !== undefined) throw new Error(`something of the round is left in the process: ${more}`);
 }
 
 function add(results: Results, round: RoundResult): void {
-  const { answered, verified, lives, refused, moves, checks, logged, victim, seconds } = round;
+  const { answered, verified, lives, refused, moves, takeOvers, checks, logged, victim, seconds } = round;
   results.verified += verified;
   results.rounds++;
   results.requests += answered;
   results.lives += lives;
   results.refused += refused;
   results.moves += moves;
+  results.takeOvers += takeOvers;
   results.checks += checks;
   results.logged += logged;
   results.victimP99 = Math.max(results.victimP99, victim.p99);

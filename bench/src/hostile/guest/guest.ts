@@ -44,7 +44,7 @@ export interface GuestPlan {
   /** What a sector reads as after a discard, if not as before. */
   readonly discarded: number;
   readonly maxQueues: number;
-  /** Its rings are moved meanwhile. */
+  /** Its rings are moved meanwhile, or taken over. */
   readonly moves: boolean;
   readonly abi?: AbiName | undefined;
   readonly patienceSeconds: number;

@@ -1,15 +1,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { EmulatedHost } from '@xenpv/emulator';
-import { XenBlockBackend, type XenBlockBackendOptions } from '@xenpv/xen-block';
+import type { XenBlockBackendOptions } from '@xenpv/xen-block';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { Random } from '../../program/random.js';
 import type { GuestPlan, GuestReport } from '../guest/guest.js';
+import { moveRings, takeOver } from './disturb.js';
 import { type RunningGuests, runHere, runOnThread } from './guest-threads.js';
 import { PlaneWatch } from './plane-watch.js';
+import { ServedBackend } from './served-backend.js';
 import { plansOf, type Setup } from './setup.js';
 import { Storage } from './storage.js';
 import { allNodes, hostTraces, moreThan } from './traces.js';
@@ -30,6 +30,8 @@ export interface RoundResult {
   readonly refused: number;
   /** How often a ring was detached and attached again. */
   readonly moves: number;
+  /** How often a backend took over from another. */
+  readonly takeOvers: number;
   /** How often it was checked that nothing is left to do that nobody will be woken for. */
   readonly checks: number;
   readonly logged: number;
@@ -51,7 +53,7 @@ export async function runRound(setup: Setup, tampering: Tampering = {}): Promise
   try {
     const counts = await serve(setup, folder, watch, tampering);
     const seconds = (performance.now() - began) / 1000;
-    checkLog(watch.logged, counts.lives, setup, seconds);
+    checkLog(watch.logged, counts.lives + counts.moves + counts.takeOvers * plansOf(setup).length, setup, seconds);
     return { ...counts, checks: watch.checks, logged: watch.logged, seconds };
   } finally {
     await Promise.all(burners.map((burner) => burner.terminate()));
@@ -64,9 +66,9 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, tampering:
   const storage = new Storage(setup, folder);
   const xen = await EmulatedHost.create({ toolstackTimeoutMs: setup.patienceSeconds * 1000 });
   const store = XenstoreClient.open(xen.xenstored.connect(0));
-  const options = backendOptions(setup, storage, xen, store);
-  const backend = await XenBlockBackend.start(tampering.options?.(options) ?? options);
-  const worldOf = (plan: GuestPlan) => new HostWorld(xen, () => backend, plan);
+  const options = backendOptions(setup, storage, xen, store, folder);
+  const served = await ServedBackend.start(tampering.options?.(options) ?? options, setup.patienceSeconds);
+  const worldOf = (plan: GuestPlan) => new HostWorld(xen, () => served.backend, plan);
   for (const plan of plans) await worldOf(plan).makeDomain();
   const domids = plans.map(({ domid }) => domid);
   const before = hostTraces(xen, domids);
@@ -74,10 +76,12 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, tampering:
   const guests = run(setup, xen, plans, worldOf);
   const ended = new AbortController();
   try {
-    const moving = setup.moves ? moveRings(backend, setup, ended.signal) : 0;
-    const reports = await Promise.race([allReports(guests), watch.broken]);
+    const moving = setup.moves ? moveRings(served, setup, ended.signal) : 0;
+    const takingOver = setup.takeOvers ? takeOver(served, setup, ended.signal) : 0;
+    const reports = await Promise.race([allReports(guests), watch.broken, served.failed]);
     ended.abort();
     const moves = await moving;
+    const takeOvers = await takingOver;
     await Promise.all(guests.map((one) => one.terminate()));
     for (const [i, plan] of plans.entries()) await checkDisk(storage, plan, reports[i]);
     checkVictim(reports[0], setup);
@@ -87,14 +91,14 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, tampering:
     const nodes = (await allNodes(store)).filter((path) => !nodesBefore.includes(path));
     if (nodes.length > 0 || (await allNodes(store)).length !== nodesBefore.length)
       throw new Error(`nodes were left behind: ${nodes.join(' ')}`);
-    await closeBackend(setup, backend);
-    return { ...sum(reports), moves };
+    await served.close();
+    return { ...sum(reports), moves, takeOvers };
   } finally {
     ended.abort();
     await Promise.all(guests.map((one) => one.terminate()));
     // After a failure there may be rings that never end: their domains go first.
     for (const domain of xen.domains) await domain.destroy();
-    await closeBackend(setup, backend).catch(() => {});
+    await served.close().catch(() => {});
     await storage.close();
     await store.close();
     await xen.close();
@@ -106,6 +110,7 @@ function backendOptions(
   storage: Storage,
   xen: EmulatedHost,
   store: XenstoreClient,
+  folder: string,
 ): XenBlockBackendOptions {
   const victim = targetOf(plansOf(setup)[0]);
   return {
@@ -117,6 +122,7 @@ function backendOptions(
     dataPath: setup.transfer,
     pollMicroseconds: setup.pollMicroseconds,
     limits: { maxQueues: 4, maxIndirectSegments: setup.maxIndirectSegments },
+    ...(setup.takeOvers ? { journalDirectory: folder } : {}),
     ...(setup.transfer === 'persistent' ? { persistentPages: setup.persistentPages } : {}),
   };
 }
@@ -158,33 +164,8 @@ function checkVictim({ latency, answered }: GuestReport, { victimMs }: Setup): v
   if (latency.p99 > victimMs) throw new Error(`the victim is starved: its p99 is ${latency.p99.toFixed(1)} ms`);
 }
 
-function checkLog(logged: number, lives: number, { guests }: Setup, seconds: number): void {
-  const most = LINES_A_LIFE * (lives + 1) + LINES_A_SECOND * (guests + 1) * (seconds + 1);
+/** `attached`: how often rings were attached, each of which has lines of its own. */
+function checkLog(logged: number, attached: number, { guests }: Setup, seconds: number): void {
+  const most = LINES_A_LIFE * (attached + 1) + LINES_A_SECOND * (guests + 1) * (seconds + 1);
   if (logged > most) throw new Error(`${logged} lines in the log; expected at most ${Math.round(most)}`);
-}
-
-/** Moves a ring of some disk every few milliseconds; says how often. What fails there closes the disk. */
-async function moveRings(backend: XenBlockBackend, setup: Setup, signal: AbortSignal): Promise<number> {
-  const random = new Random(setup.seed);
-  const hosts = setup.threads === 0 ? backend.hosts.slice(0, 1) : backend.hosts;
-  let moves = 0;
-  while (!signal.aborted) {
-    await sleep(random.from(1, 30));
-    const devices = [...backend.devices];
-    const device = devices.length === 0 ? undefined : random.pick(devices);
-    const queues = device?.negotiated?.rings.length ?? 0;
-    // While the guest closes its disk there is nothing to move.
-    if (queues === 0 || signal.aborted) continue;
-    await device?.moveQueue(random.below(queues), random.pick(hosts)).catch(() => {});
-    moves++;
-  }
-  return moves;
-}
-
-async function closeBackend({ patienceSeconds }: Setup, backend: XenBlockBackend): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error('the backend does not close')), patienceSeconds * 1000);
-  });
-  await Promise.race([backend.close(), late]).finally(() => clearTimeout(timer));
 }

@@ -37,6 +37,8 @@ export interface Setup {
   readonly burners: number;
   /** Whether rings move from thread to thread, or are detached and attached again, all the time. */
   readonly moves: boolean;
+  /** Whether another backend takes over from time to time. */
+  readonly takeOvers: boolean;
   readonly ends: readonly LifeEnd[];
   readonly patienceSeconds: number;
   /** What the victim's p99 must be below. */
@@ -68,6 +70,7 @@ export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
     scribbles: random.oneIn(4),
     burners: random.oneIn(20) ? 1 : 0,
     moves: random.oneIn(4),
+    takeOvers: random.oneIn(5),
     ends: LIFE_ENDS,
     patienceSeconds: 20,
     victimMs: 2000,
@@ -84,7 +87,8 @@ const DEVICE = 51712;
 /** The guests of a round, the victim first. */
 export function plansOf(setup: Setup): GuestPlan[] {
   const random = new Random(setup.seed ^ 0x5eed);
-  const { transfer, odd, queues, moves, patienceSeconds } = setup;
+  const { transfer, odd, queues, patienceSeconds } = setup;
+  const moves = setup.moves || setup.takeOvers;
   // What a cache has of a discarded sector is there until it is flushed.
   const discarded = setup.engine === 'power-cut' ? ANY : 0;
   const shared = {

@@ -1,4 +1,6 @@
 import { readdirSync } from 'node:fs';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { EmulatedHost } from '@xenpv/emulator';
 import type { XenstoreClient } from '@xenpv/xenstore';
 
@@ -46,10 +48,20 @@ export function hostTraces(xen: EmulatedHost, domids: readonly number[]): HostTr
 export interface ProcessTraces {
   readonly descriptors: number;
   readonly threads: number;
+  /** Resident, after a collection of garbage. */
+  readonly memoryMiB: number;
 }
 
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
 export function processTraces(): ProcessTraces {
-  return { descriptors: readdirSync('/proc/self/fd').length, threads: readdirSync('/proc/self/task').length };
+  collectGarbage();
+  return {
+    descriptors: readdirSync('/proc/self/fd').length,
+    threads: readdirSync('/proc/self/task').length,
+    memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+  };
 }
 
 /** What there is more of, in words, or undefined. */
