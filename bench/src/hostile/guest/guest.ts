@@ -44,6 +44,8 @@ export interface GuestPlan {
   /** What a sector reads as after a discard, if not as before. */
   readonly discarded: number;
   readonly maxQueues: number;
+  /** Its disk loses its power at the end of each life. */
+  readonly powerCuts: boolean;
   /** Its rings are moved meanwhile, or taken over. */
   readonly moves: boolean;
   readonly abi?: AbiName | undefined;
@@ -162,6 +164,7 @@ export class Guest {
     }
     if (end === 'destroyed') await this.#world.destroy();
     else if (end !== 'detached' || life.nonsense) await this.#world.detach();
+    if (this.plan.powerCuts) this.#model.powerWasCut();
     await life.release();
   }
 

@@ -52,25 +52,25 @@ export type Fixed = Partial<Omit<Setup, 'seed' | 'requests'>>;
 export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
   const random = new Random(seed);
   const drawn = {
-    engine: random.pick(ENGINES),
-    direct: random.oneIn(2),
+    engine: random.pick([...ENGINES, 'memory', 'memory', 'memory', 'io_uring'] as const),
+    direct: random.oneIn(4),
     transfer: random.pick(TRANSFERS),
     memoryMiB: random.pick([2, 4, 32]),
     guests: random.from(1, 3),
     lives: random.pick([1, 2, 4, 8]),
     queues: random.from(1, 3),
     threads: random.oneIn(3) ? random.from(1, 2) : 0,
-    guestThreads: random.oneIn(4) ? 0 : 1,
+    guestThreads: random.oneIn(2) ? 0 : 1,
     maxIndirectSegments: random.pick([0, 16, 64, 256]),
     persistentPages: random.pick([16, 300, 1056]),
     pollMicroseconds: random.pick([0, 0, 20]),
-    depth: random.pick([1, 8, 32, 128, 512]),
+    depth: random.pick([1, 8, 32, 64, 128, 512]),
     odd: random.oneIn(3),
     races: random.oneIn(3),
     scribbles: random.oneIn(4),
     burners: random.oneIn(20) ? 1 : 0,
-    moves: random.oneIn(4),
-    takeOvers: random.oneIn(5),
+    moves: random.oneIn(6),
+    takeOvers: random.oneIn(6),
     ends: LIFE_ENDS,
     patienceSeconds: 20,
     victimMs: 2000,
@@ -78,6 +78,11 @@ export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
   const setup = { seed, requests, ...drawn, ...fixed };
   // A wrapper of images is one thread's.
   return setup.odd || setup.engine === 'power-cut' ? { ...setup, threads: 0 } : setup;
+}
+
+/** Whether a request takes many times as long as one in memory does. */
+export function isSlow({ engine, odd, races, moves, takeOvers, burners, depth, threads }: Setup): boolean {
+  return engine !== 'memory' || odd || races || moves || takeOvers || burners > 0 || depth === 1 || threads > 0;
 }
 
 export const SECTORS = 16 * 1024;
@@ -90,8 +95,10 @@ export function plansOf(setup: Setup): GuestPlan[] {
   const { transfer, odd, queues, patienceSeconds } = setup;
   const moves = setup.moves || setup.takeOvers;
   // What a cache has of a discarded sector is there until it is flushed.
-  const discarded = setup.engine === 'power-cut' ? ANY : 0;
+  const powerCuts = setup.engine === 'power-cut';
+  const discarded = powerCuts ? ANY : 0;
   const shared = {
+    powerCuts,
     discarded,
     moves,
     device: DEVICE,

@@ -26,6 +26,7 @@ export class Storage {
   readonly #setup: Setup;
   readonly #folder: string;
   readonly #memories = new Map<string, MemoryImage>();
+  #cuts = 0;
   readonly #cuttable = new Map<string, PowerCutImage>();
 
   constructor(setup: Setup, folder: string) {
@@ -39,13 +40,21 @@ export class Storage {
     return this.#setup.odd && !options.good ? new OddImage(image, this.#setup.seed) : image;
   }
 
-  /** The first sector that is not as it must be, or -1. Nobody has it open, but for a disk without power. */
+  /** Nobody has a disk open any more: one whose power can be cut loses it, and has it again. */
+  async endLife(target: string): Promise<void> {
+    const image = this.#cuttable.get(target);
+    if (image === undefined) return;
+    this.#cuttable.delete(target);
+    this.#cuts++;
+    await image.cut({ seed: this.#setup.seed + this.#cuts });
+    await image.close();
+  }
+
+  /** The first sector that is not as it must be, or -1. Nobody has it open. */
   async firstWrong(target: string, state: DiskState): Promise<number> {
-    const cuttable = this.#cuttable.get(target);
-    await cuttable?.cut({ seed: this.#setup.seed });
     const memory = this.#memories.get(target);
     const disk = memory ? Buffer.from(memory.data as unknown as ArrayBuffer) : readFileSync(join(this.#folder, target));
-    return firstWrong(disk, state, { flushedOnly: cuttable !== undefined });
+    return firstWrong(disk, state);
   }
 
   async close(): Promise<void> {

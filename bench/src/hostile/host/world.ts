@@ -11,16 +11,27 @@ export function targetOf({ domid }: Pick<GuestPlan, 'domid'>): string {
   return `disk-${domid}`;
 }
 
+export interface HostWorldOptions {
+  readonly xen: EmulatedHost;
+  /** The one that serves now. */
+  readonly backend: () => XenBlockBackend;
+  readonly plan: GuestPlan;
+  /** Nobody has the disk any more. */
+  readonly gone: () => Promise<void>;
+}
+
 /** The host's side of a guest's life: its domain, which is made anew under the same number, and its disk. */
 export class HostWorld implements World {
   readonly #xen: EmulatedHost;
   readonly #backend: () => XenBlockBackend;
   readonly #plan: GuestPlan;
+  readonly #diskIsGone: () => Promise<void>;
 
-  constructor(xen: EmulatedHost, backend: () => XenBlockBackend, plan: GuestPlan) {
-    this.#xen = xen;
-    this.#backend = backend;
-    this.#plan = plan;
+  constructor(options: HostWorldOptions) {
+    this.#xen = options.xen;
+    this.#backend = options.backend;
+    this.#plan = options.plan;
+    this.#diskIsGone = options.gone;
   }
 
   async attach(): Promise<void> {
@@ -52,5 +63,6 @@ export class HostWorld implements World {
       if (performance.now() > until) throw new Error(`the disk of ${name} is not let go of`);
       await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
+    await this.#diskIsGone();
   }
 }

@@ -16,6 +16,8 @@ import { readTwice } from './read-twice.js';
 const PAGE = 4096;
 const SECTOR = 512;
 const SPARSE = 20;
+/** Of what is noticed by nothing else than that. */
+const SOON = { patienceSeconds: 1 };
 
 const answers: Mutant[] = [
   {
@@ -23,6 +25,7 @@ const answers: Mutant[] = [
     plant: answeredTwice,
     // The ring itself says so when the last one is answered.
     noticed: /not in flight|a response without a request/,
+    fixed: SOON,
   },
   {
     name: 'the padding of an answer is not zero',
@@ -68,6 +71,7 @@ const requests: Mutant[] = [
       });
     },
     noticed: /not in flight|does not go on/,
+    fixed: SOON,
   },
   {
     name: 'the last sector of a segment is one too low',
@@ -135,6 +139,7 @@ const progress: Mutant[] = [
       );
     },
     noticed: /does not go on|a data plane rests/,
+    fixed: SOON,
   },
   {
     name: 'a request that comes while others are in flight is overlooked',
@@ -146,6 +151,7 @@ const progress: Mutant[] = [
       });
     },
     noticed: /does not go on|a data plane rests/,
+    fixed: SOON,
   },
   {
     name: 'a guest is starved',
@@ -161,7 +167,7 @@ const progress: Mutant[] = [
     name: 'a producer index that is impossible is not noticed',
     plant: () => inBackRing('harvest', (harvest) => () => Math.max(0, harvest())),
     noticed: /waits for the backend to stop|a data plane rests|turn/,
-    fixed: { lives: 4, ends: ['runaway'] },
+    fixed: { ...SOON, lives: 4, ends: ['runaway'] },
     requests: 400,
   },
   {
@@ -288,8 +294,8 @@ const storage: Mutant[] = [
   {
     name: 'a flush is ignored',
     plant: () => inEngine((operation) => pretend(operation, BlockOp.flush, true)),
-    noticed: /is wrong/,
-    fixed: { engine: 'power-cut' },
+    noticed: /wrong data|is wrong/,
+    fixed: { engine: 'power-cut', lives: 3, ends: [] },
   },
   {
     name: 'a barrier leaves its data in the cache',
@@ -297,10 +303,8 @@ const storage: Mutant[] = [
       inEngine((operation) => {
         if (operation.op === BlockOp.writeFua) operation.op = BlockOp.write;
       }),
-    noticed: /is wrong/,
-    fixed: { engine: 'power-cut' },
-    seed: 6,
-    requests: 2000,
+    noticed: /wrong data|is wrong/,
+    fixed: { engine: 'power-cut', lives: 16, ends: [] },
   },
 ];
 

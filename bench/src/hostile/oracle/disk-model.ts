@@ -9,9 +9,6 @@ export interface DiskState {
   /** The content of each sector, or another one that it may have as well. */
   readonly contents: Uint32Array;
   readonly others: Uint32Array;
-  /** The number of the change that it is from, and the last number that a flush has covered. */
-  readonly changes: Uint32Array;
-  readonly flushed: number;
 }
 
 /**
@@ -23,6 +20,7 @@ export class DiskModel {
   readonly sectors: number;
   readonly #contents: Uint32Array;
   readonly #others: Uint32Array;
+  /** The number of the change that a sector's content is from. */
   readonly #changes: Uint32Array;
   readonly #users: Uint8Array;
   #change = 0;
@@ -38,7 +36,7 @@ export class DiskModel {
   }
 
   get state(): DiskState {
-    return { contents: this.#contents, others: this.#others, changes: this.#changes, flushed: this.#flushed };
+    return { contents: this.#contents, others: this.#others };
   }
 
   /** The number of the last change that has ended. */
@@ -119,6 +117,14 @@ export class DiskModel {
     this.#flushed = Math.max(this.#flushed, change);
   }
 
+  /** The disk was without power: nobody knows what became of a change that no flush has covered. */
+  powerWasCut(): void {
+    for (let sector = 0; sector < this.sectors; sector++) {
+      if (this.#changes[sector] > this.#flushed) this.#contents[sector] = this.#others[sector] = ANY;
+    }
+    this.#changes.fill(0);
+  }
+
   /**
    * Whether `bytes` from `at` on are what `count` sectors hold, which are then known. `found` gets their contents, from
    * its element `to` on.
@@ -159,12 +165,10 @@ function pageOf(sector: number): number {
   return Math.floor(sector / PLACES);
 }
 
-/** The first sector of the disk itself that is not as it must be, or -1. `flushedOnly`: after a power cut. */
-export function firstWrong(disk: Buffer, state: DiskState, options: { readonly flushedOnly: boolean }): number {
-  const { contents, others, changes, flushed } = state;
+/** The first sector of the disk itself that is not as it must be, or -1. */
+export function firstWrong(disk: Buffer, { contents, others }: DiskState): number {
   for (let sector = 0; sector < contents.length; sector++) {
     if (contents[sector] === ANY) continue;
-    if (options.flushedOnly && changes[sector] > flushed) continue;
     const at = sector * SECTOR;
     if (!hasRun(disk, at, contents[sector], 1) && !hasRun(disk, at, others[sector], 1)) return sector;
   }
