@@ -24,6 +24,8 @@ function hostile(...args: string[]): Promise<{ code: number; output: string }> {
 /** Everything on one thread and in memory: the same requests in the same order each time. */
 const SMALL: Fixed = {
   engine: 'memory',
+  sectorSize: 512,
+  sectorPolicy: 512,
   transfer: 'copy',
   memoryMiB: 2,
   guests: 1,
@@ -50,6 +52,8 @@ describe('each request is answered once, with the right data, no ring stops, and
     ['copied', {}],
     ['mapped, and connections that end badly', { transfer: 'map', lives: 5, guests: 2 }],
     ['persistent grants, which do not fit, and two queues', { transfer: 'persistent', persistentPages: 16, queues: 2 }],
+    ['whose sectors are large, which guests are told', { sectorSize: 4096, sectorPolicy: 'image' }],
+    ['whose sectors are large, which guests are not told', { sectorSize: 4096 }],
     ['from a file', { engine: 'io_uring', depth: 64 }],
     ['on storage that hangs, fails and lies', { odd: true, depth: 8 }],
     ['with words that are exchanged after the push', { races: true }],
@@ -58,14 +62,14 @@ describe('each request is answered once, with the right data, no ring stops, and
     ['while backends take over from each other', { takeOvers: true }],
     ['until the power is cut', { engine: 'power-cut' }],
   ])('%s', async (_name, fixed) => {
-    const round = await runRound(drawSetup(11, 1500, { ...SMALL, ...fixed }));
-    expect(round.answered).toBeGreaterThanOrEqual(1500);
+    const round = await runRound(drawSetup(11, 800, { ...SMALL, ...fixed }));
+    expect(round.answered).toBeGreaterThanOrEqual(800);
     expect(round.verified).toBeGreaterThan(0);
   });
 
   it('on threads: the guests, the victim, and the backend', async () => {
     const json = join(folder, 'results.json');
-    const fixed = ['--threads', '2', '--guest-threads', '1', '--guests', '2', '--lives', '2', '--engine', 'memory'];
+    const fixed = ['--threads', '1', '--guest-threads', '1', '--guests', '2', '--lives', '2', '--engine', 'memory'];
     const rest = [
       '--odd',
       '0',
@@ -82,17 +86,17 @@ describe('each request is answered once, with the right data, no ring stops, and
       '--seed',
       '1',
     ];
-    const { code, output } = await hostile('--requests', '2000', '--json', json, ...fixed, ...rest);
+    const { code, output } = await hostile('--requests', '1000', '--json', json, ...fixed, ...rest);
     expect([code, output]).toEqual([0, expect.stringContaining('1 rounds, ')]);
     const results = JSON.parse(readFileSync(json, 'utf8'));
-    expect(results.requests).toBeGreaterThanOrEqual(2000);
+    expect(results.requests).toBeGreaterThanOrEqual(1000);
     expect(results.verified).toBeGreaterThan(0);
     expect(results.failure).toBeUndefined();
   });
 });
 
 describe('a planted defect is noticed', () => {
-  it.each(MUTANTS)('$name', async ({ plant, fixed, noticed, seed = 7, requests = 1500 }) => {
+  it.each(MUTANTS)('$name', async ({ plant, fixed, noticed, seed = 7, requests = 1000 }) => {
     using planted = plant();
     const setup = drawSetup(seed, requests, { ...SMALL, ...fixed });
     await expect(runRound(setup, planted)).rejects.toThrow(noticed);
@@ -100,15 +104,7 @@ describe('a planted defect is noticed', () => {
 });
 
 it('says which options it has, and what is wrong with one', async () => {
-  const [help, queues, engine] = await Promise.all([
-    hostile('--help'),
-    hostile('--queues', 'two'),
-    hostile('--engine', 'tape'),
-  ]);
+  const [help, engine] = await Promise.all([hostile('--help'), hostile('--engine', 'tape')]);
   expect(help).toMatchObject({ code: 0, output: expect.stringContaining('--seed SEED') });
-  expect(queues).toMatchObject({
-    code: 2,
-    output: expect.stringContaining('--queues is two; expected a whole number'),
-  });
   expect(engine).toMatchObject({ code: 2, output: expect.stringContaining('io_uring') });
 });

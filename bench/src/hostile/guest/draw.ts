@@ -111,9 +111,9 @@ export class RequestDrawer {
         return true;
       case 'discard': {
         const pages = random.from(1, 16);
-        const sector = model.pick(random, pages * PLACES, 'change');
+        const sector = model.pick(random, pages * PLACES, 'change', PLACES);
         if (sector < 0) return false;
-        this.#writer.discard(random.below(2), sent.idLow, sent.idHigh, sector - (sector % PLACES), pages * PLACES);
+        this.#writer.discard(random.below(2), sent.idLow, sent.idHigh, sector, pages * PLACES);
         return true;
       }
     }
@@ -153,10 +153,10 @@ export class RequestDrawer {
 
   /** Pages for so many segments, whole ones or parts, and a place on the disk; -1: there is none. */
   #place(sent: Sent, count: number, operation: number): number {
-    const { random, model, pages } = this.#o;
+    const { random, model, pages, terms } = this.#o;
     if (pages.free < count) return -1;
     const { first, last } = sent.meaning;
-    const whole = random.below(10) < 6;
+    const whole = random.below(10) < (terms.unit === 1 ? 6 : 9);
     let sectors = 0;
     for (let i = 0; i < count; i++) {
       const page = pages.take(sent.number);
@@ -166,7 +166,7 @@ export class RequestDrawer {
       last[i] = whole ? PLACES - 1 : random.from(first[i], PLACES - 1);
       sectors += last[i] - first[i] + 1;
     }
-    return model.pick(random, sectors, operation === read ? 'read' : 'change');
+    return model.pick(random, sectors, operation === read ? 'read' : 'change', whole ? terms.unit : 1);
   }
 
   #read(sent: Sent, meaning: Meaning): void {

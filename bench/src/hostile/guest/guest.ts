@@ -1,7 +1,8 @@
-import { ABIS, type AbiName } from '@xenpv/blkif';
+import { ABIS, type AbiName, VdiskInfo } from '@xenpv/blkif';
 import type { EventChannels, GrantAllocator, XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Random } from '../../program/random.js';
+import { SECTOR } from '../oracle/contents.js';
 import { DiskModel, type DiskState } from '../oracle/disk-model.js';
 import type { Terms } from '../oracle/meaning.js';
 import { Verdict } from '../oracle/verdict.js';
@@ -33,6 +34,7 @@ export interface GuestPlan {
   readonly requests: number;
   readonly lives: number;
   readonly sectors: number;
+  readonly readOnly: boolean;
   readonly transfer: 'copy' | 'map' | 'persistent';
   readonly depth: number;
   readonly mutatesOneIn: number;
@@ -182,11 +184,14 @@ export class Guest {
       maxIndirectSegments: await life.connection.read('feature-max-indirect-segments'),
       flush: (await life.connection.read('feature-flush-cache')) === 1,
       discard: (await life.connection.read('feature-discard')) === 1,
-      readOnly: false,
+      readOnly: ((await life.connection.read('info')) & VdiskInfo.readOnly) !== 0,
+      unit: (await life.connection.read('sector-size')) / SECTOR,
       odd: plan.odd,
       mapped: plan.transfer !== 'copy',
     };
     const wrong = (message: string) => this.#fail(new Error(message));
+    if (terms.readOnly !== plan.readOnly)
+      wrong(`${plan.name}: a disk that may ${plan.readOnly ? '' : 'not '}be written`);
     if (terms.sectors !== plan.sectors) wrong(`${plan.name}: a disk of ${terms.sectors} sectors`);
     const race = this.#makeRace?.(life.pages.words[0].buffer) ?? NO_RACE;
     const { abi, pages, connection } = life;

@@ -121,6 +121,7 @@ function backendOptions(
     threads: setup.threads,
     memoryBytes: setup.memoryMiB * MIB,
     dataPath: setup.transfer,
+    sectorSize: setup.sectorPolicy,
     pollMicroseconds: setup.pollMicroseconds,
     limits: { maxQueues: 4, maxIndirectSegments: setup.maxIndirectSegments },
     ...(setup.takeOvers ? { journalDirectory: folder } : {}),

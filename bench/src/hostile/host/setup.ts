@@ -11,6 +11,9 @@ export interface Setup {
   readonly requests: number;
   readonly engine: (typeof ENGINES)[number];
   readonly direct: boolean;
+  /** Of memory: bytes; and whether guests are told, or parts of sectors are read and written back. */
+  readonly sectorSize: 512 | 4096;
+  readonly sectorPolicy: 512 | 'image';
   readonly transfer: (typeof TRANSFERS)[number];
   readonly memoryMiB: number;
   /** Hostile guests, besides the victim. */
@@ -54,6 +57,8 @@ export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
   const drawn = {
     engine: random.pick([...ENGINES, 'memory', 'memory', 'memory', 'io_uring'] as const),
     direct: random.oneIn(4),
+    sectorSize: random.pick([512, 512, 512, 4096] as const),
+    sectorPolicy: random.pick([512, 'image'] as const),
     transfer: random.pick(TRANSFERS),
     memoryMiB: random.pick([2, 4, 32]),
     guests: random.from(1, 3),
@@ -81,8 +86,18 @@ export function drawSetup(seed: number, requests: number, fixed: Fixed): Setup {
 }
 
 /** Whether a request takes many times as long as one in memory does. */
-export function isSlow({ engine, odd, races, moves, takeOvers, burners, depth, threads }: Setup): boolean {
-  return engine !== 'memory' || odd || races || moves || takeOvers || burners > 0 || depth === 1 || threads > 0;
+export function isSlow({ engine, sectorSize, odd, races, moves, takeOvers, burners, depth, threads }: Setup): boolean {
+  return (
+    engine !== 'memory' ||
+    sectorSize > 512 ||
+    odd ||
+    races ||
+    moves ||
+    takeOvers ||
+    burners > 0 ||
+    depth === 1 ||
+    threads > 0
+  );
 }
 
 export const SECTORS = 16 * 1024;
@@ -122,6 +137,7 @@ export function plansOf(setup: Setup): GuestPlan[] {
     nonsense: false,
     scribbles: false,
     ends: [],
+    readOnly: false,
     // Its own storage is good.
     odd: false,
   };
@@ -138,6 +154,7 @@ export function plansOf(setup: Setup): GuestPlan[] {
       depth: setup.depth,
       mutatesOneIn: random.pick([3, 8, 30]),
       nonsense: true,
+      readOnly: random.oneIn(12),
       scribbles: setup.scribbles,
       ends: setup.ends,
     }),

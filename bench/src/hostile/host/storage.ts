@@ -62,8 +62,8 @@ export class Storage {
   }
 
   async #openInner(target: string): Promise<BlockImage> {
-    const { engine, direct } = this.#setup;
-    if (engine === 'memory') return memoryImage({ data: this.#memory(target).data });
+    const { engine, direct, sectorSize } = this.#setup;
+    if (engine === 'memory') return memoryImage({ data: this.#memory(target).data, sectorSize });
     if (engine === 'power-cut') return new KeptImage(this.#cuttableImage(target));
     const path = join(this.#folder, target);
     const fd = openSync(path, 'a');

@@ -36,7 +36,11 @@ export class HostWorld implements World {
 
   async attach(): Promise<void> {
     await this.makeDomain();
-    await this.#xen.toolstack.attachDisk(this.#plan.domid, { vdev: VDEV, target: targetOf(this.#plan) });
+    await this.#xen.toolstack.attachDisk(this.#plan.domid, {
+      vdev: VDEV,
+      target: targetOf(this.#plan),
+      readOnly: this.#plan.readOnly,
+    });
   }
 
   async makeDomain(): Promise<void> {

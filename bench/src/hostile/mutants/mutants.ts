@@ -167,17 +167,17 @@ const progress: Mutant[] = [
     name: 'a producer index that is impossible is not noticed',
     plant: () => inBackRing('harvest', (harvest) => () => Math.max(0, harvest())),
     noticed: /waits for the backend to stop|a data plane rests|turn/,
-    fixed: { ...SOON, lives: 4, ends: ['runaway'] },
+    fixed: { ...SOON, lives: 10, ends: ['runaway'] },
     requests: 400,
   },
   {
-    name: 'each refused request is a line in the log',
+    name: 'what a guest sends is a line in the log each time',
     plant: () =>
       requestsChanged((words) => {
-        if ((words[0] & 0xff) > BlkifOp.indirect) channel('xen-block:request:refused').publish({});
+        if ((words[0] & 0xff) > BlkifOp.write) channel('xen-block:request:refused').publish({});
       }),
     noticed: /lines in the log/,
-    requests: 20_000,
+    requests: 3000,
   },
 ];
 
@@ -304,7 +304,8 @@ const storage: Mutant[] = [
         if (operation.op === BlockOp.writeFua) operation.op = BlockOp.write;
       }),
     noticed: /wrong data|is wrong/,
-    fixed: { engine: 'power-cut', lives: 16, ends: [] },
+    fixed: { engine: 'power-cut', lives: 40, ends: [] },
+    requests: 1200,
   },
 ];
 

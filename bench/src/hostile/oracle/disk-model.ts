@@ -1,5 +1,5 @@
 import type { Random } from '../../program/random.js';
-import { ANY, hasRun, PLACES, runLength, SECTOR } from './contents.js';
+import { ANY, hasRun, runLength, SECTOR } from './contents.js';
 
 const CHANGING = 255;
 const MOST_READERS = 200;
@@ -12,7 +12,7 @@ export interface DiskState {
 }
 
 /**
- * What a disk's sectors must hold, and which pages of it are in use: a request that changes pages has them alone, so that
+ * What a disk's sectors must hold, and which of them are in use: a request that changes sectors has them alone, so that
  * what a reader must find is known. Where a request may or may not have been carried out, a sector has one of two contents,
  * until it was read.
  */
@@ -32,7 +32,7 @@ export class DiskModel {
     this.#contents = new Uint32Array(sectors);
     this.#others = new Uint32Array(sectors);
     this.#changes = new Uint32Array(sectors);
-    this.#users = new Uint8Array(Math.ceil(sectors / PLACES));
+    this.#users = new Uint8Array(sectors);
   }
 
   get state(): DiskState {
@@ -48,11 +48,12 @@ export class DiskModel {
     return this.#contents[sector];
   }
 
-  /** The first sector of a range that is free now, or -1 when none was found. */
-  pick(random: Random, sectors: number, how: 'read' | 'change'): number {
+  /** The first sector of a range that is free now, a multiple of `unit`, or -1 when none was found. */
+  pick(random: Random, sectors: number, how: 'read' | 'change', unit: number): number {
     if (sectors > this.sectors) return -1;
     for (let tries = 0; tries < 6; tries++) {
-      const sector = random.below(this.sectors - sectors + 1);
+      const drawn = random.below(this.sectors - sectors + 1);
+      const sector = drawn - (drawn % unit);
       if (this.#isFree(sector, sectors, how)) return sector;
     }
     return -1;
@@ -61,17 +62,17 @@ export class DiskModel {
   /** False: somebody has it. */
   take(sector: number, sectors: number, how: 'read' | 'change'): boolean {
     if (!this.#isFree(sector, sectors, how)) return false;
-    for (let page = pageOf(sector); page <= pageOf(sector + sectors - 1); page++) {
-      if (how === 'change') this.#users[page] = CHANGING;
-      else this.#users[page]++;
+    for (let at = sector; at < sector + sectors; at++) {
+      if (how === 'change') this.#users[at] = CHANGING;
+      else this.#users[at]++;
     }
     return true;
   }
 
   give(sector: number, sectors: number, how: 'read' | 'change'): void {
-    for (let page = pageOf(sector); page <= pageOf(sector + sectors - 1); page++) {
-      if (how === 'change') this.#users[page] = 0;
-      else this.#users[page]--;
+    for (let at = sector; at < sector + sectors; at++) {
+      if (how === 'change') this.#users[at] = 0;
+      else this.#users[at]--;
     }
   }
 
@@ -81,8 +82,8 @@ export class DiskModel {
   }
 
   #isFree(sector: number, sectors: number, how: 'read' | 'change'): boolean {
-    for (let page = pageOf(sector); page <= pageOf(sector + sectors - 1); page++) {
-      if (how === 'change' ? this.#users[page] !== 0 : this.#users[page] >= MOST_READERS) return false;
+    for (let at = sector; at < sector + sectors; at++) {
+      if (how === 'change' ? this.#users[at] !== 0 : this.#users[at] >= MOST_READERS) return false;
     }
     return true;
   }
@@ -159,10 +160,6 @@ export class DiskModel {
     this.#contents[sector] = this.#others[sector] = content;
     return content;
   }
-}
-
-function pageOf(sector: number): number {
-  return Math.floor(sector / PLACES);
 }
 
 /** The first sector of the disk itself that is not as it must be, or -1. */

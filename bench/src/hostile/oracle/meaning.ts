@@ -15,6 +15,8 @@ const TWO_32 = 2 ** 32;
 /** What a disk offers, and how sure its storage is. */
 export interface Terms {
   readonly sectors: number;
+  /** Of 512 bytes: what ranges and segments are multiples of. */
+  readonly unit: number;
   /** 0: none are offered. */
   readonly maxIndirectSegments: number;
   readonly flush: boolean;
@@ -116,7 +118,7 @@ export class Meaning {
   #discard(sectors: number, terms: Terms): void {
     if (terms.readOnly) return;
     if (!terms.discard) this.may = May.eopnotsupp;
-    else if (this.sector + sectors <= terms.sectors) {
+    else if (this.sector + sectors <= terms.sectors && this.sector % terms.unit === 0 && sectors % terms.unit === 0) {
       this.sectors = sectors;
       this.#succeeds(Effect.discard, terms);
     }
@@ -160,9 +162,10 @@ export class Meaning {
     let sectors = 0;
     for (let i = 0; i < this.segments; i++) {
       if (this.last[i] >= PLACES || this.last[i] < this.first[i]) return;
+      if ((this.last[i] - this.first[i] + 1) % terms.unit !== 0) return;
       sectors += this.last[i] - this.first[i] + 1;
     }
-    if (this.sector + sectors > terms.sectors) return;
+    if (this.sector + sectors > terms.sectors || this.sector % terms.unit !== 0) return;
     this.sectors = sectors;
     this.#grants(terms, pages, owner, reads ? Effect.read : Effect.write);
   }
