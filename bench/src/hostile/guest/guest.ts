@@ -54,7 +54,7 @@ export interface GuestPlan {
   readonly patienceSeconds: number;
 }
 
-export const LIFE_ENDS = ['runaway', 'destroyed', 'detached', 'states', 'grants', 'ports'] as const;
+export const LIFE_ENDS = ['runaway', 'destroyed', 'detached', 'states', 'flood', 'grants', 'ports'] as const;
 export type LifeEnd = (typeof LIFE_ENDS)[number];
 
 export interface GuestReport {
@@ -67,6 +67,8 @@ export interface GuestReport {
 }
 
 const WATCH_MS = 50;
+/** Writes to xenstore at once. */
+const FLOOD = 200;
 const MOST_SEGMENTS = 256;
 const NO_RACE = undefined;
 
@@ -289,6 +291,15 @@ export class Guest {
         }
         for (const load of this.#loads) load.abandon();
         break;
+      case 'flood': {
+        // Each of them wakes the backend's watch; it goes on with its requests meanwhile.
+        const writes = Array.from({ length: FLOOD }, (_, i) =>
+          i % 3 === 0 ? connection.write('odd/key', nonsense(random)) : connection.setState(State.connected),
+        );
+        await Promise.all(writes);
+        for (const load of this.#loads) load.abandon();
+        break;
+      }
       case 'grants':
         // What the backend writes to them from now on is nobody's business.
         for (const load of this.#loads) load.abandon();
