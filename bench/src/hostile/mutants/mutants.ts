@@ -154,6 +154,15 @@ const progress: Mutant[] = [
     fixed: SOON,
   },
   {
+    name: 'an event is not sent',
+    plant: () => {
+      let n = 0;
+      return inEventChannels((inner) => ({ notify: (port) => (++n > 30 ? 0 : inner.notify(port)) }));
+    },
+    noticed: /does not go on/,
+    fixed: SOON,
+  },
+  {
     name: 'a guest is starved',
     plant: () =>
       inEngine((operation, target) => {
@@ -195,6 +204,20 @@ const memory: Mutant[] = [
         },
       })),
     noticed: /was written to after its segment|was written to/,
+  },
+  {
+    name: 'a read goes to the next page',
+    plant: () => {
+      let n = 0;
+      return inGrantTable((inner) => ({
+        copy: (batch) => {
+          const read = segmentsOf(batch).find(({ direction }) => direction === 'toGuest');
+          if (read && ++n % SPARSE === 0) read.change({ ref: read.ref + 1 });
+          return inner.copy(batch);
+        },
+      }));
+    },
+    noticed: /wrong data|was written to|status -1/,
   },
   {
     name: 'a read is answered before its data is there',
