@@ -96,7 +96,8 @@ describe('each request is answered once, with the right data, no ring stops, and
 });
 
 describe('a planted defect is noticed', () => {
-  it.each(MUTANTS)('$name', async ({ plant, fixed, noticed, seed = 7, requests = 1000 }) => {
+  it.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))('%s', async (_name, mutant) => {
+    const { plant, fixed, noticed, seed = 7, requests = 1000 } = mutant;
     using planted = plant();
     const setup = drawSetup(seed, requests, { ...SMALL, ...fixed });
     await expect(runRound(setup, planted)).rejects.toThrow(noticed);

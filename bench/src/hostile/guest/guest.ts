@@ -169,7 +169,17 @@ export class Guest {
     if (end === 'destroyed') await this.#world.destroy();
     else if (end !== 'detached' || life.nonsense) await this.#world.detach();
     if (this.plan.powerCuts) this.#model.powerWasCut();
+    if (end !== 'destroyed' && end !== 'grants') await this.#lookAfterwards(life.pages);
     await life.release();
+  }
+
+  /** The backend has closed: what it writes now goes to what the guest has there since. */
+  async #lookAfterwards(pages: GuestPages): Promise<void> {
+    pages.renew();
+    await turn();
+    const touched = pages.firstTouched();
+    if (touched >= 0)
+      throw new Error(`${this.plan.name}: page ${touched} was written to after the end of its connection`);
   }
 
   /** What was agreed on is not what the guest thinks: nothing is sent. */

@@ -84,6 +84,12 @@ export class GuestPages {
     return true;
   }
 
+  /** No request has a page any more, and all have other contents than before. */
+  renew(): void {
+    this.owner.fill(0);
+    for (let page = 0; page < this.count; page++) this.fill(page);
+  }
+
   /** The first page that no request has and that is not as it was, or -1. */
   firstTouched(): number {
     for (let page = 0; page < this.count; page++) {

@@ -12,6 +12,7 @@ import { inEngine } from './engine.js';
 import { except, inEventChannels, inGrantTable, segmentsOf } from './hypervisor.js';
 import { inOptions, type Mutant } from './planted.js';
 import { readTwice } from './read-twice.js';
+import { writtenLater } from './written-later.js';
 
 const PAGE = 4096;
 const SECTOR = 512;
@@ -262,6 +263,12 @@ const memory: Mutant[] = [
         },
       })),
     noticed: /was written to/,
+  },
+  {
+    name: 'a page is written to after the end of its connection',
+    plant: writtenLater,
+    noticed: /after the end of its connection/,
+    requests: 200,
   },
   {
     name: 'a grant is not unmapped',
