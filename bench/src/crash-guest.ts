@@ -8,7 +8,7 @@ import { DriveLoad, Media } from './crash/drive-load.js';
 import { GuestFigures } from './crash/figures.js';
 import type { GuestCommand, GuestMessage, GuestStart } from './crash/guest-life.js';
 import { DiskModel } from './crash/model.js';
-import { Random } from './fuzz/random.js';
+import { Random } from './program/random.js';
 
 const REPORT_MS = 50;
 const start = workerData as GuestStart;

@@ -1,4 +1,4 @@
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 
 /** Values at the edges of fields of 1, 2, 4 and 8 bytes. */
 const EDGES = [0n, 1n, 2n, 127n, 128n, 255n, 256n, 4095n, 4096n, 4097n, 65535n, 65536n, 0x7fffffffn, 0x80000000n];

@@ -1,4 +1,4 @@
-import { Random } from '../fuzz/random.js';
+import { Random } from '../program/random.js';
 import { mutate, type Parts } from './mutate.js';
 import type { Target } from './target.js';
 

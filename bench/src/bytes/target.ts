@@ -1,4 +1,4 @@
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 
 /** Something that reads bytes of a peer that it does not trust. */
 export interface Target {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 import { describeWrong } from './disk-load.js';
 import { GuestFigures } from './figures.js';
 import { GuestLife } from './guest-life.js';

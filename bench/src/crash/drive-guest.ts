@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EmulatedDomain, EmulatedHost } from '@xenpv/emulator';
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 import { Media, mediumContent } from './drive-load.js';
 import { GuestFigures } from './figures.js';
 import { GuestLife } from './guest-life.js';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Blkfront } from '@xenpv/blkfront';
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 import type { GuestFigures } from './figures.js';
 import { SECTOR } from './model.js';
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 import { DaemonLife, type DaemonOptions } from './daemon.js';
 import type { Watch } from './watch.js';
 

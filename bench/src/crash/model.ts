@@ -1,4 +1,4 @@
-import type { Random } from '../fuzz/random.js';
+import type { Random } from '../program/random.js';
 
 export const SECTOR = 512;
 const WORDS = SECTOR / 4;

@@ -6,7 +6,7 @@ import { EmulatedHost } from '@xenpv/emulator';
 import { ownFolder } from '@xenpv/test-support/own-folder';
 import { ThrottledDevices } from '@xenpv/test-support/throttled-devices';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { Random } from '../fuzz/random.js';
+import { Random } from '../program/random.js';
 import { CrashGuest, GUEST_HAPPENINGS, type GuestHappening } from './crash-guest.js';
 import { DriveGuest } from './drive-guest.js';
 import { type GuestFigures, KINDS, type Kind } from './figures.js';

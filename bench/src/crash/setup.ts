@@ -1,5 +1,5 @@
 import type { AbiName } from '@xenpv/blkif';
-import { Random } from '../fuzz/random.js';
+import { Random } from '../program/random.js';
 import type { Frontend } from './guest-life.js';
 
 export const STORAGES = ['io_uring', 'threads', 'qcow2', 'nbd', 'loop'] as const;

@@ -1,11 +1,16 @@
 import { type BlockImage, BlockOp, type BlockQueue, type CompletionListener, ImageWrapper } from '@xenpv/blockdev';
-import { Random } from './random.js';
+import { Random } from '../../program/random.js';
 
 const EIO = -5;
-/** One operation in so many fails. */
-const FAILS_ONE_IN = 400;
+/** One operation in so many fails, or is answered with a length that is not its own. */
+const ODD_ONE_IN = 200;
+/** One operation in so many hangs, for so many milliseconds at most. */
+const HANGS_ONE_IN = 3000;
+const HANGS_MS = 400;
+/** One operation in so many is told to have ended twice. */
+const TWICE_ONE_IN = 500;
 
-/** Storage that ends operations late and in any order, several or one at a time, and fails some. */
+/** Storage that ends operations late and in any order, several or one at a time, hangs, fails some and lies about others. */
 export class OddImage extends ImageWrapper {
   readonly #random: Random;
 
@@ -23,11 +28,17 @@ export class OddImage extends ImageWrapper {
   }
 }
 
+interface Ended {
+  readonly tag: number;
+  readonly result: number;
+  readonly again: boolean;
+}
+
 class OddQueue implements BlockQueue {
   readonly #inner: BlockQueue;
   readonly #random: Random;
   #listener: CompletionListener = () => {};
-  #held: [tag: number, result: number][] = [];
+  #held: Ended[] = [];
   #failing: number[] = [];
   #inFlight = 0;
   #scheduled = false;
@@ -37,7 +48,7 @@ class OddQueue implements BlockQueue {
     this.#inner = inner;
     this.#random = random;
     inner.onComplete((tags, results, count) => {
-      for (let i = 0; i < count; i++) this.#held.push([tags[i], results[i]]);
+      for (let i = 0; i < count; i++) this.#end(tags[i], results[i]);
       this.#schedule();
     });
   }
@@ -66,7 +77,7 @@ class OddQueue implements BlockQueue {
   push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
     if (this.#inFlight === this.depth) return false;
     this.#inFlight++;
-    if (op !== BlockOp.flush && this.#random.oneIn(FAILS_ONE_IN)) {
+    if (op !== BlockOp.flush && this.#random.oneIn(2 * ODD_ONE_IN)) {
       this.#failing.push(tag);
       return true;
     }
@@ -75,7 +86,7 @@ class OddQueue implements BlockQueue {
 
   submit(): void {
     this.#inner.submit();
-    for (const tag of this.#failing.splice(0)) this.#held.push([tag, EIO]);
+    for (const tag of this.#failing.splice(0)) this.#held.push({ tag, result: EIO, again: false });
     if (this.#held.length > 0) this.#schedule();
   }
 
@@ -98,6 +109,22 @@ class OddQueue implements BlockQueue {
     return this.close();
   }
 
+  /** What storage says of an operation that has ended. */
+  #end(tag: number, result: number): void {
+    const random = this.#random;
+    const wrong = [0, 1, 511, result - 512, result + 512, 2 ** 31 - 1, -(2 ** 31), -4096, -1];
+    const said = random.oneIn(2 * ODD_ONE_IN) ? random.pick(wrong) : result;
+    const ended = { tag, result: said, again: false };
+    if (random.oneIn(HANGS_ONE_IN)) {
+      setTimeout(() => {
+        this.#held.push(ended);
+        this.#schedule();
+      }, random.below(HANGS_MS));
+    } else {
+      this.#held.push(ended);
+    }
+  }
+
   #schedule(): void {
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -114,12 +141,14 @@ class OddQueue implements BlockQueue {
     const count = this.#random.from(Math.min(1, this.#held.length), this.#held.length);
     const going = Array.from({ length: count }, () => this.#held.splice(this.#random.below(this.#held.length), 1)[0]);
     if (count === 0) return 0;
-    this.#inFlight -= count;
+    this.#inFlight -= going.filter(({ again }) => !again).length;
     this.#listener(
-      Int32Array.from(going, ([tag]) => tag),
-      Int32Array.from(going, ([, result]) => result),
+      Int32Array.from(going, ({ tag }) => tag),
+      Int32Array.from(going, ({ result }) => result),
       count,
     );
+    const again = going.filter((ended) => !ended.again && this.#random.oneIn(TWICE_ONE_IN));
+    for (const ended of again) this.#held.push({ ...ended, again: true });
     if (this.#inFlight === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
     return count;
   }

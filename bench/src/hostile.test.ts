@@ -1,0 +1,111 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, it } from 'vitest';
+import { runRound } from './hostile/host/round.js';
+import { drawSetup, type Fixed } from './hostile/host/setup.js';
+import { MUTANTS } from './hostile/mutants/mutants.js';
+
+const PROGRAM = fileURLToPath(new URL('../dist/hostile.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'xen-blockd-hostile-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** Runs the built program: the packages are built before the tests. */
+function hostile(...args: string[]): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    const child = execFile(process.execPath, [PROGRAM, ...args], (_error, stdout, stderr) => {
+      resolve({ code: child.exitCode ?? 1, output: stdout + stderr });
+    });
+  });
+}
+
+/** Everything on one thread and in memory: the same requests in the same order each time. */
+const SMALL: Fixed = {
+  engine: 'memory',
+  sectorSize: 512,
+  sectorPolicy: 512,
+  transfer: 'copy',
+  memoryMiB: 2,
+  guests: 1,
+  lives: 1,
+  queues: 1,
+  threads: 0,
+  guestThreads: 0,
+  maxIndirectSegments: 64,
+  pollMicroseconds: 0,
+  depth: 32,
+  odd: false,
+  races: false,
+  scribbles: false,
+  burners: 0,
+  moves: false,
+  takeOvers: false,
+  patienceSeconds: 10,
+  victimMs: 5000,
+};
+
+/** Some thousand requests; `npm run test:hostile` is the long form. */
+describe('each request is answered once, with the right data, no ring stops, and nothing is left behind', () => {
+  it.each<[string, Fixed]>([
+    ['copied', {}],
+    ['mapped, and connections that end badly', { transfer: 'map', lives: 5, guests: 2 }],
+    ['persistent grants, which do not fit, and two queues', { transfer: 'persistent', persistentPages: 16, queues: 2 }],
+    ['whose sectors are large, which guests are told', { sectorSize: 4096, sectorPolicy: 'image' }],
+    ['whose sectors are large, which guests are not told', { sectorSize: 4096 }],
+    ['from a file', { engine: 'io_uring', depth: 64 }],
+    ['on storage that hangs, fails and lies', { odd: true, depth: 8 }],
+    ['with words that are exchanged after the push', { races: true }],
+    ['with nonsense in the headers of rings', { scribbles: true }],
+    ['on rings that are moved', { moves: true, lives: 3 }],
+    ['while backends take over from each other', { takeOvers: true }],
+    ['until the power is cut', { engine: 'power-cut' }],
+  ])('%s', async (_name, fixed) => {
+    const round = await runRound(drawSetup(11, 800, { ...SMALL, ...fixed }));
+    expect(round.answered).toBeGreaterThanOrEqual(800);
+    expect(round.verified).toBeGreaterThan(0);
+  });
+
+  it('on threads: the guests, the victim, and the backend', async () => {
+    const json = join(folder, 'results.json');
+    const fixed = ['--threads', '1', '--guest-threads', '1', '--guests', '2', '--lives', '2', '--engine', 'memory'];
+    const rest = [
+      '--odd',
+      '0',
+      '--races',
+      '1',
+      '--moves',
+      '1',
+      '--take-overs',
+      '1',
+      '--burners',
+      '0',
+      '--depth',
+      '64',
+      '--seed',
+      '1',
+    ];
+    const { code, output } = await hostile('--requests', '1000', '--json', json, ...fixed, ...rest);
+    expect([code, output]).toEqual([0, expect.stringContaining('1 rounds, ')]);
+    const results = JSON.parse(readFileSync(json, 'utf8'));
+    expect(results.requests).toBeGreaterThanOrEqual(1000);
+    expect(results.verified).toBeGreaterThan(0);
+    expect(results.failure).toBeUndefined();
+  });
+});
+
+describe('a planted defect is noticed', () => {
+  it.each(MUTANTS.map((mutant) => [mutant.name, mutant] as const))('%s', async (_name, mutant) => {
+    const { plant, fixed, noticed, seed = 7, requests = 1000 } = mutant;
+    using planted = plant();
+    const setup = drawSetup(seed, requests, { ...SMALL, ...fixed });
+    await expect(runRound(setup, planted)).rejects.toThrow(noticed);
+  });
+});
+
+it('says which options it has, and what is wrong with one', async () => {
+  const [help, engine] = await Promise.all([hostile('--help'), hostile('--engine', 'tape')]);
+  expect(help).toMatchObject({ code: 0, output: expect.stringContaining('--seed SEED') });
+  expect(engine).toMatchObject({ code: 2, output: expect.stringContaining('io_uring') });
+});
