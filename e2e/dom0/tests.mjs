@@ -22,7 +22,8 @@ export async function main({ xen, init, filters, list }) {
   const failed = [];
   for (const group of plan) failed.push(...(await runGroup(group)));
   if (failed.length > MOST_TRIED_AGAIN) return;
-  for (const { group, test } of failed) await runGroup({ ...group, tests: [test] }, { again: true });
+  for (const { group, test } of failed.filter(({ group }) => !group.inOrder))
+    await runGroup({ ...group, tests: [test] }, { again: true });
 }
 
 function choose(xen, filters) {
