@@ -74,7 +74,8 @@ function page() {
   const told = new Set(
     packages.flatMap(({ folder }) => payloads(`${folder}/src/diagnostics.ts`)).flatMap(({ channels }) => channels),
   );
-  for (const { folder } of workspacePackages()) {
+  // What is not published only listens, or pretends that something happened, as the planted defects of bench do.
+  for (const { folder } of workspacePackages().filter(({ manifest }) => !manifest.private)) {
     for (const path of filesBelow(folder).filter((name) => /\/src\/.*\.ts$/.test(name) && !/\.test\.ts$/.test(name))) {
       for (const name of channelsMade(path)) {
         if (!path.endsWith('/src/diagnostics.ts'))
