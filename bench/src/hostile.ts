@@ -3,7 +3,7 @@
  * serves them from files or memory, in every way there is.
  */
 import { writeFileSync } from 'node:fs';
-import { LIFE_ENDS } from './hostile/guest/guest.js';
+import { LIFE_ENDS } from './hostile/guest/plan.js';
 import { type RoundResult, runRound } from './hostile/host/round.js';
 import { drawSetup, ENGINES, type Fixed, isSlow, type Setup, TRANSFERS } from './hostile/host/setup.js';
 import { moreThan, processTraces } from './hostile/host/traces.js';

@@ -1,76 +1,22 @@
-import { ABIS, type AbiName, VdiskInfo } from '@xenpv/blkif';
-import type { EventChannels, GrantAllocator, XenProvider } from '@xenpv/xen-sys';
-import { XenstoreClient } from '@xenpv/xenstore';
+import { VdiskInfo } from '@xenpv/blkif';
+import type { XenProvider } from '@xenpv/xen-sys';
 import { Random } from '../../program/random.js';
 import { SECTOR } from '../oracle/contents.js';
-import { DiskModel, type DiskState } from '../oracle/disk-model.js';
+import { DiskModel } from '../oracle/disk-model.js';
 import type { Terms } from '../oracle/meaning.js';
 import { Verdict } from '../oracle/verdict.js';
-import { Connection, nonsense, State } from './connection.js';
+import { endBadly } from './bad-ends.js';
+import { State } from './connection.js';
 import { RequestDrawer } from './draw.js';
 import { Latencies } from './latencies.js';
-import { GuestPages } from './pages.js';
+import { Life } from './life.js';
+import { LoadWatch } from './load-watch.js';
+import type { GuestPages } from './pages.js';
+import type { GuestPlan, GuestReport, LifeEnd, World } from './plan.js';
 import { type Race, TracedRace } from './race.js';
 import { RingLoad } from './ring-load.js';
 
-/** What a guest asks of its host. */
-export interface World {
-  /** Makes the domain, if there is none, and attaches the disk. */
-  attach(): Promise<void>;
-  /** Resolves when nothing is left of the disk. */
-  detach(): Promise<void>;
-  /** The same, for the whole domain. */
-  destroy(): Promise<void>;
-}
-
-/** How a guest behaves. */
-export interface GuestPlan {
-  readonly name: string;
-  readonly domid: number;
-  readonly seed: number;
-  readonly device: number;
-  /** A victim sends what is allowed only, a few requests at a time, and is never interrupted. */
-  readonly victim: boolean;
-  readonly requests: number;
-  readonly lives: number;
-  readonly sectors: number;
-  readonly readOnly: boolean;
-  readonly transfer: 'copy' | 'map' | 'persistent';
-  readonly depth: number;
-  readonly mutatesOneIn: number;
-  readonly nonsense: boolean;
-  readonly scribbles: boolean;
-  /** How lives may end, besides with a close. */
-  readonly ends: readonly LifeEnd[];
-  readonly odd: boolean;
-  /** What a sector reads as after a discard, if not as before. */
-  readonly discarded: number;
-  readonly maxQueues: number;
-  /** Its disk loses its power at the end of each life. */
-  readonly powerCuts: boolean;
-  /** Its rings are moved meanwhile, or taken over. */
-  readonly moves: boolean;
-  readonly abi?: AbiName | undefined;
-  readonly patienceSeconds: number;
-}
-
-export const LIFE_ENDS = ['runaway', 'destroyed', 'detached', 'states', 'flood', 'grants', 'ports'] as const;
-export type LifeEnd = (typeof LIFE_ENDS)[number];
-
-export interface GuestReport {
-  readonly answered: number;
-  readonly lives: number;
-  readonly refused: number;
-  readonly state: DiskState;
-  /** Milliseconds; of a victim. */
-  readonly latency: { readonly p50: number; readonly p99: number; readonly most: number };
-}
-
-const WATCH_MS = 50;
-/** Writes to xenstore at once. */
-const FLOOD = 200;
 const MOST_SEGMENTS = 256;
-const NO_RACE = undefined;
 
 /** A guest with a disk: it lives, again and again, until it has sent its requests. Rejects with what went wrong. */
 export class Guest {
@@ -79,6 +25,8 @@ export class Guest {
   readonly #world: World;
   readonly #makeRace: ((memory: ArrayBufferLike) => Race) | undefined;
   readonly #random: Random;
+  /** Of the course of its lives, whatever happens in them. */
+  readonly #course: Random;
   readonly #model: DiskModel;
   readonly #latencies = new Latencies();
   readonly #stopped = new AbortController();
@@ -100,6 +48,7 @@ export class Guest {
     this.#world = world;
     this.#makeRace = makeRace;
     this.#random = new Random(plan.seed);
+    this.#course = new Random(plan.seed ^ 0x11fe5);
     this.#model = new DiskModel(plan.sectors);
   }
 
@@ -144,8 +93,8 @@ export class Guest {
     // The last one makes up for what others left undone, and closes.
     for (let life = lives; life > 0; life--) {
       const last = life === 1;
-      const end = last ? 'closed' : this.#random.pick(['closed' as const, ...ends]);
-      const nonsense = this.plan.nonsense && !last && this.#random.oneIn(4);
+      const end = last ? 'closed' : this.#course.pick(['closed' as const, ...ends]);
+      const nonsense = this.plan.nonsense && !last && this.#course.oneIn(4);
       const left = victim ? Number.POSITIVE_INFINITY : requests - this.answered;
       await this.#liveOnce(end, Math.ceil(left / life), nonsense);
       this.#lives++;
@@ -205,7 +154,7 @@ export class Guest {
     if (terms.readOnly !== plan.readOnly)
       wrong(`${plan.name}: a disk that may ${plan.readOnly ? '' : 'not '}be written`);
     if (terms.sectors !== plan.sectors) wrong(`${plan.name}: a disk of ${terms.sectors} sectors`);
-    const race = this.#makeRace?.(life.pages.words[0].buffer) ?? NO_RACE;
+    const race = this.#makeRace?.(life.pages.words[0].buffer);
     const { abi, pages, connection } = life;
     const verdict = new Verdict(this.#model, pages, plan.discarded);
     const { scribbles } = plan;
@@ -242,7 +191,10 @@ export class Guest {
       for (const load of this.#loads) load.work();
       await this.#untilEnd(end);
       if (end === 'closed') await this.#close(life, wrong);
-      else await this.#endBadly(life, end);
+      else {
+        const { moves } = plan;
+        await endBadly(end, { life, loads: this.#loads, world: this.#world, random: this.#random, moves });
+      }
     } finally {
       watch.stop();
       life.events.listen(undefined);
@@ -271,144 +223,6 @@ export class Guest {
     const touched = pages.firstTouched();
     if (touched >= 0) wrong(`${this.plan.name}: page ${touched}, which no request had, was written to`);
     await connection.close();
-  }
-
-  async #endBadly(life: Life, end: LifeEnd): Promise<void> {
-    await this.#misbehave(life, end);
-    if (end !== 'destroyed') await life.connection.setState(State.closed);
-  }
-
-  async #misbehave(life: Life, end: LifeEnd): Promise<void> {
-    const { connection, events, pages } = life;
-    const random = this.#random;
-    switch (end) {
-      case 'runaway': {
-        const { shared, ring, port } = random.pick(connection.rings);
-        const ahead = random.pick([ring.size + 1, 2 ** 31, random.from(ring.size + 1, 2 ** 31)]);
-        for (const load of this.#loads) load.abandon();
-        Atomics.store(shared, 0, (ring.responsesConsumed + ring.size + ahead) | 0);
-        events.notify(port);
-        // A ring that is being moved, and cannot be attached, makes its disk held.
-        if (!this.plan.moves) await connection.refused();
-        break;
-      }
-      case 'states':
-        for (let i = random.from(1, 6); i > 0; i--) {
-          await connection.write('state', random.oneIn(4) ? nonsense(random) : String(random.below(10)));
-        }
-        for (let i = random.below(4); i > 0; i--) {
-          await connection.write(random.pick(['ring-ref', 'event-channel', 'protocol', 'odd/key']), nonsense(random));
-        }
-        for (const load of this.#loads) load.abandon();
-        break;
-      case 'flood': {
-        // Each of them wakes the backend's watch; it goes on with its requests meanwhile.
-        const writes = Array.from({ length: FLOOD }, (_, i) =>
-          i % 3 === 0 ? connection.write('odd/key', nonsense(random)) : connection.setState(State.connected),
-        );
-        await Promise.all(writes);
-        for (const load of this.#loads) load.abandon();
-        break;
-      }
-      case 'grants':
-        // What the backend writes to them from now on is nobody's business.
-        for (const load of this.#loads) load.abandon();
-        pages.release();
-        await turn();
-        break;
-      case 'ports':
-        for (const load of this.#loads) load.abandon();
-        connection.release();
-        await turn();
-        break;
-      case 'detached': {
-        const detached = this.#world.detach();
-        await connection.refused();
-        for (const load of this.#loads) load.abandon();
-        await connection.setState(State.closed);
-        await detached;
-        break;
-      }
-      case 'destroyed':
-        break;
-    }
-  }
-}
-
-/** A connection and what it takes: one domain, one attached disk. */
-class Life {
-  readonly #provider: XenProvider;
-  readonly #plan: GuestPlan;
-  readonly #random: Random;
-  readonly nonsense: boolean;
-  state = 0;
-  events!: EventChannels;
-  pages!: GuestPages;
-  connection!: Connection;
-  readonly abi;
-  #allocator!: GrantAllocator;
-  #store!: XenstoreClient;
-
-  constructor(provider: XenProvider, plan: GuestPlan, random: Random, nonsense: boolean) {
-    this.#provider = provider;
-    this.#plan = plan;
-    this.#random = random;
-    this.nonsense = nonsense;
-    this.abi = ABIS[plan.abi ?? random.pick<AbiName>(['x86_64', 'x86_32', 'arm'])];
-  }
-
-  async open(): Promise<void> {
-    const random = this.#random;
-    const { domid, device, transfer, maxQueues, victim, patienceSeconds } = this.#plan;
-    this.events = this.#provider.openEventChannels();
-    this.#allocator = this.#provider.openGrantAllocator();
-    this.#store = XenstoreClient.open(await this.#provider.connectXenstore());
-    this.pages = new GuestPages(this.#allocator, 0, victim ? 300 : 1000, random);
-    this.connection = new Connection({
-      store: this.#store,
-      events: this.events,
-      allocator: this.#allocator,
-      domid,
-      device,
-      random,
-      abi: this.abi,
-      order: victim ? 0 : random.from(0, 4),
-      queues: victim ? 1 : random.from(1, maxQueues),
-      persistent: transfer === 'persistent',
-      nonsense: this.nonsense,
-      patienceSeconds,
-    });
-    this.state = await this.connection.open();
-  }
-
-  async release(): Promise<void> {
-    this.pages.release();
-    this.#allocator.close();
-    this.events.close();
-    await this.#store.close();
-  }
-}
-
-/** Looks for rings that do not go on, and wakes those that ask for no events. */
-class LoadWatch {
-  readonly #timers: NodeJS.Timeout[];
-
-  constructor(loads: readonly RingLoad[], seconds: number, polls: boolean, wrong: (message: string) => void) {
-    const look = () => {
-      for (const load of loads) {
-        const stalled = load.stalled(seconds);
-        if (stalled) wrong(`a ring does not go on: ${JSON.stringify(stalled)}`);
-      }
-    };
-    const work = () => {
-      for (const load of loads) load.work();
-    };
-    this.#timers = [setInterval(look, WATCH_MS)];
-    if (polls) this.#timers.push(setInterval(work, 1));
-  }
-
-  stop(): void {
-    for (const timer of this.#timers) clearInterval(timer);
   }
 }
 

@@ -1,7 +1,8 @@
 import { Worker } from 'node:worker_threads';
 import type { EmulatedHost } from '@xenpv/emulator';
 import type { GuestMessage, GuestStart, GuestWish } from '../../hostile-guest.js';
-import { Guest, type GuestPlan, type GuestReport, type World } from '../guest/guest.js';
+import { Guest } from '../guest/guest.js';
+import type { GuestPlan, GuestReport, World } from '../guest/plan.js';
 import { TracedRace } from '../guest/race.js';
 
 /** Guests that run somewhere. */

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { EmulatedHost } from '@xenpv/emulator';
 import type { XenBlockBackendOptions } from '@xenpv/xen-block';
 import { XenstoreClient } from '@xenpv/xenstore';
-import type { GuestPlan, GuestReport } from '../guest/guest.js';
+import type { GuestPlan, GuestReport } from '../guest/plan.js';
 import { moveRings, takeOver } from './disturb.js';
 import { type RunningGuests, runHere, runOnThread } from './guest-threads.js';
 import { PlaneWatch } from './plane-watch.js';
@@ -74,7 +74,7 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, tampering:
   for (const plan of plans) await worldOf(plan).makeDomain();
   const domids = plans.map(({ domid }) => domid);
   const before = hostTraces(xen, domids);
-  const nodesBefore = await allNodes(store);
+  const nodes = await allNodes(store);
   const guests = run(setup, xen, plans, worldOf);
   const ended = new AbortController();
   try {
@@ -90,21 +90,26 @@ async function serve(setup: Setup, folder: string, watch: PlaneWatch, tampering:
     for (const plan of plans) await worldOf(plan).makeDomain();
     const more = moreThan(before, hostTraces(xen, domids));
     if (more !== undefined) throw new Error(`something was left behind: ${more}`);
-    const nodes = (await allNodes(store)).filter((path) => !nodesBefore.includes(path));
-    if (nodes.length > 0 || (await allNodes(store)).length !== nodesBefore.length)
-      throw new Error(`nodes were left behind: ${nodes.join(' ')}`);
+    await checkNodes(nodes, store);
     await served.close();
     return { ...sum(reports), moves, takeOvers };
   } finally {
     ended.abort();
     await Promise.all(guests.map((one) => one.terminate()));
     // After a failure there may be rings that never end: their domains go first.
-    for (const domain of xen.domains) await domain.destroy();
+    await Promise.all(xen.domains.map((domain) => domain.destroy()));
     await served.close().catch(() => {});
     await storage.close();
     await store.close();
     await xen.close();
   }
+}
+
+async function checkNodes(before: readonly string[], store: XenstoreClient): Promise<void> {
+  const after = await allNodes(store);
+  if (after.length === before.length && after.every((path) => before.includes(path))) return;
+  const more = after.filter((path) => !before.includes(path));
+  throw new Error(`nodes were left behind, ${before.length} before, ${after.length} after: ${more.join(' ')}`);
 }
 
 function backendOptions(

@@ -1,5 +1,5 @@
 import { Random } from '../../program/random.js';
-import { type GuestPlan, LIFE_ENDS, type LifeEnd } from '../guest/guest.js';
+import { type GuestPlan, LIFE_ENDS, type LifeEnd } from '../guest/plan.js';
 import { ANY } from '../oracle/contents.js';
 
 export const ENGINES = ['memory', 'io_uring', 'threads', 'power-cut'] as const;

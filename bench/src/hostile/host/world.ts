@@ -1,6 +1,6 @@
 import type { EmulatedHost } from '@xenpv/emulator';
 import type { XenBlockBackend } from '@xenpv/xen-block';
-import type { GuestPlan, World } from '../guest/guest.js';
+import type { GuestPlan, World } from '../guest/plan.js';
 
 const MEMORY_MIB = 24;
 const LOOK_MS = 1;

@@ -147,6 +147,12 @@ export class DiskModel {
     return true;
   }
 
+  /** Whether that may be what a sector holds. Nothing is known afterwards that was not before. */
+  mayHold(bytes: Buffer, at: number, sector: number): boolean {
+    const content = this.#contents[sector];
+    return content === ANY || hasRun(bytes, at, content, 1) || hasRun(bytes, at, this.#others[sector], 1);
+  }
+
   #holdsOne(bytes: Buffer, at: number, sector: number): boolean {
     const content = this.#contents[sector];
     const other = this.#others[sector];

@@ -118,17 +118,12 @@ export class Verdict {
       const mine = page[i] >= 0 && pages.owner[page[i]] === sent.number;
       for (let place = first[i]; place <= last[i]; place++, at++) {
         if (!mine || (status !== BlkifStatus.okay && pages.intact(page[i], place, 1))) continue;
-        if (!this.#holdsOne(page[i], place, at)) wrong = `wrong data in segment ${i}, sector ${at}`;
+        if (!this.#model.mayHold(pages.bytes[page[i]], place * SECTOR, at))
+          wrong = `wrong data in segment ${i}, sector ${at}`;
       }
     }
     if (wrong === undefined && !sent.raced) for (let i = 0; i < sent.pageCount; i++) pages.fill(sent.pages[i]);
     return wrong;
-  }
-
-  readonly #found = new Uint32Array(1);
-
-  #holdsOne(page: number, place: number, sector: number): boolean {
-    return this.#model.holds(this.#pages.bytes[page], place * SECTOR, sector, 1, this.#found, 0);
   }
 
   #carryOut(sent: Sent, meaning: Meaning, status: number, sure: 'done' | 'maybe'): void {
