@@ -40,6 +40,11 @@ async function check(name, work) {
   }
 }
 
+async function checkTypes() {
+  await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
+  await check('publint and attw', checkPackages);
+}
+
 /** publint and attw on each package that is published, two at a time. */
 async function checkPackages() {
   const published = workspacePackages().filter(({ manifest }) => !manifest.private);
@@ -131,14 +136,11 @@ await runMain(async () => {
   await check('documented paths', checkDocumentedPaths);
   // Imported late: a fresh clone has their libraries only now.
   await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
-  await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
   await check('CommonJS builds', checkCommonJs);
   await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
-  await Promise.all([
-    check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined)),
-    check('publint and attw', checkPackages),
-  ]);
-  const tests = await runTests();
+  await check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined));
+  // Tests wait more than they work, and need no types.
+  const [tests] = await Promise.all([runTests(), checkTypes()]);
   await check('documented tests', () => checkDocumentedTests(tests.results));
   const statuses = tests.results.flatMap(({ assertionResults }) => assertionResults.map(({ status }) => status));
   const needs = skippedByNeed(tests.results);
