@@ -40,8 +40,11 @@ async function check(name, work) {
   }
 }
 
+/** What needs the packages' types. */
 async function checkTypes() {
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
+  await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
+  await check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined));
   await check('publint and attw', checkPackages);
 }
 
@@ -137,8 +140,6 @@ await runMain(async () => {
   // Imported late: a fresh clone has their libraries only now.
   await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
   await check('CommonJS builds', checkCommonJs);
-  await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
-  await check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined));
   // Tests wait more than they work, and need no types.
   const [tests] = await Promise.all([runTests(), checkTypes()]);
   await check('documented tests', () => checkDocumentedTests(tests.results));
