@@ -6,7 +6,7 @@ import { ROOT, workspacePackages } from './scripts/lib/workspace.mjs';
  * How long a test may take, in milliseconds: enough for the slowest machine. What is tested is what is done, not how fast;
  * a test that hangs ends all the same.
  */
-const limits = { testTimeout: 60_000, hookTimeout: 60_000 };
+const limits = { testTimeout: 60_000, hookTimeout: 60_000, expect: { poll: { timeout: 20_000 } } };
 
 /** Every package's tests in one run from the root. Vitest finds this file from inside a package too, which then runs alone. */
 export default defineConfig({

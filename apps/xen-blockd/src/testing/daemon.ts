@@ -44,13 +44,18 @@ export class TestDaemon implements AsyncDisposable {
 
   /** Waits for a line of the log. */
   async says(message: string): Promise<void> {
-    await expect.poll(() => this.lines.some(({ msg }) => msg === message), { timeout: 5000 }).toBe(true);
+    await expect.poll(() => this.lines.some(({ msg }) => msg === message)).toBe(true);
   }
 
   /** A signal is only an event here. */
   stop(): void {
     this.#stopped = true;
     process.emit('SIGTERM', 'SIGTERM');
+  }
+
+  /** When each daemon that was stopped has ended. Two at once are one too many for the lock. */
+  async ended(): Promise<void> {
+    await Promise.allSettled(this.#running);
   }
 
   /** A guest with a disk of random bytes, which is not connected yet. */
@@ -65,7 +70,7 @@ export class TestDaemon implements AsyncDisposable {
   /** Only a test that failed has left a daemon running; a second signal would end this process. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#stopped) this.stop();
-    await Promise.allSettled(this.#running);
+    await this.ended();
     await this.host[Symbol.asyncDispose]();
   }
 }
