@@ -19,6 +19,7 @@ import { XenbusState } from './states.js';
 import { Backoff } from './waiting/backoff.js';
 import { LATE, withinDeadline } from './waiting/deadline.js';
 import { LastingWatch } from './waiting/lasting-watch.js';
+import type { Turn } from './waiting/takeovers.js';
 import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
 
 /** How often a device that xenstored has lost is looked at, in milliseconds. */
@@ -31,6 +32,8 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory;
   /** Of the guest whose device it is. */
   readonly guest: GuestAccount;
+  /** When it is opened, if its frontend was not connected before. */
+  readonly turn: Turn;
   /** How long `prepare` and `connect` may take after their signal was aborted, in milliseconds. */
   readonly abortTimeoutMs: number;
   /** How long {@link BackendDevice.stop} waits for the handler, in milliseconds. */
@@ -235,10 +238,24 @@ export class BackendDevice {
     }
     const action = nextAction(view);
     if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
-    if (action.do === 'wait') return this.#rest(view);
+    if (action.do === 'wait') {
+      this.#options.turn.over();
+      return this.#rest(view);
+    }
+    if (await this.#waitedForTakeovers(action, view)) return this.#lookAgain();
     if (!this.#pace.mayTake(action, view)) return;
     await this.#perform(action, view);
     this.#lookAgain();
+  }
+
+  /** Whether others that were served before had to be opened first, which takes time: then it is looked again. */
+  async #waitedForTakeovers(action: DeviceAction, view: DeviceView): Promise<boolean> {
+    const { turn } = this.#options;
+    if (view.backend === XenbusState.connected) return false;
+    turn.over();
+    if (action.do !== 'prepare' || !turn.mustWait) return false;
+    await turn.wait();
+    return true;
   }
 
   /** Whether xenstored has lost the device with all else: then it is left as it is, and looked at again. */

@@ -10,6 +10,7 @@ import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, pars
 import { endedOrAborted, LATE, withinDeadline } from './waiting/deadline.js';
 import { LastingWatch } from './waiting/lasting-watch.js';
 import { Retries } from './waiting/retries.js';
+import { Takeovers } from './waiting/takeovers.js';
 
 export interface BackendBusOptions {
   readonly store: XenstoreClient;
@@ -67,6 +68,7 @@ export class BackendBus implements AsyncDisposable {
   readonly #watches: LastingWatch[] = [];
   readonly #retries = new Retries();
   readonly #guests: GuestAccounts;
+  readonly #takeovers = new Takeovers();
   #starting = true;
   /** The first look that failed while the bus starts, which ends the start. */
   #startFailure: { readonly error: unknown } | undefined;
@@ -94,6 +96,7 @@ export class BackendBus implements AsyncDisposable {
     const failed = starts.find((start) => start.status === 'rejected');
     const failure = failed === undefined ? bus.#startFailure : { error: failed.reason as unknown };
     bus.#starting = false;
+    bus.#takeovers.allAreFound();
     if (failure === undefined) return bus;
     await bus.close();
     throw failure.error;
@@ -132,6 +135,7 @@ export class BackendBus implements AsyncDisposable {
 
   async #close(): Promise<void> {
     this.#isOver = true;
+    this.#takeovers[Symbol.dispose]();
     this.#retries[Symbol.dispose]();
     const { stopTimeoutMs = STOP_TIMEOUT_MS } = this.#options;
     const watches = Promise.all(this.#watches.map((watch) => watch.close()));
@@ -147,6 +151,7 @@ export class BackendBus implements AsyncDisposable {
   #storeClosed(cause: Error | undefined): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#takeovers[Symbol.dispose]();
     this.#retries[Symbol.dispose]();
     for (const watch of this.#watches) void watch.close();
     for (const device of this.#devices.values()) device.storeClosed();
@@ -220,6 +225,7 @@ export class BackendBus implements AsyncDisposable {
       address,
       createHandler: this.#options.createHandler,
       guest: this.#guests.join(address.domid),
+      turn: this.#takeovers.turn(),
       waitForHotplug: hotplug.includes(address.type),
       removeDirectory: this.#options.removeDirectories ?? this.ownDomid !== 0,
       abortTimeoutMs: this.#options.abortTimeoutMs ?? ABORT_TIMEOUT_MS,

@@ -1,0 +1,66 @@
+/** How long those that were served before go first: storage that hangs must not keep others from being served. */
+const LIMIT_MS = 5000;
+
+/** A device's place among those that were found while a bus starts. */
+export interface Turn {
+  /** It was served before and is taken over, or held; or it was not served before. */
+  over(): void;
+  /** Whether others that were served before may still have to be taken over. */
+  readonly mustWait: boolean;
+  /** Resolves when they are. */
+  wait(): Promise<void>;
+}
+
+/**
+ * Devices that were Connected when a bus starts are opened before those that were not. An image has one writer: one whose
+ * guest works with it must not find that another, which was refused it so far, has taken it between two processes.
+ */
+export class Takeovers implements Disposable {
+  readonly #over: Promise<void>;
+  #end!: () => void;
+  #isOver = false;
+  /** Devices that may have to be taken over, and the look for them. */
+  #left = 1;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(limitMs = LIMIT_MS) {
+    this.#over = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#timer = setTimeout(() => this[Symbol.dispose](), limitMs).unref();
+  }
+
+  /** A device that was found. */
+  turn(): Turn {
+    let isLeft = !this.#isOver;
+    if (isLeft) this.#left++;
+    const takeovers = this;
+    return {
+      over() {
+        if (isLeft) takeovers.#less();
+        isLeft = false;
+      },
+      get mustWait() {
+        return !takeovers.#isOver;
+      },
+      wait: () => takeovers.#over,
+    };
+  }
+
+  /** All that there were when the bus started have a turn. */
+  allAreFound(): void {
+    this.#less();
+  }
+
+  #less(): void {
+    this.#left--;
+    if (this.#left === 0) this[Symbol.dispose]();
+  }
+
+  /** Nobody waits any more. */
+  [Symbol.dispose](): void {
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    this.#end();
+  }
+}
