@@ -59,6 +59,7 @@ describe('those who wait for takeovers', () => {
   it('wait no longer than for a while', async () => {
     using takeovers = new Takeovers(10);
     const waiting = takeovers.turn();
+    takeovers.allAreFound();
     await waiting.wait();
     expect(waiting.mustWait).toBe(false);
   });

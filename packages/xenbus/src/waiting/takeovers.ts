@@ -17,6 +17,7 @@ export interface Turn {
  */
 export class Takeovers implements Disposable {
   readonly #over: Promise<void>;
+  readonly #limitMs: number;
   #end!: () => void;
   #isOver = false;
   /** Devices that may have to be taken over, and the look for them. */
@@ -27,7 +28,7 @@ export class Takeovers implements Disposable {
     this.#over = new Promise((resolve) => {
       this.#end = resolve;
     });
-    this.#timer = setTimeout(() => this[Symbol.dispose](), limitMs).unref();
+    this.#limitMs = limitMs;
   }
 
   /** A device that was found. */
@@ -49,6 +50,7 @@ export class Takeovers implements Disposable {
 
   /** All that there were when the bus started have a turn. */
   allAreFound(): void {
+    this.#timer = setTimeout(() => this[Symbol.dispose](), this.#limitMs).unref();
     this.#less();
   }
 
