@@ -1,6 +1,7 @@
 /** A guest that misbehaves on its own disk in every way, in an order that a seed determines. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Blkfront } from '/lab/repo/packages/blkfront/dist/index.js';
+import { Random } from '../shared/random.mjs';
 import { MISBEHAVIOURS } from './misbehaviours.mjs';
 
 const CONNECT_MS = 120_000;
@@ -12,27 +13,6 @@ const CONNECTIONS = [
   { ringPageOrder: 4, queues: 1, maxIndirectSegments: 0 },
   { ringPageOrder: 0, abi: 'x86_32' },
 ];
-
-/** Numbers that a seed determines (xorshift). */
-class Random {
-  #state;
-
-  constructor(seed) {
-    this.#state = seed | 1;
-  }
-
-  /** 32 bits, signed. */
-  word() {
-    this.#state ^= this.#state << 13;
-    this.#state ^= this.#state >>> 17;
-    this.#state ^= this.#state << 5;
-    return this.#state;
-  }
-
-  pick(list) {
-    return list[(this.word() >>> 0) % list.length];
-  }
-}
 
 /** The provider, and a way to let go of all that was opened since, whoever uses it. */
 function abandonable(provider) {

@@ -101,7 +101,7 @@ export const MISBEHAVIOURS = {
     for (let i = 0; i < BURSTS; i++) {
       const { shared } = burst(disk, 32, (writer) => writeOfPage(writer, page.gref, 8 * i));
       for (let turn = 0; turn < 20_000; turn++) {
-        shared[RING_HEADER_WORDS + ((random.word() >>> 0) % (shared.length - RING_HEADER_WORDS))] = random.word();
+        shared[RING_HEADER_WORDS + random.below(shared.length - RING_HEADER_WORDS)] = random.word();
       }
       await sleep(5);
     }
@@ -141,7 +141,7 @@ export const MISBEHAVIOURS = {
 
   async 'states in any order'(_, { random, write }) {
     for (let i = 0; i < 10 * BURSTS; i++) {
-      await write('state', String((random.word() >>> 0) % 9));
+      await write('state', String(random.below(9)));
       if (i % DISTURBED_EVERY === 0) await sleep(10);
     }
   },

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { log } from '../../dom0/report.mjs';
+import { Random } from '../shared/random.mjs';
 
 const SERVING = '"msg":"serving"';
 /** The first half second of a life, or of its service. */
@@ -32,7 +33,7 @@ export class Killer {
   constructor(daemon, { disks, seed }) {
     this.#daemon = daemon;
     this.#disks = disks;
-    this.#random = randomOf(seed);
+    this.#random = new Random(seed);
   }
 
   /**
@@ -42,17 +43,18 @@ export class Killer {
   async run(kills, { beforeKill = async () => {}, afterStart = async () => {} } = {}) {
     for (let turn = 0; this.kills < kills; turn++) {
       const end = ENDS[turn % ENDS.length];
-      await sleep(this.#random() * (end === 'young' ? YOUNG_MS : OLD_MS));
+      await sleep(this.#random.fraction() * (end === 'young' ? YOUNG_MS : OLD_MS));
       if (end === 'young') this.early++;
       await beforeKill(turn);
       await this.#kill();
       const lives = [];
       if (end === 'at its start') {
-        const more = 1 + Math.floor(this.#random() * 2);
-        for (let i = 0; i < more; i++) lives.push(await this.#shortLife(this.#random() * YOUNG_MS));
+        const more = 1 + Math.floor(this.#random.fraction() * 2);
+        for (let i = 0; i < more; i++) lives.push(await this.#shortLife(this.#random.fraction() * YOUNG_MS));
         this.early += more;
       }
-      if (end === 'taking over') lives.push(await this.#shortLife((0.4 + this.#random() * 0.8) * this.#startMs));
+      if (end === 'taking over')
+        lives.push(await this.#shortLife((0.4 + this.#random.fraction() * 0.8) * this.#startMs));
       lives.push(await this.#longLife(() => afterStart(turn)));
       this.#count(lives);
     }
@@ -61,7 +63,7 @@ export class Killer {
   /** Ends it with SIGTERM, once it has served for a while, and starts it again; so many times. */
   async restart(times) {
     for (let i = 0; i < times; i++) {
-      await sleep(this.#random() * OLD_MS);
+      await sleep(this.#random.fraction() * OLD_MS);
       this.#daemon.check();
       const code = await this.#daemon.stop();
       if (code !== 0) throw new Error(`SIGTERM: the daemon ended with ${code}:\n${this.#daemon.tail()}`);
@@ -107,15 +109,4 @@ export class Killer {
 function recoveredIn(log) {
   const lines = readFileSync(log, 'utf8').split('\n');
   return lines.filter((line) => line.includes(SERVING)).map((line) => JSON.parse(line).recovered ?? 0);
-}
-
-/** Numbers below 1 that a seed determines (mulberry32). */
-function randomOf(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
