@@ -95,7 +95,7 @@ export const FLOORS = {
     ['daemon'],
     ['images'],
     ['status', 'log', 'privileges'],
-    ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts'],
+    ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts', 'proc.ts'],
     ['errors.ts', 'package-root.ts', 'signals.ts', 'code-cache.ts'],
     ['early-stop.ts'],
   ],

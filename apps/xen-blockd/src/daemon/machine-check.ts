@@ -1,10 +1,11 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { nativeProvider, requireNativeAddon, type XenProvider } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import { cageInForce } from '../images/storage-daemon/cage.js';
 import { privilegesInForce } from '../privileges/in-force.js';
 import type { ProcessPrivileges } from '../privileges/process-privileges.js';
+import { commandLine, processIds } from '../proc.js';
 import { DEFAULTS } from './config.js';
 
 /** One thing looked for on this machine. */
@@ -72,7 +73,7 @@ async function checkXenstore(provider: XenProvider): Promise<Finding> {
 /** Others that would serve the same backend types. */
 function checkCompetitors(): Finding[] {
   const blkback = existsSync('/sys/module/xen_blkback');
-  const devd = processes().some((line) => /\bxl\0devd\b/.test(line));
+  const devd = processIds().some((pid) => /\bxl\0devd\b/.test(commandLine(pid).join('\0')));
   return [
     {
       name: 'xen-blkback',
@@ -92,11 +93,6 @@ function checkCompetitors(): Finding[] {
 /** Of images that are not raw. */
 async function checkHelpers(): Promise<Finding> {
   return { name: 'storage helpers', needed: false, ...(await cageInForce(DEFAULTS['helper-user'])) };
-}
-
-function processes(): string[] {
-  const pids = existsSync('/proc') ? readdirSync('/proc').filter((name) => /^\d+$/.test(name)) : [];
-  return pids.map((pid) => readText(`/proc/${pid}/cmdline`) ?? '');
 }
 
 function attempt(name: string, work: () => void): Finding {

@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { commandLine, processIds } from '../proc.js';
 import { capabilityNames } from './capabilities.js';
 
 /** What a process may do, as /proc tells. */
@@ -36,26 +37,10 @@ export function privilegesOf(pid: number): ProcessPrivileges | undefined {
 
 /** The processes whose words of the command line are such, but for this one. */
 export function processesLike(isSuch: (words: readonly string[]) => boolean): number[] {
-  return numbersIn('/proc').filter((pid) => pid !== process.pid && isSuch(wordsOf(pid)));
+  return processIds().filter((pid) => pid !== process.pid && isSuch(commandLine(pid)));
 }
 
 /** A daemon: `xen-blockd run`, whatever runs it. */
 export function isDaemon(words: readonly string[]): boolean {
   return words.some((word, i) => /(^|\/)(xen-blockd|xen-blockd\/dist\/main\.js)$/.test(word) && words[i + 1] === 'run');
-}
-
-function wordsOf(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-  } catch {
-    return [];
-  }
-}
-
-function numbersIn(folder: string): number[] {
-  try {
-    return readdirSync(folder).map(Number).filter(Number.isInteger);
-  } catch {
-    return [];
-  }
 }

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BlockdError } from '../../../errors.js';
+import { commandLine } from '../../../proc.js';
 import { EXPORT, EXPORT_ID, isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
 import type { HelperDirectory } from '../helper-directory.js';
 import type { ProcessEnd } from '../helper-process.js';
 import type { StorageDaemonTimes } from '../times.js';
 import { Monitor } from './monitor.js';
-import { commandLine, endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
+import { endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
 
 const POLL_MS = 5;
 /** A killed process that waits for its storage in the kernel ends when the storage answers. */

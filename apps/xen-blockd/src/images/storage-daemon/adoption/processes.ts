@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { commandLine, namesIn, processIds } from '../../../proc.js';
 
 const POLL_MS = 5;
 
@@ -10,10 +11,7 @@ const POLL_MS = 5;
 export function helpersWith(pidFile: string): number[] {
   const written = readNumber(pidFile);
   if (written !== undefined && isHelperWith(pidFile, written)) return [written];
-  return readNames('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => isHelperWith(pidFile, pid));
+  return processIds().filter((pid) => isHelperWith(pidFile, pid));
 }
 
 /** False too for one that has ended and was not waited for by its parent: it holds nothing any more. */
@@ -21,15 +19,6 @@ function isHelperWith(pidFile: string, pid: number): boolean {
   const words = commandLine(pid);
   const at = words.indexOf('--pidfile');
   return at >= 0 && words[at + 1] === pidFile;
-}
-
-/** Empty if there is no such process. */
-export function commandLine(pid: number): readonly string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
-  } catch {
-    return [];
-  }
 }
 
 /** Whether two paths lead to one file or device now. */
@@ -44,10 +33,10 @@ export function isSameFile(one: string, other: string): boolean {
  * while they end. As far as /proc tells.
  */
 export function usersOf(path: string): (readonly string[])[] {
-  const pids = readNames('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
-  return pids
-    .filter((pid) => readNames(`/proc/${pid}/fd`).some((fd) => isSameFile(`/proc/${pid}/fd/${fd}`, path)))
-    .map((pid) => commandLine(Number(pid)))
+  return processIds()
+    .filter((pid) => pid !== process.pid)
+    .filter((pid) => namesIn(`/proc/${pid}/fd`).some((fd) => isSameFile(`/proc/${pid}/fd/${fd}`, path)))
+    .map(commandLine)
     .filter((words) => words.length > 0);
 }
 
@@ -56,7 +45,7 @@ export function hasOpen(pid: number, path: string): boolean {
   const wanted = statSync(path, { throwIfNoEntry: false });
   if (!wanted) return true;
   const folder = `/proc/${pid}/fd`;
-  const names = readNames(folder);
+  const names = namesIn(folder);
   return (
     names.length === 0 ||
     names.some((name) => {
@@ -116,13 +105,5 @@ function tryStat(path: string) {
     return statSync(path);
   } catch {
     return undefined;
-  }
-}
-
-function readNames(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    return [];
   }
 }
