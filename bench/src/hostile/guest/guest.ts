@@ -1,3 +1,4 @@
+import { LatencyHistogram } from '@xenpv/blkfront';
 import { VdiskInfo } from '@xenpv/blkif';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { Random } from '../../program/random.js';
@@ -8,7 +9,6 @@ import { Verdict } from '../oracle/verdict.js';
 import { endBadly } from './bad-ends.js';
 import { State } from './connection.js';
 import { RequestDrawer } from './draw.js';
-import { Latencies } from './latencies.js';
 import { Life } from './life.js';
 import { LoadWatch } from './load-watch.js';
 import type { GuestPages } from './pages.js';
@@ -28,7 +28,7 @@ export class Guest {
   /** Of the course of its lives, whatever happens in them. */
   readonly #course: Random;
   readonly #model: DiskModel;
-  readonly #latencies = new Latencies();
+  readonly #latencies = new LatencyHistogram();
   readonly #stopped = new AbortController();
   #loads: RingLoad[] = [];
   #answered = 0;
@@ -78,13 +78,13 @@ export class Guest {
     const lived = this.#live();
     lived.catch(() => {});
     await Promise.race([lived, failed]);
-    const { p50, p99, most } = this.#latencies;
+    const { p50, p99, max } = this.#latencies.read();
     return {
       answered: this.#answered,
       lives: this.#lives,
       refused: this.#refused,
       state: this.#model.state,
-      latency: { p50, p99, most },
+      latency: { p50: p50 / 1000, p99: p99 / 1000, most: max / 1000 },
     };
   }
 
@@ -174,7 +174,7 @@ export class Guest {
         scribbles,
         notify: () => void life.events.notify(port),
         failed: wrong,
-        ...(plan.victim ? { took: (milliseconds: number) => this.#latencies.add(milliseconds) } : {}),
+        ...(plan.victim ? { took: (milliseconds: number) => this.#latencies.add(1000 * milliseconds) } : {}),
       });
     });
     for (const load of this.#loads) load.left = Math.ceil(requests / this.#loads.length);
