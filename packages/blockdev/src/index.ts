@@ -38,5 +38,6 @@ export { exactResult } from './queue/exact-result.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';
 export { type PowerCut, type PowerCutImage, type PowerCutOptions, powerCutImage } from './wrappers/power-cut/image.js';
+export { QueueWrapper } from './wrappers/queue-wrapper.js';
 export { rmwImage } from './wrappers/rmw.js';
 export { type ThrottleLimits, throttledImage } from './wrappers/throttled.js';

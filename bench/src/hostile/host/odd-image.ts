@@ -1,4 +1,11 @@
-import { type BlockImage, BlockOp, type BlockQueue, type CompletionListener, ImageWrapper } from '@xenpv/blockdev';
+import {
+  type BlockImage,
+  BlockOp,
+  type BlockQueue,
+  type CompletionListener,
+  ImageWrapper,
+  QueueWrapper,
+} from '@xenpv/blockdev';
 import { Random } from '../../program/random.js';
 
 const EIO = -5;
@@ -34,8 +41,7 @@ interface Ended {
   readonly again: boolean;
 }
 
-class OddQueue implements BlockQueue {
-  readonly #inner: BlockQueue;
+class OddQueue extends QueueWrapper {
   readonly #random: Random;
   #listener: CompletionListener = () => {};
   #held: Ended[] = [];
@@ -45,7 +51,7 @@ class OddQueue implements BlockQueue {
   #whenIdle: (() => void)[] = [];
 
   constructor(inner: BlockQueue, random: Random) {
-    this.#inner = inner;
+    super(inner);
     this.#random = random;
     inner.onComplete((tags, results, count) => {
       for (let i = 0; i < count; i++) this.#end(tags[i], results[i]);
@@ -53,60 +59,49 @@ class OddQueue implements BlockQueue {
     });
   }
 
-  get depth(): number {
-    return this.#inner.depth;
-  }
-  get memory(): ArrayBufferLike {
-    return this.#inner.memory;
-  }
-  get completionFd(): number {
+  override get completionFd(): number {
     return -1;
   }
-  get inFlight(): number {
+  override get inFlight(): number {
     return this.#inFlight;
   }
 
-  addRegion(buffer: ArrayBufferLike): number {
-    return this.#inner.addRegion(buffer);
-  }
-
-  removeRegion(region: number): void {
-    this.#inner.removeRegion(region);
-  }
-
-  push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
+  override push(
+    op: BlockOp,
+    tag: number,
+    offset: number,
+    length: number,
+    iov: Float64Array,
+    iovCount: number,
+  ): boolean {
     if (this.#inFlight === this.depth) return false;
     this.#inFlight++;
     if (op !== BlockOp.flush && this.#random.oneIn(2 * ODD_ONE_IN)) {
       this.#failing.push(tag);
       return true;
     }
-    return this.#inner.push(op, tag, offset, length, iov, iovCount);
+    return this.inner.push(op, tag, offset, length, iov, iovCount);
   }
 
-  submit(): void {
-    this.#inner.submit();
+  override submit(): void {
+    this.inner.submit();
     for (const tag of this.#failing.splice(0)) this.#held.push({ tag, result: EIO, again: false });
     if (this.#held.length > 0) this.#schedule();
   }
 
   /** Sometimes it has something, sometimes not. */
-  poll(): number {
-    this.#inner.poll();
+  override poll(): number {
+    this.inner.poll();
     return this.#random.oneIn(2) ? this.#deliver() : 0;
   }
 
-  onComplete(listener: CompletionListener): void {
+  override onComplete(listener: CompletionListener): void {
     this.#listener = listener;
   }
 
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
-    await this.#inner.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    await super.close();
   }
 
   /** What storage says of an operation that has ended. */

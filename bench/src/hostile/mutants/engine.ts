@@ -1,4 +1,11 @@
-import { type BlockImage, type BlockOp, type BlockQueue, type CompletionListener, ImageWrapper } from '@xenpv/blockdev';
+import {
+  type BlockImage,
+  type BlockOp,
+  type BlockQueue,
+  type CompletionListener,
+  ImageWrapper,
+  QueueWrapper,
+} from '@xenpv/blockdev';
 import { inOptions, type Planted } from './planted.js';
 
 /** An operation as it is handed on. */
@@ -44,8 +51,7 @@ class TamperedImage extends ImageWrapper {
   }
 }
 
-class TamperedQueue implements BlockQueue {
-  readonly #inner: BlockQueue;
+class TamperedQueue extends QueueWrapper {
   readonly #change: Change;
   #listener: CompletionListener = () => {};
   readonly #late = new Map<number, number>();
@@ -53,38 +59,31 @@ class TamperedQueue implements BlockQueue {
   #whenDone: () => void = () => {};
 
   constructor(inner: BlockQueue, change: Change) {
-    this.#inner = inner;
+    super(inner);
     this.#change = change;
   }
 
-  get depth(): number {
-    return this.#inner.depth;
-  }
-  get memory(): ArrayBufferLike {
-    return this.#inner.memory;
-  }
-  get completionFd(): number {
+  override get completionFd(): number {
     return -1;
   }
-  get inFlight(): number {
-    return this.#inner.inFlight + this.#pretended;
+  override get inFlight(): number {
+    return this.inner.inFlight + this.#pretended;
   }
 
-  addRegion(buffer: ArrayBufferLike): number {
-    return this.#inner.addRegion(buffer);
-  }
-
-  removeRegion(region: number): void {
-    this.#inner.removeRegion(region);
-  }
-
-  push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
+  override push(
+    op: BlockOp,
+    tag: number,
+    offset: number,
+    length: number,
+    iov: Float64Array,
+    iovCount: number,
+  ): boolean {
     const operation: Operation = { op, offset, length };
     this.#change(operation);
     const { ends, after } = operation;
     if (after !== undefined) this.#late.set(tag, after);
     if (ends === undefined)
-      return this.#inner.push(operation.op, tag, operation.offset, operation.length, iov, iovCount);
+      return this.inner.push(operation.op, tag, operation.offset, operation.length, iov, iovCount);
     this.#endLater(tag, ends, 0);
     return true;
   }
@@ -98,17 +97,9 @@ class TamperedQueue implements BlockQueue {
     }, milliseconds);
   }
 
-  submit(polled?: boolean): void {
-    this.#inner.submit(polled);
-  }
-
-  poll(): number {
-    return this.#inner.poll();
-  }
-
-  onComplete(listener: CompletionListener): void {
+  override onComplete(listener: CompletionListener): void {
     this.#listener = listener;
-    this.#inner.onComplete((tags, results, count) => {
+    this.inner.onComplete((tags, results, count) => {
       if (this.#late.size === 0) listener(tags, results, count);
       else
         for (let i = 0; i < count; i++) {
@@ -120,16 +111,12 @@ class TamperedQueue implements BlockQueue {
     });
   }
 
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     if (this.#pretended > 0) {
       await new Promise<void>((resolve) => {
         this.#whenDone = resolve;
       });
     }
-    await this.#inner.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    await super.close();
   }
 }

@@ -1,5 +1,6 @@
 import type { BlockImage, BlockOp, BlockQueue, CompletionListener } from '../block-image.js';
 import { ImageWrapper } from '../wrappers/image-wrapper.js';
+import { QueueWrapper } from '../wrappers/queue-wrapper.js';
 
 /** What is said of one operation's end. */
 export interface Misreport {
@@ -42,15 +43,14 @@ class MisreportingImage extends ImageWrapper {
   }
 }
 
-class MisreportingQueue implements BlockQueue {
-  readonly #inner: BlockQueue;
+class MisreportingQueue extends QueueWrapper {
   readonly #operations = new Map<number, { readonly op: BlockOp; readonly length: number }>();
   #listener: CompletionListener = () => {};
   /** Tags and results. */
   #late: [number, number][] = [];
 
   constructor(inner: BlockQueue, plan: MisreportPlan) {
-    this.#inner = inner;
+    super(inner);
     inner.onComplete((tags, results, count) => {
       const told = this.#late.splice(0);
       for (let i = 0; i < count; i++) {
@@ -68,49 +68,19 @@ class MisreportingQueue implements BlockQueue {
     });
   }
 
-  get depth(): number {
-    return this.#inner.depth;
-  }
-  get memory(): ArrayBufferLike {
-    return this.#inner.memory;
-  }
-  get inFlight(): number {
-    return this.#inner.inFlight;
-  }
-  get completionFd(): number {
-    return this.#inner.completionFd;
-  }
-
-  addRegion(buffer: ArrayBufferLike): number {
-    return this.#inner.addRegion(buffer);
-  }
-
-  removeRegion(region: number): void {
-    this.#inner.removeRegion(region);
-  }
-
-  push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
+  override push(
+    op: BlockOp,
+    tag: number,
+    offset: number,
+    length: number,
+    iov: Float64Array,
+    iovCount: number,
+  ): boolean {
     this.#operations.set(tag, { op, length });
-    return this.#inner.push(op, tag, offset, length, iov, iovCount);
+    return super.push(op, tag, offset, length, iov, iovCount);
   }
 
-  submit(polled?: boolean): void {
-    this.#inner.submit(polled);
-  }
-
-  poll(): number {
-    return this.#inner.poll();
-  }
-
-  onComplete(listener: CompletionListener): void {
+  override onComplete(listener: CompletionListener): void {
     this.#listener = listener;
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
   }
 }

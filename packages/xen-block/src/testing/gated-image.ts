@@ -1,4 +1,11 @@
-import { type BlockOp, type BlockQueue, type CompletionListener, ImageWrapper, IOV_WORDS } from '@xenpv/blockdev';
+import {
+  type BlockOp,
+  type BlockQueue,
+  type CompletionListener,
+  ImageWrapper,
+  IOV_WORDS,
+  QueueWrapper,
+} from '@xenpv/blockdev';
 
 /** What reached the storage: operation, offset, length and number of pieces. */
 export interface GateEntry {
@@ -68,59 +75,51 @@ export class GatedImage extends ImageWrapper {
   }
 }
 
-class GatedQueue implements BlockQueue {
+class GatedQueue extends QueueWrapper {
   readonly #image: GatedImage;
-  readonly #inner: BlockQueue;
   readonly #staged: Held[] = [];
   #listener: CompletionListener = () => {};
   #inFlight = 0;
   readonly #whenIdle: (() => void)[] = [];
 
   constructor(image: GatedImage, inner: BlockQueue) {
+    super(inner);
     this.#image = image;
-    this.#inner = inner;
     inner.onComplete((tags, results, count) => {
       this.#end(tags, results, count);
     });
   }
 
-  get depth(): number {
-    return this.#inner.depth;
-  }
-  get memory(): ArrayBufferLike {
-    return this.#inner.memory;
-  }
-  get completionFd(): number {
+  override get completionFd(): number {
     return -1;
   }
-  get inFlight(): number {
+  override get inFlight(): number {
     return this.#inFlight;
   }
 
-  addRegion(buffer: ArrayBufferLike): number {
-    return this.#inner.addRegion(buffer);
-  }
-
-  removeRegion(region: number): void {
-    this.#inner.removeRegion(region);
-  }
-
-  push(op: BlockOp, tag: number, offset: number, length: number, iov: Float64Array, iovCount: number): boolean {
+  override push(
+    op: BlockOp,
+    tag: number,
+    offset: number,
+    length: number,
+    iov: Float64Array,
+    iovCount: number,
+  ): boolean {
     const entry = { op, offset, length, pieces: iovCount };
     this.#staged.push({ queue: this, tag, entry, iov: iov.slice(0, iovCount * IOV_WORDS) });
     this.#inFlight++;
     return true;
   }
 
-  submit(): void {
+  override submit(): void {
     for (const held of this.#staged.splice(0)) this.#image.arrived(held);
   }
 
-  poll(): number {
+  override poll(): number {
     return 0;
   }
 
-  onComplete(listener: CompletionListener): void {
+  override onComplete(listener: CompletionListener): void {
     this.#listener = listener;
   }
 
@@ -136,17 +135,13 @@ class GatedQueue implements BlockQueue {
       this.#end(Int32Array.of(tag), Int32Array.of(error), 1);
       return;
     }
-    this.#inner.push(entry.op, tag, entry.offset, entry.length, iov, entry.pieces);
-    this.#inner.submit();
-    this.#inner.poll();
+    this.inner.push(entry.op, tag, entry.offset, entry.length, iov, entry.pieces);
+    this.inner.submit();
+    this.inner.poll();
   }
 
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
-    await this.#inner.close();
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    await super.close();
   }
 }
