@@ -5,8 +5,9 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { HAPPENINGS, type Happening } from './crash/crash-host.js';
 import { KINDS } from './crash/figures.js';
-import { BREAKS, type Break, HAPPENINGS, type Happening, type RoundResult, runRound } from './crash/round.js';
+import { BREAKS, type Break, type RoundResult, runRound } from './crash/round.js';
 import { drawSetup, type Setup, STORAGES, type Storage } from './crash/setup.js';
 import { missingFor } from './crash/storage/images.js';
 import { ProgramArguments } from './program/arguments.js';

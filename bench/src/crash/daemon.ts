@@ -99,6 +99,10 @@ export class DaemonLife {
     return this.readyAt > 0;
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);
   }

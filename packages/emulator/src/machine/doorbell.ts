@@ -41,6 +41,8 @@ export abstract class Doorbell {
   /** Blocks this thread until a ring after `seen`, or for that long at most. */
   protected abstract block(seen: number, milliseconds: number): void;
   protected abstract keepAlive(keep: boolean): void;
+  /** Gives up what was opened to ring or to listen. */
+  protected abstract release(): void;
 
   /** Forgets a sleeper of an earlier life. */
   reset(): void {
@@ -85,10 +87,16 @@ export abstract class Doorbell {
     }
   }
 
+  /** Lets go of what ringing took, unless this thread listens here. */
+  letGo(): void {
+    if (this.#callback === undefined) this.release();
+  }
+
   /** Stops, and lets go of what sleeping and ringing here took. */
   close(): void {
     this.stop();
     this.reset();
+    this.release();
   }
 
   /** Whether listening keeps the process alive; it does at first. */

@@ -62,7 +62,13 @@ export abstract class Machine {
   }
 
   protected forget(domid: number): void {
+    this.#domains.get(domid)?.ports.letGo();
     this.#domains.delete(domid);
+  }
+
+  /** Domains that another thread has destroyed. */
+  protected forgetDead(): void {
+    for (const [domid, { memory }] of this.#domains) if (!memory.alive) this.forget(domid);
   }
 
   /** An event-channel handle for this thread; -1 if all are taken. */

@@ -42,6 +42,11 @@ export class Ports {
     return Atomics.load(this.memory.control, this.#handleAt(handle)) === 1;
   }
 
+  /** The domain has ended: nothing rings there any more. */
+  letGo(): void {
+    for (const doorbell of this.#doorbells) doorbell?.letGo();
+  }
+
   openHandles(): number {
     let open = 0;
     for (let handle = 0; handle < this.memory.size.handles; handle++) {

@@ -32,8 +32,7 @@ export class ProcessDoorbell extends Doorbell {
     this.#pipe().wake();
   }
 
-  override close(): void {
-    super.close();
+  protected override release(): void {
     this.#fifo?.close();
     this.#fifo = undefined;
   }

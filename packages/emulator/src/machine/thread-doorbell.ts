@@ -56,6 +56,9 @@ export class ThreadDoorbell extends Doorbell {
     }
   }
 
+  /** Nothing was opened. */
+  protected release(): void {}
+
   readonly #woken = (): void => {
     this.#asleep = false;
     this.#wake();

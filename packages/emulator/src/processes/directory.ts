@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { mapSparseFile } from '@xenpv/xen-sys';
 import type { DomainSize, DomainSnapshot, MemorySource } from '../machine/memory.js';
@@ -21,6 +21,8 @@ const PAGE_BYTES = 4096;
 interface DomainFiles {
   readonly domid: number;
   readonly size: DomainSize;
+  /** That no other domain of this host ever has. */
+  readonly name: string;
   /** Names of files. */
   readonly ram: string;
   readonly ramBytes: number;
@@ -68,9 +70,16 @@ export class HostDirectory {
     return join(this.path, domid === 0 ? 'xenstored.sock' : `xenstored-${domid}.sock`);
   }
 
-  /** How the paths of the pipes of a domain's doorbells begin. */
-  pipes(domid: number): string {
-    return join(this.path, 'pipes', `${domid}-`);
+  /** How the paths of the pipes of a domain's doorbells begin; `memory` is what its memory is named. */
+  pipes(memory: string): string {
+    return join(this.path, 'pipes', `${memory}-`);
+  }
+
+  /** Who has one open keeps it. */
+  unlinkPipes(memory: string): void {
+    const pipes = join(this.path, 'pipes');
+    for (const name of readdirSync(pipes))
+      if (name.startsWith(`${memory}-`)) rmSync(join(pipes, name), { force: true });
   }
 
   get hostPipe(): string {
@@ -129,7 +138,7 @@ export class HostDirectory {
       ram: this.map(domain.ram, domain.ramBytes),
       control: this.map(domain.tables, domain.tablesBytes),
       controlOffset: 0,
-      pipes: this.pipes(domain.domid),
+      pipes: this.pipes(domain.name),
     };
   }
 
@@ -141,13 +150,18 @@ export class HostDirectory {
 /** The memory of one new domain, as files whose names no other domain ever had. */
 export class DomainMemoryFiles implements MemorySource {
   readonly #directory: HostDirectory;
-  readonly #prefix: string;
+  readonly #name: string;
   #ramBytes = 0;
   #tablesBytes = 0;
 
-  constructor(directory: HostDirectory, prefix: string) {
+  constructor(directory: HostDirectory, name: string) {
     this.#directory = directory;
-    this.#prefix = prefix;
+    this.#name = name;
+  }
+
+  /** How the paths of its doorbells' pipes begin. */
+  get pipes(): string {
+    return this.#directory.pipes(this.#name);
   }
 
   ram(bytes: number): ArrayBuffer {
@@ -164,6 +178,7 @@ export class DomainMemoryFiles implements MemorySource {
     return {
       domid,
       size,
+      name: this.#name,
       ram: this.#ramName,
       ramBytes: this.#ramBytes,
       tables: this.#tablesName,
@@ -175,13 +190,14 @@ export class DomainMemoryFiles implements MemorySource {
   unlink(): void {
     this.#directory.unlink(this.#ramName);
     this.#directory.unlink(this.#tablesName);
+    this.#directory.unlinkPipes(this.#name);
   }
 
   get #ramName(): string {
-    return `${this.#prefix}.ram`;
+    return `${this.#name}.ram`;
   }
 
   get #tablesName(): string {
-    return `${this.#prefix}.tables`;
+    return `${this.#name}.tables`;
   }
 }

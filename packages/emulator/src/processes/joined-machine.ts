@@ -128,6 +128,7 @@ class JoinedMachine extends Machine {
     const generation = Atomics.load(this.#words, MachineWord.generation);
     if (generation === this.#generation || Atomics.load(this.#words, MachineWord.alive) !== 1) return false;
     this.#generation = generation;
+    this.forgetDead();
     const { domains } = this.#directory.read();
     for (const domain of domains) {
       if (super.find(domain.domid) === undefined) this.add(this.#directory.snapshot(domain));

@@ -69,7 +69,7 @@ export class ProcessHost extends Machine implements OwnMachine {
 
   create(domid: number, size: DomainSize): MachineDomain {
     const files = new DomainMemoryFiles(this.directory, `${domid}-${this.#memories++}`);
-    const domain = this.add(DomainMemory.create(domid, size, files, this.directory.pipes(domid)));
+    const domain = this.add(DomainMemory.create(domid, size, files, files.pipes));
     this.#files.set(domid, { files, size });
     this.#describe();
     return domain;

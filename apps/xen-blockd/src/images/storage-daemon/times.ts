@@ -19,12 +19,12 @@ export interface StorageDaemonTimes {
 }
 
 export const DEFAULT_TIMES: StorageDaemonTimes = {
-  startMs: 10_000,
+  startMs: 30_000,
   stopMs: 10_000,
   retryMs: 100,
   retryMostMs: 2000,
   wellMs: 10_000,
-  answerMs: 2000,
+  answerMs: 10_000,
   quietMs: 10_000,
   lockedMs: 3000,
 };
