@@ -7,8 +7,13 @@ import { mustHold, type Target } from './bytes/target.js';
 import { TARGETS } from './bytes/targets.js';
 
 const SECONDS = 60;
-/** Those of the server go through the event loop. */
-const INPUTS: Record<string, number> = { 'nbd-server': 100, 'xenstore-wire': 200 };
+/** Some go through the event loop. */
+const INPUTS: Record<string, number> = {
+  'nbd-server': 100,
+  'xenstore-wire': 200,
+  'qmp-client': 300,
+  'qmp-server': 300,
+};
 
 /** Some hundreds of inputs; `npm run fuzz:bytes` is the long form. */
 it.each(TARGETS.map((target) => [target.name, target] as const))(

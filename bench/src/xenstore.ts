@@ -15,7 +15,7 @@ const { values } = parseArgs({ options: { quick: { type: 'boolean', default: fal
 const rounds = values.quick ? 3 : 9;
 const count = values.quick ? 2000 : 10_000;
 
-const SOURCE = fileURLToPath(new URL('../src/xenstore-serial.c', import.meta.url));
+const SOURCE = fileURLToPath(new URL('../src/xenstore/serial.c', import.meta.url));
 const NODE = '/bench/node';
 /** Requests in flight at once when they are pipelined. */
 const DEPTHS = [8, 64, 512];

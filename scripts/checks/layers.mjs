@@ -7,6 +7,7 @@ export const PACKAGES = {
   ring: [],
   blkif: ['ring'],
   nbd: [],
+  qmp: [],
   'xen-sys': [],
   xenstore: ['xen-sys'],
   xenbus: ['xenstore', 'xen-sys'],
@@ -86,6 +87,7 @@ export const FLOORS = {
     ['protocol'],
     ['errors.ts'],
   ],
+  'packages/qmp': [['server', 'client'], ['schema'], ['wire'], ['errors.ts']],
   'apps/xen-blockd': [
     ['main.ts'],
     ['program.ts'],

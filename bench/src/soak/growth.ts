@@ -23,6 +23,6 @@ export function growthOf(samples: readonly Sample[]): string[] {
   return grown;
 }
 
-export function median(numbers: readonly number[]): number {
+function median(numbers: readonly number[]): number {
   return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 }

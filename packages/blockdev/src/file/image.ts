@@ -141,6 +141,7 @@ export class FileImage implements BlockImage {
   }
 
   async #close(): Promise<void> {
+    this.#lock?.closes();
     await this.#queues.close();
     await this.#cache?.close();
     this.#mark?.release();

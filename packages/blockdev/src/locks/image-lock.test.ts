@@ -1,14 +1,17 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { linkSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { needs, working } from '@xenpv/test-support';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { optionalAddon } from '../addon.js';
 import { attachImage } from '../attach.js';
 import type { BlockImage } from '../block-image.js';
 import { openFileImage } from '../file/image.js';
+import { ImageLock } from './image-lock.js';
+import { storageId } from './storage-id.js';
 
 const MIB = 1 << 20;
 const folder = mkdtempSync(join(tmpdir(), 'image-lock-'));
@@ -92,6 +95,43 @@ it('the image is attached by other threads without another lock, and without let
   const attached = await attachImage(image.share()?.data);
   await attached.close();
   await expect(open(path)).rejects.toMatchObject(inUse());
+});
+
+it('an image that is being closed is waited for, one that is only used is not', async () => {
+  const path = makeFile();
+  const fd = openSync(path, 'r+');
+  const id = await storageId(fd);
+  const request = (owner: string) => ({ path, fd, id, readOnly: false, user: { owner, name: `disk of ${owner}` } });
+  const first = await ImageLock.take(request('a'));
+  await expect(ImageLock.take(request('b'))).rejects.toMatchObject(inUse());
+  first.closes();
+  let taken = false;
+  const second = ImageLock.take(request('b')).finally(() => {
+    taken = true;
+  });
+  await sleep(100);
+  expect(taken).toBe(false);
+  await first.release();
+  const lock = await second;
+  await expect(ImageLock.take(request('c'))).rejects.toMatchObject(inUse(expect.stringContaining('disk of b')));
+  await lock.release();
+  closeSync(fd);
+});
+
+it('who no longer waits for an image that is being closed does not get it', async () => {
+  const path = makeFile();
+  const fd = openSync(path, 'r+');
+  const id = await storageId(fd);
+  const request = (owner: string) => ({ path, fd, id, readOnly: false, user: { owner, name: `disk of ${owner}` } });
+  const first = await ImageLock.take(request('a'));
+  first.closes();
+  const ending = new AbortController();
+  const second = ImageLock.take(request('b'), ending.signal);
+  ending.abort();
+  await expect(second).rejects.toMatchObject({ name: 'AbortError' });
+  await first.release();
+  await (await ImageLock.take(request('c'))).release();
+  closeSync(fd);
 });
 
 it('an image that cannot be opened leaves no lock', async () => {

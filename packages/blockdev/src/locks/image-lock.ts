@@ -19,6 +19,8 @@ const closeFile = promisify(close);
 
 /** A process that was killed lets go of its files when its last I/O has ended. */
 const WAIT_MS = 2000;
+/** An image that is being closed here is let go of when its storage has answered, however slow that is. */
+const CLOSING_MS = 30_000;
 /** A guest may wait for this, and a look at the locks costs microseconds. */
 const PAUSE_MS = 10;
 
@@ -41,6 +43,8 @@ interface Used {
 }
 
 const inUse = new Map<string, Used>();
+/** Users that close their image. */
+const closing = new WeakSet<LockRequest>();
 
 /** A lock that is held. The byte locks go when the descriptor is closed, the rest with `release`. */
 export class ImageLock {
@@ -51,18 +55,24 @@ export class ImageLock {
   }
 
   /**
-   * Locks an image for a user, and waits a moment for a process that is ending. Error: ERR_IMAGE_IN_USE, which names the
-   * other user. Where there are no locks (no addon, ENOLCK) the other users of this process are still respected, and
+   * Locks an image for a user, and waits for one that lets go of it: a moment for another process, which may be ending,
+   * and as long as it takes, within bounds, for an image that is being closed here. Error: ERR_IMAGE_IN_USE, which names
+   * the other user. Where there are no locks (no addon, ENOLCK) the other users of this process are still respected, and
    * `blockdev:lock:unavailable` tells.
    */
   static async take(request: LockRequest, signal?: AbortSignal): Promise<ImageLock> {
-    const deadline = performance.now() + WAIT_MS;
+    const began = performance.now();
     while (true) {
       const problem = await tryLock(request);
       if (problem === undefined) return new ImageLock(request);
-      if (!problem.mayPass || performance.now() > deadline) throw await refusal(request, problem);
+      if (performance.now() - began > problem.waitMs) throw await refusal(request, problem);
       await sleep(PAUSE_MS, undefined, { signal });
     }
+  }
+
+  /** The image is being closed: whoever wants it next may wait for that. */
+  closes(): void {
+    closing.add(this.#request);
   }
 
   /** Lets go of what is not the descriptor's. Harmless when repeated. */
@@ -72,8 +82,8 @@ export class ImageLock {
 }
 
 interface Problem {
-  /** Another program may be about to end; a disk of ours is not. */
-  readonly mayPass: boolean;
+  /** For so long it may pass. Another program may be about to end; a disk of ours is not, unless it says so. */
+  readonly waitMs: number;
   readonly holder?: LockRequest | undefined;
 }
 
@@ -82,8 +92,9 @@ async function tryLock(request: LockRequest): Promise<Problem | undefined> {
   const { key } = request.id;
   const used = inUse.get(key) ?? { users: new Set(), claim: undefined };
   const others = [...used.users];
-  const rival = others.find((other) => !goTogether(request, other));
-  if (rival) return { mayPass: false, holder: rival };
+  const rivals = others.filter((other) => !goTogether(request, other));
+  const holder = rivals.find((rival) => !closing.has(rival)) ?? rivals[0];
+  if (holder) return { waitMs: closing.has(holder) ? CLOSING_MS : 0, holder };
   // From here on nobody else of this process gets in between, although opening takes a while.
   used.users.add(request);
   inUse.set(key, used);
@@ -94,7 +105,7 @@ async function tryLock(request: LockRequest): Promise<Problem | undefined> {
     throw error;
   }
   await leave(request);
-  return { mayPass: true };
+  return { waitMs: WAIT_MS };
 }
 
 async function lockForOthers(used: Used, request: LockRequest, others: readonly LockRequest[]): Promise<boolean> {

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { QmpClient } from '@xenpv/qmp';
 import { BlockdError } from '../../../errors.js';
 import { commandLine } from '../../../proc.js';
 import { EXPORT, EXPORT_ID, isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
 import type { HelperDirectory } from '../helper-directory.js';
 import type { ProcessEnd } from '../helper-process.js';
 import type { StorageDaemonTimes } from '../times.js';
-import { Monitor } from './monitor.js';
 import { endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
 
 const POLL_MS = 5;
 /** A killed process that waits for its storage in the kernel ends when the storage answers. */
 const KILL_MS = 5000;
+/** No answer of a monitor that is asked for here is longer. */
+const MOST_CHARACTERS = 1 << 20;
 
 export interface AdoptionOptions {
   readonly directory: HelperDirectory;
@@ -27,10 +29,10 @@ export class AdoptedHelper {
   readonly pid: number;
   readonly ended: Promise<ProcessEnd>;
   readonly #pidFile: string;
-  readonly #monitor: Monitor;
+  readonly #monitor: QmpClient;
   #end: ProcessEnd | undefined;
 
-  constructor(pid: number, pidFile: string, monitor: Monitor) {
+  constructor(pid: number, pidFile: string, monitor: QmpClient) {
     this.pid = pid;
     this.#pidFile = pidFile;
     this.#monitor = monitor;
@@ -71,15 +73,19 @@ export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelp
     return undefined;
   }
   if (!hasOpen(pid, path)) throw moved(path, pid);
-  let monitor: Monitor | undefined;
+  let monitor: QmpClient | undefined;
   try {
-    monitor = await Monitor.connect(directory.monitor, { answerMs: times.answerMs, signal });
+    monitor = await QmpClient.connect(directory.monitor, {
+      answerMs: times.answerMs,
+      mostCharacters: MOST_CHARACTERS,
+      signal,
+    });
     await renewExport(monitor, options);
     return new AdoptedHelper(pid, directory.pidFile, monitor);
   } catch (error) {
     monitor?.close();
     signal.throwIfAborted();
-    options.onUnusable(pid, (error as Error).message);
+    options.onUnusable(pid, `its monitor: ${(error as Error).message}`);
     await endHelpers(directory, path, 0);
     return undefined;
   }
@@ -96,7 +102,7 @@ export async function endHelpers(directory: HelperDirectory, path: string, grace
 }
 
 /** An export ends when all requests of its clients have ended: none of those of a dead process follows later. */
-async function renewExport(monitor: Monitor, { task, times, signal }: AdoptionOptions): Promise<void> {
+async function renewExport(monitor: QmpClient, { task, times, signal }: AdoptionOptions): Promise<void> {
   const deadline = performance.now() + times.quietMs;
   const found = await exportsOf(monitor);
   const old = found.find(({ id }) => id === EXPORT_ID);
@@ -109,7 +115,7 @@ async function renewExport(monitor: Monitor, { task, times, signal }: AdoptionOp
   await monitor.execute('block-export-add', added);
 }
 
-async function exportsOf(monitor: Monitor): Promise<readonly { id: string; 'shutting-down': boolean }[]> {
+async function exportsOf(monitor: QmpClient): Promise<readonly { id: string; 'shutting-down': boolean }[]> {
   return (await monitor.execute('query-block-exports')) as { id: string; 'shutting-down': boolean }[];
 }
 

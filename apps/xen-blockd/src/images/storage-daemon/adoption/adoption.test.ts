@@ -2,6 +2,7 @@ import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BlockImage, type ImageDisk, nbdDiskOf } from '@xenpv/blockdev';
+import { QmpClient } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { HelperBench, processesWith } from '../../../testing/storage-helpers.js';
@@ -10,7 +11,6 @@ import { ImageChain } from '../../chain/chain.js';
 import { storageDaemonArguments } from '../arguments.js';
 import { openFormatImage } from '../format-image.js';
 import { deviceFolder } from '../helper-directory.js';
-import { Monitor } from './monitor.js';
 import { Orphans, type OrphansOptions } from './orphans.js';
 
 const DEVICE = 'qdisk-5-51712';
@@ -67,9 +67,8 @@ function orphansWhere(isGone: OrphansOptions['isGone'], times: { stopMs?: number
   return orphans;
 }
 
-async function monitorOf(path: string): Promise<Monitor> {
-  const signal = new AbortController().signal;
-  return Monitor.connect(join(folderOf(path), 'monitor'), { answerMs: 5000, signal });
+function monitorOf(path: string): Promise<QmpClient> {
+  return QmpClient.connect(join(folderOf(path), 'monitor'));
 }
 
 const kinds = () => bench.events.map(({ kind }) => kind);

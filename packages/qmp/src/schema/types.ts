@@ -1,0 +1,44 @@
+/**
+ * The types of commands' arguments and results, after QAPI (QEMU's docs/devel/qapi-code-gen.rst). A member whose name
+ * ends in `?` is optional.
+ */
+export type QmpType =
+  | 'str'
+  /** A whole number that JavaScript has exactly. */
+  | 'int'
+  /** The same, not negative: bytes, for the most part. */
+  | 'size'
+  | 'number'
+  | 'bool'
+  | 'any'
+  | { readonly enum: readonly string[] }
+  | { readonly array: QmpType }
+  | { readonly object: QmpMembers };
+
+export interface QmpMembers {
+  readonly [name: string]: QmpType;
+}
+
+/** What a type is in TypeScript. */
+export type QmpValue<T> = T extends 'str'
+  ? string
+  : T extends 'int' | 'size' | 'number'
+    ? number
+    : T extends 'bool'
+      ? boolean
+      : T extends { readonly enum: readonly (infer E)[] }
+        ? E
+        : T extends { readonly array: infer Item }
+          ? readonly QmpValue<Item>[]
+          : T extends { readonly object: infer Members }
+            ? QmpArguments<Members>
+            : unknown;
+
+/** What members are in TypeScript. */
+export type QmpArguments<Members> = {
+  readonly [Name in keyof Members as Name extends `${string}?` ? never : Name]: QmpValue<Members[Name]>;
+} & {
+  readonly [Name in keyof Members as Name extends `${infer Optional}?` ? Optional : never]?:
+    | QmpValue<Members[Name]>
+    | undefined;
+};
