@@ -8,8 +8,8 @@ import type { Latency } from '@xenpv/blkfront';
 import { memoryImage, nullImage, throttledImage } from '@xenpv/blockdev';
 import { median } from '../../scripts/lib/median.mjs';
 import { type BenchGuest, BenchHost } from './embedded/host.js';
-import type { StormOptions } from './embedded-guest.js';
 import { StalledImage } from './fairness/stalled-image.js';
+import type { StormOptions } from './threads/embedded-guest.js';
 
 const { values } = parseArgs({
   options: { quick: { type: 'boolean', default: false }, json: { type: 'string' }, only: { type: 'string' } },

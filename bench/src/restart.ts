@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { EmulatedHost } from '@xenpv/emulator';
-import type { RestartAsk } from './restart-guest.js';
+import type { RestartAsk } from './threads/restart-guest.js';
 
 const USAGE = `usage: node bench/dist/restart.js [options]
 
@@ -146,7 +146,7 @@ class Bench {
       await this.#host.toolstack.attachDisk(domain.domid, { vdev: 'xvda', target });
       guests.push(domain.share().data);
     }
-    this.#guests = new Worker(new URL('./restart-guest.js', import.meta.url), { workerData: { guests } });
+    this.#guests = new Worker(new URL('./threads/restart-guest.js', import.meta.url), { workerData: { guests } });
     await once(this.#guests, 'message');
   }
 }

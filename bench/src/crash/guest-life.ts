@@ -36,7 +36,7 @@ export class GuestLife {
   readonly #closed: Promise<void>;
 
   constructor(domain: EmulatedDomain, start: Omit<GuestStart, 'provider'>, failed: (problem: string) => void) {
-    const program = new URL('./crash-guest.js', import.meta.url);
+    const program = new URL('./threads/crash-guest.js', import.meta.url);
     const workerData = { ...start, provider: domain.share().data } satisfies GuestStart;
     this.#worker = new Worker(program, { workerData });
     this.#worker.on('error', (error) => failed(`its thread ended: ${error.stack}`));

@@ -5,8 +5,8 @@ import type { BlockImage } from '@xenpv/blockdev';
 import { EmulatedHost } from '@xenpv/emulator';
 import { XenBlockBackend } from '@xenpv/xen-block';
 import { XenstoreClient } from '@xenpv/xenstore';
-import type { GuestAsk, GuestStart, StormOptions } from '../embedded-guest.js';
 import { inTurns } from '../program/in-turns.js';
+import type { GuestAsk, GuestStart, StormOptions } from '../threads/embedded-guest.js';
 
 /** Numbers of the extended range, see xen-vbd-interface(7). */
 const FIRST_DEVID = 2 ** 28;
@@ -60,7 +60,7 @@ export class BenchGuest {
   constructor(xen: EmulatedHost, domid: number, workerData: GuestStart) {
     this.#xen = xen;
     this.#domid = domid;
-    this.#worker = new Worker(new URL('./embedded-guest.js', import.meta.url), { workerData });
+    this.#worker = new Worker(new URL('./threads/embedded-guest.js', import.meta.url), { workerData });
   }
 
   /** Attaches `count` disks and connects to them. */

@@ -94,7 +94,7 @@ export abstract class Race {
   protected abstract end(): boolean;
 }
 
-/** The other thread: hostile-racer.ts. */
+/** The other thread: threads/hostile-racer.ts. */
 export class ThreadRace extends Race {
   protected override begin(): void {
     Atomics.notify(this.control, RaceWord.state);

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import type { EmulatedHost } from '@xenpv/emulator';
-import type { GuestMessage, GuestStart, GuestWish } from '../../hostile-guest.js';
+import type { GuestMessage, GuestStart, GuestWish } from '../../threads/hostile-guest.js';
 import { Guest } from '../guest/guest.js';
 import type { GuestPlan, GuestReport, World } from '../guest/plan.js';
 import { TracedRace } from '../guest/race.js';
@@ -50,7 +50,7 @@ export function runOnThread(
     guests: plans.map((plan) => ({ plan, data: xen.provider(plan.domid).share().data })),
     races,
   };
-  const worker = new Worker(new URL('./hostile-guest.js', import.meta.url), { workerData });
+  const worker = new Worker(new URL('./threads/hostile-guest.js', import.meta.url), { workerData });
   const worlds = plans.map(worldOf);
   let answered = 0;
   const reports = new Promise<GuestReport[]>((resolve, reject) => {

@@ -1,9 +1,9 @@
 /** A thread of guests, each of which does with its disk what its plan says, and checks every answer. */
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { attachProvider } from '@xenpv/emulator';
-import { Guest } from './hostile/guest/guest.js';
-import type { GuestPlan, GuestReport, World } from './hostile/guest/plan.js';
-import { RaceWord, ThreadRace } from './hostile/guest/race.js';
+import { Guest } from '../hostile/guest/guest.js';
+import type { GuestPlan, GuestReport, World } from '../hostile/guest/plan.js';
+import { RaceWord, ThreadRace } from '../hostile/guest/race.js';
 import type { RacerStart } from './hostile-racer.js';
 
 /** The thread's workerData. */

@@ -1,6 +1,6 @@
 /** A thread that exchanges words of a guest's memory as fast as it can: see hostile/guest/race.ts. */
 import { workerData } from 'node:worker_threads';
-import { exchangeIn, RaceState, RaceWord } from './hostile/guest/race.js';
+import { exchangeIn, RaceState, RaceWord } from '../hostile/guest/race.js';
 
 /** The thread's workerData. */
 export interface RacerStart {

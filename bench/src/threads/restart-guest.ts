@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Blkfront } from '@xenpv/blkfront';
 import { attachProvider } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { inTurns } from './program/in-turns.js';
+import { inTurns } from '../program/in-turns.js';
 
 /** The thread's workerData. */
 export interface RestartGuests {

@@ -3,12 +3,12 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { Blkfront } from '@xenpv/blkfront';
 import { attachProvider } from '@xenpv/emulator';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { DiskLoad } from './crash/disk-load.js';
-import { DriveLoad, Media } from './crash/drive-load.js';
-import { GuestFigures } from './crash/figures.js';
-import type { GuestCommand, GuestMessage, GuestStart } from './crash/guest-life.js';
-import { DiskModel } from './crash/model.js';
-import { Random } from './program/random.js';
+import { DiskLoad } from '../crash/disk-load.js';
+import { DriveLoad, Media } from '../crash/drive-load.js';
+import { GuestFigures } from '../crash/figures.js';
+import type { GuestCommand, GuestMessage, GuestStart } from '../crash/guest-life.js';
+import { DiskModel } from '../crash/model.js';
+import { Random } from '../program/random.js';
 
 const REPORT_MS = 50;
 const start = workerData as GuestStart;
