@@ -4,7 +4,7 @@ import { Domain } from '../../dom0/domain.mjs';
 import { test } from '../../dom0/registry.mjs';
 import { until } from '../../dom0/shell.mjs';
 import { xsExists } from '../../dom0/xenstore.mjs';
-import { verifyFio, workTree } from './work.mjs';
+import { checkQcow2, verifyFio, workTree } from './work.mjs';
 
 /** A guest that has an image of its name, of 64 MiB, as xvda. */
 export async function diskGuest(way, name, options = {}) {
@@ -55,6 +55,20 @@ export const basics = [
     );
   }),
 ];
+
+/** xl lets raw and vhd through for these ways, and takes what follows for a name. */
+export const namedFormat = test('a qcow2 image whose format the target names', async ({ way }) => {
+  const image = '/tmp/images/named.qcow2';
+  await way.daemon.sh(`mkdir -p /tmp/images && qemu-img create -q -f qcow2 ${image} 64M`);
+  const disks = [way.disk('xvda', '', { target: `qcow2:${image}` })];
+  const guest = await Domain.guest('named', { fio: true, disks });
+  await guest.disk('xvda');
+  // The image itself is a few hundred kilobytes.
+  await guest.sh('test "$(cat /sys/block/xvda/size)" = 131072');
+  await verifyFio(guest, 'xvda');
+  await guest.shutdown();
+  await checkQcow2(image);
+});
 
 export const twoGuests = test('two guests at once', async ({ way }) => {
   const guests = [await diskGuest(way, 'left', { fio: true }), await diskGuest(way, 'right', { fio: true })];

@@ -23,7 +23,7 @@ export type {
   StorageRecoveredEvent,
   StorageStalledEvent,
 } from './diagnostics.js';
-export { imagePath, parseParams, readDiskConfig } from './disk/config.js';
+export { IMAGE_FORMATS, imagePath, parseParams, readDiskConfig } from './disk/config.js';
 export {
   BlockDevice,
   type BlockDeviceOptions,

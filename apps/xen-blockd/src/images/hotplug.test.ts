@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { needs } from '@xenpv/test-support';
+import { IMAGE_FORMATS } from '@xenpv/xen-block';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { packageRoot } from '../package-root.js';
 import { EmbeddedHost } from '../testing/host.js';
@@ -70,6 +71,33 @@ needs('xenstore-ls').describe('block-xen-blockd', () => {
   it('leaves targets that are no paths to the daemon', async () => {
     const result = await hotplug('vbd3', { params: 'aio:nbd://host/export', mode: 'w' });
     expect(result).toMatchObject({ code: 0, status: 'connected' });
+  });
+
+  it('leaves servers to the daemon, of type vbd too', async () => {
+    const result = await hotplug('vbd', { params: 'nbd+unix:///disk?socket=/run/none', mode: 'w' });
+    expect(result).toMatchObject({ code: 0, status: 'connected' });
+    expect(await result.read('physical-device-path')).toBeUndefined();
+  });
+
+  it.each(IMAGE_FORMATS)('takes an image whose target says that it is %s', async (format) => {
+    writeFileSync(test.path('image'), 'x');
+    for (const [type, params] of [
+      ['vbd', `${format}:${test.path('image')}`],
+      ['vbd3', `aio:${format}:${test.path('image')}`],
+    ]) {
+      const result = await hotplug(type, { params, mode: 'w' });
+      expect(result).toMatchObject({ code: 0, status: 'connected', error: undefined });
+      // QEMU would show the bytes of the file to the guest.
+      expect(await result.read('physical-device-path')).toBeUndefined();
+    }
+    const missing = await hotplug('vbd3', { params: `aio:${format}:/none/such`, mode: 'w' });
+    expect(missing.error).toContain('/none/such: there is no such image');
+  });
+
+  it('names the image of a vbd disk that is said to be raw', async () => {
+    writeFileSync(test.path('image'), 'x');
+    const result = await hotplug('vbd', { params: `raw:${test.path('image')}`, mode: 'r' });
+    expect(await result.read('physical-device-path')).toBe(test.path('image'));
   });
 
   it('takes an empty cdrom drive', async () => {

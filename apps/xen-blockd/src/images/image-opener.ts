@@ -1,14 +1,13 @@
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage } from '@xenpv/blockdev';
-import { type DiskConfig, diskName, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
+import { type DiskConfig, diskName, IMAGE_FORMATS, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
 import { outsideOf, refusal } from './refusal.js';
 import type { Orphans } from './storage-daemon/adoption/orphans.js';
-import { STORAGE_DAEMON_FORMATS } from './storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
 import type { HelperBounds } from './storage-daemon/storage-daemon.js';
@@ -92,8 +91,8 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   await orphans?.settled(device);
   if (nbd) return openNbdTarget({ ...common, ...nbd });
   if (format === 'raw') return openRaw({ ...config, target }, options);
-  if (!STORAGE_DAEMON_FORMATS.includes(format)) {
-    const known = ['raw (aio)', ...STORAGE_DAEMON_FORMATS].join(', ');
+  if (!IMAGE_FORMATS.includes(format)) {
+    const known = ['raw (aio)', ...IMAGE_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);

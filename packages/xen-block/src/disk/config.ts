@@ -106,17 +106,30 @@ async function readVm(store: XenstoreOperations, { domid }: DeviceAddress): Prom
 
 /**
  * libxl writes `format:target` for qdisk and tap, where aio means raw, and the bare target for phy (type vbd), which
- * other toolstacks write as `phy:target`. A target that is an absolute path is never taken for a format.
+ * other toolstacks write as `phy:target`. It lets most formats through for qdisk only: what is raw to it may name its
+ * format once more, as `qcow2:/images/a.qcow2`. A target that is an absolute path is never taken for a format, nor is a
+ * word that is none of {@link IMAGE_FORMATS}, which may be that of an URL.
  */
 export function parseParams(params: string, type: string): { format: string; target: string } {
   const match = (type === 'vbd' ? /^(phy|file):(.*)$/s : /^([a-z][a-z0-9+-]*):(.*)$/s).exec(params);
-  if (!match) return { format: 'raw', target: params };
-  const [, format, target] = match;
-  return { format: RAW.includes(format) ? 'raw' : format, target };
+  const [, format, target] = match ?? ['', 'raw', params];
+  // Of a type other than vbd the first word is a format, known or not, or that of an URL.
+  if (match && !RAW.includes(format)) return { format, target };
+  return namedFormat(target) ?? { format: 'raw', target };
+}
+
+/** The format that a target itself begins with. */
+function namedFormat(target: string): { format: string; target: string } | undefined {
+  const [, format = '', rest = ''] = /^([a-z0-9]+):(.*)$/s.exec(target) ?? [];
+  if (format === 'raw') return { format, target: rest };
+  return IMAGE_FORMATS.includes(format) ? { format, target: rest } : undefined;
 }
 
 /** Words for raw images: libxl's, then those of older toolstacks. */
-const RAW: readonly string[] = ['aio', 'empty', 'phy', 'file'];
+const RAW: readonly string[] = ['aio', 'empty', 'phy', 'file', 'raw'];
+
+/** Formats other than raw that a target may begin with. */
+export const IMAGE_FORMATS: readonly string[] = ['qcow2', 'qcow', 'qed', 'vhd', 'vhdx', 'vmdk', 'vdi'];
 
 /**
  * Where a target is: names without a slash in front are devices below /dev (xl-disk-configuration(5)), as `vg/volume`.

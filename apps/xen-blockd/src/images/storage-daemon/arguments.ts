@@ -2,23 +2,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { PinnedFile } from '@xenpv/blockdev';
 import type { ChainImage, ImageChain } from '../chain/chain.js';
 
-/** QEMU's driver for each format that libxl writes into params. */
-const DRIVERS: Readonly<Record<string, string>> = {
-  qcow: 'qcow',
-  qcow2: 'qcow2',
-  qed: 'qed',
-  vhd: 'vpc',
-  vhdx: 'vhdx',
-  vmdk: 'vmdk',
-  vdi: 'vdi',
-};
-
-/** QEMU's driver for one of {@link STORAGE_DAEMON_FORMATS}. */
+/** QEMU's driver for one of IMAGE_FORMATS. */
 export function driverOf(format: string): string {
-  return DRIVERS[format] ?? format;
+  return format === 'vhd' ? 'vpc' : format;
 }
-
-export const STORAGE_DAEMON_FORMATS: readonly string[] = Object.keys(DRIVERS);
 
 export const PROGRAM = 'qemu-storage-daemon';
 
@@ -30,7 +17,7 @@ export const EXPORT_ID = 'disk';
 export interface StorageDaemonTask {
   /** The image. */
   readonly path: string;
-  /** One of {@link STORAGE_DAEMON_FORMATS}; never probed. */
+  /** One of IMAGE_FORMATS; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
   /** Others may write it too: no locks. */

@@ -30,7 +30,7 @@ export type HelperBounds = Pick<StorageDaemonOptions, 'chain' | 'user'>;
 
 export interface StorageDaemonOptions {
   readonly path: string;
-  /** One of STORAGE_DAEMON_FORMATS; never probed. */
+  /** One of IMAGE_FORMATS; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
   /** Others may write it too: no locks. */
