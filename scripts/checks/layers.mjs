@@ -95,6 +95,7 @@ export const FLOORS = {
     ['embedded'],
     ['demo'],
     ['daemon'],
+    ['control'],
     ['images'],
     ['status', 'log', 'privileges'],
     ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts', 'proc.ts'],

@@ -1,8 +1,8 @@
 import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EmulatedHost } from '@xenpv/emulator';
+import { QmpClient } from '@xenpv/qmp';
 import { ownFolder } from '@xenpv/test-support/own-folder';
 import { ThrottledDevices } from '@xenpv/test-support/throttled-devices';
 import { XenstoreClient } from '@xenpv/xenstore';
@@ -262,10 +262,10 @@ export class CrashHost {
 
   /** Asks the daemon to look at the sizes of images; there may be none, or it may be killed. */
   #refresh(): void {
-    const socket = createConnection(join(this.hostFolder, 'xen-blockd.sock'));
-    socket.on('error', () => {});
-    socket.on('data', () => socket.destroy());
-    socket.write('{"command":"refresh"}\n');
+    const asked = QmpClient.connect(join(this.hostFolder, 'xen-blockd.sock')).then((client) =>
+      client.execute('x-refresh').finally(() => client.close()),
+    );
+    asked.catch(() => {});
   }
 }
 

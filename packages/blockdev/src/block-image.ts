@@ -137,6 +137,11 @@ export interface BlockImage extends AsyncDisposable {
    * unless they are fewer than before and it may not shrink. Rejects as opening it would.
    */
   refresh(options?: RefreshOptions): Promise<number>;
+  /**
+   * Makes the storage that many bytes long; what is cut off is lost. `refresh` tells of it. Undefined where the storage is
+   * not ours to resize. Error: BlockDeviceError, ENOTSUP for a block device, or what the system says.
+   */
+  readonly resize?: ((bytes: number) => Promise<void>) | undefined;
   /** Opens the image on another thread; or undefined. */
   share(): SharedImage | undefined;
   /** Closes its open queues first. Harmless when repeated. */

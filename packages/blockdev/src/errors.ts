@@ -28,7 +28,7 @@ export type BlockDeviceErrorCode =
   | 'ERR_QUEUE_CLOSED';
 
 /** What was tried. */
-export type BlockDeviceErrorOp = 'load' | 'open' | 'connect' | 'lock' | 'attach' | 'push' | 'operate';
+export type BlockDeviceErrorOp = 'load' | 'open' | 'connect' | 'lock' | 'resize' | 'attach' | 'push' | 'operate';
 
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {

@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { printable } from '@xenpv/xenbus';
 import { Command, CommanderError } from 'commander';
 import { BlockdError, ExitCode } from '../errors.js';
 import { LogSink, writeWithoutWaiting } from '../log/log-sink.js';
-import { packageRoot } from '../package-root.js';
+import { packageVersion } from '../package-root.js';
 import { addCheck } from './check.js';
 import { addCompletion } from './completion.js';
 import { addDemo } from './demo.js';
@@ -60,7 +59,7 @@ function printError(message: string): void {
 function makeProgram({ ended, ready }: RunListener): Command {
   const program = new Command('xen-blockd')
     .description('Serves disk images to Xen guests over the paravirtual block protocol.')
-    .version(readVersion())
+    .version(packageVersion())
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(usageLine(text)) });
   addRun(program, { ended, ready });
@@ -70,9 +69,4 @@ function makeProgram({ ended, ready }: RunListener): Command {
   addEmbedded(program, ended);
   addCompletion(program);
   return program;
-}
-
-function readVersion(): string {
-  const manifest = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string };
-  return manifest.version;
 }

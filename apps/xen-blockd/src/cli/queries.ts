@@ -1,8 +1,8 @@
 import { parseRateLimits, RATE_LIMITS_FORM, type TakeOverConsent } from '@xenpv/xen-block';
 import type { Command } from 'commander';
+import { askDaemon, type DiskRequest } from '../control/ask-daemon.js';
 import { DEFAULTS } from '../daemon/config.js';
 import { BlockdError } from '../errors.js';
-import { askDaemon, type ControlRequest } from '../status/control-socket.js';
 import type { DeviceStatus } from '../status/device-status.js';
 import { formatAllStatistics, formatDevices, formatLimits, formatResumed } from '../status/device-table.js';
 import { formatJson } from '../status/format.js';
@@ -10,7 +10,7 @@ import { formatJson } from '../status/format.js';
 interface Query {
   readonly name: string;
   readonly description: string;
-  readonly request: ControlRequest;
+  readonly request: DiskRequest;
   readonly format: (devices: readonly DeviceStatus[]) => string;
 }
 
@@ -18,13 +18,13 @@ const QUERIES: readonly Query[] = [
   {
     name: 'list',
     description: 'list the disks that the daemon serves',
-    request: { command: 'list' },
+    request: { command: 'x-query-disks' },
     format: formatDevices,
   },
   {
     name: 'stats',
     description: "print the disks' counters",
-    request: { command: 'list' },
+    request: { command: 'x-query-disks' },
     format: formatAllStatistics,
   },
 ];
@@ -64,8 +64,8 @@ function addResume(program: Command): void {
     .option('--accept-image', 'take it over though its image is another one, or shorter; see below')
     .addHelpText('after', RESUME_HELP)
     .action((disk: string, options: QueryOptions & TakeOverConsent) => {
-      const { withoutJournal, acceptImage } = options;
-      return ask(options, { command: 'resume', disk, withoutJournal, acceptImage }, formatResumed);
+      const args = { disk, 'without-journal': options.withoutJournal, 'accept-image': options.acceptImage };
+      return ask(options, { command: 'x-resume', args }, formatResumed);
     });
 }
 
@@ -94,7 +94,7 @@ function addThrottle(program: Command): void {
       if (limits !== undefined && limits !== 'default' && !parseRateLimits(limits)) {
         throw new BlockdError('ERR_USAGE', 'throttle', `limits ${limits}: expected ${RATE_LIMITS_FORM}, or default`);
       }
-      return ask(options, { command: 'throttle', disk, limits, guest: options.guest }, formatLimits);
+      return ask(options, { command: 'x-throttle', args: { disk, limits, guest: options.guest } }, formatLimits);
     });
 }
 
@@ -107,7 +107,7 @@ function addRefresh(program: Command): void {
       if (allowShrink && disk === undefined) {
         throw new BlockdError('ERR_USAGE', 'refresh', '--allow-shrink needs the name of the disk; see xen-blockd list');
       }
-      await ask(options, { command: 'refresh', disk, allowShrink }, formatDevices);
+      await ask(options, { command: 'x-refresh', args: { disk, 'allow-shrink': allowShrink } }, formatDevices);
     });
 }
 
@@ -119,7 +119,7 @@ function addQuery(program: Command, name: string, description: string): Command 
     .option('--json', 'print JSON');
 }
 
-async function ask({ socket, json }: QueryOptions, request: ControlRequest, format: Query['format']): Promise<void> {
+async function ask({ socket, json }: QueryOptions, request: DiskRequest, format: Query['format']): Promise<void> {
   const devices = await askDaemon(socket, request);
   process.stdout.write(json ? formatJson(devices) : format(devices));
 }

@@ -76,6 +76,11 @@ export class Daemon implements AsyncDisposable {
     return this.#parts.backend;
   }
 
+  /** The connection of this domain. */
+  get store(): XenstoreClient {
+    return this.#parts.store;
+  }
+
   /** Lines that were left out of the log, too many of one kind. */
   get suppressedLines(): number {
     return this.#parts.log.suppressed;

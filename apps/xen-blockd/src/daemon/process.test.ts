@@ -1,7 +1,7 @@
 import { appendFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { askDaemon } from '../status/control-socket.js';
+import { askDaemon } from '../control/ask-daemon.js';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
 import { runBlockd } from '../testing/process.js';
@@ -39,7 +39,7 @@ describe('the daemon', () => {
     const guest = await host.connectGuest(domid);
     expect(Buffer.from(await guest.read(0, MIB)).equals(data.subarray(0, MIB))).toBe(true);
 
-    const [device] = await askDaemon(host.path('control'), { command: 'list' });
+    const [device] = await askDaemon(host.path('control'), { command: 'x-query-disks' });
     expect(device).toMatchObject({
       device: `qdisk-${domid}-51712`,
       vdev: 'xvda',

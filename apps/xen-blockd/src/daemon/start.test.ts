@@ -4,8 +4,8 @@ import { type AddressInfo, createServer, type Server } from 'node:net';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { askDaemon } from '../control/ask-daemon.js';
 import { privilegesOf } from '../privileges/process-privileges.js';
-import { askDaemon } from '../status/control-socket.js';
 import { RunFolder } from '../testing/run-folder.js';
 
 // A program starts, with all that else runs on the machine.
@@ -71,7 +71,7 @@ describe('sockets', () => {
     await killed.ended;
     expect(existsSync(folder.control)).toBe(true);
     await folder.run().ready();
-    expect(await askDaemon(folder.control, { command: 'list' })).toEqual([]);
+    expect(await askDaemon(folder.control, { command: 'x-query-disks' })).toEqual([]);
   });
 
   it.each(['localhost:99999', 'localhost:0', '[::1]', 'nonsense', '/', 'a b:9000', '[zz]:9000'])(

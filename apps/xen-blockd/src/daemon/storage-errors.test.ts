@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers';
 import type { Blkfront } from '@xenpv/blkfront';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
-import { askDaemon } from '../status/control-socket.js';
+import { askDaemon } from '../control/ask-daemon.js';
 import { TestDaemon } from '../testing/daemon.js';
 import { runBlockd } from '../testing/process.js';
 
@@ -38,7 +38,7 @@ async function connect(target: string): Promise<{ guest: Blkfront; device: strin
 }
 
 const line = (msg: string) => daemon.lines.find((found) => found.msg === msg);
-const list = async () => (await askDaemon(daemon.host.path('control'), { command: 'list' }))[0];
+const list = async () => (await askDaemon(daemon.host.path('control'), { command: 'x-query-disks' }))[0];
 const blockd = (...args: string[]) => runBlockd(...args, '--socket', daemon.host.path('control'));
 
 /** A file system in memory of this size, which can grow. */
@@ -195,7 +195,7 @@ describe('xen-blockd resume', () => {
     });
     const { guest, device } = await connect(await image());
     for (const disk of ['qdisk-9-51712', '/local/domain/3/backend/qdisk/1/51712', '', 'qdisk', '../..']) {
-      await expect(askDaemon(daemon.host.path('control'), { command: 'resume', disk })).rejects.toThrow(
+      await expect(askDaemon(daemon.host.path('control'), { command: 'x-resume', args: { disk } })).rejects.toThrow(
         `there is no disk ${disk}; the disks are ${device}`,
       );
     }

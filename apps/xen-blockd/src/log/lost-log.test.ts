@@ -2,7 +2,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { askDaemon } from '../status/control-socket.js';
+import { askDaemon } from '../control/ask-daemon.js';
 import { PROGRAM, type RunningBlockd } from '../testing/process.js';
 import { RunFolder } from '../testing/run-folder.js';
 import { LogSink } from './log-sink.js';
@@ -45,7 +45,7 @@ const linesLost = () => folder.metric('log_lines_lost_total');
 
 /** The daemon says nothing that we can read: until its control socket answers. */
 async function serves(daemon: RunningBlockd): Promise<number> {
-  const asked = () => askDaemon(folder.control, { command: 'list' }).catch(() => undefined);
+  const asked = () => askDaemon(folder.control, { command: 'x-query-disks' }).catch(() => undefined);
   await expect.poll(asked, { timeout: 20_000 }).toEqual([]);
   return daemon.attach(folder.image);
 }

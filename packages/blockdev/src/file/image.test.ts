@@ -182,6 +182,24 @@ describe.each(engines)('a file through %s', (engine) => {
     return { image, driver: new QueueDriver(queue), bytes: new Uint8Array(queue.memory) };
   }
 
+  test('is made longer and shorter by resize, which refresh tells of', async () => {
+    const path = makeFile(4096);
+    const { image, driver } = await open(path);
+    await image.resize(8192);
+    expect([image.size, await image.refresh()]).toEqual([4096, 8192]);
+    expect(await driver.run(BlockOp.write, 4096, 4096)).toBe(4096);
+    await image.resize(512);
+    expect([await image.refresh({ mayShrink: true }), image.size]).toEqual([512, 512]);
+    expect(await driver.run(BlockOp.write, 4096, 512)).toBeLessThan(0);
+    await image.close();
+  });
+
+  test('that is read-only is not resized', async () => {
+    const { image } = await open(makeFile(4096), { readOnly: true });
+    await expect(image.resize(8192)).rejects.toMatchObject({ code: 'EINVAL', op: 'resize' });
+    await image.close();
+  });
+
   test('grows', async () => {
     const path = makeFile(4096);
     const { image, driver, bytes } = await open(path);

@@ -5,7 +5,7 @@
  * Other threads have duplicates of both, so that a lock on them speaks for the I/O of all. The size is that of the last
  * look: changes past it are refused even if the file has grown since. A format is never probed: what is opened here is raw.
  */
-import { close, constants, fstat } from 'node:fs';
+import { close, constants, fstat, ftruncate } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { optionalAddon } from '../addon.js';
@@ -33,6 +33,7 @@ import { FileQueue, type RangeWorker } from './queue.js';
 
 const closeFile = promisify(close);
 const statFile = promisify(fstat);
+const truncateFile: (fd: number, bytes: number) => Promise<void> = promisify(ftruncate);
 
 /** What is to be an image: found and opened. */
 export interface OpenedFile {
@@ -122,6 +123,19 @@ export class FileImage implements BlockImage {
     this.#seenSize = seen;
     if (size >= this.#size || mayShrink) this.#size = size;
     return size;
+  }
+
+  async resize(bytes: number): Promise<void> {
+    const path = this.description;
+    if (this.#blockDevice) {
+      const advice = 'resize it where it is made, as with lvextend, and have it refreshed';
+      throw new BlockDeviceError('ENOTSUP', 'resize', `${path} is a block device: ${advice}`, { path });
+    }
+    try {
+      await truncateFile(this.#files.buffered, bytes);
+    } catch (error) {
+      throw openError(error, 'resize', path);
+    }
   }
 
   share(): SharedImage {

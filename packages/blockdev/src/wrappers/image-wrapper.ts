@@ -46,6 +46,11 @@ export class ImageWrapper implements BlockImage {
     return this.inner.refresh(options);
   }
 
+  get resize(): ((bytes: number) => Promise<void>) | undefined {
+    const { inner } = this;
+    return inner.resize && ((bytes) => inner.resize?.(bytes) ?? Promise.resolve());
+  }
+
   /** The inner image, without the wrapper, on another thread. A wrapper that matters there returns undefined. */
   share(): SharedImage | undefined {
     return this.inner.share();

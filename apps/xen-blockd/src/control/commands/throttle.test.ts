@@ -1,8 +1,8 @@
 import type { Blkfront } from '@xenpv/blkfront';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { TestDaemon } from '../testing/daemon.js';
-import { runBlockd } from '../testing/process.js';
-import type { DeviceStatus } from './device-status.js';
+import type { DeviceStatus } from '../../status/device-status.js';
+import { TestDaemon } from '../../testing/daemon.js';
+import { runBlockd } from '../../testing/process.js';
 
 let daemon: TestDaemon;
 let disk: Blkfront;

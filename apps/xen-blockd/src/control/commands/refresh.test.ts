@@ -1,7 +1,7 @@
 import { truncateSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { TestDaemon } from '../testing/daemon.js';
-import { askDaemon } from './control-socket.js';
+import { TestDaemon } from '../../testing/daemon.js';
+import { askDaemon } from '../ask-daemon.js';
 
 const MIB = 1 << 20;
 
@@ -20,13 +20,13 @@ it('an image that shrank is told, and its guest only when that disk may shrink',
   const socket = daemon.host.path('control');
   const device = `qdisk-${domid}-51712`;
   truncateSync(daemon.host.path('image'), MIB + 100);
-  await expect(askDaemon(socket, { command: 'refresh' })).rejects.toThrow(/shrank from 2097152 to 1048576 bytes/);
-  await expect(askDaemon(socket, { command: 'refresh', disk: device })).rejects.toThrow('--allow-shrink');
-  await expect(askDaemon(socket, { command: 'refresh', disk: 'none' })).rejects.toThrow(
+  await expect(askDaemon(socket, { command: 'x-refresh' })).rejects.toThrow(/shrank from 2097152 to 1048576 bytes/);
+  await expect(askDaemon(socket, { command: 'x-refresh', args: { disk: device } })).rejects.toThrow('--allow-shrink');
+  await expect(askDaemon(socket, { command: 'x-refresh', args: { disk: 'none' } })).rejects.toThrow(
     `there is no disk none; the disks are ${device}`,
   );
   expect(guest.size).toBe(2 * MIB);
-  const [status] = await askDaemon(socket, { command: 'refresh', disk: device, allowShrink: true });
+  const [status] = await askDaemon(socket, { command: 'x-refresh', args: { disk: device, 'allow-shrink': true } });
   expect(status).toMatchObject({ device, size: MIB });
   await expect.poll(() => guest.size).toBe(MIB);
   const said = daemon.lines.filter(({ msg }) => String(msg).includes('does not end with a sector'));

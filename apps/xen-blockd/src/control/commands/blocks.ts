@@ -1,0 +1,116 @@
+/** QEMU's queries about disks: what libxenstat, libvirt and backup tools read (QEMU's qapi/block-core.json). */
+import { type QmpCommand, qmpCommand } from '@xenpv/qmp';
+import type { BlockDevice, ClassStatistics, RateLimits } from '@xenpv/xen-block';
+import { backendPath, deviceName } from '@xenpv/xenbus';
+import { type Controlled, disksOf } from '../controlled.js';
+
+export function blockCommands(controlled: Controlled): Record<string, QmpCommand> {
+  const ownDomid = () => controlled.backend()?.ownDomid ?? 0;
+  return {
+    'query-block': qmpCommand({
+      members: {},
+      returns: { array: 'any' },
+      run: () => disksOf(controlled).map((device) => blockInfo(device, ownDomid())),
+    }),
+    'query-blockstats': qmpCommand({
+      members: { 'query-nodes?': 'bool' },
+      returns: { array: 'any' },
+      run: ({ 'query-nodes': nodes = false }) =>
+        disksOf(controlled)
+          .filter(({ image }) => !nodes || image !== undefined)
+          .map((device) => blockStats(device, ownDomid(), nodes)),
+    }),
+    'query-named-block-nodes': qmpCommand({
+      members: { 'flat?': 'bool' },
+      returns: { array: 'any' },
+      run: () => disksOf(controlled).flatMap((device) => insertedOf(device) ?? []),
+    }),
+    /** There are no jobs yet; tools ask before they begin. */
+    'query-block-jobs': qmpCommand({ members: {}, returns: { array: 'any' }, run: () => [] }),
+    'query-jobs': qmpCommand({ members: {}, returns: { array: 'any' }, run: () => [] }),
+  };
+}
+
+/** BlockInfo. The device has the name that `xen-blockd list` shows; its qdev is its directory in xenstore. */
+function blockInfo(device: BlockDevice, ownDomid: number) {
+  const { address, config, stopped, image } = device;
+  const removable = config?.deviceType === 'cdrom';
+  const inserted = insertedOf(device);
+  return {
+    device: deviceName(address),
+    qdev: backendPath(ownDomid, address),
+    type: 'unknown',
+    removable,
+    locked: false,
+    'io-status': !stopped ? 'ok' : ['ENOSPC', 'EDQUOT'].includes(stopped.errno) ? 'nospace' : 'failed',
+    ...(removable ? { tray_open: image === undefined } : {}),
+    ...(inserted ? { inserted } : {}),
+  };
+}
+
+/** BlockDeviceInfo, or undefined for a drive without a medium. */
+function insertedOf({ address, config, image, limits }: BlockDevice) {
+  if (!image || !config) return undefined;
+  const { description, readOnly, size } = image;
+  const drv = config.format === 'vhd' ? 'vpc' : config.format;
+  return {
+    file: description,
+    'node-name': deviceName(address),
+    ro: readOnly,
+    drv,
+    encrypted: false,
+    backing_file_depth: 0,
+    detect_zeroes: 'off',
+    active: true,
+    write_threshold: 0,
+    ...throttleOf(limits.disk),
+    cache: { writeback: true, direct: config.direct ?? false, 'no-flush': false },
+    image: { filename: description, format: drv, 'virtual-size': size, 'dirty-flag': false },
+  };
+}
+
+/** A limit that there is none of is 0. */
+function throttleOf({ iops = 0, bandwidth = 0, iopsBurst, bandwidthBurst }: RateLimits) {
+  return {
+    bps: bandwidth,
+    bps_rd: 0,
+    bps_wr: 0,
+    iops,
+    iops_rd: 0,
+    iops_wr: 0,
+    ...(bandwidthBurst === undefined ? {} : { bps_max: bandwidthBurst }),
+    ...(iopsBurst === undefined ? {} : { iops_max: iopsBurst }),
+  };
+}
+
+/** BlockStats. */
+function blockStats(device: BlockDevice, ownDomid: number, asNode: boolean) {
+  const { read, write, flush, discard } = device.statistics();
+  const name = deviceName(device.address);
+  return {
+    ...(asNode ? {} : { device: name, qdev: backendPath(ownDomid, device.address) }),
+    ...(device.image ? { 'node-name': name } : {}),
+    stats: {
+      ...countersOf('rd', read),
+      ...countersOf('wr', write),
+      ...countersOf('flush', flush),
+      ...countersOf('unmap', discard),
+      // What is not counted is 0, as QEMU says it.
+      wr_highest_offset: 0,
+      account_invalid: true,
+      account_failed: true,
+      timed_stats: [],
+    },
+  };
+}
+
+function countersOf(name: string, counted: ClassStatistics) {
+  const { operations, bytes, failed, invalid, merged, totalTimeNs } = counted;
+  return {
+    ...(name === 'flush' ? {} : { [`${name}_bytes`]: bytes, [`${name}_merged`]: merged }),
+    [`${name}_operations`]: operations,
+    [`${name}_total_time_ns`]: Math.round(totalTimeNs),
+    [`failed_${name}_operations`]: failed,
+    [`invalid_${name}_operations`]: invalid,
+  };
+}

@@ -1,0 +1,59 @@
+/** Commands that QEMU has none for. Each answers with the disks that it is about, as `xen-blockd list --json` prints them. */
+import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
+import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
+import { deviceStatus } from '../../status/device-status.js';
+import { type Controlled, disksOf, namedDisk } from '../controlled.js';
+
+const DISKS = { array: 'any' } as const;
+
+export function diskCommands(controlled: Controlled): Record<string, QmpCommand> {
+  return {
+    'x-query-disks': qmpCommand({
+      members: {},
+      returns: DISKS,
+      run: () => disksOf(controlled).map(deviceStatus),
+    }),
+    /** Looks at the sizes of images again: of all disks, or of one, which may be allowed to shrink. */
+    'x-refresh': qmpCommand({
+      members: { 'disk?': 'str', 'allow-shrink?': 'bool' },
+      returns: DISKS,
+      async run({ disk, 'allow-shrink': mayShrink }) {
+        if (mayShrink && disk === undefined) throw QmpError.refusal("'allow-shrink' needs 'disk'");
+        if (disk === undefined) await controlled.backend()?.refresh();
+        else await namedDisk(controlled, disk).refresh({ mayShrink });
+        return disksOf(controlled).map(deviceStatus);
+      },
+    }),
+    /** Goes on with a disk that is stopped or held. The flags are for one that cannot be taken over, see TakeOverConsent. */
+    'x-resume': qmpCommand({
+      members: { disk: 'str', 'without-journal?': 'bool', 'accept-image?': 'bool' },
+      returns: DISKS,
+      async run({ disk, 'without-journal': withoutJournal, 'accept-image': acceptImage }) {
+        const device = namedDisk(controlled, disk);
+        const wasStopped = await device.resume({ withoutJournal, acceptImage });
+        return [{ ...deviceStatus(device), wasStopped }];
+      },
+    }),
+    /** What a disk may do in a second, or with `guest` all disks of its guest. Without `limits` nothing is changed. */
+    'x-throttle': qmpCommand({
+      members: { disk: 'str', 'limits?': 'str', 'guest?': 'bool' },
+      returns: DISKS,
+      async run({ disk, limits, guest = false }) {
+        const device = namedDisk(controlled, disk);
+        const changed = guest ? disksOfGuest(disksOf(controlled), device) : [device];
+        if (limits !== undefined) {
+          const parsed = limits === 'default' ? undefined : parseRateLimits(limits);
+          if (limits !== 'default' && !parsed) {
+            throw QmpError.refusal(`limits ${limits}: expected ${RATE_LIMITS_FORM}, or "default"`);
+          }
+          for (const each of changed) await each.setLimits(guest ? 'guest' : 'disk', parsed);
+        }
+        return changed.map(deviceStatus);
+      },
+    }),
+  };
+}
+
+function disksOfGuest(devices: readonly BlockDevice[], { address }: BlockDevice): BlockDevice[] {
+  return devices.filter((device) => device.address.domid === address.domid);
+}

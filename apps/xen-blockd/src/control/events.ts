@@ -1,0 +1,86 @@
+/** What the libraries tell, as events of QMP. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import type { QmpMembers } from '@xenpv/qmp';
+import type {
+  DeviceConnectedEvent,
+  DeviceResizedEvent,
+  DeviceResumedEvent,
+  DeviceStoppedEvent,
+} from '@xenpv/xen-block';
+import {
+  type DeviceAddress,
+  type DeviceEvent,
+  type DeviceHeldEvent,
+  type DeviceStateEvent,
+  deviceName,
+  type HoldEndedEvent,
+  XenbusState,
+} from '@xenpv/xenbus';
+
+const DEVICE = { device: 'str' } as const satisfies QmpMembers;
+
+/** QEMU's, and our own with `X_` in front. */
+export const EVENTS = {
+  /** The storage has failed a request, and the disk waits for `x-resume`. */
+  BLOCK_IO_ERROR: {
+    device: 'str',
+    'node-name': 'str',
+    operation: { enum: ['read', 'write'] },
+    action: { enum: ['stop'] },
+    nospace: 'bool',
+    reason: 'str',
+  },
+  /** A disk is gone for good. */
+  DEVICE_DELETED: { device: 'str', path: 'str' },
+  X_DISK_ADDED: DEVICE,
+  X_DISK_CONNECTED: { device: 'str', abi: 'str', queues: 'int', adopted: 'bool', recovered: 'int' },
+  X_DISK_CLOSED: DEVICE,
+  X_DISK_HELD: { device: 'str', reason: 'str' },
+  X_DISK_HELD_NO_MORE: { device: 'str', by: 'str' },
+  X_DISK_RESUMED: { device: 'str', by: 'str' },
+  X_DISK_RESIZED: { device: 'str', from: 'size', to: 'size' },
+} as const satisfies Record<string, QmpMembers>;
+
+type Tell = (event: keyof typeof EVENTS, data: Readonly<Record<string, unknown>>) => void;
+
+const of = (address: DeviceAddress) => ({ device: deviceName(address) });
+
+/** By channel. */
+const TOLD: Record<string, (event: never, tell: Tell) => void> = {
+  'xenbus:device:added': ({ address }: DeviceEvent, tell) => tell('X_DISK_ADDED', of(address)),
+  'xenbus:device:removed': ({ address }: DeviceEvent, tell) =>
+    tell('DEVICE_DELETED', { ...of(address), path: deviceName(address) }),
+  'xenbus:device:state': ({ address, to }: DeviceStateEvent, tell) => {
+    if (to === XenbusState.closed) tell('X_DISK_CLOSED', of(address));
+  },
+  'xenbus:device:held': ({ address, reason }: DeviceHeldEvent, tell) => tell('X_DISK_HELD', { ...of(address), reason }),
+  'xenbus:device:hold-ended': ({ address, by }: HoldEndedEvent, tell) =>
+    tell('X_DISK_HELD_NO_MORE', { ...of(address), by }),
+  'xen-block:device:connected': ({ address, abi, queues, adopted, recovered }: DeviceConnectedEvent, tell) =>
+    tell('X_DISK_CONNECTED', { ...of(address), abi, queues, adopted, recovered }),
+  'xen-block:device:stopped': ({ address, stop: { operation, errno } }: DeviceStoppedEvent, tell) =>
+    tell('BLOCK_IO_ERROR', {
+      ...of(address),
+      'node-name': deviceName(address),
+      operation: operation === 'read' ? 'read' : 'write',
+      action: 'stop',
+      nospace: errno === 'ENOSPC' || errno === 'EDQUOT',
+      reason: errno,
+    }),
+  'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent, tell) =>
+    tell('X_DISK_RESUMED', { ...of(address), by }),
+  'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent, tell) =>
+    tell('X_DISK_RESIZED', { ...of(address), from: 512 * from, to: 512 * to }),
+};
+
+/** Tells of all from now on, until the result is called. */
+export function subscribeEvents(tell: Tell): () => void {
+  const listeners = Object.entries(TOLD).map(([channel, hear]) => {
+    const listener = (event: unknown) => hear(event as never, tell);
+    subscribe(channel, listener);
+    return () => unsubscribe(channel, listener);
+  });
+  return () => {
+    for (const end of listeners) end();
+  };
+}
