@@ -26,10 +26,12 @@ export {
   createDevice,
   deleteDevice,
   frontendPath,
+  libxlPath,
   type NewDevice,
   removeDevice,
   unplugDevice,
   writeDevice,
+  writeLibxlDevice,
 } from './toolstack.js';
 export { Backoff, type BackoffOptions } from './waiting/backoff.js';
 export { isXenstoreTrouble } from './waiting/xenstore-trouble.js';

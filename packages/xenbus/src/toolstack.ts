@@ -57,6 +57,25 @@ export async function writeDevice(tx: XenstoreOperations, device: NewDevice): Pr
   await writeAll(tx, back, withDefaults(device.backendValues, defaults));
 }
 
+/** Where libxl keeps what it knows of a device. */
+export function libxlPath({ domid, devid }: Omit<DeviceAddress, 'type'>, frontendType: string): string {
+  return `/libxl/${domid}/device/${frontendType}/${devid}`;
+}
+
+/**
+ * Writes what libxl remembers of a device, in the caller's transaction: where its halves are, and the backend's keys as
+ * they are now. From it come `xl block-list`, and the end of the device with its domain.
+ */
+export async function writeLibxlDevice(tx: XenstoreOperations, device: NewDevice): Promise<void> {
+  const { address, backendDomid, frontendType, backendValues } = device;
+  const path = libxlPath(address, frontendType);
+  await tx.remove(path);
+  await tx.mkdir(path);
+  await tx.setPermissions(path, [{ domid: 0, access: 'n' }]);
+  const halves = { frontend: frontendPath(address, frontendType), backend: backendPath(backendDomid, address) };
+  await writeAll(tx, path, { ...backendValues, ...halves });
+}
+
 /** The given values in their order, then those of the defaults that are not among them. */
 function withDefaults(values: XenstoreValues, defaults: XenstoreValues): XenstoreValues {
   const missing = Object.entries(defaults).filter(([key]) => !Object.hasOwn(values, key));

@@ -6,16 +6,21 @@ import type { DeviceStatus } from '../status/device-status.js';
 export interface DiskRequest {
   readonly command: string;
   readonly args?: Readonly<Record<string, unknown>>;
+  /** Milliseconds for the answer. */
+  readonly answerMs?: number | undefined;
 }
 
 /** Asking the storage may take a while. */
 const ANSWER_MS = 60_000;
 
 /** Asks the daemon that listens on `path`. Error: ERR_SOCKET if there is no daemon, or with the daemon's own words. */
-export async function askDaemon(path: string, { command, args }: DiskRequest): Promise<readonly DeviceStatus[]> {
+export async function askDaemon(
+  path: string,
+  { command, args, answerMs = ANSWER_MS }: DiskRequest,
+): Promise<readonly DeviceStatus[]> {
   let client: QmpClient | undefined;
   try {
-    client = await QmpClient.connect(path, { answerMs: ANSWER_MS });
+    client = await QmpClient.connect(path, { answerMs });
     return (await client.execute(command, args)) as readonly DeviceStatus[];
   } catch (error) {
     throw new BlockdError('ERR_SOCKET', 'ask daemon', messageOf(path, error), { path, cause: error });

@@ -6,6 +6,8 @@ import { findDisk } from './find-disk.js';
 /** What serves: undefined parts while the daemon starts. */
 export interface Controlled {
   readonly version: string;
+  /** Backend types that are served. */
+  readonly types: readonly string[];
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
   /** The process ends as after SIGTERM. */

@@ -33,7 +33,7 @@ export class Sockets implements AsyncDisposable {
   static async open(config: Config, logger: Logger, linesLost: () => number = () => 0): Promise<Sockets> {
     const sockets = new Sockets(logger, linesLost);
     try {
-      await sockets.#openControl(config['control-socket']);
+      await sockets.#openControl(config['control-socket'], config.types);
       await sockets.useMetrics(config.metrics);
       return sockets;
     } catch (error) {
@@ -61,10 +61,11 @@ export class Sockets implements AsyncDisposable {
     await this.#metrics.open();
   }
 
-  async #openControl(path: string | false): Promise<void> {
+  async #openControl(path: string | false, types: readonly string[]): Promise<void> {
     if (path === false) return;
     const controlled: Controlled = {
       version: packageVersion(),
+      types,
       backend: () => this.#daemon?.backend,
       store: () => this.#daemon?.store,
       quit: () => process.emit('SIGTERM', 'SIGTERM'),

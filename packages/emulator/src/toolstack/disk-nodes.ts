@@ -1,5 +1,13 @@
 import { parseVdev, VdevError } from '@xenpv/blkif';
-import { backendPath, type DeviceAddress, frontendPath, writeDevice, XenbusState } from '@xenpv/xenbus';
+import {
+  backendPath,
+  type DeviceAddress,
+  frontendPath,
+  libxlPath,
+  writeDevice,
+  writeLibxlDevice,
+  XenbusState,
+} from '@xenpv/xenbus';
 import type { XenstoreOperations } from '@xenpv/xenstore';
 import { ToolstackError } from '../errors.js';
 import { backendDirectory, backendKeysOf, backendTypeOf, frontendKeysOf, type XlDisk } from './disk-config.js';
@@ -40,8 +48,8 @@ export function diskPaths(address: DeviceAddress, backendDomid: number): DiskPat
 }
 
 /** Where libxl keeps what it knows of a disk. */
-export function libxlDiskPath(frontendDomid: number, devid: number): string {
-  return `/libxl/${frontendDomid}/device/vbd/${devid}`;
+export function libxlDiskPath(domid: number, devid: number): string {
+  return libxlPath({ domid, devid }, FRONTEND_TYPE);
 }
 
 /** Writes what libxl writes for a disk (device_disk_add), in the caller's transaction. */
@@ -65,20 +73,9 @@ export async function writeDiskNodes(tx: XenstoreOperations, address: DeviceAddr
     'virtual-device': address.devid,
     ...frontendKeysOf(disk),
   };
-  await writeDevice(tx, { backendDomid, address, frontendType: FRONTEND_TYPE, backendValues, frontendValues });
-  await writeLibxlNodes(tx, paths, backendValues);
-}
-
-async function writeLibxlNodes(
-  tx: XenstoreOperations,
-  paths: DiskPaths,
-  backendValues: Readonly<Record<string, string | number>>,
-): Promise<void> {
-  await tx.remove(paths.libxlPath);
-  await tx.mkdir(paths.libxlPath);
-  await tx.setPermissions(paths.libxlPath, [{ domid: 0, access: 'n' }]);
-  const values = { ...backendValues, frontend: paths.frontendPath, backend: paths.backendPath };
-  for (const [name, value] of Object.entries(values)) await tx.write(`${paths.libxlPath}/${name}`, value);
+  const device = { backendDomid, address, frontendType: FRONTEND_TYPE, backendValues, frontendValues };
+  await writeDevice(tx, device);
+  await writeLibxlDevice(tx, device);
 }
 
 /** Removes a directory and, as libxl does, those above it that are empty then (libxl__xs_path_cleanup). */

@@ -2,7 +2,11 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import { deviceStatus } from '../../status/device-status.js';
+import { attachDisk, detachDisk } from '../attachment.js';
 import { type Controlled, disksOf, namedDisk } from '../controlled.js';
+
+/** For a guest's driver to connect: what libxl waits for a backend. */
+const ATTACH_MS = 10_000;
 
 const DISKS = { array: 'any' } as const;
 
@@ -32,6 +36,35 @@ export function diskCommands(controlled: Controlled): Record<string, QmpCommand>
         const device = namedDisk(controlled, disk);
         const wasStopped = await device.resume({ withoutJournal, acceptImage });
         return [{ ...deviceStatus(device), wasStopped }];
+      },
+    }),
+    /** Attaches a disk to a guest, whatever its toolstack is. The answer has this disk only. */
+    'x-attach': qmpCommand({
+      members: {
+        domain: 'str',
+        image: 'str',
+        'format?': 'str',
+        'vdev?': 'str',
+        'type?': 'str',
+        'read-only?': 'bool',
+        'cdrom?': 'bool',
+        'wait-ms?': 'size',
+      },
+      returns: DISKS,
+      async run(args, { signal }) {
+        const { domain, image, format = 'raw', vdev, type, cdrom = false } = args;
+        const { 'read-only': readOnly = false, 'wait-ms': waitMs = ATTACH_MS } = args;
+        const disk = { domain, image, format, vdev, type, readOnly, cdrom, waitMs };
+        return [deviceStatus(await attachDisk(controlled, disk, signal))];
+      },
+    }),
+    /** Takes a disk away from its guest. The answer has the disks that are left. */
+    'x-detach': qmpCommand({
+      members: { disk: 'str', 'force?': 'bool' },
+      returns: DISKS,
+      async run({ disk, force = false }) {
+        await detachDisk(controlled, namedDisk(controlled, disk), force);
+        return disksOf(controlled).map(deviceStatus);
       },
     }),
     /** What a disk may do in a second, or with `guest` all disks of its guest. Without `limits` nothing is changed. */

@@ -1,0 +1,206 @@
+/**
+ * Disks for guests whose toolstack knows nothing of us: written into xenstore as libxl writes them, in one transaction. In
+ * come an operator's words. A disk that the daemon then refuses is taken away again, so that nothing is left half done.
+ */
+import { parseVdev, VdevError } from '@xenpv/blkif';
+import { QmpError } from '@xenpv/qmp';
+import { type BlockDevice, firstFreeVdev, IMAGE_FORMATS } from '@xenpv/xen-block';
+import {
+  backendPath,
+  type DeviceAddress,
+  deleteDevice,
+  domainPath,
+  errorNodePath,
+  frontendPath,
+  libxlPath,
+  type NewDevice,
+  parseState,
+  removeDevice,
+  writeDevice,
+  writeLibxlDevice,
+  XenbusState,
+} from '@xenpv/xenbus';
+import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
+import { type Controlled, disksOf } from './controlled.js';
+
+/** The class of a disk's frontend, whatever its backend is. */
+const FRONTEND_TYPE = 'vbd';
+
+/** libxl's words for the backends' types. */
+const LIBXL_TYPES: Readonly<Record<string, string>> = { qdisk: 'qdisk', vbd3: 'vbd3', vbd: 'phy' };
+
+/** What a new disk is to be. */
+export interface NewDisk {
+  /** The guest's number or name. */
+  readonly domain: string;
+  readonly image: string;
+  readonly format: string;
+  /** The first free one if undefined. */
+  readonly vdev?: string | undefined;
+  /** One of the types that the daemon serves; the first of them if undefined. */
+  readonly type?: string | undefined;
+  readonly readOnly: boolean;
+  readonly cdrom: boolean;
+  /** Milliseconds for the guest's driver to connect. One that does not leaves the disk where it is. */
+  readonly waitMs: number;
+}
+
+/** Attaches a disk. Errors: QmpError, with the guest, the image or the reason of the refusal. */
+export async function attachDisk(controlled: Controlled, disk: NewDisk, signal: AbortSignal): Promise<BlockDevice> {
+  const { store, ownDomid } = servingParts(controlled);
+  const type = disk.type ?? controlled.types[0];
+  if (!controlled.types.includes(type)) {
+    throw QmpError.refusal(`type ${type} is not served; this daemon serves ${controlled.types.join(', ')}`);
+  }
+  if (disk.format !== 'raw' && !IMAGE_FORMATS.includes(disk.format)) {
+    throw QmpError.refusal(`format ${disk.format}: expected one of raw, ${IMAGE_FORMATS.join(', ')}`);
+  }
+  if (disk.image === '' && !disk.cdrom) throw QmpError.refusal('the disk needs an image');
+  const address = await store
+    .transaction((tx) => writeDisk(tx, { ...disk, type, ownDomid }))
+    .catch((error) => throwDenied(error));
+  await settled(store, ownDomid, address, { signal, waitMs: disk.waitMs });
+  const attached = disksOf(controlled).find((device) => isAt(device, address));
+  if (!attached) throw QmpError.refusal('somebody has taken the disk away already', 'DeviceNotActive');
+  return attached;
+}
+
+/**
+ * Takes a disk away: its guest is asked to let go of it, for ten seconds as by libxl; with `force` it is not asked.
+ * Errors: QmpError, it does not let go.
+ */
+export async function detachDisk(controlled: Controlled, { address }: BlockDevice, force: boolean): Promise<void> {
+  const { store, ownDomid } = servingParts(controlled);
+  const device = { backendDomid: ownDomid, address, frontendType: FRONTEND_TYPE };
+  if (force) await store.remove(frontendPath(address, FRONTEND_TYPE)).catch((error) => throwDenied(error));
+  try {
+    await removeDevice(store, device);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'ETIMEDOUT') return throwDenied(error);
+    if (!force)
+      throw QmpError.refusal(`${(error as Error).message}; its guest may be using it: unmount it, or force it`);
+    await deleteDevice(store, device);
+  }
+  await store.remove(libxlPath(address, FRONTEND_TYPE)).catch((error) => throwDenied(error));
+}
+
+function servingParts({ backend, store }: Controlled): { store: XenstoreClient; ownDomid: number } {
+  const [serving, client] = [backend(), store()];
+  if (!serving || !client) throw QmpError.refusal('the daemon is starting', 'DeviceNotActive');
+  return { store: client, ownDomid: serving.ownDomid };
+}
+
+/** A driver domain may not write into a guest's directory. */
+function throwDenied(error: unknown): never {
+  if (!isXenstoreError(error, 'EACCES')) throw error;
+  throw QmpError.refusal('only dom0 may attach and detach disks: do it there, with xl');
+}
+
+async function writeDisk(
+  tx: XenstoreOperations,
+  disk: NewDisk & { readonly type: string; readonly ownDomid: number },
+): Promise<DeviceAddress> {
+  const domid = await domidOf(tx, disk.domain);
+  const vdev = disk.vdev ?? (await firstFreeVdev(tx, domid));
+  const address = { type: disk.type, domid, devid: devidOf(vdev) };
+  const frontend = frontendPath(address, FRONTEND_TYPE);
+  if (await tx.exists(`${frontend}/state`)) {
+    throw QmpError.refusal(`domain ${domid} has a disk ${vdev} already; detach that one, or name another vdev`);
+  }
+  const device: NewDevice = {
+    backendDomid: disk.ownDomid,
+    address,
+    frontendType: FRONTEND_TYPE,
+    backendValues: backendValuesOf(disk, { address, vdev }),
+    frontendValues: {
+      backend: backendPath(disk.ownDomid, address),
+      'backend-id': disk.ownDomid,
+      state: XenbusState.initialising,
+      'virtual-device': address.devid,
+      'device-type': disk.cdrom ? 'cdrom' : 'disk',
+    },
+  };
+  await writeDevice(tx, device);
+  if (await tx.exists(`/libxl/${domid}`)) await writeLibxlDevice(tx, device);
+  return address;
+}
+
+function backendValuesOf(
+  disk: NewDisk & { type: string },
+  { address, vdev }: { address: DeviceAddress; vdev: string },
+) {
+  const { type, format, image, cdrom } = disk;
+  const writable = !disk.readOnly && !cdrom;
+  const named = format === 'raw' ? (type === 'vbd' ? image : `aio:${image}`) : `${format}:${image}`;
+  return {
+    frontend: frontendPath(address, FRONTEND_TYPE),
+    'frontend-id': address.domid,
+    online: 1,
+    removable: cdrom ? 1 : 0,
+    bootable: 1,
+    state: XenbusState.initialising,
+    dev: vdev,
+    type: LIBXL_TYPES[type] ?? type,
+    mode: writable ? 'w' : 'r',
+    'device-type': cdrom ? 'cdrom' : 'disk',
+    'discard-enable': writable ? 1 : 0,
+    specification: 'xen',
+    params: image === '' ? '' : named,
+    // What a hotplug script says; there is none.
+    ...(type === 'qdisk' ? {} : { 'hotplug-status': 'connected' }),
+  };
+}
+
+async function domidOf(tx: XenstoreOperations, domain: string): Promise<number> {
+  if (/^\d{1,5}$/.test(domain)) {
+    if (await tx.exists(domainPath(Number(domain)))) return Number(domain);
+    throw QmpError.refusal(`there is no domain ${domain}`, 'DeviceNotFound');
+  }
+  const domids = ((await tx.tryDirectory('/local/domain')) ?? []).map(Number);
+  const names = await Promise.all(domids.map((domid) => tx.tryRead(`${domainPath(domid)}/name`)));
+  const found = domids.filter((_, i) => names[i] === domain);
+  if (found.length === 1) return found[0];
+  const known = names.filter((name) => name !== undefined).join(', ');
+  const problem = found.length === 0 ? `there is no domain ${domain}` : `more than one domain is named ${domain}`;
+  throw QmpError.refusal(`${problem}; the domains are ${known}`, 'DeviceNotFound');
+}
+
+function devidOf(vdev: string): number {
+  try {
+    return parseVdev(vdev).number;
+  } catch (error) {
+    if (!(error instanceof VdevError)) throw error;
+    throw QmpError.refusal(error.message);
+  }
+}
+
+/** Resolves when the guest is connected, or has not come in time. Error: the daemon refuses the disk, which is gone then. */
+async function settled(
+  store: XenstoreClient,
+  ownDomid: number,
+  address: DeviceAddress,
+  { signal, waitMs }: { signal: AbortSignal; waitMs: number },
+): Promise<void> {
+  const path = backendPath(ownDomid, address);
+  const look = async (ops: XenstoreOperations) => {
+    const state = parseState(await ops.tryRead(`${path}/state`));
+    if (state === XenbusState.connected) return 'connected';
+    const refused = state === XenbusState.closing || state === XenbusState.closed;
+    return refused ? ((await ops.tryRead(`${errorNodePath(ownDomid, address)}/error`)) ?? 'refused') : undefined;
+  };
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), waitMs);
+  const gone = () => late.abort();
+  signal.addEventListener('abort', gone);
+  const found = await store.waitFor(look, { signal: late.signal }).catch(() => undefined);
+  signal.removeEventListener('abort', gone);
+  clearTimeout(timer);
+  if (found === undefined || found === 'connected') return;
+  await deleteDevice(store, { backendDomid: ownDomid, address, frontendType: FRONTEND_TYPE });
+  await store.remove(libxlPath(address, FRONTEND_TYPE));
+  throw QmpError.refusal(found);
+}
+
+function isAt({ address: { type, domid, devid } }: BlockDevice, wanted: DeviceAddress): boolean {
+  return type === wanted.type && domid === wanted.domid && devid === wanted.devid;
+}
