@@ -1,11 +1,14 @@
 import { QmpServer } from '@xenpv/qmp';
 import { listenOnUnixSocket } from '../unix-socket.js';
+import { BlockNodes } from './block-nodes.js';
 import { blockCommands } from './commands/blocks.js';
+import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
 import { throttleCommands } from './commands/throttle.js';
 import type { Controlled } from './controlled.js';
+import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
 
 /** The release of QEMU whose commands these are: what a client of QEMU's decides by. */
@@ -20,16 +23,27 @@ export class ControlServer implements AsyncDisposable {
   readonly #unsubscribe: () => void;
 
   private constructor(controlled: Controlled) {
+    const context = { ...controlled, ids: new DeviceIds(), nodes: new BlockNodes() };
+    const unplugFailed = (id: string) =>
+      this.#server.announce('DEVICE_UNPLUG_GUEST_ERROR', { device: id, path: context.ids.deviceOf(id) });
     const commands = {
       ...processCommands(controlled),
-      ...blockCommands(controlled),
-      ...mediumCommands(controlled),
-      ...throttleCommands(controlled),
-      ...diskCommands(controlled),
+      ...blockCommands(context),
+      ...mediumCommands(context),
+      ...throttleCommands(context),
+      ...deviceCommands(context, unplugFailed),
+      ...diskCommands(context),
     };
     const version = { qemu: QEMU, package: `xen-blockd ${controlled.version}` };
     this.#server = new QmpServer({ commands, events: EVENTS, version });
-    this.#unsubscribe = subscribeEvents((event, data) => this.#server.announce(event, data));
+    this.#unsubscribe = subscribeEvents((event, data) => {
+      const { device } = data;
+      const id = context.ids.idOf(device);
+      this.#server.announce(event, { ...data, device: id });
+      if (event !== 'DEVICE_DELETED') return;
+      context.ids.remove(device);
+      context.nodes.release(id);
+    });
   }
 
   /** Error: ERR_SOCKET. */

@@ -32,6 +32,8 @@ export const EVENTS = {
   },
   /** A disk is gone for good. */
   DEVICE_DELETED: { device: 'str', path: 'str' },
+  /** The guest does not let go of a disk that `device_del` has asked it for. */
+  DEVICE_UNPLUG_GUEST_ERROR: { device: 'str', path: 'str' },
   X_DISK_ADDED: DEVICE,
   X_DISK_CONNECTED: { device: 'str', abi: 'str', queues: 'int', adopted: 'bool', recovered: 'int' },
   X_DISK_CLOSED: DEVICE,
@@ -41,7 +43,7 @@ export const EVENTS = {
   X_DISK_RESIZED: { device: 'str', from: 'size', to: 'size' },
 } as const satisfies Record<string, QmpMembers>;
 
-type Tell = (event: keyof typeof EVENTS, data: Readonly<Record<string, unknown>>) => void;
+type Tell = (event: keyof typeof EVENTS, data: { readonly device: string } & Readonly<Record<string, unknown>>) => void;
 
 const of = (address: DeviceAddress) => ({ device: deviceName(address) });
 

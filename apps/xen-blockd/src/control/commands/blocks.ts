@@ -2,15 +2,20 @@
 import { type QmpCommand, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice, ClassStatistics, RateLimits } from '@xenpv/xen-block';
 import { backendPath, deviceName } from '@xenpv/xenbus';
-import { type Controlled, disksOf } from '../controlled.js';
+import { type ControlContext, disksOf } from '../controlled.js';
 
-export function blockCommands(controlled: Controlled): Record<string, QmpCommand> {
-  const ownDomid = () => controlled.backend()?.ownDomid ?? 0;
+export function blockCommands(controlled: ControlContext): Record<string, QmpCommand> {
+  /** What a client called it, or its directory in xenstore. */
+  const qdevOf = ({ address }: BlockDevice): string => {
+    const name = deviceName(address);
+    const id = controlled.ids.idOf(name);
+    return id === name ? backendPath(controlled.backend()?.ownDomid ?? 0, address) : id;
+  };
   return {
     'query-block': qmpCommand({
       members: {},
       returns: { array: 'any' },
-      run: () => disksOf(controlled).map((device) => blockInfo(device, ownDomid())),
+      run: () => disksOf(controlled).map((device) => blockInfo(device, qdevOf(device))),
     }),
     'query-blockstats': qmpCommand({
       members: { 'query-nodes?': 'bool' },
@@ -18,12 +23,20 @@ export function blockCommands(controlled: Controlled): Record<string, QmpCommand
       run: ({ 'query-nodes': nodes = false }) =>
         disksOf(controlled)
           .filter(({ image }) => !nodes || image !== undefined)
-          .map((device) => blockStats(device, ownDomid(), nodes)),
+          .map((device) => blockStats(device, qdevOf(device), nodes)),
     }),
     'query-named-block-nodes': qmpCommand({
       members: { 'flat?': 'bool' },
       returns: { array: 'any' },
-      run: () => disksOf(controlled).flatMap((device) => insertedOf(device) ?? []),
+      run: () => [
+        ...disksOf(controlled).flatMap((device) => insertedOf(device) ?? []),
+        ...controlled.nodes.unused.map(({ name, driver, filename, readOnly }) => ({
+          'node-name': name,
+          drv: driver,
+          file: filename,
+          ro: readOnly,
+        })),
+      ],
     }),
     /** There are no jobs yet; tools ask before they begin. */
     'query-block-jobs': qmpCommand({ members: {}, returns: { array: 'any' }, run: () => [] }),
@@ -31,14 +44,14 @@ export function blockCommands(controlled: Controlled): Record<string, QmpCommand
   };
 }
 
-/** BlockInfo. The device has the name that `xen-blockd list` shows; its qdev is its directory in xenstore. */
-function blockInfo(device: BlockDevice, ownDomid: number) {
+/** BlockInfo. The device has the name that `xen-blockd list` shows. */
+function blockInfo(device: BlockDevice, qdev: string) {
   const { address, config, stopped, image } = device;
   const removable = config?.deviceType === 'cdrom';
   const inserted = insertedOf(device);
   return {
     device: deviceName(address),
-    qdev: backendPath(ownDomid, address),
+    qdev,
     type: 'unknown',
     removable,
     locked: false,
@@ -84,11 +97,11 @@ function throttleOf({ iops = 0, bandwidth = 0, iopsBurst, bandwidthBurst }: Rate
 }
 
 /** BlockStats. */
-function blockStats(device: BlockDevice, ownDomid: number, asNode: boolean) {
+function blockStats(device: BlockDevice, qdev: string, asNode: boolean) {
   const { read, write, flush, discard } = device.statistics();
   const name = deviceName(device.address);
   return {
-    ...(asNode ? {} : { device: name, qdev: backendPath(ownDomid, device.address) }),
+    ...(asNode ? {} : { device: name, qdev }),
     ...(device.image ? { 'node-name': name } : {}),
     stats: {
       ...countersOf('rd', read),

@@ -3,14 +3,14 @@ import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import { deviceStatus } from '../../status/device-status.js';
 import { attachDisk, detachDisk } from '../attachment.js';
-import { type Controlled, disksOf, namedDisk } from '../controlled.js';
+import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
 
 /** For a guest's driver to connect: what libxl waits for a backend. */
 const ATTACH_MS = 10_000;
 
 const DISKS = { array: 'any' } as const;
 
-export function diskCommands(controlled: Controlled): Record<string, QmpCommand> {
+export function diskCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
     'x-query-disks': qmpCommand({
       members: {},

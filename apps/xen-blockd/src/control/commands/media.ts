@@ -1,13 +1,13 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, IMAGE_FORMATS } from '@xenpv/xen-block';
 import { backendPath } from '@xenpv/xenbus';
-import { type Controlled, namedDisk } from '../controlled.js';
+import { type ControlContext, namedDisk } from '../controlled.js';
 import { oneName } from './names.js';
 
 const FORMATS = ['raw', ...IMAGE_FORMATS, 'vpc'];
 
 /** Media of drives, and sizes of images. */
-export function mediumCommands(controlled: Controlled): Record<string, QmpCommand> {
+export function mediumCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
     eject: qmpCommand({
       members: { 'device?': 'str', 'id?': 'str', 'force?': 'bool' },
@@ -37,7 +37,7 @@ export function mediumCommands(controlled: Controlled): Record<string, QmpComman
 
 /** As `xl cd-insert` and `cd-eject`: the drive watches its params, and follows when it can. */
 async function changeMedium(
-  controlled: Controlled,
+  controlled: ControlContext,
   name: string,
   medium: { readonly filename: string; readonly format: string } | undefined,
 ): Promise<void> {

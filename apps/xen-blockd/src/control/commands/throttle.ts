@@ -1,6 +1,6 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { RateLimits } from '@xenpv/xen-block';
-import { type Controlled, namedDisk } from '../controlled.js';
+import { type ControlContext, namedDisk } from '../controlled.js';
 import { oneName } from './names.js';
 
 const DIRECTIONS = ['bps_rd', 'bps_wr', 'iops_rd', 'iops_wr'] as const;
@@ -25,7 +25,7 @@ const MEMBERS = {
 } as const;
 
 /** Limits as QEMU's clients set them; `x-throttle` sets those of a guest too. */
-export function throttleCommands(controlled: Controlled): Record<string, QmpCommand> {
+export function throttleCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
     block_set_io_throttle: qmpCommand({
       members: MEMBERS,

@@ -1,0 +1,69 @@
+/** Disks as QEMU's clients add and remove them: nodes, and devices on nodes (hw/block/xen-block.c of QEMU). */
+import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
+import { deviceName } from '@xenpv/xenbus';
+import { attachDisk, detachDisk } from '../attachment.js';
+import { NODE_DRIVERS } from '../block-nodes.js';
+import { type ControlContext, namedDisk } from '../controlled.js';
+
+const NODE = {
+  driver: { enum: NODE_DRIVERS },
+  'node-name': 'str',
+  'filename?': 'str',
+  'file?': 'any',
+  'read-only?': 'bool',
+  // How QEMU would open it. The daemon's configuration says how we do.
+  'auto-read-only?': 'bool',
+  'discard?': { enum: ['ignore', 'unmap'] },
+  'cache?': 'any',
+  'aio?': 'str',
+  'locking?': 'str',
+} as const;
+
+/** In QEMU too device_add returns before the guest has the disk. */
+const WAIT_MS = 0;
+
+/** `unplugFailed` is told of a disk that its guest does not let go of. */
+export function deviceCommands(
+  controlled: ControlContext,
+  unplugFailed: (id: string) => void,
+): Record<string, QmpCommand> {
+  const { ids, nodes } = controlled;
+  return {
+    'blockdev-add': qmpCommand({ members: NODE, run: (node) => nodes.add(node) }),
+    'blockdev-del': qmpCommand({ members: { 'node-name': 'str' }, run: ({ 'node-name': name }) => nodes.remove(name) }),
+    device_add: qmpCommand({
+      members: {
+        driver: { enum: ['xen-disk', 'xen-cdrom'] },
+        id: 'str',
+        /** QEMU serves one guest, which it knows; this daemon is told. */
+        'frontend-id': 'size',
+        'vdev?': 'str',
+        'drive?': 'str',
+      },
+      async run({ driver, id, 'frontend-id': domid, vdev, drive }, { signal }) {
+        if (ids.has(id)) throw QmpError.refusal(`Duplicate device ID '${id}'`);
+        const cdrom = driver === 'xen-cdrom';
+        if (!cdrom && drive === undefined) throw QmpError.refusal("Parameter 'drive' is missing");
+        const node = drive === undefined ? undefined : nodes.get(drive);
+        if (node) nodes.use(node.name, id);
+        try {
+          const { filename: image = '', format = 'raw', readOnly = cdrom } = node ?? {};
+          const disk = { domain: String(domid), image, format, vdev, readOnly, cdrom, waitMs: WAIT_MS };
+          const { address } = await attachDisk(controlled, disk, signal);
+          ids.add(id, deviceName(address));
+        } catch (error) {
+          nodes.release(id);
+          throw error;
+        }
+      },
+    }),
+    /** DEVICE_DELETED tells when it is gone. */
+    device_del: qmpCommand({
+      members: { id: 'str' },
+      run({ id }) {
+        const disk = namedDisk(controlled, id);
+        detachDisk(controlled, disk, false).catch(() => unplugFailed(id));
+      },
+    }),
+  };
+}
