@@ -24,6 +24,8 @@ import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
 
 /** How often a device that xenstored has lost is looked at, in milliseconds. */
 const ORPHAN_MS = 1000;
+/** How long Closed waits for a device that is let go of, in milliseconds: half of what libxl waits for Closed. */
+const LET_GO_MS = 5000;
 
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory = (context: BackendContext) => BackendHandler;
@@ -78,6 +80,8 @@ export class BackendDevice {
   readonly #hold: Hold;
   readonly #orphan: Orphan;
   readonly #pace: DevicePace;
+  /** The end of a handler that is let go of. */
+  #lettingGo: Promise<void> | undefined;
   #handler: HeldHandler | undefined;
   /** What the context of the held handler is known by. */
   #token: object | undefined;
@@ -324,7 +328,8 @@ export class BackendDevice {
         return this.#connect(view, { adopt: action.adopt });
       case 'disconnect':
         this.#hold.over('ended');
-        if (view.held) await this.#releaseHandler({ leave: false });
+        if (action.state === XenbusState.closed && !view.online) await this.#letGo();
+        else if (view.held) await this.#releaseHandler({ leave: false });
         else await this.#disconnect({ leave: false });
         return this.#setState(view.backend, action.state);
       case 'setState':
@@ -498,6 +503,15 @@ export class BackendDevice {
     this.#options.onGone(this);
   }
 
+  /**
+   * Before Closed is written of a device that is offline. Who reads it may use what is behind the device: a hotplug script,
+   * or another guest. What does not let go in time is let go of later.
+   */
+  async #letGo(): Promise<void> {
+    this.#lettingGo = this.#releaseHandler({ leave: false });
+    await withinDeadline(this.#lettingGo, LET_GO_MS);
+  }
+
   /** Back to holding nothing. With `leave` the process stops and the frontend waits for the next one. Never rejects. */
   async #release(how: { leave: boolean }): Promise<void> {
     const watch = this.#frontendWatch;
@@ -506,6 +520,7 @@ export class BackendDevice {
     this.#hold.over(how.leave ? 'left' : 'ended');
     // Without a connection to xenstored the handler is let go of all the same.
     const watchEnded = watch?.close();
+    await this.#lettingGo;
     await this.#releaseHandler(how);
     await watchEnded;
   }

@@ -23,6 +23,8 @@ class ToyBackend implements BackendHandler {
   readonly context: BackendContext;
   prepareError: Error | undefined;
   connectError: Error | undefined;
+  /** How long closing takes. */
+  closing: Promise<void> | undefined;
 
   constructor(context: BackendContext) {
     this.context = context;
@@ -50,6 +52,7 @@ class ToyBackend implements BackendHandler {
 
   async close({ leave }: { leave: boolean }) {
     this.calls.push(leave ? 'leave' : 'close');
+    await this.closing;
   }
 }
 
@@ -214,8 +217,45 @@ describe('a device from creation to removal', () => {
     expect(toys[0].calls).toEqual(['prepare', 'connect']);
     await frontend(S.closed);
     await removal;
+    // What is behind it was free before Closed was to be read.
+    expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect', 'close']);
     await noDevices();
-    expect(toys[0].calls).toEqual(['prepare', 'connect', 'disconnect', 'disconnect', 'close']);
+  });
+
+  it('is Closed when what is behind it has been let go of, which may take a while', async () => {
+    await startBus();
+    await connected();
+    let letGo = () => {};
+    toys[0].closing = new Promise((resolve) => {
+      letGo = resolve;
+    });
+    await unplugDevice(dom0, 0, address);
+    await frontend(S.closed);
+    await vi.waitFor(() => expect(toys[0].calls.at(-1)).toBe('close'));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await dom0.read(`${back}/state`)).toBe('5');
+    letGo();
+    await backendIs(S.closed);
+  });
+
+  it('is Closed without it when that takes too long, and another one by its name waits for it', async () => {
+    await startBus();
+    await connected();
+    let letGo = () => {};
+    toys[0].closing = new Promise((resolve) => {
+      letGo = resolve;
+    });
+    await unplugDevice(dom0, 0, address);
+    await frontend(S.closed);
+    await expect.poll(() => dom0.read(`${back}/state`)).toBe('6');
+    await dom0.remove(front);
+    await dom0.remove(back);
+    await create();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(toys).toHaveLength(1);
+    letGo();
+    await backendIs(S.initWait);
+    expect(toys).toHaveLength(2);
   });
 
   it('is Closed at once when no frontend ever came', async () => {

@@ -6,6 +6,7 @@ import { packageVersion } from '../package-root.js';
 import { addCheck } from './check.js';
 import { addCompletion } from './completion.js';
 import { addDemo } from './demo.js';
+import { addDeviceModel } from './device-model.js';
 import { addEmbedded } from './embedded.js';
 import { addQueries } from './queries.js';
 import { addRun, type RunListener } from './run.js';
@@ -64,6 +65,7 @@ function makeProgram({ ended, ready }: RunListener): Command {
     .configureOutput({ outputError: (text, write) => write(usageLine(text)) });
   addRun(program, { ended, ready });
   addCheck(program, ended);
+  addDeviceModel(program);
   addQueries(program);
   addDemo(program, ended);
   addEmbedded(program, ended);

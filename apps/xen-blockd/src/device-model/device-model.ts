@@ -1,0 +1,89 @@
+/**
+ * What libxl expects of a guest's QEMU, for guests whose disks are xen-blockd's: a process that lives as long as the guest,
+ * says in xenstore that it runs, and answers QMP. It serves nothing: the daemon has the disks of type qdisk. In come
+ * libxl's words and its QMP; questions about disks are passed on to the daemon.
+ */
+import { QmpClient, type QmpCommand, QmpServer, qmpCommand } from '@xenpv/qmp';
+import type { XenstoreClient } from '@xenpv/xenstore';
+import type { Logger } from 'pino';
+import { Cleanup } from '../cleanup.js';
+import { packageVersion } from '../package-root.js';
+import { listenOnUnixSocket } from '../unix-socket.js';
+import type { DeviceModelArguments } from './arguments.js';
+
+export interface DeviceModelOptions extends DeviceModelArguments {
+  /** Of dom0. */
+  readonly store: XenstoreClient;
+  /** The daemon's control socket. */
+  readonly control: string;
+  readonly logger: Logger;
+  /** Aborted when it is to end. */
+  readonly ending: AbortSignal;
+}
+
+/** A release of QEMU that every libxl knows. */
+const VERSION = { qemu: { major: 7, minor: 2, micro: 0 }, package: `xen-blockd ${packageVersion()}, no QEMU` };
+
+/** The daemon may be away for the moment of an upgrade. */
+const ANSWER_MS = 2000;
+
+/** Lives until it is told to end, or asked to quit. Errors: ERR_SOCKET; those of xenstored. */
+export async function runDeviceModel(options: DeviceModelOptions): Promise<void> {
+  const { domid, sockets, store, logger, ending } = options;
+  const cleanup = new Cleanup();
+  const quit = new AbortController();
+  const end = () => quit.abort();
+  ending.addEventListener('abort', end);
+  try {
+    for (const path of sockets) {
+      const server = cleanup.use(new QmpServer({ commands: commandsOf(options, end), version: VERSION }));
+      const umask = process.umask(0o077);
+      await listenOnUnixSocket(server.listener, path).finally(() => process.umask(umask));
+    }
+    // libxl waits for it for a minute, then for QMP.
+    await store.write(`/local/domain/0/device-model/${domid}/state`, 'running');
+    logger.info({ domid, sockets: sockets.join(',') }, 'running; the disks are the daemon’s');
+    if (!ending.aborted) await new Promise<void>((resolve) => quit.signal.addEventListener('abort', () => resolve()));
+  } finally {
+    ending.removeEventListener('abort', end);
+    await cleanup[Symbol.asyncDispose]();
+  }
+}
+
+function commandsOf({ domid, control, logger }: DeviceModelOptions, end: () => void): Record<string, QmpCommand> {
+  const array = { array: 'any' } as const;
+  /** The daemon's answer as far as it is about this guest; nothing where there is no daemon. */
+  const ofGuest = async (command: string, args?: object): Promise<unknown[]> => {
+    try {
+      await using daemon = await QmpClient.connect(control, { answerMs: ANSWER_MS });
+      const all = (await daemon.execute(command, args)) as readonly { device?: string; 'node-name'?: string }[];
+      const isOurs = new RegExp(`^[a-z0-9]+-${domid}-\\d+$`);
+      return all.filter(({ device, 'node-name': node }) => isOurs.test(device ?? node ?? ''));
+    } catch (error) {
+      logger.warn({ command, reason: (error as Error).message }, 'the daemon does not answer');
+      return [];
+    }
+  };
+  return {
+    /** The consoles that QEMU would have: libxl asks for their terminals after the start. */
+    'query-chardev': qmpCommand({ members: {}, returns: array, run: () => [] }),
+    'query-vnc': qmpCommand({ members: {}, returns: { object: { enabled: 'bool' } }, run: () => ({ enabled: false }) }),
+    'query-status': qmpCommand({
+      members: {},
+      returns: { object: { running: 'bool', status: 'str' } },
+      run: () => ({ running: true, singlestep: false, status: 'running' }),
+    }),
+    'query-block': qmpCommand({ members: {}, returns: array, run: () => ofGuest('query-block') }),
+    'query-blockstats': qmpCommand({ members: {}, returns: array, run: () => ofGuest('query-blockstats') }),
+    /** Of a guest that is saved: there is no state of ours to keep, and disks have all that they were told was written. */
+    stop: qmpCommand({ members: {}, run: () => {} }),
+    cont: qmpCommand({ members: {}, run: () => {} }),
+    quit: qmpCommand({
+      members: {},
+      run: () => {
+        // The answer goes out first.
+        setImmediate(end);
+      },
+    }),
+  };
+}
