@@ -28,6 +28,8 @@ const PACKAGING = join(ROOT, 'packaging', 'debian');
 export const ARCHITECTURES = { x64: 'amd64', arm64: 'arm64' };
 const LIBRARY = 'usr/lib/xen-blockd';
 const DOC = 'usr/share/doc/xen-blockd';
+/** What device_model_override names. */
+const DEVICE_MODEL = `${LIBRARY}/device-model`;
 /** Where each shell looks. */
 const COMPLETIONS = {
   bash: 'usr/share/bash-completion/completions/xen-blockd',
@@ -78,6 +80,7 @@ async function fill(root, { architecture, version, date, withNode }) {
   mkdirSync(join(root, 'usr', 'bin'), { recursive: true });
   symlinkSync('../lib/xen-blockd/dist/main.js', join(root, 'usr', 'bin', 'xen-blockd'));
   for (const [path, [from]] of Object.entries(CONFIGURATION)) copy(path, from);
+  copy(DEVICE_MODEL, join(APP, 'hotplug', 'device-model'));
   copy('usr/lib/systemd/system/xen-blockd.service', join(APP, 'systemd', 'xen-blockd.service'));
   put('usr/share/man/man8/xen-blockd.8.gz', compressed(readFileSync(join(APP, 'man', 'xen-blockd.8'))));
   put(`${DOC}/changelog.gz`, compressed(changelog({ version, date })));
@@ -143,7 +146,7 @@ function settle(root, date, folder = '') {
 function modeOf(root, path) {
   if (path.startsWith('DEBIAN/')) return MAINTAINER_SCRIPTS.includes(path.slice(7)) ? 0o755 : 0o644;
   if (path in CONFIGURATION) return CONFIGURATION[path][1];
-  if (path === `${LIBRARY}/bin/node`) return 0o755;
+  if (path === `${LIBRARY}/bin/node` || path === DEVICE_MODEL) return 0o755;
   return path.endsWith('.js') && readFileSync(join(root, path), 'latin1').startsWith('#!') ? 0o755 : 0o644;
 }
 

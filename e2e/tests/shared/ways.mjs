@@ -154,6 +154,9 @@ export const tap = () => new Dom0Way('vbd3', 'backendtype=tap,script=block-xen-b
 /** C: dom0, in the place of xen-blkback. */
 export const phy = () => new Dom0Way('vbd', 'backendtype=phy,script=block-xen-blockd');
 
+/** D: dom0, in the place of QEMU's xen-block, for guests that have our device model. */
+export const qdisk = () => new Dom0Way('qdisk', 'backendtype=qdisk');
+
 /** For a group of tests that share a way, as `way` of their context. */
 export function onWay(make) {
   return {
