@@ -26,6 +26,9 @@ import { type Controlled, disksOf } from './controlled.js';
 /** The class of a disk's frontend, whatever its backend is. */
 const FRONTEND_TYPE = 'vbd';
 
+/** For an image to be opened: what slow storage and a helper's start may take. */
+const OPEN_MS = 60_000;
+
 /** libxl's words for the backends' types. */
 const LIBXL_TYPES: Readonly<Record<string, string>> = { qdisk: 'qdisk', vbd3: 'vbd3', vbd: 'phy' };
 
@@ -174,31 +177,60 @@ function devidOf(vdev: string): number {
   }
 }
 
-/** Resolves when the guest is connected, or has not come in time. Error: the daemon refuses the disk, which is gone then. */
+interface Settling {
+  /** Aborted when nobody waits any more. */
+  readonly signal: AbortSignal;
+  readonly waitMs: number;
+}
+
+/**
+ * Resolves when the daemon has opened the disk, and its guest is connected or has not come in time. Error: the daemon
+ * refuses the disk, or does not open it, and it is gone then.
+ */
 async function settled(
   store: XenstoreClient,
   ownDomid: number,
   address: DeviceAddress,
-  { signal, waitMs }: { signal: AbortSignal; waitMs: number },
+  { signal, waitMs }: Settling,
 ): Promise<void> {
   const path = backendPath(ownDomid, address);
-  const look = async (ops: XenstoreOperations) => {
-    const state = parseState(await ops.tryRead(`${path}/state`));
-    if (state === XenbusState.connected) return 'connected';
-    const refused = state === XenbusState.closing || state === XenbusState.closed;
-    return refused ? ((await ops.tryRead(`${errorNodePath(ownDomid, address)}/error`)) ?? 'refused') : undefined;
-  };
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), waitMs);
-  const gone = () => late.abort();
-  signal.addEventListener('abort', gone);
-  const found = await store.waitFor(look, { signal: late.signal }).catch(() => undefined);
-  signal.removeEventListener('abort', gone);
-  clearTimeout(timer);
-  if (found === undefined || found === 'connected') return;
+  const until = (isThere: (state: XenbusState) => boolean, ms: number) =>
+    withinTime(store, { signal, ms }, async (ops) => {
+      const state = parseState(await ops.tryRead(`${path}/state`));
+      return isThere(state) || isRefusal(state) ? state : undefined;
+    });
+  const opened = await until((state) => state >= XenbusState.initWait, OPEN_MS);
+  const state = opened === XenbusState.initWait ? await until((now) => now === XenbusState.connected, waitMs) : opened;
+  if (opened !== undefined && (state === undefined || !isRefusal(state))) return;
+  const known = await store.tryRead(`${errorNodePath(ownDomid, address)}/error`);
   await deleteDevice(store, { backendDomid: ownDomid, address, frontendType: FRONTEND_TYPE });
   await store.remove(libxlPath(address, FRONTEND_TYPE));
-  throw QmpError.refusal(found);
+  throw QmpError.refusal(known ?? `the disk was not opened within ${OPEN_MS / 1000} seconds`);
+}
+
+function isRefusal(state: XenbusState): boolean {
+  return state === XenbusState.closing || state === XenbusState.closed;
+}
+
+/** What `look` finds, or undefined when that takes too long. */
+async function withinTime<T>(
+  store: XenstoreClient,
+  { signal, ms }: { signal: AbortSignal; ms: number },
+  look: (ops: XenstoreOperations) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const late = new AbortController();
+  const end = () => late.abort();
+  const timer = setTimeout(end, ms);
+  signal.addEventListener('abort', end);
+  try {
+    return await store.waitFor(look, { signal: late.signal });
+  } catch (error) {
+    if (late.signal.aborted) return undefined;
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', end);
+    clearTimeout(timer);
+  }
 }
 
 function isAt({ address: { type, domid, devid } }: BlockDevice, wanted: DeviceAddress): boolean {
