@@ -14,12 +14,14 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { needs } from '@xenpv/test-support';
+import { IMAGE_FORMATS } from '@xenpv/xen-block';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Cleanup } from '../cleanup.js';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
 import { processesWith } from '../testing/storage-helpers.js';
 import { runTool } from '../tools.js';
+import { driverOf } from './storage-daemon/arguments.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
 
 const MIB = 1024 * 1024;
@@ -189,6 +191,40 @@ describe('the daemon', () => {
     expect(compared).toMatchObject({ code: 0 });
     expect(readFileSync(host.path('raw')).subarray(0, MIB).equals(data)).toBe(true);
   });
+
+  qemu.it.each(IMAGE_FORMATS)(
+    'serves an image whose target says that it is %s: what its guest wrote is in it',
+    async (format) => {
+      const ended = daemon.start();
+      await daemon.says('ready');
+      const path = host.path(`disk.${format}`);
+      const driver = driverOf(format);
+      // A size that is one of whole cylinders too, for vpc, which rounds others up.
+      const size = 34 * 4 * 17 * 512;
+      expect(await runTool('qemu-img', ['create', '-f', driver, path, String(size)])).toMatchObject({ code: 0 });
+      const { domid } = await host.host.createDomain({ name: 'guest' });
+      await host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `${format}:${path}` });
+      const guest = await host.connectGuest(domid);
+      expect(guest.size).toBeGreaterThanOrEqual(size);
+      const content = Buffer.alloc(guest.size);
+      for (const offset of [0, 64 * 1024 - 512, MIB - 4096]) {
+        const data = randomBytes(8192);
+        data.copy(content, offset);
+        await guest.write(offset, data);
+      }
+      await guest.flush();
+      expect(Buffer.from(await guest.read(MIB - 8192, 16384)).equals(content.subarray(MIB - 8192, MIB + 8192))).toBe(
+        true,
+      );
+      expect((await guest.read(guest.size - 4096, 4096)).every((byte) => byte === 0)).toBe(true);
+      await host.host.toolstack.detachDisk(domid, 'xvda');
+      const converted = await runTool('qemu-img', ['convert', '-f', driver, '-O', 'raw', path, host.path('raw')]);
+      expect(converted).toMatchObject({ code: 0 });
+      expect(readFileSync(host.path('raw')).subarray(0, size).equals(content.subarray(0, size))).toBe(true);
+      daemon.stop();
+      expect(await ended).toBe(0);
+    },
+  );
 
   qemu.it(
     'tells each guest why its image is refused, however many are refused at once',
