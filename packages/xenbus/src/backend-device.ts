@@ -328,7 +328,7 @@ export class BackendDevice {
         return this.#connect(view, { adopt: action.adopt });
       case 'disconnect':
         this.#hold.over('ended');
-        if (action.state === XenbusState.closed && !view.online) await this.#letGo();
+        if (action.state === XenbusState.closed && isOver(view)) await this.#letGo();
         else if (view.held) await this.#releaseHandler({ leave: false });
         else await this.#disconnect({ leave: false });
         return this.#setState(view.backend, action.state);
@@ -504,7 +504,7 @@ export class BackendDevice {
   }
 
   /**
-   * Before Closed is written of a device that is offline. Who reads it may use what is behind the device: a hotplug script,
+   * Before Closed is written of a device that is over. Who reads it may use what is behind the device: a hotplug script,
    * or another guest. What does not let go in time is let go of later.
    */
   async #letGo(): Promise<void> {
@@ -606,4 +606,9 @@ export class BackendDevice {
       },
     };
   }
+}
+
+/** Its toolstack ends the device, or has removed the frontend's half, which is how it begins by force. */
+function isOver({ online, frontend }: DeviceView): boolean {
+  return !online || frontend === XenbusState.unknown;
 }

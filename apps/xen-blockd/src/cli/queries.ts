@@ -8,6 +8,9 @@ import { formatAllStatistics, formatDevices, formatLimits, formatResumed } from 
 import { formatJson } from '../status/format.js';
 import { integer } from './option-parsers.js';
 
+/** How a disk is named. */
+const DISK = 'as web1:xvda, its guest and vdev; its name or image, as list shows them; or its backend path';
+
 interface Query {
   readonly name: string;
   readonly description: string;
@@ -62,7 +65,7 @@ image does not fit to it, and will be written to it.
 
 function addResume(program: Command): void {
   addQuery(program, 'resume', 'go on with a disk that is stopped by an error of its storage, or held')
-    .argument('<disk>', 'its name or image, as list shows them, or its backend path')
+    .argument('<disk>', DISK)
     .option('--without-journal', 'take it over though the journal of its requests is lost; see below')
     .option('--accept-image', 'take it over though its image is another one, or shorter; see below')
     .addHelpText('after', RESUME_HELP)
@@ -89,7 +92,7 @@ until the disk is detached. For longer see disk-limits and guest-limits of the c
 
 function addThrottle(program: Command): void {
   addQuery(program, 'throttle', 'limit what a disk, or all disks of its guest together, may do in a second')
-    .argument('<disk>', 'its name or image, as list shows them, or its backend path')
+    .argument('<disk>', DISK)
     .argument('[limits]', 'as iops=500,bandwidth=20M; none; or default; without it they are only shown')
     .option('--guest', 'all disks of its guest together')
     .addHelpText('after', THROTTLE_HELP)
@@ -146,7 +149,7 @@ const LONG_MS = 120_000;
 
 function addDetach(program: Command): void {
   addQuery(program, 'detach', 'take a disk away from its guest')
-    .argument('<disk>', 'its name or image, as list shows them, or its backend path')
+    .argument('<disk>', DISK)
     .option('--force', 'the guest is not asked: it loses the disk, and what it has not written')
     .action((disk: string, options: QueryOptions & { force?: boolean }) =>
       ask(options, { command: 'x-detach', args: { disk, force: options.force }, answerMs: LONG_MS }, formatDevices),
@@ -155,7 +158,7 @@ function addDetach(program: Command): void {
 
 function addRefresh(program: Command): void {
   addQuery(program, 'refresh', 'look at the sizes of images again, and tell the guests')
-    .argument('[disk]', 'only this one: its name or image, as list shows them, or its backend path')
+    .argument('[disk]', `only this one: ${DISK}`)
     .option('--allow-shrink', 'the image may have become smaller: the guest loses its end')
     .action(async (disk: string | undefined, options: QueryOptions & { allowShrink?: boolean }) => {
       const { allowShrink } = options;

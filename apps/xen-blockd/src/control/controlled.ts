@@ -1,5 +1,6 @@
 import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
+import { domainPath } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
@@ -28,9 +29,15 @@ export function disksOf({ backend }: Controlled): BlockDevice[] {
 }
 
 /** The disk that a client names, by what a client called it or see findDisk. Error: DeviceNotFound. */
-export function namedDisk(controlled: ControlContext, name: string): BlockDevice {
+export async function namedDisk(controlled: ControlContext, name: string): Promise<BlockDevice> {
+  const store = controlled.store();
   try {
-    return findDisk(disksOf(controlled), controlled.ids.deviceOf(name), controlled.backend()?.ownDomid ?? 0);
+    return await findDisk(controlled.ids.deviceOf(name), {
+      devices: disksOf(controlled),
+      ownDomid: controlled.backend()?.ownDomid ?? 0,
+      // In a driver domain it may not be read.
+      nameOfDomain: async (domid) => store?.tryRead(`${domainPath(domid)}/name`).catch(() => undefined),
+    });
   } catch (error) {
     throw QmpError.refusal((error as Error).message, 'DeviceNotFound');
   }

@@ -2,19 +2,29 @@ import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName, parseBackendPath } from '@xenpv/xenbus';
 import { BlockdError } from '../errors.js';
 
+/** Where names are looked for. */
+export interface DiskNames {
+  readonly devices: readonly BlockDevice[];
+  readonly ownDomid: number;
+  /** The name of a domain, or undefined where it has none that may be read. */
+  readonly nameOfDomain: (domid: number) => Promise<string | undefined>;
+}
+
 /**
- * The disk that an operator names: by its name (`qdisk-5-51712`), its backend path or the end of it (`qdisk/5/51712`), or
- * its image, if that is one disk's only. Error: ERR_USAGE with the names there are.
+ * The disk that an operator names: by its guest and vdev (`web1:xvda`, `5:xvda`), its name (`qdisk-5-51712`), its backend
+ * path or the end of it (`qdisk/5/51712`), or its image, if that is one disk's only. Error: ERR_USAGE with the names there
+ * are.
  */
-export function findDisk(devices: Iterable<BlockDevice>, name: string, ownDomid: number): BlockDevice {
-  const all = [...devices];
-  const found = all.filter((device) => isCalled(device, name, ownDomid));
+export async function findDisk(name: string, names: DiskNames): Promise<BlockDevice> {
+  const { devices, ownDomid } = names;
+  const called = devices.filter((device) => isCalled(device, name, ownDomid));
+  const found = called.length > 0 ? called : await ofGuest(name, names);
   if (found.length === 1) return found[0];
-  const names = (some: readonly BlockDevice[]) => some.map(({ address }) => deviceName(address)).join(', ');
+  const listed = (some: readonly BlockDevice[]) => some.map(({ address }) => deviceName(address)).join(', ');
   const message =
     found.length > 1
-      ? `${name} is the image of more than one disk; name one of ${names(found)}`
-      : `there is no disk ${name}; ${all.length === 0 ? 'there are no disks' : `the disks are ${names(all)}`}`;
+      ? `${name} is more than one disk; name one of ${listed(found)}`
+      : `there is no disk ${name}; ${devices.length === 0 ? 'there are no disks' : `the disks are ${listed(devices)}`}`;
   throw new BlockdError('ERR_USAGE', 'find disk', message);
 }
 
@@ -23,4 +33,16 @@ function isCalled(device: BlockDevice, name: string, ownDomid: number): boolean 
   const path = parseBackendPath(ownDomid, name);
   if (path && deviceName(path) === deviceName(address)) return true;
   return [deviceName(address), config?.target, image?.description].includes(name);
+}
+
+/** By `guest:vdev`. A guest's name may have a colon too. */
+async function ofGuest(name: string, { devices, nameOfDomain }: DiskNames): Promise<BlockDevice[]> {
+  const colon = name.lastIndexOf(':');
+  const [guest, vdev] = [name.slice(0, colon), name.slice(colon + 1)];
+  if (colon < 1) return [];
+  const candidates = devices.filter(({ config }) => config?.vdev === vdev);
+  const domids = await Promise.all(
+    candidates.map(async ({ address: { domid } }) => String(domid) === guest || (await nameOfDomain(domid)) === guest),
+  );
+  return candidates.filter((_, i) => domids[i]);
 }

@@ -104,16 +104,21 @@ it('an image that is being closed is waited for, one that is only used is not', 
   const request = (owner: string) => ({ path, fd, id, readOnly: false, user: { owner, name: `disk of ${owner}` } });
   const first = await ImageLock.take(request('a'));
   await expect(ImageLock.take(request('b'))).rejects.toMatchObject(inUse());
+  const unaware = ImageLock.take(request('b'));
+  await sleep(50);
   first.closes();
+  await first.release();
+  const again = await unaware;
+  again.closes();
   let taken = false;
-  const second = ImageLock.take(request('b')).finally(() => {
+  const second = ImageLock.take(request('c')).finally(() => {
     taken = true;
   });
   await sleep(100);
   expect(taken).toBe(false);
-  await first.release();
+  await again.release();
   const lock = await second;
-  await expect(ImageLock.take(request('c'))).rejects.toMatchObject(inUse(expect.stringContaining('disk of b')));
+  await expect(ImageLock.take(request('d'))).rejects.toMatchObject(inUse(expect.stringContaining('disk of c')));
   await lock.release();
   closeSync(fd);
 });

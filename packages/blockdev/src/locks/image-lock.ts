@@ -19,6 +19,8 @@ const closeFile = promisify(close);
 
 /** A process that was killed lets go of its files when its last I/O has ended. */
 const WAIT_MS = 2000;
+/** A disk of ours that its toolstack is about to end does not know it yet when the next one comes. */
+const UNAWARE_MS = 500;
 /** An image that is being closed here is let go of when its storage has answered, however slow that is. */
 const CLOSING_MS = 30_000;
 /** A guest may wait for this, and a look at the locks costs microseconds. */
@@ -55,8 +57,8 @@ export class ImageLock {
   }
 
   /**
-   * Locks an image for a user, and waits for one that lets go of it: a moment for another process, which may be ending,
-   * and as long as it takes, within bounds, for an image that is being closed here. Error: ERR_IMAGE_IN_USE, which names
+   * Locks an image for a user, and waits for one that lets go of it: a moment for another one, which may be ending, and as
+   * long as it takes, within bounds, for an image that is being closed here. Error: ERR_IMAGE_IN_USE, which names
    * the other user. Where there are no locks (no addon, ENOLCK) the other users of this process are still respected, and
    * `blockdev:lock:unavailable` tells.
    */
@@ -82,7 +84,7 @@ export class ImageLock {
 }
 
 interface Problem {
-  /** For so long it may pass. Another program may be about to end; a disk of ours is not, unless it says so. */
+  /** For so long it may pass. */
   readonly waitMs: number;
   readonly holder?: LockRequest | undefined;
 }
@@ -94,7 +96,7 @@ async function tryLock(request: LockRequest): Promise<Problem | undefined> {
   const others = [...used.users];
   const rivals = others.filter((other) => !goTogether(request, other));
   const holder = rivals.find((rival) => !closing.has(rival)) ?? rivals[0];
-  if (holder) return { waitMs: closing.has(holder) ? CLOSING_MS : 0, holder };
+  if (holder) return { waitMs: closing.has(holder) ? CLOSING_MS : UNAWARE_MS, holder };
   // From here on nobody else of this process gets in between, although opening takes a while.
   used.users.add(request);
   inUse.set(key, used);

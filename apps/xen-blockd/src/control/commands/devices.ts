@@ -60,8 +60,8 @@ export function deviceCommands(
     /** DEVICE_DELETED tells when it is gone. */
     device_del: qmpCommand({
       members: { id: 'str' },
-      run({ id }) {
-        const disk = namedDisk(controlled, id);
+      async run({ id }) {
+        const disk = await namedDisk(controlled, id);
         detachDisk(controlled, disk, false).catch(() => unplugFailed(id));
       },
     }),

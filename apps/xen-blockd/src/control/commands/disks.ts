@@ -24,7 +24,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       async run({ disk, 'allow-shrink': mayShrink }) {
         if (mayShrink && disk === undefined) throw QmpError.refusal("'allow-shrink' needs 'disk'");
         if (disk === undefined) await controlled.backend()?.refresh();
-        else await namedDisk(controlled, disk).refresh({ mayShrink });
+        else await (await namedDisk(controlled, disk)).refresh({ mayShrink });
         return disksOf(controlled).map(deviceStatus);
       },
     }),
@@ -33,7 +33,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       members: { disk: 'str', 'without-journal?': 'bool', 'accept-image?': 'bool' },
       returns: DISKS,
       async run({ disk, 'without-journal': withoutJournal, 'accept-image': acceptImage }) {
-        const device = namedDisk(controlled, disk);
+        const device = await namedDisk(controlled, disk);
         const wasStopped = await device.resume({ withoutJournal, acceptImage });
         return [{ ...deviceStatus(device), wasStopped }];
       },
@@ -63,7 +63,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       members: { disk: 'str', 'force?': 'bool' },
       returns: DISKS,
       async run({ disk, force = false }) {
-        await detachDisk(controlled, namedDisk(controlled, disk), force);
+        await detachDisk(controlled, await namedDisk(controlled, disk), force);
         return disksOf(controlled).map(deviceStatus);
       },
     }),
@@ -72,7 +72,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       members: { disk: 'str', 'limits?': 'str', 'guest?': 'bool' },
       returns: DISKS,
       async run({ disk, limits, guest = false }) {
-        const device = namedDisk(controlled, disk);
+        const device = await namedDisk(controlled, disk);
         const changed = guest ? disksOfGuest(disksOf(controlled), device) : [device];
         if (limits !== undefined) {
           const parsed = limits === 'default' ? undefined : parseRateLimits(limits);

@@ -28,7 +28,7 @@ export function mediumCommands(controlled: ControlContext): Record<string, QmpCo
     block_resize: qmpCommand({
       members: { 'device?': 'str', 'node-name?': 'str', size: 'size' },
       async run({ device, 'node-name': node, size }) {
-        const disk = namedDisk(controlled, oneName({ device, 'node-name': node }));
+        const disk = await namedDisk(controlled, oneName({ device, 'node-name': node }));
         await resize(disk, size);
       },
     }),
@@ -41,7 +41,7 @@ async function changeMedium(
   name: string,
   medium: { readonly filename: string; readonly format: string } | undefined,
 ): Promise<void> {
-  const disk = namedDisk(controlled, name);
+  const disk = await namedDisk(controlled, name);
   const [backend, store] = [controlled.backend(), controlled.store()];
   if (!backend || !store) throw QmpError.refusal('the daemon is starting', 'DeviceNotActive');
   const { address, config } = disk;

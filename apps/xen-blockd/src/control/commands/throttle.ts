@@ -30,7 +30,7 @@ export function throttleCommands(controlled: ControlContext): Record<string, Qmp
     block_set_io_throttle: qmpCommand({
       members: MEMBERS,
       async run({ device, id, ...asked }) {
-        const disk = namedDisk(controlled, oneName({ device, id }));
+        const disk = await namedDisk(controlled, oneName({ device, id }));
         const strange = UNUSED.find((name) => (asked[name] ?? 0) !== 0);
         if (strange !== undefined) {
           throw QmpError.refusal(`${strange} must be 0: limits are for reads and writes together, see bps and iops`);
