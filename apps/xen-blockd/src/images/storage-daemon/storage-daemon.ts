@@ -176,9 +176,11 @@ export class StorageDaemon implements AsyncDisposable {
     locked.since ||= now;
     const own = now - locked.since < lockedMs + stopMs ? this.#othersClosing() : [];
     await Promise.race([Promise.allSettled(own), aborted(signal)]);
-    const letGo = await Promise.race([release?.(path), aborted(signal)]);
-    if (!letGo && own.length === 0) {
-      if (now - locked.since > lockedMs || this.#isInUse()) return false;
+    const released = () => Promise.race([release?.(path), aborted(signal)]);
+    if (!(await released()) && own.length === 0) {
+      if (now - locked.since > lockedMs) return false;
+      // One that this process began to end since it was asked is in use by this process.
+      if (this.#isInUse() && !(await released()) && this.#isInUse()) return false;
       await sleep(LOCKED_PAUSE_MS, undefined, { signal });
     }
     signal.throwIfAborted();

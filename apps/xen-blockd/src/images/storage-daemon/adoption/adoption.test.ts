@@ -1,6 +1,6 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type BlockImage, type ImageDisk, nbdDiskOf } from '@xenpv/blockdev';
 import { QmpClient } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
@@ -10,7 +10,7 @@ import { runTool } from '../../../tools.js';
 import { ImageChain } from '../../chain/chain.js';
 import { storageDaemonArguments } from '../arguments.js';
 import { openFormatImage } from '../format-image.js';
-import { deviceFolder } from '../helper-directory.js';
+import { deviceFolder, HelperDirectory } from '../helper-directory.js';
 import { Orphans, type OrphansOptions } from './orphans.js';
 
 const DEVICE = 'qdisk-5-51712';
@@ -215,6 +215,28 @@ needs('qemu-img', 'qemu-storage-daemon', 'Linux').describe('an image that somebo
     await disk.write(0, BLOCK);
     expect(processesWith(path)).not.toContain(pid);
     expect(readdirSync(bench.helpers)).toHaveLength(1);
+  });
+
+  it('is let go of by the helper of a disk whose end is noticed only while it is asked for', async () => {
+    const path = await bench.qcow2();
+    const pid = await left(path);
+    // So that its end takes a while.
+    process.kill(pid, 'SIGSTOP');
+    let gone = false;
+    const orphans = orphansWhere(async () => gone, { lookMs: 1, stopMs: 500 });
+    orphans.start();
+    const release = async (image: string) => {
+      const released = await orphans.release(image);
+      if (gone) return released;
+      gone = true;
+      // By now its folder is this process's, which ends the helper.
+      const isUsed = () => HelperDirectory.isUsed(bench.helpers, basename(folderOf(path)));
+      await vi.waitFor(() => expect(isUsed()).toBe(true), { timeout: 10_000, interval: 1 });
+      return released;
+    };
+    const disk = await open(path, { ...NEW, release });
+    expect(await disk.read(0, 512)).toEqual(new Uint8Array(512));
+    expect(processesWith(path)).not.toContain(pid);
   });
 
   it('is let go of by a helper that hangs, which is killed', async () => {
