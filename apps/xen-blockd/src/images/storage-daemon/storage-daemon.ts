@@ -119,8 +119,10 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close().finally(() => closing.delete(this));
-    this.closesAfter(this.#closing);
+    if (this.#closing === undefined) {
+      this.#closing = this.#close().finally(() => closing.delete(this));
+      this.closesAfter(this.#closing);
+    }
     return this.#closing;
   }
 
@@ -171,16 +173,17 @@ export class StorageDaemon implements AsyncDisposable {
   /** Resolves when the image is to be tried again, with true, or with false when who has it goes on using it. */
   async #mayBeLetGo(locked: { since: number }, signal: AbortSignal): Promise<boolean> {
     const { path, release } = this.#options;
-    const { lockedMs, stopMs } = this.#times;
+    const { lockedMs, stopMs, unawareMs } = this.#times;
     const now = performance.now();
     locked.since ||= now;
     const own = now - locked.since < lockedMs + stopMs ? this.#othersClosing() : [];
     await Promise.race([Promise.allSettled(own), aborted(signal)]);
     const released = () => Promise.race([release?.(path), aborted(signal)]);
     if (!(await released()) && own.length === 0) {
-      if (now - locked.since > lockedMs) return false;
+      const lockedFor = now - locked.since;
+      if (lockedFor > lockedMs) return false;
       // One that this process began to end since it was asked is in use by this process.
-      if (this.#isInUse() && !(await released()) && this.#isInUse()) return false;
+      if (lockedFor > unawareMs && this.#isInUse() && !(await released()) && this.#isInUse()) return false;
       await sleep(LOCKED_PAUSE_MS, undefined, { signal });
     }
     signal.throwIfAborted();

@@ -16,6 +16,8 @@ export interface StorageDaemonTimes {
   readonly quietMs: number;
   /** For who has the image locked to let go of it: processes that were killed end when their storage answers. */
   readonly lockedMs: number;
+  /** For a disk of ours that its toolstack is about to end, and that does not know it yet when the next one comes. */
+  readonly unawareMs: number;
 }
 
 export const DEFAULT_TIMES: StorageDaemonTimes = {
@@ -27,4 +29,5 @@ export const DEFAULT_TIMES: StorageDaemonTimes = {
   answerMs: 10_000,
   quietMs: 10_000,
   lockedMs: 3000,
+  unawareMs: 500,
 };

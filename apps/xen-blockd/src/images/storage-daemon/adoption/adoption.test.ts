@@ -274,6 +274,16 @@ needs('qemu-img', 'qemu-storage-daemon', 'Linux').describe('an image that somebo
     expect(await (await opening).read(0, 512)).toEqual(new Uint8Array(512));
   });
 
+  it('is tried again for a moment while a disk of this process has it, which may be about to end', async () => {
+    const path = await bench.qcow2();
+    const first = await openFormatImage(bench.options(path, { device: DEVICE, adopt: true }));
+    const opening = open(path, NEW);
+    await vi.waitFor(() => expect(processesWith(path)).toHaveLength(2), { timeout: 10_000, interval: 1 });
+    await first.close();
+    expect(await (await opening).read(0, 512)).toEqual(new Uint8Array(512));
+    await expect(open(path, { ...NEW, device: 'qdisk-7-51712' })).rejects.toMatchObject({ code: 'ERR_IMAGE' });
+  });
+
   it('is tried again when a disk of this process has let go of it, however long that takes', async () => {
     const path = await bench.qcow2();
     await open(path, { times: { stopMs: 500 } });
