@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { CrashHost } from '../crash/crash-host.js';
 
 /** What there is of things that each attach takes and each detach gives back, at rest. */
@@ -14,9 +15,12 @@ export interface Counts {
   readonly mapped: number;
   readonly ports: number;
   readonly eventHandles: number;
-  /** Below the host's folder: journals, helpers' folders, sockets, the memory of domains. */
+  /** Journals, helpers' folders, locks. */
   readonly files: number;
 }
+
+/** What the daemon has in the host's folder. */
+const FOLDERS = ['journal', 'helpers', 'locks'];
 
 /** A look at a daemon and its host. */
 export interface Sample {
@@ -49,11 +53,16 @@ export function look(guests: CrashHost, pid: number, folder: string): Omit<Sampl
       mapped: sum('mapped'),
       ports: sum('ports'),
       eventHandles: sum('eventHandles'),
-      files: readdirSync(folder, { recursive: true }).length,
+      files: FOLDERS.reduce((total, name) => total + filesBelow(join(folder, name)), 0),
     },
     memoryMiB: ownMiB(pid),
     helperMemoryMiB: helpers.reduce((total, helper) => total + ownMiB(helper), 0),
   };
+}
+
+/** Empty where there is no such folder. */
+function filesBelow(folder: string): number {
+  return existsSync(folder) ? readdirSync(folder, { recursive: true }).length : 0;
 }
 
 function entries(pid: number, folder: string): number {
