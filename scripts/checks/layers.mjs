@@ -93,7 +93,7 @@ export const FLOORS = {
     ['program.ts'],
     ['cli'],
     ['embedded'],
-    ['demo'],
+    ['demo', 'device-model'],
     ['daemon'],
     ['control'],
     ['images'],

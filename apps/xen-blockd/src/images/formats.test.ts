@@ -144,7 +144,7 @@ describe('the daemon', () => {
     const ended = daemon.start();
     await daemon.says('ready');
     for (const [domid, params, text] of [
-      [7, 'floppy:/srv/x', 'floppy are not served; the formats are raw (aio), qcow,'],
+      [7, 'floppy:/srv/x', 'floppy are not served; the formats are raw (aio), qcow2, qcow,'],
       [8, `aio:${host.path('none')}`, 'none'],
     ] as const) {
       await host.host.createDomain({ name: `guest${domid}`, domid });
