@@ -5,6 +5,7 @@ import { Random } from '../shared/random.mjs';
 import { MISBEHAVIOURS } from './misbehaviours.mjs';
 
 const CONNECT_MS = 120_000;
+const GONE_MS = 10_000;
 const RETRY_MS = 500;
 const FLOOD_SECONDS = 4;
 const CONNECTIONS = [
@@ -70,8 +71,11 @@ async function misbehave(name, { provider: xen, store, vdev, random }) {
     // What it does itself may end its connection at any step.
     if (!isClosed) throw error;
   }
-  if (isGone) await tools.write('state', '6');
-  else await disk.close().catch(() => {});
+  if (isGone) {
+    await tools.write('state', '6');
+    // What is left of it here answers the backend's Closed too: not while the next one connects.
+    await Promise.race([disk.closed, sleep(GONE_MS)]);
+  } else await disk.close().catch(() => {});
   abandon();
   return answered;
 }
