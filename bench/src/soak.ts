@@ -61,11 +61,9 @@ async function main(): Promise<void> {
 
 /** A setup with as many kinds of storage as there are guests, of those that can be had. */
 function soakSetup(seed: number): Setup {
-  const setup = drawSetup(
-    seed,
-    STORAGES.filter((name) => missingFor(name) === undefined),
-  );
-  const served = STORAGES.filter((name) => name !== 'threads' && name !== 'io_uring' && missingFor(name) === undefined);
+  const there = STORAGES.filter((name) => missingFor(name) === undefined);
+  const setup = drawSetup(seed, there);
+  const served = there.filter((name) => name !== 'threads' && name !== 'io_uring');
   const storages = [setup.engine, ...served];
   const guests = setup.guests.map((guest, number) => ({ ...guest, storage: storages[number % storages.length] }));
   return { ...setup, threads: 2, guests };

@@ -99,7 +99,7 @@ export const FLOORS = {
     ['images'],
     ['status', 'log', 'privileges'],
     ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts', 'proc.ts'],
-    ['errors.ts', 'package-root.ts', 'signals.ts', 'code-cache.ts'],
+    ['errors.ts', 'package-root.ts', 'signals.ts', 'code-cache.ts', 'deadline.ts'],
     ['early-stop.ts'],
   ],
 };

@@ -1,3 +1,4 @@
+import { median } from '../../../scripts/lib/median.mjs';
 import type { Counts, Sample } from './sample.js';
 
 /** How much larger the last third of a run may be than the first, in MiB. Above it counts as a leak. */
@@ -24,8 +25,4 @@ export function growthOf(samples: readonly Sample[]): string[] {
     if (after - before > MOST_MEMORY_MIB) grown.push(`${name}: ${before} in the first third, ${after} in the last`);
   }
   return grown;
-}
-
-function median(numbers: readonly number[]): number {
-  return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 }

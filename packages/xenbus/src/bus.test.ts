@@ -222,7 +222,8 @@ describe('a device from creation to removal', () => {
     await noDevices();
   });
 
-  it('is Closed when what is behind it has been let go of, which may take a while', async () => {
+  /** Unplugs a device that was connected and does not let go yet. Resolves with what has it let go. */
+  async function unplugSlowly(): Promise<() => void> {
     await startBus();
     await connected();
     let letGo = () => {};
@@ -231,6 +232,11 @@ describe('a device from creation to removal', () => {
     });
     await unplugDevice(dom0, 0, address);
     await frontend(S.closed);
+    return letGo;
+  }
+
+  it('is Closed when what is behind it has been let go of, which may take a while', async () => {
+    const letGo = await unplugSlowly();
     await vi.waitFor(() => expect(toys[0].calls.at(-1)).toBe('close'));
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(await dom0.read(`${back}/state`)).toBe('5');
@@ -239,14 +245,7 @@ describe('a device from creation to removal', () => {
   });
 
   it('is Closed without it when that takes too long, and another one by its name waits for it', async () => {
-    await startBus();
-    await connected();
-    let letGo = () => {};
-    toys[0].closing = new Promise((resolve) => {
-      letGo = resolve;
-    });
-    await unplugDevice(dom0, 0, address);
-    await frontend(S.closed);
+    const letGo = await unplugSlowly();
     await expect.poll(() => dom0.read(`${back}/state`)).toBe('6');
     await dom0.remove(front);
     await dom0.remove(back);

@@ -21,10 +21,9 @@ import {
   XenbusState,
 } from '@xenpv/xenbus';
 import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
-import { type Controlled, disksOf } from './controlled.js';
-
-/** The class of a disk's frontend, whatever its backend is. */
-const FRONTEND_TYPE = 'vbd';
+import { Deadline } from '../deadline.js';
+import { type Controlled, disksOf, servingParts } from './controlled.js';
+import { FRONTEND_TYPE, paramsOf } from './disk-keys.js';
 
 /** For an image to be opened: what slow storage and a helper's start may take. */
 const OPEN_MS = 60_000;
@@ -87,12 +86,6 @@ export async function detachDisk(controlled: Controlled, { address }: BlockDevic
   await store.remove(libxlPath(address, FRONTEND_TYPE)).catch((error) => throwDenied(error));
 }
 
-function servingParts({ backend, store }: Controlled): { store: XenstoreClient; ownDomid: number } {
-  const [serving, client] = [backend(), store()];
-  if (!serving || !client) throw QmpError.refusal('the daemon is starting', 'DeviceNotActive');
-  return { store: client, ownDomid: serving.ownDomid };
-}
-
 /** A driver domain may not write into a guest's directory. */
 function throwDenied(error: unknown): never {
   if (!isXenstoreError(error, 'EACCES')) throw error;
@@ -115,13 +108,7 @@ async function writeDisk(
     address,
     frontendType: FRONTEND_TYPE,
     backendValues: backendValuesOf(disk, { address, vdev }),
-    frontendValues: {
-      backend: backendPath(disk.ownDomid, address),
-      'backend-id': disk.ownDomid,
-      state: XenbusState.initialising,
-      'virtual-device': address.devid,
-      'device-type': disk.cdrom ? 'cdrom' : 'disk',
-    },
+    frontendValues: { 'virtual-device': address.devid, 'device-type': disk.cdrom ? 'cdrom' : 'disk' },
   };
   await writeDevice(tx, device);
   if (await tx.exists(`/libxl/${domid}`)) await writeLibxlDevice(tx, device);
@@ -134,7 +121,6 @@ function backendValuesOf(
 ) {
   const { type, format, image, cdrom } = disk;
   const writable = !disk.readOnly && !cdrom;
-  const named = format === 'raw' ? (type === 'vbd' ? image : `aio:${image}`) : `${format}:${image}`;
   return {
     frontend: frontendPath(address, FRONTEND_TYPE),
     'frontend-id': address.domid,
@@ -148,7 +134,7 @@ function backendValuesOf(
     'device-type': cdrom ? 'cdrom' : 'disk',
     'discard-enable': writable ? 1 : 0,
     specification: 'xen',
-    params: image === '' ? '' : named,
+    params: paramsOf(address, image, format),
     // What a hotplug script says; there is none.
     ...(type === 'qdisk' ? {} : { 'hotplug-status': 'connected' }),
   };
@@ -218,18 +204,12 @@ async function withinTime<T>(
   { signal, ms }: { signal: AbortSignal; ms: number },
   look: (ops: XenstoreOperations) => Promise<T | undefined>,
 ): Promise<T | undefined> {
-  const late = new AbortController();
-  const end = () => late.abort();
-  const timer = setTimeout(end, ms);
-  signal.addEventListener('abort', end);
+  using deadline = new Deadline(signal, ms);
   try {
-    return await store.waitFor(look, { signal: late.signal });
+    return await store.waitFor(look, { signal: deadline.signal });
   } catch (error) {
-    if (late.signal.aborted) return undefined;
+    if (deadline.signal.aborted) return undefined;
     throw error;
-  } finally {
-    signal.removeEventListener('abort', end);
-    clearTimeout(timer);
   }
 }
 

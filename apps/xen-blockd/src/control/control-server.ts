@@ -1,5 +1,5 @@
 import { QmpServer } from '@xenpv/qmp';
-import { listenOnUnixSocket } from '../unix-socket.js';
+import { listenPrivately } from '../unix-socket.js';
 import { BlockNodes } from './block-nodes.js';
 import { blockCommands } from './commands/blocks.js';
 import { deviceCommands } from './commands/devices.js';
@@ -10,9 +10,7 @@ import { throttleCommands } from './commands/throttle.js';
 import type { Controlled } from './controlled.js';
 import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
-
-/** The release of QEMU whose commands these are: what a client of QEMU's decides by. */
-const QEMU = { major: 7, minor: 2, micro: 0 };
+import { qmpVersion } from './qemu-version.js';
 
 /**
  * The running daemon by QEMU's machine protocol, on a Unix socket that only its owner may use: QEMU's commands for disks
@@ -34,8 +32,7 @@ export class ControlServer implements AsyncDisposable {
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),
     };
-    const version = { qemu: QEMU, package: `xen-blockd ${controlled.version}` };
-    this.#server = new QmpServer({ commands, events: EVENTS, version });
+    this.#server = new QmpServer({ commands, events: EVENTS, version: qmpVersion() });
     this.#unsubscribe = subscribeEvents((event, data) => {
       const { device } = data;
       const id = context.ids.idOf(device);
@@ -49,14 +46,11 @@ export class ControlServer implements AsyncDisposable {
   /** Error: ERR_SOCKET. */
   static async listen(path: string, controlled: Controlled): Promise<ControlServer> {
     const control = new ControlServer(controlled);
-    const umask = process.umask(0o077);
     try {
-      await listenOnUnixSocket(control.#server.listener, path);
+      await listenPrivately(control.#server.listener, path);
     } catch (error) {
       control.#unsubscribe();
       throw error;
-    } finally {
-      process.umask(umask);
     }
     return control;
   }

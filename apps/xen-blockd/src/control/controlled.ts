@@ -8,7 +8,6 @@ import { findDisk } from './find-disk.js';
 
 /** What serves: undefined parts while the daemon starts. */
 export interface Controlled {
-  readonly version: string;
   /** Backend types that are served. */
   readonly types: readonly string[];
   readonly backend: () => XenBlockBackend | undefined;
@@ -21,6 +20,13 @@ export interface Controlled {
 export interface ControlContext extends Controlled {
   readonly ids: DeviceIds;
   readonly nodes: BlockNodes;
+}
+
+/** What serves. Error: DeviceNotActive while the daemon starts. */
+export function servingParts({ backend, store }: Controlled): { store: XenstoreClient; ownDomid: number } {
+  const [serving, client] = [backend(), store()];
+  if (!serving || !client) throw QmpError.refusal('the daemon is starting', 'DeviceNotActive');
+  return { store: client, ownDomid: serving.ownDomid };
 }
 
 /** All disks; none while the daemon starts. */

@@ -6,7 +6,6 @@ import { Cleanup } from '../cleanup.js';
 import { ControlServer } from '../control/control-server.js';
 import type { Controlled } from '../control/controlled.js';
 import { errorCode } from '../errors.js';
-import { packageVersion } from '../package-root.js';
 import { type DeviceStatus, deviceStatus } from '../status/device-status.js';
 import { MetricsServer, type MetricsSource } from '../status/metrics.js';
 import type { Config } from './config.js';
@@ -64,7 +63,6 @@ export class Sockets implements AsyncDisposable {
   async #openControl(path: string | false, types: readonly string[]): Promise<void> {
     if (path === false) return;
     const controlled: Controlled = {
-      version: packageVersion(),
       types,
       backend: () => this.#daemon?.backend,
       store: () => this.#daemon?.store,

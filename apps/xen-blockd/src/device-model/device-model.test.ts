@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { QmpClient } from '@xenpv/qmp';
+import type { XenstoreClient } from '@xenpv/xenstore';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
@@ -96,6 +97,21 @@ describe('in the place of a QEMU', () => {
     await using client = await QmpClient.connect(daemon.host.path('qmp'));
     expect(await client.execute('query-block')).toEqual([]);
     expect(await client.execute('query-chardev')).toEqual([]);
+  });
+
+  it('it ends when it is asked to before it says that it runs', async () => {
+    const socket = daemon.host.path('early');
+    const store = {
+      async write() {
+        await using client = await QmpClient.connect(socket);
+        await client.execute('quit');
+        // What it does then is done in the next turn.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      },
+    } as unknown as XenstoreClient;
+    const logger = pino({ level: 'silent' });
+    const never = new AbortController().signal;
+    await runDeviceModel({ domid, sockets: [socket], store, control: '', logger, ending: never });
   });
 
   it('it ends when it is asked to, and its sockets go', async () => {

@@ -3,12 +3,13 @@
  * says in xenstore that it runs, and answers QMP. It serves nothing: the daemon has the disks of type qdisk. In come
  * libxl's words and its QMP; questions about disks are passed on to the daemon.
  */
+import { once } from 'node:events';
 import { QmpClient, type QmpCommand, QmpServer, qmpCommand } from '@xenpv/qmp';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
-import { packageVersion } from '../package-root.js';
-import { listenOnUnixSocket } from '../unix-socket.js';
+import { qmpVersion } from '../control/qemu-version.js';
+import { listenPrivately } from '../unix-socket.js';
 import type { DeviceModelArguments } from './arguments.js';
 
 export interface DeviceModelOptions extends DeviceModelArguments {
@@ -21,9 +22,6 @@ export interface DeviceModelOptions extends DeviceModelArguments {
   readonly ending: AbortSignal;
 }
 
-/** A release of QEMU that every libxl knows. */
-const VERSION = { qemu: { major: 7, minor: 2, micro: 0 }, package: `xen-blockd ${packageVersion()}, no QEMU` };
-
 /** The daemon may be away for the moment of an upgrade. */
 const ANSWER_MS = 2000;
 
@@ -34,16 +32,19 @@ export async function runDeviceModel(options: DeviceModelOptions): Promise<void>
   const quit = new AbortController();
   const end = () => quit.abort();
   ending.addEventListener('abort', end);
+  if (ending.aborted) end();
   try {
     for (const path of sockets) {
-      const server = cleanup.use(new QmpServer({ commands: commandsOf(options, end), version: VERSION }));
-      const umask = process.umask(0o077);
-      await listenOnUnixSocket(server.listener, path).finally(() => process.umask(umask));
+      const server = cleanup.use(
+        new QmpServer({ commands: commandsOf(options, end), version: qmpVersion(', no QEMU') }),
+      );
+      await listenPrivately(server.listener, path);
     }
     // libxl waits for it for a minute, then for QMP.
     await store.write(`/local/domain/0/device-model/${domid}/state`, 'running');
     logger.info({ domid, sockets: sockets.join(',') }, 'running; the disks are the daemon’s');
-    if (!ending.aborted) await new Promise<void>((resolve) => quit.signal.addEventListener('abort', () => resolve()));
+    // It may have been asked to before.
+    if (!quit.signal.aborted) await once(quit.signal, 'abort');
   } finally {
     ending.removeEventListener('abort', end);
     await cleanup[Symbol.asyncDispose]();

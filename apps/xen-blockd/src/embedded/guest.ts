@@ -5,13 +5,13 @@ import { NbdServer } from '@xenpv/nbd';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { Cleanup } from '../cleanup.js';
 import { StopSignal } from '../daemon/stop-signal.js';
+import { Deadline } from '../deadline.js';
 import { guestNbdDisk } from '../demo/guest-disk.js';
 import { hashDisk } from '../demo/hash.js';
 import { findImage } from '../demo/image.js';
 import { NO_PROGRESS, progressOn } from '../demo/progress-bar.js';
 import { BlockdError, ExitCode } from '../errors.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
-import { Deadline } from './deadline.js';
 import { verifiedLoad } from './verified-load.js';
 
 /** What `xen-blockd guest` is told. */

@@ -97,11 +97,17 @@ it('the image is attached by other threads without another lock, and without let
   await expect(open(path)).rejects.toMatchObject(inUse());
 });
 
-it('an image that is being closed is waited for, one that is only used is not', async () => {
+/** What owners ask for of one new file. */
+async function requests() {
   const path = makeFile();
   const fd = openSync(path, 'r+');
   const id = await storageId(fd);
   const request = (owner: string) => ({ path, fd, id, readOnly: false, user: { owner, name: `disk of ${owner}` } });
+  return { fd, request };
+}
+
+it('an image that is being closed is waited for, one that is only used is not', async () => {
+  const { fd, request } = await requests();
   const first = await ImageLock.take(request('a'));
   await expect(ImageLock.take(request('b'))).rejects.toMatchObject(inUse());
   const unaware = ImageLock.take(request('b'));
@@ -124,10 +130,7 @@ it('an image that is being closed is waited for, one that is only used is not', 
 });
 
 it('who no longer waits for an image that is being closed does not get it', async () => {
-  const path = makeFile();
-  const fd = openSync(path, 'r+');
-  const id = await storageId(fd);
-  const request = (owner: string) => ({ path, fd, id, readOnly: false, user: { owner, name: `disk of ${owner}` } });
+  const { fd, request } = await requests();
   const first = await ImageLock.take(request('a'));
   first.closes();
   const ending = new AbortController();

@@ -47,8 +47,7 @@ export class ImageWrapper implements BlockImage {
   }
 
   get resize(): ((bytes: number) => Promise<void>) | undefined {
-    const { inner } = this;
-    return inner.resize && ((bytes) => inner.resize?.(bytes) ?? Promise.resolve());
+    return this.inner.resize?.bind(this.inner);
   }
 
   /** The inner image, without the wrapper, on another thread. A wrapper that matters there returns undefined. */

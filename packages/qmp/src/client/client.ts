@@ -115,7 +115,7 @@ export class QmpClient implements AsyncDisposable {
 
   #answer(id: number): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => this.#giveUp('ERR_TIMEOUT', this.#lateText), this.#answerMs);
+      const late = setTimeout(() => this.#giveUp(), this.#answerMs);
       const ended =
         <T>(then: (value: T) => void) =>
         (value: T) => {
@@ -124,10 +124,6 @@ export class QmpClient implements AsyncDisposable {
         };
       this.#waiters.set(id, { resolve: ended(resolve), reject: ended(reject) });
     });
-  }
-
-  get #lateText(): string {
-    return `the server does not answer within ${this.#answerMs / 1000} seconds`;
   }
 
   #receive(text: string): void {
@@ -159,8 +155,9 @@ export class QmpClient implements AsyncDisposable {
     how(waiter);
   }
 
-  #giveUp(code: 'ERR_TIMEOUT', message: string): void {
-    this.#fail(new QmpError(code, message));
+  #giveUp(): void {
+    const seconds = this.#answerMs / 1000;
+    this.#fail(new QmpError('ERR_TIMEOUT', `the server does not answer within ${seconds} seconds`));
     this.#stream.destroy();
   }
 

@@ -1,7 +1,8 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, IMAGE_FORMATS } from '@xenpv/xen-block';
-import { backendPath } from '@xenpv/xenbus';
-import { type ControlContext, namedDisk } from '../controlled.js';
+import { backendPath, libxlPath } from '@xenpv/xenbus';
+import { type ControlContext, namedDisk, servingParts } from '../controlled.js';
+import { FRONTEND_TYPE, paramsOf } from '../disk-keys.js';
 import { oneName } from './names.js';
 
 const FORMATS = ['raw', ...IMAGE_FORMATS, 'vpc'];
@@ -42,8 +43,7 @@ async function changeMedium(
   medium: { readonly filename: string; readonly format: string } | undefined,
 ): Promise<void> {
   const disk = await namedDisk(controlled, name);
-  const [backend, store] = [controlled.backend(), controlled.store()];
-  if (!backend || !store) throw QmpError.refusal('the daemon is starting', 'DeviceNotActive');
+  const { store, ownDomid } = servingParts(controlled);
   const { address, config } = disk;
   if (config?.deviceType !== 'cdrom') {
     throw QmpError.refusal(`${name} is no cdrom drive: a disk has no medium; attach another disk, or detach it`);
@@ -52,14 +52,12 @@ async function changeMedium(
   if (medium && !medium.filename.startsWith('/')) {
     throw QmpError.refusal(`filename ${medium.filename}: expected a whole path, as /images/a.iso`);
   }
-  const format = medium?.format === 'raw' ? 'aio' : medium?.format;
-  const bare = address.type === 'vbd' ? (medium?.format === 'raw' ? medium.filename : undefined) : undefined;
-  const params = medium ? (bare ?? `${format}:${medium.filename}`) : '';
-  const libxl = `/libxl/${address.domid}/device/vbd/${address.devid}/params`;
+  const params = medium ? paramsOf(address, medium.filename, medium.format) : '';
+  const libxl = `${libxlPath(address, FRONTEND_TYPE)}/params`;
   await store.transaction(async (tx) => {
-    await tx.write(`${backendPath(backend.ownDomid, address)}/params`, params);
+    await tx.write(`${backendPath(ownDomid, address)}/params`, params);
     // libxl's copy, from which it makes the guest's configuration.
-    if (backend.ownDomid === 0 && (await tx.exists(libxl))) await tx.write(libxl, params);
+    if (ownDomid === 0 && (await tx.exists(libxl))) await tx.write(libxl, params);
   });
 }
 
