@@ -15,6 +15,7 @@ import {
   type Speaker,
 } from '@xenpv/nbd';
 import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
+import { BlockDeviceError } from '../errors.js';
 import { Errno } from '../queue/errno.js';
 import { unlikeBefore } from './export-check.js';
 import { RequestTimes } from './request-times.js';
@@ -85,6 +86,10 @@ export class NbdConnection {
   /** Cookies of requests that are nobody's but this connection's: they end with it. */
   readonly #own = new Set<number>();
   #export: NbdExport | undefined;
+  /** An export that comes back has at least so many bytes. */
+  #leastBytes = 0;
+  /** Gets to know that the connection is made anew. */
+  #onRenewed: (() => void) | undefined;
   #log: UnflushedLog | undefined;
   #member: Member | undefined;
   #mending: Resending | undefined;
@@ -138,6 +143,32 @@ export class NbdConnection {
     } finally {
       signal?.removeEventListener('abort', abort);
     }
+  }
+
+  /**
+   * The export has another size, that many bytes. Resolves when it is connected as such: a server may have a connection keep the
+   * size of its beginning. What comes back later must not be smaller. Error: ETIMEDOUT, it is not connected within `ms`
+   * milliseconds, and may be of any size from the smaller one on.
+   */
+  async resized(bytes: number, ms: number): Promise<void> {
+    const before = this.#leastBytes;
+    this.#leastBytes = bytes;
+    if (this.#state === 'ready' && this.#export?.size === bytes) return;
+    const renewed = new Promise<boolean>((resolve) => {
+      const late = setTimeout(resolve, ms, false);
+      this.#onRenewed = () => {
+        clearTimeout(late);
+        resolve(true);
+      };
+    });
+    // What is being connected may have been told of another size.
+    this.#socket?.destroy();
+    const isRenewed = await renewed;
+    this.#onRenewed = undefined;
+    if (isRenewed) return;
+    this.#leastBytes = Math.min(before, bytes);
+    const message = `the export is not connected again within ${ms / 1000} seconds, after its size has changed`;
+    throw new BlockDeviceError('ETIMEDOUT', 'resize', message, { path: this.#options.path });
   }
 
   get inFlight(): number {
@@ -273,7 +304,7 @@ export class NbdConnection {
       this.#queued += bytes.length;
       socket.write(bytes);
     });
-    const unlike = this.#export && unlikeBefore(found, this.#export);
+    const unlike = this.#export && unlikeBefore(found, this.#export, this.#leastBytes);
     if (unlike !== undefined) throw broken(unlike);
     this.#joined(found);
     for (;;) {
@@ -318,6 +349,7 @@ export class NbdConnection {
 
   #joined(found: NbdExport): void {
     if (!this.#export) {
+      this.#leastBytes = found.size;
       this.#log = this.#options.openLog(found);
       this.#member = this.#log && new Member(this.#log, () => this.#look());
     }
@@ -370,6 +402,7 @@ export class NbdConnection {
     this.#retryMs = RETRY_MS;
     if (this.inFlight === 0) this.#useful();
     if (this.#export) this.#onFirst?.(this.#export);
+    this.#onRenewed?.();
     if (this.inFlight === 0) this.#socket?.unref();
     this.send();
   }

@@ -8,9 +8,12 @@ const ABILITIES: readonly [flag: number, name: string][] = [
   [NbdFlag.sendWriteZeroes, 'write zeroes'],
 ];
 
-/** Why an export that is back cannot be used as the one that it was, for people; or undefined. */
-export function unlikeBefore(found: NbdExport, before: NbdExport): string | undefined {
-  if (found.size !== before.size) return 'the export has another size than before';
+/**
+ * Why an export that is back cannot be used as the one that it was, for people; or undefined. One that has grown meanwhile, beyond
+ * the `leastBytes` that are relied on, is of use.
+ */
+export function unlikeBefore(found: NbdExport, before: NbdExport, leastBytes: number): string | undefined {
+  if (found.size < leastBytes) return 'the export is smaller than before';
   if ((found.flags & NbdFlag.readOnly) > (before.flags & NbdFlag.readOnly))
     return 'the export takes no writes any more';
   for (const [flag, name] of ABILITIES) {

@@ -212,7 +212,7 @@ describe('an export that comes back as another one is not used', () => {
     blocks: [512, 4096, 1 << 20],
   };
   test.each<[string, Partial<HostileExport>]>([
-    ['of another size', { size: 131072 }],
+    ['of a smaller size', { size: 32768 }],
     ['without flush', { flags: before.flags & ~NbdFlag.sendFlush }],
     ['without FUA', { flags: before.flags & ~NbdFlag.sendFua }],
     ['without trim', { flags: before.flags & ~NbdFlag.sendTrim }],
@@ -231,7 +231,8 @@ describe('an export that comes back as another one is not used', () => {
   });
 
   test('and one that can do more is', async () => {
-    const more = { ...before, flags: before.flags | NbdFlag.sendWriteZeroes, blocks: [1, 4096, 1 << 25] } as const;
+    const flags = before.flags | NbdFlag.sendWriteZeroes;
+    const more = { flags, size: 131072, blocks: [1, 4096, 1 << 25] } as const;
     const server = await listen({
       exportOf: (connection) => (connection === 0 ? before : more),
       onRequest: (socket, { cookie, length }, connection) =>

@@ -7,6 +7,7 @@ import {
   BlockOp,
   type BlockQueue,
   IOV_WORDS,
+  type RefreshOptions,
   type SharedImage,
 } from '../block-image.js';
 import { reportUnkept } from '../diagnostics.js';
@@ -87,7 +88,6 @@ class NbdImage implements BlockImage {
   readonly engine = 'nbd';
   readonly description: string;
   readonly identity: string;
-  readonly size: number;
   readonly sectorSize: number;
   readonly physicalSectorSize: number;
   readonly readOnly: boolean;
@@ -100,6 +100,8 @@ class NbdImage implements BlockImage {
   readonly #shareable: boolean;
   readonly #queues = new OpenQueues();
   readonly #log: KeptLog;
+  #size: number;
+  #refreshing: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   constructor({ path, options, connection, found, size, sectorSize, log }: OpenedExport) {
@@ -110,7 +112,7 @@ class NbdImage implements BlockImage {
     this.description = `nbd+unix:///${options.exportName ?? ''}?socket=${path}`;
     this.identity = this.description;
     this.sectorSize = sectorSize;
-    this.size = size;
+    this.#size = size;
     // A server may prefer any number.
     const preferred = 2 ** Math.floor(Math.log2(found.preferredBlock));
     this.physicalSectorSize = Math.max(sectorSize, Math.min(preferred, 4096));
@@ -121,13 +123,32 @@ class NbdImage implements BlockImage {
     this.#shareable = (found.flags & NbdFlag.canMultiConn) !== 0 || this.readOnly;
   }
 
+  get size(): number {
+    return this.#size;
+  }
+
   createQueue(options: QueueOptions): BlockQueue {
     return this.#queues.add(new NbdQueue(this, options));
   }
 
-  /** A server does not tell that an export grew: the size is that of the connection. */
-  async refresh(): Promise<number> {
-    return this.size;
+  /** Asks on a connection of its own: nothing on one tells that its export has grown. */
+  refresh({ mayShrink = false }: RefreshOptions = {}): Promise<number> {
+    const refreshed = this.#refreshing.then(() => this.#refresh(mayShrink));
+    this.#refreshing = refreshed.catch(() => {});
+    return refreshed;
+  }
+
+  async #refresh(mayShrink: boolean): Promise<number> {
+    const bytes = await exportBytes(this.#path, this.#options);
+    const size = wholeSectors(bytes, this.sectorSize, this.description);
+    const isWanted = size > this.#size || (size < this.#size && mayShrink);
+    if (isWanted && !this.#closing) {
+      // Nothing reaches for what is cut off while it goes.
+      this.#size = Math.min(this.#size, size);
+      await this.connection.resized(bytes, this.#options.negotiation ?? NEGOTIATION_MS);
+      this.#size = size;
+    }
+    return size;
   }
 
   /** Undefined where a flush on one connection does not cover the writes of another. */
@@ -351,6 +372,20 @@ function isAway(error: unknown): boolean {
   return AWAY.includes(String(code)) || (code === 'ERR_NBD' && cause?.code === 'ERR_ENDED');
 }
 
+/** How many bytes an export has now. Rejects as opening it does. */
+async function exportBytes(path: string, options: NbdImageOptions): Promise<number> {
+  const { exportName = '', negotiation = NEGOTIATION_MS } = options;
+  const never = { reconnect: 0, silence: Number.POSITIVE_INFINITY, openLog: () => undefined };
+  const connection = new NbdConnection({ path, exportName, negotiation, ...never });
+  try {
+    return (await connection.open()).size;
+  } catch (error) {
+    throw unusable(error, path);
+  } finally {
+    connection.close();
+  }
+}
+
 async function openExport(
   path: string,
   options: NbdImageOptions,
@@ -372,10 +407,14 @@ async function openExport(
     connection.close();
     log.close();
     signal?.throwIfAborted();
-    if (!(error instanceof NbdError)) throw openError(error, 'connect', path);
-    const message = `the NBD server at ${path} cannot be used: ${error.message}`;
-    throw new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });
+    throw unusable(error, path);
   }
+}
+
+function unusable(error: unknown, path: string): BlockDeviceError {
+  if (!(error instanceof NbdError)) return openError(error, 'connect', path);
+  const message = `the NBD server at ${path} cannot be used: ${error.message}`;
+  return new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });
 }
 
 function takesTooLittle({ maximumBlock }: NbdExport, sectorSize: number): NbdError {

@@ -8,7 +8,7 @@ export class ForgetfulServer implements NbdDisk {
   readonly blockSize = 512;
   readonly readOnly = false;
   /** What a crash leaves. */
-  readonly stable: Buffer;
+  stable: Buffer;
   readonly socket: string;
   flushes = 0;
   writes = 0;
@@ -27,6 +27,12 @@ export class ForgetfulServer implements NbdDisk {
 
   get size(): number {
     return this.stable.length;
+  }
+
+  /** The export has that many bytes from now on. */
+  resize(bytes: number): void {
+    this.stable = resized(this.stable, bytes);
+    this.#volatile = resized(this.#volatile, bytes);
   }
 
   get clients(): number {
@@ -76,4 +82,8 @@ export class ForgetfulServer implements NbdDisk {
   async writeZeroes(offset: number, length: number): Promise<void> {
     this.#volatile.fill(0, offset, offset + length);
   }
+}
+
+function resized(old: Buffer, bytes: number): Buffer {
+  return Buffer.concat([old, Buffer.alloc(Math.max(0, bytes - old.length))]).subarray(0, bytes);
 }

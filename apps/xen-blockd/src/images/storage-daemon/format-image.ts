@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
+import { BlockdError } from '../../errors.js';
 import { EXPORT, PROGRAM } from './arguments.js';
 import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
 
@@ -77,9 +78,23 @@ class FormatImage extends ImageWrapper {
     return this.#path;
   }
 
+  /** Larger only: what a guest's file system has at the end of the image would be cut off. */
+  override get resize(): (bytes: number) => Promise<void> {
+    return async (bytes) => {
+      if (bytes < this.size) throw cannotShrink(this.#path, this.size, bytes);
+      if (bytes > this.size) await this.#daemon.resize(bytes);
+    };
+  }
+
   protected override closeOnce(): Promise<void> {
     const closed = super.closeOnce();
     this.#daemon.closesAfter(closed);
     return closed.finally(() => this.#daemon.close());
   }
+}
+
+function cannotShrink(path: string, from: number, to: number): BlockdError {
+  const advice = 'stop its guest, and use qemu-img resize --shrink';
+  const message = `${path}: an image of its format is not made smaller while it is in use (${from} to ${to} bytes); ${advice}`;
+  return new BlockdError('ERR_IMAGE', 'resize', message, { path });
 }

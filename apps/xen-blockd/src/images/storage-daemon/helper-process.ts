@@ -1,5 +1,6 @@
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { QmpClient } from '@xenpv/qmp';
 import { BoundedText } from './bounded-text.js';
 
 /** How a process ended, or why it did not begin. */
@@ -27,6 +28,8 @@ export interface Helper {
   /** How it ended, or undefined while it runs. */
   readonly end: ProcessEnd | undefined;
   readonly pid: number | undefined;
+  /** The conversation with its monitor that is kept open, if there is one. */
+  readonly monitor?: QmpClient;
   /** As {@link HelperProcess.stop}. */
   stop(graceMs: number): Promise<boolean>;
 }

@@ -14,6 +14,7 @@ import { cagedCommand, cageProblem, findUser, fitsIntoCage, type HelperCommand }
 import { FailureReport, type StorageDaemonListener } from './events.js';
 import { deviceFolder, HelperDirectory } from './helper-directory.js';
 import { type Helper, HelperProcess, type ProcessEnd } from './helper-process.js';
+import { resizeInHelper, SizeRefused } from './monitor/resize.js';
 import { endReason, isLocked } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
 
@@ -77,6 +78,7 @@ export class StorageDaemon implements AsyncDisposable {
   #isLeft = false;
   #opening: Promise<unknown> | undefined;
   #watching: Promise<void> | undefined;
+  #resizing: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
   /** Nothing runs yet. Error: ERR_SOCKET, no folder can be made. */
@@ -118,6 +120,16 @@ export class StorageDaemon implements AsyncDisposable {
     return opening;
   }
 
+  /**
+   * The image gets that many bytes, and its export too: clients connect to it anew. One resize at a time. Errors: ERR_IMAGE, it cannot
+   * be of that size, and is as it was; ERR_TOOL, the helper is not there, or does not answer, and it may be of either size.
+   */
+  resize(bytes: number): Promise<void> {
+    const resized = this.#resizing.then(() => this.#resize(bytes));
+    this.#resizing = resized.catch(() => {});
+    return resized;
+  }
+
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#closing = this.#close().finally(() => closing.delete(this));
@@ -133,6 +145,17 @@ export class StorageDaemon implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  async #resize(bytes: number): Promise<void> {
+    const [helper, task, times, { signal }] = [this.#helper, this.#task, this.#times, this.#stop];
+    try {
+      await resizeInHelper({ helper, task, times, bytes, signal });
+    } catch (error) {
+      const { message } = error as Error;
+      if (error instanceof SizeRefused) throw this.#error('ERR_IMAGE', message);
+      throw this.#error('ERR_TOOL', `its size may have changed: ${message}; try again, or refresh the disk`);
+    }
   }
 
   async #close(): Promise<void> {
@@ -370,7 +393,7 @@ export class StorageDaemon implements AsyncDisposable {
     return this.#error('ERR_TIMEOUT', `${PROGRAM} ${what} within ${this.#times.startMs / 1000} seconds`);
   }
 
-  #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT', reason: string): BlockdError {
+  #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT' | 'ERR_TOOL', reason: string): BlockdError {
     const { path } = this.#options;
     return new BlockdError(code, 'open image', `${path}: ${reason}`, { path });
   }

@@ -1,18 +1,16 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { QmpClient } from '@xenpv/qmp';
+import type { QmpClient } from '@xenpv/qmp';
 import { BlockdError } from '../../../errors.js';
 import { commandLine } from '../../../proc.js';
-import { EXPORT, EXPORT_ID, isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
+import { isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
 import type { HelperDirectory } from '../helper-directory.js';
-import type { ProcessEnd } from '../helper-process.js';
+import type { Helper, ProcessEnd } from '../helper-process.js';
+import { renewExport } from '../monitor/exports.js';
+import { openMonitor } from '../monitor/monitor.js';
 import type { StorageDaemonTimes } from '../times.js';
 import { endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
 
-const POLL_MS = 5;
 /** A killed process that waits for its storage in the kernel ends when the storage answers. */
 const KILL_MS = 5000;
-/** No answer of a monitor that is asked for here is longer. */
-const MOST_CHARACTERS = 1 << 20;
 
 export interface AdoptionOptions {
   readonly directory: HelperDirectory;
@@ -25,7 +23,7 @@ export interface AdoptionOptions {
 }
 
 /** A helper that an earlier process has started. */
-export class AdoptedHelper {
+export class AdoptedHelper implements Helper {
   readonly pid: number;
   readonly ended: Promise<ProcessEnd>;
   readonly #pidFile: string;
@@ -47,6 +45,10 @@ export class AdoptedHelper {
 
   get end(): ProcessEnd | undefined {
     return this.#end;
+  }
+
+  get monitor(): QmpClient {
+    return this.#monitor;
   }
 
   async stop(graceMs: number): Promise<boolean> {
@@ -75,12 +77,8 @@ export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelp
   if (!hasOpen(pid, path)) throw moved(path, pid);
   let monitor: QmpClient | undefined;
   try {
-    monitor = await QmpClient.connect(directory.monitor, {
-      answerMs: times.answerMs,
-      mostCharacters: MOST_CHARACTERS,
-      signal,
-    });
-    await renewExport(monitor, options);
+    monitor = await openMonitor(directory.monitor, { answerMs: times.answerMs, signal });
+    await renewExport(monitor, { task, quietMs: times.quietMs, signal });
     return new AdoptedHelper(pid, directory.pidFile, monitor);
   } catch (error) {
     monitor?.close();
@@ -99,24 +97,6 @@ export async function endHelpers(directory: HelperDirectory, path: string, grace
   if (stuck === undefined) return;
   const message = `${path}: ${PROGRAM} of an earlier process (pid ${stuck}) was killed and does not end`;
   throw new BlockdError('ERR_TIMEOUT', 'open image', message, { path });
-}
-
-/** An export ends when all requests of its clients have ended: none of those of a dead process follows later. */
-async function renewExport(monitor: QmpClient, { task, times, signal }: AdoptionOptions): Promise<void> {
-  const deadline = performance.now() + times.quietMs;
-  const found = await exportsOf(monitor);
-  const old = found.find(({ id }) => id === EXPORT_ID);
-  if (old && !old['shutting-down']) await monitor.execute('block-export-del', { id: EXPORT_ID, mode: 'hard' });
-  while ((await exportsOf(monitor)).some(({ id }) => id === EXPORT_ID)) {
-    if (performance.now() > deadline) throw new Error(`requests are in flight after ${times.quietMs / 1000} seconds`);
-    await sleep(POLL_MS, undefined, { signal });
-  }
-  const added = { type: 'nbd', id: EXPORT_ID, 'node-name': EXPORT, name: EXPORT, writable: !task.readOnly };
-  await monitor.execute('block-export-add', added);
-}
-
-async function exportsOf(monitor: QmpClient): Promise<readonly { id: string; 'shutting-down': boolean }[]> {
-  return (await monitor.execute('query-block-exports')) as { id: string; 'shutting-down': boolean }[];
 }
 
 function moved(path: string, pid: number): BlockdError {
