@@ -22,10 +22,14 @@ const LOOK_MS = 100;
 /** How many sectors broken storage loses. */
 const LOST_SECTORS = 200;
 /** A guest's pauses between what happens to it. Helpers': one that is killed three times as it opens an image is a refusal. */
-const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000 };
+const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000, snapshots: 1500 };
+/** Of one image: each start of its helper opens all of them. */
+const MOST_SNAPSHOTS = 30;
 
 /** What happens besides the kills. */
-export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper'] as const;
+export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper', 'snapshot'] as const;
+/** Those of a guest's disk: others have a course of their own. */
+const isOfGuest = (what: Happening): what is GuestHappening => (GUEST_HAPPENINGS as readonly string[]).includes(what);
 export type Happening = (typeof HAPPENINGS)[number];
 
 export interface CrashHostOptions {
@@ -67,6 +71,8 @@ export class CrashHost {
   readonly #drive: DriveGuest;
   readonly #looking: NodeJS.Timeout;
   #happenings = 0;
+  /** How many there may be, by image. */
+  readonly #snapshots = new Map<string, number>();
 
   static async prepare(options: CrashHostOptions): Promise<CrashHost> {
     mkdirSync(options.folder, { recursive: true });
@@ -130,7 +136,7 @@ export class CrashHost {
     const seed = setup.seed + this.#happenings;
     const again = (random: Random, pauseMs: number, happens: () => Promise<void>) =>
       this.#again({ random, pauseMs, happens, ending });
-    const ofGuests = happenings.filter((what): what is GuestHappening => what !== 'medium' && what !== 'helper');
+    const ofGuests = happenings.filter(isOfGuest);
     const guests = ofGuests.length === 0 ? [] : this.#guests;
     const running = guests.map((guest, number) => {
       const random = new Random(seed + number);
@@ -143,6 +149,10 @@ export class CrashHost {
     if (happenings.includes('helper') && setup.guests.some(({ storage }) => storage === 'qcow2')) {
       const random = new Random(~seed);
       running.push(again(random, HAPPENING_MS.helpers, async () => this.#killHelper(random)));
+    }
+    if (happenings.includes('snapshot') && setup.guests.some(({ storage }) => storage === 'qcow2')) {
+      const random = new Random(seed ^ 0x5a9);
+      running.push(again(random, HAPPENING_MS.snapshots, () => this.#snapshot(random)));
     }
     await Promise.all(running);
   }
@@ -231,6 +241,20 @@ export class CrashHost {
     for (const name of namesIn(journal)) writeFileSync(join(kept, name), readFileSync(join(journal, name)));
   }
 
+  /** Of some qcow2 image. The daemon may be killed before, meanwhile and after. */
+  async #snapshot(random: Random): Promise<void> {
+    const images = this.#images.filter(({ disk }) => disk.format === 'qcow2');
+    const { target } = random.pick(images).disk;
+    const taken = this.#snapshots.get(target) ?? 0;
+    if (taken === MOST_SNAPSHOTS) return;
+    this.#snapshots.set(target, taken + 1);
+    const told = await this.#ask('x-snapshot', { disk: target, filename: `${target}.${taken}` }).then(
+      () => 'taken',
+      ({ message }: Error) => message,
+    );
+    this.watch.note(`snapshot ${target}.${taken}: ${told}`);
+  }
+
   #killHelper(random: Random): void {
     const { helpers } = this;
     if (helpers.length === 0) return;
@@ -262,10 +286,12 @@ export class CrashHost {
 
   /** Asks the daemon to look at the sizes of images; there may be none, or it may be killed. */
   #refresh(): void {
-    const asked = QmpClient.connect(join(this.hostFolder, 'xen-blockd.sock')).then((client) =>
-      client.execute('x-refresh').finally(() => client.close()),
-    );
-    asked.catch(() => {});
+    this.#ask('x-refresh').catch(() => {});
+  }
+
+  async #ask(command: string, args: object = {}): Promise<unknown> {
+    const client = await QmpClient.connect(join(this.hostFolder, 'xen-blockd.sock'));
+    return client.execute(command, args).finally(() => client.close());
   }
 }
 

@@ -27,6 +27,7 @@ export { IMAGE_FORMATS, imagePath, parseParams, readDiskConfig } from './disk/co
 export {
   BlockDevice,
   type BlockDeviceOptions,
+  type ImageExchange,
   type ImageOpener,
   type ImageOpening,
   type OnErrorChoice,

@@ -4,6 +4,7 @@ import { BlockNodes } from './block-nodes.js';
 import { blockCommands } from './commands/blocks.js';
 import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
+import { layerCommands } from './commands/layers.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
 import { throttleCommands } from './commands/throttle.js';
@@ -28,6 +29,7 @@ export class ControlServer implements AsyncDisposable {
       ...processCommands(controlled),
       ...blockCommands(context),
       ...mediumCommands(context),
+      ...layerCommands(context),
       ...throttleCommands(context),
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),

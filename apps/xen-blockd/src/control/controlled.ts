@@ -2,6 +2,7 @@ import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import { domainPath } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
+import type { ChainPolicy } from '../images/chain/chain.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './find-disk.js';
@@ -12,6 +13,8 @@ export interface Controlled {
   readonly types: readonly string[];
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
+  /** Which files images may be. */
+  readonly imagePolicy: () => ChainPolicy;
   /** The process ends as after SIGTERM. */
   readonly quit: () => void;
 }

@@ -4,6 +4,7 @@ import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, r
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
+import type { ChainPolicy } from '../images/chain/chain.js';
 import { helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
@@ -94,6 +95,11 @@ export class Daemon implements AsyncDisposable {
     this.backend.setLimits(limits ?? {});
     this.backend.setRateLimits({ diskLimits, guestLimits });
     this.#parts.images.options = images;
+  }
+
+  /** Which files images may be. */
+  get imagePolicy(): ChainPolicy {
+    return helperBounds(this.#parts.images.options).chain ?? {};
   }
 
   /** Of one disk, or undefined if it is not there. */

@@ -66,6 +66,7 @@ export class Sockets implements AsyncDisposable {
       types,
       backend: () => this.#daemon?.backend,
       store: () => this.#daemon?.store,
+      imagePolicy: () => this.#daemon?.imagePolicy ?? {},
       quit: () => process.emit('SIGTERM', 'SIGTERM'),
     };
     const listen = () => openControl(path, controlled);

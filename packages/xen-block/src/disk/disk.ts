@@ -67,6 +67,14 @@ export interface ImageOpening extends CallOptions {
   readonly offered?: boolean | undefined;
 }
 
+/** How another image comes in the place of one, see {@link BlockDevice.exchangeImage}. */
+export interface ImageExchange {
+  /** Sees to it, besides, that what the guest wrote is on stable storage: it may flush the new image next. */
+  replace(): Promise<void>;
+  /** What `replace` has done is taken back; it may have done nothing. */
+  undo(): Promise<void>;
+}
+
 /** What is done when the storage of a disk fails a request. */
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
 
@@ -379,6 +387,16 @@ export class BlockDevice implements BackendHandler {
   }
 
   /**
+   * Goes on with what `exchange` puts in the place of the image, which must have the same sectors and the same data: a new
+   * layer of it. Requests wait in their rings meanwhile, and the image is closed while `replace` runs. When that rejects, or
+   * what is there cannot be used, `undo` is called and the image opened as it was. Rejects with that error; with EBUSY for a
+   * disk that is stopped or held, EINVAL for a drive, ENOENT before the image was opened; the signal's reason.
+   */
+  exchangeImage(exchange: ImageExchange, call: CallOptions): Promise<void> {
+    return this.#inTurn(() => this.#exchangeImage(exchange, call));
+  }
+
+  /**
    * Has a queue served elsewhere from now on, unnoticed by the frontend: the taken requests are answered, then the ring
    * is attached there where it was left. Rejects when that host cannot have it; it is served where it was then. Rejects
    * with EBUSY when an error of the storage has stopped the disk.
@@ -619,6 +637,57 @@ export class BlockDevice implements BackendHandler {
     await old?.close();
     await this.#context.update(this.#deviceValues());
     mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+  }
+
+  async #exchangeImage(exchange: ImageExchange, call: CallOptions): Promise<void> {
+    this.#exchangeable();
+    await this.#drainFor(call);
+    try {
+      // Nothing is in flight: whichever image a process after this one finds, the guest can go on with it.
+      this.#imageRecord?.remove();
+      await this.#closeImage();
+      try {
+        await this.#reopenAfter(() => exchange.replace());
+      } catch (error) {
+        await this.#closeImage();
+        await this.#reopenAfter(() => exchange.undo()).catch((failure) => this.#context.hold(failure));
+        throw error;
+      }
+    } finally {
+      if (this.#negotiated) this.#recordImage();
+      this.undrain();
+    }
+    await this.#context.update(this.#deviceValues()).catch((error) => this.#context.report(error));
+  }
+
+  /** The rings are paused. */
+  async #closeImage(): Promise<void> {
+    await this.#rings.setImage(undefined);
+    await this.#opened?.close();
+  }
+
+  /** Throws if the image cannot be exchanged now. */
+  #exchangeable(): void {
+    const path = this.#config?.target;
+    const error = (code: 'EBUSY' | 'EINVAL' | 'ENOENT', text: string) =>
+      new XenBlockError(code, 'exchange', text, path === undefined ? {} : { path });
+    if (this.#config?.deviceType === 'cdrom') throw error('EINVAL', 'a drive has media: load another one');
+    if (this.stopped || this.held) throw error('EBUSY', 'the disk is stopped, or held; resume it first');
+    if (!this.#image) throw error('ENOENT', 'the image is not open');
+  }
+
+  async #reopenAfter(replace: () => Promise<void>): Promise<void> {
+    const before = this.#geometry!;
+    await replace();
+    // What was kept of writes to the image, and whether some are lost, is of this guest still.
+    await this.#open(this.#config!, { ...untilItIsDone(), offered: true });
+    const { sectors, sectorSize } = diskGeometry(this.#image, this.#config!, this.#terms);
+    if (sectors !== before.sectors || sectorSize !== before.sectorSize) {
+      const sizes = `${sectors} sectors of ${sectorSize} bytes, not ${before.sectors} of ${before.sectorSize}`;
+      throw new XenBlockError('ERR_IMAGE_CHANGED', 'exchange', `the image in its place has ${sizes}`);
+    }
+    await this.#setGeometry();
+    await this.#rings.setImage(this.#image);
   }
 
   /** The storage may hang, and the change be wanted no more. */

@@ -174,7 +174,8 @@ const BACKING_DRIVERS: ReadonlySet<string> = new Set([
 /** Drivers of files, in the place of a format. */
 const QEMU_NAMES: Readonly<Record<string, string>> = { file: 'raw', host_device: 'raw' };
 
-const OUTSIDE_OF_FOLDER = "is not below the image's own folder; name the folders of both in image-directories";
+/** What a backing file is that is elsewhere, without image-directories. */
+export const OUTSIDE_OF_FOLDER = "is not below the image's own folder; name the folders of both in image-directories";
 
 function shortened(name: string): string {
   return name.length <= 200 ? name : `${name.slice(0, 200)}…`;
