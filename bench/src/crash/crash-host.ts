@@ -241,18 +241,23 @@ export class CrashHost {
     for (const name of namesIn(journal)) writeFileSync(join(kept, name), readFileSync(join(journal, name)));
   }
 
-  /** Of some qcow2 image. The daemon may be killed before, meanwhile and after. */
+  /** Of some qcow2 image, or it fetches all that its snapshots have. The daemon may be killed before, meanwhile and after. */
   async #snapshot(random: Random): Promise<void> {
     const images = this.#images.filter(({ disk }) => disk.format === 'qcow2');
     const { target } = random.pick(images).disk;
     const taken = this.#snapshots.get(target) ?? 0;
-    if (taken === MOST_SNAPSHOTS) return;
-    this.#snapshots.set(target, taken + 1);
-    const told = await this.#ask('x-snapshot', { disk: target, filename: `${target}.${taken}` }).then(
-      () => 'taken',
+    const streams = random.below(3) === 0;
+    if (taken === MOST_SNAPSHOTS && !streams) return;
+    if (!streams) this.#snapshots.set(target, taken + 1);
+    const name = `${target}.${taken}`;
+    const asked = streams
+      ? this.#ask('block-stream', { device: target })
+      : this.#ask('x-snapshot', { disk: target, filename: name });
+    const told = await asked.then(
+      () => 'done',
       ({ message }: Error) => message,
     );
-    this.watch.note(`snapshot ${target}.${taken}: ${told}`);
+    this.watch.note(`${streams ? 'stream of' : 'snapshot'} ${streams ? target : name}: ${told}`);
   }
 
   #killHelper(random: Random): void {

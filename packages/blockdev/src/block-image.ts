@@ -142,6 +142,11 @@ export interface BlockImage extends AsyncDisposable {
    * not ours to resize. Error: BlockDeviceError, ENOTSUP for a block device, or what the system says.
    */
   readonly resize?: ((bytes: number) => Promise<void>) | undefined;
+  /**
+   * Has all that was written flushed, when nothing is in flight, and takes nothing from what later flushes tell. Resolves with
+   * false if that is not possible within `ms` milliseconds. Undefined where the next opening finds all that was written.
+   */
+  readonly settle?: ((ms: number) => Promise<boolean>) | undefined;
   /** Opens the image on another thread; or undefined. */
   share(): SharedImage | undefined;
   /** Closes its open queues first. Harmless when repeated. */

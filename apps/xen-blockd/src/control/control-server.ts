@@ -4,6 +4,7 @@ import { BlockNodes } from './block-nodes.js';
 import { blockCommands } from './commands/blocks.js';
 import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
+import { jobCommands } from './commands/jobs.js';
 import { layerCommands } from './commands/layers.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
@@ -30,6 +31,7 @@ export class ControlServer implements AsyncDisposable {
       ...blockCommands(context),
       ...mediumCommands(context),
       ...layerCommands(context),
+      ...jobCommands(context),
       ...throttleCommands(context),
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),

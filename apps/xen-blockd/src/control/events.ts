@@ -16,7 +16,9 @@ import {
   type HoldEndedEvent,
   XenbusState,
 } from '@xenpv/xenbus';
+import type { BlockJobEvent } from '../images/image-opener.js';
 
+const JOB = { type: 'str', len: 'int', offset: 'int', speed: 'int' } as const satisfies QmpMembers;
 const DEVICE = { device: 'str' } as const satisfies QmpMembers;
 
 /** QEMU's, and our own with `X_` in front. */
@@ -30,6 +32,9 @@ export const EVENTS = {
     nospace: 'bool',
     reason: 'str',
   },
+  /** A block job is over; `device` is its id. */
+  BLOCK_JOB_COMPLETED: { device: 'str', ...JOB, 'error?': 'str' },
+  BLOCK_JOB_CANCELLED: { device: 'str', ...JOB },
   /** A disk is gone for good. */
   DEVICE_DELETED: { device: 'str', path: 'str' },
   /** The guest does not let go of a disk that `device_del` has asked it for. */
@@ -71,6 +76,11 @@ const TOLD: Record<string, (event: never, tell: Tell) => void> = {
     }),
   'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent, tell) =>
     tell('X_DISK_RESUMED', { ...of(address), by }),
+  'xen-blockd:block-job': ({ kind, job: { id, ...figures }, reason }: BlockJobEvent, tell) =>
+    tell(kind === 'job-cancelled' ? 'BLOCK_JOB_CANCELLED' : 'BLOCK_JOB_COMPLETED', {
+      ...{ device: id, ...figures, speed: 0 },
+      ...(reason === undefined ? {} : { error: reason }),
+    }),
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent, tell) =>
     tell('X_DISK_RESIZED', { ...of(address), from: 512 * from, to: 512 * to }),
 };

@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel';
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage } from '@xenpv/blockdev';
@@ -8,7 +9,7 @@ import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
 import { outsideOf, refusal } from './refusal.js';
 import type { Orphans } from './storage-daemon/adoption/orphans.js';
-import type { StorageDaemonEvent } from './storage-daemon/events.js';
+import type { EndedJob, StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
 import type { HelperBounds } from './storage-daemon/storage-daemon.js';
 
@@ -47,6 +48,18 @@ interface OpeningOptions {
   readonly offered?: boolean | undefined;
 }
 
+/** A block job of a disk has ended: {@link BlockJobEvent}. */
+const blockJobChannel = channel('xen-blockd:block-job');
+
+/** What `xen-blockd:block-job` tells. */
+export interface BlockJobEvent {
+  /** The disk's name. */
+  readonly device: string;
+  readonly kind: 'job-ended' | 'job-cancelled' | 'job-failed';
+  readonly job: EndedJob;
+  readonly reason?: string;
+}
+
 const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
   ended: 'qemu-storage-daemon ended',
   refused: 'qemu-storage-daemon does not start',
@@ -55,12 +68,17 @@ const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
   unusable: 'qemu-storage-daemon of an earlier process is killed',
   uncaged: 'qemu-storage-daemon is not caged',
   stuck: 'qemu-storage-daemon was killed and does not end',
+  'job-ended': 'block job has ended',
+  'job-cancelled': 'block job was cancelled',
+  'job-failed': 'block job has failed',
 };
 
 const LEVELS: Partial<Record<StorageDaemonEvent['kind'], 'info' | 'warn'>> = {
   running: 'warn',
   uncaged: 'warn',
   adopted: 'info',
+  'job-ended': 'info',
+  'job-cancelled': 'info',
 };
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
@@ -110,6 +128,7 @@ export function helperBounds({ directories, backingFiles, helperUser }: Omit<Ima
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {
   const { kind, ...facts } = event;
   const device = deviceName(address);
+  if ('job' in event) blockJobChannel.publish({ device, ...event });
   log.write(STORAGE_DAEMON_LINES[kind], device, {
     level: LEVELS[kind] ?? 'error',
     message: STORAGE_DAEMON_LINES[kind],

@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   Conversation,
   decodeSimpleReply,
@@ -30,6 +31,8 @@ const RETRY_MS = 10;
 const RETRY_MOST_MS = 250;
 /** For a server that is there and answers nothing, once nobody wants its answers any more. */
 const GIVE_UP_MS = 5000;
+/** Between two tries to have all flushed. */
+const SETTLE_PAUSE_MS = 20;
 const NONE = -1;
 const NO_BYTES = Buffer.alloc(0);
 
@@ -216,6 +219,18 @@ export class NbdConnection {
       this.#flush();
     });
     clearTimeout(timer);
+  }
+
+  /** As `settle`, also when the server is away for now. Resolves with whether nothing is left. */
+  async settled(ms: number): Promise<boolean> {
+    const until = performance.now() + ms;
+    while (this.#log && !this.#log.isEmpty) {
+      const left = until - performance.now();
+      if (left <= 0 || this.#state === 'closed') return false;
+      await this.settle(left);
+      if (!this.#log?.isEmpty) await sleep(SETTLE_PAUSE_MS);
+    }
+    return true;
   }
 
   /** Nothing is in flight. */

@@ -56,6 +56,8 @@ const PARTS_AT_ONCE = 16;
 /** For a server that is away when another thread is to be connected, and between two looks for it. */
 const ATTACH_MS = 30_000;
 const ATTACH_PAUSE_MS = 50;
+/** For an export that a resize has ended to be there again. */
+const RENEWAL_MS = 2000;
 const AWAY: readonly string[] = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
 /** For the last flush. */
 const SETTLE_MS = 5000;
@@ -149,6 +151,10 @@ class NbdImage implements BlockImage {
       this.#size = size;
     }
     return size;
+  }
+
+  settle(ms: number): Promise<boolean> {
+    return this.connection.settled(ms);
   }
 
   /** Undefined where a flush on one connection does not cover the writes of another. */
@@ -372,15 +378,24 @@ function isAway(error: unknown): boolean {
   return AWAY.includes(String(code)) || (code === 'ERR_NBD' && cause?.code === 'ERR_ENDED');
 }
 
-/** How many bytes an export has now. Rejects as opening it does. */
+/** How many bytes an export has now. Rejects as opening it does: one that is made anew is there again soon. */
 async function exportBytes(path: string, options: NbdImageOptions): Promise<number> {
-  const { exportName = '', negotiation = NEGOTIATION_MS } = options;
+  const until = performance.now() + RENEWAL_MS;
+  for (;;) {
+    try {
+      return await askForBytes(path, options);
+    } catch (error) {
+      if (performance.now() > until) throw unusable(error, path);
+      await sleep(ATTACH_PAUSE_MS);
+    }
+  }
+}
+
+async function askForBytes(path: string, { exportName = '', negotiation = NEGOTIATION_MS }: NbdImageOptions) {
   const never = { reconnect: 0, silence: Number.POSITIVE_INFINITY, openLog: () => undefined };
   const connection = new NbdConnection({ path, exportName, negotiation, ...never });
   try {
     return (await connection.open()).size;
-  } catch (error) {
-    throw unusable(error, path);
   } finally {
     connection.close();
   }

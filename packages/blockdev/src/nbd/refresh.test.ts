@@ -103,7 +103,18 @@ test('an export that comes back larger goes on with the size that it had, and on
   expect(await write).toBe(4096);
 });
 
-test('a server that is away, or not one, is told of, and changes nothing', async () => {
+test('an export that is made anew meanwhile is waited for', async () => {
+  const server = await serve();
+  const image = await open(server);
+  server.crash();
+  server.resize(2 * MIB);
+  const grown = image.refresh();
+  await delay(100);
+  await server.start();
+  expect(await grown).toBe(2 * MIB);
+});
+
+test('a server that stays away is told of, and changes nothing', async () => {
   const server = await serve();
   const image = await open(server, { negotiation: 500 });
   const driver = drive(image);

@@ -50,6 +50,10 @@ export class ImageWrapper implements BlockImage {
     return this.inner.resize?.bind(this.inner);
   }
 
+  get settle(): ((ms: number) => Promise<boolean>) | undefined {
+    return this.inner.settle?.bind(this.inner);
+  }
+
   /** The inner image, without the wrapper, on another thread. A wrapper that matters there returns undefined. */
   share(): SharedImage | undefined {
     return this.inner.share();

@@ -246,6 +246,26 @@ describe('images', () => {
     expect(await back('state')).toBe('4');
     await disk.close();
   });
+
+  it('that are being opened are opened once, whoever looks at them meanwhile', async () => {
+    let opened = 0;
+    let open = () => {};
+    const opens = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    host.images.set('slow', async () => {
+      opened++;
+      await opens;
+      return memoryImage({ size: MIB });
+    });
+    const connecting = guest.connect({}, { target: 'slow' });
+    await vi.waitFor(() => expect(opened).toBe(1));
+    await host.backend.refresh();
+    await host.device.refresh({ mayShrink: true });
+    open();
+    await (await connecting).close();
+    expect(opened).toBe(1);
+  });
 });
 
 describe('a cdrom drive', () => {

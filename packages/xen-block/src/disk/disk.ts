@@ -56,6 +56,9 @@ import { type ConnectionTerms, type ProtocolLimits, readTerms } from './terms.js
 /** `512`: guests see 512-byte sectors, whatever the storage has. `image`: they see the storage's own. */
 export type SectorSizePolicy = 512 | 'image';
 
+/** For storage that is away for a moment to take what was written, before an image is exchanged. */
+const SETTLE_MS = 10_000;
+
 /**
  * Opens the image that a disk's configuration names. Never called for an empty drive. `signal` is aborted when the image
  * is not wanted any more: the toolstack removed the disk, or the backend closes.
@@ -120,6 +123,8 @@ export class BlockDevice implements BackendHandler {
   readonly #ownTerms: ConnectionTerms;
   #terms: ConnectionTerms;
   #config: DiskConfig | undefined;
+  /** The image was opened, or there is none. */
+  #isPrepared = false;
   /** As it was opened; {@link image} may show it with other sectors. */
   #opened: BlockImage | undefined;
   #image: BlockImage | undefined;
@@ -253,9 +258,11 @@ export class BlockDevice implements BackendHandler {
   async prepare(call: CallOptions & { offered: boolean }): Promise<XenstoreValues> {
     const { store, backendPath, address } = this.#context;
     const terms = call.offered ? readTerms(store, backendPath) : this.#ownTerms;
+    this.#isPrepared = false;
     [this.#terms, this.#config] = await Promise.all([terms, readDiskConfig(store, backendPath, address)]);
     this.#applyLimits();
     await this.#openImage(call);
+    this.#isPrepared = true;
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
     // What was offered is there.
@@ -380,7 +387,8 @@ export class BlockDevice implements BackendHandler {
    */
   refresh(options: RefreshOptions = {}): Promise<void> {
     return this.#inTurn(async () => {
-      if (!this.#config) return;
+      // One that is being opened is opened as it is now.
+      if (!this.#config || !this.#isPrepared) return;
       if (this.#image) await this.#resize(this.#image, options).catch((error) => this.#resizeFailed(error, options));
       else if (this.#config.target !== '') await this.#loadMedium(this.#config, untilItIsDone());
     });
@@ -643,6 +651,7 @@ export class BlockDevice implements BackendHandler {
     this.#exchangeable();
     await this.#drainFor(call);
     try {
+      await this.#settle();
       // Nothing is in flight: whichever image a process after this one finds, the guest can go on with it.
       this.#imageRecord?.remove();
       await this.#closeImage();
@@ -658,6 +667,13 @@ export class BlockDevice implements BackendHandler {
       this.undrain();
     }
     await this.#context.update(this.#deviceValues()).catch((error) => this.#context.report(error));
+  }
+
+  /** The rings are paused. */
+  async #settle(): Promise<void> {
+    if ((await this.#image?.settle?.(SETTLE_MS)) !== false) return;
+    const text = `what was written cannot be flushed within ${SETTLE_MS / 1000} seconds`;
+    throw new XenBlockError('EBUSY', 'exchange', text, { path: this.#config?.target });
   }
 
   /** The rings are paused. */

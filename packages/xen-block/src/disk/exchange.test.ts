@@ -119,6 +119,31 @@ describe('an image that is exchanged', () => {
   });
 });
 
+describe('what the storage has not flushed', () => {
+  class Unsettled extends Opened {
+    isSettled = true;
+    override get settle() {
+      return async () => this.isSettled;
+    }
+  }
+
+  it('is flushed before, or the image stays', async () => {
+    const image = new Unsettled(memoryImage({ size: MIB }));
+    image.isSettled = false;
+    host.images.set('image', () => image);
+    const disk = await guest.connect({}, { target: 'image' });
+    const { done, ...way } = exchange(() => new Opened(image));
+    await expect(host.device.exchangeImage(way, call())).rejects.toThrow('cannot be flushed within 10 seconds');
+    expect(done).toEqual([]);
+    await disk.write(0, randomBytes(4096));
+    image.isSettled = true;
+    await host.device.exchangeImage(way, call());
+    expect(done).toEqual(['replace']);
+    await disk.write(0, randomBytes(4096));
+    await disk.close();
+  });
+});
+
 describe('is refused', () => {
   it('to a drive', async () => {
     host.images.set('image', () => memoryImage({ size: MIB, readOnly: true }));

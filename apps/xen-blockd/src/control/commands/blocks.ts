@@ -38,9 +38,6 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
         })),
       ],
     }),
-    /** There are no jobs yet; tools ask before they begin. */
-    'query-block-jobs': qmpCommand({ members: {}, returns: { array: 'any' }, run: () => [] }),
-    'query-jobs': qmpCommand({ members: {}, returns: { array: 'any' }, run: () => [] }),
   };
 }
 

@@ -3,6 +3,7 @@ import type { BlockDevice } from '@xenpv/xen-block';
 import { Snapshot } from '../../images/snapshot.js';
 import { deviceStatus } from '../../status/device-status.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
+import { refuseDuringJobs } from './jobs.js';
 
 /** For the requests in flight to end: storage may hang. */
 const DRAIN_MS = 30_000;
@@ -45,6 +46,7 @@ async function makeSnapshot(
   const { target: path, format, readOnly, shared } = config;
   if (readOnly) throw QmpError.refusal(`${path} is read-only: it does not change; copy it`);
   if (shared) throw QmpError.refusal(`${path} may be written to by others (mode w!)`);
+  await refuseDuringJobs(device);
   const task = { path, format, size: image.size, snapshot: filename, policy: imagePolicy() };
   const snapshot = await Snapshot.prepare(task);
   try {

@@ -1,3 +1,6 @@
+import type { QmpEvent } from '@xenpv/qmp';
+import { isJobEvent } from './monitor/jobs.js';
+
 /** What an operator is to know of a storage daemon. */
 export type StorageDaemonEvent =
   /** It ran and has ended, or it could not be started again; another start follows. */
@@ -10,7 +13,17 @@ export type StorageDaemonEvent =
   /** It is started with all the rights of this process, which is root. */
   | { readonly kind: 'uncaged'; readonly reason: string }
   /** It was killed and does not end. */
-  | { readonly kind: 'stuck'; readonly pid: number | undefined };
+  | { readonly kind: 'stuck'; readonly pid: number | undefined }
+  /** A block job has ended: `offset` of its `len` bytes are done. */
+  | { readonly kind: 'job-ended' | 'job-cancelled'; readonly job: EndedJob }
+  | { readonly kind: 'job-failed'; readonly job: EndedJob; readonly reason: string };
+
+export interface EndedJob {
+  readonly id: string;
+  readonly type: string;
+  readonly offset: number;
+  readonly len: number;
+}
 
 export type StorageDaemonListener = (event: StorageDaemonEvent) => void;
 
@@ -50,6 +63,15 @@ export class FailureReport {
   uncaged(reason: string): void {
     if (!this.#toldUncaged) this.#listener({ kind: 'uncaged', reason });
     this.#toldUncaged = true;
+  }
+
+  /** An event of its monitor. */
+  monitorSays(event: QmpEvent): void {
+    if (!isJobEvent(event)) return;
+    const { device: id, type, offset, len, error } = event.data as Record<string, never>;
+    const job = { id, type, offset, len };
+    if (error !== undefined) this.#listener({ kind: 'job-failed', job, reason: error });
+    else this.#listener({ kind: event.event === 'BLOCK_JOB_CANCELLED' ? 'job-cancelled' : 'job-ended', job });
   }
 
   stuck(pid: number | undefined): void {

@@ -47,6 +47,14 @@ function changedAt(path: string): number {
   return found?.isFile() ? found.mtimeMs : 0;
 }
 
+/** The helper of an image, however it is wrapped; undefined for one that has none. */
+export function helperOf(image: BlockImage | undefined): StorageDaemon | undefined {
+  for (let inner = image; inner instanceof ImageWrapper; inner = inner.inner) {
+    if (inner instanceof FormatImage) return inner.helper;
+  }
+  return undefined;
+}
+
 interface OpenedFormat {
   /** The daemon's export. */
   readonly image: BlockImage;
@@ -76,6 +84,10 @@ class FormatImage extends ImageWrapper {
 
   override get description(): string {
     return this.#path;
+  }
+
+  get helper(): StorageDaemon {
+    return this.#daemon;
   }
 
   /** Larger only: what a guest's file system has at the end of the image would be cut off. */

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PinnedFile } from '@xenpv/blockdev';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { BlockdError } from '../../errors.js';
 import { findTool } from '../../tools.js';
 import { type ChainPolicy, ImageChain } from '../chain/chain.js';
@@ -14,6 +15,8 @@ import { cagedCommand, cageProblem, findUser, fitsIntoCage, type HelperCommand }
 import { FailureReport, type StorageDaemonListener } from './events.js';
 import { deviceFolder, HelperDirectory } from './helper-directory.js';
 import { type Helper, HelperProcess, type ProcessEnd } from './helper-process.js';
+import { endsSoon, finalizeJobs } from './monitor/finalize.js';
+import { KeptMonitor, type MonitorOptions, openMonitor } from './monitor/monitor.js';
 import { resizeInHelper, SizeRefused } from './monitor/resize.js';
 import { endReason, isLocked } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
@@ -79,6 +82,7 @@ export class StorageDaemon implements AsyncDisposable {
   #opening: Promise<unknown> | undefined;
   #watching: Promise<void> | undefined;
   #resizing: Promise<void> = Promise.resolve();
+  readonly #monitor: KeptMonitor;
   #closing: Promise<void> | undefined;
 
   /** Nothing runs yet. Error: ERR_SOCKET, no folder can be made. */
@@ -88,6 +92,7 @@ export class StorageDaemon implements AsyncDisposable {
     this.#report = new FailureReport(options.onEvent);
     this.#backoff = new Backoff({ firstMs: this.#times.retryMs, mostMs: this.#times.retryMostMs });
     this.#directory = directoryFor(options);
+    this.#monitor = new KeptMonitor(() => openMonitor(this.#directory.monitor, this.#monitorOptions));
   }
 
   get socket(): string {
@@ -120,6 +125,11 @@ export class StorageDaemon implements AsyncDisposable {
     return opening;
   }
 
+  /** The conversation with the helper's monitor, which is kept open. Rejects while there is no helper, or it does not answer. */
+  monitor(): Promise<QmpClient> {
+    return this.#monitor.of(this.#helper);
+  }
+
   /**
    * The image gets that many bytes, and its export too: clients connect to it anew. One resize at a time. Errors: ERR_IMAGE, it cannot
    * be of that size, and is as it was; ERR_TOOL, the helper is not there, or does not answer, and it may be of either size.
@@ -150,7 +160,7 @@ export class StorageDaemon implements AsyncDisposable {
   async #resize(bytes: number): Promise<void> {
     const [helper, task, times, { signal }] = [this.#helper, this.#task, this.#times, this.#stop];
     try {
-      await resizeInHelper({ helper, task, times, bytes, signal });
+      await resizeInHelper({ helper, monitor: await this.monitor(), task, times, bytes, signal });
     } catch (error) {
       const { message } = error as Error;
       if (error instanceof SizeRefused) throw this.#error('ERR_IMAGE', message);
@@ -285,6 +295,21 @@ export class StorageDaemon implements AsyncDisposable {
     }
   }
 
+  get #monitorOptions(): MonitorOptions {
+    const onEvent = (event: QmpEvent) => {
+      this.#report.monitorSays(event);
+      if (endsSoon(event)) void this.#finalizeJobs();
+    };
+    return { answerMs: this.#times.answerMs, signal: this.#stop.signal, onEvent };
+  }
+
+  /** A helper that ends meanwhile has no jobs any more, and what they did is done again. */
+  async #finalizeJobs(): Promise<void> {
+    await this.monitor()
+      .then((monitor) => finalizeJobs(monitor, this.socket))
+      .catch(() => {});
+  }
+
   get #task(): StorageDaemonTask {
     const { socket, monitor, pidFile } = this.#directory;
     return { ...this.#options, socket, monitor, pidFile };
@@ -326,9 +351,11 @@ export class StorageDaemon implements AsyncDisposable {
     this.#isLeft = true;
     if (adopt) {
       const onUnusable = (pid: number, reason: string) => this.#report.unusable(pid, reason);
-      this.#helper = await adoptHelper({ directory, task, times, onUnusable, signal });
+      const { onEvent } = this.#monitorOptions;
+      this.#helper = await adoptHelper({ directory, task, times, onUnusable, onEvent, signal });
       if (this.#helper?.pid) {
         this.#report.adopted(this.#helper.pid);
+        void this.#finalizeJobs();
         this.#image = await abandonable(findImage(path), signal, () => {});
       }
     } else await endHelpers(directory, path, times.stopMs);

@@ -5,7 +5,7 @@ import { isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
 import type { HelperDirectory } from '../helper-directory.js';
 import type { Helper, ProcessEnd } from '../helper-process.js';
 import { renewExport } from '../monitor/exports.js';
-import { openMonitor } from '../monitor/monitor.js';
+import { type MonitorOptions, openMonitor } from '../monitor/monitor.js';
 import type { StorageDaemonTimes } from '../times.js';
 import { endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
 
@@ -19,6 +19,7 @@ export interface AdoptionOptions {
   readonly times: StorageDaemonTimes;
   /** A helper is killed, and another one started. */
   readonly onUnusable: (pid: number, reason: string) => void;
+  readonly onEvent: MonitorOptions['onEvent'];
   readonly signal: AbortSignal;
 }
 
@@ -34,7 +35,6 @@ export class AdoptedHelper implements Helper {
     this.pid = pid;
     this.#pidFile = pidFile;
     this.#monitor = monitor;
-    monitor.unref();
     this.ended = monitor.closed
       .then(() => goneHelper(pidFile, pid))
       .then(() => {
@@ -66,7 +66,7 @@ export class AdoptedHelper implements Helper {
  * one that was killed does not end; the signal's reason, and it is left as it is.
  */
 export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelper | undefined> {
-  const { directory, task, times, signal } = options;
+  const { directory, task, times, onEvent, signal } = options;
   const { path } = task;
   const [pid, ...others] = helpersWith(directory.pidFile);
   if (pid === undefined) return undefined;
@@ -77,7 +77,7 @@ export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelp
   if (!hasOpen(pid, path)) throw moved(path, pid);
   let monitor: QmpClient | undefined;
   try {
-    monitor = await openMonitor(directory.monitor, { answerMs: times.answerMs, signal });
+    monitor = await openMonitor(directory.monitor, { answerMs: times.answerMs, onEvent, signal });
     await renewExport(monitor, { task, quietMs: times.quietMs, signal });
     return new AdoptedHelper(pid, directory.pidFile, monitor);
   } catch (error) {

@@ -1,12 +1,12 @@
 import { type QmpClient, QmpError } from '@xenpv/qmp';
-import { EXPORT, PROGRAM, type StorageDaemonTask } from '../arguments.js';
+import { EXPORT, type StorageDaemonTask } from '../arguments.js';
 import type { Helper } from '../helper-process.js';
 import type { StorageDaemonTimes } from '../times.js';
 import { renewExport } from './exports.js';
-import { openMonitor } from './monitor.js';
 
 export interface ResizeOptions {
   readonly helper: Helper | undefined;
+  readonly monitor: QmpClient;
   readonly task: StorageDaemonTask;
   readonly times: StorageDaemonTimes;
   readonly bytes: number;
@@ -20,19 +20,15 @@ export class SizeRefused extends Error {}
  * Has a helper make its image that many bytes long, and export it so. Errors: SizeRefused; others, and the image may be of either
  * size then. A helper that does not export it as it is is ended: the next one does.
  */
-export async function resizeInHelper({ helper, task, times, bytes, signal }: ResizeOptions): Promise<void> {
+export async function resizeInHelper({ helper, monitor, task, times, bytes, signal }: ResizeOptions): Promise<void> {
   signal.throwIfAborted();
-  const { answerMs, quietMs, stopMs } = times;
-  if (!helper || helper.end) throw new Error(`${PROGRAM} is being started`);
-  const monitor = helper.monitor ?? (await openMonitor(task.monitor, { answerMs, signal }));
+  const { quietMs, stopMs } = times;
   try {
     // Who exports it lets nobody else resize it.
     await renewExport(monitor, { task, quietMs, signal }, () => resize(monitor, bytes));
   } catch (error) {
-    if (!(error instanceof SizeRefused)) await helper.stop(stopMs);
+    if (!(error instanceof SizeRefused)) await helper?.stop(stopMs);
     throw error;
-  } finally {
-    if (monitor !== helper.monitor) monitor.close();
   }
 }
 

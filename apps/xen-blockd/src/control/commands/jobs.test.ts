@@ -1,0 +1,121 @@
+import { randomBytes } from 'node:crypto';
+import { rmSync, writeFileSync } from 'node:fs';
+import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import { needs } from '@xenpv/test-support';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { TestDaemon } from '../../testing/daemon.js';
+import { processesWith } from '../../testing/storage-helpers.js';
+import { runTool } from '../../tools.js';
+
+const MIB = 1 << 20;
+
+let daemon: TestDaemon;
+let client: QmpClient;
+let events: QmpEvent[];
+
+beforeEach(async () => {
+  daemon = await TestDaemon.create();
+  void daemon.start();
+  await daemon.says('ready');
+  events = [];
+  client = await QmpClient.connect(path('control'), { onEvent: (event) => events.push(event) });
+});
+afterEach(async () => {
+  client.close();
+  await daemon[Symbol.asyncDispose]();
+});
+
+const path = (name: string) => daemon.host.path(name);
+const execute = (command: string, args: object = {}) => client.execute(command, args);
+const jobs = () => execute('query-block-jobs');
+const told = (name: string) => events.filter(({ event }) => event === name).map(({ data }) => data);
+
+/** A guest that has written 4 MiB, with a snapshot since then. */
+async function attachLayered() {
+  await runTool('qemu-img', ['create', '-f', 'qcow2', path('disk.qcow2'), '8M']);
+  const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
+  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${path('disk.qcow2')}` });
+  const guest = await daemon.host.connectGuest(domid);
+  const content = randomBytes(4 * MIB);
+  await guest.write(0, content);
+  const device = `qdisk-${domid}-51712`;
+  await execute('x-snapshot', { disk: device, filename: path('monday.qcow2') });
+  return { guest, device, content, domid };
+}
+
+const qemu = needs('qemu-img', 'qemu-storage-daemon', 'Linux');
+
+qemu.it('an image that has fetched all needs its snapshot no more', async () => {
+  const { guest, device, content, domid } = await attachLayered();
+  await execute('block-stream', { device });
+  for (let i = 0; i < 8; i++) {
+    const data = randomBytes(4096);
+    data.copy(content, i * 8192);
+    await guest.write(i * 8192, data);
+  }
+  await expect
+    .poll(() => told('BLOCK_JOB_COMPLETED'), { timeout: 20_000 })
+    .toMatchObject([{ device, type: 'stream', len: 8 * MIB, offset: 8 * MIB }]);
+  expect(await jobs()).toEqual([]);
+  await daemon.says('block job has ended');
+  const { stdout } = await runTool('qemu-img', ['info', '-U', '--output=json', path('disk.qcow2')]);
+  expect(JSON.parse(stdout)).not.toHaveProperty('backing-filename');
+  rmSync(path('monday.qcow2'));
+  for (const pid of processesWith(path('disk.qcow2'))) process.kill(pid, 'SIGKILL');
+  expect(Buffer.from(await guest.read(0, 4 * MIB)).equals(content)).toBe(true);
+  await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
+});
+
+qemu.it('a job is watched, slowed, and cancelled; nothing else is done to its image meanwhile', async () => {
+  const { guest, device } = await attachLayered();
+  await execute('block-stream', { device, 'job-id': 'slow', speed: 65536 });
+  expect(await jobs()).toMatchObject([{ device: 'slow', type: 'stream', len: 8 * MIB, speed: 65536 }]);
+  expect(await execute('query-jobs')).toMatchObject([{ id: 'slow', type: 'stream', 'total-progress': 8 * MIB }]);
+  await expect(execute('block-stream', { device })).rejects.toThrow(/in use|busy|block job/);
+  await expect(execute('x-snapshot', { disk: device, filename: path('x.qcow2') })).rejects.toThrow(
+    'block job slow (stream) runs: wait for it, or block-job-cancel it',
+  );
+  await execute('block-job-set-speed', { device: 'slow', speed: 131072 });
+  await execute('block-job-cancel', { device: 'slow' });
+  await expect.poll(() => told('BLOCK_JOB_CANCELLED')).toMatchObject([{ device: 'slow', type: 'stream' }]);
+  expect(await jobs()).toEqual([]);
+  await guest.write(0, randomBytes(4096));
+  await execute('block-stream', { device });
+  await expect.poll(() => told('BLOCK_JOB_COMPLETED'), { timeout: 20_000 }).toHaveLength(1);
+});
+
+qemu.it('a helper that dies takes its job with it, and the disk goes on', async () => {
+  const { guest, device, content } = await attachLayered();
+  await execute('block-stream', { device, speed: 65536 });
+  for (const pid of processesWith(path('disk.qcow2'))) process.kill(pid, 'SIGKILL');
+  expect(Buffer.from(await guest.read(0, 4 * MIB)).equals(content)).toBe(true);
+  await expect.poll(jobs).toEqual([]);
+  await execute('block-stream', { device });
+  await expect.poll(() => told('BLOCK_JOB_COMPLETED'), { timeout: 20_000 }).toHaveLength(1);
+  expect(Buffer.from(await guest.read(0, 4 * MIB)).equals(content)).toBe(true);
+});
+
+describe('what is refused', () => {
+  qemu.it('an image without a backing file', async () => {
+    await runTool('qemu-img', ['create', '-f', 'qcow2', path('disk.qcow2'), '8M']);
+    const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
+    await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${path('disk.qcow2')}` });
+    await daemon.host.connectGuest(domid);
+    await expect(execute('block-stream', { device: `qdisk-${domid}-51712` })).rejects.toThrow(
+      'the image has no backing file: there is nothing to fetch',
+    );
+  });
+
+  it('a raw image, a disk that is not there, a job that is not there', async () => {
+    writeFileSync(path('raw'), Buffer.alloc(MIB));
+    const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
+    await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: path('raw') });
+    await daemon.host.connectGuest(domid);
+    await expect(execute('block-stream', { device: `qdisk-${domid}-51712` })).rejects.toThrow('has no backing file');
+    await expect(execute('block-stream', { device: 'none' })).rejects.toMatchObject({ class: 'DeviceNotFound' });
+    for (const name of ['block-job-cancel', 'block-job-pause', 'block-job-resume']) {
+      await expect(execute(name, { device: 'none' })).rejects.toMatchObject({ class: 'DeviceNotActive' });
+    }
+    expect(await jobs()).toEqual([]);
+  });
+});

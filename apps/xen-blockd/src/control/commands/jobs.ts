@@ -1,0 +1,89 @@
+/** Block jobs, which storage helpers do: what QEMU's clients start, watch and cancel them with. */
+import { type QmpClient, type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
+import type { BlockDevice } from '@xenpv/xen-block';
+import { deviceName } from '@xenpv/xenbus';
+import { helperOf } from '../../images/storage-daemon/format-image.js';
+import { type BlockJob, jobsIn, startStream } from '../../images/storage-daemon/monitor/jobs.js';
+import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
+
+/** Commands that a job's helper carries out, by the job's id. */
+const ON_JOBS = {
+  'block-job-cancel': { 'force?': 'bool' },
+  'block-job-pause': {},
+  'block-job-resume': {},
+  'block-job-set-speed': { speed: 'size' },
+} as const;
+
+export function jobCommands(controlled: ControlContext): Record<string, QmpCommand> {
+  const passedOn = Object.entries(ON_JOBS).map(([name, members]) => [
+    name,
+    qmpCommand({
+      members: { device: 'str', ...members },
+      async run(args) {
+        const monitor = await monitorOfJob(disksOf(controlled), args.device);
+        await monitor.execute(name, args);
+      },
+    }),
+  ]);
+  return {
+    ...Object.fromEntries(passedOn),
+    'query-block-jobs': qmpCommand({
+      members: {},
+      returns: { array: 'any' },
+      run: async () => (await jobsOf(disksOf(controlled))).map(({ job }) => job),
+    }),
+    'query-jobs': qmpCommand({
+      members: {},
+      returns: { array: 'any' },
+      run: async () =>
+        (await jobsOf(disksOf(controlled))).map(({ job: { device, type, offset, len, ...rest } }) => ({
+          ...{ id: device, type, status: (rest as { status?: string }).status ?? 'running' },
+          ...{ 'current-progress': offset, 'total-progress': len },
+        })),
+    }),
+    /** A qcow2 image gets all that it has of its backing files, and needs them no more when the job has ended. */
+    'block-stream': qmpCommand({
+      members: { device: 'str', 'job-id?': 'str', 'speed?': 'size' },
+      async run({ device: name, 'job-id': id, speed = 0 }) {
+        const disk = await namedDisk(controlled, name);
+        const helper = helperOf(disk.image);
+        if (!helper) throw QmpError.refusal(`${name} has no backing file: its image is raw, or on a server`);
+        await startStream(await helper.monitor(), { id: id ?? deviceName(disk.address), speed });
+      },
+    }),
+  };
+}
+
+interface DiskJob {
+  readonly job: BlockJob;
+  readonly monitor: QmpClient;
+}
+
+/** Of all disks; a helper that is being started has none. */
+async function jobsOf(disks: readonly BlockDevice[]): Promise<DiskJob[]> {
+  const found = await Promise.all(
+    disks.map(async ({ image }) => {
+      try {
+        const monitor = await helperOf(image)?.monitor();
+        return monitor ? (await jobsIn(monitor)).map((job) => ({ job, monitor })) : [];
+      } catch {
+        return [];
+      }
+    }),
+  );
+  return found.flat();
+}
+
+async function monitorOfJob(disks: readonly BlockDevice[], id: string): Promise<QmpClient> {
+  const found = (await jobsOf(disks)).find(({ job }) => job.device === id);
+  if (!found) throw QmpError.refusal(`Block job '${id}' not found`, 'DeviceNotActive');
+  return found.monitor;
+}
+
+/** Error: a job of the disk runs, which ends when its helper does. */
+export async function refuseDuringJobs(disk: BlockDevice): Promise<void> {
+  const [running] = await jobsOf([disk]);
+  if (!running) return;
+  const { device, type } = running.job;
+  throw QmpError.refusal(`block job ${device} (${type}) runs: wait for it, or block-job-cancel it`);
+}
