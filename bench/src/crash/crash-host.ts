@@ -25,6 +25,8 @@ const LOST_SECTORS = 200;
 const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000, snapshots: 1500 };
 /** Of one image: each start of its helper opens all of them. */
 const MOST_SNAPSHOTS = 30;
+const SNAPSHOT_TRIES = 30;
+const SNAPSHOT_PAUSE_MS = 50;
 
 /** What happens besides the kills. */
 export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper', 'snapshot'] as const;
@@ -250,13 +252,19 @@ export class CrashHost {
     if (taken === MOST_SNAPSHOTS && !streams) return;
     if (!streams) this.#snapshots.set(target, taken + 1);
     const name = `${target}.${taken}`;
-    const asked = streams
-      ? this.#ask('block-stream', { device: target })
-      : this.#ask('x-snapshot', { disk: target, filename: name });
-    const told = await asked.then(
-      () => 'done',
-      ({ message }: Error) => message,
-    );
+    const ask = () =>
+      streams
+        ? this.#ask('block-stream', { device: target })
+        : this.#ask('x-snapshot', { disk: target, filename: name });
+    let told = '';
+    // A daemon that lives for a second only is met by chance.
+    for (let tries = 0; tries < SNAPSHOT_TRIES && told !== 'done'; tries++) {
+      if (tries > 0) await sleep(SNAPSHOT_PAUSE_MS);
+      told = await ask().then(
+        () => 'done',
+        ({ message }: Error) => message,
+      );
+    }
     this.watch.note(`${streams ? 'stream of' : 'snapshot'} ${streams ? target : name}: ${told}`);
   }
 
