@@ -13,12 +13,11 @@ export interface BlockJob {
   readonly len: number;
 }
 
-/** Events that tell how a job ended. */
-export const JOB_EVENTS = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'] as const;
-export type JobEventName = (typeof JOB_EVENTS)[number];
+/** Those that tell how a job ended. */
+const JOB_EVENTS: readonly string[] = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'];
 
 export function isJobEvent({ event }: QmpEvent): boolean {
-  return (JOB_EVENTS as readonly string[]).includes(event);
+  return JOB_EVENTS.includes(event);
 }
 
 export async function jobsIn(monitor: QmpClient): Promise<readonly BlockJob[]> {
