@@ -151,10 +151,12 @@ export class FrontendHandshake {
 }
 
 async function findBackend(store: XenstoreClient, path: string, options: Waiting) {
-  const texts = await Promise.all(Object.keys(TOOLSTACK_KEYS).map((key) => store.tryRead(`${path}/${key}`, options)));
-  if (texts.some((text) => text === undefined)) {
-    throw new XenbusError('ERR_HANDSHAKE', 'connect', `${path} has no backend: is the device attached?`, { path });
+  try {
+    const { backend, 'backend-id': domid } = await readTree(store, path, TOOLSTACK_KEYS, options);
+    return { backend, domid };
+  } catch (cause) {
+    if (!isXenstoreError(cause, 'ENOENT') && !isXenstoreError(cause, 'ERR_INVALID_VALUE')) throw cause;
+    const text = `${path} has no backend: is the device attached?`;
+    throw new XenbusError('ERR_HANDSHAKE', 'connect', text, { path, cause });
   }
-  const { backend, 'backend-id': domid } = await readTree(store, path, TOOLSTACK_KEYS, options);
-  return { backend, domid };
 }
