@@ -1,4 +1,5 @@
 import {
+  isXenstoreError,
   readTree,
   type TreeSchema,
   type TreeValues,
