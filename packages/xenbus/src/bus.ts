@@ -18,6 +18,11 @@ export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
   /** Backend types to serve: `['qdisk', 'vbd3']`. */
   readonly types: readonly string[];
   readonly createHandler: HandlerFactory<H>;
+  /**
+   * Which devices are served; all of them when not given. Others are left as they are, for another backend: the console 0
+   * of a guest is xenconsoled's.
+   */
+  readonly serves?: ((address: DeviceAddress) => boolean) | undefined;
   /** The domain that this process runs in; read from `domid` if not given, which domain 0 has from xen-init-dom0. */
   readonly ownDomid?: number | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
@@ -209,6 +214,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
   async #touch(address: DeviceAddress): Promise<void> {
     const device = this.#devices.get(deviceName(address));
     if (device) device.poke();
+    else if (this.#options.serves?.(address) === false) return;
     else if (await this.#isThere(address)) this.#add(address);
   }
 

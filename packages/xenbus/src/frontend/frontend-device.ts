@@ -36,7 +36,10 @@ export interface FrontendOptions<S> extends FrontendAddress {
    * connection that are not among these are removed.
    */
   readonly publish: (offer: FrontendOffer) => FrontendPublication<S> | Promise<FrontendPublication<S>>;
-  /** Whether InitWait is waited for, before `publish`. Linux's console frontend does not. Default true. */
+  /**
+   * Whether InitWait is waited for, before `publish`. Linux's console frontend does not, for a first connection. Default
+   * true.
+   */
   readonly waitForInitWait?: boolean | undefined;
   /** How long closing waits for a backend that does not answer, in milliseconds. Default 5000. */
   readonly closeTimeoutMs?: number | undefined;
@@ -162,7 +165,8 @@ async function connectOnce<S>(
   oldKeys: readonly string[],
   signal: AbortSignal | undefined,
 ): Promise<Made<S>> {
-  if (options.waitForInitWait ?? true) await handshake.reachInitWait({ signal });
+  const isPatient = options.waitForInitWait ?? true;
+  if (isPatient || !(await handshake.isFirst())) await handshake.reachInitWait({ signal });
   let connection: FrontendConnection | undefined;
   const fail = (error: unknown) => connection?.lose(`a listener failed: ${errorMessage(error)}`, error);
   const link = new FrontendLink(options.provider, handshake.backendDomid, fail);

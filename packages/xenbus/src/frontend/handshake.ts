@@ -65,17 +65,20 @@ export class FrontendHandshake {
     return new FrontendHandshake(store, path, { path: backend, domid });
   }
 
+  /** Whether nobody has been connected since the toolstack attached the device. */
+  async isFirst(): Promise<boolean> {
+    return (await this.#ownState()) === S.initialising && (await this.backendState()) !== S.connected;
+  }
+
   /**
    * Brings both ends to where a new connection begins: the frontend Initialising, the backend InitWait. A connection
    * that an earlier kernel left is closed first, as Linux does after kexec. XenbusError ERR_HANDSHAKE when a backend
    * that was never connected gives up, or the device is removed meanwhile.
    */
   async reachInitWait(options: Waiting = {}): Promise<void> {
-    const own = parseState(await this.#store.tryRead(`${this.path}/state`));
-    const backend = await this.backendState();
-    const isFirst = own === S.initialising && backend !== S.connected;
+    const isFirst = await this.isFirst();
     if (!isFirst) {
-      if (own !== S.closed) await this.close(options);
+      if ((await this.#ownState()) !== S.closed) await this.close(options);
       await this.setState(S.initialising);
     }
     const state = await this.waitForBackend((now) => {
@@ -143,6 +146,10 @@ export class FrontendHandshake {
   /** Keys of the backend's directory, in one transaction. Errors: those of readTree of @xenpv/xenstore. */
   readBackend<const T extends TreeSchema>(schema: T, options: Waiting = {}): Promise<TreeValues<T>> {
     return readTree(this.#store, this.backendPath, schema, options);
+  }
+
+  async #ownState(): Promise<XenbusState> {
+    return parseState(await this.#store.tryRead(`${this.path}/state`));
   }
 
   #refused(state: XenbusState): XenbusError {
