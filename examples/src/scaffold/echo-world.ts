@@ -87,7 +87,10 @@ export interface EchoShared {
   notify(): void;
 }
 
-/** A host with a guest, and a backend of echoes. */
+/**
+ * A host with a guest, and a backend of echoes. It tests what @xenpv/xenbus has for authors of backends; it is not in that
+ * package because the emulator is built on it.
+ */
 export class EchoWorld implements AsyncDisposable {
   readonly host: EmulatedHost;
   readonly guest: EmulatedDomain;

@@ -3,7 +3,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { deleteDevice, removeDevice, XenbusError, XenbusState } from '@xenpv/xenbus';
+import {
+  attachDevice,
+  deleteDevice,
+  errorNodePath,
+  FrontendDevice,
+  removeDevice,
+  servePv,
+  XenbusError,
+  XenbusState,
+} from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EchoWorld, type Hook, until } from './echo-world.js';
@@ -303,6 +312,34 @@ describe('a connection that ends', () => {
     expect(world.held).toEqual(NOTHING);
   });
 
+  it('while prepare waits: its signal is aborted, and the device is let go of', async () => {
+    const reasons: unknown[] = [];
+    world.act = (hook, _device, signal) =>
+      hook === 'prepare' ? untilAborted(signal!).catch((error: unknown) => void reasons.push(error)) : undefined;
+    await world.serve();
+    const attached = await world.attach();
+    await until(() => world.made.length === 1 && world.made[0].calls.length === 1);
+    await removeDevice(world.store, attached);
+    await until(() => world.servers[0].devices.size === 0);
+    expect(reasons).toHaveLength(1);
+    expect(world.made[0].calls).toEqual(['prepare', 'close']);
+  });
+
+  it('while a listener hangs: its page is taken back after a while, which is reported', async () => {
+    await world.serve();
+    await world.attach();
+    const frontend = await world.connect({ closeTimeoutMs: 20_000 });
+    world.act = (hook) => (hook === 'event' ? new Promise(() => {}) : undefined);
+    const before = frontend.shared.page[0];
+    frontend.shared.notify();
+    await until(() => frontend.shared.page[0] > before);
+    await frontend.close();
+    expect(await world.error()).toMatch(/^ETIMEDOUT a listener of echo-1-0 did not end within 5000 ms/);
+    expect(world.held).toEqual(NOTHING);
+    world.act = () => {};
+    await world.connect();
+  });
+
   it('with its guest: nothing is held, and the device is forgotten', async () => {
     await world.serve();
     await world.attach();
@@ -327,6 +364,57 @@ describe('a connection that ends', () => {
     expect(() => link.map(-1, { writable: false })).toThrow('expected grant references');
     expect(() => link.bind(1.5, () => {})).toThrow('expected a number');
     expect(world.held).toEqual({ mapped: 1, ports: 1 });
+  });
+});
+
+describe('a ring of several pages', () => {
+  const serveRings = (order: number) =>
+    servePv({
+      provider: world.host.provider(0),
+      store: world.store,
+      type: 'ring',
+      keys: { 'ring-page-order': { type: 'uint', max: 4 } },
+      device: () => ({
+        connect: async ({ keys, link, readMore }) => {
+          const names = Array.from({ length: 2 ** keys['ring-page-order'] }, (_, page) => `ring-ref${page}`);
+          const refs = await readMore(
+            Object.fromEntries(names.map((name) => [name, { type: 'uint' }] as const)),
+            'queue-0',
+          );
+          const pages = link.map(Object.values(refs), { writable: true });
+          expect(pages).toHaveLength(4096 << order);
+          pages.write('end', pages.length - 3);
+        },
+      }),
+    });
+
+  const connectRing = (order: number, missing: number) =>
+    FrontendDevice.connect({
+      provider: world.guest.provider,
+      store: world.guestStore,
+      type: 'ring',
+      devid: 0,
+      publish: ({ link }) => {
+        const { refs, bytes } = link.grant(2 ** order);
+        const queue = refs.slice(missing).map((ref, page) => [`queue-0/ring-ref${page + missing}`, ref]);
+        return { keys: { 'ring-page-order': order, ...Object.fromEntries(queue) }, shared: bytes };
+      },
+    });
+
+  it('is mapped as one buffer, by keys whose names follow from its order', async () => {
+    await using _server = await serveRings(2);
+    await attachDevice(world.store, world.guest.domid, { type: 'ring' });
+    await using frontend = await connectRing(2, 0);
+    expect(frontend.shared.toString('utf8', 4096 * 4 - 3)).toBe('end');
+    expect(world.held).toEqual({ mapped: 4, ports: 0 });
+  });
+
+  it('of which one key is missing fails its device', async () => {
+    await using _server = await serveRings(1);
+    const { address } = await attachDevice(world.store, world.guest.domid, { type: 'ring' });
+    await expect(connectRing(1, 1)).rejects.toMatchObject({ code: 'ERR_HANDSHAKE' });
+    expect(await world.store.read(`${errorNodePath(0, address)}/error`)).toMatch(/^ENOENT .*queue-0\/ring-ref0/);
+    expect(world.held).toEqual(NOTHING);
   });
 });
 

@@ -49,9 +49,7 @@ export class FrontendConnection {
   async #follow(): Promise<void> {
     const { signal } = this.#following;
     try {
-      const state = await this.#handshake.waitForBackend((now) => (now === XenbusState.connected ? undefined : now), {
-        signal,
-      });
+      const state = await this.#handshake.waitForBackend((now) => (isServing(now) ? undefined : now), { signal });
       const { backendPath } = this.#handshake;
       if (state === XenbusState.unknown) this.lose(`the backend ${backendPath} is gone`);
       else this.lose(`the backend ${backendPath} went to ${stateName(state)}`);
@@ -67,4 +65,10 @@ export class FrontendConnection {
     this.link[Symbol.dispose]();
     this.#settleEnded(this.#why);
   }
+}
+
+/** Also while it changes its configuration, which only some kinds of devices do. */
+function isServing(backend: XenbusState): boolean {
+  const { connected, reconfiguring, reconfigured } = XenbusState;
+  return backend === connected || backend === reconfiguring || backend === reconfigured;
 }

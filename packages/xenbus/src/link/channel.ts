@@ -70,7 +70,7 @@ export class Channel implements LinkChannel {
   #tell(): boolean {
     try {
       const answer = this.#calls.onEvent();
-      if (!(answer instanceof Promise)) return true;
+      if (answer === undefined || !('then' in Object(answer))) return true;
       this.#working = this.#follow(answer);
     } catch (error) {
       this.#failed(error);

@@ -10,7 +10,9 @@ import { Channel, type ChannelCalls } from './channel.js';
 export class EventRouter implements Disposable {
   readonly #events: EventChannels;
   readonly #channels = new Map<number, Channel>();
-  #unmasked = new Uint32Array(64);
+  /** Ports of a delivery that are to be unmasked. */
+  #served = new Uint32Array(64);
+  readonly #one = new Uint32Array(1);
 
   /** Takes the handle: it is closed with the router. */
   constructor(events: EventChannels) {
@@ -58,21 +60,17 @@ export class EventRouter implements Disposable {
 
   #unmask(channel: Channel): void {
     if (!this.#has(channel)) return;
-    this.#unmasked[0] = channel.port;
-    this.#events.unmask(this.#unmasked, 1);
+    this.#one[0] = channel.port;
+    this.#events.unmask(this.#one, 1);
   }
 
   #deliver(ports: Uint32Array, count: number): void {
-    // A listener may be called for another port meanwhile, but not for another delivery: `ports` stays as it is.
-    const served: Channel[] = [];
-    for (let i = 0; i < count; i++) {
-      const channel = this.#channels.get(ports[i]);
-      if (channel?.fire()) served.push(channel);
-    }
-    // One call for all of them; a single port that is unbound by now would fail it for the others.
-    const open = served.filter((channel) => this.#has(channel));
-    if (this.#unmasked.length < open.length) this.#unmasked = new Uint32Array(open.length * 2);
-    for (const [index, { port }] of open.entries()) this.#unmasked[index] = port;
-    if (open.length > 0) this.#events.unmask(this.#unmasked, open.length);
+    if (this.#served.length < count) this.#served = new Uint32Array(count * 2);
+    let served = 0;
+    for (let i = 0; i < count; i++) if (this.#channels.get(ports[i])?.fire()) this.#served[served++] = ports[i];
+    // One call for all of them. A port that a listener has unbound since would fail it for the others.
+    let open = 0;
+    for (let i = 0; i < served; i++) if (this.#channels.has(this.#served[i])) this.#served[open++] = this.#served[i];
+    if (open > 0) this.#events.unmask(this.#served, open);
   }
 }

@@ -16,6 +16,11 @@ export interface PvConnection<K extends TreeSchema> extends CallOptions {
   readonly keys: TreeValues<K>;
   /** Its pages and event channels. */
   readonly link: Link;
+  /**
+   * Reads more of the frontend's directory, in one transaction: keys whose names follow from others (`ring-ref0` and so on),
+   * or those of a directory below it. What is missing or makes no sense rejects, as it does for `keys`.
+   */
+  readonly readMore: <const T extends TreeSchema>(schema: T, below?: string) => Promise<TreeValues<T>>;
   /** The frontend was served before, by an earlier process perhaps, and must not notice: go on with what is in its pages. */
   readonly adopt: boolean;
 }

@@ -43,10 +43,12 @@ export class PvHandler<K extends TreeSchema, C extends TreeSchema, D extends PvD
 
   async connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
     const { store, frontendPath } = this.#context;
-    const keys = await readTree(store, frontendPath, this.#options.keys, { signal });
+    const readMore = <const T extends TreeSchema>(schema: T, below?: string) =>
+      readTree(store, below === undefined ? frontendPath : `${frontendPath}/${below}`, schema, { signal });
+    const keys = await readMore(this.#options.keys);
     const link = this.#makeLink();
     this.#link = link;
-    const published = (await this.device.connect({ keys, link, adopt, signal })) || {};
+    const published = (await this.device.connect({ keys, link, readMore, adopt, signal })) || {};
     link.open();
     return published;
   }
