@@ -73,7 +73,6 @@ class ConsoleDevice implements PvDevice<typeof KEYS> {
       if (text.length > 0) client.write(text);
       if (client.writableLength > BACKLOG) client.destroy();
       else if (this.#typed.length === 0) client.resume();
-      else client.pause();
     }
   }
 
@@ -81,6 +80,7 @@ class ConsoleDevice implements PvDevice<typeof KEYS> {
     this.#clients.add(client);
     client.on('close', () => this.#clients.delete(client)).on('error', () => {});
     client.on('data', (bytes) => {
+      client.pause();
       this.#typed = Buffer.concat([this.#typed, bytes]);
       this.#move();
     });
