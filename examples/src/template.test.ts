@@ -30,11 +30,14 @@ describe('the template of a backend, copied by its one command', { timeout: 120_
     const manifest = await readFile(join(target, 'package.json'), 'utf8');
     expect(manifest).not.toContain('workspace:');
     await run(process.execPath, [join(programs, 'typescript/bin/tsc')], { cwd: target });
-    await run(process.execPath, [join(programs, 'tsup/dist/cli-default.js'), 'src/main.ts', '--format', 'esm'], {
-      cwd: target,
-    });
+    const [, ...build] = JSON.parse(manifest).scripts.build.split(' ');
+    await run(process.execPath, [join(programs, 'tsup/dist/cli-default.js'), ...build], { cwd: target });
     const tests = await run(process.execPath, [join(programs, 'vitest/vitest.mjs'), 'run'], { cwd: target });
     expect(tests.stdout).toMatch(/Tests.*4 passed/);
+    // Where there is no Xen, its program says so and ends.
+    const env = { ...process.env, XENSTORED_PATH: join(target, 'no-socket') };
+    const ended = await run(process.execPath, ['dist/main.js'], { cwd: target, env }).catch((error: unknown) => error);
+    expect(ended).toMatchObject({ code: 1, stderr: expect.stringMatching(/^xenstore connect: .*no-socket.*\n$/) });
   });
 
   it.each([
