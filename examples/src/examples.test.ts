@@ -8,6 +8,7 @@ const run = promisify(execFile);
 describe('each example runs as it stands', { timeout: 30_000 }, () => {
   it.each([
     ['shout-backend', 'A WHOLE BACKEND, AND NO BLOCK DEVICE\n'],
+    ['console-backend', 'hello root\nwritten while nobody served\nfrom a new ring\n'],
     ['serve-memory', '67108864 bytes; sector 8 says: written by a guest\n'],
     ['follow-xenstore', 'counted to three\n/tool/counter is 3\n'],
   ])('%s', async (name, expected) => {

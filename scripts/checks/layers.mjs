@@ -35,6 +35,16 @@ export const FLOORS = {
   ],
   'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
   'packages/xenstored': [['xenstored.ts'], ['ports', 'requests'], ['connection'], ['watches'], ['tree']],
+  'packages/xenbus': [
+    ['scaffold', 'frontend'],
+    ['bus.ts', 'link'],
+    ['backend-device.ts'],
+    ['connected-keys.ts', 'error-nodes'],
+    ['handler holding toolstack device-nodes.ts diagnostics.ts'],
+    ['guests', 'waiting', 'own-domid.ts', 'life.ts'],
+    ['reducer.ts'],
+    ['errors.ts', 'paths.ts', 'states.ts'],
+  ],
   'packages/emulator': [
     ['attach.ts'],
     ['host.ts'],

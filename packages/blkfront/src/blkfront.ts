@@ -1,8 +1,8 @@
 import { type Abi, BlkifOp, DISCARD_SECURE, MAX_SEGMENTS, SECTOR_SIZE, SECTORS_PER_PAGE } from '@xenpv/blkif';
-import { parseState, XenbusState } from '@xenpv/xenbus';
+import { XenbusState } from '@xenpv/xenbus';
 import { CLOSE_TIMEOUT_MS, type Connection, negotiate } from './connection.js';
 import { BlkfrontError } from './errors.js';
-import { type BlkfrontFeatures, type BlkfrontGeometry, closeConnection, readGeometry } from './handshake.js';
+import { type BlkfrontFeatures, type BlkfrontGeometry, readGeometry } from './handshake.js';
 import type { BlkfrontOptions } from './options.js';
 import { Call } from './rings/call.js';
 import type { Lanes } from './rings/lanes.js';
@@ -225,8 +225,7 @@ export class Blkfront implements AsyncDisposable {
   }
 
   async #onBackendChange(): Promise<void> {
-    const { store } = this.#options;
-    const state = parseState(await store.tryRead(`${this.#connection.paths.backend}/state`));
+    const state = await this.#connection.handshake.backendState();
     if (state === XenbusState.connected) return this.#resize();
     if (state === XenbusState.closed || state === XenbusState.unknown) this.#lose('the backend is gone');
     if (state >= XenbusState.closing || state === XenbusState.unknown) void this.close();
@@ -240,19 +239,19 @@ export class Blkfront implements AsyncDisposable {
   }
 
   async #resize(): Promise<void> {
-    const geometry = await readGeometry(this.#options.store, this.#connection.paths);
+    const geometry = await readGeometry(this.#options.store, this.#connection.handshake);
     const changed = geometry.size !== this.#geometry.size;
     this.#geometry = geometry;
     if (changed) this.#options.onResize?.(geometry.size);
   }
 
   async #close(): Promise<void> {
-    const { paths, watch, resources } = this.#connection;
+    const { handshake, watch, resources } = this.#connection;
     const signal = AbortSignal.timeout(this.#options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS);
     await this.#lanes.idle(signal);
     this.#lanes.fail(new BlkfrontError('ERR_CLOSED', 'close', 'the disk is closed'));
     // When the backend does not answer or the store is gone, there is nobody left to tell.
-    await closeConnection(this.#options.store, paths, signal).catch(() => {});
+    await handshake.close({ signal }).catch(() => {});
     await watch.close().catch(() => {});
     resources.release();
     this.#settleClosed();

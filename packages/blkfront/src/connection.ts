@@ -1,23 +1,17 @@
 import { ABIS, type Abi, MAX_SEGMENTS, parseVdev } from '@xenpv/blkif';
 import { type EventChannels, type GrantAllocator, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
-import { XenbusState } from '@xenpv/xenbus';
+import { FrontendHandshake, XenbusError, XenbusState } from '@xenpv/xenbus';
 import type { Watch } from '@xenpv/xenstore';
 import { BlkfrontError } from './errors.js';
 import {
   announce,
   type BlkfrontFeatures,
   type BlkfrontGeometry,
-  closeConnection,
-  type FrontendPaths,
-  findBackend,
   type MadeRing,
   makeRing,
-  reachConnected,
-  reachInitWait,
   readFeatures,
   readGeometry,
   readTransportLimits,
-  setState,
 } from './handshake.js';
 import type { BlkfrontOptions } from './options.js';
 import { Lanes } from './rings/lanes.js';
@@ -36,7 +30,7 @@ export interface Connection {
   readonly devid: number;
   readonly abi: Abi;
   readonly order: number;
-  readonly paths: FrontendPaths;
+  readonly handshake: FrontendHandshake;
   readonly features: BlkfrontFeatures;
   readonly geometry: BlkfrontGeometry;
   /** On the backend's state. */
@@ -85,32 +79,34 @@ export async function negotiate(options: BlkfrontOptions): Promise<Connection> {
     return await negotiateWith(options, resources);
   } catch (error) {
     resources.release();
-    throw error;
+    throw error instanceof XenbusError ? refused(error) : error;
   }
+}
+
+function refused(cause: XenbusError): BlkfrontError {
+  return new BlkfrontError('ERR_HANDSHAKE', 'connect', cause.message, { path: cause.path, cause });
 }
 
 async function negotiateWith(options: BlkfrontOptions, resources: FrontendResources): Promise<Connection> {
   const { store, signal } = options;
   const abi = ABIS[options.abi ?? 'x86_64'];
   const devid = deviceId(options);
-  const home = options.domid === undefined ? '' : `/local/domain/${options.domid}/`;
-  const paths = await findBackend(store, `${home}device/vbd/${devid}`);
+  const handshake = await FrontendHandshake.find(store, { type: 'vbd', devid, domid: options.domid });
   const patient = options.testing?.waitForInitWait ?? true;
-  if (patient) await reachInitWait(store, paths, signal);
-  const limits = patient ? await readTransportLimits(store, paths) : { maxRingPageOrder: 0, maxQueues: 1 };
+  if (patient) await handshake.reachInitWait({ signal });
+  const limits = patient ? await readTransportLimits(store, handshake) : { maxRingPageOrder: 0, maxQueues: 1 };
   const order = Math.min(options.ringPageOrder ?? DEFAULT_RING_PAGE_ORDER, limits.maxRingPageOrder);
   const queues = Math.min(options.queues ?? 1, limits.maxQueues);
   const { allocator, events, rings } = resources;
-  for (let i = 0; i < queues; i++) rings.push(makeRing(allocator, events, paths.backendDomid, order, abi));
+  for (let i = 0; i < queues; i++) rings.push(makeRing(allocator, events, handshake.backendDomid, order, abi));
   try {
-    const { features, geometry } = await introduce(options, paths, rings, order, abi);
-    const watch = await store.watch(`${paths.backend}/state`);
-    const lanes = makeLanes(options, resources, { abi, devid, features, domid: paths.backendDomid });
-    return { devid, abi, order, paths, features, geometry, watch, resources, lanes };
+    const { features, geometry } = await introduce(options, handshake, rings, order, abi);
+    const watch = await store.watch(`${handshake.backendPath}/state`);
+    const lanes = makeLanes(options, resources, { abi, devid, features, domid: handshake.backendDomid });
+    return { devid, abi, order, handshake, features, geometry, watch, resources, lanes };
   } catch (error) {
-    await closeConnection(store, paths, AbortSignal.timeout(options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS)).catch(
-      () => {},
-    );
+    const closing = AbortSignal.timeout(options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS);
+    await handshake.close({ signal: closing }).catch(() => {});
     throw error;
   }
 }
@@ -118,20 +114,20 @@ async function negotiateWith(options: BlkfrontOptions, resources: FrontendResour
 /** From Initialised to Connected. */
 async function introduce(
   options: BlkfrontOptions,
-  paths: FrontendPaths,
+  handshake: FrontendHandshake,
   rings: readonly MadeRing[],
   order: number,
   abi: Abi,
 ): Promise<{ features: BlkfrontFeatures; geometry: BlkfrontGeometry }> {
   const { store, signal, legacyRingPages = false, persistent = false } = options;
   const protocol = options.testing?.announceProtocol === false ? undefined : abi.protocol;
-  await announce(store, paths, { rings, order, legacyRingPages, protocol, persistent });
-  await reachConnected(store, paths, signal);
-  const geometry = await readGeometry(store, paths);
+  await announce(handshake, { rings, order, legacyRingPages, protocol, persistent });
+  await handshake.reachConnected({ signal });
+  const geometry = await readGeometry(store, handshake);
   const maxIndirectSegments = options.maxIndirectSegments ?? DEFAULT_INDIRECT_SEGMENTS;
   const wanted = { persistent, maxIndirectSegments, sectorSize: geometry.sectorSize };
-  const features = await readFeatures(store, paths, wanted);
-  await setState(store, paths, XenbusState.connected);
+  const features = await readFeatures(store, handshake, wanted);
+  await handshake.setState(XenbusState.connected);
   return { features, geometry };
 }
 

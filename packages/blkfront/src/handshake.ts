@@ -4,7 +4,6 @@ import {
   deviceKeys,
   formatKeys,
   frontendKeys,
-  frontendToolstackKeys,
   isConnectionKey,
   type KeySchema,
   type KeyValues,
@@ -21,18 +20,9 @@ import {
 } from '@xenpv/blkif';
 import { FrontRing } from '@xenpv/ring';
 import { type EventChannels, type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
-import { parseState, stateName, XenbusState } from '@xenpv/xenbus';
-import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
+import type { FrontendHandshake } from '@xenpv/xenbus';
+import type { XenstoreOperations } from '@xenpv/xenstore';
 import { BlkfrontError } from './errors.js';
-
-/** Where the two ends of a disk meet. */
-export interface FrontendPaths {
-  /** The frontend's directory. */
-  readonly own: string;
-  /** The backend's directory. */
-  readonly backend: string;
-  readonly backendDomid: number;
-}
 
 /** What the backend offers before the rings exist. */
 export interface TransportLimits {
@@ -73,70 +63,12 @@ export interface BlkfrontGeometry {
   readonly readOnly: boolean;
 }
 
-/** Reads where the backend is. BlkfrontError ERR_HANDSHAKE when there is no such disk. */
-export async function findBackend(store: XenstoreOperations, own: string): Promise<FrontendPaths> {
-  const { backend, 'backend-id': backendDomid } = await readKeys(store, own, frontendToolstackKeys);
-  if (backend === undefined || backendDomid === undefined) {
-    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${own} has no backend: is the disk attached?`, { path: own });
-  }
-  return { own, backend, backendDomid };
-}
-
-/**
- * Brings both ends to where a new connection begins: the frontend Initialising, the backend InitWait. A connection
- * that an earlier kernel left is closed first, as Linux does after kexec. BlkfrontError ERR_HANDSHAKE when a backend
- * that was never connected gives up.
- */
-export async function reachInitWait(store: XenstoreClient, paths: FrontendPaths, signal?: AbortSignal): Promise<void> {
-  const own = parseState(await store.tryRead(`${paths.own}/state`));
-  const backend = parseState(await store.tryRead(`${paths.backend}/state`));
-  const first = own === XenbusState.initialising && backend !== XenbusState.connected;
-  if (!first) {
-    if (own !== XenbusState.closed) await closeConnection(store, paths, signal);
-    await setState(store, paths, XenbusState.initialising);
-  }
-  const verdict = (state: XenbusState) => {
-    if (state === XenbusState.initWait) return state;
-    return first && state >= XenbusState.closing ? state : undefined;
-  };
-  const state = await waitForBackend(store, paths, verdict, signal);
-  if (state !== XenbusState.initWait) throw refused(paths, state);
-}
-
-/** Closing, then Closed, each after the backend has followed. */
-export async function closeConnection(
-  store: XenstoreClient,
-  paths: FrontendPaths,
-  signal?: AbortSignal,
-): Promise<void> {
-  const past = (state: XenbusState) => state >= XenbusState.closing || state < XenbusState.initialised;
-  await setState(store, paths, XenbusState.closing);
-  await waitForBackend(store, paths, (state) => (past(state) ? true : undefined), signal);
-  await setState(store, paths, XenbusState.closed);
-  const closed = (state: XenbusState) => state === XenbusState.closed || state < XenbusState.initialised;
-  await waitForBackend(store, paths, (state) => (closed(state) ? true : undefined), signal);
-}
-
-/** Writes our state, unless our directory is gone: a deleted one must not come back. */
-export async function setState(store: XenstoreClient, paths: FrontendPaths, state: XenbusState): Promise<void> {
-  await store.transaction(async (tx) => {
-    if (await tx.exists(`${paths.own}/state`)) await tx.write(`${paths.own}/state`, state);
-  });
-}
-
-/** Waits until `verdict` of the backend's state is something. */
-function waitForBackend<T>(
-  store: XenstoreClient,
-  paths: FrontendPaths,
-  verdict: (state: XenbusState) => T | undefined,
-  signal?: AbortSignal,
-): Promise<T> {
-  return store.waitFor(async (ops) => verdict(parseState(await ops.tryRead(`${paths.backend}/state`))), { signal });
-}
-
 /** What the backend offers at InitWait. Both spellings of the ring's size count. */
-export async function readTransportLimits(store: XenstoreOperations, paths: FrontendPaths): Promise<TransportLimits> {
-  const keys = await readKeys(store, paths.backend, transportKeys);
+export async function readTransportLimits(
+  store: XenstoreOperations,
+  { backendPath }: FrontendHandshake,
+): Promise<TransportLimits> {
+  const keys = await readKeys(store, backendPath, transportKeys);
   const pages = Math.max(keys['max-ring-pages'], 1);
   return {
     maxRingPageOrder: Math.max(keys['max-ring-page-order'], Math.floor(Math.log2(pages))),
@@ -173,7 +105,7 @@ export interface Announcement {
 }
 
 /** Publishes the rings as Linux's blkfront does, in one transaction, and goes to Initialised. */
-export async function announce(store: XenstoreClient, paths: FrontendPaths, what: Announcement): Promise<void> {
+export async function announce(handshake: FrontendHandshake, what: Announcement): Promise<void> {
   const count = what.rings.length;
   const order = what.order > 0 ? what.order : undefined;
   const before = formatKeys(frontendKeys, {
@@ -182,36 +114,26 @@ export async function announce(store: XenstoreClient, paths: FrontendPaths, what
     'multi-queue-num-queues': count > 1 ? count : undefined,
   });
   const after = formatKeys(frontendKeys, { protocol: what.protocol, 'feature-persistent': what.persistent });
-  await store.transaction(async (tx) => {
-    await removeOldKeys(tx, paths.own);
-    await writeKeys(tx, paths.own, before);
+  await handshake.announce(async (tx, own) => {
+    await removeOldKeys(tx, own);
+    await writeKeys(tx, own, before);
     for (const [index, made] of what.rings.entries()) {
-      await writeKeys(tx, joinPath(paths.own, queueDirectory(index, count)), queueTexts(made, order));
+      await writeKeys(tx, joinPath(own, queueDirectory(index, count)), queueTexts(made, order));
     }
-    await writeKeys(tx, paths.own, after);
+    await writeKeys(tx, own, after);
   });
-  await setState(store, paths, XenbusState.initialised);
-}
-
-/** Waits until the backend is connected. BlkfrontError ERR_HANDSHAKE when it refuses. */
-export async function reachConnected(store: XenstoreClient, paths: FrontendPaths, signal?: AbortSignal): Promise<void> {
-  const state = await waitForBackend(
-    store,
-    paths,
-    (s) => (s >= XenbusState.connected || s === 0 ? s : undefined),
-    signal,
-  );
-  if (state === XenbusState.connected) return;
-  throw refused(paths, state);
 }
 
 /** The disk as the backend describes it at Connected. BlkfrontError ERR_HANDSHAKE when that is no disk. */
-export async function readGeometry(store: XenstoreOperations, paths: FrontendPaths): Promise<BlkfrontGeometry> {
-  const { sectors, info, ...keys } = await readKeys(store, paths.backend, deviceKeys);
+export async function readGeometry(
+  store: XenstoreOperations,
+  { backendPath }: FrontendHandshake,
+): Promise<BlkfrontGeometry> {
+  const { sectors, info, ...keys } = await readKeys(store, backendPath, deviceKeys);
   const sectorSize = keys['sector-size'];
   if (sectors === undefined || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
-    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${paths.backend} has no usable sectors and sector-size`, {
-      path: paths.backend,
+    throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${backendPath} has no usable sectors and sector-size`, {
+      path: backendPath,
     });
   }
   return {
@@ -226,10 +148,10 @@ export async function readGeometry(store: XenstoreOperations, paths: FrontendPat
 /** What the backend can do, and what of it we asked for. */
 export async function readFeatures(
   store: XenstoreOperations,
-  paths: FrontendPaths,
+  { backendPath }: FrontendHandshake,
   wanted: { persistent: boolean; maxIndirectSegments: number; sectorSize: number },
 ): Promise<BlkfrontFeatures> {
-  const keys = await readKeys(store, paths.backend, backendKeys);
+  const keys = await readKeys(store, backendPath, backendKeys);
   const discard = keys['feature-discard'];
   const theoretical = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_PAGE;
   const indirect = Math.min(keys['feature-max-indirect-segments'] ?? 0, wanted.maxIndirectSegments, theoretical);
@@ -244,11 +166,6 @@ export async function readFeatures(
     // Fewer than a direct request has are useless (Linux ignores them too).
     maxIndirectSegments: indirect > MAX_SEGMENTS ? indirect : 0,
   };
-}
-
-function refused(paths: FrontendPaths, state: XenbusState): BlkfrontError {
-  const { backend: path } = paths;
-  return new BlkfrontError('ERR_HANDSHAKE', 'connect', `the backend ${path} went to ${stateName(state)}`, { path });
 }
 
 function queueTexts({ pages, port }: MadeRing, order: number | undefined): Record<string, string> {

@@ -7,7 +7,7 @@ import { BackendBus } from './bus.js';
 import type { BackendContext, BackendHandler } from './handler/handler.js';
 import { backendPath } from './paths.js';
 import { XenbusState } from './states.js';
-import { createDevice, deleteDevice, frontendPath } from './toolstack.js';
+import { createDevice, deleteDevice, frontendPath } from './toolstack/halves.js';
 
 const address = { type: 'toy', domid: 5, devid: 7 };
 const device = { backendDomid: 0, address, frontendType: 'toy' };

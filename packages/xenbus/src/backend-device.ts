@@ -28,10 +28,10 @@ const ORPHAN_MS = 1000;
 const LET_GO_MS = 5000;
 
 /** How the bus makes a backend for a device that the toolstack created. */
-export type HandlerFactory = (context: BackendContext) => BackendHandler;
+export type HandlerFactory<H extends BackendHandler = BackendHandler> = (context: BackendContext) => H;
 
-export interface BackendDeviceOptions extends DeviceNodesOptions {
-  readonly createHandler: HandlerFactory;
+export interface BackendDeviceOptions<H extends BackendHandler = BackendHandler> extends DeviceNodesOptions {
+  readonly createHandler: HandlerFactory<H>;
   /** Of the guest whose device it is. */
   readonly guest: GuestAccount;
   /** When it is opened, if its frontend was not connected before. */
@@ -43,7 +43,7 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
   /** In a driver domain libxl expects the backend to delete its own directory. */
   readonly removeDirectory: boolean;
   /** Called once, when the device's directory is gone and everything is released. */
-  readonly onGone: (device: BackendDevice) => void;
+  readonly onGone: (device: BackendDevice<H>) => void;
 }
 
 /**
@@ -67,11 +67,11 @@ export interface BackendDeviceOptions extends DeviceNodesOptions {
  *   and tried again. Its directory that is lost with the whole tree does not end it either.
  * - What a guest asks for faster than its pace allows is looked at later. What the toolstack does is looked at at once.
  */
-export class BackendDevice {
+export class BackendDevice<H extends BackendHandler = BackendHandler> {
   readonly address: DeviceAddress;
   /** `vbd-5-51712`, for messages. */
   readonly name: string;
-  readonly #options: BackendDeviceOptions;
+  readonly #options: BackendDeviceOptions<H>;
   readonly #nodes: DeviceNodes;
   readonly #errors: DeviceErrors;
   readonly #keys: ConnectedKeys;
@@ -82,11 +82,13 @@ export class BackendDevice {
   readonly #pace: DevicePace;
   /** The end of a handler that is let go of. */
   #lettingGo: Promise<void> | undefined;
-  #handler: HeldHandler | undefined;
+  #handler: HeldHandler<H> | undefined;
   /** What the context of the held handler is known by. */
   #token: object | undefined;
   #followedPath: string | undefined;
   #frontendWatch: LastingWatch | undefined;
+  /** As it was read last; undefined for a directory that is not there. */
+  #seenBackend: XenbusState | undefined;
   /** As told on the channels. */
   #seenFrontend: XenbusState = XenbusState.unknown;
   #seenOnline = false;
@@ -103,7 +105,7 @@ export class BackendDevice {
   #storeIsClosed = false;
   #running: Promise<void> | undefined;
 
-  constructor(options: BackendDeviceOptions) {
+  constructor(options: BackendDeviceOptions<H>) {
     this.#options = options;
     this.address = options.address;
     this.name = deviceName(options.address);
@@ -120,8 +122,19 @@ export class BackendDevice {
     return this.#nodes.path;
   }
 
+  /** Whether a frontend is served now. */
   get connected(): boolean {
     return this.#phase === 'connected';
+  }
+
+  /** The backend's state, as the last look found it: Unknown before the first one, and for a directory that is gone. */
+  get state(): XenbusState {
+    return this.#seenBackend ?? XenbusState.unknown;
+  }
+
+  /** The handler that {@link BackendDeviceOptions.createHandler} made, or undefined while there is none. */
+  get handler(): H | undefined {
+    return this.#handler?.handler;
   }
 
   /** Why the device is not served though its frontend is connected, or undefined. */
@@ -300,6 +313,7 @@ export class BackendDevice {
   async #look(): Promise<DeviceView> {
     const reading = await this.#nodes.read(this.#followedPath);
     this.#errors.directoryIsThere = reading.backend !== undefined;
+    this.#seenBackend = reading.backend;
     this.#noticeFrontend(reading.frontend);
     this.#noticeOnline(reading.online);
     const holds = holdings(this.#phase);
@@ -538,7 +552,7 @@ export class BackendDevice {
     for (const error of (await handler?.release(how)) ?? []) await this.#errors.report(error);
   }
 
-  #makeHandler(frontendPath: string): HeldHandler {
+  #makeHandler(frontendPath: string): HeldHandler<H> {
     const token = {};
     this.#token = token;
     const handler = this.#options.createHandler(this.#context(frontendPath, token));

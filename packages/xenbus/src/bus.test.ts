@@ -8,7 +8,7 @@ import { errorNodePath } from './error-nodes/error-node.js';
 import type { BackendContext, BackendHandler, KeyTexts } from './handler/handler.js';
 import { backendPath } from './paths.js';
 import { parseState, XenbusState as S, stateName } from './states.js';
-import { createDevice, deleteDevice, frontendPath, removeDevice, unplugDevice } from './toolstack.js';
+import { createDevice, deleteDevice, frontendPath, removeDevice, unplugDevice } from './toolstack/halves.js';
 
 const GUEST = 5;
 const address = { type: 'toy', domid: GUEST, devid: 7 };

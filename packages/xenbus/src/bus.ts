@@ -5,6 +5,7 @@ import { removeStaleErrorNodes } from './error-nodes/error-node.js';
 import { XenbusError } from './errors.js';
 import type { GuestCounters, GuestPaces } from './guests/guest-account.js';
 import { GuestAccounts } from './guests/guest-accounts.js';
+import type { BackendHandler } from './handler/handler.js';
 import { readOwnDomid } from './own-domid.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath, isNumber, parseBackendPath } from './paths.js';
 import { endedOrAborted, LATE, withinDeadline } from './waiting/deadline.js';
@@ -12,11 +13,16 @@ import { LastingWatch } from './waiting/lasting-watch.js';
 import { Retries } from './waiting/retries.js';
 import { Takeovers } from './waiting/takeovers.js';
 
-export interface BackendBusOptions {
+export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
   readonly store: XenstoreClient;
   /** Backend types to serve: `['qdisk', 'vbd3']`. */
   readonly types: readonly string[];
-  readonly createHandler: HandlerFactory;
+  readonly createHandler: HandlerFactory<H>;
+  /**
+   * Which devices are served; all of them when not given. Others are left as they are, for another backend: the console 0
+   * of a guest is xenconsoled's.
+   */
+  readonly serves?: ((address: DeviceAddress) => boolean) | undefined;
   /** The domain that this process runs in; read from `domid` if not given, which domain 0 has from xen-init-dom0. */
   readonly ownDomid?: number | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
@@ -55,7 +61,7 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  * A look that fails is reported, and taken again after a pause that grows. A watch that xenstored takes away is registered
  * again. So discovery ends only with the bus, or with the client: see {@link closed}.
  */
-export class BackendBus implements AsyncDisposable {
+export class BackendBus<H extends BackendHandler = BackendHandler> implements AsyncDisposable {
   readonly ownDomid: number;
   /**
    * Resolves when nothing is discovered any more: with undefined after {@link close}, with an error when the client was
@@ -63,8 +69,8 @@ export class BackendBus implements AsyncDisposable {
    * of them is seen.
    */
   readonly closed: Promise<Error | undefined>;
-  readonly #options: BackendBusOptions;
-  readonly #devices = new Map<string, BackendDevice>();
+  readonly #options: BackendBusOptions<H>;
+  readonly #devices = new Map<string, BackendDevice<H>>();
   readonly #watches: LastingWatch[] = [];
   readonly #retries = new Retries();
   readonly #guests: GuestAccounts;
@@ -76,7 +82,7 @@ export class BackendBus implements AsyncDisposable {
   #resolveClosed!: (error: Error | undefined) => void;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: BackendBusOptions, ownDomid: number) {
+  private constructor(options: BackendBusOptions<H>, ownDomid: number) {
     this.#options = options;
     this.ownDomid = ownDomid;
     this.#guests = new GuestAccounts(options.guestPaces);
@@ -90,8 +96,8 @@ export class BackendBus implements AsyncDisposable {
    * Begins discovery; devices that exist already are known when it resolves, see {@link settled}. When it rejects,
    * nothing is left running. Errors: ERR_DOMID, and those of the store.
    */
-  static async start(options: BackendBusOptions): Promise<BackendBus> {
-    const bus = new BackendBus(options, options.ownDomid ?? (await readOwnDomid(options.store)));
+  static async start<H extends BackendHandler>(options: BackendBusOptions<H>): Promise<BackendBus<H>> {
+    const bus = new BackendBus<H>(options, options.ownDomid ?? (await readOwnDomid(options.store)));
     const starts = await Promise.allSettled(options.types.map((type) => bus.#watchType(type)));
     const failed = starts.find((start) => start.status === 'rejected');
     const failure = failed === undefined ? bus.#startFailure : { error: failed.reason as unknown };
@@ -103,8 +109,13 @@ export class BackendBus implements AsyncDisposable {
   }
 
   /** The devices known now. */
-  get devices(): Iterable<BackendDevice> {
+  get devices(): Iterable<BackendDevice<H>> {
     return this.#devices.values();
+  }
+
+  /** The device at an address, or undefined if none is known there now. */
+  get(address: DeviceAddress): BackendDevice<H> | undefined {
+    return this.#devices.get(deviceName(address));
   }
 
   /** What each guest that has devices has made the bus do. */
@@ -116,8 +127,9 @@ export class BackendBus implements AsyncDisposable {
    * Resolves when each device that is known now was adopted, is held, waits for its frontend, or is tried again later;
    * or when `signal` is aborted, since a handler that hangs would keep it from that. Never rejects.
    */
-  settled({ signal }: { readonly signal: AbortSignal }): Promise<void> {
-    return endedOrAborted(Promise.all([...this.#devices.values()].map((device) => device.settled())), signal);
+  async settled({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+    const all = Promise.all([...this.#devices.values()].map((device) => device.settled()));
+    await (signal === undefined ? all : endedOrAborted(all, signal));
   }
 
   /**
@@ -202,6 +214,7 @@ export class BackendBus implements AsyncDisposable {
   async #touch(address: DeviceAddress): Promise<void> {
     const device = this.#devices.get(deviceName(address));
     if (device) device.poke();
+    else if (this.#options.serves?.(address) === false) return;
     else if (await this.#isThere(address)) this.#add(address);
   }
 

@@ -3,7 +3,8 @@
  * - `EEXIST` there is such a device already.
  * - `ETIMEDOUT` the other end, or a handler, did not answer in time.
  * - `ERR_DOMID` which domain this is cannot be told.
- * - `ERR_CLOSED` the connection to xenstored was closed under a bus.
+ * - `ERR_HANDSHAKE` a frontend's connection did not come about.
+ * - `ERR_CLOSED` the connection to xenstored was closed under a bus, or a device is not connected any more.
  * - `ERR_INTERRUPTED` the reason of a signal that a handler got: its call is not wanted any more.
  * - `ERR_STALE` the device changed since it was looked at; never seen outside of this package.
  */
@@ -12,6 +13,7 @@ export type XenbusErrorCode =
   | 'EEXIST'
   | 'ETIMEDOUT'
   | 'ERR_DOMID'
+  | 'ERR_HANDSHAKE'
   | 'ERR_CLOSED'
   | 'ERR_INTERRUPTED'
   | 'ERR_STALE';

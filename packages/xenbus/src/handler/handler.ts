@@ -5,6 +5,9 @@ import type { DeviceAddress } from '../paths.js';
 /** Keys of a directory, relative to it, with their values. */
 export type XenstoreValues = Readonly<Record<string, string | number | boolean>>;
 
+/** Keys to publish. Who has none returns nothing. */
+export type PublishedKeys = Promise<XenstoreValues | undefined> | Promise<void>;
+
 /** What keys of a directory hold, as text. A key that is not there is left out. */
 export type KeyTexts = Readonly<Record<string, string>>;
 
@@ -66,14 +69,14 @@ export interface BackendHandler {
    * Opens what the device is made of. Returns the keys to publish with InitWait: what the frontend may choose from. With
    * `offered` the state stays as it is: the frontend may have chosen already, from what the directory shows.
    */
-  prepare(options: CallOptions & { readonly offered: boolean }): Promise<XenstoreValues>;
+  prepare(options: CallOptions & { readonly offered: boolean }): PublishedKeys;
   /** InitWait is about to be written again, for another connection. Returns the keys to publish with it; none when not given. */
   offer?(): XenstoreValues;
   /**
    * Reads the frontend's choice, maps its rings, binds its event channels and begins to serve. With `adopt` the
    * frontend is using them and must not notice. Returns the keys to publish with Connected.
    */
-  connect(options: CallOptions & { readonly adopt: boolean }): Promise<XenstoreValues>;
+  connect(options: CallOptions & { readonly adopt: boolean }): PublishedKeys;
   /**
    * Ends serving: waits for what is in flight, unbinds, unmaps. Also called after a failed connect. With `leave` the
    * frontend must not notice: it is served again, by another handler or another process. A handler that throws here is

@@ -13,8 +13,8 @@ export interface HeldHandlerOptions {
 }
 
 /** A handler with what its mistakes are contained by: what it throws, and what does not end. */
-export class HeldHandler {
-  readonly #handler: BackendHandler;
+export class HeldHandler<H extends BackendHandler = BackendHandler> {
+  readonly #handler: H;
   readonly #options: HeldHandlerOptions;
   #calling: AbortController | undefined;
   /** The values that it was told of last, or undefined before the first time. */
@@ -23,9 +23,13 @@ export class HeldHandler {
   #leftBehind = false;
   #leave = false;
 
-  constructor(handler: BackendHandler, options: HeldHandlerOptions) {
+  constructor(handler: H, options: HeldHandlerOptions) {
     this.#handler = handler;
     this.#options = options;
+  }
+
+  get handler(): H {
+    return this.#handler;
   }
 
   /** A call of it did not end: it must not be called any more. */
@@ -38,16 +42,18 @@ export class HeldHandler {
     return this.#handler.changed === undefined ? [] : this.#handler.keys;
   }
 
-  prepare({ offered }: { offered: boolean }) {
-    return this.#orLeaveBehind('prepare', (signal) => this.#handler.prepare({ offered, signal }));
+  async prepare({ offered }: { offered: boolean }): Promise<XenstoreValues> {
+    const keys = await this.#orLeaveBehind('prepare', async (signal) => this.#handler.prepare({ offered, signal }));
+    return keys || {};
   }
 
   offer(): XenstoreValues {
     return this.#leftBehind ? {} : (this.#handler.offer?.() ?? {});
   }
 
-  connect({ adopt }: { adopt: boolean }) {
-    return this.#orLeaveBehind('connect', (signal) => this.#handler.connect({ adopt, signal }));
+  async connect({ adopt }: { adopt: boolean }): Promise<XenstoreValues> {
+    const keys = await this.#orLeaveBehind('connect', async (signal) => this.#handler.connect({ adopt, signal }));
+    return keys || {};
   }
 
   /** Whether these are the values that it was told of last. */
@@ -92,7 +98,7 @@ export class HeldHandler {
     const { name, abortTimeoutMs } = this.#options;
     let work: Promise<T> | undefined;
     const result = await this.#call((signal) => {
-      work = Promise.resolve(fn(signal));
+      work = fn(signal);
       return withinDeadlineOnceAborted(work, signal, abortTimeoutMs);
     });
     if (result !== LATE) return result;

@@ -1,7 +1,7 @@
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import { backendPath, type DeviceAddress, domainPath } from '../paths.js';
-import { frontendPath } from '../toolstack.js';
+import { frontendPath } from '../toolstack/halves.js';
 
 /** The part of a provider that tells which domains there are: `bindInterdomain` fails with ESRCH for one that is not. */
 export interface DomainProbe {

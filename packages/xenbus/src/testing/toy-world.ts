@@ -7,7 +7,7 @@ import type { DeviceErrorEvent, DeviceHeldEvent, DeviceStateEvent, HoldEndedEven
 import type { BackendContext, BackendHandler, CallOptions, KeyTexts, XenstoreValues } from '../handler/handler.js';
 import { backendPath, type DeviceAddress, deviceName } from '../paths.js';
 import { parseState, stateName, type XenbusState } from '../states.js';
-import { createDevice, deleteDevice, frontendPath, removeDevice } from '../toolstack.js';
+import { createDevice, deleteDevice, frontendPath, removeDevice } from '../toolstack/halves.js';
 import { Faults, FaultyTransport, type XenstoreTransport } from './faulty-transport.js';
 
 export type Method = 'create' | 'prepare' | 'connect' | 'changed' | 'disconnect' | 'close';

@@ -1,8 +1,8 @@
 import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
-import { XenbusError } from './errors.js';
-import type { XenstoreValues } from './handler/handler.js';
-import { backendPath, type DeviceAddress, deviceName, domainPath } from './paths.js';
-import { parseState, stateName, XenbusState } from './states.js';
+import { XenbusError } from '../errors.js';
+import type { XenstoreValues } from '../handler/handler.js';
+import { backendPath, type DeviceAddress, deviceName, domainPath } from '../paths.js';
+import { parseState, stateName, XenbusState } from '../states.js';
 
 /** A device as a toolstack describes it. */
 export interface NewDevice {
@@ -15,7 +15,7 @@ export interface NewDevice {
 }
 
 /** Where the two halves of a device are. */
-type BothHalves = Pick<NewDevice, 'backendDomid' | 'address' | 'frontendType'>;
+export type BothHalves = Pick<NewDevice, 'backendDomid' | 'address' | 'frontendType'>;
 
 const TIMEOUT_MS = 10_000;
 
@@ -29,15 +29,17 @@ export function frontendPath(address: DeviceAddress, frontendType: string): stri
  * be read by the other. Fails with EEXIST when there is one already.
  */
 export async function createDevice(store: XenstoreClient, device: NewDevice): Promise<void> {
-  const front = frontendPath(device.address, device.frontendType);
   await store.transaction(async (tx) => {
-    if (await tx.exists(`${front}/state`)) {
-      throw new XenbusError('EEXIST', 'createDevice', `${front} exists already; detach that device first`, {
-        path: front,
-      });
-    }
+    await checkFree(tx, device);
     await writeDevice(tx, device);
   });
+}
+
+/** EEXIST when the frontend's directory of a device is in use. */
+export async function checkFree(tx: XenstoreOperations, { address, frontendType }: BothHalves): Promise<void> {
+  const path = frontendPath(address, frontendType);
+  if (!(await tx.exists(`${path}/state`))) return;
+  throw new XenbusError('EEXIST', 'createDevice', `${path} exists already; detach that device first`, { path });
 }
 
 /**

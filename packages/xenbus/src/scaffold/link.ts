@@ -1,0 +1,30 @@
+import type { GrantTable } from '@xenpv/xen-sys';
+import type { LinkChannel } from '../link/channel.js';
+
+/**
+ * What a device shares with its frontend while they are connected. All of it is taken back by itself at the end of the
+ * connection: ports first, then pages, the newest first, also when `connect` fails half-way.
+ */
+export interface Link {
+  /** The frontend's domain. */
+  readonly domid: number;
+  /** Aborted when the connection ends, before `disconnect` is called: for what a device waits for meanwhile. */
+  readonly signal: AbortSignal;
+  /** For grant copies. What is mapped through it directly is the device's to unmap. */
+  readonly grants: GrantTable;
+  /**
+   * Maps pages of the frontend and gives their bytes, which are the guest's memory: it may write there at any time, so
+   * read what matters once, then check the copy. A RingMemory of @xenpv/ring is what this is too. Several pages follow
+   * each other. Errors: EINVAL for what the guest did not grant so, which becomes the device's error node.
+   */
+  map(refs: number | readonly number[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
+  /** Unmaps what {@link map} gave, before the end of the connection. Harmless when repeated. */
+  unmap(bytes: Buffer): void;
+  /**
+   * Binds to a port that the frontend left for us. `onEvent` is called for each event, from when `connect` has returned;
+   * at least once, since events may have been sent before. While a promise that it gives is pending it is not called
+   * again. If it throws or rejects, its device fails: error node and Closing. Errors of this call: EINVAL for a port that
+   * is not ours to bind.
+   */
+  bind(remotePort: number, onEvent: () => void | Promise<void>): LinkChannel;
+}
