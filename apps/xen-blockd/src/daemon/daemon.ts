@@ -8,9 +8,13 @@ import { helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
-import { LimitedLog } from '../log/limited-log.js';
+import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
+import { deviceStatus } from '../status/device-status.js';
+import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
+import { GuestNames } from './observed/guest-names.js';
+import { HelperFailures } from './observed/helper-failures.js';
 
 export interface DaemonOptions extends ImageOptions {
   readonly provider: XenProvider;
@@ -27,6 +31,8 @@ interface Parts {
   readonly backend: XenBlockBackend;
   readonly store: XenstoreClient;
   readonly log: LimitedLog;
+  readonly guestNames: GuestNames;
+  readonly helperFailures: HelperFailures;
   readonly images: { options: ImageOptions };
   readonly cleanup: Cleanup;
 }
@@ -49,7 +55,11 @@ export class Daemon implements AsyncDisposable {
     const cleanup = new Cleanup();
     cleanup.use(store);
     try {
-      const log = cleanup.use(new LimitedLog(logger));
+      const guestNames = cleanup.use(new GuestNames(store));
+      const helperFailures = cleanup.use(new HelperFailures());
+      const guestOf = (device: string) => guestNames.ofDevice(device);
+      const onLine: LimitedLogOptions['onLine'] = (...said) => helperFailures.logged(...said);
+      const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
       cleanup.use(logEvents(log));
       for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
         logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
@@ -65,7 +75,7 @@ export class Daemon implements AsyncDisposable {
         await XenBlockBackend.start({ ...options.backend, provider, store, types, ownDomid, openImage }),
       );
       if (orphans) orphans.start();
-      return new Daemon({ backend, store, log, images, cleanup });
+      return new Daemon({ backend, store, log, guestNames, helperFailures, images, cleanup });
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -84,6 +94,19 @@ export class Daemon implements AsyncDisposable {
   /** Lines that were left out of the log, too many of one kind. */
   get suppressedLines(): number {
     return this.#parts.log.suppressed;
+  }
+
+  /** The disks there are now, as the metrics tell of them. */
+  measuredDisks(): MeasuredDisk[] {
+    const { guestNames, helperFailures } = this.#parts;
+    guestNames.review();
+    return [...this.backend.devices].map((device) => ({
+      status: deviceStatus(device),
+      format: device.config?.format,
+      guest: guestNames.of(device.address.domid),
+      uuid: device.config?.vm?.replace(/^\/vm\//, ''),
+      helperFailures: helperFailures.of(deviceName(device.address)),
+    }));
   }
 
   /**

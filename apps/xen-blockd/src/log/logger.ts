@@ -34,7 +34,7 @@ const PRIORITIES: Record<number, number> = { 10: 7, 20: 7, 30: 6, 40: 4, 50: 3, 
 /** A line of pino's as text: the message, then what else it says as key=value. No value begins another line. */
 export function formatLine(line: string, format: LogFormat): string {
   if (format === 'json') return `${printable(line.trimEnd())}\n`;
-  const { level, msg, ...fields } = JSON.parse(line) as { level: number; msg?: string };
+  const { level, msg, event: _, ...fields } = JSON.parse(line) as { level: number; msg?: string; event?: string };
   const lead = format === 'journal' ? `<${PRIORITIES[level] ?? 6}>` : `${(NAMES[level] ?? '').padEnd(5)} `;
   const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${formatValue(value)}`);
   return `${lead}${printable(`${msg ?? ''}${rest.join('')}`)}\n`;

@@ -17,10 +17,10 @@ describe('the times of a request', () => {
     // Bucket b is for less than 2^b microseconds.
     const bucketOf = { pulled_to_queued: 10, queued_to_completed: 12, completed_to_pushed: 11, total: 13 };
     for (const phase of LATENCY_PHASES) {
-      expect(write.latency[phase].map((count, b) => (count > 0 ? [b, count] : [])).flat(), phase).toEqual([
-        bucketOf[phase],
-        3,
-      ]);
+      expect(
+        write.latency[phase].flatMap((count, b) => (count > 0 ? [b, count] : [])),
+        phase,
+      ).toEqual([bucketOf[phase], 3]);
     }
   });
 
