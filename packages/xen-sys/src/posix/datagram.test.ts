@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -29,10 +30,20 @@ let said = '';
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'datagram-'));
 });
-afterEach(() => {
-  receiver?.kill('SIGKILL');
+afterEach(async () => {
+  await end();
   rmSync(folder, { recursive: true });
 });
+
+/** Ends the receiver; what it has said is all here then. */
+async function end(): Promise<void> {
+  const ending = receiver;
+  receiver = undefined;
+  if (!ending) return;
+  const closed = once(ending, 'close');
+  ending.kill('SIGKILL');
+  await closed;
+}
 
 async function bind(path: string): Promise<void> {
   said = '';
@@ -72,9 +83,7 @@ needs(working('the addon of xen-sys', loadAddon), 'python3').describe('a datagra
     expect(sendDatagram(join(folder, 'x'.repeat(120)), Buffer.from('x'))).toBe(-errno.ENAMETOOLONG);
     await bind(path);
     expect(sendDatagram(path, Buffer.alloc(64 << 20))).toBe(-errno.EMSGSIZE);
-    const ended = new Promise((resolve) => receiver?.once('exit', resolve));
-    receiver?.kill('SIGKILL');
-    await ended;
+    await end();
     expect(sendDatagram(path, Buffer.from('x'))).toBe(-errno.ECONNREFUSED);
   });
 });
