@@ -89,10 +89,13 @@ export const STORAGE_EVENTS: Readonly<Record<string, LogEvent>> = {
   'xen-block:storage:stalled': { id: '29d180790e584bf4b22c1e01ab3e8fd6', tells: 'The storage hangs' },
   'xen-block:storage:recovered': { id: 'b41718a56a934b0d9e849303f145b1b0', tells: 'The storage hangs no more' },
   'blockdev:nbd:lost': { id: '5df34d82c8a747e6a2c3be3f2630f041', tells: 'An NBD server, or a storage helper, is away' },
-  'blockdev:nbd:restored': { id: '18077afe073b49b8a7c493562398fb35', tells: 'It is back' },
+  'blockdev:nbd:restored': {
+    id: '18077afe073b49b8a7c493562398fb35',
+    tells: 'The NBD server or the storage helper is back',
+  },
   'blockdev:nbd:unkept': {
     id: 'b47440bd5e5d4cff9e81cfe47afe168f',
-    tells: 'Writes that it has not flushed are lost with the process',
+    tells: 'Writes that an NBD server has not flushed are lost with the process',
   },
   'blockdev:image:odd-size': { id: '921cd7fef8574ebc8753d935858cf4d2', tells: 'An image does not end with a sector' },
   'blockdev:image:unquiet': {
@@ -108,15 +111,18 @@ export const STORAGE_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: '5586c0a4d187495f996449e290d0f62a',
     tells: 'A storage helper has ended, and is started again',
   },
-  'qemu-storage-daemon does not start': { id: '0010ff7e8c2143aa84dc478779bf68ee', tells: 'It could not be started' },
-  'qemu-storage-daemon runs again': { id: '4496d6d9e30e42b7bf5d8a537fc4b3f3', tells: 'It runs again' },
+  'qemu-storage-daemon does not start': {
+    id: '0010ff7e8c2143aa84dc478779bf68ee',
+    tells: 'A storage helper could not be started; it is tried again',
+  },
+  'qemu-storage-daemon runs again': { id: '4496d6d9e30e42b7bf5d8a537fc4b3f3', tells: 'A storage helper runs again' },
   'qemu-storage-daemon of an earlier process goes on': {
     id: 'dfdc11439bba44ef88b267e49a1d915e',
     tells: 'A storage helper of an earlier process goes on',
   },
   'qemu-storage-daemon of an earlier process is killed': {
     id: 'cfca11f6e07349daaeb8e3c314ff3a4d',
-    tells: 'It cannot go on',
+    tells: 'A storage helper of an earlier process cannot go on',
   },
   'qemu-storage-daemon is not caged': {
     id: '393577c4581c45eebaa0d8835facc542',
@@ -139,12 +145,21 @@ export const DAEMON_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: '97fe70b4d2d94055a4a107d2471f0278',
     tells: 'The service manager was told that the daemon is ready',
   },
-  'ready, though an image hangs': { id: 'de5bbe30bf1b4badbec82e5ee744e377', tells: 'The same, after a minute' },
+  'ready, though an image hangs': {
+    id: 'de5bbe30bf1b4badbec82e5ee744e377',
+    tells: 'The service manager was told so, though an image has hung for a minute',
+  },
   stopping: { id: 'aca1deeb4e964ee2b7c8800aeab54d10', tells: 'The daemon stops, disks stay connected' },
-  'the second signal': { id: '677ca45140dd4927b53d2c7c34281d80', tells: 'It does not wait for requests in flight' },
-  'not all could be closed': { id: 'b75373409b0c4afd8269d30f8484494f', tells: 'It ends before all was closed' },
-  unexpected: { id: '0a5ffa9e6b4f4cae83785c31b72a1a45', tells: 'It ends by a fault' },
-  'not serving': { id: 'f37353e1f06a41779c02e50fc44be145', tells: 'It could not start, and waits before it ends' },
+  'the second signal': {
+    id: '677ca45140dd4927b53d2c7c34281d80',
+    tells: 'The daemon ends without waiting for requests in flight',
+  },
+  'not all could be closed': { id: 'b75373409b0c4afd8269d30f8484494f', tells: 'The daemon ends before all was closed' },
+  unexpected: { id: '0a5ffa9e6b4f4cae83785c31b72a1a45', tells: 'The daemon ends by a fault' },
+  'not serving': {
+    id: 'f37353e1f06a41779c02e50fc44be145',
+    tells: 'The daemon could not start, and waits before it ends',
+  },
   'xenstore:connection:lost': { id: '647efe90af4747d185a36a8f58dd28c3', tells: 'xenstored is away' },
   'xenstore:connection:restored': { id: 'f5797df3f872443abe151e77dabe789c', tells: 'xenstored is back' },
   'xenstored went away': {
@@ -156,9 +171,9 @@ export const DAEMON_EVENTS: Readonly<Record<string, LogEvent>> = {
     tells: 'Requests in flight may be lost if the process is killed',
   },
   'no metrics': { id: 'a554c3a112f541129a94e169ab1fb67c', tells: 'The metrics cannot be asked for' },
-  'metrics there again': { id: '408ddc6dfd78449dae8d34284c9fcf55', tells: 'They can again' },
+  'metrics there again': { id: '408ddc6dfd78449dae8d34284c9fcf55', tells: 'The metrics can be asked for again' },
   'no control socket': { id: '5c68cca5456b4f07b20411a78fefa40b', tells: 'The control socket cannot be made' },
-  'control socket there again': { id: '9e9f0917013e43d4868d8e85b6c78b4c', tells: 'It is there' },
+  'control socket there again': { id: '9e9f0917013e43d4868d8e85b6c78b4c', tells: 'The control socket is there' },
   'the service manager cannot be told': {
     id: '0919655902464419976ee6a87c22a882',
     tells: 'The service manager cannot be told',
@@ -174,7 +189,7 @@ export const DAEMON_EVENTS: Readonly<Record<string, LogEvent>> = {
   'configuration loaded again': { id: '762181a0823d4706a19edfa2c5f4f4aa', tells: 'The configuration was read again' },
   'the configuration is wrong': {
     id: 'b9d704348d38449dbf0fdcdbcb604b1f',
-    tells: 'It was wrong, and the former one stays',
+    tells: 'The configuration is wrong, and the former one stays',
   },
   'lines of the log were left out, too many of one kind': {
     id: '2a3322ceab914dbab28063a13743bdcc',
