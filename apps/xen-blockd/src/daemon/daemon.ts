@@ -15,6 +15,7 @@ import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
 import { GuestNames } from './observed/guest-names.js';
 import { HelperFailures } from './observed/helper-failures.js';
+import { Xentop } from './observed/xentop.js';
 
 export interface DaemonOptions extends ImageOptions {
   readonly provider: XenProvider;
@@ -23,6 +24,8 @@ export interface DaemonOptions extends ImageOptions {
   /** Backend types to serve. */
   readonly types: readonly string[];
   readonly logger: Logger;
+  /** Where figures of vbd3 disks are for xentop; nowhere if undefined. */
+  readonly xentopDirectory?: string | undefined;
   /** The backend has a default for each. */
   readonly backend?: BackendOptions;
 }
@@ -55,18 +58,15 @@ export class Daemon implements AsyncDisposable {
     const cleanup = new Cleanup();
     cleanup.use(store);
     try {
-      const guestNames = cleanup.use(new GuestNames(store));
-      const helperFailures = cleanup.use(new HelperFailures());
-      const guestOf = (device: string) => guestNames.ofDevice(device);
-      const onLine: LimitedLogOptions['onLine'] = (...said) => helperFailures.logged(...said);
-      const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
-      cleanup.use(logEvents(log));
+      const observed = observe(store, logger, cleanup);
+      const { log } = observed;
       for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
         logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
       }
       const ownDomid = await readOwnDomid(store);
       const { helperDirectory } = options;
       const images: Parts['images'] = { options };
+      const xentop = cleanup.use(new Xentop({ directory: options.xentopDirectory, store, ownDomid, logger }));
       const bounds = () => helperBounds(images.options);
       const asked = { provider, store, ownDomid };
       const orphans = helperDirectory && cleanup.use(orphansOf(helperDirectory, asked, { bounds, logger }));
@@ -74,8 +74,9 @@ export class Daemon implements AsyncDisposable {
       const backend = cleanup.use(
         await XenBlockBackend.start({ ...options.backend, provider, store, types, ownDomid, openImage }),
       );
+      xentop.start(backend);
       if (orphans) orphans.start();
-      return new Daemon({ backend, store, log, guestNames, helperFailures, images, cleanup });
+      return new Daemon({ backend, store, ...observed, images, cleanup });
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -144,6 +145,17 @@ export class Daemon implements AsyncDisposable {
 
 /** How long the end waits for a xenstored that is being connected to again; its watches end without it too. */
 const STORE_TIMEOUT_MS = 2000;
+
+/** What is noted and told of what happens; all of it ends with `cleanup`. */
+function observe(store: XenstoreClient, logger: Logger, cleanup: Cleanup) {
+  const guestNames = cleanup.use(new GuestNames(store));
+  const helperFailures = cleanup.use(new HelperFailures());
+  const guestOf = (device: string) => guestNames.ofDevice(device);
+  const onLine: LimitedLogOptions['onLine'] = (...said) => helperFailures.logged(...said);
+  const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
+  cleanup.use(logEvents(log));
+  return { log, guestNames, helperFailures };
+}
 
 function orphansOf(
   directory: string,

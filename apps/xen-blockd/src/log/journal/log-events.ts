@@ -174,6 +174,10 @@ export const DAEMON_EVENTS: Readonly<Record<string, LogEvent>> = {
   'metrics there again': { id: '408ddc6dfd78449dae8d34284c9fcf55', tells: 'The metrics can be asked for again' },
   'no control socket': { id: '5c68cca5456b4f07b20411a78fefa40b', tells: 'The control socket cannot be made' },
   'control socket there again': { id: '9e9f0917013e43d4868d8e85b6c78b4c', tells: 'The control socket is there' },
+  'xentop has no figures of vbd3 disks': {
+    id: 'a0d7d1fe4d494729b9f9abfabecef120',
+    tells: 'xentop has no figures of vbd3 disks',
+  },
   'the service manager cannot be told': {
     id: '0919655902464419976ee6a87c22a882',
     tells: 'The service manager cannot be told',
