@@ -98,16 +98,18 @@ export class Daemon implements AsyncDisposable {
   }
 
   /** The disks there are now, as the metrics tell of them. */
-  measuredDisks(): MeasuredDisk[] {
+  *measuredDisks(): Generator<MeasuredDisk> {
     const { guestNames, helperFailures } = this.#parts;
     guestNames.review();
-    return [...this.backend.devices].map((device) => ({
-      status: deviceStatus(device),
-      format: device.config?.format,
-      guest: guestNames.of(device.address.domid),
-      uuid: device.config?.vm?.replace(/^\/vm\//, ''),
-      helperFailures: helperFailures.of(deviceName(device.address)),
-    }));
+    for (const device of this.backend.devices) {
+      yield {
+        status: deviceStatus(device),
+        format: device.config?.format,
+        guest: guestNames.of(device.address.domid),
+        uuid: device.config?.vm?.replace(/^\/vm\//, ''),
+        helperFailures: helperFailures.of(deviceName(device.address)),
+      };
+    }
   }
 
   /**

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { renameSync } from 'node:fs';
+import { connect } from 'node:net';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -152,6 +154,21 @@ describe('the metrics', () => {
       await host.host.toolstack.detachDisk(domid, 'xvda');
     }
     await expect.poll(async () => (await scrape()).samples.length, SOON).toBe(before);
+  });
+
+  it('are there for the next scrape after a client that has left, and for several at once', async () => {
+    await start();
+    await connectedDisk();
+    for (let i = 0; i < 20; i++) {
+      const socket = connect(host.path('metrics'));
+      await once(socket, 'connect');
+      socket.write('GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n');
+      if (i % 2 === 0) await once(socket, 'data');
+      socket.destroy();
+    }
+    const all = await Promise.all(Array.from({ length: 8 }, scrape));
+    for (const { samples } of all) expect(samples.length).toBe(all[0].samples.length);
+    expect(all[0].value('xen_blockd_connected', DISK)).toBe(1);
   });
 
   it('say since when a disk is held, and nothing when it is served again', async () => {

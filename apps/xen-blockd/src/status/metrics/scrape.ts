@@ -42,11 +42,12 @@ export interface DaemonFigures {
 }
 
 const OF_ONE = { ...OF_DISKS, ...OF_OPERATIONS, ...DURATIONS, ...ERRORS };
-/** Disks of one turn of the event loop: rings are served on it. */
-const DISKS_A_TURN = 4;
 
-/** All metrics in Prometheus's text format. Nothing is kept from one scrape to the next: devices come and go. */
-export async function scrape(source: MetricsSource): Promise<string> {
+/**
+ * All metrics. Nothing is kept from one scrape to the next: devices come and go. Each disk has a turn of the event loop, on
+ * which rings are served.
+ */
+export async function scrape(source: MetricsSource): Promise<MetricsText> {
   const lag = await eventLoopLag();
   const text = new MetricsText();
   for (const families of [INFO, OF_ONE, OF_GUESTS, OF_DAEMON]) text.declare(families);
@@ -55,12 +56,11 @@ export async function scrape(source: MetricsSource): Promise<string> {
     const labels = labelText(GUEST_LABELS, { domid: counters.domid });
     for (const [name, key] of entries(GUEST_VALUES)) text.add(name, labels, counters[key]);
   }
-  let disks = 0;
-  for (const disk of [...source.disks()]) {
+  for (const disk of source.disks()) {
     addDisk(text, disk);
-    if (++disks % DISKS_A_TURN === 0) await setImmediate();
+    await setImmediate();
   }
-  return text.toString();
+  return text;
 }
 
 function addDaemon(text: MetricsText, figures: DaemonFigures, lag: number): void {

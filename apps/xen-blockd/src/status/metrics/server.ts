@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import { setImmediate } from 'node:timers/promises';
 import { printable } from '@xenpv/xenbus';
 import { BlockdError } from '../../errors.js';
 import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../../listen-address.js';
@@ -19,10 +20,10 @@ export class MetricsServer implements AsyncDisposable {
         response.writeHead(404).end();
         return;
       }
-      scrape(source).then(
-        (text) => response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(text),
-        (error) => response.writeHead(500).end(printable(String(error))),
-      );
+      answer(source, response).catch((error) => {
+        if (response.headersSent) response.destroy();
+        else response.writeHead(500).end(printable(String(error)));
+      });
     });
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
@@ -53,6 +54,18 @@ export class MetricsServer implements AsyncDisposable {
     this.#server.closeAllConnections();
     await closed;
   }
+}
+
+/** In several turns of the event loop, since rings are served on it. A client that has gone ends it. */
+async function answer(source: MetricsSource, response: ServerResponse): Promise<void> {
+  const text = await scrape(source);
+  response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+  for (const piece of text.pieces()) {
+    if (response.destroyed) return;
+    response.write(piece);
+    await setImmediate();
+  }
+  response.end();
 }
 
 function refused(address: string, problem: string, cause?: unknown): BlockdError {

@@ -9,6 +9,8 @@ export function labelText(names: readonly string[], labels: Labels): string {
   return names.map((name) => `${name}="${escaped(printable(`${labels[name] ?? ''}`))}"`).join(',');
 }
 
+const LINES_A_PIECE = 500;
+
 /** In a label's value a backslash, a quotation mark and a line's end would be something else. */
 function escaped(value: string): string {
   return value.replace(/[\\"\n]/g, (character) => (character === '\n' ? '\\n' : `\\${character}`));
@@ -40,8 +42,17 @@ export class MetricsText {
     lines.push(`${name}_sum{${labels}} ${sum}`, `${name}_count{${labels}} ${buckets[buckets.length - 1][1]}`);
   }
 
+  /** In pieces, none of which takes long to make. */
+  *pieces(): Generator<string> {
+    for (const lines of this.#lines.values()) {
+      for (let at = 0; at < lines.length; at += LINES_A_PIECE) {
+        yield `${lines.slice(at, at + LINES_A_PIECE).join('\n')}\n`;
+      }
+    }
+  }
+
   toString(): string {
-    return `${[...this.#lines.values()].flat().join('\n')}\n`;
+    return [...this.pieces()].join('');
   }
 
   #linesOf(name: string): string[] {
