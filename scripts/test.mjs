@@ -139,6 +139,8 @@ await runMain(async () => {
   await check('documented paths', checkDocumentedPaths);
   // Imported late: a fresh clone has their libraries only now.
   await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
+  await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());
+  await check('log events page', async () => (await import('./log-events-page.mjs')).checkLogEventsPage());
   await check('CommonJS builds', checkCommonJs);
   // Tests wait more than they work, and need no types.
   const [tests] = await Promise.all([runTests(), checkTypes()]);

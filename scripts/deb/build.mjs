@@ -23,7 +23,8 @@ import { copyNode, neededLibraries } from './node.mjs';
 import { writeProgram } from './program.mjs';
 
 const APP = join(ROOT, 'apps', 'xen-blockd');
-const PACKAGING = join(ROOT, 'packaging', 'debian');
+const PACKAGING = join(ROOT, 'packaging');
+const DEBIAN = join(PACKAGING, 'debian');
 /** Debian's name of a machine, by Node's. */
 export const ARCHITECTURES = { x64: 'amd64', arm64: 'arm64' };
 const LIBRARY = 'usr/lib/xen-blockd';
@@ -36,6 +37,8 @@ const COMPLETIONS = {
   zsh: 'usr/share/zsh/vendor-completions/_xen-blockd',
   fish: 'usr/share/fish/vendor_completions.d/xen-blockd.fish',
 };
+/** For what else watches the machine, below usr/share/xen-blockd and the folder of their sources. */
+const SHARED = ['prometheus/xen-blockd.rules.yml', 'grafana/xen-blockd.json'];
 const MAINTAINER_SCRIPTS = ['postinst', 'prerm', 'postrm'];
 
 /** What an operator may change: dpkg asks before it replaces a changed one. */
@@ -85,10 +88,11 @@ async function fill(root, { architecture, version, date, withNode }) {
   put('usr/share/man/man8/xen-blockd.8.gz', compressed(readFileSync(join(APP, 'man', 'xen-blockd.8'))));
   put(`${DOC}/changelog.gz`, compressed(changelog({ version, date })));
   put(`${DOC}/copyright`, copyrightFile(libraries, licence));
-  copy(`${DOC}/README.Debian`, join(PACKAGING, 'README.Debian'));
-  copy(`${DOC}/examples/modprobe-xen-blkback.conf`, join(PACKAGING, 'modprobe-xen-blkback.conf'));
+  copy(`${DOC}/README.Debian`, join(DEBIAN, 'README.Debian'));
+  copy(`${DOC}/examples/modprobe-xen-blkback.conf`, join(DEBIAN, 'modprobe-xen-blkback.conf'));
   copy(`${DOC}/examples/hardened.conf`, join(APP, 'systemd', 'hardened.conf'));
-  if (withNode) copy('usr/share/lintian/overrides/xen-blockd', join(PACKAGING, 'lintian-overrides'));
+  for (const path of SHARED) copy(`usr/share/xen-blockd/${path}`, join(PACKAGING, path));
+  if (withNode) copy('usr/share/lintian/overrides/xen-blockd', join(DEBIAN, 'lintian-overrides'));
   for (const [shell, path] of Object.entries(COMPLETIONS)) {
     put(path, await run('deb: completions', process.execPath, [join(library, 'dist', 'main.js'), 'completion', shell]));
   }
@@ -116,7 +120,7 @@ function writeMetadata(root, files, facts) {
   writeFileSync(join(folder, 'conffiles'), conffiles.map((path) => `/${path}\n`).join(''));
   const summed = files.filter((path) => !conffiles.includes(path) && !lstatSync(join(root, path)).isSymbolicLink());
   writeFileSync(join(folder, 'md5sums'), md5sums(root, summed));
-  for (const name of MAINTAINER_SCRIPTS) copyFileSync(join(PACKAGING, name), join(folder, name));
+  for (const name of MAINTAINER_SCRIPTS) copyFileSync(join(DEBIAN, name), join(folder, name));
 }
 
 /** Paths of files and symbolic links below a folder, sorted. */

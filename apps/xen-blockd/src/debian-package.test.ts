@@ -52,6 +52,8 @@ needs('dpkg-deb').describe('the package for Debian', () => {
         '/usr/share/bash-completion/completions/xen-blockd',
         '/usr/share/doc/xen-blockd/examples/hardened.conf',
         '/usr/share/man/man8/xen-blockd.8.gz',
+        '/usr/share/xen-blockd/grafana/xen-blockd.json',
+        '/usr/share/xen-blockd/prometheus/xen-blockd.rules.yml',
       ]),
     );
     expect(made.files.filter((file) => /\.(map|ts|cts|cc|h|sources)$|\/test\//.test(file))).toEqual([]);

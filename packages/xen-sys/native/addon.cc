@@ -22,7 +22,7 @@ Napi::Value AddressOf(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(memory.data)));
 }
 
-int Send(const TypedMemory& path, const TypedMemory& data) {
+int Send(const TypedMemory& path, const TypedMemory& data, bool wait) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.bytes > sizeof address.sun_path) return -ENAMETOOLONG;
@@ -30,23 +30,26 @@ int Send(const TypedMemory& path, const TypedMemory& data) {
   int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   socklen_t length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.bytes);
-  ssize_t sent = sendto(fd, data.data, data.bytes, MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address), length);
+  int flags = MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT);
+  ssize_t sent = sendto(fd, data.data, data.bytes, flags, reinterpret_cast<sockaddr*>(&address), length);
   int error = sent < 0 ? -errno : 0;
   close(fd);
   return error;
 }
 
 /**
- * sendDatagram(path: Uint8Array, data: Uint8Array): one datagram to a Unix socket, which Node has no interface
- * for. A path that begins with a zero byte is in the abstract namespace. 0 or a negative errno.
+ * sendDatagram(path: Uint8Array, data: Uint8Array, wait: boolean): one datagram to a Unix socket, which Node has no
+ * interface for. A path that begins with a zero byte is in the abstract namespace. A receiver that has no room is waited
+ * for, or it is -EAGAIN. 0 or a negative errno.
  */
 Napi::Value SendDatagram(const Napi::CallbackInfo& info) {
   Arguments given(info, "sendDatagram");
   TypedMemory path = given.Memory(0, "path");
   TypedMemory data = given.Memory(1, "data");
+  bool wait = given.Flag(2, "wait");
   if (given.refused()) return info.Env().Undefined();
   if (path.bytes == 0) return Napi::Number::New(info.Env(), -EINVAL);
-  return Napi::Number::New(info.Env(), Send(path, data));
+  return Napi::Number::New(info.Env(), Send(path, data, wait));
 }
 
 Napi::Object Initialise(Napi::Env env, Napi::Object exports) {

@@ -22,6 +22,7 @@ export {
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
 export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
+export { sendDatagram } from './posix/datagram.js';
 export { Fifo } from './posix/fifo.js';
 export { type FileLock, lockFile } from './posix/file-lock.js';
 export { futexWait, futexWake } from './posix/futex.js';

@@ -61,7 +61,7 @@ const scenarios = {
         call: (name) => addon.makeFifo(typeof name === 'string' ? `${folder}/fifo-${name}` : name),
         valid: () => ['made'],
       },
-      sendDatagram: { call: addon.sendDatagram, valid: () => [Buffer.from('\0nobody'), Buffer.from('hello')] },
+      sendDatagram: { call: addon.sendDatagram, valid: () => [Buffer.from('\0nobody'), Buffer.from('hello'), false] },
       Descriptor: {
         call: (...args) => new Descriptor(...args),
         valid: () => [path, O_RDONLY],

@@ -9,9 +9,14 @@ import { helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
-import { LimitedLog } from '../log/limited-log.js';
+import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
+import { deviceStatus } from '../status/device-status.js';
+import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
+import { GuestNames } from './observed/guest-names.js';
+import { HelperFailures } from './observed/helper-failures.js';
+import { Xentop } from './observed/xentop.js';
 
 export interface DaemonOptions extends ImageOptions {
   readonly provider: XenProvider;
@@ -20,6 +25,8 @@ export interface DaemonOptions extends ImageOptions {
   /** Backend types to serve. */
   readonly types: readonly string[];
   readonly logger: Logger;
+  /** Where figures of vbd3 disks are for xentop; nowhere if undefined. */
+  readonly xentopDirectory?: string | undefined;
   /** The backend has a default for each. */
   readonly backend?: BackendOptions;
 }
@@ -28,6 +35,8 @@ interface Parts {
   readonly backend: XenBlockBackend;
   readonly store: XenstoreClient;
   readonly log: LimitedLog;
+  readonly guestNames: GuestNames;
+  readonly helperFailures: HelperFailures;
   readonly images: { options: ImageOptions };
   readonly cleanup: Cleanup;
 }
@@ -50,14 +59,15 @@ export class Daemon implements AsyncDisposable {
     const cleanup = new Cleanup();
     cleanup.use(store);
     try {
-      const log = cleanup.use(new LimitedLog(logger));
-      cleanup.use(logEvents(log));
+      const observed = observe(store, logger, cleanup);
+      const { log } = observed;
       for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
         logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
       }
       const ownDomid = await readOwnDomid(store);
       const { helperDirectory } = options;
       const images: Parts['images'] = { options };
+      const xentop = cleanup.use(new Xentop({ directory: options.xentopDirectory, store, ownDomid, logger }));
       const bounds = () => helperBounds(images.options);
       const asked = { provider, store, ownDomid };
       const orphans = helperDirectory && cleanup.use(orphansOf(helperDirectory, asked, { bounds, logger }));
@@ -65,8 +75,9 @@ export class Daemon implements AsyncDisposable {
       const backend = cleanup.use(
         await XenBlockBackend.start({ ...options.backend, provider, store, types, ownDomid, openImage }),
       );
+      xentop.start(backend);
       if (orphans) orphans.start();
-      return new Daemon({ backend, store, log, images, cleanup });
+      return new Daemon({ backend, store, ...observed, images, cleanup });
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -85,6 +96,21 @@ export class Daemon implements AsyncDisposable {
   /** Lines that were left out of the log, too many of one kind. */
   get suppressedLines(): number {
     return this.#parts.log.suppressed;
+  }
+
+  /** The disks there are now, as the metrics tell of them. */
+  *measuredDisks(): Generator<MeasuredDisk> {
+    const { guestNames, helperFailures } = this.#parts;
+    guestNames.review();
+    for (const device of this.backend.devices) {
+      yield {
+        status: deviceStatus(device),
+        format: device.config?.format,
+        guest: guestNames.of(device.address.domid),
+        uuid: device.config?.vm?.replace(/^\/vm\//, ''),
+        helperFailures: helperFailures.of(deviceName(device.address)),
+      };
+    }
   }
 
   /**
@@ -127,6 +153,17 @@ export class Daemon implements AsyncDisposable {
 
 /** How long the end waits for a xenstored that is being connected to again; its watches end without it too. */
 const STORE_TIMEOUT_MS = 2000;
+
+/** What is noted and told of what happens; all of it ends with `cleanup`. */
+function observe(store: XenstoreClient, logger: Logger, cleanup: Cleanup) {
+  const guestNames = cleanup.use(new GuestNames(store));
+  const helperFailures = cleanup.use(new HelperFailures());
+  const guestOf = (device: string) => guestNames.ofDevice(device);
+  const onLine: LimitedLogOptions['onLine'] = (...said) => helperFailures.logged(...said);
+  const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
+  cleanup.use(logEvents(log));
+  return { log, guestNames, helperFailures };
+}
 
 function orphansOf(
   directory: string,

@@ -17,7 +17,7 @@ beforeEach(() => {
   lines = [];
   now = 0;
   const logger = pino({ level: 'trace', base: null }, { write: (line) => lines.push(JSON.parse(line)) });
-  log = new LimitedLog(logger, new RateLimit(5, INTERVAL_MS, () => now));
+  log = new LimitedLog(logger, { limit: new RateLimit(5, INTERVAL_MS, () => now) });
   events = logEvents(log);
 });
 afterEach(() => {

@@ -1,4 +1,3 @@
-import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type {
   EngineFallback,
   LockUnavailable,
@@ -43,6 +42,7 @@ import {
 import type { ConnectionLostEvent, ConnectionRestoredEvent } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import type { LimitedLine, LimitedLog } from '../log/limited-log.js';
+import { subscriptions } from './observed/subscriptions.js';
 
 /** What a line says, and about what; lines of one channel about one device or image share a limit. */
 interface Line extends LimitedLine {
@@ -221,19 +221,14 @@ export const LOGGED_CHANNELS = Object.keys(LINES);
 /** Writes the events that the libraries publish to the log, until it is disposed of. */
 export function logEvents(log: LimitedLog): Disposable {
   const listeners = Object.entries(LINES).map(([channel, lineOf]) => {
-    const listener = (event: unknown) => {
-      const line = lineOf(event as never);
+    const listener = (event: never) => {
+      const line = lineOf(event);
       log.write(channel, line.about, line);
       if (channel === 'xenbus:device:removed' && line.about !== undefined) log.forget(line.about);
     };
     return [channel, listener] as const;
   });
-  for (const [channel, listener] of listeners) subscribe(channel, listener);
-  return {
-    [Symbol.dispose]() {
-      for (const [channel, listener] of listeners) unsubscribe(channel, listener);
-    },
-  };
+  return subscriptions(Object.fromEntries(listeners));
 }
 
 function seconds(milliseconds: number): number {

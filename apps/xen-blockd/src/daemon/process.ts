@@ -25,6 +25,8 @@ export interface ProcessOptions {
 
 /** The longest that closing takes without a journal: less than systemd's unit and the stop signal's own limit. */
 const CLOSE_TIMEOUT_MS = 20_000;
+/** Where libxenstat looks for figures of vbd3 disks. */
+const XENTOP_DIRECTORY = '/dev/shm';
 /** For what is closed after the disks: sockets and the connection to xenstored. */
 const AFTER_DISKS_MS = 3000;
 
@@ -140,6 +142,7 @@ async function startDaemon(config: Config, provider: XenProvider, store: Xenstor
       store,
       logger,
       types: config.types,
+      xentopDirectory: provider.name === 'native' ? XENTOP_DIRECTORY : undefined,
       backend: backendOptions(config),
       ...imageOptions(config),
     });

@@ -6,17 +6,19 @@ import { Cleanup } from '../cleanup.js';
 import { ControlServer } from '../control/control-server.js';
 import type { Controlled } from '../control/controlled.js';
 import { errorCode } from '../errors.js';
-import { type DeviceStatus, deviceStatus } from '../status/device-status.js';
-import { MetricsServer, type MetricsSource } from '../status/metrics.js';
+import type { MetricsSource } from '../status/metrics/scrape.js';
+import { MetricsServer } from '../status/metrics/server.js';
 import type { Config } from './config.js';
 import type { Daemon } from './daemon.js';
 import { KeptServer } from './kept-server.js';
+import { XenstoreState } from './observed/xenstore-state.js';
 
 /** The sockets on which the process is asked about its disks: the control socket and the metrics. */
 export class Sockets implements AsyncDisposable {
   readonly #logger: Logger;
   readonly #linesLost: () => number;
   readonly #cleanup = new Cleanup();
+  readonly #xenstore = this.#cleanup.use(new XenstoreState());
   #metrics: KeptServer | undefined;
   #daemon: Daemon | undefined;
 
@@ -52,9 +54,14 @@ export class Sockets implements AsyncDisposable {
     this.#metrics = undefined;
     if (address === undefined) return;
     const source: MetricsSource = {
-      devices: () => this.#devices(),
+      disks: () => this.#daemon?.measuredDisks() ?? [],
       guests: () => this.#daemon?.backend.guests ?? [],
-      logLines: () => ({ lost: this.#linesLost(), suppressed: this.#daemon?.suppressedLines ?? 0 }),
+      daemon: () => ({
+        xenstoreConnected: this.#xenstore.connected,
+        xenstoreLosses: this.#xenstore.losses,
+        linesLost: this.#linesLost(),
+        linesSuppressed: this.#daemon?.suppressedLines ?? 0,
+      }),
     };
     this.#metrics = new KeptServer('metrics', () => MetricsServer.listen(address, source), this.#logger);
     await this.#metrics.open();
@@ -77,10 +84,6 @@ export class Sockets implements AsyncDisposable {
       this.#logger.debug({ reason: errorMessage(error) }, 'no control socket');
       await this.#cleanup.use(new KeptServer('control socket', listen, this.#logger)).open();
     }
-  }
-
-  #devices(): DeviceStatus[] {
-    return [...(this.#daemon?.backend.devices ?? [])].map(deviceStatus);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

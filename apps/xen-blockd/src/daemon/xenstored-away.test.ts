@@ -4,6 +4,7 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
+import { Scrape } from '../testing/scrape.js';
 
 let daemon: TestDaemon;
 let host: EmbeddedHost;
@@ -33,12 +34,17 @@ describe('the daemon while xenstored is away', () => {
     const breakers: (() => void)[] = [];
     const connect = provider.connectXenstore.bind(provider);
     provider.connectXenstore = async (options) => breakable(await connect(options), breakers);
-    const ended = daemon.start({ 'control-socket': false }, provider);
+    const metrics = host.path('metrics');
+    const ended = daemon.start({ 'control-socket': false, metrics }, provider);
     await daemon.says('ready');
     const before = await daemon.attach('before');
     const guest = await host.connectGuest(before.domid);
+    expect((await Scrape.from(metrics)).value('xen_blockd_xenstore_losses_total')).toBe(0);
     breakers.pop()!();
     await daemon.says('connected to xenstored again');
+    const now = await Scrape.from(metrics);
+    expect(now.value('xen_blockd_xenstore_losses_total')).toBe(1);
+    expect(now.value('xen_blockd_xenstore_connected')).toBe(1);
     expect(Buffer.from(await guest.read(0, 512)).equals(before.data.subarray(0, 512))).toBe(true);
     const after = await daemon.attach('after');
     const another = await host.connectGuest(after.domid);
@@ -102,10 +108,13 @@ describe('the daemon while xenstored is away', () => {
   });
 
   it('can be stopped', async () => {
-    const ended = daemon.start({ 'control-socket': false });
+    const metrics = host.path('metrics');
+    const ended = daemon.start({ 'control-socket': false, metrics });
     await daemon.says('ready');
+    expect((await Scrape.from(metrics)).value('xen_blockd_xenstore_connected')).toBe(1);
     await host.host.close();
     await daemon.says('lost the connection to xenstored');
+    expect((await Scrape.from(metrics)).value('xen_blockd_xenstore_connected')).toBe(0);
     daemon.stop();
     expect(await ended).toBe(0);
   });

@@ -14,6 +14,16 @@ export interface LimitedLine {
   readonly fields?: Fields | undefined;
 }
 
+/** What a limited log asks and tells. */
+export interface LimitedLogOptions {
+  /** How many lines of a kind are written. */
+  readonly limit?: RateLimit | undefined;
+  /** The name of the guest that a subject is of. */
+  readonly guestOf?: ((subject: string) => string | undefined) | undefined;
+  /** Gets each line, those too that are not written. */
+  readonly onLine?: ((kind: string, subject: string | undefined, line: LimitedLine) => void) | undefined;
+}
+
 /**
  * A log in which nobody can write without limit. Lines are counted by what they are about (`subject`, a device or an
  * image) and by their kind; the ones that are left out are told in the next line of their kind, or a minute later.
@@ -21,11 +31,13 @@ export interface LimitedLine {
 export class LimitedLog implements Disposable {
   readonly #logger: Logger;
   readonly #limit: RateLimit;
+  readonly #options: LimitedLogOptions;
   readonly #timer: NodeJS.Timeout;
 
-  constructor(logger: Logger, limit = new RateLimit(LINES, INTERVAL_MS)) {
+  constructor(logger: Logger, options: LimitedLogOptions = {}) {
     this.#logger = logger;
-    this.#limit = limit;
+    this.#options = options;
+    this.#limit = options.limit ?? new RateLimit(LINES, INTERVAL_MS);
     this.#timer = setInterval(() => this.tellSuppressed(), INTERVAL_MS).unref();
   }
 
@@ -34,12 +46,15 @@ export class LimitedLog implements Disposable {
     return this.#limit.suppressed;
   }
 
-  write(kind: string, subject: string | undefined, { level, message, fields }: LimitedLine): void {
+  write(kind: string, subject: string | undefined, line: LimitedLine): void {
+    const { level, message, fields } = line;
+    this.#options.onLine?.(kind, subject, line);
     if (!this.#logger.isLevelEnabled(level)) return;
     const admitted = this.#limit.admit(`${kind} ${subject ?? ''}`);
     if (!admitted) return;
+    const guest = subject === undefined ? undefined : this.#options.guestOf?.(subject);
     // A field that is undefined is left out.
-    this.#logger[level]({ ...fields, suppressed: admitted.suppressed || undefined }, message);
+    this.#logger[level]({ ...fields, guest, suppressed: admitted.suppressed || undefined, event: kind }, message);
   }
 
   /** The subject is gone. */

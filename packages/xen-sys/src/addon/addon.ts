@@ -48,7 +48,8 @@ interface Addon {
   makeFifo(path: string): number;
   /** See native/process.h. */
   forbidCoreDumps(): number;
-  sendDatagram(path: Uint8Array, data: Uint8Array): number;
+  /** `wait`: for a receiver that has no room; otherwise it is EAGAIN. */
+  sendDatagram(path: Uint8Array, data: Uint8Array, wait: boolean): number;
 }
 
 const ROOT = fileURLToPath(packageRoot);

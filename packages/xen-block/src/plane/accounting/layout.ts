@@ -28,9 +28,9 @@ export type LatencyPhase = (typeof LATENCY_PHASES)[number];
 export const LATENCY_BUCKETS = 25;
 
 const CLASSES = ACCOUNTING_CLASSES.length;
-const SCALARS = 6 * CLASSES;
+const SCALARS = 7 * CLASSES;
 
-/** Where each counter of a ring is, in 64-bit floats. The first six have one for each class. */
+/** Where each counter of a ring is, in 64-bit floats. The first seven have one for each class. */
 export const Counter = {
   operations: 0,
   bytes: CLASSES,
@@ -39,6 +39,8 @@ export const Counter = {
   merged: 4 * CLASSES,
   /** Nanoseconds. */
   totalTime: 5 * CLASSES,
+  /** Nanoseconds. */
+  storageTime: 6 * CLASSES,
   unknown: SCALARS,
   events: SCALARS + 1,
   notifications: SCALARS + 2,

@@ -120,6 +120,7 @@ export class RingCounters {
     pushed: number,
   ): void {
     this.#values[Counter.totalTime + kind] += weight * (pushed - pulled) * NANOSECONDS;
+    this.#values[Counter.storageTime + kind] += weight * (completed - queued) * NANOSECONDS;
     const at = histogramAt(0, kind);
     this.#bucket(at, weight, queued - pulled);
     this.#bucket(at + PHASE, weight, completed - queued);

@@ -25,6 +25,8 @@ export interface ClassStatistics {
   readonly merged: number;
   /** Nanoseconds from pulled to pushed, summed; estimated from some of them where reading the clock is dear. */
   readonly totalTimeNs: number;
+  /** Of that, from queued at the storage's engine to completed by it. */
+  readonly storageTimeNs: number;
   /** By phase: requests per bucket, see {@link LATENCY_BUCKETS}. */
   readonly latency: Readonly<Record<LatencyPhase, readonly number[]>>;
 }
@@ -107,6 +109,7 @@ function classStatistics(values: Float64Array, kind: number): ClassStatistics {
     errors: errorsByName(values, kind),
     merged: values[Counter.merged + kind],
     totalTimeNs: values[Counter.totalTime + kind],
+    storageTimeNs: values[Counter.storageTime + kind],
     latency,
   };
 }
