@@ -132,8 +132,12 @@ function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskCo
   log.write(STORAGE_DAEMON_LINES[kind], device, {
     level: LEVELS[kind] ?? 'error',
     message: STORAGE_DAEMON_LINES[kind],
-    fields: { device, path: target, ...facts },
+    fields: { device, path: target, ...('job' in facts ? { ...facts, ...jobFields(facts.job) } : facts) },
   });
+}
+
+function jobFields({ id, type, offset, len }: EndedJob) {
+  return { job: id, type, done: offset, of: len };
 }
 
 function tell(

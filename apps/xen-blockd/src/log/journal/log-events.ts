@@ -132,6 +132,15 @@ export const STORAGE_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: '300c2f87166a4b7e881c906a8d16c60a',
     tells: 'A storage helper hangs in its storage',
   },
+  'block job has ended': {
+    id: 'c6b028d0baae4cbfb9e9779143e0618f',
+    tells: 'A block job has done what it was started for',
+  },
+  'block job was cancelled': { id: '0ee9966b8f44457da3ba405ef833a7b7', tells: 'A block job was cancelled' },
+  'block job has failed': {
+    id: '48b7e2fb1d894239bb6e1657842c6725',
+    tells: 'A block job has ended with an error; what it had done stays',
+  },
   'no NBD export for an HVM guest': {
     id: 'b179fe2abaa14cd4957edda3aeb0bb35',
     tells: 'The firmware of a guest cannot read its disk',
