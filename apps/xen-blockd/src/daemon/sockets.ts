@@ -79,7 +79,7 @@ export class Sockets implements AsyncDisposable {
   }
 
   #devices(): DeviceStatus[] {
-    return [...(this.#daemon?.backend.devices ?? [])].map(deviceStatus);
+    return [...(this.#daemon?.backend.devices ?? [])].map((device) => deviceStatus(device));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -114,6 +114,11 @@ needs('mount', { name: 'the right to mount', met: mayMount }).describe('a file s
           'm',
         ),
       );
+      const shown = (await blockd('show', device)).stdout;
+      expect(shown).toMatch(/^ {2}state +stopped$/m);
+      expect(shown).toMatch(/^ {2}why +ENOSPC on write of \d+ bytes at \d+$/m);
+      expect(shown).toMatch(new RegExp(`^  remedy +mend that, then: xen-blockd resume ${device}$`, 'm'));
+      expect(shown).toMatch(/^ {2}storage errors +ENOSPC [1-9]/m);
       const labels = `device="${device}",domid="1",vdev="xvda"`;
       const exported = await metrics();
       expect(exported).toContain(`xen_blockd_stopped{${labels}} 1`);

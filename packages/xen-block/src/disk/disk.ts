@@ -117,6 +117,7 @@ export class BlockDevice implements BackendHandler {
   #image: BlockImage | undefined;
   #geometry: DiskGeometry | undefined;
   #negotiated: Negotiated | undefined;
+  #since = new Date();
   /** The medium that is configured could not be loaded. */
   #mediumFailed = false;
   readonly #mediumBackoff = new Backoff();
@@ -161,6 +162,11 @@ export class BlockDevice implements BackendHandler {
   /** What the frontend chose, or undefined while it is not connected. */
   get negotiated(): Negotiated | undefined {
     return this.#negotiated;
+  }
+
+  /** Since when its frontend is connected; where it is not, since when it waits for one. */
+  get since(): Date {
+    return this.#since;
   }
 
   /** What is done when the storage fails a request, or undefined before the device is prepared. */
@@ -282,6 +288,7 @@ export class BlockDevice implements BackendHandler {
     this.#recordImage();
     this.#stops.attached();
     this.#negotiated = negotiated;
+    this.#since = new Date();
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
   }
@@ -316,6 +323,7 @@ export class BlockDevice implements BackendHandler {
     if (leaves) await this.#changes;
     else await within(this.#changes, this.#options.letGoMs);
     const { count } = this.#rings;
+    if (this.#negotiated) this.#since = new Date();
     this.#negotiated = undefined;
     const { inFlight, ended } = await this.#rings.detach(leaves ? 'leave' : 'fail');
     if (inFlight > 0) this.#abandon(inFlight, ended);
