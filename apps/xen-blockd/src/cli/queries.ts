@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
 import { addAttach, addDetach } from './queries/attach.js';
 import { addList, addStats } from './queries/list.js';
+import { addEject, addInsert } from './queries/medium.js';
 import { addRefresh } from './queries/refresh.js';
+import { addResize } from './queries/resize.js';
 import { addResume } from './queries/resume.js';
 import { addShow } from './queries/show.js';
 import { addThrottle } from './queries/throttle.js';
@@ -12,6 +14,9 @@ export function addQueries(program: Command): void {
   addShow(program);
   addStats(program);
   addRefresh(program);
+  addResize(program);
+  addEject(program);
+  addInsert(program);
   addResume(program);
   addThrottle(program);
   addAttach(program);

@@ -24,6 +24,8 @@ export interface DeviceStatus {
   readonly image: string | undefined;
   /** What the toolstack's params name, whether it could be opened or not; empty for a drive without a medium. */
   readonly target: string | undefined;
+  /** Why the medium of a drive could not be loaded: the drive is empty, and it is tried again. */
+  readonly mediumTrouble: string | undefined;
   /** As the toolstack says it: `raw`, `qcow2`. */
   readonly format: string | undefined;
   readonly engine: string | undefined;
@@ -90,11 +92,12 @@ export function deviceStatus(device: BlockDevice): DeviceStatus {
   };
 }
 
-function imageStatus({ config, image, geometry }: BlockDevice) {
+function imageStatus({ config, image, geometry, mediumTrouble }: BlockDevice) {
   const { flush = false, discard = false, secureDiscard = false, maxIndirectSegments = 0 } = geometry ?? {};
   return {
     image: image?.description,
     target: config?.target,
+    mediumTrouble,
     format: config?.format,
     engine: image?.engine,
     identity: image?.identity,

@@ -28,13 +28,14 @@ export function stateSince({ stopped, held, since }: DeviceStatus): string | und
 }
 
 /** In words why a disk is not served, or is so though something is wrong; undefined for a disk that is well. */
-export function troubleOf({ stopped, held, orphanedSince }: DeviceStatus): string | undefined {
+export function troubleOf({ stopped, held, orphanedSince, mediumTrouble }: DeviceStatus): string | undefined {
   if (stopped) {
     const { operation, errno, offset, length } = stopped;
     return `${errno} on ${operation}${length > 0 ? ` of ${length} bytes at ${offset}` : ''}`;
   }
   if (held) return held.reason;
-  return orphanedSince === undefined ? undefined : 'xenstored does not know it; it is served on';
+  if (orphanedSince !== undefined) return 'xenstored does not know it; it is served on';
+  return mediumTrouble && `no medium: ${mediumTrouble}`;
 }
 
 /** The command that goes on with a disk that is stopped or held, to be typed when its trouble is mended. */

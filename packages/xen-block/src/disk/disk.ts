@@ -6,6 +6,7 @@ import {
   Backoff,
   type CallOptions,
   type DeviceAddress,
+  errorMessage,
   type HeldDevice,
   type KeyTexts,
   type XenstoreValues,
@@ -118,8 +119,8 @@ export class BlockDevice implements BackendHandler {
   #geometry: DiskGeometry | undefined;
   #negotiated: Negotiated | undefined;
   #since = new Date();
-  /** The medium that is configured could not be loaded. */
-  #mediumFailed = false;
+  /** Why the medium that is configured could not be loaded, or undefined. */
+  #mediumFailure: MediumFailure | undefined;
   readonly #mediumBackoff = new Backoff();
   #mediumRetry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -187,6 +188,11 @@ export class BlockDevice implements BackendHandler {
   /** Why the disk is not served though its frontend is connected, or undefined. It is tried again, see {@link retry}. */
   get held(): HeldDevice | undefined {
     return this.#context.held;
+  }
+
+  /** In words why the medium of a drive could not be loaded, which leaves it empty and is tried again; or undefined. */
+  get mediumTrouble(): string | undefined {
+    return this.#mediumFailure && errorMessage(this.#mediumFailure.error);
   }
 
   /** Since when xenstored does not know the disk, which is served on; or undefined. */
@@ -310,7 +316,7 @@ export class BlockDevice implements BackendHandler {
         throw error;
       }
       await medium.close();
-      this.#mediumFailed = true;
+      this.#mediumFailure = { error };
       this.#retryMedium();
       mediumChannel.publish({ address: this.address, target: this.#config.target, error });
     }
@@ -591,15 +597,17 @@ export class BlockDevice implements BackendHandler {
     if (this.#closed) return;
     const retry = () =>
       this.#inTurn(async () => {
-        if (!this.#mediumFailed || this.#closed) return;
+        if (!this.#mediumFailure || this.#closed) return;
         await this.#loadMedium(this.#config!, untilItIsDone());
       });
     this.#mediumRetry = setTimeout(() => void retry().catch(() => {}), this.#mediumBackoff.failed()).unref();
   }
 
   async #changeMedium(config: DiskConfig, call: CallOptions): Promise<void> {
-    if (!isSameMedium(config, this.#config!)) this.#mediumBackoff.worked();
-    else if (!this.#mediumFailed) return;
+    if (!isSameMedium(config, this.#config!)) {
+      this.#mediumBackoff.worked();
+      this.#mediumFailure = undefined;
+    } else if (!this.#mediumFailure) return;
     await this.#loadMedium(config, call);
   }
 
@@ -609,24 +617,24 @@ export class BlockDevice implements BackendHandler {
     const old = this.#image;
     await this.#drainFor(call);
     this.#config = config;
-    let error: unknown;
+    let failure: MediumFailure | undefined;
     try {
       await this.#openImage(call);
       await this.#rings.setImage(this.#image);
-    } catch (cause) {
-      error = cause;
-      await this.#eject(old).catch((failure) => this.#context.hold(failure));
+    } catch (error) {
+      failure = { error };
+      await this.#eject(old).catch((cause) => this.#context.hold(cause));
     } finally {
       // Nothing is in flight: what is recovered from now on is for this medium.
       if (this.#negotiated) this.#recordImage();
       this.undrain();
     }
-    this.#mediumFailed = error !== undefined;
-    if (this.#mediumFailed) this.#retryMedium();
+    this.#mediumFailure = failure;
+    if (failure) this.#retryMedium();
     else this.#mediumBackoff.worked();
     await old?.close();
     await this.#context.update(this.#deviceValues());
-    mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+    mediumChannel.publish({ address, target: config.target, ...failure });
   }
 
   /** The storage may hang, and the change be wanted no more. */
@@ -663,6 +671,10 @@ export class BlockDevice implements BackendHandler {
       recovered: this.#rings.recovered,
     };
   }
+}
+
+interface MediumFailure {
+  readonly error: unknown;
 }
 
 /** For what an operator asked for: nothing ends it before. */
