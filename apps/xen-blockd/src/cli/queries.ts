@@ -6,10 +6,12 @@ import { addRefresh } from './queries/refresh.js';
 import { addResize } from './queries/resize.js';
 import { addResume } from './queries/resume.js';
 import { addShow } from './queries/show.js';
+import { addStatus } from './queries/status.js';
 import { addThrottle } from './queries/throttle.js';
 
-/** The commands of `xen-blockd` that ask a running daemon. */
-export function addQueries(program: Command): void {
+/** The commands of `xen-blockd` that ask a running daemon; `ended` gets the exit code of those that have more than one. */
+export function addQueries(program: Command, ended: (code: number) => void): void {
+  addStatus(program, ended);
   addList(program);
   addShow(program);
   addStats(program);

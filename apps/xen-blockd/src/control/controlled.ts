@@ -10,6 +10,8 @@ import { nameOfDomain } from './guest-names.js';
 export interface Controlled {
   /** Backend types that are served. */
   readonly types: readonly string[];
+  /** The configuration file, if there is one. */
+  readonly configuration: string | undefined;
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
   /** The process ends as after SIGTERM. */
