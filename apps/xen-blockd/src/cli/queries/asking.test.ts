@@ -20,6 +20,7 @@ const ASKING = [
   ['list'],
   ['show', 'web1:xvda'],
   ['stats'],
+  ['stats', '--watch'],
   ['refresh'],
   ['resize', 'web1:xvda', '1G'],
   ['eject', 'web1:xvda'],
