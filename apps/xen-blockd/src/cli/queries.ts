@@ -8,6 +8,7 @@ import { addResume } from './queries/resume.js';
 import { addShow } from './queries/show.js';
 import { addStatus } from './queries/status.js';
 import { addThrottle } from './queries/throttle.js';
+import { addTop } from './queries/top.js';
 
 /** The commands of `xen-blockd` that ask a running daemon; `ended` gets the exit code of those that have more than one. */
 export function addQueries(program: Command, ended: (code: number) => void): void {
@@ -15,6 +16,7 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addList(program);
   addShow(program);
   addStats(program);
+  addTop(program);
   addRefresh(program);
   addResize(program);
   addEject(program);

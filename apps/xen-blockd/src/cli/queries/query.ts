@@ -20,13 +20,17 @@ export interface QueryOptions {
 export type DiskFormat = (disks: readonly DiskReport[], look: Look) => string;
 
 /** A command that asks a running daemon. */
-export function addQuery(program: Command, name: string, description: string): Command {
+export function addAsking(program: Command, name: string, description: string): Command {
   return program
     .command(name)
     .description(description)
     .option('--socket <path>', "the daemon's control socket", DEFAULTS['control-socket'])
-    .option('--timeout <seconds>', 'how long an answer is waited for, instead of what the command has', seconds)
-    .option('--json', 'print JSON');
+    .option('--timeout <seconds>', 'how long an answer is waited for, instead of what the command has', seconds);
+}
+
+/** One that prints what the daemon answers. */
+export function addQuery(program: Command, name: string, description: string): Command {
+  return addAsking(program, name, description).option('--json', 'print JSON');
 }
 
 const MOST_SECONDS = 86_400;
