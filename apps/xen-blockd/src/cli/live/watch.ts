@@ -35,12 +35,12 @@ function text(look: Look, time: string): string {
 }
 
 /** That there is no answer, in one line. */
-export function awayLine(reason: string, { columns = Number.POSITIVE_INFINITY, paint }: Appearance): string {
+function awayLine(reason: string, { columns = Number.POSITIVE_INFINITY, paint }: Appearance): string {
   return paint('bad', cutTo(columns, printable(reason)));
 }
 
 /** A line for each disk. */
-export function formatRates(disks: readonly MeasuredDisk[], look: Appearance): string {
+function formatRates(disks: readonly MeasuredDisk[], look: Appearance): string {
   if (disks.length === 0) return 'no disks';
   const rows = disks.map(({ disk, rates }) => [
     disk.device,
