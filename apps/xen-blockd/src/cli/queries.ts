@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { addAttach, addDetach } from './queries/attach.js';
 import { addList, addStats } from './queries/list.js';
 import { addEject, addInsert } from './queries/medium.js';
+import { addPause, addUnpause } from './queries/pause.js';
 import { addRefresh } from './queries/refresh.js';
 import { addResize } from './queries/resize.js';
 import { addResume } from './queries/resume.js';
@@ -22,6 +23,8 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addEject(program);
   addInsert(program);
   addResume(program);
+  addPause(program);
+  addUnpause(program);
   addThrottle(program);
   addAttach(program);
   addDetach(program);

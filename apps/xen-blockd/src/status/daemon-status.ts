@@ -54,7 +54,7 @@ function problemsOf(disk: DiskReport, now: number): string[] {
   if (state === 'held' || state === 'stopped') {
     const time = since === undefined ? '' : ` for ${formatDuration(now - Date.parse(since))}`;
     problems.push(`${name} is ${state}${time}: ${trouble}; mend that, then: ${remedyOf(disk)}`);
-  } else if (trouble !== undefined) problems.push(`${name}: ${trouble}`);
+  } else if (trouble !== undefined && state !== 'paused') problems.push(`${name}: ${trouble}`);
   if (oldestRequestMs >= STALL_MS) {
     problems.push(`${name}: a request is in flight for ${formatDuration(oldestRequestMs)}: its storage hangs`);
   }

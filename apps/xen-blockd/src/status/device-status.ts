@@ -51,6 +51,8 @@ export interface DeviceStatus {
   /** What the disk may do in a second, as parseRateLimits takes it, and all disks of its guest together. */
   readonly limits: string;
   readonly guestLimits: string;
+  /** Since when the disk takes no requests, because somebody has said `pause`. */
+  readonly paused: string | undefined;
   /** Why an error of the storage has stopped the disk. */
   readonly stopped: (Omit<DiskStop, 'since'> & { readonly since: string }) | undefined;
   /** Why a disk whose frontend is connected cannot be served now. It is tried again. */
@@ -84,6 +86,7 @@ export function deviceStatus(device: BlockDevice): DeviceStatus {
     onError: device.onError,
     limits: formatRateLimits(limits.disk),
     guestLimits: formatRateLimits(limits.guest),
+    paused: device.paused?.toISOString(),
     stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
     held: held && { ...held, since: held.since.toISOString() },
     orphanedSince: device.orphanedSince?.toISOString(),

@@ -48,7 +48,8 @@ function stateOf(disk: DiskReport, { paint }: Look, now: number): Entry[] {
     ['since', since && `${since}, for ${formatDuration(now - Date.parse(since))}`],
     ['why', trouble && printable(trouble)],
     ['tries', disk.held && `${disk.held.attempts}, the next one comes by itself`],
-    ['remedy', remedy && `mend that, then: ${printable(remedy)}`],
+    ['remedy', remedy && `${state === 'paused' ? '' : 'mend that, then: '}${printable(remedy)}`],
+    ['paused', disk.paused && state !== 'paused' ? `too, since ${disk.paused}` : undefined],
     ['on error', disk.onError],
   ];
 }

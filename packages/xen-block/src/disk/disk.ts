@@ -101,7 +101,7 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
 export class BlockDevice implements BackendHandler {
-  readonly keys = ['params', 'mode', 'on-error', 'limits', 'guest-limits'];
+  readonly keys = ['params', 'mode', 'on-error', 'limits', 'guest-limits', 'paused'];
   readonly #context: BackendContext;
   readonly #options: BlockDeviceOptions;
   readonly #rings: DiskRings;
@@ -123,6 +123,8 @@ export class BlockDevice implements BackendHandler {
   #mediumFailure: MediumFailure | undefined;
   readonly #mediumBackoff = new Backoff();
   #mediumRetry: NodeJS.Timeout | undefined;
+  /** The rings have a pause because somebody has paused the disk. */
+  #isPaused = false;
   #closed = false;
   /** Requests of an earlier connection are at the storage, and nobody waits for them: resolves when they have ended. */
   #abandoned: Promise<void> | undefined;
@@ -180,6 +182,11 @@ export class BlockDevice implements BackendHandler {
     return this.#limits.inForce;
   }
 
+  /** Since when the disk takes no requests because somebody has paused it, or undefined. */
+  get paused(): Date | undefined {
+    return this.#config?.paused;
+  }
+
   /** Why the disk takes no requests, when an error of its storage has stopped it; otherwise undefined. */
   get stopped(): DiskStop | undefined {
     return this.#stops.stop;
@@ -235,17 +242,36 @@ export class BlockDevice implements BackendHandler {
    * back. It is in force when this resolves, and for as long as the disk is there, whatever process serves it.
    */
   async setLimits(of: 'disk' | 'guest', limits: RateLimits | undefined): Promise<void> {
-    const { store, backendPath } = this.#context;
-    const path = `${backendPath}/${of === 'disk' ? 'limits' : 'guest-limits'}`;
-    await store.transaction(async (transaction) => {
-      // A directory that the toolstack has removed must not come back.
-      if (!(await transaction.exists(`${backendPath}/state`))) throw noDirectory(backendPath);
-      if (limits) await transaction.write(path, formatRateLimits(limits));
-      else if (await transaction.exists(path)) await transaction.remove(path);
-    });
+    await this.#note(of === 'disk' ? 'limits' : 'guest-limits', limits && formatRateLimits(limits));
     await this.#inTurn(async () => {
       if (!this.#config) return;
       this.#changeLimits({ ...this.#config, [of === 'disk' ? 'limits' : 'guestLimits']: limits });
+    });
+  }
+
+  /**
+   * Has the disk take no requests, or take them again. It is noted in the disk's directory, and holds for as long as the
+   * disk is there, whatever process serves it and whatever frontend connects. Nothing more is taken when this resolves;
+   * {@link drain} tells when all that was taken is answered. Pausing twice changes nothing.
+   */
+  async setPaused(paused: boolean): Promise<void> {
+    if (paused && this.paused) return;
+    const since = paused ? new Date() : undefined;
+    await this.#note('paused', since?.toISOString());
+    await this.#inTurn(async () => {
+      if (this.#config) this.#changePaused({ ...this.#config, paused: since });
+    });
+  }
+
+  /** Writes a key of the disk's directory, or takes it back. */
+  async #note(key: string, text: string | undefined): Promise<void> {
+    const { store, backendPath } = this.#context;
+    const path = `${backendPath}/${key}`;
+    await store.transaction(async (transaction) => {
+      // A directory that the toolstack has removed must not come back.
+      if (!(await transaction.exists(`${backendPath}/state`))) throw noDirectory(backendPath);
+      if (text !== undefined) await transaction.write(path, text);
+      else if (await transaction.exists(path)) await transaction.remove(path);
     });
   }
 
@@ -259,6 +285,7 @@ export class BlockDevice implements BackendHandler {
     const terms = call.offered ? readTerms(store, backendPath) : this.#ownTerms;
     [this.#terms, this.#config] = await Promise.all([terms, readDiskConfig(store, backendPath, address)]);
     this.#applyLimits();
+    this.#applyPause();
     await this.#openImage(call);
     const { engine } = this.#image ?? {};
     preparedChannel.publish({ address, config: this.#config, engine, geometry: this.#geometry });
@@ -349,6 +376,7 @@ export class BlockDevice implements BackendHandler {
       const config = withChangedKeys(this.#config, values, this.#context.backendPath);
       this.#changeOnError(config);
       this.#changeLimits(config);
+      this.#changePaused(config);
       if (config.deviceType === 'cdrom') await this.#changeMedium(config, call);
     });
   }
@@ -518,6 +546,21 @@ export class BlockDevice implements BackendHandler {
     if (!this.#config) return;
     this.#config = { ...this.#config, limits, guestLimits };
     this.#applyLimits();
+  }
+
+  #changePaused({ paused }: DiskConfig): void {
+    if (!this.#config) return;
+    this.#config = { ...this.#config, paused };
+    this.#applyPause();
+  }
+
+  /** Rings that are attached later have the pause too. */
+  #applyPause(): void {
+    const wanted = this.paused !== undefined;
+    if (wanted === this.#isPaused) return;
+    this.#isPaused = wanted;
+    if (wanted) void this.drain().catch(() => {});
+    else this.undrain();
   }
 
   /** Puts into force what the configuration says now, which may be what it said before. */

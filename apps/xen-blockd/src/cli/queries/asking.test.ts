@@ -26,6 +26,8 @@ const ASKING = [
   ['eject', 'web1:xvda'],
   ['insert', 'web1:xvda', '/a.iso'],
   ['resume', 'web1:xvda'],
+  ['pause', 'web1:xvda'],
+  ['unpause', 'web1:xvda'],
   ['throttle', 'web1:xvda'],
   ['attach', 'web1', '/a.img'],
   ['detach', 'web1:xvda'],

@@ -1,12 +1,17 @@
 /** Commands that QEMU has none for. Each answers with the disks that it is about, as `xen-blockd list --json` prints them. */
+import { once } from 'node:events';
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
+import { Deadline } from '../../deadline.js';
 import { attachDisk, detachDisk } from '../attachment.js';
 import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
 import { reportsOf } from '../disk-reports.js';
 
 /** For a guest's driver to connect: what libxl waits for a backend. */
 const ATTACH_MS = 10_000;
+
+/** For the requests of a disk that is paused, which storage that hangs does not answer. */
+const PAUSE_MS = 10_000;
 
 const DISKS = { array: 'any' } as const;
 
@@ -39,6 +44,26 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
         const wasStopped = await device.resume({ withoutJournal, acceptImage });
         const [report] = await reportsOf(controlled, [device]);
         return [{ ...report, wasStopped }];
+      },
+    }),
+    /** Takes no more requests, until x-unpause; waits so long for those that were taken to be answered. */
+    'x-pause': qmpCommand({
+      members: { disk: 'str', 'wait-ms?': 'size' },
+      returns: DISKS,
+      async run({ disk, 'wait-ms': waitMs = PAUSE_MS }, { signal }) {
+        const device = await namedDisk(controlled, disk);
+        await device.setPaused(true);
+        await drained(device, waitMs, signal);
+        return reportsOf(controlled, [device]);
+      },
+    }),
+    'x-unpause': qmpCommand({
+      members: { disk: 'str' },
+      returns: DISKS,
+      async run({ disk }) {
+        const device = await namedDisk(controlled, disk);
+        await device.setPaused(false);
+        return reportsOf(controlled, [device]);
       },
     }),
     /** Attaches a disk to a guest, whatever its toolstack is. The answer has this disk only. */
@@ -92,4 +117,14 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
 
 function disksOfGuest(devices: readonly BlockDevice[], { address }: BlockDevice): BlockDevice[] {
   return devices.filter((device) => device.address.domid === address.domid);
+}
+
+/** Waits until all that was taken is answered, for so long at most, and while anybody wants to know. */
+async function drained(device: BlockDevice, milliseconds: number, signal: AbortSignal): Promise<void> {
+  using deadline = new Deadline(signal, milliseconds);
+  try {
+    await Promise.race([device.drain(), once(deadline.signal, 'abort')]);
+  } finally {
+    device.undrain();
+  }
 }
