@@ -1,14 +1,14 @@
 import type { Command } from 'commander';
-import { addAttach, addDetach } from './queries/attach.js';
+import { addAttach, addDetach } from './changes/attach.js';
+import { addEject, addInsert } from './changes/medium.js';
+import { addPause, addUnpause } from './changes/pause.js';
+import { addRefresh } from './changes/refresh.js';
+import { addResize } from './changes/resize.js';
+import { addResume } from './changes/resume.js';
+import { addThrottle } from './changes/throttle.js';
 import { addList, addStats } from './queries/list.js';
-import { addEject, addInsert } from './queries/medium.js';
-import { addPause, addUnpause } from './queries/pause.js';
-import { addRefresh } from './queries/refresh.js';
-import { addResize } from './queries/resize.js';
-import { addResume } from './queries/resume.js';
 import { addShow } from './queries/show.js';
 import { addStatus } from './queries/status.js';
-import { addThrottle } from './queries/throttle.js';
 import { addTop } from './queries/top.js';
 
 /** The commands of `xen-blockd` that ask a running daemon; `ended` gets the exit code of those that have more than one. */

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
 import { formatDevices } from '../../status/device-table.js';
 import { integer } from '../option-parsers.js';
-import { addQuery, ask, DISK, disksOf, print, type QueryOptions } from './query.js';
+import { addQuery, ask, DISK, disksOf, print, type QueryOptions } from '../queries/query.js';
 
 const HELP = `
 Requests of the guest wait in its ring; those that were taken are answered first, so that nothing reads or writes the image any

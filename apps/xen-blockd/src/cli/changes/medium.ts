@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
 import type { DiskReport } from '../../status/device-status.js';
 import { formatDevices } from '../../status/device-table.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from './query.js';
+import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
 
 /** How long the drive may take for what it was told, in milliseconds; and how often it is looked at. */
 const DONE_MS = 10_000;

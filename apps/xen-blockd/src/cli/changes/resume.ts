@@ -1,7 +1,7 @@
 import type { TakeOverConsent } from '@xenpv/xen-block';
 import type { Command } from 'commander';
 import { formatResumed } from '../../status/device-table.js';
-import { addQuery, ask, DISK, type QueryOptions } from './query.js';
+import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 
 const RESUME_HELP = `
 A disk that a daemon before this one served is held when it cannot be taken over safely; list and the log say why.

@@ -3,7 +3,7 @@ import { BlockdError } from '../../errors.js';
 import type { DiskReport } from '../../status/device-status.js';
 import { formatDevices } from '../../status/device-table.js';
 import { formatBytes } from '../../status/format.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from './query.js';
+import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
 import { parseSize } from './size.js';
 
 const HELP = `

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
 import { formatDevices } from '../../status/device-table.js';
-import { addFilters, chosen, type Filters, isFiltering } from './filters.js';
-import { addQuery, DISK, disksOf, print, type QueryOptions } from './query.js';
+import { addFilters, chosen, type Filters, isFiltering } from '../queries/filters.js';
+import { addQuery, DISK, disksOf, print, type QueryOptions } from '../queries/query.js';
 
 interface RefreshArguments extends QueryOptions, Filters {
   readonly allowShrink?: boolean;

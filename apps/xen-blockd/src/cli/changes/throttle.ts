@@ -2,7 +2,7 @@ import { parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
 import { formatLimits } from '../../status/device-table.js';
-import { addQuery, ask, DISK, type QueryOptions } from './query.js';
+import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 
 const THROTTLE_HELP = `
 Limits are ${RATE_LIMITS_FORM}.

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatDevices } from '../../status/device-table.js';
 import { integer } from '../option-parsers.js';
-import { addQuery, ask, DISK, type QueryOptions } from './query.js';
+import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 
 const ATTACH_HELP = `
 The disk is written into xenstore as xl writes one, so that any guest may have it, whatever its toolstack is; xl sees it too
