@@ -209,7 +209,9 @@ describe('with a daemon', () => {
 it('status of a daemon that starts has exit code 1, and says which configuration it has', async () => {
   await using folder = new RunFolder();
   folder.configure();
-  const daemon = folder.run([], { env: { XEN_BLOCKD_TEST_XENSTORED: 'silent' } });
+  // A lock of its own: others on this machine may run the same.
+  const env = { XEN_BLOCKD_TEST_XENSTORED: 'silent', XENSTORED_PATH: folder.path('xenstored') };
+  const daemon = folder.run([], { env });
   await expect.poll(async () => (await runBlockd('status', '--socket', folder.control)).code).toBe(1);
   const { stdout } = await runBlockd('status', '--socket', folder.control);
   expect(stdout).toContain(`configuration  ${folder.config}`);
