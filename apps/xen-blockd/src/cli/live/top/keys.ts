@@ -1,7 +1,7 @@
 /** What a key means; a letter or sign is itself. */
 export type Key =
   | { readonly name: 'up' | 'down' | 'page-up' | 'page-down' | 'home' | 'end' }
-  | { readonly name: 'enter' | 'escape' | 'backspace' | 'interrupt' }
+  | { readonly name: 'enter' | 'escape' | 'backspace' | 'interrupt' | 'suspend' }
   | { readonly name: 'text'; readonly text: string };
 
 type Name = Exclude<Key['name'], 'text'>;
@@ -26,6 +26,7 @@ const SEQUENCES: Readonly<Record<string, Name>> = {
   '\u007f': 'backspace',
   '\b': 'backspace',
   '\u0003': 'interrupt',
+  '\u001a': 'suspend',
 };
 
 /** A sequence, known or not; or one character. */

@@ -30,6 +30,7 @@ export class Screen implements Disposable {
   readonly #resized = () => this.#listener.redraw();
   readonly #lost = () => this.#listener.lost();
   readonly #exit = () => this[Symbol.dispose]();
+  readonly #suspend = () => this.suspend();
   /** A shell that had stopped us has set its own mode. */
   readonly #continued = () => {
     this.#enter();
@@ -40,7 +41,7 @@ export class Screen implements Disposable {
     this.#input = input;
     this.#output = output;
     this.#listener = listener;
-    process.on('exit', this.#exit).on('SIGCONT', this.#continued);
+    process.on('exit', this.#exit).on('SIGTSTP', this.#suspend).on('SIGCONT', this.#continued);
     output.on('resize', this.#resized).on('error', this.#lost).on('close', this.#lost);
     this.#enter();
     input.setEncoding('utf8').on('data', this.#data).on('end', this.#lost).on('error', this.#lost).resume();
@@ -56,18 +57,18 @@ export class Screen implements Disposable {
     if (!this.#closed) this.#output.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J`);
   }
 
+  /** Gives the terminal back to the shell, until that has us go on. */
+  suspend(): void {
+    this.#leave();
+    process.kill(process.pid, 'SIGSTOP');
+  }
+
   #enter(): void {
     this.#input.setRawMode(true);
     this.#output.write(ENTER);
   }
 
-  /** Harmless when repeated. */
-  [Symbol.dispose](): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    process.off('exit', this.#exit).off('SIGCONT', this.#continued);
-    this.#output.off('resize', this.#resized).off('error', this.#lost).off('close', this.#lost);
-    this.#input.off('data', this.#data).off('end', this.#lost).off('error', this.#lost).pause();
+  #leave(): void {
     try {
       this.#input.setRawMode(false);
       // At the end of a process nothing is written later.
@@ -75,5 +76,15 @@ export class Screen implements Disposable {
     } catch {
       // The terminal is gone.
     }
+  }
+
+  /** Harmless when repeated. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    process.off('exit', this.#exit).off('SIGTSTP', this.#suspend).off('SIGCONT', this.#continued);
+    this.#output.off('resize', this.#resized).off('error', this.#lost).off('close', this.#lost);
+    this.#input.off('data', this.#data).off('end', this.#lost).off('error', this.#lost).pause();
+    this.#leave();
   }
 }

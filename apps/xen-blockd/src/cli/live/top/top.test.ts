@@ -98,6 +98,18 @@ needs('script').it('leaves the terminal as it was after ctrl-C, and after a fail
   expect(failing.output.slice(failing.output.lastIndexOf('\u001b[?1049l'))).toContain('xen-blockd: unforeseen');
 });
 
+needs('script').it('gives the terminal back while it is suspended, and goes on', async () => {
+  await using terminal = await onTerminal();
+  await terminal.shows('0 disks');
+  terminal.type('\u001a');
+  await terminal.until(() => leaves(terminal));
+  await daemon.attach('web1');
+  terminal.signal('SIGCONT');
+  await terminal.shows('1 disk, 1 guest');
+  terminal.type('q');
+  expect(await terminal.ended()).toEqual({ code: 0, restored: true });
+});
+
 needs('script').it('says on the terminal as it was that there is no daemon', async () => {
   await using terminal = await TerminalBlockd.start(['top', '--socket', daemon.host.path('none')], SIZE);
   expect(await terminal.ended()).toEqual({ code: 1, restored: true });

@@ -69,8 +69,9 @@ class Session {
   }
 
   #pressed(text: string): void {
-    const stays = keysOf(text).every((key) => this.#view.press(key));
-    if (stays) this.#draw();
+    const keys = keysOf(text);
+    if (keys.some(({ name }) => name === 'suspend')) this.#screen?.suspend();
+    else if (keys.every((key) => this.#view.press(key))) this.#draw();
     else this.end();
   }
 
