@@ -99,8 +99,13 @@ export class TerminalBlockd implements AsyncDisposable {
     execFileSync('stty', ['-F', path, 'columns', `${columns}`, 'rows', `${rows}`]);
   }
 
+  /** The process of the program. */
+  get pid(): number {
+    return Number(/process (\d+)\./.exec(this.#output)?.[1]);
+  }
+
   signal(name: NodeJS.Signals): void {
-    process.kill(Number(/process (\d+)\./.exec(this.#output)?.[1]), name);
+    process.kill(this.pid, name);
   }
 
   async ended(): Promise<TerminalOutcome> {
@@ -112,8 +117,9 @@ export class TerminalBlockd implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.stdin?.destroy();
-    if (this.#child.exitCode === null) this.#child.kill('SIGHUP');
+    // `script` ends with its shell, and that with the program.
+    if (this.#child.exitCode === null && !/exit \d+\./.test(this.#output)) this.signal('SIGKILL');
     await this.#ended;
+    this.#child.stdin?.destroy();
   }
 }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestDaemon } from '../../../testing/daemon.js';
@@ -52,8 +53,9 @@ needs('script').it('is drawn anew when the terminal has another size, down to 30
   await terminal.shows(/^device +guest +state +IOPS/m);
   terminal.resize({ columns: 30, rows: 6 });
   await terminal.shows(/^device +IOPS\* +MB\/s$/m);
+  // The rows are told after the columns.
+  await terminal.until(() => terminal.lines.length <= 6);
   for (const line of terminal.lines) expect([...line].length).toBeLessThanOrEqual(30);
-  expect(terminal.lines.length).toBeLessThanOrEqual(6);
   terminal.type('q');
   await terminal.ended();
 });
@@ -98,11 +100,12 @@ needs('script').it('leaves the terminal as it was after ctrl-C, and after a fail
   expect(failing.output.slice(failing.output.lastIndexOf('\u001b[?1049l'))).toContain('xen-blockd: unforeseen');
 });
 
-needs('script').it('gives the terminal back while it is suspended, and goes on', async () => {
+needs('Linux', 'script').it('gives the terminal back while it is suspended, and goes on', async () => {
   await using terminal = await onTerminal();
   await terminal.shows('0 disks');
   terminal.type('\u001a');
   await terminal.until(() => leaves(terminal));
+  await expect.poll(() => readFileSync(`/proc/${terminal.pid}/stat`, 'utf8')).toMatch(/\) T /);
   await daemon.attach('web1');
   terminal.signal('SIGCONT');
   await terminal.shows('1 disk, 1 guest');
