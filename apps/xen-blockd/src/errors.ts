@@ -3,6 +3,8 @@ export type BlockdErrorCode =
   | 'ERR_USAGE'
   | 'ERR_CONFIG'
   | 'ERR_SOCKET'
+  /** No daemon answers, where that is told apart from all else. */
+  | 'ERR_AWAY'
   | 'ERR_IMAGE'
   /** Another daemon serves this domain. */
   | 'ERR_RUNNING'
@@ -13,7 +15,8 @@ export type BlockdErrorCode =
   | 'ERR_TIMEOUT';
 
 /**
- * Exit codes, those of two digits of sysexits. `unavailable`: Xen or xenstored is not there; systemd may try again.
+ * Exit codes, those of two digits of sysexits. `unavailable`: Xen or xenstored is not there; systemd may try again. Of
+ * `status`: the daemon is not there.
  * `running`: another daemon serves this domain.
  */
 export const ExitCode = { ok: 0, failure: 1, usage: 2, unavailable: 69, running: 75, config: 78 } as const;
@@ -23,6 +26,7 @@ const EXIT_CODES: Partial<Record<BlockdErrorCode, number>> = {
   ERR_CONFIG: ExitCode.config,
   ERR_RUNNING: ExitCode.running,
   ERR_XEN: ExitCode.unavailable,
+  ERR_AWAY: ExitCode.unavailable,
 };
 
 /** An error for a person to read: one line that says what, which, and what to do. */

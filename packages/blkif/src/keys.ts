@@ -56,6 +56,8 @@ export const toolstackKeys = {
   /** The same: what the disk may do in a second, and what all disks of its guest may do together. */
   limits: { type: 'string', optional: true },
   'guest-limits': { type: 'string', optional: true },
+  /** The same: since when the disk takes no requests, an ISO date; absent: it takes them. */
+  paused: { type: 'string', optional: true },
   'physical-device': { type: 'string', optional: true },
   'physical-device-path': { type: 'string', optional: true },
 } as const satisfies KeySchema;

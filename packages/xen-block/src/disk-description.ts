@@ -48,6 +48,8 @@ export interface DiskConfig {
   readonly limits: RateLimits | undefined;
   /** The key `guest-limits`: what all disks of the guest may do together, or undefined: others decide. */
   readonly guestLimits: RateLimits | undefined;
+  /** The key `paused`: since when the disk takes no requests, or undefined: it takes them. */
+  readonly paused: Date | undefined;
 }
 
 /** What requests are checked against. */

@@ -66,7 +66,7 @@ function makeProgram({ ended, ready }: RunListener): Command {
   addRun(program, { ended, ready });
   addCheck(program, ended);
   addDeviceModel(program);
-  addQueries(program);
+  addQueries(program, ended);
   addDemo(program, ended);
   addEmbedded(program, ended);
   addCompletion(program);

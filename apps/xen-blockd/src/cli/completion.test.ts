@@ -36,13 +36,15 @@ describe('completion', () => {
     const script = await scriptOf('bash');
     const bash = (...words: string[]) => offeredByBash(script, ...words);
     expect(bash('')).toEqual(expect.arrayContaining(['run', 'check', 'list', 'completion', 'help']));
-    expect(bash('re')).toEqual(['refresh', 'resume']);
+    expect(bash('re')).toEqual(['refresh', 'resize', 'resume']);
     expect(bash('run', '--type', 'v')).toEqual(['vbd3', 'vbd']);
     expect(bash('run', '--type', '=', 'q')).toEqual(['qdisk']);
     expect(bash('run', '--type', '=')).toEqual(['qdisk', 'vbd3', 'vbd']);
     expect(bash('run', '--on-e')).toEqual(['--on-error']);
     expect(bash('run', '--config', 'ba')).toEqual(['bash']);
     expect(bash('run', '--threads', '')).toEqual([]);
+    expect(bash('list', '--state', 'h')).toEqual(['held']);
+    expect(bash('stats', '--watch', '--gu')).toEqual(['--guest']);
     expect(bash('completion', '')).toEqual(['bash', 'zsh', 'fish']);
     expect(bash('nonsense', '')).toEqual([]);
   });
@@ -61,9 +63,10 @@ describe('completion', () => {
         .split('\n')
         .map((one) => one.split('\t')[0])
         .filter(Boolean);
-    expect(fish('xen-blockd re')).toEqual(['refresh', 'resume']);
+    expect(fish('xen-blockd re')).toEqual(['refresh', 'resize', 'resume']);
     expect(fish('xen-blockd run --type v').sort()).toEqual(['vbd', 'vbd3']);
     expect(fish('xen-blockd run --on-e')).toEqual(['--on-error']);
+    expect(fish('xen-blockd list --state h')).toEqual(['held']);
   });
 
   it('a shell that is not known is wrong usage', async () => {

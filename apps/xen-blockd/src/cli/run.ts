@@ -87,7 +87,8 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
       const config = load();
       const { logger, sink } = createLogger(config['log-level'], options.logFormat);
       logUnexpected(logger);
-      const processOptions = { load: keepingTheFile(load), linesLost: () => sink.lost, ready };
+      const configuration = configurationOf(options);
+      const processOptions = { load: keepingTheFile(load), linesLost: () => sink.lost, configuration, ready };
       const { emulator } = options;
       const code = await pausingAfterFailure(logger, async () => {
         const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
@@ -98,6 +99,12 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
       // Requests that are left to the next process hold handles, and guests wait for it.
       setTimeout(() => process.exit(), EXIT_TIMEOUT_MS).unref();
     });
+}
+
+/** The file that is read, if there is one. */
+function configurationOf({ config }: RunArguments): string | undefined {
+  if (config !== undefined) return resolve(config);
+  return existsSync(DEFAULT_CONFIG_PATH) ? DEFAULT_CONFIG_PATH : undefined;
 }
 
 /** Errors that the service manager does not try to mend by another start. */

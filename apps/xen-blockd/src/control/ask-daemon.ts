@@ -1,9 +1,10 @@
 import { QmpClient, QmpError } from '@xenpv/qmp';
 import { BlockdError, errorCode } from '../errors.js';
-import type { DeviceStatus } from '../status/device-status.js';
+import { packageVersion } from '../package-root.js';
+import type { DiskReport } from '../status/device-status.js';
 
-/** A command of the daemon that answers with disks. */
-export interface DiskRequest {
+/** A command of the daemon. */
+export interface DaemonRequest {
   readonly command: string;
   readonly args?: Readonly<Record<string, unknown>>;
   /** Milliseconds for the answer. */
@@ -13,30 +14,57 @@ export interface DiskRequest {
 /** Asking the storage may take a while. */
 const ANSWER_MS = 60_000;
 
-/** Asks the daemon that listens on `path`. Error: ERR_SOCKET if there is no daemon, or with the daemon's own words. */
-export async function askDaemon(
+/**
+ * Asks the daemon that listens on `path`; resolves with what the command returns, which is `T`. Error: ERR_SOCKET if there is no daemon,
+ * or with the daemon's own words.
+ */
+export async function askDaemon<T = readonly DiskReport[]>(
   path: string,
-  { command, args, answerMs = ANSWER_MS }: DiskRequest,
-): Promise<readonly DeviceStatus[]> {
+  { command, args, answerMs = ANSWER_MS }: DaemonRequest,
+  signal?: AbortSignal,
+): Promise<T> {
   let client: QmpClient | undefined;
   try {
-    client = await QmpClient.connect(path, { answerMs });
-    return (await client.execute(command, args)) as readonly DeviceStatus[];
+    client = await QmpClient.connect(path, { answerMs, signal });
+    return (await client.execute(command, args)) as T;
   } catch (error) {
-    throw new BlockdError('ERR_SOCKET', 'ask daemon', messageOf(path, error), { path, cause: error });
+    signal?.throwIfAborted();
+    const message = messageOf(error, { path, command, answerMs, version: client?.greeting.QMP.version.package });
+    throw new BlockdError('ERR_SOCKET', 'ask daemon', message, { path, cause: error });
   } finally {
     client?.close();
   }
 }
 
-function messageOf(path: string, error: unknown): string {
+interface Asked {
+  readonly path: string;
+  readonly command: string;
+  readonly answerMs: number;
+  /** What the daemon says that it is; undefined if it has said nothing. */
+  readonly version: string | undefined;
+}
+
+function messageOf(error: unknown, { path, command, answerMs, version }: Asked): string {
   if (!(error instanceof QmpError)) return `socket ${path}: ${adviceOf(errorCode(error))}`;
   const { code, message } = error;
+  if (isOfAnotherVersion(error, command)) {
+    const versions = `it is ${version}, this is xen-blockd ${packageVersion()}`;
+    return `the daemon answers: ${message}; ${versions}: if it is older, systemctl restart xen-blockd (guests notice a pause)`;
+  }
   if (code === 'ERR_COMMAND') return `the daemon answers: ${message}`;
   if (code === 'ERR_ENDED') return `socket ${path}: the daemon closed the connection`;
-  if (code === 'ERR_TIMEOUT')
-    return `socket ${path}: the daemon does not answer; see its log, journalctl -u xen-blockd`;
+  if (code === 'ERR_TIMEOUT') {
+    const late = `the daemon does not answer within ${answerMs / 1000} seconds`;
+    return `socket ${path}: ${late}; see its log, journalctl -u xen-blockd, or wait longer with --timeout`;
+  }
   return `socket ${path}: what answers there is no xen-blockd of this version: ${message}`;
+}
+
+/** Whether the daemon does not know a command, or a member, of ours. */
+function isOfAnotherVersion({ class: errorClass, message }: QmpError, command: string): boolean {
+  return (
+    command.startsWith('x-') && (errorClass === 'CommandNotFound' || /^Parameter '.*' is unexpected$/.test(message))
+  );
 }
 
 function adviceOf(code: string | undefined): string {

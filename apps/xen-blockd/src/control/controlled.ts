@@ -1,16 +1,18 @@
 import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
-import { domainPath } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ChainPolicy } from '../images/chain/chain.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './find-disk.js';
+import { nameOfDomain } from './guest-names.js';
 
 /** What serves: undefined parts while the daemon starts. */
 export interface Controlled {
   /** Backend types that are served. */
   readonly types: readonly string[];
+  /** The configuration file, if there is one. */
+  readonly configuration: string | undefined;
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
   /** Which files images may be. */
@@ -39,13 +41,11 @@ export function disksOf({ backend }: Controlled): BlockDevice[] {
 
 /** The disk that a client names, by what a client called it or see findDisk. Error: DeviceNotFound. */
 export async function namedDisk(controlled: ControlContext, name: string): Promise<BlockDevice> {
-  const store = controlled.store();
   try {
     return await findDisk(controlled.ids.deviceOf(name), {
       devices: disksOf(controlled),
       ownDomid: controlled.backend()?.ownDomid ?? 0,
-      // In a driver domain it may not be read.
-      nameOfDomain: async (domid) => store?.tryRead(`${domainPath(domid)}/name`).catch(() => undefined),
+      nameOfDomain: (domid) => nameOfDomain(controlled.store(), domid),
     });
   } catch (error) {
     throw QmpError.refusal((error as Error).message, 'DeviceNotFound');

@@ -152,12 +152,13 @@ describe('a hostile guest', () => {
     await daemon.ready();
     const name = folder.path('image\u001b[2J\u009b31m\n<3>forged\u202e');
     copyFileSync(folder.image, name);
-    await daemon.attach(name);
-    for (const args of [['list'], ['list', '--json'], ['stats'], ['stats', '--json']]) {
+    const device = `qdisk-${await daemon.attach(name)}-51712`;
+    const looks = [['list'], ['list', '--json'], ['stats'], ['stats', '--json'], ['show', device], ['status']];
+    for (const args of looks) {
       const { code, stdout } = await runBlockd(...args, '--socket', folder.control);
       expect(code).toBe(0);
       for (const line of stdout.trimEnd().split('\n')) expect(line).not.toMatch(CONTROL);
-      if (args[1]) expect(JSON.parse(stdout)[0].image).toBe(name);
+      if (args[1] === '--json') expect(JSON.parse(stdout)[0].image).toBe(name);
     }
   });
 });

@@ -53,7 +53,7 @@ describe('the daemon', () => {
     });
     const listed = await runBlockd('list', '--socket', host.path('control'));
     expect(listed).toMatchObject({ code: 0, stderr: '' });
-    expect(listed.stdout).toMatch(/qdisk-1-51712 +xvda +2\.0 MiB +rw +x86_64, 1 ring /);
+    expect(listed.stdout).toMatch(/qdisk-1-51712 +image +xvda +2\.0 MiB +rw +x86_64, 1 ring /);
     const stats = await runBlockd('stats', '--socket', host.path('control'), '--json');
     expect(JSON.parse(stats.stdout)).toMatchObject([{ statistics: { read: { bytes: MIB } } }]);
 

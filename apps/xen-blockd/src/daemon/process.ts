@@ -10,15 +10,13 @@ import { checkJournalFolder } from './journal-folder.js';
 import { Reload } from './reload.js';
 import { tellServiceManager } from './service-manager/notify.js';
 import { Readiness } from './service-manager/readiness.js';
-import { Sockets } from './sockets.js';
+import { Sockets, type SocketsOptions } from './sockets.js';
 import { StopSignal } from './stop-signal.js';
 
 /** What the process has that its configuration has not. */
-export interface ProcessOptions {
+export interface ProcessOptions extends SocketsOptions {
   /** Reads the configuration anew, at SIGHUP; nothing is read anew if it is not given. Error: ERR_CONFIG. */
   readonly load?: (() => Config) | undefined;
-  /** Lines of the log that could not be written. */
-  readonly linesLost?: (() => number) | undefined;
   /** Called when the disks are being taken over. */
   readonly ready?: (() => void) | undefined;
 }
@@ -68,14 +66,21 @@ async function serve(
   config: Config,
   provider: XenProvider,
   logger: Logger,
-  { stop, cleanup, load, linesLost, ready }: ProcessOptions & { readonly stop: StopSignal; readonly cleanup: Cleanup },
+  {
+    stop,
+    cleanup,
+    load,
+    linesLost,
+    configuration,
+    ready,
+  }: ProcessOptions & { readonly stop: StopSignal; readonly cleanup: Cleanup },
 ): Promise<number> {
   let starting: Promise<Daemon> | undefined;
   // A start that a signal has overtaken ends when the connection does, which is closed before.
   cleanup.defer(() => starting?.then((late) => late[Symbol.asyncDispose]()).catch(() => {}));
   const store = cleanup.use(await connectStore(provider, stop.signal));
   await tellJournalFolder(config, logger);
-  const sockets = cleanup.use(await Sockets.open(config, logger, linesLost));
+  const sockets = cleanup.use(await Sockets.open(config, logger, { linesLost, configuration }));
   starting = startDaemon(config, provider, store, logger);
   const daemon = cleanup.use(await stop.orStopped(starting));
   sockets.answerFor(daemon);

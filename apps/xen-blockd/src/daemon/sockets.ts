@@ -13,6 +13,14 @@ import type { Daemon } from './daemon.js';
 import { KeptServer } from './kept-server.js';
 import { XenstoreState } from './observed/xenstore-state.js';
 
+/** What the sockets tell besides the disks. */
+export interface SocketsOptions {
+  /** Lines of the log that could not be written. */
+  readonly linesLost?: (() => number) | undefined;
+  /** The configuration file, if there is one. */
+  readonly configuration?: string | undefined;
+}
+
 /** The sockets on which the process is asked about its disks: the control socket and the metrics. */
 export class Sockets implements AsyncDisposable {
   readonly #logger: Logger;
@@ -31,10 +39,11 @@ export class Sockets implements AsyncDisposable {
    * Opens both, which know of no disks yet. Must come before anything is served: a control socket in use tells of
    * another daemon that serves the same disks. Error: ERR_SOCKET for that one. Other trouble is told and tried again.
    */
-  static async open(config: Config, logger: Logger, linesLost: () => number = () => 0): Promise<Sockets> {
+  static async open(config: Config, logger: Logger, options: SocketsOptions = {}): Promise<Sockets> {
+    const { linesLost = () => 0, configuration } = options;
     const sockets = new Sockets(logger, linesLost);
     try {
-      await sockets.#openControl(config['control-socket'], config.types);
+      await sockets.#openControl(config['control-socket'], { types: config.types, configuration });
       await sockets.useMetrics(config.metrics);
       return sockets;
     } catch (error) {
@@ -67,10 +76,10 @@ export class Sockets implements AsyncDisposable {
     await this.#metrics.open();
   }
 
-  async #openControl(path: string | false, types: readonly string[]): Promise<void> {
+  async #openControl(path: string | false, about: Pick<Controlled, 'types' | 'configuration'>): Promise<void> {
     if (path === false) return;
     const controlled: Controlled = {
-      types,
+      ...about,
       backend: () => this.#daemon?.backend,
       store: () => this.#daemon?.store,
       imagePolicy: () => this.#daemon?.imagePolicy ?? {},

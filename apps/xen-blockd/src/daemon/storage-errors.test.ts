@@ -114,6 +114,19 @@ needs('mount', { name: 'the right to mount', met: mayMount }).describe('a file s
           'm',
         ),
       );
+      const shown = (await blockd('show', device)).stdout;
+      expect(shown).toMatch(/^ {2}state +stopped$/m);
+      expect(shown).toMatch(/^ {2}why +ENOSPC on write of \d+ bytes at \d+$/m);
+      expect(shown).toMatch(new RegExp(`^  remedy +mend that, then: xen-blockd resume ${device}$`, 'm'));
+      expect(shown).toMatch(/^ {2}storage errors +ENOSPC [1-9]/m);
+      // A pause waits for what is kept no longer than it is told to, and leaves the stop as it is.
+      const paused = await blockd('pause', device, '--wait', '0');
+      expect([paused.code, paused.stderr]).toEqual([
+        1,
+        expect.stringMatching(/has not answered [1-9]\d* requests yet/),
+      ]);
+      expect((await blockd('show', device)).stdout).toMatch(/^ {2}paused +too, since 2/m);
+      expect((await blockd('unpause', device)).code).toBe(0);
       const labels = `device="${device}",domid="1",vdev="xvda"`;
       const exported = await metrics();
       expect(exported).toContain(`xen_blockd_stopped{${labels}} 1`);

@@ -91,6 +91,10 @@ needs(addon).describe('a guest whose disk cannot be served for a while', () => {
     expect(Date.parse(disk?.held?.since ?? '')).not.toBeNaN();
     const { code, stdout } = await runBlockd('list', '--socket', host.path('xen-blockd.sock'));
     expect([code, stdout]).toEqual([0, expect.stringMatching(/is held since .*: .*image/)]);
+    const shown = await runBlockd('show', image, '--socket', host.path('xen-blockd.sock'));
+    expect(shown.stdout).toMatch(/^ {2}state +held$/m);
+    expect(shown.stdout).toMatch(/^ {2}why +.*image/m);
+    expect(shown.stdout).toMatch(/^ {2}remedy +mend that, then: xen-blockd resume qdisk-\d+-51712$/m);
     // A third one finds it as the second did.
     await host.kill(second, 'SIGTERM');
     const third = await host.daemon('--metrics', metrics);

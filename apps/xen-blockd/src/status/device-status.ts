@@ -1,7 +1,17 @@
-import { type BlockDevice, type DiskStatistics, type DiskStop, formatRateLimits, type OnError } from '@xenpv/xen-block';
+import {
+  type BlockDevice,
+  type DiskGeometry,
+  type DiskStatistics,
+  type DiskStop,
+  formatRateLimits,
+  type OnError,
+} from '@xenpv/xen-block';
 import { deviceName, type HeldDevice } from '@xenpv/xenbus';
 
-/** One disk or drive as `xen-blockd list` and `stats` tell of it. Sizes are in bytes. */
+/** What is offered to the guest beside reading and writing. */
+export type DiskFeatures = Pick<DiskGeometry, 'flush' | 'discard' | 'secureDiscard' | 'maxIndirectSegments'>;
+
+/** One disk or drive as `xen-blockd list`, `show` and `stats` tell of it. Sizes are in bytes, dates in ISO's form. */
 export interface DeviceStatus {
   /** `qdisk-5-51712`. */
   readonly device: string;
@@ -12,23 +22,42 @@ export interface DeviceStatus {
   readonly deviceType: string | undefined;
   /** Undefined for a drive without a medium. */
   readonly image: string | undefined;
+  /** What the toolstack's params name, whether it could be opened or not; empty for a drive without a medium. */
+  readonly target: string | undefined;
+  /** Why the medium of a drive could not be loaded: the drive is empty, and it is tried again. */
+  readonly mediumTrouble: string | undefined;
+  /** As the toolstack says it: `raw`, `qcow2`. */
+  readonly format: string | undefined;
   readonly engine: string | undefined;
+  /** Which storage it is, by whatever name: `file 65024:4711`. Undefined where nothing tells one from another. */
+  readonly identity: string | undefined;
   readonly readOnly: boolean | undefined;
+  /** Mode `w!`: the image is not locked, and others may write it. */
+  readonly shared: boolean | undefined;
   readonly size: number | undefined;
+  /** What the guest sees: 512 or 4096. */
+  readonly sectorSize: number | undefined;
+  readonly features: DiskFeatures | undefined;
   /** Whether a frontend is served. */
   readonly connected: boolean;
+  /** Since when a frontend is served; where none is, since when it is waited for. */
+  readonly since: string;
   readonly abi: string | undefined;
   readonly queues: number;
+  /** Pages of each ring; 0 while no frontend is connected. */
+  readonly ringPages: number;
   /** What is done when the storage fails a request. */
   readonly onError: OnError | undefined;
   /** What the disk may do in a second, as parseRateLimits takes it, and all disks of its guest together. */
   readonly limits: string;
   readonly guestLimits: string;
-  /** Why an error of the storage has stopped the disk; `since` is an ISO date. */
+  /** Since when the disk takes no requests, because somebody has said `pause`. */
+  readonly paused: string | undefined;
+  /** Why an error of the storage has stopped the disk. */
   readonly stopped: (Omit<DiskStop, 'since'> & { readonly since: string }) | undefined;
-  /** Why a disk whose frontend is connected cannot be served now; `since` is an ISO date. It is tried again. */
+  /** Why a disk whose frontend is connected cannot be served now. It is tried again. */
   readonly held: (Omit<HeldDevice, 'since'> & { readonly since: string }) | undefined;
-  /** Since when xenstored does not know the disk, which is served on: an ISO date. */
+  /** Since when xenstored does not know the disk, which is served on. */
   readonly orphanedSince: string | undefined;
   /** Milliseconds that the oldest request is in flight, short by up to a second; 0 for none. */
   readonly oldestRequestMs: number;
@@ -37,27 +66,58 @@ export interface DeviceStatus {
   readonly statistics: DiskStatistics;
 }
 
+/** A disk as the control socket tells of it: with what is known of its guest. */
+export interface DiskReport extends DeviceStatus {
+  /** The guest's name, where it has one that may be read. */
+  readonly guest: string | undefined;
+  /** Its directory in xenstore. */
+  readonly backendPath: string;
+}
+
 export function deviceStatus(device: BlockDevice): DeviceStatus {
-  const { address, config, image, negotiated, onError, limits, stopped, held } = device;
+  const { address, config, limits, stopped, held, oldestRequestMs } = device;
   return {
     device: deviceName(address),
     ...address,
     vdev: config?.vdev,
     deviceType: config?.deviceType,
-    image: image?.description,
-    engine: image?.engine,
-    readOnly: config?.readOnly,
-    size: image?.size,
-    connected: negotiated !== undefined,
-    abi: negotiated?.abi.name,
-    queues: negotiated?.rings.length ?? 0,
-    onError,
+    ...imageStatus(device),
+    ...connectionStatus(device),
+    onError: device.onError,
     limits: formatRateLimits(limits.disk),
     guestLimits: formatRateLimits(limits.guest),
+    paused: device.paused?.toISOString(),
     stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
     held: held && { ...held, since: held.since.toISOString() },
     orphanedSince: device.orphanedSince?.toISOString(),
-    oldestRequestMs: Math.round(device.oldestRequestMs),
+    oldestRequestMs: Math.round(oldestRequestMs),
     statistics: device.statistics(),
+  };
+}
+
+function imageStatus({ config, image, geometry, mediumTrouble }: BlockDevice) {
+  const { flush = false, discard = false, secureDiscard = false, maxIndirectSegments = 0 } = geometry ?? {};
+  return {
+    image: image?.description,
+    target: config?.target,
+    mediumTrouble,
+    format: config?.format,
+    engine: image?.engine,
+    identity: image?.identity,
+    readOnly: config?.readOnly,
+    shared: config?.shared,
+    size: image?.size,
+    sectorSize: geometry?.sectorSize,
+    features: geometry && { flush, discard, secureDiscard, maxIndirectSegments },
+  };
+}
+
+function connectionStatus({ negotiated, since }: BlockDevice) {
+  return {
+    connected: negotiated !== undefined,
+    since: since.toISOString(),
+    abi: negotiated?.abi.name,
+    queues: negotiated?.rings.length ?? 0,
+    ringPages: negotiated?.rings[0]?.refs.length ?? 0,
   };
 }

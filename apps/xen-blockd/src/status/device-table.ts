@@ -1,41 +1,51 @@
 import { printable } from '@xenpv/xenbus';
-import type { DeviceStatus } from './device-status.js';
+import type { DeviceStatus, DiskReport } from './device-status.js';
+import { diskState, remedyOf, STATE_STYLES, troubleOf } from './disk-state.js';
 import { formatBytes, formatTable } from './format.js';
+import { type Look, PLAIN } from './look.js';
 import { formatStatistics } from './statistics-table.js';
 
+const HEADER = ['device', 'guest', 'vdev', 'size', 'mode', 'frontend', 'image', 'why'];
+const FRONTEND = HEADER.indexOf('frontend');
+const WHY = HEADER.indexOf('why');
+
 /** `xen-blockd list`. */
-export function formatDevices(devices: readonly DeviceStatus[]): string {
+export function formatDevices(devices: readonly DiskReport[], look: Look = PLAIN): string {
   if (devices.length === 0) return 'no disks\n';
-  const rows = devices.map(({ device, vdev, size, readOnly, image, ...status }) => [
+  const style = (row: number, column: number) => {
+    if (row === 0) return 'strong';
+    return column === FRONTEND || column === WHY ? STATE_STYLES[diskState(devices[row - 1])] : undefined;
+  };
+  const table = formatTable([HEADER, ...devices.map(row)], { look, style, left: [WHY] });
+  return `${[table, ...devices.flatMap(stopLine), ...devices.flatMap(holdLines)].join('\n')}\n`;
+}
+
+function row(status: DiskReport): string[] {
+  const { device, domid, guest, vdev, size, readOnly, image } = status;
+  return [
     device,
+    guest ?? `${domid}`,
     vdev ?? '-',
     size === undefined ? '-' : formatBytes(size),
     readOnly ? 'ro' : 'rw',
     frontend(status),
     image ?? '-',
-  ]);
-  const table = formatTable([['device', 'vdev', 'size', 'mode', 'frontend', 'image'], ...rows]);
-  return `${[table, ...devices.flatMap(stopLine), ...devices.flatMap(holdLines)].join('\n')}\n`;
-}
-
-/** Below the table: what keeps a disk from going on. */
-function stopLine({ device, stopped }: DeviceStatus): string[] {
-  if (!stopped) return [];
-  const { since, operation, errno, offset, length } = stopped;
-  const where = length > 0 ? ` of ${length} bytes at ${offset}` : '';
-  return [
-    `${device} is stopped since ${since}: ${errno} on ${operation}${where}; go on with xen-blockd resume ${device}`,
+    troubleOf(status) ?? '-',
   ];
 }
 
-function frontend({
-  connected,
-  held,
-  abi,
-  queues,
-}: Pick<DeviceStatus, 'connected' | 'held' | 'abi' | 'queues'>): string {
-  if (held) return 'held';
-  return connected ? `${abi}, ${queues} ${queues === 1 ? 'ring' : 'rings'}` : 'not connected';
+/** Below the table: what keeps a disk from going on. */
+function stopLine(status: DeviceStatus): string[] {
+  const { device, stopped } = status;
+  if (!stopped) return [];
+  return [`${device} is stopped since ${stopped.since}: ${troubleOf(status)}; go on with ${remedyOf(status)}`];
+}
+
+function frontend(status: DeviceStatus): string {
+  const { abi, queues } = status;
+  const state = diskState(status);
+  if (state === 'connected') return `${abi}, ${queues} ${queues === 1 ? 'ring' : 'rings'}`;
+  return state === 'waiting' ? 'not connected' : state;
 }
 
 function holdLines({ device, held, orphanedSince }: DeviceStatus): string[] {
@@ -58,13 +68,15 @@ export function formatResumed(devices: readonly DeviceStatus[]): string {
 }
 
 /** `xen-blockd throttle DISK`. */
-export function formatLimits(devices: readonly DeviceStatus[]): string {
+export function formatLimits(devices: readonly DeviceStatus[], look: Look = PLAIN): string {
   const rows = devices.map(({ device, limits, guestLimits }) => [device, limits, guestLimits]);
-  return `${formatTable([['device', 'limits', 'limits of its guest'], ...rows])}\n`;
+  return `${formatTable([['device', 'limits', 'limits of its guest'], ...rows], { look })}\n`;
 }
 
 /** `xen-blockd stats`. */
-export function formatAllStatistics(devices: readonly DeviceStatus[]): string {
+export function formatAllStatistics(devices: readonly DeviceStatus[], look: Look = PLAIN): string {
   if (devices.length === 0) return 'no disks\n';
-  return devices.map(({ device, statistics }) => `${printable(device)}\n${formatStatistics(statistics)}\n`).join('\n');
+  return devices
+    .map(({ device, statistics }) => `${printable(device)}\n${formatStatistics(statistics, look)}\n`)
+    .join('\n');
 }

@@ -1,4 +1,5 @@
 import { printable } from '@xenpv/xenbus';
+import { type Look, PLAIN, type Style } from './look.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
@@ -12,17 +13,81 @@ export function formatBytes(bytes: number): string {
   return unit === 0 ? `${bytes} B` : `${bytes.toFixed(1)} ${UNITS[unit]}`;
 }
 
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** A time for a person, with the two largest units that it has: `3 d 4 h`, `12 s`. */
+export function formatDuration(milliseconds: number): string {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  if (seconds < MINUTE) return `${seconds} s`;
+  if (seconds < HOUR) return `${Math.floor(seconds / MINUTE)} min ${seconds % MINUTE} s`;
+  if (seconds < DAY) return `${Math.floor(seconds / HOUR)} h ${Math.floor((seconds % HOUR) / MINUTE)} min`;
+  return `${Math.floor(seconds / DAY)} d ${Math.floor((seconds % DAY) / HOUR)} h`;
+}
+
 /** JSON for a person, who may look at it on a terminal. */
 export function formatJson(value: unknown): string {
   const lines = JSON.stringify(value, null, 2).split('\n');
   return `${lines.map(printable).join('\n')}\n`;
 }
 
-/** Rows as text columns: the first to the left, the others to the right. A cell is one line, whatever is in it. */
-export function formatTable(texts: readonly (readonly string[])[]): string {
+/** Text that has at most so many characters: the end of a longer one is replaced. */
+export function cutTo(columns: number, text: string): string {
+  const characters = [...text];
+  if (characters.length <= columns) return text;
+  return columns < 1 ? '' : `${characters.slice(0, columns - 1).join('')}…`;
+}
+
+/** How a table looks beside its texts. */
+export interface TableLook {
+  readonly look?: Look;
+  /** The style of a cell, by its row and column; the first row is the header. */
+  readonly style?: (row: number, column: number) => Style | undefined;
+  /** Columns besides the first whose texts begin at the left. */
+  readonly left?: readonly number[];
+}
+
+const INDENT = '  ';
+const GAP = '  ';
+
+/**
+ * Rows as text columns: the first to the left, the others to the right. A cell is one line, whatever is in it. On a
+ * terminal a line is cut where that ends.
+ */
+export function formatTable(
+  texts: readonly (readonly string[])[],
+  { look = PLAIN, style, left }: TableLook = {},
+): string {
   const rows = texts.map((row) => row.map(printable));
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  const align = (text: string, column: number) =>
-    column === 0 ? text.padEnd(widths[0]) : text.padStart(widths[column]);
-  return rows.map((row) => `  ${row.map(align).join('  ')}`).join('\n');
+  const isLeft = (column: number) => column === 0 || left?.includes(column);
+  const last = widths.length - 1;
+  const cells = rows.map((row) =>
+    row.map((text, column) => {
+      if (!isLeft(column)) return text.padStart(widths[column]);
+      // No spaces at the end of a line.
+      return column === last ? text : text.padEnd(widths[column]);
+    }),
+  );
+  return cells.map((row, index) => line(row, look, (column) => style?.(index, column))).join('\n');
+}
+
+/** The cells of a row, as many and as much of them as there is room for. */
+function line(
+  cells: readonly string[],
+  { columns, paint }: Look,
+  style: (column: number) => Style | undefined,
+): string {
+  let room = columns ?? Number.POSITIVE_INFINITY;
+  let text = '';
+  for (const [column, cell] of cells.entries()) {
+    const gap = column === 0 ? INDENT : GAP;
+    if (room <= gap.length) break;
+    const shown = cutTo(room - gap.length, cell);
+    const painted = style(column);
+    text += gap + (painted ? paint(painted, shown) : shown);
+    room -= gap.length + [...shown].length;
+  }
+  return text;
 }

@@ -18,6 +18,7 @@ const configKeys = {
   'on-error': toolstackKeys['on-error'],
   limits: toolstackKeys.limits,
   'guest-limits': toolstackKeys['guest-limits'],
+  paused: toolstackKeys.paused,
 } as const satisfies KeySchema;
 
 /**
@@ -63,10 +64,11 @@ interface ChangingKeys {
   readonly 'on-error'?: string | undefined;
   readonly limits?: string | undefined;
   readonly 'guest-limits'?: string | undefined;
+  readonly paused?: string | undefined;
 }
 
 function ofKeys(keys: ChangingKeys, path: string, address: DeviceAddress) {
-  const { params = '', mode, 'on-error': onError, limits, 'guest-limits': guestLimits } = keys;
+  const { params = '', mode, 'on-error': onError, limits, 'guest-limits': guestLimits, paused } = keys;
   return {
     ...parseParams(params, address.type),
     readOnly: !mode?.includes('w'),
@@ -74,7 +76,17 @@ function ofKeys(keys: ChangingKeys, path: string, address: DeviceAddress) {
     onError: onErrorOf(onError, `${path}/on-error`, address),
     limits: limitsOf(limits, `${path}/limits`, address),
     guestLimits: limitsOf(guestLimits, `${path}/guest-limits`, address),
+    paused: pausedOf(paused, `${path}/paused`, address),
   };
+}
+
+/** Whoever writes what is no date has meant a pause all the same: one too many loses nothing. */
+function pausedOf(value: string | undefined, path: string, address: DeviceAddress): Date | undefined {
+  if (value === undefined || value === '') return undefined;
+  const since = new Date(value);
+  if (!Number.isNaN(since.getTime())) return since;
+  ignoredChannel.publish({ address, path, value, expected: 'an ISO date; the disk is paused' });
+  return new Date();
 }
 
 /** An operator's key, which toolstacks do not know: what is wrong with it is not the guest's to suffer. */

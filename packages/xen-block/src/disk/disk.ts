@@ -6,6 +6,7 @@ import {
   Backoff,
   type CallOptions,
   type DeviceAddress,
+  errorMessage,
   type HeldDevice,
   type KeyTexts,
   type XenstoreValues,
@@ -111,7 +112,7 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
 
 /** One disk or cdrom drive: what it is, what its frontend chose, and the rings that serve it. */
 export class BlockDevice implements BackendHandler {
-  readonly keys = ['params', 'mode', 'on-error', 'limits', 'guest-limits'];
+  readonly keys = ['params', 'mode', 'on-error', 'limits', 'guest-limits', 'paused'];
   readonly #context: BackendContext;
   readonly #options: BlockDeviceOptions;
   readonly #rings: DiskRings;
@@ -130,10 +131,13 @@ export class BlockDevice implements BackendHandler {
   #image: BlockImage | undefined;
   #geometry: DiskGeometry | undefined;
   #negotiated: Negotiated | undefined;
-  /** The medium that is configured could not be loaded. */
-  #mediumFailed = false;
+  #since = new Date();
+  /** Why the medium that is configured could not be loaded, or undefined. */
+  #mediumFailure: MediumFailure | undefined;
   readonly #mediumBackoff = new Backoff();
   #mediumRetry: NodeJS.Timeout | undefined;
+  /** The rings have a pause because somebody has paused the disk. */
+  #isPaused = false;
   #closed = false;
   /** Requests of an earlier connection are at the storage, and nobody waits for them: resolves when they have ended. */
   #abandoned: Promise<void> | undefined;
@@ -176,6 +180,11 @@ export class BlockDevice implements BackendHandler {
     return this.#negotiated;
   }
 
+  /** Since when its frontend is connected; where it is not, since when it waits for one. */
+  get since(): Date {
+    return this.#since;
+  }
+
   /** What is done when the storage fails a request, or undefined before the device is prepared. */
   get onError(): OnError | undefined {
     return this.#config && this.#onError(this.#config);
@@ -186,6 +195,11 @@ export class BlockDevice implements BackendHandler {
     return this.#limits.inForce;
   }
 
+  /** Since when the disk takes no requests because somebody has paused it, or undefined. */
+  get paused(): Date | undefined {
+    return this.#config?.paused;
+  }
+
   /** Why the disk takes no requests, when an error of its storage has stopped it; otherwise undefined. */
   get stopped(): DiskStop | undefined {
     return this.#stops.stop;
@@ -194,6 +208,11 @@ export class BlockDevice implements BackendHandler {
   /** Why the disk is not served though its frontend is connected, or undefined. It is tried again, see {@link retry}. */
   get held(): HeldDevice | undefined {
     return this.#context.held;
+  }
+
+  /** In words why the medium of a drive could not be loaded, which leaves it empty and is tried again; or undefined. */
+  get mediumTrouble(): string | undefined {
+    return this.#mediumFailure && errorMessage(this.#mediumFailure.error);
   }
 
   /** Since when xenstored does not know the disk, which is served on; or undefined. */
@@ -236,17 +255,36 @@ export class BlockDevice implements BackendHandler {
    * back. It is in force when this resolves, and for as long as the disk is there, whatever process serves it.
    */
   async setLimits(of: 'disk' | 'guest', limits: RateLimits | undefined): Promise<void> {
-    const { store, backendPath } = this.#context;
-    const path = `${backendPath}/${of === 'disk' ? 'limits' : 'guest-limits'}`;
-    await store.transaction(async (transaction) => {
-      // A directory that the toolstack has removed must not come back.
-      if (!(await transaction.exists(`${backendPath}/state`))) throw noDirectory(backendPath);
-      if (limits) await transaction.write(path, formatRateLimits(limits));
-      else if (await transaction.exists(path)) await transaction.remove(path);
-    });
+    await this.#note(of === 'disk' ? 'limits' : 'guest-limits', limits && formatRateLimits(limits));
     await this.#inTurn(async () => {
       if (!this.#config) return;
       this.#changeLimits({ ...this.#config, [of === 'disk' ? 'limits' : 'guestLimits']: limits });
+    });
+  }
+
+  /**
+   * Has the disk take no requests, or take them again. It is noted in the disk's directory, and holds for as long as the
+   * disk is there, whatever process serves it and whatever frontend connects. Nothing more is taken when this resolves;
+   * {@link drain} tells when all that was taken is answered. Pausing twice changes nothing.
+   */
+  async setPaused(paused: boolean): Promise<void> {
+    if (paused && this.paused) return;
+    const since = paused ? new Date() : undefined;
+    await this.#note('paused', since?.toISOString());
+    await this.#inTurn(async () => {
+      if (this.#config) this.#changePaused({ ...this.#config, paused: since });
+    });
+  }
+
+  /** Writes a key of the disk's directory, or takes it back. */
+  async #note(key: string, text: string | undefined): Promise<void> {
+    const { store, backendPath } = this.#context;
+    const path = `${backendPath}/${key}`;
+    await store.transaction(async (transaction) => {
+      // A directory that the toolstack has removed must not come back.
+      if (!(await transaction.exists(`${backendPath}/state`))) throw noDirectory(backendPath);
+      if (text !== undefined) await transaction.write(path, text);
+      else if (await transaction.exists(path)) await transaction.remove(path);
     });
   }
 
@@ -261,6 +299,7 @@ export class BlockDevice implements BackendHandler {
     this.#isPrepared = false;
     [this.#terms, this.#config] = await Promise.all([terms, readDiskConfig(store, backendPath, address)]);
     this.#applyLimits();
+    this.#applyPause();
     await this.#openImage(call);
     this.#isPrepared = true;
     const { engine } = this.#image ?? {};
@@ -297,6 +336,7 @@ export class BlockDevice implements BackendHandler {
     this.#recordImage();
     this.#stops.attached();
     this.#negotiated = negotiated;
+    this.#since = new Date();
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
   }
@@ -318,7 +358,7 @@ export class BlockDevice implements BackendHandler {
         throw error;
       }
       await medium.close();
-      this.#mediumFailed = true;
+      this.#mediumFailure = { error };
       this.#retryMedium();
       mediumChannel.publish({ address: this.address, target: this.#config.target, error });
     }
@@ -331,6 +371,7 @@ export class BlockDevice implements BackendHandler {
     if (leaves) await this.#changes;
     else await within(this.#changes, this.#options.letGoMs);
     const { count } = this.#rings;
+    if (this.#negotiated) this.#since = new Date();
     this.#negotiated = undefined;
     const { inFlight, ended } = await this.#rings.detach(leaves ? 'leave' : 'fail');
     if (inFlight > 0) this.#abandon(inFlight, ended);
@@ -350,6 +391,7 @@ export class BlockDevice implements BackendHandler {
       const config = withChangedKeys(this.#config, values, this.#context.backendPath);
       this.#changeOnError(config);
       this.#changeLimits(config);
+      this.#changePaused(config);
       if (config.deviceType === 'cdrom') await this.#changeMedium(config, call);
     });
   }
@@ -532,6 +574,21 @@ export class BlockDevice implements BackendHandler {
     this.#applyLimits();
   }
 
+  #changePaused({ paused }: DiskConfig): void {
+    if (!this.#config) return;
+    this.#config = { ...this.#config, paused };
+    this.#applyPause();
+  }
+
+  /** Rings that are attached later have the pause too. */
+  #applyPause(): void {
+    const wanted = this.paused !== undefined;
+    if (wanted === this.#isPaused) return;
+    this.#isPaused = wanted;
+    if (wanted) void this.drain().catch(() => {});
+    else this.undrain();
+  }
+
   /** Puts into force what the configuration says now, which may be what it said before. */
   #applyLimits(): void {
     if (!this.#config) return;
@@ -609,15 +666,17 @@ export class BlockDevice implements BackendHandler {
     if (this.#closed) return;
     const retry = () =>
       this.#inTurn(async () => {
-        if (!this.#mediumFailed || this.#closed) return;
+        if (!this.#mediumFailure || this.#closed) return;
         await this.#loadMedium(this.#config!, untilItIsDone());
       });
     this.#mediumRetry = setTimeout(() => void retry().catch(() => {}), this.#mediumBackoff.failed()).unref();
   }
 
   async #changeMedium(config: DiskConfig, call: CallOptions): Promise<void> {
-    if (!isSameMedium(config, this.#config!)) this.#mediumBackoff.worked();
-    else if (!this.#mediumFailed) return;
+    if (!isSameMedium(config, this.#config!)) {
+      this.#mediumBackoff.worked();
+      this.#mediumFailure = undefined;
+    } else if (!this.#mediumFailure) return;
     await this.#loadMedium(config, call);
   }
 
@@ -627,24 +686,24 @@ export class BlockDevice implements BackendHandler {
     const old = this.#image;
     await this.#drainFor(call);
     this.#config = config;
-    let error: unknown;
+    let failure: MediumFailure | undefined;
     try {
       await this.#openImage(call);
       await this.#rings.setImage(this.#image);
-    } catch (cause) {
-      error = cause;
-      await this.#eject(old).catch((failure) => this.#context.hold(failure));
+    } catch (error) {
+      failure = { error };
+      await this.#eject(old).catch((cause) => this.#context.hold(cause));
     } finally {
       // Nothing is in flight: what is recovered from now on is for this medium.
       if (this.#negotiated) this.#recordImage();
       this.undrain();
     }
-    this.#mediumFailed = error !== undefined;
-    if (this.#mediumFailed) this.#retryMedium();
+    this.#mediumFailure = failure;
+    if (failure) this.#retryMedium();
     else this.#mediumBackoff.worked();
     await old?.close();
     await this.#context.update(this.#deviceValues());
-    mediumChannel.publish({ address, target: config.target, ...(error === undefined ? {} : { error }) });
+    mediumChannel.publish({ address, target: config.target, ...failure });
   }
 
   async #exchangeImage(exchange: ImageExchange, call: CallOptions): Promise<void> {
@@ -740,6 +799,10 @@ export class BlockDevice implements BackendHandler {
       recovered: this.#rings.recovered,
     };
   }
+}
+
+interface MediumFailure {
+  readonly error: unknown;
 }
 
 /** For what an operator asked for: nothing ends it before. */

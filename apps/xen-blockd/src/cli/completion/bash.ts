@@ -28,7 +28,7 @@ ${cases}
       mapfile -t COMPREPLY < <(compgen -f -- "$cur")
       return
       ;;
-    disk) [[ $cur == -* ]] || words=$(xen-blockd list 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }') ;;
+    disk) [[ $cur == -* ]] || words=$(xen-blockd list --timeout 2 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }') ;;
     anything) return ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

@@ -54,7 +54,8 @@ function optionsOf(command: Command): OptionSpec[] {
     }));
 }
 
-const takesValue = (option: Option) => option.required || option.optional;
+/** A value that may be left out is not waited for. */
+const takesValue = (option: Option) => option.required;
 
 /** `file` of `--config <file>`, `types` of `--type <types...>`. */
 function valueName({ flags }: Option): string {

@@ -5,7 +5,7 @@ export function fishCompletion({ commands, options }: CommandTree): string {
   const lines = [
     '# fish completion of xen-blockd; made by: xen-blockd completion fish',
     'function __xen_blockd_disks',
-    "  xen-blockd list 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }'",
+    "  xen-blockd list --timeout 2 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }'",
     'end',
     'complete -c xen-blockd -f',
     ...options.map((option) => line('__fish_use_subcommand', option)),

@@ -6,7 +6,7 @@ export function zshCompletion({ commands, options }: CommandTree): string {
 # zsh completion of xen-blockd; made by: xen-blockd completion zsh
 _xen-blockd_disks() {
   local -a disks
-  disks=(\${(f)"$(xen-blockd list 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }')"})
+  disks=(\${(f)"$(xen-blockd list --timeout 2 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }')"})
   compadd -a disks
 }
 

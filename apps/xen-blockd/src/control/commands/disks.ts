@@ -1,21 +1,28 @@
 /** Commands that QEMU has none for. Each answers with the disks that it is about, as `xen-blockd list --json` prints them. */
+import { once } from 'node:events';
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
-import { deviceStatus } from '../../status/device-status.js';
+import { Deadline } from '../../deadline.js';
 import { attachDisk, detachDisk } from '../attachment.js';
 import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
+import { reportsOf } from '../disk-reports.js';
 
 /** For a guest's driver to connect: what libxl waits for a backend. */
 const ATTACH_MS = 10_000;
+
+/** For the requests of a disk that is paused, which storage that hangs does not answer. */
+const PAUSE_MS = 10_000;
 
 const DISKS = { array: 'any' } as const;
 
 export function diskCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
+    /** All disks, or one. */
     'x-query-disks': qmpCommand({
-      members: {},
+      members: { 'disk?': 'str' },
       returns: DISKS,
-      run: () => disksOf(controlled).map(deviceStatus),
+      run: async ({ disk }) =>
+        reportsOf(controlled, disk === undefined ? disksOf(controlled) : [await namedDisk(controlled, disk)]),
     }),
     /** Looks at the sizes of images again: of all disks, or of one, which may be allowed to shrink. */
     'x-refresh': qmpCommand({
@@ -25,7 +32,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
         if (mayShrink && disk === undefined) throw QmpError.refusal("'allow-shrink' needs 'disk'");
         if (disk === undefined) await controlled.backend()?.refresh();
         else await (await namedDisk(controlled, disk)).refresh({ mayShrink });
-        return disksOf(controlled).map(deviceStatus);
+        return reportsOf(controlled, disksOf(controlled));
       },
     }),
     /** Goes on with a disk that is stopped or held. The flags are for one that cannot be taken over, see TakeOverConsent. */
@@ -35,7 +42,28 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       async run({ disk, 'without-journal': withoutJournal, 'accept-image': acceptImage }) {
         const device = await namedDisk(controlled, disk);
         const wasStopped = await device.resume({ withoutJournal, acceptImage });
-        return [{ ...deviceStatus(device), wasStopped }];
+        const [report] = await reportsOf(controlled, [device]);
+        return [{ ...report, wasStopped }];
+      },
+    }),
+    /** Takes no more requests, until x-unpause; waits so long for those that were taken to be answered. */
+    'x-pause': qmpCommand({
+      members: { disk: 'str', 'wait-ms?': 'size' },
+      returns: DISKS,
+      async run({ disk, 'wait-ms': waitMs = PAUSE_MS }, { signal }) {
+        const device = await namedDisk(controlled, disk);
+        await device.setPaused(true);
+        await drained(device, waitMs, signal);
+        return reportsOf(controlled, [device]);
+      },
+    }),
+    'x-unpause': qmpCommand({
+      members: { disk: 'str' },
+      returns: DISKS,
+      async run({ disk }) {
+        const device = await namedDisk(controlled, disk);
+        await device.setPaused(false);
+        return reportsOf(controlled, [device]);
       },
     }),
     /** Attaches a disk to a guest, whatever its toolstack is. The answer has this disk only. */
@@ -55,7 +83,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
         const { domain, image, format = 'raw', vdev, type, cdrom = false } = args;
         const { 'read-only': readOnly = false, 'wait-ms': waitMs = ATTACH_MS } = args;
         const disk = { domain, image, format, vdev, type, readOnly, cdrom, waitMs };
-        return [deviceStatus(await attachDisk(controlled, disk, signal))];
+        return reportsOf(controlled, [await attachDisk(controlled, disk, signal)]);
       },
     }),
     /** Takes a disk away from its guest. The answer has the disks that are left. */
@@ -64,7 +92,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       returns: DISKS,
       async run({ disk, force = false }) {
         await detachDisk(controlled, await namedDisk(controlled, disk), force);
-        return disksOf(controlled).map(deviceStatus);
+        return reportsOf(controlled, disksOf(controlled));
       },
     }),
     /** What a disk may do in a second, or with `guest` all disks of its guest. Without `limits` nothing is changed. */
@@ -81,7 +109,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
           }
           for (const each of changed) await each.setLimits(guest ? 'guest' : 'disk', parsed);
         }
-        return changed.map(deviceStatus);
+        return reportsOf(controlled, changed);
       },
     }),
   };
@@ -89,4 +117,14 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
 
 function disksOfGuest(devices: readonly BlockDevice[], { address }: BlockDevice): BlockDevice[] {
   return devices.filter((device) => device.address.domid === address.domid);
+}
+
+/** Waits until all that was taken is answered, for so long at most, and while anybody wants to know. */
+async function drained(device: BlockDevice, milliseconds: number, signal: AbortSignal): Promise<void> {
+  using deadline = new Deadline(signal, milliseconds);
+  try {
+    await Promise.race([device.drain(), once(deadline.signal, 'abort')]);
+  } finally {
+    device.undrain();
+  }
 }

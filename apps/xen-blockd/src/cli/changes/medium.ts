@@ -1,0 +1,70 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { BlockdError } from '../../errors.js';
+import type { DiskReport } from '../../status/device-status.js';
+import { formatDevices } from '../../status/device-table.js';
+import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
+
+/** How long the drive may take for what it was told, in milliseconds; and how often it is looked at. */
+const DONE_MS = 10_000;
+const LOOK_MS = 100;
+
+const DRIVE = `a cdrom drive: ${DISK}`;
+
+/** `xen-blockd eject`. */
+export function addEject(program: Command): void {
+  addQuery(program, 'eject', 'take the medium out of a cdrom drive')
+    .argument('<disk>', DRIVE)
+    .action(async (disk: string, options: QueryOptions) => {
+      const { device } = await diskOf(options, disk);
+      await answerOf(options, { command: 'eject', args: { device } });
+      await untilHas(options, device, '');
+    });
+}
+
+const INSERT_HELP = `
+What was in the drive is taken out. A medium that cannot be opened leaves the drive empty, and the exit code is 1; the
+daemon tries it again until there is another one.
+
+Example:
+  xen-blockd insert web1:xvdd /images/install.iso
+`;
+
+/** `xen-blockd insert`. */
+export function addInsert(program: Command): void {
+  addQuery(program, 'insert', 'put a medium into a cdrom drive')
+    .argument('<disk>', DRIVE)
+    .argument('<image>', 'a file, by its whole path')
+    .option('--format <format>', 'of the image; raw by default, never probed')
+    .addHelpText('after', INSERT_HELP)
+    .action(async (disk: string, filename: string, options: QueryOptions & { format?: string }) => {
+      const { device } = await diskOf(options, disk);
+      const args = { device, filename, format: options.format };
+      await answerOf(options, { command: 'blockdev-change-medium', args });
+      await untilHas(options, device, filename);
+    });
+}
+
+/** Prints the drive when it has that medium, or none if it is empty. Error: ERR_IMAGE, it has not, and why. */
+async function untilHas(options: QueryOptions, device: string, medium: string): Promise<void> {
+  const end = performance.now() + (options.timeout === undefined ? DONE_MS : options.timeout * 1000);
+  let drive = await diskOf(options, device);
+  while (!has(drive, medium)) {
+    if (performance.now() > end) {
+      const why = `its storage may hang; see xen-blockd show ${device}`;
+      throw new BlockdError('ERR_TIMEOUT', 'change medium', `${device} has not changed its medium yet; ${why}`);
+    }
+    await sleep(LOOK_MS);
+    drive = await diskOf(options, device);
+  }
+  print(options, [drive], formatDevices);
+}
+
+/** Error: ERR_IMAGE, it cannot be loaded. */
+function has({ device, target, image, mediumTrouble }: DiskReport, medium: string): boolean {
+  if (target !== medium) return false;
+  if (mediumTrouble !== undefined) {
+    throw new BlockdError('ERR_IMAGE', 'insert', `${device} is empty: ${mediumTrouble}; it is tried again`);
+  }
+  return (image === undefined) === (medium === '');
+}

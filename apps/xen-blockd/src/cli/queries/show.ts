@@ -1,0 +1,12 @@
+import type { Command } from 'commander';
+import { formatDisk } from '../../status/disk-report.js';
+import { addQuery, DISK, diskOf, print, type QueryOptions } from './query.js';
+
+/** `xen-blockd show`. */
+export function addShow(program: Command): void {
+  addQuery(program, 'show', 'tell everything about one disk, and what to do if it is not served')
+    .argument('<disk>', DISK)
+    .action(async (disk: string, options: QueryOptions) => {
+      print(options, await diskOf(options, disk), (report, look) => formatDisk(report, look));
+    });
+}
