@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
 import { addAttach, addDetach } from './changes/attach.js';
+import { addFlatten } from './changes/flatten.js';
 import { addEject, addInsert } from './changes/medium.js';
 import { addPause, addUnpause } from './changes/pause.js';
 import { addRefresh } from './changes/refresh.js';
 import { addResize } from './changes/resize.js';
 import { addResume } from './changes/resume.js';
+import { addSnapshot } from './changes/snapshot.js';
 import { addThrottle } from './changes/throttle.js';
 import { addList, addStats } from './queries/list.js';
 import { addShow } from './queries/show.js';
@@ -20,6 +22,8 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addTop(program);
   addRefresh(program);
   addResize(program);
+  addSnapshot(program);
+  addFlatten(program);
   addEject(program);
   addInsert(program);
   addResume(program);
