@@ -24,7 +24,8 @@ export const PACKAGES = {
  */
 export const FLOORS = {
   'packages/xen-sys': [
-    ['native'],
+    ['attach.ts'],
+    ['native', 'faulty'],
     ['xenstore'],
     ['posix'],
     ['addon'],

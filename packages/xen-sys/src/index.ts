@@ -1,7 +1,20 @@
+export { attachProvider } from './attach.js';
 export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
+export type { FaultCounts } from './faulty/faults.js';
+export type {
+  EventFault,
+  FaultKinds,
+  FaultOccasion,
+  FaultOperation,
+  FaultPlan,
+  PlannedFault,
+  Refusal,
+  RequestFault,
+} from './faulty/plan.js';
+export { type FaultyProvider, faultyProvider } from './faulty/provider.js';
 export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
 export {
@@ -20,7 +33,7 @@ export {
   setCopyStatus,
 } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
-export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
+export { type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
 export { Fifo } from './posix/fifo.js';
 export { type FileLock, lockFile } from './posix/file-lock.js';
