@@ -24,8 +24,8 @@ export const PACKAGES = {
  */
 export const FLOORS = {
   'packages/xen-sys': [
-    ['attach.ts'],
-    ['native', 'faulty'],
+    ['faulty'],
+    ['native'],
     ['xenstore'],
     ['posix'],
     ['addon'],

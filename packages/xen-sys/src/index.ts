@@ -1,8 +1,8 @@
-export { attachProvider } from './attach.js';
 export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
+export { attachProvider } from './faulty/attach.js';
 export type { FaultCounts } from './faulty/faults.js';
 export type {
   EventFault,

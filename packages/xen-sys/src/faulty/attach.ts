@@ -1,6 +1,6 @@
-import { attachFaulty, type SharedFaults } from './faulty/provider.js';
-import { type NativeProviderOptions, nativeProvider } from './native/provider.js';
-import type { XenProvider } from './provider.js';
+import { type NativeProviderOptions, nativeProvider } from '../native/provider.js';
+import type { XenProvider } from '../provider.js';
+import { attachFaulty, type SharedFaults } from './provider.js';
 
 /** The provider of a {@link SharedProvider} of this package: what a worker thread calls with its `data`. */
 export async function attachProvider(data: unknown): Promise<XenProvider> {
