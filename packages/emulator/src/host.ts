@@ -11,6 +11,7 @@ import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstor
 import { type ControlledHost, ControlServer } from './control/server.js';
 import { type DomainConfig, EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
+import { HostFaults } from './faults/host-faults.js';
 import type { DomainUsage, OwnMachine } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
 import { ProcessHost } from './processes/process-host.js';
@@ -54,6 +55,8 @@ export interface EmulatedHostOptions {
 export class EmulatedHost implements AsyncDisposable, ControlledHost {
   readonly xenstored: EmulatedXenstored;
   readonly toolstack: Toolstack;
+  /** What can be made to go wrong here. */
+  readonly faults: HostFaults;
   readonly #machine: OwnMachine;
   readonly #store: XenstoreClient;
   readonly #domains = new Map<number, EmulatedDomain>();
@@ -66,7 +69,9 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     this.#machine = machine;
     this.xenstored = xenstored;
     this.#machine.create(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
-    this.#store = XenstoreClient.open(this.xenstored.connect(0));
+    const transport = this.xenstored.connect(0);
+    this.#store = XenstoreClient.open(transport);
+    this.faults = new HostFaults(machine, xenstored, transport);
     this.toolstack = new Toolstack(this.#store, options.toolstackTimeoutMs);
   }
 
@@ -173,6 +178,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   async #close(): Promise<void> {
+    this.faults.end();
     await this.#control?.close();
     this.#machine.close();
     this.#domains.clear();

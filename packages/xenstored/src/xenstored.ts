@@ -10,6 +10,8 @@ import type { ServerConnection } from './connection/connection.js';
 import { Connections } from './connection/connections.js';
 import { type DomainRecord, DomainTable } from './connection/domains.js';
 import type { MutableQuotas } from './connection/limits.js';
+import { limitQuotas } from './connection/limits.js';
+import { Interceptors, type XenstoredInterceptor } from './interceptors.js';
 import { InProcessPort } from './ports/in-process.js';
 import type { RingPage } from './ports/ring-page.js';
 import { type AttachedRing, RingPort } from './ports/ring-port.js';
@@ -53,6 +55,10 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #connections: Connections;
   /** Listening sockets, and whose they are. */
   readonly #sockets = new Map<SocketListener, number>();
+  readonly #interceptors = new Interceptors(() => {
+    this.#events.interceptor = this.#interceptors.event;
+    this.#connections.admits = this.#interceptors.admits;
+  });
   readonly #rings = new Map<number, RingPort>();
   /** The unprivileged domain whose request is being carried out. */
   #cause: DomainRecord | undefined;
@@ -76,7 +82,11 @@ export class EmulatedXenstored implements AsyncDisposable {
       domains: this.#domains,
       quotas,
       features,
-      conflict: options.conflict ?? (() => false),
+      conflict: (domid) => {
+        const intercepted = this.#interceptors.conflict(domid);
+        return options.conflict?.() === true || intercepted;
+      },
+      refused: (domid, error) => this.#interceptors.refused(domid, error),
       events: this.#events,
       reset: (connection) => this.#connections.reset(connection),
       introduce: (domid, port) => this.#introduceByClient(domid, port, options.onIntroduce),
@@ -116,6 +126,30 @@ export class EmulatedXenstored implements AsyncDisposable {
    */
   connect(domid: number): XenstoreTransport {
     return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)));
+  }
+
+  /** Has things go otherwise than they would, for tests, until what this returns is called. Any number at the same time. */
+  intercept(interceptor: XenstoredInterceptor): () => void {
+    return this.#interceptors.add(interceptor);
+  }
+
+  /**
+   * Gives a domain other limits than it has, domain 0 too; what this returns undoes it. XenSysError `ESRCH` if there is no
+   * such domain.
+   */
+  limit(domid: number, quotas: Partial<XenstoredQuotas>): () => void {
+    return limitQuotas(this.#domain(domid).quotas, quotas);
+  }
+
+  /**
+   * Ends the connections of a domain, as a restart of the daemon would, but for that of `except`, one that
+   * {@link connect} gave. Returns how many. They may connect again.
+   */
+  disconnect(domid: number, options: { readonly except?: XenstoreTransport | undefined } = {}): number {
+    const { except } = options;
+    const spared = except instanceof InProcessPort ? except : undefined;
+    const domain = this.#domains.get(domid);
+    return domain === undefined ? 0 : this.#connections.end(domain, 'the connection was ended', spared);
   }
 
   /** Tells that a domain is there: fires `@introduceDomain` unless it was known. */

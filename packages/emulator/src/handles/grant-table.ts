@@ -169,6 +169,8 @@ export class EmulatedGrantTable implements GrantTable {
       return new XenSysError('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
     }
     const { domid } = granter.memory;
+    if (status === GrantStatus.eagain)
+      return new XenSysError('EAGAIN', 'gnttab.map', `grant ${ref} of domain ${domid} is busy`);
     if (status === GrantStatus.noSpace)
       return new XenSysError('ENOMEM', 'gnttab.map', `grant ${ref} is mapped too often`);
     return new XenSysError(

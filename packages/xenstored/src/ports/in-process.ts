@@ -17,6 +17,7 @@ export class InProcessPort implements Port, XenstoreTransport {
   #listener: XenstoreTransportListener | undefined;
   #deliveryScheduled = false;
   #closed = false;
+  #reason: Error | undefined;
 
   constructor(description: string, host: PortHost) {
     this.description = description;
@@ -26,7 +27,8 @@ export class InProcessPort implements Port, XenstoreTransport {
 
   start(listener: XenstoreTransportListener): void {
     this.#listener = listener;
-    this.outputReady();
+    if (this.#closed) queueMicrotask(() => listener.close(this.#reason));
+    else this.outputReady();
   }
 
   send(message: Uint8Array): void {
@@ -60,6 +62,7 @@ export class InProcessPort implements Port, XenstoreTransport {
   #end(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#reason = error;
     this.#host.closed(this.#connection);
     queueMicrotask(() => this.#listener?.close(error));
   }
