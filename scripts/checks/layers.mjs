@@ -39,7 +39,7 @@ export const FLOORS = {
   'packages/emulator': [
     ['attach.ts'],
     ['host.ts'],
-    ['control', 'faults'],
+    ['control', 'faults', 'strict-memory.ts'],
     ['domain.ts'],
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],

@@ -12,10 +12,12 @@ import { type ControlledHost, ControlServer } from './control/server.js';
 import { type DomainConfig, EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
 import { HostFaults } from './faults/host-faults.js';
-import type { DomainUsage, OwnMachine } from './machine/machine.js';
+import type { MemoryMisuse } from './machine/free-frames.js';
+import type { DomainUsage, MachineDomain, OwnMachine } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
 import { ProcessHost } from './processes/process-host.js';
 import { EmulatedProvider } from './provider.js';
+import { misuseError, StrictMemory } from './strict-memory.js';
 import { HostMachine } from './threads/host-machine.js';
 import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
 import { Toolstack } from './toolstack/toolstack.js';
@@ -40,6 +42,12 @@ export interface EmulatedHostOptions {
   readonly toolstackTimeoutMs?: number | undefined;
   readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
   /**
+   * Misuse of granted memory is an error, as it is on a real Xen: a write through a mapping that is to be read only throws
+   * at the latest when that is unmapped; a write after the unmapping or release, or past the end of a page, makes
+   * {@link EmulatedHost.close} throw, and {@link EmulatedHost.misuses} tell. It costs time and memory; false by default.
+   */
+  readonly strict?: boolean | undefined;
+  /**
    * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs, such
    * as below /run. The memory of all domains lies there as files. {@link joinHost} and {@link RemoteHost} are the ways in. When a process that has
    * joined ends, its event channels are closed and its pages given back, as a kernel does it.
@@ -58,6 +66,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   /** What can be made to go wrong here. */
   readonly faults: HostFaults;
   readonly #machine: OwnMachine;
+  readonly #strict: StrictMemory | undefined;
   readonly #store: XenstoreClient;
   readonly #domains = new Map<number, EmulatedDomain>();
   readonly #destroying = new Map<number, Promise<void>>();
@@ -68,7 +77,8 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   private constructor(machine: OwnMachine, xenstored: EmulatedXenstored, options: EmulatedHostOptions) {
     this.#machine = machine;
     this.xenstored = xenstored;
-    this.#machine.create(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
+    this.#strict = options.strict === true ? new StrictMemory(machine) : undefined;
+    this.#createMemory(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
     const transport = this.xenstored.connect(0);
     this.#store = XenstoreClient.open(transport);
     this.faults = new HostFaults(machine, xenstored, transport);
@@ -119,7 +129,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     }
     const memoryMiB = config.memoryMiB ?? DEFAULT_MEMORY_MIB;
     const driverDomain = config.driverDomain ?? false;
-    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
+    const machineDomain = this.#createMemory(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
     await this.#store.transaction((tx) => writeDomainNodes(tx, description));
     await this.#listen(domid);
@@ -152,7 +162,15 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     return domain === undefined ? NOTHING : this.#machine.usage(domain);
   }
 
-  /** Ends the domains without waiting for their backends, then xenstored. Harmless when repeated. */
+  /** On a strict host: where memory was written to that nobody may use, until now. Elsewhere nothing is found. */
+  misuses(): readonly MemoryMisuse[] {
+    return this.#strict?.misuses() ?? [];
+  }
+
+  /**
+   * Ends the domains without waiting for their backends, then xenstored. Harmless when repeated. Error, when all has
+   * ended, on a strict host only: EFAULT memory was misused.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -171,6 +189,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
 
   async #destroy(domid: number): Promise<void> {
     await this.toolstack.detachAll(domid);
+    this.#strict?.remember(domid);
     this.#machine.destroy(domid);
     await this.#store.transaction((tx) => removeDomainNodes(tx, domid));
     this.xenstored.releaseDomain(domid);
@@ -178,12 +197,20 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   async #close(): Promise<void> {
+    const misuses = this.misuses();
     this.faults.end();
     await this.#control?.close();
     this.#machine.close();
     this.#domains.clear();
     await this.#store.close();
     await this.xenstored.close();
+    if (misuses.length > 0) throw misuseError(misuses);
+  }
+
+  #createMemory(domid: number, size: DomainSize): MachineDomain {
+    const domain = this.#machine.create(domid, size);
+    if (this.#strict !== undefined) domain.memory.beStrict();
+    return domain;
   }
 
   #freeDomid(): number {

@@ -9,6 +9,7 @@ export type { Lateness } from './faults/late.js';
 export type { WatchTarget } from './faults/xenstore-faults.js';
 export type { EmulatedEventChannels } from './handles/event-channels.js';
 export { EmulatedHost, type EmulatedHostOptions } from './host.js';
+export type { MemoryMisuse } from './machine/free-frames.js';
 export type { DomainUsage } from './machine/machine.js';
 export { attachProvider, type EmulatedProvider, joinHost } from './provider.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';

@@ -32,7 +32,7 @@ export {
   localLow,
   setCopyStatus,
 } from './grant-copy.js';
-export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
+export { type GrantMapping, type GrantTable, pageView, XEN_PAGE_SIZE } from './grant-table.js';
 export { type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
 export { Fifo } from './posix/fifo.js';

@@ -67,6 +67,12 @@ export const Header = {
   frameHint: 5,
   /** Grant entries in use. */
   grantsUsed: 6,
+  /** 1 if misuse of memory is to be found. */
+  strict: 7,
+  /** Writes that were found where nobody may write, and the frame and byte of the first. */
+  misuses: 8,
+  misusedFrame: 9,
+  misusedByte: 10,
   words: 16,
 } as const;
 
@@ -137,6 +143,16 @@ export class DomainMemory {
 
   get alive(): boolean {
     return Atomics.load(this.control, Header.alive) === 1;
+  }
+
+  /** Whether misuse of this memory is to be found. */
+  get strict(): boolean {
+    return this.control[Header.strict] === 1;
+  }
+
+  /** Has misuse found from now on, before any of it is used. */
+  beStrict(): void {
+    this.control[Header.strict] = 1;
   }
 
   /** Marks the domain destroyed, for every thread. */
