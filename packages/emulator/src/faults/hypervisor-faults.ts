@@ -1,5 +1,5 @@
 import { GrantStatus } from '@xenpv/xen-sys';
-import { layOver } from '../machine/layers.js';
+import { layOver } from '../layers.js';
 import type { Machine, MachineDomain } from '../machine/machine.js';
 import type { HostFault } from './host-fault.js';
 import { Late, type Lateness } from './late.js';
