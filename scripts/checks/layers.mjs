@@ -39,7 +39,7 @@ export const FLOORS = {
   'packages/emulator': [
     ['attach.ts'],
     ['host.ts'],
-    ['control', 'faults', 'strict-memory.ts'],
+    ['control', 'faults', 'strict-memory.ts', 'seed'],
     ['domain.ts'],
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],

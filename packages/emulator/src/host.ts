@@ -5,7 +5,7 @@
  * Nothing here keeps the process alive, and no end is carried out twice.
  */
 import { randomUUID } from 'node:crypto';
-import { DOMID_SELF, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { DOMID_SELF, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { type ControlledHost, ControlServer } from './control/server.js';
@@ -17,6 +17,8 @@ import type { DomainUsage, MachineDomain, OwnMachine } from './machine/machine.j
 import type { DomainSize } from './machine/memory.js';
 import { ProcessHost } from './processes/process-host.js';
 import { EmulatedProvider } from './provider.js';
+import { orderDomain, orderMachine } from './seed/seeded-machine.js';
+import { SeededOrder } from './seed/seeded-order.js';
 import { misuseError, StrictMemory } from './strict-memory.js';
 import { HostMachine } from './threads/host-machine.js';
 import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
@@ -48,6 +50,12 @@ export interface EmulatedHostOptions {
    */
   readonly strict?: boolean | undefined;
   /**
+   * Has events, wake-ups and messages of xenstore come in an order that is drawn by lot from this whole number: the same
+   * number, the same order, as long as the program itself waits for nothing else, such as timers, files and sockets. With
+   * {@link findFailingSeed} a test looks for orders in which a program fails. It is for one thread, and not for a folder.
+   */
+  readonly seed?: number | undefined;
+  /**
    * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs, such
    * as below /run. The memory of all domains lies there as files. {@link joinHost} and {@link RemoteHost} are the ways in. When a process that has
    * joined ends, its event channels are closed and its pages given back, as a kernel does it.
@@ -67,6 +75,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   readonly faults: HostFaults;
   readonly #machine: OwnMachine;
   readonly #strict: StrictMemory | undefined;
+  readonly #order: SeededOrder | undefined;
   readonly #store: XenstoreClient;
   readonly #domains = new Map<number, EmulatedDomain>();
   readonly #destroying = new Map<number, Promise<void>>();
@@ -74,8 +83,15 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   #nextDomid = 1;
   #closing: Promise<void> | undefined;
 
-  private constructor(machine: OwnMachine, xenstored: EmulatedXenstored, options: EmulatedHostOptions) {
+  private constructor(
+    machine: OwnMachine,
+    xenstored: EmulatedXenstored,
+    options: EmulatedHostOptions,
+    order: SeededOrder | undefined,
+  ) {
     this.#machine = machine;
+    this.#order = order;
+    if (order !== undefined) orderMachine(order, machine);
     this.xenstored = xenstored;
     this.#strict = options.strict === true ? new StrictMemory(machine) : undefined;
     this.#createMemory(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
@@ -86,17 +102,19 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   /**
-   * A host with domain 0 alone. Errors, with a folder only: EADDRINUSE another host has it, ENAMETOOLONG its path is too
+   * A host with domain 0 alone. Errors: EINVAL a seed that is no whole number, or with a folder; with a folder only, EADDRINUSE another host has it, ENAMETOOLONG its path is too
    * long for sockets, ERR_NO_ADDON, or what the system says.
    */
   static async create(options: EmulatedHostOptions = {}): Promise<EmulatedHost> {
     let machine: OwnMachine | undefined;
     const domainExists = (domid: number) => machine?.find(domid) !== undefined;
-    const xenstored = new EmulatedXenstored({ ...options.xenstored, domainExists });
-    const connect = (domid: number) => xenstored.connect(domid);
     const { directory } = options;
+    const order = orderOf(options);
+    const schedule = order && ((what: string, run: () => void) => order.post(what, run));
+    const xenstored = new EmulatedXenstored({ schedule, ...options.xenstored, domainExists });
+    const connect = (domid: number) => xenstored.connect(domid);
     machine = directory === undefined ? new HostMachine(connect) : await ProcessHost.open(directory, connect);
-    const host = new EmulatedHost(machine, xenstored, options);
+    const host = new EmulatedHost(machine, xenstored, options, order);
     await host.#listen(0);
     if (machine instanceof ProcessHost) {
       host.#control = await ControlServer.listen(machine.directory.controlSocket, host);
@@ -162,6 +180,11 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     return domain === undefined ? NOTHING : this.#machine.usage(domain);
   }
 
+  /** On a host with a seed: what happened in which order, in words. */
+  get trace(): readonly string[] {
+    return this.#order?.trace ?? [];
+  }
+
   /** On a strict host: where memory was written to that nobody may use, until now. Elsewhere nothing is found. */
   misuses(): readonly MemoryMisuse[] {
     return this.#strict?.misuses() ?? [];
@@ -210,6 +233,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   #createMemory(domid: number, size: DomainSize): MachineDomain {
     const domain = this.#machine.create(domid, size);
     if (this.#strict !== undefined) domain.memory.beStrict();
+    if (this.#order !== undefined) orderDomain(this.#order, domain);
     return domain;
   }
 
@@ -220,6 +244,16 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     this.#nextDomid = (domid % (DOMID_SELF - 1)) + 1;
     return domid;
   }
+}
+
+function orderOf({ seed, directory }: EmulatedHostOptions): SeededOrder | undefined {
+  if (seed === undefined) return undefined;
+  if (!Number.isSafeInteger(seed)) throw new XenSysError('EINVAL', 'host.create', `seed ${seed} is no whole number`);
+  if (directory !== undefined) {
+    const message = `a host with a seed has one thread, and cannot be joined; leave out the folder ${directory} or the seed`;
+    throw new XenSysError('EINVAL', 'host.create', message);
+  }
+  return new SeededOrder(seed);
 }
 
 function sizeOf(memoryMiB: number, channels: Pick<DomainSize, 'ports' | 'handles'>): DomainSize {

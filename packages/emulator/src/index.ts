@@ -12,6 +12,7 @@ export { EmulatedHost, type EmulatedHostOptions } from './host.js';
 export type { MemoryMisuse } from './machine/free-frames.js';
 export type { DomainUsage } from './machine/machine.js';
 export { attachProvider, type EmulatedProvider, joinHost } from './provider.js';
+export { type FailingSeed, findFailingSeed } from './seed/find-failing-seed.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';
 export type { BackendType, XlDisk } from './toolstack/disk-config.js';
 export type { DiskPaths } from './toolstack/disk-nodes.js';

@@ -1,4 +1,5 @@
 export type { XenstoredInterceptor } from './interceptors.js';
+export type { Schedule } from './ports/in-process.js';
 export type { RingPage } from './ports/ring-page.js';
 export type { AttachedRing } from './ports/ring-port.js';
 export { RingTransport, type RingTransportOptions } from './ports/ring-transport.js';

@@ -12,7 +12,7 @@ import { type DomainRecord, DomainTable } from './connection/domains.js';
 import type { MutableQuotas } from './connection/limits.js';
 import { limitQuotas } from './connection/limits.js';
 import { Interceptors, type XenstoredInterceptor } from './interceptors.js';
-import { InProcessPort } from './ports/in-process.js';
+import { InProcessPort, type Schedule } from './ports/in-process.js';
 import type { RingPage } from './ports/ring-page.js';
 import { type AttachedRing, RingPort } from './ports/ring-port.js';
 import { SocketListener } from './ports/socket.js';
@@ -38,6 +38,12 @@ export interface EmulatedXenstoredOptions {
    */
   readonly conflict?: (() => boolean) | undefined;
   /**
+   * Decides when a request of a client in this process reaches the daemon, and when such a client is given what the daemon
+   * has for it. Whatever the order is, a connection's requests, answers and events keep theirs. At once, and in a microtask,
+   * if it is not given.
+   */
+  readonly schedule?: Schedule | undefined;
+  /**
    * Which daemon to be. `4.22` adds to `4.17`, the default: features, quotas by domain, and watches with a depth, to
    * which special events tell the domain (`@releaseDomain/5`).
    */
@@ -53,6 +59,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #store: Store;
   readonly #events: Events;
   readonly #connections: Connections;
+  readonly #schedule: Schedule | undefined;
   /** Listening sockets, and whose they are. */
   readonly #sockets = new Map<SocketListener, number>();
   readonly #interceptors = new Interceptors(() => {
@@ -65,6 +72,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   #closed = false;
 
   constructor(options: EmulatedXenstoredOptions = {}) {
+    this.#schedule = options.schedule;
     const quotas: MutableQuotas = { ...DEFAULT_XENSTORED_QUOTAS, ...options.quotas };
     const features = options.version === '4.22' ? Feature.error | Feature.watchDepth : 0;
     const exists = options.domainExists ?? (() => true);
@@ -125,7 +133,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * watches and transactions of its own; quotas are the domain's. XenSysError `ESRCH` if there is no such domain.
    */
   connect(domid: number): XenstoreTransport {
-    return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)));
+    return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)), this.#schedule);
   }
 
   /** Has things go otherwise than they would, for tests, until what this returns is called. Any number at the same time. */

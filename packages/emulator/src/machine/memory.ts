@@ -114,6 +114,8 @@ export class DomainMemory {
   readonly control: Int32Array;
   readonly at: Layout;
   readonly #pipes: string | undefined;
+  /** Makes doorbells of another kind than the usual. To be set before any is made. */
+  doorbells: ((words: Int32Array, at: number, handle: number) => Doorbell) | undefined;
 
   constructor(snapshot: DomainSnapshot) {
     this.domid = snapshot.domid;
@@ -136,6 +138,7 @@ export class DomainMemory {
   /** A view of the doorbell of a handle. */
   doorbell(handle: number): Doorbell {
     const at = this.at.handles + handle * HANDLE_WORDS + HANDLE_DOORBELL;
+    if (this.doorbells !== undefined) return this.doorbells(this.control, at, handle);
     return this.#pipes === undefined
       ? new ThreadDoorbell(this.control, at)
       : new ProcessDoorbell(this.control, at, `${this.#pipes}${handle}`);
