@@ -41,6 +41,7 @@ export const FLOORS = {
     ['host.ts'],
     ['control', 'faults', 'strict-memory.ts', 'seed'],
     ['domain.ts'],
+    ['guest-console.ts'],
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],
     ['machine'],

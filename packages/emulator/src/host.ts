@@ -12,6 +12,7 @@ import { type ControlledHost, ControlServer } from './control/server.js';
 import { type DomainConfig, EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
 import { HostFaults } from './faults/host-faults.js';
+import { GuestConsole, removeConsoleBackend } from './guest-console.js';
 import type { MemoryMisuse } from './machine/free-frames.js';
 import type { DomainUsage, MachineDomain, OwnMachine } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
@@ -149,19 +150,26 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     const driverDomain = config.driverDomain ?? false;
     const machineDomain = this.#createMemory(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
-    await this.#store.transaction((tx) => writeDomainNodes(tx, description));
+    const provider = this.provider(domid);
+    const console = config.console === true ? new GuestConsole(provider) : undefined;
+    await this.#store.transaction(async (tx) => {
+      await writeDomainNodes(tx, description);
+      await console?.writeNodes(tx, domid);
+    });
     await this.#listen(domid);
     this.xenstored.introduceDomain(domid);
-    const domain = new EmulatedDomain(config.name, this.provider(domid), machineDomain, {
+    const actions = {
       usage: () => this.#machine.usage(machineDomain),
       destroy: () => this.destroyDomain(domid),
-    });
+      shutDown: () => this.xenstored.domainShutDown(domid),
+    };
+    const domain = new EmulatedDomain(config.name, provider, machineDomain, actions, console);
     this.#domains.set(domid, domain);
     return domain;
   }
 
   /**
-   * Ends a domain, as `xl destroy` does: its disks are detached by force, its event channels and mappings end, its
+   * Ends a domain, as `xl destroy` does: its devices of every kind are detached by force, its event channels and mappings end, its
    * nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
    */
   destroyDomain(domid: number): Promise<void> {
@@ -213,8 +221,12 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   async #destroy(domid: number): Promise<void> {
     await this.toolstack.detachAll(domid);
     this.#strict?.remember(domid);
+    this.#domains.get(domid)?.console?.close();
     this.#machine.destroy(domid);
-    await this.#store.transaction((tx) => removeDomainNodes(tx, domid));
+    await this.#store.transaction(async (tx) => {
+      await removeDomainNodes(tx, domid);
+      await removeConsoleBackend(tx, domid);
+    });
     this.xenstored.releaseDomain(domid);
     this.#domains.delete(domid);
   }
