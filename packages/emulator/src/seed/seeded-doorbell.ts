@@ -40,7 +40,8 @@ export class SeededDoorbell extends ThreadDoorbell {
   }
 
   /** Nothing could end it: all that happens on such a host does so on the event loop. */
-  protected override block(): void {
+  override wait(ready: () => boolean): boolean {
+    if (ready()) return true;
     const message = 'a host with a seed delivers events on the event loop only; use listen';
     throw new XenSysError('EOPNOTSUPP', 'evtchn.wait', message);
   }
