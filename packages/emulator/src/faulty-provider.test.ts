@@ -180,12 +180,28 @@ describe('a plan of faults', () => {
 
   it.each([
     [{ mpa: { at: 1, error: 'EIO' } }, /mpa is no operation that can fail; they are .*map/],
+    [{ lacks: ['copy'] }, /copy is no feature; they are mapMultiple, grantCopy/],
     [{ map: { at: 0, error: 'EIO' } }, /map: at is 0; calls are counted from 1/],
     [{ map: [{ at: 1, times: 0, error: 'EIO' }] }, /map: times is 0/],
     [{ map: { at: 1, error: 'EOOPS' } }, /map: EOOPS is no errno/],
   ])('that makes no sense is refused: %j', async (plan, message) => {
     await using host = await EmulatedHost.create();
     expect(() => faultyProvider(host.provider(), plan as FaultPlan)).toThrow(message);
+  });
+
+  it('may take features away, which then are refused and not announced', async () => {
+    await using s = await scene({ lacks: ['mapMultiple', 'grantCopy', 'foreignMemory', 'grantAllocator'] });
+    expect(Object.values(s.provider.features)).toEqual([false, false, false, false]);
+    const { refs } = s.guest.provider.openGrantAllocator().allocate(0, 2, { writable: true });
+    const table = s.provider.openGrantTable();
+    const map = (some: Uint32Array) => table.map(s.guest.domid, some, { writable: true });
+    expect(() => map(refs)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(map(refs.subarray(1)).refs).toEqual(refs.subarray(1));
+    expect(table.copy(new GrantCopyBatch(1))).toBe(-38);
+    const missing = expect.objectContaining({ code: 'ERR_NO_DEVICE' });
+    expect(() => s.provider.openForeignMemory()).toThrow(missing);
+    expect(() => s.provider.openGrantAllocator()).toThrow(missing);
+    table.close();
   });
 
   it('counts on over threads', async () => {

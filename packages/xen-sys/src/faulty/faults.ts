@@ -1,5 +1,6 @@
 import { constants } from 'node:os';
 import { XenSysError } from '../errors.js';
+import type { ProviderFeatures } from '../provider.js';
 import { FAULT_OPERATIONS, type FaultKinds, type FaultOccasion, type FaultOperation, type FaultPlan } from './plan.js';
 
 /** How often each operation was called, and how often the plan hit one; common to all threads. */
@@ -35,6 +36,11 @@ export class Faults {
   constructor(plan: FaultPlan, counts: FaultCounts) {
     this.plan = plan;
     this.counts = counts;
+  }
+
+  /** Whether the provider is to be without `feature`. */
+  lacks(feature: keyof ProviderFeatures): boolean {
+    return this.plan.lacks?.includes(feature) === true;
   }
 
   /** Counts a call of `operation`, and says what happens to it. */

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { XenSysError } from '../errors.js';
 import {
   copyFlags,
   type GrantCopyBatch,
@@ -31,6 +32,10 @@ export class FaultyGrantTable implements GrantTable {
   }
 
   map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping {
+    if (refs.length > 1 && this.#faults.lacks('mapMultiple')) {
+      const message = `${refs.length} pages at once; this provider maps one, as its plan of faults says`;
+      throw new XenSysError('EINVAL', 'gnttab.map', message);
+    }
     this.#faults.check('map', 'gnttab.map', { domid, refs, writable: options.writable });
     return this.#inner.map(domid, refs, options);
   }
@@ -40,6 +45,7 @@ export class FaultyGrantTable implements GrantTable {
   }
 
   copy(batch: GrantCopyBatch): number {
+    if (this.#faults.lacks('grantCopy')) return -constants.errno.ENOSYS;
     const fault = this.#faults.next('copy', { segments: batch.count });
     if (fault !== undefined) return -constants.errno[fault.error];
     const spoilt = this.#spoil(batch);

@@ -1,4 +1,5 @@
 import type { ErrnoName } from '../errors.js';
+import type { ProviderFeatures } from '../provider.js';
 
 /** Which of an operation's calls: they are counted from 1, over all handles and threads of the provider. */
 export interface FaultOccasion {
@@ -72,7 +73,10 @@ export type PlannedFault<Op extends FaultOperation> =
   | ((call: FaultKinds[Op]['call']) => FaultKinds[Op]['fault'] | undefined);
 
 /** What goes wrong, and when: `{ map: { at: 3, error: 'EAGAIN' } }`. */
-export type FaultPlan = { readonly [Op in FaultOperation]?: PlannedFault<Op> };
+export type FaultPlan = { readonly [Op in FaultOperation]?: PlannedFault<Op> } & {
+  /** Features that the provider is to be without, as on an older kernel: `features` says so, and what needs them is refused. */
+  readonly lacks?: readonly (keyof ProviderFeatures)[] | undefined;
+};
 
 /** All of them. The order is that of the counters, which threads share. */
 export const FAULT_OPERATIONS: readonly FaultOperation[] = [

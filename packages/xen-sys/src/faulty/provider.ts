@@ -60,7 +60,14 @@ export class FaultyProvider implements XenProvider {
   }
 
   get features(): ProviderFeatures {
-    return this.#inner.features;
+    const { mapMultiple, grantCopy, foreignMemory, grantAllocator } = this.#inner.features;
+    const has = (feature: keyof ProviderFeatures, there: boolean) => there && !this.#faults.lacks(feature);
+    return {
+      mapMultiple: has('mapMultiple', mapMultiple),
+      grantCopy: has('grantCopy', grantCopy),
+      foreignMemory: has('foreignMemory', foreignMemory),
+      grantAllocator: has('grantAllocator', grantAllocator),
+    };
   }
 
   /** The planned operations that nothing has happened to: a test whose plan hit nothing has shown nothing. */
@@ -89,11 +96,13 @@ export class FaultyProvider implements XenProvider {
   }
 
   openGrantAllocator(): GrantAllocator {
+    this.#refuseWithout('grantAllocator', 'gntalloc.open');
     this.#faults.check('openGrantAllocator', 'gntalloc.open', {});
     return new FaultyGrantAllocator(this.#inner.openGrantAllocator(), this.#faults);
   }
 
   openForeignMemory(): ForeignMemory {
+    this.#refuseWithout('foreignMemory', 'foreignmem.open');
     this.#faults.check('openForeignMemory', 'foreignmem.open', {});
     return new FaultyForeignMemory(this.#inner.openForeignMemory(), this.#faults);
   }
@@ -113,5 +122,10 @@ export class FaultyProvider implements XenProvider {
     }
     const data: SharedFaults = { faultyOver: this.#inner.share(), plan, counts: this.counts.words };
     return { module: '@xenpv/xen-sys', data };
+  }
+
+  #refuseWithout(feature: keyof ProviderFeatures, op: string): void {
+    if (!this.#faults.lacks(feature)) return;
+    throw new XenSysError('ERR_NO_DEVICE', op, `there is no ${feature}, as the plan of faults says`);
   }
 }
