@@ -35,7 +35,14 @@ export const FLOORS = {
     ['errors.ts errno.ts domids.ts', 'package-root.ts'],
   ],
   'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
-  'packages/xenstored': [['xenstored.ts'], ['interceptors.ts'], ['ports', 'requests'], ['connection'], ['watches'], ['tree']],
+  'packages/xenstored': [
+    ['xenstored.ts'],
+    ['interceptors.ts'],
+    ['ports', 'requests'],
+    ['connection'],
+    ['watches'],
+    ['tree'],
+  ],
   'packages/emulator': [
     ['attach.ts'],
     ['host.ts'],
