@@ -24,6 +24,7 @@ export const PACKAGES = {
  */
 export const FLOORS = {
   'packages/xen-sys': [
+    ['faulty'],
     ['native'],
     ['xenstore'],
     ['posix'],
@@ -34,7 +35,14 @@ export const FLOORS = {
     ['errors.ts errno.ts domids.ts', 'package-root.ts'],
   ],
   'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
-  'packages/xenstored': [['xenstored.ts'], ['ports', 'requests'], ['connection'], ['watches'], ['tree']],
+  'packages/xenstored': [
+    ['xenstored.ts'],
+    ['interceptors.ts'],
+    ['ports', 'requests'],
+    ['connection'],
+    ['watches'],
+    ['tree'],
+  ],
   'packages/xenbus': [
     ['scaffold', 'frontend'],
     ['bus.ts', 'link'],
@@ -48,12 +56,13 @@ export const FLOORS = {
   'packages/emulator': [
     ['attach.ts'],
     ['host.ts'],
-    ['control'],
+    ['control', 'faults', 'strict-memory.ts', 'seed'],
     ['domain.ts'],
+    ['guest-console.ts'],
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],
     ['machine'],
-    ['errors.ts', 'lines.ts', 'package-root.ts'],
+    ['errors.ts', 'lines.ts', 'layers.ts', 'package-root.ts'],
   ],
   'packages/blockdev': [
     ['attach.ts'],

@@ -5,16 +5,22 @@
  * Nothing here keeps the process alive, and no end is carried out twice.
  */
 import { randomUUID } from 'node:crypto';
-import { DOMID_SELF, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { DOMID_SELF, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { type ControlledHost, ControlServer } from './control/server.js';
 import { type DomainConfig, EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
-import type { DomainUsage, OwnMachine } from './machine/machine.js';
+import { HostFaults } from './faults/host-faults.js';
+import { GuestConsole, removeConsoleBackend } from './guest-console.js';
+import type { MemoryMisuse } from './machine/free-frames.js';
+import type { DomainUsage, MachineDomain, OwnMachine } from './machine/machine.js';
 import type { DomainSize } from './machine/memory.js';
 import { ProcessHost } from './processes/process-host.js';
 import { EmulatedProvider } from './provider.js';
+import { orderDomain, orderMachine } from './seed/seeded-machine.js';
+import { SeededOrder } from './seed/seeded-order.js';
+import { misuseError, StrictMemory } from './strict-memory.js';
 import { HostMachine } from './threads/host-machine.js';
 import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
 import { Toolstack } from './toolstack/toolstack.js';
@@ -39,6 +45,18 @@ export interface EmulatedHostOptions {
   readonly toolstackTimeoutMs?: number | undefined;
   readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
   /**
+   * Misuse of granted memory is an error, as it is on a real Xen: a write through a mapping that is to be read only throws
+   * at the latest when that is unmapped; a write after the unmapping or release, or past the end of a page, makes
+   * {@link EmulatedHost.close} throw, and {@link EmulatedHost.misuses} tell. It costs time and memory; false by default.
+   */
+  readonly strict?: boolean | undefined;
+  /**
+   * Has events, wake-ups and messages of xenstore come in an order that is drawn by lot from this whole number: the same
+   * number, the same order, as long as the program itself waits for nothing else, such as timers, files and sockets. With
+   * {@link findFailingSeed} a test looks for orders in which a program fails. It is for one thread, and not for a folder.
+   */
+  readonly seed?: number | undefined;
+  /**
    * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs, such
    * as below /run. The memory of all domains lies there as files. {@link joinHost} and {@link RemoteHost} are the ways in. When a process that has
    * joined ends, its event channels are closed and its pages given back, as a kernel does it.
@@ -54,7 +72,11 @@ export interface EmulatedHostOptions {
 export class EmulatedHost implements AsyncDisposable, ControlledHost {
   readonly xenstored: EmulatedXenstored;
   readonly toolstack: Toolstack;
+  /** What can be made to go wrong here. */
+  readonly faults: HostFaults;
   readonly #machine: OwnMachine;
+  readonly #strict: StrictMemory | undefined;
+  readonly #order: SeededOrder | undefined;
   readonly #store: XenstoreClient;
   readonly #domains = new Map<number, EmulatedDomain>();
   readonly #destroying = new Map<number, Promise<void>>();
@@ -62,26 +84,38 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   #nextDomid = 1;
   #closing: Promise<void> | undefined;
 
-  private constructor(machine: OwnMachine, xenstored: EmulatedXenstored, options: EmulatedHostOptions) {
+  private constructor(
+    machine: OwnMachine,
+    xenstored: EmulatedXenstored,
+    options: EmulatedHostOptions,
+    order: SeededOrder | undefined,
+  ) {
     this.#machine = machine;
+    this.#order = order;
+    if (order !== undefined) orderMachine(order, machine);
     this.xenstored = xenstored;
-    this.#machine.create(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
-    this.#store = XenstoreClient.open(this.xenstored.connect(0));
+    this.#strict = options.strict === true ? new StrictMemory(machine) : undefined;
+    this.#createMemory(0, sizeOf(options.memoryMiB ?? DEFAULT_MEMORY_MIB, SERVER));
+    const transport = this.xenstored.connect(0);
+    this.#store = XenstoreClient.open(transport);
+    this.faults = new HostFaults(machine, xenstored, transport);
     this.toolstack = new Toolstack(this.#store, options.toolstackTimeoutMs);
   }
 
   /**
-   * A host with domain 0 alone. Errors, with a folder only: EADDRINUSE another host has it, ENAMETOOLONG its path is too
+   * A host with domain 0 alone. Errors: EINVAL a seed that is no whole number, or with a folder; with a folder only, EADDRINUSE another host has it, ENAMETOOLONG its path is too
    * long for sockets, ERR_NO_ADDON, or what the system says.
    */
   static async create(options: EmulatedHostOptions = {}): Promise<EmulatedHost> {
     let machine: OwnMachine | undefined;
     const domainExists = (domid: number) => machine?.find(domid) !== undefined;
-    const xenstored = new EmulatedXenstored({ ...options.xenstored, domainExists });
-    const connect = (domid: number) => xenstored.connect(domid);
     const { directory } = options;
+    const order = orderOf(options);
+    const schedule = order && ((what: string, run: () => void) => order.post(what, run));
+    const xenstored = new EmulatedXenstored({ schedule, ...options.xenstored, domainExists });
+    const connect = (domid: number) => xenstored.connect(domid);
     machine = directory === undefined ? new HostMachine(connect) : await ProcessHost.open(directory, connect);
-    const host = new EmulatedHost(machine, xenstored, options);
+    const host = new EmulatedHost(machine, xenstored, options, order);
     await host.#listen(0);
     if (machine instanceof ProcessHost) {
       host.#control = await ControlServer.listen(machine.directory.controlSocket, host);
@@ -114,21 +148,28 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     }
     const memoryMiB = config.memoryMiB ?? DEFAULT_MEMORY_MIB;
     const driverDomain = config.driverDomain ?? false;
-    const machineDomain = this.#machine.create(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
+    const machineDomain = this.#createMemory(domid, sizeOf(memoryMiB, driverDomain ? SERVER : GUEST));
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
-    await this.#store.transaction((tx) => writeDomainNodes(tx, description));
+    const provider = this.provider(domid);
+    const console = config.console === true ? new GuestConsole(provider) : undefined;
+    await this.#store.transaction(async (tx) => {
+      await writeDomainNodes(tx, description);
+      await console?.writeNodes(tx, domid);
+    });
     await this.#listen(domid);
     this.xenstored.introduceDomain(domid);
-    const domain = new EmulatedDomain(config.name, this.provider(domid), machineDomain, {
+    const actions = {
       usage: () => this.#machine.usage(machineDomain),
       destroy: () => this.destroyDomain(domid),
-    });
+      shutDown: () => this.xenstored.domainShutDown(domid),
+    };
+    const domain = new EmulatedDomain(config.name, provider, machineDomain, actions, console);
     this.#domains.set(domid, domain);
     return domain;
   }
 
   /**
-   * Ends a domain, as `xl destroy` does: its disks are detached by force, its event channels and mappings end, its
+   * Ends a domain, as `xl destroy` does: its devices of every kind are detached by force, its event channels and mappings end, its
    * nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
    */
   destroyDomain(domid: number): Promise<void> {
@@ -147,7 +188,20 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     return domain === undefined ? NOTHING : this.#machine.usage(domain);
   }
 
-  /** Ends the domains without waiting for their backends, then xenstored. Harmless when repeated. */
+  /** On a host with a seed: what happened in which order, in words. */
+  get trace(): readonly string[] {
+    return this.#order?.trace ?? [];
+  }
+
+  /** On a strict host: where memory was written to that nobody may use, until now. Elsewhere nothing is found. */
+  misuses(): readonly MemoryMisuse[] {
+    return this.#strict?.misuses() ?? [];
+  }
+
+  /**
+   * Ends the domains without waiting for their backends, then xenstored. Harmless when repeated. Error, when all has
+   * ended, on a strict host only: EFAULT memory was misused.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -166,18 +220,33 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
 
   async #destroy(domid: number): Promise<void> {
     await this.toolstack.detachAll(domid);
+    this.#strict?.remember(domid);
+    this.#domains.get(domid)?.console?.close();
     this.#machine.destroy(domid);
-    await this.#store.transaction((tx) => removeDomainNodes(tx, domid));
+    await this.#store.transaction(async (tx) => {
+      await removeDomainNodes(tx, domid);
+      await removeConsoleBackend(tx, domid);
+    });
     this.xenstored.releaseDomain(domid);
     this.#domains.delete(domid);
   }
 
   async #close(): Promise<void> {
+    const misuses = this.misuses();
+    this.faults.end();
     await this.#control?.close();
     this.#machine.close();
     this.#domains.clear();
     await this.#store.close();
     await this.xenstored.close();
+    if (misuses.length > 0) throw misuseError(misuses);
+  }
+
+  #createMemory(domid: number, size: DomainSize): MachineDomain {
+    const domain = this.#machine.create(domid, size);
+    if (this.#strict !== undefined) domain.memory.beStrict();
+    if (this.#order !== undefined) orderDomain(this.#order, domain);
+    return domain;
   }
 
   #freeDomid(): number {
@@ -187,6 +256,16 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     this.#nextDomid = (domid % (DOMID_SELF - 1)) + 1;
     return domid;
   }
+}
+
+function orderOf({ seed, directory }: EmulatedHostOptions): SeededOrder | undefined {
+  if (seed === undefined) return undefined;
+  if (!Number.isSafeInteger(seed)) throw new XenSysError('EINVAL', 'host.create', `seed ${seed} is no whole number`);
+  if (directory !== undefined) {
+    const message = `a host with a seed has one thread, and cannot be joined; leave out the folder ${directory} or the seed`;
+    throw new XenSysError('EINVAL', 'host.create', message);
+  }
+  return new SeededOrder(seed);
 }
 
 function sizeOf(memoryMiB: number, channels: Pick<DomainSize, 'ports' | 'handles'>): DomainSize {

@@ -4,8 +4,8 @@ import type { EmulatedDomain } from './domain.js';
 import { EmulatedHost } from './host.js';
 import { attachProvider } from './provider.js';
 
-async function hostWithDomain(): Promise<{ host: EmulatedHost; guest: EmulatedDomain }> {
-  const host = await EmulatedHost.create();
+async function hostWithDomain(options = {}): Promise<{ host: EmulatedHost; guest: EmulatedDomain }> {
+  const host = await EmulatedHost.create(options);
   return { host, guest: await host.createDomain({ name: 'guest', memoryMiB: 1 }) };
 }
 
@@ -37,6 +37,20 @@ testProvider(
     const { host, guest } = await hostWithDomain();
     const domain = { domid: guest.domid, provider: guest.provider };
     return { backend: domain, frontend: domain, leaks: () => leaksOf(host, guest), close: () => host.close() };
+  },
+  { describe, it },
+);
+
+testProvider(
+  'emulator, with strict memory,',
+  async () => {
+    const { host, guest } = await hostWithDomain({ strict: true });
+    return {
+      backend: { domid: 0, provider: host.provider() },
+      frontend: { domid: guest.domid, provider: guest.provider },
+      leaks: () => [...leaksOf(host, guest), ...host.misuses().map((misuse) => JSON.stringify(misuse))],
+      close: () => host.close(),
+    };
   },
   { describe, it },
 );

@@ -34,7 +34,9 @@ export class EmulatedProvider implements XenProvider {
   }
 
   openEventChannels(): EmulatedEventChannels {
-    return new EmulatedEventChannels(this.#machine, this.#self('evtchn.open'));
+    const channels = new EmulatedEventChannels(this.#machine, this.#self('evtchn.open'));
+    this.#machine.opened?.(channels);
+    return channels;
   }
 
   openGrantTable(): GrantTable {
@@ -71,12 +73,12 @@ export class EmulatedProvider implements XenProvider {
 
 /**
  * Opens on this thread a provider that another thread shared ({@link XenProvider.share}). Errors: ERR_NO_DEVICE when
- * the host is gone or has not answered within 10 s.
+ * the host is gone or has not answered within 10 s, EOPNOTSUPP when it has a seed and this is another thread than its.
  */
 export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
   const shared = data as SharedMachine | DirectoryMachine;
   if ('directory' in shared) return joinHost(shared.directory, { domid: shared.domid });
-  return new EmulatedProvider(await machineNamed(shared.machine), shared.domid);
+  return new EmulatedProvider(await machineNamed(shared), shared.domid);
 }
 
 /**

@@ -4,6 +4,24 @@ import type { RingMemory } from './memory.js';
 
 const EMPTY = new Uint8Array(0);
 
+/** The end of a byte stream that bytes come out of. */
+export interface ByteReader {
+  /** Bytes that can be read now; -1 when the peer's index is impossible. */
+  readonly readable: number;
+  /** Moves up to `target.length` bytes out of the ring; returns how many, or -1 when the peer's index is impossible. */
+  read(target: Uint8Array): number;
+  /** Moves all bytes out of the ring, perhaps none; undefined when the peer's index is impossible. */
+  readAll(): Uint8Array | undefined;
+}
+
+/** The end of a byte stream that bytes go into. */
+export interface ByteWriter {
+  /** Bytes that can be written now; -1 when the peer's index is impossible. */
+  readonly writable: number;
+  /** Moves what fits of `source` from `from`, 0 if not given, on into the ring; returns how many bytes, or -1 when the peer's index is impossible. */
+  write(source: Uint8Array, from?: number): number;
+}
+
 /**
  * One direction of a pair of byte streams in shared memory, for its producer or its consumer: a xenstore ring, a
  * console, a half of a flex ring.
@@ -12,7 +30,7 @@ const EMPTY = new Uint8Array(0);
  * run freely through 32 bits. They are read once per call, and a distance that is impossible is reported, never thrown:
  * no byte outside of the ring is read or written. Nothing is notified: whoever moved bytes tells the peer.
  */
-export class ByteRing {
+export class ByteRing implements ByteReader, ByteWriter {
   /** Bytes that the ring holds, a power of two. */
   readonly size: number;
   readonly #words: Int32Array;

@@ -1,4 +1,4 @@
-import { ByteRing } from './byte-ring.js';
+import { type ByteReader, ByteRing, type ByteWriter } from './byte-ring.js';
 import { RingError } from './errors.js';
 import { FLEX_INTERFACE, flexLayout } from './layout.js';
 import type { RingMemory } from './memory.js';
@@ -20,8 +20,10 @@ export function flexRingSize(order: number): number {
 export class FlexRing {
   /** Bytes of each direction, a power of two. */
   readonly size: number;
-  readonly #read: ByteRing;
-  readonly #write: ByteRing;
+  /** What the peer wrote. */
+  readonly reader: ByteReader;
+  /** What the peer will read. */
+  readonly writer: ByteWriter;
 
   /**
    * @param intf the interface page, aligned to 4 bytes
@@ -41,18 +43,18 @@ export class FlexRing {
     const inward = new ByteRing(intf, input, data);
     const outward = new ByteRing(intf, output, data);
     this.size = inward.size;
-    this.#read = end === 'front' ? inward : outward;
-    this.#write = end === 'front' ? outward : inward;
+    this.reader = end === 'front' ? inward : outward;
+    this.writer = end === 'front' ? outward : inward;
   }
 
   /** Bytes that can be read now; -1 when the peer's index is impossible. */
   get readable(): number {
-    return this.#read.readable;
+    return this.reader.readable;
   }
 
   /** Bytes that can be written now; -1 when the peer's index is impossible. */
   get writable(): number {
-    return this.#write.writable;
+    return this.writer.writable;
   }
 
   /**
@@ -60,12 +62,12 @@ export class FlexRing {
    * were: these rings have no hold-off.
    */
   read(target: Uint8Array): number {
-    return this.#read.read(target);
+    return this.reader.read(target);
   }
 
   /** Moves up to `source.length` bytes into the ring; returns how many, or -1. The peer is to be notified when any were. */
   write(source: Uint8Array): number {
-    return this.#write.write(source);
+    return this.writer.write(source);
   }
 }
 

@@ -45,6 +45,9 @@ export const FLEX_INTERFACE = {
   refs: 132,
 } as const;
 
+/** In that page, of pvcalls only (`struct pvcalls_data_intf` of io/pvcalls.h): i32 each, why a direction ended. */
+export const PVCALLS_ERRORS = { input: 8, output: 72 } as const;
+
 /** The rings of a flex ring whose data area, apart from the interface page, has `bytes`: `input` first, then `output`. */
 export function flexLayout(bytes: number): Record<'input' | 'output', ByteRingLayout> {
   const half = bytes / 2;

@@ -1,3 +1,4 @@
+import { XenSysError } from './errors.js';
 import type { GrantCopyBatch } from './grant-copy.js';
 
 /** Bytes of a granted page on every architecture. */
@@ -15,6 +16,24 @@ export interface GrantMapping {
   readonly offsets: Float64Array;
   /** Whether the pages follow each other in `buffer`, as a ring of several pages needs. */
   readonly contiguous: boolean;
+  /**
+   * The bytes of page `index`, and of no other: a new view. Errors: EINVAL there is no such page, ERR_CLOSED it was
+   * unmapped.
+   */
+  page(index: number): Uint8Array;
+}
+
+/** What {@link GrantMapping.page} returns, for those who implement it. */
+export function pageView(
+  { refs, buffer, offsets }: Pick<GrantMapping, 'refs' | 'buffer' | 'offsets'>,
+  index: number,
+  unmapped: boolean,
+): Uint8Array {
+  if (unmapped) throw new XenSysError('ERR_CLOSED', 'gnttab.page', `page ${index} was unmapped`);
+  if (!Number.isInteger(index) || index < 0 || index >= refs.length) {
+    throw new XenSysError('EINVAL', 'gnttab.page', `there is no page ${index}; the mapping has ${refs.length}`);
+  }
+  return new Uint8Array(buffer, offsets[index], XEN_PAGE_SIZE);
 }
 
 /**

@@ -2,6 +2,19 @@ export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
+export { attachProvider } from './faulty/attach.js';
+export type { FaultCounts } from './faulty/faults.js';
+export type {
+  EventFault,
+  FaultKinds,
+  FaultOccasion,
+  FaultOperation,
+  FaultPlan,
+  PlannedFault,
+  Refusal,
+  RequestFault,
+} from './faulty/plan.js';
+export { type FaultyProvider, faultyProvider } from './faulty/provider.js';
 export type { ForeignMapping, ForeignMemory } from './foreign-memory.js';
 export type { GrantAllocator, GrantedPages } from './grant-allocator.js';
 export {
@@ -19,8 +32,8 @@ export {
   localLow,
   setCopyStatus,
 } from './grant-copy.js';
-export { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from './grant-table.js';
-export { attachProvider, type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
+export { type GrantMapping, type GrantTable, pageView, XEN_PAGE_SIZE } from './grant-table.js';
+export { type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
 export { sendDatagram } from './posix/datagram.js';
 export { Fifo } from './posix/fifo.js';

@@ -10,7 +10,9 @@ import type { ServerConnection } from './connection/connection.js';
 import { Connections } from './connection/connections.js';
 import { type DomainRecord, DomainTable } from './connection/domains.js';
 import type { MutableQuotas } from './connection/limits.js';
-import { InProcessPort } from './ports/in-process.js';
+import { limitQuotas } from './connection/limits.js';
+import { Interceptors, type XenstoredInterceptor } from './interceptors.js';
+import { InProcessPort, type Schedule } from './ports/in-process.js';
 import type { RingPage } from './ports/ring-page.js';
 import { type AttachedRing, RingPort } from './ports/ring-port.js';
 import { SocketListener } from './ports/socket.js';
@@ -36,6 +38,12 @@ export interface EmulatedXenstoredOptions {
    */
   readonly conflict?: (() => boolean) | undefined;
   /**
+   * Decides when a request of a client in this process reaches the daemon, and when such a client is given what the daemon
+   * has for it. Whatever the order is, a connection's requests, answers and events keep theirs. At once, and in a microtask,
+   * if it is not given.
+   */
+  readonly schedule?: Schedule | undefined;
+  /**
    * Which daemon to be. `4.22` adds to `4.17`, the default: features, quotas by domain, and watches with a depth, to
    * which special events tell the domain (`@releaseDomain/5`).
    */
@@ -51,14 +59,20 @@ export class EmulatedXenstored implements AsyncDisposable {
   readonly #store: Store;
   readonly #events: Events;
   readonly #connections: Connections;
+  readonly #schedule: Schedule | undefined;
   /** Listening sockets, and whose they are. */
   readonly #sockets = new Map<SocketListener, number>();
+  readonly #interceptors = new Interceptors(() => {
+    this.#events.interceptor = this.#interceptors.event;
+    this.#connections.admits = this.#interceptors.admits;
+  });
   readonly #rings = new Map<number, RingPort>();
   /** The unprivileged domain whose request is being carried out. */
   #cause: DomainRecord | undefined;
   #closed = false;
 
   constructor(options: EmulatedXenstoredOptions = {}) {
+    this.#schedule = options.schedule;
     const quotas: MutableQuotas = { ...DEFAULT_XENSTORED_QUOTAS, ...options.quotas };
     const features = options.version === '4.22' ? Feature.error | Feature.watchDepth : 0;
     const exists = options.domainExists ?? (() => true);
@@ -76,7 +90,11 @@ export class EmulatedXenstored implements AsyncDisposable {
       domains: this.#domains,
       quotas,
       features,
-      conflict: options.conflict ?? (() => false),
+      conflict: (domid) => {
+        const intercepted = this.#interceptors.conflict(domid);
+        return options.conflict?.() === true || intercepted;
+      },
+      refused: (domid, error) => this.#interceptors.refused(domid, error),
       events: this.#events,
       reset: (connection) => this.#connections.reset(connection),
       introduce: (domid, port) => this.#introduceByClient(domid, port, options.onIntroduce),
@@ -115,7 +133,31 @@ export class EmulatedXenstored implements AsyncDisposable {
    * watches and transactions of its own; quotas are the domain's. XenSysError `ESRCH` if there is no such domain.
    */
   connect(domid: number): XenstoreTransport {
-    return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)));
+    return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)), this.#schedule);
+  }
+
+  /** Has things go otherwise than they would, for tests, until what this returns is called. Any number at the same time. */
+  intercept(interceptor: XenstoredInterceptor): () => void {
+    return this.#interceptors.add(interceptor);
+  }
+
+  /**
+   * Gives a domain other limits than it has, domain 0 too; what this returns undoes it. XenSysError `ESRCH` if there is no
+   * such domain.
+   */
+  limit(domid: number, quotas: Partial<XenstoredQuotas>): () => void {
+    return limitQuotas(this.#domain(domid).quotas, quotas);
+  }
+
+  /**
+   * Ends the connections of a domain, as a restart of the daemon would, but for that of `except`, one that
+   * {@link connect} gave. Returns how many. They may connect again.
+   */
+  disconnect(domid: number, options: { readonly except?: XenstoreTransport | undefined } = {}): number {
+    const { except } = options;
+    const spared = except instanceof InProcessPort ? except : undefined;
+    const domain = this.#domains.get(domid);
+    return domain === undefined ? 0 : this.#connections.end(domain, 'the connection was ended', spared);
   }
 
   /** Tells that a domain is there: fires `@introduceDomain` unless it was known. */

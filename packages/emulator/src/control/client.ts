@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
+import type { ShutdownReason } from '../domain.js';
 import { ToolstackError, type ToolstackErrorCode } from '../errors.js';
 import { onLines } from '../lines.js';
 import { HostDirectory } from '../processes/directory.js';
@@ -57,6 +58,11 @@ export class RemoteHost implements AsyncDisposable {
   /** Harmless when repeated. */
   async destroyDomain(domid: number): Promise<void> {
     await this.#call('destroyDomain', domid);
+  }
+
+  /** As `shutdown` of the domain. Errors: ERR_NO_DOMAIN, ERR_COMMAND. */
+  async shutdown(domid: number, reason: ShutdownReason = 'poweroff'): Promise<void> {
+    await this.#call('shutdown', domid, reason);
   }
 
   /** All domains, domain 0 first, and what they hold. */

@@ -1,4 +1,4 @@
-import type { DomainConfig } from '../domain.js';
+import type { DomainConfig, ShutdownReason } from '../domain.js';
 import type { DomainUsage } from '../machine/machine.js';
 import type { XlDisk } from '../toolstack/disk-config.js';
 import type { AttachedDisk } from '../toolstack/toolstack.js';
@@ -14,12 +14,15 @@ export interface DomainSummary {
   readonly domid: number;
   readonly name: string;
   readonly usage: DomainUsage;
+  /** Why it is not running any more, if it is not. */
+  readonly shutdownReason?: ShutdownReason | undefined;
 }
 
 /** What a host can be asked for: a list of arguments and a result each. JSON, a line each way. */
 export interface ControlCommands {
   createDomain: (config: RemoteDomainConfig) => { readonly domid: number };
   destroyDomain: (domid: number) => null;
+  shutdown: (domid: number, reason: ShutdownReason) => null;
   domains: () => readonly DomainSummary[];
   attachDisk: (domid: number, disk: XlDisk) => AttachedDisk;
   detachDisk: (domid: number, vdev: string, options: { readonly force?: boolean | undefined }) => null;

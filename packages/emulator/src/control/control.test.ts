@@ -42,6 +42,17 @@ suite.describe('a host that is asked by other programs', () => {
     expect(await names()).toEqual(['Domain-0']);
   });
 
+  suite.it('shuts domains down, and says why they do not run', async () => {
+    const { domid } = await remote.createDomain({ name: 'guest', console: true });
+    await remote.shutdown(domid, 'crash');
+    const reasons = async () => (await remote.domains()).map(({ shutdownReason }) => shutdownReason);
+    expect(await reasons()).toEqual([undefined, 'crash']);
+    await expect(remote.shutdown(99)).rejects.toMatchObject({ code: 'ERR_NO_DOMAIN' });
+    await expect(remote.shutdown(domid, 'tired' as 'crash')).rejects.toMatchObject({ code: 'ERR_COMMAND' });
+    await remote.destroyDomain(domid);
+    expect(await reasons()).toEqual([undefined]);
+  });
+
   suite.it('destroys transient domains with the one who asked for them, others not', async () => {
     const other = await RemoteHost.connect(directory);
     await other.createDomain({ name: 'stays' });

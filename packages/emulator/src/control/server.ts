@@ -110,8 +110,16 @@ class ControlClient {
       return null;
     },
     domains: () => {
-      const all = [{ domid: 0, name: 'Domain-0' }, ...this.#host.domains];
-      return all.map(({ domid, name }) => ({ domid, name, usage: this.#host.usage(domid) }));
+      const all = [{ domid: 0, name: 'Domain-0', shutdownReason: undefined }, ...this.#host.domains];
+      return all.map(({ domid, name, shutdownReason }) => {
+        return { domid, name, usage: this.#host.usage(domid), shutdownReason };
+      });
+    },
+    shutdown: (domid, reason) => {
+      const domain = this.#host.domains.find((one) => one.domid === domid);
+      if (domain === undefined) throw new ToolstackError('ERR_NO_DOMAIN', 'shutdown', `there is no domain ${domid}`);
+      domain.shutdown(reason);
+      return null;
     },
     attachDisk: (domid, disk) => this.#host.toolstack.attachDisk(domid, disk),
     detachDisk: async (domid, vdev, options) => {

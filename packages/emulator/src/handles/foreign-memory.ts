@@ -1,7 +1,7 @@
-import { Errno, type ForeignMapping, type ForeignMemory, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
+import { Errno, type ForeignMapping, type ForeignMemory, XenSysError } from '@xenpv/xen-sys';
 import type { Machine } from '../machine/machine.js';
 import { closed } from './closed.js';
-import { areContiguous } from './grant-mapping.js';
+import { areContiguous, frameOffsets } from './grant-mapping.js';
 
 /** Foreign mapping, which the emulator allows to domain 0 alone. */
 export class EmulatedForeignMemory implements ForeignMemory {
@@ -21,7 +21,7 @@ export class EmulatedForeignMemory implements ForeignMemory {
     if (errors.length > 0 && errors.every((error) => error !== 0)) {
       throw new XenSysError('EINVAL', 'foreignmem.map', `domain ${domid} has no frame ${frames[0]}`);
     }
-    const offsets = Float64Array.from(frames, (frame) => frame * XEN_PAGE_SIZE);
+    const offsets = frameOffsets(frames);
     return { buffer: ram, offsets, errors, contiguous: areContiguous(offsets) };
   }
 

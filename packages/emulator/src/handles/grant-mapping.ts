@@ -1,4 +1,4 @@
-import { type GrantMapping, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { type GrantMapping, pageView, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import type { MachineDomain } from '../machine/machine.js';
 
 /** Pages of another domain in use here, which is only its RAM and where in it they are. */
@@ -8,18 +8,20 @@ export class EmulatedMapping implements GrantMapping {
   readonly writable: boolean;
   readonly offsets: Float64Array;
   readonly contiguous: boolean;
+  /** Whether it was unmapped. */
+  protected unmapped = false;
 
   constructor(
     granter: MachineDomain,
     refs: Uint32Array,
-    frames: ArrayLike<number>,
+    offsets: Float64Array,
     options: { readonly writable: boolean },
   ) {
     this.granter = granter;
     this.refs = refs.slice();
     this.writable = options.writable;
-    this.offsets = Float64Array.from(frames, (frame) => frame * XEN_PAGE_SIZE);
-    this.contiguous = areContiguous(this.offsets);
+    this.offsets = offsets;
+    this.contiguous = areContiguous(offsets);
   }
 
   get domid(): number {
@@ -29,6 +31,20 @@ export class EmulatedMapping implements GrantMapping {
   get buffer(): ArrayBufferLike {
     return this.granter.memory.ram;
   }
+
+  page(index: number): Uint8Array {
+    return pageView(this, index, this.unmapped);
+  }
+
+  /** It was unmapped. */
+  end(): void {
+    this.unmapped = true;
+  }
+}
+
+/** Where `frames` begin in their domain's RAM, in bytes. */
+export function frameOffsets(frames: ArrayLike<number>): Float64Array {
+  return Float64Array.from(frames, (frame) => frame * XEN_PAGE_SIZE);
 }
 
 /** Whether pages at `offsets` follow each other. */

@@ -24,8 +24,9 @@ import {
 } from '@xenpv/xen-sys';
 import type { Machine, MachineDomain } from '../machine/machine.js';
 import { closed } from './closed.js';
-import { EmulatedMapping } from './grant-mapping.js';
+import { EmulatedMapping, frameOffsets } from './grant-mapping.js';
 import { LocalBuffers } from './local-buffers.js';
+import { strictMapping } from './strict-mapping.js';
 
 const { source, dest, segment, ref, place, addressLow, addressHigh } = GrantCopyWord;
 const { sourceIsGrant, destIsGrant } = GrantCopyFlag;
@@ -56,7 +57,9 @@ export class EmulatedGrantTable implements GrantTable {
     const frames = new Uint32Array(refs.length);
     const status = this.#machine.mapGrants(this.#domain, granter, refs, frames, options);
     if (status < 0) throw this.#mapError(granter, frames[0], options, status);
-    const mapping = new EmulatedMapping(granter, refs, frames, options);
+    const mapping = granter.memory.strict
+      ? strictMapping(granter, refs, frames, options)
+      : new EmulatedMapping(granter, refs, frameOffsets(frames), options);
     this.#mappings.add(mapping);
     return mapping;
   }
@@ -64,6 +67,7 @@ export class EmulatedGrantTable implements GrantTable {
   unmap(mapping: GrantMapping): void {
     if (!(mapping instanceof EmulatedMapping) || !this.#mappings.delete(mapping)) return;
     this.#machine.unmapGrants(this.#domain, mapping.granter, mapping.refs);
+    mapping.end();
   }
 
   copy(batch: GrantCopyBatch): number {
@@ -95,9 +99,17 @@ export class EmulatedGrantTable implements GrantTable {
 
   close(): void {
     if (this.#closed) return;
-    for (const mapping of this.#mappings) this.unmap(mapping);
-    this.#locals.clear();
     this.#closed = true;
+    this.#locals.clear();
+    let misuse: unknown;
+    for (const mapping of this.#mappings) {
+      try {
+        this.unmap(mapping);
+      } catch (error) {
+        misuse ??= error;
+      }
+    }
+    if (misuse !== undefined) throw misuse;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -169,6 +181,8 @@ export class EmulatedGrantTable implements GrantTable {
       return new XenSysError('EACCES', 'gnttab.map', `grant ${ref} of domain ${granter.memory.domid} is read-only`);
     }
     const { domid } = granter.memory;
+    if (status === GrantStatus.eagain)
+      return new XenSysError('EAGAIN', 'gnttab.map', `grant ${ref} of domain ${domid} is busy`);
     if (status === GrantStatus.noSpace)
       return new XenSysError('ENOMEM', 'gnttab.map', `grant ${ref} is mapped too often`);
     return new XenSysError(

@@ -1,4 +1,5 @@
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { checkFree, markFree } from './free-frames.js';
 import { type DomainMemory, Header } from './memory.js';
 
 /** Frame 0 is never given out, so that a zero never names a page. */
@@ -17,6 +18,7 @@ export class Frames {
 
   /** Takes `count` frames in a row, zeroed; returns the first, or -1 if there is no such run. */
   allocate(count: number): number {
+    if (this.#memory.strict) return this.#allocateApart(count);
     const { control } = this.#memory;
     const hint = Math.max(control[Header.frameHint], FIRST_FRAME);
     let first = this.#findRun(hint, this.#memory.size.pages, count);
@@ -30,7 +32,39 @@ export class Frames {
 
   free(frame: number): void {
     this.#release(frame);
-    if (frame < this.#memory.control[Header.frameHint]) this.#memory.control[Header.frameHint] = frame;
+    // Strict: marked, and used again as late as may be.
+    if (this.#memory.strict) markFree(this.#memory, frame);
+    else if (frame < this.#memory.control[Header.frameHint]) this.#memory.control[Header.frameHint] = frame;
+  }
+
+  /** Whether `frame` is not in use. */
+  isFree(frame: number): boolean {
+    const { control, at } = this.#memory;
+    return (control[at.frames + (frame >>> 5)] & (1 << (frame & 31))) === 0;
+  }
+
+  /** Looks at all frames that are free, of those that ever were used and the one after each. */
+  checkFree(): void {
+    const { control, size } = this.#memory;
+    const end = Math.min(control[Header.framesTouched] + 1, size.pages);
+    for (let frame = FIRST_FRAME; frame < end; frame++) if (this.isFree(frame)) checkFree(this.#memory, frame);
+  }
+
+  /** Frames with a free one before and behind them: what is written past the end of a page is found there. */
+  #allocateApart(count: number): number {
+    const { control, size } = this.#memory;
+    const hint = Math.max(control[Header.frameHint], FIRST_FRAME);
+    let before = this.#findRun(hint, size.pages, count + 2);
+    if (before < 0 && hint > FIRST_FRAME) before = this.#findRun(FIRST_FRAME, size.pages, count + 2);
+    if (before < 0) return -1;
+    for (let i = 1; i <= count; i++) {
+      checkFree(this.#memory, before + i);
+      this.#take(before + i);
+      this.#memory.views.page(before + i).fill(ZEROES);
+    }
+    control[Header.frameHint] = before + count + 1;
+    control[Header.framesTouched] = Math.max(control[Header.framesTouched], before + count + 1);
+    return before + 1;
   }
 
   /** Frames in use. */

@@ -143,6 +143,11 @@ export class Grants {
     }
   }
 
+  /** Looks for writes to frames that nobody may use. For strict memory. */
+  checkFreeFrames(): void {
+    this.#lock.run(() => this.#frames.checkFree());
+  }
+
   /** Grants that were not ended or are still in use, how many of these are in use, and frames given out. */
   usage(): { grants: number; mapped: number; frames: number } {
     let grants = 0;

@@ -3,7 +3,7 @@
  * several domains see. Events and copies are not among it: they need no more than the memory, and are done by whoever
  * sends or copies.
  */
-import { Errno, GrantStatus, type XenstoreTransport } from '@xenpv/xen-sys';
+import { Errno, type EventChannels, GrantStatus, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Grants } from './grants.js';
 import { SharedLock } from './lock.js';
 import { DomainMemory, type DomainSnapshot } from './memory.js';
@@ -27,6 +27,10 @@ export abstract class Machine {
   abstract readonly name: string;
   readonly #domains = new Map<number, MachineDomain>();
   readonly lockWord: Int32Array;
+  /** Whether no other thread may have it. */
+  oneThread = false;
+  /** Told of each handle that is opened on event channels. */
+  opened: ((channels: EventChannels) => void) | undefined;
   readonly #lock: SharedLock;
 
   constructor(lock: ArrayBufferLike) {

@@ -67,6 +67,12 @@ export const Header = {
   frameHint: 5,
   /** Grant entries in use. */
   grantsUsed: 6,
+  /** 1 if misuse of memory is to be found. */
+  strict: 7,
+  /** Writes that were found where nobody may write, and the frame and byte of the first. */
+  misuses: 8,
+  misusedFrame: 9,
+  misusedByte: 10,
   words: 16,
 } as const;
 
@@ -108,6 +114,8 @@ export class DomainMemory {
   readonly control: Int32Array;
   readonly at: Layout;
   readonly #pipes: string | undefined;
+  /** Makes doorbells of another kind than the usual. To be set before any is made. */
+  doorbells: ((words: Int32Array, at: number, handle: number) => Doorbell) | undefined;
 
   constructor(snapshot: DomainSnapshot) {
     this.domid = snapshot.domid;
@@ -130,6 +138,7 @@ export class DomainMemory {
   /** A view of the doorbell of a handle. */
   doorbell(handle: number): Doorbell {
     const at = this.at.handles + handle * HANDLE_WORDS + HANDLE_DOORBELL;
+    if (this.doorbells !== undefined) return this.doorbells(this.control, at, handle);
     return this.#pipes === undefined
       ? new ThreadDoorbell(this.control, at)
       : new ProcessDoorbell(this.control, at, `${this.#pipes}${handle}`);
@@ -137,6 +146,16 @@ export class DomainMemory {
 
   get alive(): boolean {
     return Atomics.load(this.control, Header.alive) === 1;
+  }
+
+  /** Whether misuse of this memory is to be found. */
+  get strict(): boolean {
+    return this.control[Header.strict] === 1;
+  }
+
+  /** Has misuse found from now on, before any of it is used. */
+  beStrict(): void {
+    this.control[Header.strict] = 1;
   }
 
   /** Marks the domain destroyed, for every thread. */

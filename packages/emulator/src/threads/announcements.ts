@@ -22,4 +22,6 @@ export interface SharedMachine {
   /** The machine's BroadcastChannel. */
   readonly machine: string;
   readonly domid: number;
+  /** Whether no other thread may have it. */
+  readonly oneThread: boolean;
 }

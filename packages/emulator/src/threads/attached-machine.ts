@@ -64,7 +64,7 @@ class AttachedMachine extends Machine {
   }
 
   override shared(domid: number): SharedMachine {
-    return { machine: this.name, domid };
+    return { machine: this.name, domid, oneThread: this.oneThread };
   }
 
   #catchUp(): void {
@@ -83,10 +83,12 @@ class AttachedMachine extends Machine {
 
 const attaching = new Map<string, Promise<Machine>>();
 
-/** The machine of this name as this thread sees it; one attachment a thread. Error: ERR_NO_DEVICE. */
-export async function machineNamed(name: string): Promise<Machine> {
+/** The machine of this name as this thread sees it; one attachment a thread. Errors: ERR_NO_DEVICE, EOPNOTSUPP. */
+export async function machineNamed({ machine: name, oneThread }: SharedMachine): Promise<Machine> {
   const known = machines.get(name);
   if (known !== undefined) return known;
+  if (oneThread)
+    throw new XenSysError('EOPNOTSUPP', 'attach', 'a host with a seed has one thread; make it without a seed');
   let promise = attaching.get(name);
   if (promise === undefined) {
     promise = AttachedMachine.attach(name).finally(() => attaching.delete(name));

@@ -46,7 +46,7 @@ export class HostMachine extends Machine implements OwnMachine {
   }
 
   override shared(domid: number): SharedMachine {
-    return { machine: this.name, domid };
+    return { machine: this.name, domid, oneThread: this.oneThread };
   }
 
   close(): void {

@@ -1,3 +1,4 @@
+import { createDevice } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { EmulatedDomain } from '../domain.js';
@@ -250,6 +251,56 @@ describe('the end of a domain', () => {
     expect(await store.exists('/local/domain/1')).toBe(false);
   });
 
+  it('ends devices of every kind, those too that another toolstack attached', async () => {
+    const vif = await host.toolstack.attachDevice(1, { type: 'vif', backendValues: { mac: '00:16:3e:00:00:01' } });
+    const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
+    const own = { backendDomid: 0, address: { type: 'sound', domid: 1, devid: 3 }, frontendType: 'vsnd' };
+    await createDevice(store, { ...own, backendValues: {}, frontendValues: {} });
+    await guest.destroy();
+    for (const path of [
+      vif.backendPath,
+      disk.backendPath,
+      '/local/domain/0/backend/sound',
+      '/libxl/1',
+      '/local/domain/1',
+    ]) {
+      expect([path, await store.exists(path)]).toEqual([path, false]);
+    }
+  });
+
+  it('ends no device of another guest, whatever the guest wrote into its own directories', async () => {
+    const other = await host.createDomain({ name: 'other' });
+    const disk = await host.toolstack.attachDisk(other.domid, { vdev: 'xvda', target: 'x' });
+    const own = await host.toolstack.attachDevice(1, { type: 'vif' });
+    const client = XenstoreClient.open(await guest.provider.connectXenstore());
+    for (const backend of [disk.backendPath, '/local/domain/0/name', '/local/domain/0/backend/qdisk/1/51712', '']) {
+      await client.write(`${own.frontendPath}/backend`, backend);
+    }
+    await client.write(`${own.frontendPath}/backend`, disk.backendPath);
+    await client.close();
+    await guest.destroy();
+    expect(await store.read(`${disk.backendPath}/state`)).toBe('1');
+    expect(await store.exists(own.backendPath)).toBe(false);
+  });
+
+  it('is told of when it has shut down, but it stays until it is destroyed', async () => {
+    const released = await store.watch('@releaseDomain');
+    await released.next();
+    guest.shutdown('crash');
+    guest.shutdown('poweroff');
+    expect((await released.next()).value).toMatchObject({ path: '@releaseDomain' });
+    expect([guest.alive, guest.shutdownReason]).toEqual([true, 'crash']);
+    expect(await store.read('/local/domain/1/name')).toBe('guest');
+    expect(() => guest.shutdown('tired' as 'crash')).toThrow(/tired is no reason .*poweroff, reboot, suspend, crash/);
+    await guest.destroy();
+    await released[Symbol.asyncDispose]();
+    const fresh = await host.createDomain({ name: 'fresh', domid: 1 });
+    expect(fresh.shutdownReason).toBe(undefined);
+    await fresh.destroy();
+    fresh.shutdown('crash');
+    expect(fresh.shutdownReason).toBe(undefined);
+  });
+
   it('is the end of a closed host too', async () => {
     const channels = guest.provider.openEventChannels();
     channels.listen(() => {});
@@ -259,6 +310,77 @@ describe('the end of a domain', () => {
     expect(() => host.provider().openGrantTable()).toThrow(/no domain 0/);
     channels.close();
     channels.close();
+  });
+});
+
+describe('a device of any kind', () => {
+  it('is written as libxl does, with the lowest number that is free', async () => {
+    const device = {
+      type: 'vif',
+      backendValues: { mac: '00:16:3e:00:00:01', handle: 0 },
+      frontendValues: { mtu: 1500 },
+    };
+    const first = await host.toolstack.attachDevice(1, device);
+    const second = await host.toolstack.attachDevice(1, device);
+    expect([first.devid, second.devid]).toEqual([0, 1]);
+    expect(await tree(first.backendPath)).toEqual({
+      mac: '00:16:3e:00:00:01',
+      handle: '0',
+      frontend: '/local/domain/1/device/vif/0',
+      'frontend-id': '1',
+      online: '1',
+      state: '1',
+    });
+    expect(await tree(first.frontendPath)).toMatchObject({ mtu: '1500', backend: first.backendPath, state: '1' });
+    await host.toolstack.detachDevice(1, 'vif', 0, { force: true });
+    expect((await host.toolstack.attachDevice(1, device)).devid).toBe(0);
+  });
+
+  it('is closed by its backend when it is detached', async () => {
+    const { backendPath } = await host.toolstack.attachDevice(1, { type: '9pfs', devid: 4 });
+    await Promise.all([answer(backendPath, 2), host.toolstack.detachDevice(1, '9pfs', 4)]);
+    expect(await store.exists(backendPath)).toBe(false);
+  });
+
+  it('is refused where there is one, where there is no domain, and where there is none to detach', async () => {
+    await host.toolstack.attachDevice(1, { type: 'vif', devid: 2 });
+    const again = host.toolstack.attachDevice(1, { type: 'vif', devid: 2 });
+    await expect(again).rejects.toMatchObject({ code: 'ERR_EXISTS', message: 'domain 1 has a vif 2 already' });
+    await expect(host.toolstack.attachDevice(9, { type: 'vif' })).rejects.toMatchObject({ code: 'ERR_NO_DOMAIN' });
+    const none = host.toolstack.detachDevice(1, 'vif', 3);
+    await expect(none).rejects.toMatchObject({ code: 'ERR_NO_DEVICE', message: 'there is no such vif 3' });
+  });
+});
+
+describe('a console', () => {
+  it('is a page and a port that domain 0 finds in xenstore, until the guest ends', async () => {
+    const talker = await host.createDomain({ name: 'talker', console: true });
+    const { page, port, events } = talker.console!;
+    const nodes = await tree(`/local/domain/${talker.domid}/console`);
+    expect(nodes).toMatchObject({ type: 'xenconsoled', port: String(port), limit: '1048576', output: 'pty', tty: '' });
+    expect(await tree(nodes.backend)).toMatchObject({ frontend: `/local/domain/${talker.domid}/console`, state: '1' });
+    const mapping = host
+      .provider()
+      .openForeignMemory()
+      .map(talker.domid, [Number(nodes['ring-ref'])], { writable: true });
+    new Uint8Array(mapping.buffer)[mapping.offsets[0]] = 42;
+    expect(new Uint8Array(page.buffer)[page.offsets[0]]).toBe(42);
+    const ours = host.provider().openEventChannels();
+    const told = new Promise((resolve) => events.listen((ports) => resolve(ports[0])));
+    ours.notify(ours.bindInterdomain(talker.domid, Number(nodes.port)));
+    expect(await told).toBe(port);
+    await talker.destroy();
+    expect(await store.exists('/local/domain/0/backend/console')).toBe(false);
+    ours.close();
+  });
+
+  it('takes nothing of the guest once it is closed, and is not there if nobody asked for it', async () => {
+    const talker = await host.createDomain({ name: 'talker', console: true });
+    talker.console?.close();
+    talker.console?.close();
+    expect(talker.usage()).toEqual({ grants: 0, mapped: 0, frames: 0, ports: 0, eventHandles: 0 });
+    expect(guest.console).toBe(undefined);
+    expect(await store.exists('/local/domain/1/console')).toBe(false);
   });
 });
 

@@ -1,14 +1,15 @@
-import {
-  backendPath,
-  type DeviceAddress,
-  domainPath,
-  frontendPath,
-  parseBackendPath,
-  unplugDevice,
-} from '@xenpv/xenbus';
+import { backendPath, domainPath, frontendPath, libxlPath, unplugDevice } from '@xenpv/xenbus';
 import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import { ToolstackError } from '../errors.js';
 import { BackendWait, XL_TIMEOUT_MS } from './backend-wait.js';
+import {
+  devicesOf,
+  freeDevid,
+  type KnownDevice,
+  libxlDevice,
+  writeDeviceNodes,
+  type XlDevice,
+} from './device-nodes.js';
 import { backendDirectory, backendTypeOf, paramsOf, type XlDisk } from './disk-config.js';
 import {
   type DiskPaths,
@@ -21,11 +22,14 @@ import {
   writeDiskNodes,
 } from './disk-nodes.js';
 
-/** A disk that the toolstack attached. */
-export interface AttachedDisk extends DiskPaths {
+/** A device that the toolstack attached. */
+export interface AttachedDevice extends DiskPaths {
   readonly frontendDomid: number;
   readonly backendDomid: number;
 }
+
+/** A disk that the toolstack attached. */
+export type AttachedDisk = AttachedDevice;
 
 export interface AttachOptions {
   readonly signal?: AbortSignal | undefined;
@@ -35,12 +39,6 @@ export interface DetachOptions {
   /** Goes on without the guest: its directory is removed first, and a backend that does not answer is left alone. */
   readonly force?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
-}
-
-/** A disk as libxl finds it again. */
-interface KnownDisk {
-  readonly backendDomid: number;
-  readonly address: DeviceAddress;
 }
 
 /** The part of a toolstack that devices meet: writes to xenstore what xl writes, and waits for what xl waits for. */
@@ -65,15 +63,7 @@ export class Toolstack {
     const address = diskAddress(frontendDomid, devidOf(op, disk.vdev), disk);
     const paths = diskPaths(address, backendDomid);
     await this.#store.transaction(async (tx) => {
-      for (const domid of [frontendDomid, backendDomid]) {
-        const path = domainPath(domid);
-        if (await tx.exists(path)) continue;
-        throw new ToolstackError('ERR_NO_DOMAIN', op, `there is no domain ${domid}`, { path });
-      }
-      if (await tx.exists(paths.libxlPath)) {
-        const message = `domain ${frontendDomid} has a disk ${disk.vdev} already`;
-        throw new ToolstackError('ERR_EXISTS', op, message, { path: paths.libxlPath });
-      }
+      await checkNew(tx, op, { frontendDomid, backendDomid, name: `disk ${disk.vdev}`, path: paths.libxlPath });
       await writeDiskNodes(tx, address, disk);
     });
     if (backendTypeOf(disk) !== 'qdisk') {
@@ -84,11 +74,45 @@ export class Toolstack {
   }
 
   /**
+   * Attaches a device of any kind, as `xl network-attach` and its like do; it does not wait for the backend, nor run a
+   * hotplug script. Errors: ERR_NO_DOMAIN, ERR_EXISTS.
+   */
+  async attachDevice(frontendDomid: number, device: XlDevice): Promise<AttachedDevice> {
+    const { type, frontendType = type, backendDomid = 0 } = device;
+    return this.#store.transaction(async (tx) => {
+      const devid = device.devid ?? (await freeDevid(tx, frontendDomid, frontendType));
+      const address = { type, domid: frontendDomid, devid };
+      const paths = {
+        frontendPath: frontendPath(address, frontendType),
+        backendPath: backendPath(backendDomid, address),
+        libxlPath: libxlPath(address, frontendType),
+      };
+      const name = `${frontendType} ${devid}`;
+      await checkNew(tx, 'attachDevice', { frontendDomid, backendDomid, name, path: paths.libxlPath });
+      await writeDeviceNodes(tx, { backendDomid, address, frontendType }, device);
+      return { ...paths, devid, frontendDomid, backendDomid };
+    });
+  }
+
+  /** As {@link detachDisk}, for a device of any kind, by its frontend's class. Errors: ERR_NO_DEVICE, ERR_TIMEOUT. */
+  async detachDevice(
+    frontendDomid: number,
+    frontendType: string,
+    devid: number,
+    options: DetachOptions = {},
+  ): Promise<void> {
+    const device = await knownDevice(this.#store, 'detachDevice', frontendDomid, frontendType, devid);
+    await this.#detach('detachDevice', device, options);
+  }
+
+  /**
    * `xl block-detach`: online=0 and state=5 together, waits for the backend's state 6, removes the directories; a
    * driver domain removes its own. Errors: ERR_VDEV, ERR_NO_DEVICE, ERR_TIMEOUT (nothing was removed).
    */
   async detachDisk(frontendDomid: number, vdev: string, options: DetachOptions = {}): Promise<void> {
-    await this.#detach(frontendDomid, devidOf('detachDisk', vdev), options);
+    const devid = devidOf('detachDisk', vdev);
+    const disk = await knownDevice(this.#store, 'detachDisk', frontendDomid, FRONTEND_TYPE, devid);
+    await this.#detach('detachDisk', disk, options);
   }
 
   /**
@@ -96,12 +120,14 @@ export class Toolstack {
    * Errors: ERR_VDEV, ERR_NO_DEVICE.
    */
   async changeMedium(frontendDomid: number, vdev: string, target: string): Promise<void> {
-    const libxlPath = libxlDiskPath(frontendDomid, devidOf('changeMedium', vdev));
+    const op = 'changeMedium';
+    const devid = devidOf(op, vdev);
     await this.#store.transaction(async (tx) => {
-      const { backendDomid, address } = await diskAt(tx, libxlPath, 'changeMedium');
+      const { backendDomid, address } = await knownDevice(tx, op, frontendDomid, FRONTEND_TYPE, devid);
       const backendType = address.type === backendDirectory('qdisk') ? 'qdisk' : 'phy';
       const params = target === '' ? '' : paramsOf({ vdev, target, backendType });
-      for (const path of [backendPath(backendDomid, address), libxlPath]) await tx.write(`${path}/params`, params);
+      const known = libxlDiskPath(frontendDomid, devid);
+      for (const path of [backendPath(backendDomid, address), known]) await tx.write(`${path}/params`, params);
     });
   }
 
@@ -111,28 +137,27 @@ export class Toolstack {
     return (names ?? []).map(Number);
   }
 
-  /** Detaches all disks, as the end of the domain does: by force, all at once. */
+  /** Detaches all devices, of every kind, as the end of the domain does: by force, all at once. */
   async detachAll(frontendDomid: number): Promise<void> {
-    const devids = await this.disks(frontendDomid);
-    await Promise.all(devids.map((devid) => this.#detach(frontendDomid, devid, { force: true })));
+    const devices = await devicesOf(this.#store, frontendDomid);
+    await Promise.all(devices.map((device) => this.#detach('detachAll', device, { force: true })));
   }
 
-  async #detach(frontendDomid: number, devid: number, options: DetachOptions): Promise<void> {
-    const libxlPath = libxlDiskPath(frontendDomid, devid);
-    const disk = await diskAt(this.#store, libxlPath, 'detachDisk');
-    const frontend = frontendPath(disk.address, FRONTEND_TYPE);
+  async #detach(op: string, device: KnownDevice, options: DetachOptions): Promise<void> {
+    const { address, backendDomid, frontendType } = device;
+    const frontend = frontendPath(address, frontendType);
     if (options.force) await this.#store.remove(frontend);
-    await unplugDevice(this.#store, disk.backendDomid, disk.address);
-    const waiting = { op: 'detachDisk', signal: options.signal };
-    const backend = backendPath(disk.backendDomid, disk.address);
+    await unplugDevice(this.#store, backendDomid, address);
+    const waiting = { op, signal: options.signal };
+    const backend = backendPath(backendDomid, address);
     try {
       await this.#wait.closed(backend, waiting);
     } catch (error) {
       if (!options.force || !(error instanceof ToolstackError)) throw error;
     }
-    const served = disk.backendDomid === 0;
+    const served = backendDomid === 0;
     await this.#store.transaction(async (tx) => {
-      for (const path of [frontend, libxlPath]) await tx.remove(path);
+      for (const path of [frontend, libxlPath(address, frontendType)]) await tx.remove(path);
       if (served) await removeWithEmptyParents(tx, backend);
     });
     if (!served) await this.#wait.removed(backend, waiting);
@@ -147,13 +172,41 @@ export class Toolstack {
   }
 }
 
-/** The disk that libxl knows at `libxlPath`. */
-async function diskAt(ops: XenstoreOperations, libxlPath: string, op: string): Promise<KnownDisk> {
-  const backend = (await ops.tryRead(`${libxlPath}/backend`)) ?? '';
-  const backendDomid = Number(/^\/local\/domain\/(\d+)\//.exec(backend)?.[1]);
-  const address = parseBackendPath(backendDomid, backend);
-  if (address === undefined) {
-    throw new ToolstackError('ERR_NO_DEVICE', op, 'there is no such disk', { path: libxlPath });
+/** A device that is to be attached. */
+interface Newcomer {
+  readonly frontendDomid: number;
+  readonly backendDomid: number;
+  /** In words. */
+  readonly name: string;
+  /** Where libxl will keep it. */
+  readonly path: string;
+}
+
+/** Both domains are there, and the device is not. */
+async function checkNew(tx: XenstoreOperations, op: string, newcomer: Newcomer): Promise<void> {
+  const { frontendDomid, backendDomid, name } = newcomer;
+  for (const domid of [frontendDomid, backendDomid]) {
+    const path = domainPath(domid);
+    if (await tx.exists(path)) continue;
+    throw new ToolstackError('ERR_NO_DOMAIN', op, `there is no domain ${domid}`, { path });
   }
-  return { backendDomid, address };
+  if (await tx.exists(newcomer.path)) {
+    const message = `domain ${frontendDomid} has a ${name} already`;
+    throw new ToolstackError('ERR_EXISTS', op, message, { path: newcomer.path });
+  }
+}
+
+/** The device that libxl knows. */
+async function knownDevice(
+  ops: XenstoreOperations,
+  op: string,
+  domid: number,
+  frontendType: string,
+  devid: number,
+): Promise<KnownDevice> {
+  const device = await libxlDevice(ops, domid, frontendType, devid);
+  if (device !== undefined) return device;
+  const what = frontendType === FRONTEND_TYPE ? 'disk' : `${frontendType} ${devid}`;
+  const path = libxlPath({ domid, devid }, frontendType);
+  throw new ToolstackError('ERR_NO_DEVICE', op, `there is no such ${what}`, { path });
 }

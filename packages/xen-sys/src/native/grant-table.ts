@@ -5,7 +5,7 @@ import { Errno } from '../errno.js';
 import { errnoError, XenSysError } from '../errors.js';
 import type { GrantCopyBatch } from '../grant-copy.js';
 import { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from '../grant-table.js';
-import { pageOffsets } from './pages.js';
+import { NativeMapping } from './mapping.js';
 
 /** Words before the references in the argument of mapGrantRef. */
 const HEADER_WORDS = 4;
@@ -31,7 +31,7 @@ export class NativeGrantTable implements GrantTable {
   readonly #path: string;
   readonly #device: Descriptor;
   /** Every mapping with its index, held here so that no memory in use is collected. */
-  readonly #mappings = new Map<GrantMapping, number>();
+  readonly #mappings = new Map<NativeMapping, number>();
   /** What a batch was bound to when it was first carried out: binding costs more than the call. */
   readonly #copies = new WeakMap<GrantCopyBatch, BoundCopy>();
   readonly #registered = new Map<ArrayBufferLike, number>();
@@ -58,9 +58,11 @@ export class NativeGrantTable implements GrantTable {
   }
 
   unmap(mapping: GrantMapping): void {
+    if (!(mapping instanceof NativeMapping)) return;
     const index = this.#mappings.get(mapping);
     if (index === undefined) return;
     this.#mappings.delete(mapping);
+    mapping.unmapped = true;
     this.#device.unmap(mapping.buffer);
     this.#release(index, mapping.refs.length);
   }
@@ -120,8 +122,7 @@ export class NativeGrantTable implements GrantTable {
       this.#release(index, refs.length);
       return buffer;
     }
-    const offsets = pageOffsets(refs.length);
-    const mapping = { domid, refs: Uint32Array.from(refs), writable, buffer, offsets, contiguous: true };
+    const mapping = new NativeMapping(domid, refs, writable, buffer);
     this.#mappings.set(mapping, index);
     return mapping;
   }

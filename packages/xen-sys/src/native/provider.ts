@@ -39,11 +39,6 @@ export function requireNativeAddon(): void {
   loadAddon();
 }
 
-/** The provider of a {@link SharedProvider}: what a worker thread calls with its `data`. */
-export async function attachProvider(data: unknown): Promise<XenProvider> {
-  return nativeProvider(data as NativeProviderOptions);
-}
-
 class NativeProvider implements XenProvider {
   readonly name = 'native';
   readonly features: ProviderFeatures;

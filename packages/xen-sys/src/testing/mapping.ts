@@ -32,6 +32,18 @@ export const mapTests: SuiteTests = {
     table.unmap(straight);
   },
 
+  'a page is seen alone, until it is unmapped': async (session) => {
+    const { table, pages, domid } = session.granted(1);
+    const mapping = table.map(domid, pages.refs, { writable: true });
+    const page = mapping.page(0);
+    assert.equal(page.byteLength, XEN_PAGE_SIZE);
+    page[XEN_PAGE_SIZE - 1] = 5;
+    assert.equal(pageOf(pages, 0)[XEN_PAGE_SIZE - 1], 5);
+    for (const index of [-1, 1, 0.5]) assert.throws(() => mapping.page(index), code('EINVAL'));
+    table.unmap(mapping);
+    assert.throws(() => mapping.page(0), code('ERR_CLOSED'));
+  },
+
   'a read-only grant is mapped to read only': async (session) => {
     const { table, pages, domid } = session.granted(1, false);
     assert.throws(() => table.map(domid, pages.refs, { writable: true }), code('EACCES', 'EINVAL'));

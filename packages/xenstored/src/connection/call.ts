@@ -16,7 +16,9 @@ export interface RequestHost {
   /** What this daemon can do, as bits of docs/misc/xenstore-ring.txt; 0 before GET_FEATURE was invented. */
   readonly features: number;
   /** Whether to make a commit fail. */
-  conflict(): boolean;
+  conflict(domid: number): boolean;
+  /** Told of each request that is answered with an error. */
+  refused(domid: number, error: ErrnoName): void;
   readonly events: Events;
   /** Ends all transactions and watches of a connection. */
   reset(connection: ServerConnection): void;

@@ -19,6 +19,8 @@ export class Connections {
   readonly #byDomain = new Map<DomainRecord, Set<ServerConnection>>();
   readonly #events: Events;
   readonly #scheduler: RequestScheduler;
+  /** For tests: whether a new connection of a domain may stay. */
+  admits: ((domid: number) => boolean) | undefined;
   #closed = false;
 
   /** `carryOut` carries out the next request of a connection. */
@@ -57,9 +59,11 @@ export class Connections {
     for (const connection of this.#of(domain)) this.reset(connection);
   }
 
-  /** Ends the connections of a domain. */
-  end(domain: DomainRecord, reason: string): void {
-    for (const connection of [...this.#of(domain)]) connection.fail(reason);
+  /** Ends the connections of a domain, but that of `except`; returns how many. */
+  end(domain: DomainRecord, reason: string, except?: Port): number {
+    const ending = [...this.#of(domain)].filter(({ port }) => port !== except);
+    for (const connection of ending) connection.fail(reason);
+    return ending.length;
   }
 
   /** Ends all connections, and each that is opened from now on. */
@@ -75,6 +79,7 @@ export class Connections {
   #open(domain: DomainRecord, port: Port): ServerConnection {
     const connection = new ServerConnection(domain, port);
     if (this.#closed) queueMicrotask(() => connection.fail(CLOSED));
+    else if (this.admits?.(domain.domid) === false) queueMicrotask(() => connection.fail('the connection was ended'));
     const others = this.#byDomain.get(domain);
     if (others === undefined) this.#byDomain.set(domain, new Set([connection]));
     else others.add(connection);

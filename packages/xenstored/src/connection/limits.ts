@@ -23,6 +23,20 @@ export const QUOTA_NAMES: readonly QuotaName[] = [
   { name: 'permissions', key: 'permissions', description: 'Permissions per node' },
 ];
 
+/** Gives a domain other limits; what this returns gives it back those that it had. */
+export function limitQuotas(quotas: MutableQuotas, limits: Partial<XenstoredQuotas>): () => void {
+  const had = Object.getOwnPropertyDescriptors(quotas);
+  const names = (Object.keys(limits) as (keyof XenstoredQuotas)[]).filter((name) => limits[name] !== undefined);
+  for (const name of names) quotas[name] = limits[name] ?? quotas[name];
+  return () => {
+    for (const name of names) {
+      const own = had[name];
+      if (own === undefined) delete (quotas as Partial<MutableQuotas>)[name];
+      else quotas[name] = own.value as number;
+    }
+  };
+}
+
 /** The quota of this name. */
 export function quotaKey(name: string): keyof XenstoredQuotas | undefined {
   return QUOTA_NAMES.find((quota) => quota.name === name)?.key;

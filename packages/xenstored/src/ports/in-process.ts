@@ -4,6 +4,9 @@ import type { ServerConnection } from '../connection/connection.js';
 import type { PortHost } from '../connection/connections.js';
 import type { Port } from '../connection/port.js';
 
+/** Has something done in some later turn, in an order of its own; `what` says it in words. */
+export type Schedule = (what: string, run: () => void) => void;
+
 /**
  * A client in this process: the daemon's port and the client's transport in one. Everything is delivered later, in
  * microtasks, never while sending.
@@ -13,20 +16,24 @@ export class InProcessPort implements Port, XenstoreTransport {
   readonly maxPayload = XS_MAX_PAYLOAD;
   readonly #host: PortHost;
   readonly #connection: ServerConnection;
+  readonly #schedule: Schedule | undefined;
   readonly #decoder = new MessageDecoder();
   #listener: XenstoreTransportListener | undefined;
   #deliveryScheduled = false;
   #closed = false;
+  #reason: Error | undefined;
 
-  constructor(description: string, host: PortHost) {
+  constructor(description: string, host: PortHost, schedule?: Schedule) {
     this.description = description;
+    this.#schedule = schedule;
     this.#host = host;
     this.#connection = host.open(this);
   }
 
   start(listener: XenstoreTransportListener): void {
     this.#listener = listener;
-    this.outputReady();
+    if (this.#closed) queueMicrotask(() => listener.close(this.#reason));
+    else this.outputReady();
   }
 
   send(message: Uint8Array): void {
@@ -37,14 +44,16 @@ export class InProcessPort implements Port, XenstoreTransport {
       this.#end(error as Error);
       return;
     }
-    this.#host.input(this.#connection);
+    if (this.#schedule === undefined) this.#host.input(this.#connection);
+    else this.#schedule(`${this.description} asks xenstored`, () => this.#host.input(this.#connection));
   }
 
   outputReady(): void {
     const listener = this.#listener;
     if (this.#deliveryScheduled || listener === undefined) return;
     this.#deliveryScheduled = true;
-    queueMicrotask(() => this.#deliver(listener));
+    if (this.#schedule === undefined) queueMicrotask(() => this.#deliver(listener));
+    else this.#schedule(`${this.description} hears from xenstored`, () => this.#deliver(listener));
   }
 
   #deliver(listener: XenstoreTransportListener): void {
@@ -60,6 +69,7 @@ export class InProcessPort implements Port, XenstoreTransport {
   #end(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#reason = error;
     this.#host.closed(this.#connection);
     queueMicrotask(() => this.#listener?.close(error));
   }

@@ -23,6 +23,7 @@ export function processRequest(host: RequestHost, connection: ServerConnection, 
   if (typeof answer === 'string' || answer instanceof Uint8Array) {
     connection.reply(message, answer);
   } else if ('error' in answer) {
+    host.refused(connection.domain.domid, answer.error);
     connection.replyError(message, answer.error);
   } else {
     connection.reply(message, answer.reply);

@@ -37,7 +37,7 @@ function transactionEnd(call: Call): Answer {
   if (transaction === undefined) return failure('ENOENT');
   connection.transactions.delete(transaction.id);
   connection.domain.transactions--;
-  if (word === 'T') return done(transaction.commit(() => call.host.conflict()));
+  if (word === 'T') return done(transaction.commit(() => call.host.conflict(connection.domain.domid)));
   transaction.abort();
   return OK;
 }

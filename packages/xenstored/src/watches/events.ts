@@ -7,6 +7,17 @@ export type SpecialName = '@introduceDomain' | '@releaseDomain';
 
 const TOOLS_ONLY: readonly NodePermission[] = [{ domid: 0, access: Access.none, stale: false }];
 
+/** An event that is about to be sent to a domain. */
+export interface OutgoingEvent {
+  readonly domid: number;
+  /** As its watch was registered: relative to the domain's home if that was relative. */
+  readonly path: string;
+  readonly token: string;
+}
+
+/** Sees to it that `send` is called, now, later or not at all. */
+export type EventInterceptor = (event: OutgoingEvent, send: () => void) => void;
+
 /** All watches, and who hears of what. */
 export class Events {
   readonly #read: (path: string) => StoreNode | undefined;
@@ -15,6 +26,9 @@ export class Events {
     ['@introduceDomain', TOOLS_ONLY],
     ['@releaseDomain', TOOLS_ONLY],
   ]);
+
+  /** For tests: what stands between this and the watchers. */
+  interceptor: EventInterceptor | undefined;
 
   /** `read` gives nodes of the store. */
   constructor(read: (path: string) => StoreNode | undefined) {
@@ -36,18 +50,28 @@ export class Events {
   fire(change: NodeChange, cause: EventCause | undefined): void {
     const { path, exact } = change;
     for (const watch of exact ? this.#watches.at(path) : this.#watches.covering(path)) {
-      const { watcher, token } = watch;
-      if (this.#mayHear(watcher.requester, change)) watcher.sendEvent(eventPath(watch, path), token, cause);
+      if (this.#mayHear(watch.watcher.requester, change)) this.#send(watch, eventPath(watch, path), cause);
     }
   }
 
   /** Tells of a domain. A watch with a depth is told which one. */
   announce(name: SpecialName, domid: number): void {
     for (const watch of this.#watches.at(name)) {
-      const { watcher, depth, token } = watch;
+      const { watcher, depth } = watch;
       if (!mayRead(this.#special.get(name), watcher.requester)) continue;
-      watcher.sendEvent(depth === undefined || depth < 1 ? name : `${name}/${domid}`, token);
+      this.#send(watch, depth === undefined || depth < 1 ? name : `${name}/${domid}`);
     }
+  }
+
+  #send(watch: Watch, path: string, cause?: EventCause): void {
+    const { watcher, token } = watch;
+    if (this.interceptor === undefined) {
+      watcher.sendEvent(path, token, cause);
+      return;
+    }
+    this.interceptor({ domid: watcher.requester.domid, path, token }, () => {
+      if (this.#watches.has(watch)) watcher.sendEvent(path, token, cause);
+    });
   }
 
   /** A domain hears of nodes that it can read, or whose directory it can read, now or before the change. */

@@ -54,6 +54,10 @@ export class WatchIndex {
     if (there?.size === 0) this.#byPath.delete(watch.path);
   }
 
+  has(watch: Watch): boolean {
+    return this.#byPath.get(watch.path)?.has(watch) === true;
+  }
+
   /** The watches on this very path, in the order of their registration. */
   at(path: string): Watch[] {
     const found: Watch[] = [];

@@ -2,47 +2,17 @@ import { randomBytes } from 'node:crypto';
 import { rawQueue } from '@xenpv/blkfront/testing';
 import { BlkifOp, BlkifStatus, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
-import type { GrantTable, XenProvider } from '@xenpv/xen-sys';
+import { type FaultPlan, faultyProvider } from '@xenpv/xen-sys';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import type { XenBlockBackendOptions } from '../../options.js';
 import { type TestGuest, TestHost } from '../../testing/host.js';
 
 const MIB = 1024 * 1024;
-const without = { grantCopy: false };
-const single = { grantCopy: false, mapMultiple: false };
+const without = ['grantCopy'] as const;
+const single = ['grantCopy', 'mapMultiple'] as const;
 
-type Lacking = { grantCopy: boolean; mapMultiple?: boolean };
-
-/** The host's provider without some of its features. */
-function lacking(provider: XenProvider, missing: Lacking): XenProvider {
-  const features = { ...provider.features, ...missing };
-  return new Proxy(provider, {
-    get: (target, key) => {
-      if (key === 'features') return features;
-      if (key === 'openGrantTable') return () => refusing(target.openGrantTable(), missing);
-      const value = Reflect.get(target, key);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}
-
-function refusing<T extends GrantTable>(table: T, { mapMultiple }: Lacking): T {
-  return new Proxy(table, {
-    get: (target, key) => {
-      if (key === 'copy') return () => -38;
-      if (key === 'map' && mapMultiple === false) return oneByOne(target);
-      const value = Reflect.get(target, key);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}
-
-function oneByOne(table: GrantTable): GrantTable['map'] {
-  return (domid, refs, options) => {
-    if (refs.length !== 1) throw new Error('EINVAL');
-    return table.map(domid, refs, options);
-  };
-}
+/** What the host's provider is to be without. */
+type Lacking = NonNullable<FaultPlan['lacks']>;
 
 const MODES: [string, Partial<XenBlockBackendOptions>, Lacking | undefined, boolean][] = [
   ['copy', { dataPath: 'copy' }, undefined, false],
@@ -61,7 +31,7 @@ async function start(options: Partial<XenBlockBackendOptions>, provider: Lacking
   host = await TestHost.start(options);
   if (provider) {
     await host.backend.close();
-    await host.startBackend({ provider: lacking(host.xen.provider(0), provider) });
+    await host.startBackend({ provider: faultyProvider(host.xen.provider(0), { lacks: provider }) });
   }
   guest = await host.guest();
 }

@@ -1,0 +1,97 @@
+import type { ErrnoName } from '../errors.js';
+import type { ProviderFeatures } from '../provider.js';
+
+/** Which of an operation's calls: they are counted from 1, over all handles and threads of the provider. */
+export interface FaultOccasion {
+  /** The first call that the fault happens to. */
+  readonly at: number;
+  /** To how many calls from there on; 1 if not given, Infinity for all. */
+  readonly times?: number | undefined;
+}
+
+/** The operation is not done: set-up throws a XenSysError with this code, the hot path returns the negative errno. */
+export interface Refusal {
+  readonly error: ErrnoName;
+}
+
+/**
+ * What happens to an event: it is `lost`; it comes again one turn of the event loop later (`doubled`), as a spurious one
+ * does; it is `held` until {@link FaultyProvider.release}; it is sent `delayMs` milliseconds late. The sender is told that all is well.
+ */
+export type EventFault = Refusal | { readonly event: 'lost' | 'doubled' | 'held' } | { readonly delayMs: number };
+
+/** The connection ends before xenstored gets the request, or after it has carried the request out; or it is refused. */
+export type RequestFault = Refusal | { readonly lost: 'before' | 'after' };
+
+/** What a plan's function is told of every call. */
+interface Call {
+  /** The count of this operation's calls, with this one. */
+  readonly number: number;
+}
+
+interface MapCall extends Call {
+  readonly domid: number;
+  readonly refs: Uint32Array;
+  readonly writable: boolean;
+}
+
+interface SegmentCall extends Call {
+  readonly domid: number;
+  readonly ref: number;
+  /** Whether the segment writes to the grant. */
+  readonly toGrant: boolean;
+}
+
+/** The operations that faults can happen to: what a plan's function is told, and what it can ask for. */
+export interface FaultKinds {
+  openEventChannels: { call: Call; fault: Refusal };
+  openGrantTable: { call: Call; fault: Refusal };
+  openGrantAllocator: { call: Call; fault: Refusal };
+  openForeignMemory: { call: Call; fault: Refusal };
+  bindInterdomain: { call: Call & { readonly domid: number; readonly remotePort: number }; fault: Refusal };
+  bindUnbound: { call: Call & { readonly domid: number }; fault: Refusal };
+  notify: { call: Call & { readonly port: number }; fault: EventFault };
+  map: { call: MapCall; fault: Refusal };
+  /** A whole batch, for which the kernel returns an error. */
+  copy: { call: Call & { readonly segments: number }; fault: Refusal };
+  /** One segment, counted over all batches: it is not copied, and has this GNTST status. The others are. */
+  copySegment: { call: SegmentCall; fault: { readonly status: number } };
+  allocate: { call: Call & { readonly domid: number; readonly count: number }; fault: Refusal };
+  mapForeign: { call: Call & { readonly domid: number; readonly frames: ArrayLike<number> }; fault: Refusal };
+  connectXenstore: { call: Call; fault: Refusal };
+  /** A message to xenstored, counted over all connections; `type` is that of xs_wire.h. */
+  xenstoreRequest: { call: Call & { readonly type: number }; fault: RequestFault };
+}
+
+/** The name of an operation that faults can happen to. */
+export type FaultOperation = keyof FaultKinds;
+
+/** Faults of one operation: at certain calls, or as a function says of each call. */
+export type PlannedFault<Op extends FaultOperation> =
+  | (FaultOccasion & FaultKinds[Op]['fault'])
+  | readonly (FaultOccasion & FaultKinds[Op]['fault'])[]
+  | ((call: FaultKinds[Op]['call']) => FaultKinds[Op]['fault'] | undefined);
+
+/** What goes wrong, and when: `{ map: { at: 3, error: 'EAGAIN' } }`. */
+export type FaultPlan = { readonly [Op in FaultOperation]?: PlannedFault<Op> } & {
+  /** Features that the provider is to be without, as on an older kernel: `features` says so, and what needs them is refused. */
+  readonly lacks?: readonly (keyof ProviderFeatures)[] | undefined;
+};
+
+/** All of them. The order is that of the counters, which threads share. */
+export const FAULT_OPERATIONS: readonly FaultOperation[] = [
+  'openEventChannels',
+  'openGrantTable',
+  'openGrantAllocator',
+  'openForeignMemory',
+  'bindInterdomain',
+  'bindUnbound',
+  'notify',
+  'map',
+  'copy',
+  'copySegment',
+  'allocate',
+  'mapForeign',
+  'connectXenstore',
+  'xenstoreRequest',
+];
