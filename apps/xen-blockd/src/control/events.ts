@@ -16,7 +16,7 @@ import {
   type HoldEndedEvent,
   XenbusState,
 } from '@xenpv/xenbus';
-import type { BlockJobEvent } from '../images/image-opener.js';
+import { type BlockJobEvent, jobEnds } from '../images/image-opener.js';
 
 const JOB = { type: 'str', len: 'int', offset: 'int', speed: 'int' } as const satisfies QmpMembers;
 const DEVICE = { device: 'str' } as const satisfies QmpMembers;
@@ -76,11 +76,6 @@ const TOLD: Record<string, (event: never, tell: Tell) => void> = {
     }),
   'xen-block:device:resumed': ({ address, by }: DeviceResumedEvent, tell) =>
     tell('X_DISK_RESUMED', { ...of(address), by }),
-  'xen-blockd:block-job': ({ kind, job: { id, ...figures }, reason }: BlockJobEvent, tell) =>
-    tell(kind === 'job-cancelled' ? 'BLOCK_JOB_CANCELLED' : 'BLOCK_JOB_COMPLETED', {
-      ...{ device: id, ...figures, speed: 0 },
-      ...(reason === undefined ? {} : { error: reason }),
-    }),
   'xen-block:device:resized': ({ address, from, to }: DeviceResizedEvent, tell) =>
     tell('X_DISK_RESIZED', { ...of(address), from: 512 * from, to: 512 * to }),
 };
@@ -92,7 +87,17 @@ export function subscribeEvents(tell: Tell): () => void {
     subscribe(channel, listener);
     return () => unsubscribe(channel, listener);
   });
+  const jobEnded = (event: BlockJobEvent) => tellOfJob(event, tell);
+  jobEnds.on('ended', jobEnded);
   return () => {
     for (const end of listeners) end();
+    jobEnds.off('ended', jobEnded);
   };
+}
+
+function tellOfJob({ kind, job: { id, ...figures }, reason }: BlockJobEvent, tell: Tell): void {
+  tell(kind === 'job-cancelled' ? 'BLOCK_JOB_CANCELLED' : 'BLOCK_JOB_COMPLETED', {
+    ...{ device: id, ...figures, speed: 0 },
+    ...(reason === undefined ? {} : { error: reason }),
+  });
 }

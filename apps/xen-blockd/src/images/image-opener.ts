@@ -1,4 +1,4 @@
-import { channel } from 'node:diagnostics_channel';
+import { EventEmitter } from 'node:events';
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, openFileImage } from '@xenpv/blockdev';
@@ -48,10 +48,9 @@ interface OpeningOptions {
   readonly offered?: boolean | undefined;
 }
 
-/** A block job of a disk has ended: {@link BlockJobEvent}. */
-const blockJobChannel = channel('xen-blockd:block-job');
+/** Tells of block jobs that have ended. */
+export const jobEnds = new EventEmitter<{ ended: [BlockJobEvent] }>();
 
-/** What `xen-blockd:block-job` tells. */
 export interface BlockJobEvent {
   /** The disk's name. */
   readonly device: string;
@@ -128,7 +127,7 @@ export function helperBounds({ directories, backingFiles, helperUser }: Omit<Ima
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {
   const { kind, ...facts } = event;
   const device = deviceName(address);
-  if ('job' in event) blockJobChannel.publish({ device, ...event });
+  if ('job' in event) jobEnds.emit('ended', { device, ...event });
   log.write(STORAGE_DAEMON_LINES[kind], device, {
     level: LEVELS[kind] ?? 'error',
     message: STORAGE_DAEMON_LINES[kind],
