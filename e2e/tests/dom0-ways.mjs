@@ -7,7 +7,42 @@ import { attachDetach, basics, namedFormat } from './shared/disk-tests.mjs';
 import { onWay, phy, qdisk, tap } from './shared/ways.mjs';
 import { checkQcow2, verifyFio } from './shared/work.mjs';
 
-group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, namedFormat, attachDetach(25)]);
+const SECTORS_PER_MIB = 2048;
+
+/** fio verifies in the guest from before the first command until after the last. */
+const workOnImage = test(
+  'a qcow2 image grows, has snapshots and is one file again while its guest uses it',
+  async ({ way }) => {
+    const image = '/tmp/images/used.qcow2';
+    await way.daemon.sh(`mkdir -p /tmp/images && rm -f ${image}* && qemu-img create -q -f qcow2 ${image} 64M`);
+    const disks = [way.disk('xvda', '', { target: `qcow2:${image}` })];
+    const guest = await Domain.guest('used', { fio: true, disks });
+    await guest.disk('xvda');
+    const fio = `fio --name=verify --filename=/dev/xvda --ioengine=libaio --direct=1 --rw=randwrite --bsrange=4k-64k --size=24M --iodepth=32 --verify=crc32c --verify_fatal=1 --do_verify=1`;
+    const loop = `rounds=0; while [ ! -e /tmp/stop ]; do ${fio} >/tmp/fio.out 2>&1 || break; rounds=$((rounds + 1)); done`;
+    await guest.sh(`(${loop}; [ -e /tmp/stop ] && echo $rounds >/tmp/rounds; echo ended >/tmp/ended) & echo started`);
+    const blockd = (command) => sh(`node ${MAIN} ${command}`, { timeout: 120 });
+    await blockd(`snapshot used:xvda ${image}.monday`);
+    await blockd('resize used:xvda 96M');
+    const grown = `test "$(cat /sys/block/xvda/size)" = ${96 * SECTORS_PER_MIB}`;
+    await until('the new size', () => guest.sh(`${grown} && echo yes || true`).then((said) => said.includes('yes')));
+    await blockd(`snapshot used:xvda ${image}.tuesday`);
+    await blockd('flatten used:xvda');
+    await sh(`rm ${image}.monday ${image}.tuesday`);
+    await guest.sh('touch /tmp/stop');
+    const ended = () => guest.sh('cat /tmp/ended 2>/dev/null || true').then((said) => said.includes('ended'));
+    await until('the end of fio', ended, { timeout: 120 });
+    await guest.sh('[ "$(cat /tmp/rounds)" -gt 0 ] || { cat /tmp/fio.out; exit 1; }');
+    await guest.sh('! dmesg | grep -i "i/o error"');
+    await verifyFio(guest, 'xvda', { size: '8M' });
+    await guest.shutdown();
+    await checkQcow2(image);
+    await sh(`! qemu-img info ${image} | grep -q backing`);
+  },
+  { xen: ['4.20'], minutes: 5 },
+);
+
+group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, namedFormat, workOnImage, attachDetach(25)]);
 group('C dom0 phy', onWay(phy), [...basics, namedFormat, attachDetach(5)]);
 
 const DEVICE_MODEL = '/usr/lib/xen-blockd/device-model';
