@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { QmpClient } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect } from 'vitest';
@@ -136,6 +146,20 @@ qemu.it('an image that a link names has its layer where it is', async () => {
   await snapshot(disk, path('monday.qcow2'));
   expect(Buffer.from(await guest.read(0, 4096)).equals(data)).toBe(true);
   expect(readdirSync(path('pool'))).toEqual(['real.qcow2']);
+});
+
+qemu.it('a layer belongs to whom the image belongs to, and may be used by the same', async () => {
+  await start();
+  const image = path('disk.qcow2');
+  await runTool('qemu-img', ['create', '-f', 'qcow2', image, '4M']);
+  chmodSync(image, 0o640);
+  if (process.geteuid?.() === 0) chownSync(image, 12, 34);
+  const { uid, gid, mode } = statSync(image);
+  const { guest, disk } = await attach(image);
+  await snapshot(disk, path('monday.qcow2'));
+  expect(statSync(image)).toMatchObject({ uid, gid, mode });
+  expect(statSync(path('monday.qcow2'))).toMatchObject({ uid, gid, mode });
+  await guest.write(0, randomBytes(4096));
 });
 
 qemu.describe('is refused, and the guest goes on', () => {

@@ -111,10 +111,23 @@ export class Snapshot implements ImageExchange {
     const args = ['create', '-q', '-u', '-f', FORMAT, '-F', FORMAT, '-b', backing, this.#layer, String(size)];
     const { code, stderr } = await runTool(TOOL, args);
     if (code !== 0) throw refusal(path, `its new layer cannot be made: ${stderr.trim() || `exit code ${code}`}`);
-    const { uid, gid, mode } = await stat(this.#image);
-    await chmod(this.#layer, mode & 0o7777);
-    await chown(this.#layer, uid, gid);
+    await this.#makeAlike(path);
     await flushFile(this.#layer);
+  }
+
+  /** Whoever could open the image can open its layer. */
+  async #makeAlike(path: string): Promise<void> {
+    const [image, layer] = [await stat(this.#image), await stat(this.#layer)];
+    try {
+      // The unit has no right to give files away, and needs none where all is root's.
+      if (image.uid !== layer.uid || image.gid !== layer.gid) await chown(this.#layer, image.uid, image.gid);
+      await chmod(this.#layer, image.mode & 0o7777);
+    } catch (error) {
+      await rm(this.#layer, { force: true });
+      const owner = `user ${image.uid} and group ${image.gid}`;
+      const advice = 'have the image belong to the user that xen-blockd runs as';
+      throw refusal(path, `its new layer cannot be given to ${owner} (${errorCode(error)}); ${advice}`, error);
+    }
   }
 }
 
