@@ -63,6 +63,7 @@ function limitsOf(text: string | undefined): RateLimits {
 export function imageOptions(config: Config): ImageOptions {
   return {
     directories: config['image-directories'],
+    nbdHosts: config['nbd-hosts'],
     backingFiles: config['backing-files'],
     helperUser: config['helper-user'],
     engine: config.engine,

@@ -130,6 +130,8 @@ const schema = v.strictObject({
   'unflushed-mebibytes': v.optional(whole(RANGES['unflushed-mebibytes']), DEFAULTS['unflushed-mebibytes']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),
+  /** Hosts of NBD servers that disks may be on; without it any, or none where image-directories is set. */
+  'nbd-hosts': v.optional(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9._:-]+$/)))),
   /** Whether an image may name others that it is made of: backing files and a qcow2 image's data file. */
   'backing-files': v.optional(v.boolean(), DEFAULTS['backing-files']),
   /** The user that storage helpers run as, if the system has one of that name; root otherwise. */
@@ -177,6 +179,7 @@ const ALLOWED: Record<Key, string> = {
   'unflushed-mebibytes': wholeText(RANGES['unflushed-mebibytes']),
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
+  'nbd-hosts': 'a list of host names or addresses, without ports',
   'backing-files': 'true, false',
   'helper-user': 'the name of a user',
 };

@@ -8,6 +8,7 @@ const RELOADED = [
   'log-level',
   'metrics',
   'image-directories',
+  'nbd-hosts',
   'backing-files',
   'helper-user',
   'engine',

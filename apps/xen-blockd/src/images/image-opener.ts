@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { realpathSync } from 'node:fs';
 import { sep } from 'node:path';
-import { type BlockImage, type FileImageOptions, openFileImage } from '@xenpv/blockdev';
+import { type BlockImage, type FileImageOptions, type NbdAddress, openFileImage } from '@xenpv/blockdev';
 import { type DiskConfig, diskName, IMAGE_FORMATS, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
@@ -16,6 +16,8 @@ import type { HelperBounds } from './storage-daemon/storage-daemon.js';
 export interface ImageOpenerOptions {
   /** Images must be in or below one of these directories; anywhere if undefined. */
   readonly directories?: readonly string[] | undefined;
+  /** Hosts of NBD servers; any if this and `directories` are undefined, none if only this is. */
+  readonly nbdHosts?: readonly string[] | undefined;
   /** Whether an image may name others that it is made of; true if undefined. */
   readonly backingFiles?: boolean | undefined;
   /** The system's user that storage helpers run as; root if undefined or if there is none. */
@@ -99,7 +101,7 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
   const nbd = nbdTarget(config.target);
   const target = nbd ? config.target : imagePath(config.target);
-  if (options.directories && nbd) checkDirectory(nbd.socket, options.directories);
+  if (nbd) checkServer(nbd.address, config.target, options);
   const device = deviceName(config.address);
   const unflushedBytes = unflushedMebibytes && unflushedMebibytes << 20;
   const seconds = nbd?.reconnectSeconds ?? reconnectSeconds;
@@ -163,6 +165,20 @@ async function openRaw(config: DiskConfig, options: ImageOpenerOptions & Opening
     if (error.code !== 'ERR_IMAGE_OUTSIDE' || directories === undefined) throw error;
     throw refusal(config.target, outsideOf(directories), error);
   });
+}
+
+/** A server is an image like any other: what the configuration says of them holds for it. */
+function checkServer(address: NbdAddress, target: string, { directories, nbdHosts }: ImageOpenerOptions): void {
+  if (typeof address === 'string') {
+    if (directories) checkDirectory(address, directories);
+    return;
+  }
+  if (nbdHosts === undefined && directories === undefined) return;
+  if (nbdHosts?.includes(address.host)) return;
+  const allowed = nbdHosts
+    ? `is none of nbd-hosts (${nbdHosts.join(', ')})`
+    : 'is not allowed: image-directories is set, and nbd-hosts is not';
+  throw refusal(target, `the server ${address.host} ${allowed}`);
 }
 
 /** Of a server's socket. Links are followed first, so that none leads out. */

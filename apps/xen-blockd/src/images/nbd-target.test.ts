@@ -2,11 +2,15 @@ import { expect, it } from 'vitest';
 import { nbdTarget } from './nbd-target.js';
 
 it.each([
-  ['nbd+unix:///a%20b?socket=/run/nbd', { socket: '/run/nbd', exportName: 'a b', reconnectSeconds: undefined }],
-  ['nbd+unix:///?socket=/s&reconnect-seconds=30', { socket: '/s', exportName: '', reconnectSeconds: 30 }],
+  ['nbd+unix:///a%20b?socket=/run/nbd', { address: '/run/nbd', exportName: 'a b', reconnectSeconds: undefined }],
+  ['nbd+unix:///?socket=/s&reconnect-seconds=30', { address: '/s', exportName: '', reconnectSeconds: 30 }],
+  ['nbd://storage1/web1', { address: { host: 'storage1', port: 10809 }, exportName: 'web1' }],
+  ['nbd://10.0.0.7:10810/', { address: { host: '10.0.0.7', port: 10810 }, exportName: '' }],
+  ['nbd://[fd00::7]:10810/a?reconnect-seconds=9', { address: { host: 'fd00::7', port: 10810 }, reconnectSeconds: 9 }],
   ['/images/nbd+unix:', undefined],
 ])('%s names a server and how long it is waited for', (target, expected) => {
-  expect(nbdTarget(target)).toEqual(expected);
+  if (expected === undefined) expect(nbdTarget(target)).toBeUndefined();
+  else expect(nbdTarget(target)).toMatchObject(expected);
 });
 
 it.each(['', '0', '-1', '1.5', '1e3', 'never', '1000000'])('reconnect-seconds=%s is refused by name', (text) => {
@@ -14,6 +18,15 @@ it.each(['', '0', '-1', '1.5', '1e3', 'never', '1000000'])('reconnect-seconds=%s
   expect(() => nbdTarget(`nbd+unix:///disk?socket=/s&reconnect-seconds=${text}`)).toThrow(error);
 });
 
-it('a server without a socket is refused', () => {
-  expect(() => nbdTarget('nbd+unix:///disk')).toThrow('expected nbd+unix:///NAME?socket=PATH');
+it.each([
+  'nbd+unix:///disk',
+  'nbd:///disk',
+  'nbd://',
+  'nbd:disk',
+  'nbd://host:port/disk',
+  'nbd://host:99999/disk',
+  'nbd://user@host/disk',
+  'nbd://host/disk?socket=/s',
+])('%s names no server, and is refused', (target) => {
+  expect(() => nbdTarget(target)).toThrow('expected nbd+unix:///NAME?socket=PATH or nbd://HOST:PORT/NAME');
 });

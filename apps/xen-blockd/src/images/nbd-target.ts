@@ -1,15 +1,15 @@
-import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
+import { type BlockImage, ImageWrapper, type NbdAddress, openNbdImage } from '@xenpv/blockdev';
 import { refusal } from './refusal.js';
 import { deviceFolder, HelperDirectory } from './storage-daemon/helper-directory.js';
 
-/** What `nbd+unix:///NAME?socket=PATH&reconnect-seconds=N` names. */
+/** What `nbd+unix:///NAME?socket=PATH` and `nbd://HOST:PORT/NAME` name, both with `reconnect-seconds=N`. */
 export interface NbdTarget {
-  readonly socket: string;
+  readonly address: NbdAddress;
   readonly exportName: string;
   readonly reconnectSeconds: number | undefined;
 }
 
-export interface NbdTargetOptions extends Pick<NbdTarget, 'socket' | 'exportName'> {
+export interface NbdTargetOptions extends Pick<NbdTarget, 'address' | 'exportName'> {
   readonly device: string;
   readonly readOnly: boolean;
   /** An earlier process may have served the disk: writes that it has left are sent again. */
@@ -23,13 +23,14 @@ export interface NbdTargetOptions extends Pick<NbdTarget, 'socket' | 'exportName
 }
 
 const RECONNECT = 'reconnect-seconds';
+const FORMS = 'expected nbd+unix:///NAME?socket=PATH or nbd://HOST:PORT/NAME';
+/** IANA's. */
+const NBD_PORT = 10809;
 
-/** The server behind `nbd+unix:`, or undefined for any other target. Error: ERR_IMAGE. */
+/** The server behind `nbd+unix:` and `nbd:`, or undefined for any other target. Error: ERR_IMAGE. */
 export function nbdTarget(target: string): NbdTarget | undefined {
-  if (!target.startsWith('nbd+unix:')) return undefined;
-  const url = new URL(target);
-  const socket = url.searchParams.get('socket');
-  if (!socket) throw refusal(target, 'expected nbd+unix:///NAME?socket=PATH');
+  if (!/^nbd(\+unix)?:/.test(target)) return undefined;
+  const url = parsed(target);
   const text = url.searchParams.get(RECONNECT);
   if (text !== null && !/^[1-9]\d{0,5}$/.test(text)) {
     throw refusal(
@@ -38,17 +39,36 @@ export function nbdTarget(target: string): NbdTarget | undefined {
     );
   }
   const reconnectSeconds = text === null ? undefined : Number(text);
-  return { socket, exportName: decodeURIComponent(url.pathname.slice(1)), reconnectSeconds };
+  return { address: addressOf(url, target), exportName: decodeURIComponent(url.pathname.slice(1)), reconnectSeconds };
+}
+
+function parsed(target: string): URL {
+  try {
+    return new URL(target);
+  } catch (cause) {
+    throw refusal(target, FORMS, cause);
+  }
+}
+
+function addressOf({ protocol, hostname, port, searchParams, username }: URL, target: string): NbdAddress {
+  const socket = searchParams.get('socket');
+  if (protocol === 'nbd+unix:') {
+    if (!socket) throw refusal(target, FORMS);
+    return socket;
+  }
+  if (hostname === '' || username !== '' || socket !== null) throw refusal(target, FORMS);
+  // Of an IPv6 address the brackets are the URL's.
+  return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? NBD_PORT : Number(port) };
 }
 
 /** Opens the export of a server that is somebody else's. Errors: BlockDeviceError; ERR_SOCKET, there is no folder. */
 export async function openNbdTarget(options: NbdTargetOptions): Promise<BlockImage> {
-  const { socket, exportName, readOnly, device, directory, adopt, unflushedBytes: bytes, reconnect, signal } = options;
-  const name = deviceFolder(device, [socket, exportName, readOnly]);
+  const { address, exportName, readOnly, device, directory, adopt, unflushedBytes: bytes, reconnect, signal } = options;
+  const name = deviceFolder(device, [address, exportName, readOnly]);
   const folder = directory === undefined || readOnly ? undefined : HelperDirectory.tryNamed(directory, name);
   const unflushed = { path: folder?.unflushed, bytes, adopt };
   try {
-    const image = await openNbdImage(socket, { exportName, readOnly, reconnect, unflushed, signal });
+    const image = await openNbdImage(address, { exportName, readOnly, reconnect, unflushed, signal });
     return folder ? new FolderImage(image, folder) : image;
   } catch (error) {
     folder?.remove();

@@ -18,6 +18,7 @@ import {
 import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
 import { BlockDeviceError } from '../errors.js';
 import { Errno } from '../queue/errno.js';
+import { addressText, connectOptions, type NbdAddress } from './address.js';
 import { unlikeBefore } from './export-check.js';
 import { RequestTimes } from './request-times.js';
 import { SilenceWatch } from './silence.js';
@@ -45,7 +46,7 @@ export interface PendingRequest extends NbdRequest {
 }
 
 export interface NbdConnectionOptions {
-  readonly path: string;
+  readonly address: NbdAddress;
   readonly exportName: string;
   /** Milliseconds for which requests wait for a server that went away; Infinity: for as long as it takes. */
   readonly reconnect: number;
@@ -171,7 +172,7 @@ export class NbdConnection {
     if (isRenewed) return;
     this.#leastBytes = Math.min(before, bytes);
     const message = `the export is not connected again within ${ms / 1000} seconds, after its size has changed`;
-    throw new BlockDeviceError('ETIMEDOUT', 'resize', message, { path: this.#options.path });
+    throw new BlockDeviceError('ETIMEDOUT', 'resize', message, { path: addressText(this.#options.address) });
   }
 
   get inFlight(): number {
@@ -285,7 +286,7 @@ export class NbdConnection {
   #connect(): void {
     const received = this.#received;
     const onread = { buffer: received, callback: (bytes: number) => receive(received.subarray(0, bytes)) };
-    const socket = connect({ path: this.#options.path, onread });
+    const socket = connect({ ...connectOptions(this.#options.address), onread });
     const conversation = new Conversation(this.#converse(socket));
     const receive = (bytes: Buffer) => {
       try {
@@ -545,7 +546,8 @@ export class NbdConnection {
     if (this.#toldLost) return;
     this.#toldLost = true;
     if (!nbdLostChannel.hasSubscribers) return;
-    const { path, exportName } = this.#options;
+    const { exportName } = this.#options;
+    const path = addressText(this.#options.address);
     nbdLostChannel.publish({ path, exportName, reason: failure?.message, inFlight: this.inFlight });
   }
 
@@ -555,7 +557,8 @@ export class NbdConnection {
     if (!this.#toldLost) return;
     this.#toldLost = false;
     if (!nbdRestoredChannel.hasSubscribers) return;
-    const { path, exportName } = this.#options;
+    const { exportName } = this.#options;
+    const path = addressText(this.#options.address);
     const awayMs = performance.now() - this.#downSince;
     const resent = this.#member?.resent ?? 0;
     nbdRestoredChannel.publish({ path, exportName, awayMs, resent, lostWrites: this.#log?.hasLost ?? false });

@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdError, type NbdExport, NbdFlag } from '@xenpv/nbd';
 import {
@@ -17,6 +16,7 @@ import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
+import { absolute, addressText, exportUri, type NbdAddress } from './address.js';
 import { NbdConnection } from './connection.js';
 import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed/log.js';
 
@@ -74,7 +74,7 @@ const COMMANDS: Record<BlockOp, number> = {
 
 /** What `openNbdImage` has found and opened. */
 interface OpenedExport {
-  readonly path: string;
+  readonly address: NbdAddress;
   readonly options: NbdImageOptions;
   /** The image's from now on: it closes it. */
   readonly connection: NbdConnection;
@@ -97,7 +97,7 @@ class NbdImage implements BlockImage {
   /** Bytes that one request moves. */
   readonly transferBytes: number;
   readonly connection: NbdConnection;
-  readonly #path: string;
+  readonly #address: NbdAddress;
   readonly #options: NbdImageOptions;
   readonly #shareable: boolean;
   readonly #queues = new OpenQueues();
@@ -106,12 +106,12 @@ class NbdImage implements BlockImage {
   #refreshing: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | undefined;
 
-  constructor({ path, options, connection, found, size, sectorSize, log }: OpenedExport) {
-    this.#path = path;
+  constructor({ address, options, connection, found, size, sectorSize, log }: OpenedExport) {
+    this.#address = address;
     this.#options = options;
     this.#log = log;
     this.connection = connection;
-    this.description = `nbd+unix:///${options.exportName ?? ''}?socket=${path}`;
+    this.description = exportUri(address, options.exportName ?? '');
     this.identity = this.description;
     this.sectorSize = sectorSize;
     this.#size = size;
@@ -141,7 +141,7 @@ class NbdImage implements BlockImage {
   }
 
   async #refresh(mayShrink: boolean): Promise<number> {
-    const bytes = await exportBytes(this.#path, this.#options);
+    const bytes = await exportBytes(this.#address, this.#options);
     const size = wholeSectors(bytes, this.sectorSize, this.description);
     const isWanted = size > this.#size || (size < this.#size && mayShrink);
     if (isWanted && !this.#closing) {
@@ -160,7 +160,7 @@ class NbdImage implements BlockImage {
   /** Undefined where a flush on one connection does not cover the writes of another. */
   share(): SharedImage | undefined {
     if (!this.#shareable) return undefined;
-    const data: SharedNbdImage = { path: resolve(this.#path), options: this.#options, log: this.#log.shared };
+    const data: SharedNbdImage = { address: absolute(this.#address), options: this.#options, log: this.#log.shared };
     return { module: attachModule, data: { kind: 'nbd', ...data } };
   }
 
@@ -183,7 +183,7 @@ class NbdImage implements BlockImage {
 
 /** The image on another thread. */
 export interface SharedNbdImage {
-  readonly path: string;
+  readonly address: NbdAddress;
   readonly options: NbdImageOptions;
   readonly log: SharedLog | undefined;
 }
@@ -335,28 +335,28 @@ function nbdFeatures({ flags }: NbdExport, { sectorSize, readOnly }: NbdImage): 
 }
 
 /**
- * Opens an export of the NBD server that listens on a Unix socket. When the server goes away, operations wait until it
- * is back, and what it had acknowledged and not flushed is sent to it again. Rejects with a BlockDeviceError: an errno
- * name (ENOENT, ECONNREFUSED), ERR_NBD for a server that refuses, EROFS for one that takes no writes, ERR_IMAGE_EMPTY or
- * ERR_IMAGE_UNALIGNED.
+ * Opens an export of an NBD server, by the path of its Unix socket or by host and port. When the server goes away,
+ * operations wait until it is back, and what it had acknowledged and not flushed is sent to it again. Rejects with a
+ * BlockDeviceError: an errno name (ENOENT, ECONNREFUSED, EHOSTUNREACH), ENOTFOUND for a host that is not known, ERR_NBD for a
+ * server that refuses, EROFS for one that takes no writes, ERR_IMAGE_EMPTY or ERR_IMAGE_UNALIGNED.
  */
 export function openNbdImage(
-  path: string,
+  address: NbdAddress,
   { unflushed = {}, signal, ...options }: OpenNbdImageOptions = {},
 ): Promise<BlockImage> {
   const open = () => {
     const { log, unusable } = UnflushedLog.open(unflushed);
-    if (unusable) reportUnkept({ path: unflushed.path ?? '', socket: path, reason: unusable.message });
+    if (unusable) reportUnkept({ path: unflushed.path ?? '', socket: addressText(address), reason: unusable.message });
     return log;
   };
-  return openExport(path, options, new KeptLog(open, 'first'), signal);
+  return openExport(address, options, new KeptLog(open, 'first'), signal);
 }
 
 /**
  * Opens it on another thread than {@link openNbdImage} did, and waits for a server that is away, as operations do, but for
  * half a minute at most.
  */
-export async function attachNbdImage({ path, options, log }: SharedNbdImage): Promise<BlockImage> {
+export async function attachNbdImage({ address, options, log }: SharedNbdImage): Promise<BlockImage> {
   const open = () => {
     if (!log) throw new NbdError('ERR_PROTOCOL', 'connect', 'the export can be flushed now, and could not before');
     return UnflushedLog.attach(log);
@@ -364,7 +364,7 @@ export async function attachNbdImage({ path, options, log }: SharedNbdImage): Pr
   const until = performance.now() + Math.min(options.reconnect ?? ATTACH_MS, ATTACH_MS);
   for (;;) {
     try {
-      return await openExport(path, options, new KeptLog(open, 'another'), undefined);
+      return await openExport(address, options, new KeptLog(open, 'another'), undefined);
     } catch (error) {
       if (!isAway(error) || performance.now() > until) throw error;
       await sleep(ATTACH_PAUSE_MS);
@@ -379,21 +379,24 @@ function isAway(error: unknown): boolean {
 }
 
 /** How many bytes an export has now. Rejects as opening it does: one that is made anew is there again soon. */
-async function exportBytes(path: string, options: NbdImageOptions): Promise<number> {
+async function exportBytes(address: NbdAddress, options: NbdImageOptions): Promise<number> {
   const until = performance.now() + RENEWAL_MS;
   for (;;) {
     try {
-      return await askForBytes(path, options);
+      return await askForBytes(address, options);
     } catch (error) {
-      if (performance.now() > until) throw unusable(error, path);
+      if (performance.now() > until) throw unusable(error, address);
       await sleep(ATTACH_PAUSE_MS);
     }
   }
 }
 
-async function askForBytes(path: string, { exportName = '', negotiation = NEGOTIATION_MS }: NbdImageOptions) {
+async function askForBytes(
+  address: NbdAddress,
+  { exportName = '', negotiation = NEGOTIATION_MS }: NbdImageOptions,
+): Promise<number> {
   const never = { reconnect: 0, silence: Number.POSITIVE_INFINITY, openLog: () => undefined };
-  const connection = new NbdConnection({ path, exportName, negotiation, ...never });
+  const connection = new NbdConnection({ address, exportName, negotiation, ...never });
   try {
     return (await connection.open()).size;
   } finally {
@@ -402,7 +405,7 @@ async function askForBytes(path: string, { exportName = '', negotiation = NEGOTI
 }
 
 async function openExport(
-  path: string,
+  address: NbdAddress,
   options: NbdImageOptions,
   log: KeptLog,
   signal: AbortSignal | undefined,
@@ -410,23 +413,24 @@ async function openExport(
   const { exportName = '', reconnect = Number.POSITIVE_INFINITY } = options;
   const openLog = (found: NbdExport) => log.openFor(found, options);
   const { negotiation = NEGOTIATION_MS, silence = Math.max(SILENCE_LEAST_MS, reconnect / 2) } = options;
-  const connection = new NbdConnection({ path, exportName, reconnect, negotiation, silence, openLog });
+  const connection = new NbdConnection({ address, exportName, reconnect, negotiation, silence, openLog });
   try {
     const found = await connection.open(signal);
     const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);
-    const size = wholeSectors(found.size, sectorSize, `the NBD export at ${path}`);
+    const size = wholeSectors(found.size, sectorSize, `the NBD export at ${addressText(address)}`);
     if (found.maximumBlock < sectorSize) throw takesTooLittle(found, sectorSize);
-    if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(path);
-    return new NbdImage({ path, options, connection, found, size, sectorSize, log });
+    if ((found.flags & NbdFlag.readOnly) !== 0 && !options.readOnly) throw writeProtected(addressText(address));
+    return new NbdImage({ address, options, connection, found, size, sectorSize, log });
   } catch (error) {
     connection.close();
     log.close();
     signal?.throwIfAborted();
-    throw unusable(error, path);
+    throw unusable(error, address);
   }
 }
 
-function unusable(error: unknown, path: string): BlockDeviceError {
+function unusable(error: unknown, address: NbdAddress): BlockDeviceError {
+  const path = addressText(address);
   if (!(error instanceof NbdError)) return openError(error, 'connect', path);
   const message = `the NBD server at ${path} cannot be used: ${error.message}`;
   return new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import type { Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { type NbdDisk, NbdServer } from '@xenpv/nbd';
 
 /** An NBD server whose death takes with it what was not flushed, as that of a qemu-storage-daemon does for qcow2. */
@@ -10,6 +10,8 @@ export class ForgetfulServer implements NbdDisk {
   /** What a crash leaves. */
   stable: Buffer;
   readonly socket: string;
+  /** Of 127.0.0.1, instead of the socket; 0 until it is started, then one that is free. */
+  port: number | undefined;
   flushes = 0;
   writes = 0;
   /** Called before each write is carried out. */
@@ -46,7 +48,10 @@ export class ForgetfulServer implements NbdDisk {
       this.#clients.add(client);
       client.on('close', () => this.#clients.delete(client));
     });
-    await once(this.#server.listener.listen(this.socket), 'listening');
+    const { listener } = this.#server;
+    const where = this.port === undefined ? { path: this.socket } : { host: '127.0.0.1', port: this.port };
+    await once(listener.listen(where), 'listening');
+    if (this.port !== undefined) this.port = (listener.address() as AddressInfo).port;
   }
 
   /** It dies: nothing more is answered, and nothing is left of what was not flushed. */

@@ -1,0 +1,105 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { needs } from '@xenpv/test-support';
+import { afterEach, beforeEach, expect } from 'vitest';
+import type { Config } from '../daemon/config.js';
+import { TestDaemon } from '../testing/daemon.js';
+
+const MIB = 1 << 20;
+const SOON = { timeout: 30_000, interval: 20 };
+const qemu = needs('qemu-storage-daemon', 'Linux');
+
+let daemon: TestDaemon;
+let server: ChildProcess | undefined;
+let port: number;
+
+beforeEach(async () => {
+  daemon = await TestDaemon.create();
+  writeFileSync(daemon.host.path('image'), '');
+  truncateSync(daemon.host.path('image'), 4 * MIB);
+  port = await freePort();
+});
+afterEach(async () => {
+  await daemon[Symbol.asyncDispose]();
+  await killServer();
+});
+
+async function freePort(): Promise<number> {
+  const listener = createServer();
+  await once(listener.listen(0, '127.0.0.1'), 'listening');
+  const { port: free } = listener.address() as { port: number };
+  await once(listener.close(), 'close');
+  return free;
+}
+
+/** QEMU's, on a port of this machine. */
+async function startServer(): Promise<void> {
+  server = spawn('qemu-storage-daemon', [
+    ...['--blockdev', `driver=file,node-name=disk,filename=${daemon.host.path('image')}`],
+    ...['--nbd-server', `addr.type=inet,addr.host=127.0.0.1,addr.port=${port},max-connections=0`],
+    ...['--export', 'type=nbd,id=disk,node-name=disk,name=web 1,writable=on'],
+  ]);
+  const isThere = () =>
+    new Promise<boolean>((resolve) => {
+      const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
+      socket.on('connect', () => socket.destroy());
+    });
+  await expect.poll(isThere, SOON).toBe(true);
+}
+
+async function killServer(): Promise<void> {
+  const killed = server;
+  server = undefined;
+  if (!killed || killed.exitCode !== null || killed.signalCode !== null) return;
+  killed.kill('SIGKILL');
+  await once(killed, 'exit');
+}
+
+async function attach(config: Partial<Config>): Promise<{ domid: number; error: () => Promise<string | undefined> }> {
+  void daemon.start(config);
+  await daemon.says('ready');
+  const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
+  const target = `nbd://127.0.0.1:${port}/web%201`;
+  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target });
+  const error = () => daemon.host.store.tryRead(`/local/domain/0/error/backend/qdisk/${domid}/51712/error`);
+  return { domid, error };
+}
+
+qemu.it.each([0, 1])(
+  'a disk of a server on the network waits for it to come back, with %s threads',
+  async (threads) => {
+    await startServer();
+    const { domid } = await attach({ threads, 'nbd-hosts': ['127.0.0.1'] });
+    const guest = await daemon.host.connectGuest(domid);
+    const data = randomBytes(MIB);
+    await guest.write(0, data);
+    await killServer();
+    const reading = guest.read(0, MIB);
+    await daemon.says('lost the NBD server');
+    await startServer();
+    expect(Buffer.from(await reading).equals(data)).toBe(true);
+    await guest.flush();
+    expect(readFileSync(daemon.host.path('image')).subarray(0, MIB).equals(data)).toBe(true);
+    await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
+  },
+);
+
+qemu.it('a server that is not there is told of', async () => {
+  const { error } = await attach({});
+  await expect.poll(error, SOON).toContain(`127.0.0.1:${port} cannot be opened (ECONNREFUSED)`);
+});
+
+qemu.it('a host that the configuration does not name is refused', async () => {
+  await startServer();
+  const { error } = await attach({ 'nbd-hosts': ['storage1'] });
+  await expect.poll(error, SOON).toContain('the server 127.0.0.1 is none of nbd-hosts (storage1)');
+});
+
+qemu.it('where images have their directories, servers have to be named too', async () => {
+  await startServer();
+  const { error } = await attach({ 'image-directories': [daemon.host.directory] });
+  await expect.poll(error, SOON).toContain('is not allowed: image-directories is set, and nbd-hosts is not');
+});
