@@ -46,18 +46,20 @@ const DEFAULT_SIZES: NbdBlockSizes = { minimumBlock: 1, preferredBlock: 4096, ma
 
 /**
  * The client's part of the fixed newstyle negotiation: yields how many bytes it needs next, and is given them; calls
- * `send` with what it has to say. Returns the export. Throws NbdError: ERR_PROTOCOL, ERR_REFUSED.
+ * `send` with what it has to say. Returns the export. After {@link negotiateTls} the server has `greeted`. Throws NbdError:
+ * ERR_PROTOCOL, ERR_REFUSED.
  */
-export function* negotiateExport(exportName: string, send: (bytes: Buffer) => void): Speaker<NbdExport> {
-  const offered = decodeGreeting(yield NBD_GREETING_BYTES);
-  if (offered === undefined) throw broken('it does not greet as NBD does');
-  if ((offered & NbdHandshake.fixedNewstyle) === 0) throw broken('it does not know the fixed newstyle negotiation');
-  send(encodeClientFlags(NbdHandshake.fixedNewstyle | (offered & NbdHandshake.noZeroes)));
+export function* negotiateExport(
+  exportName: string,
+  send: (bytes: Buffer) => void,
+  { greeted = false }: { readonly greeted?: boolean | undefined } = {},
+): Speaker<NbdExport> {
+  if (!greeted) yield* greet(send);
   send(encodeOption(NbdOption.go, encodeInfoRequest(exportName, [NbdInfo.blockSize])));
   let found: Partial<NbdExport> = {};
   for (let replies = 0; replies < MAX_REPLIES; replies++) {
-    const { type, data } = yield* readReply();
-    if (type >= NbdOptionReply.error) throw refused(exportName, type, data);
+    const { type, data } = yield* readReply(NbdOption.go);
+    if (type >= NbdOptionReply.error) throw refused(`the export ${JSON.stringify(exportName)}`, type, data);
     if (type === NbdOptionReply.ack) return complete(found);
     if (type !== NbdOptionReply.info) throw broken(`its reply is of type ${type}`);
     found = { ...found, ...readInfo(data) };
@@ -65,10 +67,30 @@ export function* negotiateExport(exportName: string, send: (bytes: Buffer) => vo
   throw broken('its replies do not end');
 }
 
-function* readReply(): Speaker<{ readonly type: number; readonly data: Buffer }> {
+/**
+ * The beginning of a negotiation whose rest is encrypted: when it returns the server waits for the client's first bytes of TLS. What
+ * the server has sent besides is nothing that it said, and must not be believed. Throws as {@link negotiateExport}.
+ */
+export function* negotiateTls(send: (bytes: Buffer) => void): Speaker<true> {
+  yield* greet(send);
+  send(encodeOption(NbdOption.startTls, NO_DATA));
+  const { type, data } = yield* readReply(NbdOption.startTls);
+  if (type >= NbdOptionReply.error) throw refused('TLS', type, data);
+  if (type !== NbdOptionReply.ack) throw broken(`its reply is of type ${type}`);
+  return true;
+}
+
+function* greet(send: (bytes: Buffer) => void): Speaker<void> {
+  const offered = decodeGreeting(yield NBD_GREETING_BYTES);
+  if (offered === undefined) throw broken('it does not greet as NBD does');
+  if ((offered & NbdHandshake.fixedNewstyle) === 0) throw broken('it does not know the fixed newstyle negotiation');
+  send(encodeClientFlags(NbdHandshake.fixedNewstyle | (offered & NbdHandshake.noZeroes)));
+}
+
+function* readReply(asked: number): Speaker<{ readonly type: number; readonly data: Buffer }> {
   const reply = decodeOptionReply(yield NBD_OPTION_REPLY_BYTES);
   if (!reply) throw broken('its reply is not one of NBD');
-  if (reply.option !== NbdOption.go) throw broken('its reply is to another option');
+  if (reply.option !== asked) throw broken('its reply is to another option');
   if (reply.length > MAX_REPLY_BYTES) throw broken('its reply is too long');
   return { type: reply.type, data: reply.length > 0 ? yield reply.length : NO_DATA };
 }
@@ -92,7 +114,7 @@ function broken(message: string): NbdError {
   return new NbdError('ERR_PROTOCOL', 'negotiate', message);
 }
 
-function refused(exportName: string, type: number, data: Buffer): NbdError {
+function refused(what: string, type: number, data: Buffer): NbdError {
   const reason = data.toString('utf8', 0, NBD_MAX_STRING) || `error ${type - NbdOptionReply.error}`;
-  return new NbdError('ERR_REFUSED', 'negotiate', `it refuses the export ${JSON.stringify(exportName)}: ${reason}`);
+  return new NbdError('ERR_REFUSED', 'negotiate', `it refuses ${what}: ${reason}`);
 }

@@ -1,4 +1,4 @@
-export { type NbdExport, negotiateExport } from './client-negotiation.js';
+export { type NbdExport, negotiateExport, negotiateTls } from './client-negotiation.js';
 export { Conversation, type Speaker } from './conversation.js';
 export type { NbdDisk } from './disk.js';
 export { NbdError, type NbdErrorCode, type NbdErrorOp } from './errors.js';

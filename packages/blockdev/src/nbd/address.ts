@@ -5,6 +5,16 @@ export interface NbdHostPort {
   /** A name, or an IPv4 or IPv6 address. */
   readonly host: string;
   readonly port: number;
+  /** What is said is encrypted, and the server is one that a certificate of a known authority names. */
+  readonly tls?: NbdTls | undefined;
+}
+
+/** Who is believed, and who this client is, each as PEM text. */
+export interface NbdTls {
+  /** Authorities; those that Node.js knows if undefined. */
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
 }
 
 /** Where an NBD server listens: the path of a Unix socket, or a port of a host. */
@@ -21,7 +31,7 @@ export function addressText(address: NbdAddress): string {
 export function exportUri(address: NbdAddress, exportName: string): string {
   return typeof address === 'string'
     ? `nbd+unix:///${exportName}?socket=${address}`
-    : `nbd://${addressText(address)}/${exportName}`;
+    : `${address.tls ? 'nbds' : 'nbd'}://${addressText(address)}/${exportName}`;
 }
 
 /** The same on another thread, whatever its working folder is. */
@@ -36,5 +46,6 @@ const KEEP_ALIVE_MS = 10_000;
 export function connectOptions(address: NbdAddress) {
   if (typeof address === 'string') return { path: address };
   // Requests are written whole: nothing is gained by waiting for more.
-  return { ...address, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
+  const { host, port } = address;
+  return { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
 }

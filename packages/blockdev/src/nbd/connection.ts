@@ -1,7 +1,6 @@
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  Conversation,
   decodeSimpleReply,
   encodeRequest,
   knownNbdErrno,
@@ -18,13 +17,14 @@ import {
 import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
 import { BlockDeviceError } from '../errors.js';
 import { Errno } from '../queue/errno.js';
-import { addressText, connectOptions, type NbdAddress } from './address.js';
+import { addressText, type NbdAddress } from './address.js';
 import { unlikeBefore } from './export-check.js';
 import { RequestTimes } from './request-times.js';
 import { SilenceWatch } from './silence.js';
 import type { UnflushedLog } from './unflushed/log.js';
 import { Member } from './unflushed/members.js';
 import { Resending } from './unflushed/resending.js';
+import { openWire } from './wire.js';
 
 const RECEIVE_BYTES = 256 << 10;
 /** Before a server that went away is looked for, and twice as long each further time. */
@@ -284,42 +284,37 @@ export class NbdConnection {
   }
 
   #connect(): void {
-    const received = this.#received;
-    const onread = { buffer: received, callback: (bytes: number) => receive(received.subarray(0, bytes)) };
-    const socket = connect({ ...connectOptions(this.#options.address), onread });
-    const conversation = new Conversation(this.#converse(socket));
-    const receive = (bytes: Buffer) => {
-      try {
-        conversation.feed(bytes);
-        if (this.#wantsRoom) this.#flush();
-      } catch (error) {
-        socket.destroy(error as Error);
-      }
-      return true;
-    };
-    this.#socket = socket;
+    const { address, negotiation } = this.#options;
     this.#queued = 0;
     this.#state = 'connecting';
-    const { negotiation } = this.#options;
     const late = setTimeout(() => {
-      if (this.#state === 'connecting') socket.destroy(broken(`it says nothing for ${negotiation / 1000} seconds`));
+      if (this.#state !== 'connecting') return;
+      this.#socket?.destroy(broken(`it says nothing for ${negotiation / 1000} seconds`));
     }, negotiation).unref();
-    let failure: Error | undefined;
-    socket.on('error', (error) => {
-      failure = error;
-    });
-    socket.on('close', () => {
-      clearTimeout(late);
-      this.#closed(failure);
+    openWire({
+      address,
+      received: this.#received,
+      converse: (socket, { greeted }) => this.#converse(socket, greeted),
+      onReceived: () => {
+        if (this.#wantsRoom) this.#flush();
+      },
+      onSocket: (socket) => {
+        this.#socket = socket;
+      },
+      onClosed: (failure) => {
+        clearTimeout(late);
+        this.#closed(failure);
+      },
     });
   }
 
   /** All that a connection says, from the greeting on. */
-  *#converse(socket: Socket): Speaker<never> {
-    const found = yield* negotiateExport(this.#options.exportName, (bytes) => {
+  *#converse(socket: Socket, greeted: boolean): Speaker<never> {
+    const send = (bytes: Buffer) => {
       this.#queued += bytes.length;
       socket.write(bytes);
-    });
+    };
+    const found = yield* negotiateExport(this.#options.exportName, send, { greeted });
     const unlike = this.#export && unlikeBefore(found, this.#export, this.#leastBytes);
     if (unlike !== undefined) throw broken(unlike);
     this.#joined(found);

@@ -24,6 +24,7 @@ export const NbdOption = {
   exportName: 1,
   abort: 2,
   list: 3,
+  startTls: 5,
   info: 6,
   go: 7,
   structuredReply: 8,
