@@ -30,7 +30,7 @@ export { PinnedFile, type PinOptions } from './file/pinned-file.js';
 export type { ImageUser } from './locks/image-user.js';
 export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } from './memory/image.js';
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
-export type { NbdAddress, NbdHostPort } from './nbd/address.js';
+export type { NbdAddress, NbdHostPort, NbdTls } from './nbd/address.js';
 export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
 export { holdsUnflushed, type UnflushedOptions } from './nbd/unflushed/log.js';

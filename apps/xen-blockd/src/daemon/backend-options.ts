@@ -64,6 +64,7 @@ export function imageOptions(config: Config): ImageOptions {
   return {
     directories: config['image-directories'],
     nbdHosts: config['nbd-hosts'],
+    nbdTls: config['nbd-tls'],
     backingFiles: config['backing-files'],
     helperUser: config['helper-user'],
     engine: config.engine,

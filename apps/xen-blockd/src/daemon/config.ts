@@ -132,6 +132,8 @@ const schema = v.strictObject({
   'image-directories': v.optional(v.array(path)),
   /** Hosts of NBD servers that disks may be on; without it any, or none where image-directories is set. */
   'nbd-hosts': v.optional(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9._:-]+$/)))),
+  /** The folder with ca-cert.pem, and client-cert.pem and client-key.pem if servers ask for them, for `nbds:` targets. */
+  'nbd-tls': v.optional(path),
   /** Whether an image may name others that it is made of: backing files and a qcow2 image's data file. */
   'backing-files': v.optional(v.boolean(), DEFAULTS['backing-files']),
   /** The user that storage helpers run as, if the system has one of that name; root otherwise. */
@@ -180,6 +182,7 @@ const ALLOWED: Record<Key, string> = {
   direct: '"auto", true, false',
   'image-directories': 'a list of absolute paths',
   'nbd-hosts': 'a list of host names or addresses, without ports',
+  'nbd-tls': 'an absolute path',
   'backing-files': 'true, false',
   'helper-user': 'the name of a user',
 };

@@ -9,6 +9,7 @@ const RELOADED = [
   'metrics',
   'image-directories',
   'nbd-hosts',
+  'nbd-tls',
   'backing-files',
   'helper-user',
   'engine',

@@ -18,6 +18,8 @@ export interface ImageOpenerOptions {
   readonly directories?: readonly string[] | undefined;
   /** Hosts of NBD servers; any if this and `directories` are undefined, none if only this is. */
   readonly nbdHosts?: readonly string[] | undefined;
+  /** The folder with the certificates for NBD over TLS. */
+  readonly nbdTls?: string | undefined;
   /** Whether an image may name others that it is made of; true if undefined. */
   readonly backingFiles?: boolean | undefined;
   /** The system's user that storage helpers run as; root if undefined or if there is none. */
@@ -99,7 +101,7 @@ export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   const { format, readOnly, shared } = config;
   const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
-  const nbd = nbdTarget(config.target);
+  const nbd = nbdTarget(config.target, options.nbdTls);
   const target = nbd ? config.target : imagePath(config.target);
   if (nbd) checkServer(nbd.address, config.target, options);
   const device = deviceName(config.address);

@@ -18,6 +18,12 @@ it.each(['', '0', '-1', '1.5', '1e3', 'never', '1000000'])('reconnect-seconds=%s
   expect(() => nbdTarget(`nbd+unix:///disk?socket=/s&reconnect-seconds=${text}`)).toThrow(error);
 });
 
+it('certificates that cannot be read are named', () => {
+  const error = 'the certificates of nbd-tls cannot be read: /no-such-folder/ca-cert.pem (ENOENT)';
+  expect(() => nbdTarget('nbds://storage1/disk', '/no-such-folder')).toThrow(error);
+  expect(nbdTarget('nbds://storage1/disk')).toMatchObject({ address: { host: 'storage1', tls: {} } });
+});
+
 it.each([
   'nbd+unix:///disk',
   'nbd:///disk',
@@ -28,5 +34,7 @@ it.each([
   'nbd://user@host/disk',
   'nbd://host/disk?socket=/s',
 ])('%s names no server, and is refused', (target) => {
-  expect(() => nbdTarget(target)).toThrow('expected nbd+unix:///NAME?socket=PATH or nbd://HOST:PORT/NAME');
+  expect(() => nbdTarget(target)).toThrow(
+    'expected nbd+unix:///NAME?socket=PATH, nbd://HOST:PORT/NAME or nbds://HOST:PORT/NAME',
+  );
 });

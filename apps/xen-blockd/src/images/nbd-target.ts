@@ -1,8 +1,10 @@
-import { type BlockImage, ImageWrapper, type NbdAddress, openNbdImage } from '@xenpv/blockdev';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type BlockImage, ImageWrapper, type NbdAddress, type NbdTls, openNbdImage } from '@xenpv/blockdev';
 import { refusal } from './refusal.js';
 import { deviceFolder, HelperDirectory } from './storage-daemon/helper-directory.js';
 
-/** What `nbd+unix:///NAME?socket=PATH` and `nbd://HOST:PORT/NAME` name, both with `reconnect-seconds=N`. */
+/** What `nbd+unix:///NAME?socket=PATH`, `nbd://HOST:PORT/NAME` and `nbds://…`, by TLS, name; all with `reconnect-seconds=N`. */
 export interface NbdTarget {
   readonly address: NbdAddress;
   readonly exportName: string;
@@ -23,13 +25,19 @@ export interface NbdTargetOptions extends Pick<NbdTarget, 'address' | 'exportNam
 }
 
 const RECONNECT = 'reconnect-seconds';
-const FORMS = 'expected nbd+unix:///NAME?socket=PATH or nbd://HOST:PORT/NAME';
+const FORMS = 'expected nbd+unix:///NAME?socket=PATH, nbd://HOST:PORT/NAME or nbds://HOST:PORT/NAME';
+const AUTHORITY = 'ca-cert.pem';
+const CLIENT_CERTIFICATE = 'client-cert.pem';
+const CLIENT_KEY = 'client-key.pem';
 /** IANA's. */
 const NBD_PORT = 10809;
 
-/** The server behind `nbd+unix:` and `nbd:`, or undefined for any other target. Error: ERR_IMAGE. */
-export function nbdTarget(target: string): NbdTarget | undefined {
-  if (!/^nbd(\+unix)?:/.test(target)) return undefined;
+/**
+ * The server behind `nbd+unix:`, `nbd:` and `nbds:`, or undefined for any other target. `tls` is the folder with the
+ * certificates of the last. Error: ERR_IMAGE.
+ */
+export function nbdTarget(target: string, tls?: string): NbdTarget | undefined {
+  if (!/^nbd(s|\+unix)?:/.test(target)) return undefined;
   const url = parsed(target);
   const text = url.searchParams.get(RECONNECT);
   if (text !== null && !/^[1-9]\d{0,5}$/.test(text)) {
@@ -39,7 +47,11 @@ export function nbdTarget(target: string): NbdTarget | undefined {
     );
   }
   const reconnectSeconds = text === null ? undefined : Number(text);
-  return { address: addressOf(url, target), exportName: decodeURIComponent(url.pathname.slice(1)), reconnectSeconds };
+  return {
+    address: addressOf(url, target, tls),
+    exportName: decodeURIComponent(url.pathname.slice(1)),
+    reconnectSeconds,
+  };
 }
 
 function parsed(target: string): URL {
@@ -50,7 +62,8 @@ function parsed(target: string): URL {
   }
 }
 
-function addressOf({ protocol, hostname, port, searchParams, username }: URL, target: string): NbdAddress {
+function addressOf(url: URL, target: string, folder: string | undefined): NbdAddress {
+  const { protocol, hostname, port, searchParams, username } = url;
   const socket = searchParams.get('socket');
   if (protocol === 'nbd+unix:') {
     if (!socket) throw refusal(target, FORMS);
@@ -58,13 +71,30 @@ function addressOf({ protocol, hostname, port, searchParams, username }: URL, ta
   }
   if (hostname === '' || username !== '' || socket !== null) throw refusal(target, FORMS);
   // Of an IPv6 address the brackets are the URL's.
-  return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? NBD_PORT : Number(port) };
+  const server = { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? NBD_PORT : Number(port) };
+  return protocol === 'nbds:' ? { ...server, tls: certificates(folder, target) } : server;
+}
+
+/** By the names that QEMU has for them; without a folder the authorities that Node.js knows, and no certificate of ours. */
+function certificates(folder: string | undefined, target: string): NbdTls {
+  if (folder === undefined) return {};
+  const own = existsSync(join(folder, CLIENT_CERTIFICATE));
+  try {
+    const read = (name: string) => readFileSync(join(folder, name), 'utf8');
+    return {
+      ca: read(AUTHORITY),
+      ...(own && { cert: read(CLIENT_CERTIFICATE), key: read(CLIENT_KEY) }),
+    };
+  } catch (cause) {
+    const { code, path = folder } = cause as { code?: string; path?: string };
+    throw refusal(target, `the certificates of nbd-tls cannot be read: ${path} (${code ?? cause})`, cause);
+  }
 }
 
 /** Opens the export of a server that is somebody else's. Errors: BlockDeviceError; ERR_SOCKET, there is no folder. */
 export async function openNbdTarget(options: NbdTargetOptions): Promise<BlockImage> {
   const { address, exportName, readOnly, device, directory, adopt, unflushedBytes: bytes, reconnect, signal } = options;
-  const name = deviceFolder(device, [address, exportName, readOnly]);
+  const name = deviceFolder(device, [serverName(address), exportName, readOnly]);
   const folder = directory === undefined || readOnly ? undefined : HelperDirectory.tryNamed(directory, name);
   const unflushed = { path: folder?.unflushed, bytes, adopt };
   try {
@@ -88,4 +118,9 @@ class FolderImage extends ImageWrapper {
   protected override closeOnce(): Promise<void> {
     return super.closeOnce().finally(() => this.#folder.remove());
   }
+}
+
+/** Certificates may be renewed: the server stays the same. */
+function serverName(address: NbdAddress): string {
+  return typeof address === 'string' ? address : `${address.host} ${address.port}`;
 }

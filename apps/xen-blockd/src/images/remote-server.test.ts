@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { needs } from '@xenpv/test-support';
+import { makeCertificates } from '@xenpv/test-support/certificates';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { Config } from '../daemon/config.js';
 import { TestDaemon } from '../testing/daemon.js';
@@ -35,11 +36,16 @@ async function freePort(): Promise<number> {
   return free;
 }
 
-/** QEMU's, on a port of this machine. */
-async function startServer(): Promise<void> {
+/** QEMU's, on a port of this machine; `certificates`: by TLS, with those of a folder, which clients must have too. */
+async function startServer(certificates?: string): Promise<void> {
+  const tls = `tls-creds-x509,id=tls,dir=${certificates},endpoint=server,verify-peer=on`;
   server = spawn('qemu-storage-daemon', [
+    ...(certificates === undefined ? [] : ['--object', tls]),
     ...['--blockdev', `driver=file,node-name=disk,filename=${daemon.host.path('image')}`],
-    ...['--nbd-server', `addr.type=inet,addr.host=127.0.0.1,addr.port=${port},max-connections=0`],
+    ...[
+      '--nbd-server',
+      `addr.type=inet,addr.host=127.0.0.1,addr.port=${port}${certificates ? ',tls-creds=tls' : ''},max-connections=0`,
+    ],
     ...['--export', 'type=nbd,id=disk,node-name=disk,name=web 1,writable=on'],
   ]);
   const isThere = () =>
@@ -58,11 +64,14 @@ async function killServer(): Promise<void> {
   await once(killed, 'exit');
 }
 
-async function attach(config: Partial<Config>): Promise<{ domid: number; error: () => Promise<string | undefined> }> {
+async function attach(
+  config: Partial<Config>,
+  scheme = 'nbd',
+): Promise<{ domid: number; error: () => Promise<string | undefined> }> {
   void daemon.start(config);
   await daemon.says('ready');
   const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
-  const target = `nbd://127.0.0.1:${port}/web%201`;
+  const target = `${scheme}://127.0.0.1:${port}/web%201`;
   await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target });
   const error = () => daemon.host.store.tryRead(`/local/domain/0/error/backend/qdisk/${domid}/51712/error`);
   return { domid, error };
@@ -86,6 +95,35 @@ qemu.it.each([0, 1])(
     await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
   },
 );
+
+needs('qemu-storage-daemon', 'openssl', 'Linux').it(
+  'a disk of a server by TLS, which asks for a certificate',
+  async () => {
+    const folder = daemon.host.path('tls');
+    mkdirSync(folder);
+    makeCertificates(folder, { serverNames: 'IP:127.0.0.1' });
+    await startServer(folder);
+    const { domid, error } = await attach({ threads: 1, 'nbd-tls': folder }, 'nbds');
+    const guest = await daemon.host.connectGuest(domid);
+    const data = randomBytes(MIB);
+    await guest.write(0, data);
+    await killServer();
+    const reading = guest.read(0, MIB);
+    await startServer(folder);
+    expect(Buffer.from(await reading).equals(data)).toBe(true);
+    expect(await error()).toBeUndefined();
+    await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
+  },
+);
+
+needs('qemu-storage-daemon', 'openssl', 'Linux').it('a server that nobody vouches for is told of', async () => {
+  const folder = daemon.host.path('tls');
+  mkdirSync(folder);
+  makeCertificates(folder, { serverNames: 'IP:127.0.0.1' });
+  await startServer(folder);
+  const { error } = await attach({}, 'nbds');
+  await expect.poll(error, SOON).toMatch(/cannot be used: TLS: .*certificate/);
+});
 
 qemu.it('a server that is not there is told of', async () => {
   const { error } = await attach({});
