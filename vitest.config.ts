@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { ROOT, workspacePackages } from './scripts/lib/workspace.mjs';
@@ -8,9 +9,12 @@ import { ROOT, workspacePackages } from './scripts/lib/workspace.mjs';
  */
 const limits = { testTimeout: 60_000, hookTimeout: 60_000, expect: { poll: { timeout: 20_000 } } };
 
+/** Two on two processors as well: most tests wait for something. */
+const WORKERS = Math.max(2, availableParallelism() - 1);
+
 /** Every package's tests in one run from the root. Vitest finds this file from inside a package too, which then runs alone. */
 export default defineConfig({
-  test: process.cwd() === ROOT ? { projects: workspacePackages().map(project) } : limits,
+  test: process.cwd() === ROOT ? { projects: workspacePackages().map(project), maxWorkers: WORKERS } : limits,
 });
 
 function project({ folder, manifest }: { folder: string; manifest: { name?: string } }) {

@@ -137,6 +137,8 @@ export interface BlockImage extends AsyncDisposable {
    * unless they are fewer than before and it may not shrink. Rejects as opening it would.
    */
   refresh(options?: RefreshOptions): Promise<number>;
+  /** Its storage may grow without a word, and `refresh` costs next to nothing: who serves it looks from time to time. */
+  readonly growsUnseen?: boolean | undefined;
   /**
    * Makes the storage that many bytes long; what is cut off is lost. `refresh` tells of it. Undefined where the storage is
    * not ours to resize. Error: BlockDeviceError, ENOTSUP for a block device, or what the system says.

@@ -65,7 +65,7 @@ export class XenBlockBackend implements AsyncDisposable {
     checked: CheckedOptions,
   ): Promise<XenBlockBackend> {
     let { limits } = checked;
-    const { dataPath, stallMs, letGoMs } = checked;
+    const { dataPath, stallMs, growthMs, letGoMs } = checked;
     const { openImage = openRawImage, sectorSize = 512, journalDirectory, onError = 'report' } = options;
     const consents = new Map<string, TakeOverConsent>();
     const guestBudgets = new GuestBudgets();
@@ -82,6 +82,7 @@ export class XenBlockBackend implements AsyncDisposable {
       journalDirectory,
       onError,
       stallMs,
+      growthMs,
       letGoMs,
       consents,
     };

@@ -15,6 +15,7 @@ import type { RateLimits } from './rate-limits.js';
 
 const INDIRECT_SEGMENTS = 256;
 const STALL_MS = 10_000;
+const GROWTH_MS = 30_000;
 /** As blkback. */
 const PERSISTENT_PAGES = 1056;
 
@@ -77,6 +78,11 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   /** The age of a request, in milliseconds, at which storage that hangs is told of. 10 000 when not given. */
   readonly stallMs?: number | undefined;
   /**
+   * Milliseconds between looks at the sizes of files and block devices that guests use: growth is told to them without being
+   * asked for, shrinking never. 30 000 when not given; 0: only `refresh` looks.
+   */
+  readonly growthMs?: number | undefined;
+  /**
    * How long opening an image, or attaching rings, may take after it is not wanted any more, in milliseconds; 5000 when
    * not given. Then it is left behind.
    */
@@ -101,19 +107,22 @@ export interface CheckedOptions {
   readonly plane: DataPlaneOptions;
   readonly dataPath: DataPathChoice;
   readonly stallMs: number;
+  readonly growthMs: number;
   readonly letGoMs: number;
 }
 
 export function checkOptions(options: XenBlockBackendOptions): CheckedOptions {
-  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0, letGoMs = LET_GO_MS, stallMs = STALL_MS } = options;
+  const { provider, threads = 0, memoryBytes, pollMicroseconds = 0 } = options;
+  const { letGoMs = LET_GO_MS, stallMs = STALL_MS, growthMs = GROWTH_MS } = options;
   const limits = checkedLimits(options.limits ?? {}, provider);
   checkMemory(memoryBytes, limits);
   const dataPath = checkedDataPath(options);
   checkLimit('threads', threads, 0, 256);
   checkLimit('pollMicroseconds', pollMicroseconds, 0, 10_000);
   checkLimit('stallMs', stallMs, 1, 86_400_000);
+  checkLimit('growthMs', growthMs, 0, 86_400_000);
   checkLimit('letGoMs', letGoMs, 1, 86_400_000);
-  return { limits, threads, plane: { memoryBytes, pollMicroseconds, letGoMs }, dataPath, stallMs, letGoMs };
+  return { limits, threads, plane: { memoryBytes, pollMicroseconds, letGoMs }, dataPath, stallMs, growthMs, letGoMs };
 }
 
 /** A ring of several pages takes a mapping of several pages. */

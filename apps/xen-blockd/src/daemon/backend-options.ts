@@ -17,6 +17,7 @@ export type BackendOptions = Pick<
   | 'diskLimits'
   | 'guestLimits'
   | 'stallMs'
+  | 'growthMs'
   | 'stopTimeoutMs'
 >;
 
@@ -35,6 +36,7 @@ export function backendOptions(config: Config): BackendOptions {
     onError: byDisk(config['on-error-for'] ?? {}, config['on-error'] ?? 'report'),
     ...rateLimits(config),
     stallMs: config['stall-seconds'] === undefined ? undefined : config['stall-seconds'] * 1000,
+    growthMs: config['growth-seconds'] === undefined ? undefined : config['growth-seconds'] * 1000,
     // Without a journal what is left is lost: it is waited for as long as a stop may take.
     stopTimeoutMs: config['journal-directory'] ? stopMilliseconds(config) : undefined,
     limits: {

@@ -33,6 +33,7 @@ describe('the configuration', () => {
       'on-error': 'report',
       'on-error-for': {},
       'stall-seconds': 10,
+      'growth-seconds': 30,
       'stop-seconds': 5,
       'unflushed-mebibytes': 16,
       'backing-files': true,

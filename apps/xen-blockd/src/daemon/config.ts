@@ -39,6 +39,7 @@ export const DEFAULTS = {
   direct: 'auto',
   'on-error': 'report',
   'stall-seconds': 10,
+  'growth-seconds': 30,
   'stop-seconds': 5,
   'unflushed-mebibytes': 16,
   'backing-files': true,
@@ -56,6 +57,7 @@ export const RANGES = {
   'max-ring-page-order': [0, MAX_RING_PAGE_ORDER],
   'max-indirect-segments': [0, 4096],
   'stall-seconds': [1, 86_400],
+  'growth-seconds': [0, 86_400],
   // The unit's TimeoutStopSec is 30.
   'stop-seconds': [1, 25],
   'reconnect-seconds': [1, 86_400],
@@ -122,6 +124,8 @@ const schema = v.strictObject({
   'guest-limits': v.optional(limits),
   /** The age of a request at which storage that hangs is told of. */
   'stall-seconds': v.optional(whole(RANGES['stall-seconds']), DEFAULTS['stall-seconds']),
+  /** Between looks whether files and block devices have grown; 0: only refresh looks. */
+  'growth-seconds': v.optional(whole(RANGES['growth-seconds']), DEFAULTS['growth-seconds']),
   /** How long a stop waits for requests in flight, before it leaves them to the next process. */
   'stop-seconds': v.optional(whole(RANGES['stop-seconds']), DEFAULTS['stop-seconds']),
   /** For so long requests wait for an NBD server or storage helper that went away; without it for as long as it takes. */
@@ -176,6 +180,7 @@ const ALLOWED: Record<Key, string> = {
   'disk-limits-for': `a table from an image or device, in which * stands for anything, to ${RATE_LIMITS_FORM}`,
   'guest-limits': RATE_LIMITS_FORM,
   'stall-seconds': wholeText(RANGES['stall-seconds']),
+  'growth-seconds': wholeText(RANGES['growth-seconds']),
   'stop-seconds': wholeText(RANGES['stop-seconds']),
   'reconnect-seconds': wholeText(RANGES['reconnect-seconds']),
   'unflushed-mebibytes': wholeText(RANGES['unflushed-mebibytes']),

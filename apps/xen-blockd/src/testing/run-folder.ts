@@ -31,9 +31,10 @@ export class RunFolder implements AsyncDisposable {
     writeFileSync(this.config, `${defaults.join('\n')}\n${given}\n`);
   }
 
-  /** Starts the daemon with the configuration that was made last. */
-  run(args: string[] = [], options?: RunOptions): RunningBlockd {
-    this.#daemon = RunningBlockd.run(['--config', this.config, ...args], options);
+  /** Starts the daemon with the configuration that was made last. Its lock is in this folder: others are none of its business. */
+  run(args: string[] = [], options: RunOptions = {}): RunningBlockd {
+    const env = { XENSTORED_PATH: this.path('xenstored'), ...options.env };
+    this.#daemon = RunningBlockd.run(['--config', this.config, ...args], { ...options, env });
     return this.#daemon;
   }
 

@@ -103,6 +103,8 @@ export class FileImage implements BlockImage {
     return this.#size;
   }
 
+  readonly growsUnseen = true;
+
   /** Whether reads and writes pass the page cache. */
   get direct(): boolean {
     return this.#files.main !== this.#files.buffered;

@@ -46,6 +46,10 @@ export class ImageWrapper implements BlockImage {
     return this.inner.refresh(options);
   }
 
+  get growsUnseen(): boolean | undefined {
+    return this.inner.growsUnseen;
+  }
+
   get resize(): ((bytes: number) => Promise<void>) | undefined {
     return this.inner.resize?.bind(this.inner);
   }

@@ -51,8 +51,9 @@ import { DiskStops } from './disk-stops.js';
 import { diskGeometry } from './geometry.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, transportValues } from './published-keys.js';
-import { StallWatch } from './stall.js';
 import { type ConnectionTerms, type ProtocolLimits, readTerms } from './terms.js';
+import { GrowthWatch } from './watches/growth.js';
+import { StallWatch } from './watches/stall.js';
 
 /** `512`: guests see 512-byte sectors, whatever the storage has. `image`: they see the storage's own. */
 export type SectorSizePolicy = 512 | 'image';
@@ -101,6 +102,8 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly onError: OnErrorChoice;
   /** The age of a request, in milliseconds, at which storage that hangs is told of. */
   readonly stallMs: number;
+  /** Milliseconds between looks at the sizes of files and block devices; 0 for none. */
+  readonly growthMs: number;
   /** For a disk whose directory does not say. */
   readonly limitsFor: () => DiskLimitsChoice;
   readonly guestBudgets: GuestBudgets;
@@ -118,6 +121,7 @@ export class BlockDevice implements BackendHandler {
   readonly #rings: DiskRings;
   readonly #stops: DiskStops;
   readonly #stallWatch: StallWatch;
+  readonly #growthWatch: GrowthWatch;
   readonly #limits: DiskLimits;
   readonly #imageRecord: ImageRecord | undefined;
   /** Of a connection that this process makes. */
@@ -151,6 +155,7 @@ export class BlockDevice implements BackendHandler {
     this.#terms = this.#ownTerms;
     this.#stops = new DiskStops(context.address, () => this.#rings);
     this.#stallWatch = new StallWatch(context.address, options.stallMs);
+    this.#growthWatch = new GrowthWatch(options.growthMs, performance.now());
     this.#limits = new DiskLimits(context.address.domid, options.guestBudgets);
     const { journalDirectory } = options;
     if (journalDirectory !== undefined) this.#imageRecord = new ImageRecord(journalDirectory, context.name);
@@ -225,11 +230,19 @@ export class BlockDevice implements BackendHandler {
     return this.#rings.oldestRequest(performance.now());
   }
 
-  /** To be called about once a second: watches for storage that hangs. */
+  /** To be called about once a second: watches for storage that hangs, and for images that grow. */
   watchStorage(): void {
-    this.#rings.nextSpan(performance.now());
+    const now = performance.now();
+    this.#rings.nextSpan(now);
+    void this.#watchGrowth(now);
     const { inFlight, kept } = this.statistics();
     this.#stallWatch.look(this.oldestRequestMs, inFlight - kept);
+  }
+
+  async #watchGrowth(now: number): Promise<void> {
+    // A medium that grows is being written: it is looked at when somebody says that it is whole.
+    const image = this.#negotiated && this.#config?.deviceType === 'disk' ? this.#opened : undefined;
+    if (await this.#growthWatch.look(image, now)) await this.refresh().catch((error) => this.#context.report(error));
   }
 
   /**

@@ -96,6 +96,23 @@ describe.each([0, 2])('images of any size, on %i threads', (threads) => {
     await expect.poll(() => host.store.tryRead(error)).toContain(`${path} `);
   });
 
+  it('a file that grows behind its back is noticed, and one that shrinks is not', async () => {
+    await host.backend.close();
+    await host.startBackend({ threads, growthMs: 50, stallMs: 400, openImage: ({ target }) => openFileImage(target) });
+    const disk = await connect(MIB);
+    truncateSync(path, 2 * MIB);
+    await expect.poll(() => disk.size).toBe(2 * MIB);
+    await disk.write(2 * MIB - 512, new Uint8Array(512).fill(9));
+    truncateSync(path, MIB);
+    truncateSync(path, 3 * MIB);
+    await expect.poll(() => disk.size).toBe(3 * MIB);
+    truncateSync(path, MIB);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(disk.size).toBe(3 * MIB);
+    truncateSync(path, 3 * MIB);
+    await disk.close();
+  });
+
   it('others are refreshed although one has shrunk', async () => {
     const disk = await connect(MIB);
     const other = join(folder, 'other');

@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { FailingStorage } from '../testing/failing-image.js';
-import { TestHost } from '../testing/host.js';
+import { FailingStorage } from '../../testing/failing-image.js';
+import { TestHost } from '../../testing/host.js';
 import { StallWatch } from './stall.js';
 
 interface Told {

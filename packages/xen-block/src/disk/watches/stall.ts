@@ -1,5 +1,5 @@
 import type { DeviceAddress } from '@xenpv/xenbus';
-import { recoveredChannel, stalledChannel } from '../diagnostics.js';
+import { recoveredChannel, stalledChannel } from '../../diagnostics.js';
 
 /** Tells of storage that hangs: when the oldest request's age passes the threshold, each time it doubles, and the end. */
 export class StallWatch {
