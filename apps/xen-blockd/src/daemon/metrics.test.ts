@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { renameSync } from 'node:fs';
 import { connect } from 'node:net';
+import { QmpClient } from '@xenpv/qmp';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -62,8 +63,24 @@ describe('the metrics', () => {
     expect(empty).toEqual([
       'xen_blockd_held_since_timestamp_seconds',
       'xen_blockd_stopped_since_timestamp_seconds',
+      'xen_blockd_paused_since_timestamp_seconds',
       'xen_blockd_storage_errors_total',
     ]);
+  });
+
+  it('tell of a disk that somebody has paused, since when', async () => {
+    await start();
+    const { guest } = await connectedDisk();
+    const client = await QmpClient.connect(host.path('control'));
+    const [{ device }] = (await client.execute('x-query-disks')) as { device: string }[];
+    const paused = async () => (await scrape()).text.match(/^xen_blockd_paused(_since_timestamp_seconds)?{.*$/gm);
+    expect(await paused()).toEqual([expect.stringMatching(/} 0$/)]);
+    await client.execute('x-pause', { disk: device });
+    expect(await paused()).toEqual([expect.stringMatching(/} 1$/), expect.stringMatching(/} 1\d{9}(\.\d+)?$/)]);
+    await client.execute('x-unpause', { disk: device });
+    client.close();
+    expect(await paused()).toHaveLength(1);
+    await guest.read(0, 4096);
   });
 
   needs('promtool').it('are as Prometheus asks for', async () => {

@@ -43,6 +43,11 @@ export const OF_DISKS = {
     type: 'gauge',
     help: 'Since when it is stopped; no value while it is not',
   },
+  xen_blockd_paused: { type: 'gauge', help: 'Whether somebody has paused the disk (0 or 1)' },
+  xen_blockd_paused_since_timestamp_seconds: {
+    type: 'gauge',
+    help: 'Since when it is paused; no value while it is not',
+  },
   xen_blockd_orphaned: { type: 'gauge', help: 'Whether xenstored has lost the disk, which is served on (0 or 1)' },
   xen_blockd_requests_in_flight: { type: 'gauge', help: 'Requests taken and not answered' },
   xen_blockd_requests_waiting: {
