@@ -1,8 +1,9 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
+import { Deadline } from '../../deadline.js';
 import { Snapshot } from '../../images/snapshot.js';
-import { deviceStatus } from '../../status/device-status.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
+import { reportsOf } from '../disk-reports.js';
 import { refuseDuringJobs } from './jobs.js';
 
 /** For the requests in flight to end: storage may hang. */
@@ -25,7 +26,7 @@ export function layerCommands(controlled: ControlContext): Record<string, QmpCom
         const made = turn.then(() => makeSnapshot(controlled, device, filename, signal));
         turn = made.catch(() => {});
         await made;
-        return [deviceStatus(device)];
+        return reportsOf(controlled, [device]);
       },
     }),
   };
@@ -49,8 +50,9 @@ async function makeSnapshot(
   await refuseDuringJobs(device);
   const task = { path, format, size: image.size, snapshot: filename, policy: imagePolicy() };
   const snapshot = await Snapshot.prepare(task);
+  using deadline = new Deadline(signal, DRAIN_MS);
   try {
-    await device.exchangeImage(snapshot, { signal: AbortSignal.any([signal, AbortSignal.timeout(DRAIN_MS)]) });
+    await device.exchangeImage(snapshot, { signal: deadline.signal });
   } catch (error) {
     await snapshot.undo();
     throw error;
