@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { type AddressInfo, connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort, isListenedOn } from '@xenpv/test-support/ports';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BlockdProcess } from '../testing/process.js';
 import { RunFolder } from '../testing/run-folder.js';
@@ -18,24 +18,10 @@ beforeEach(async () => {
 });
 afterEach(() => folder[Symbol.asyncDispose]());
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 /** Where the inspector would listen; no option that opens it. */
 const environment = () => ({ NODE_OPTIONS: `--inspect-port=${inspectorPort}` });
 
-function isInspected(): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(inspectorPort, '127.0.0.1');
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
-  });
-}
+const isInspected = () => isListenedOn(inspectorPort);
 
 /** Whether the process has a handler for SIGUSR1: Node's own, which opens the inspector, or ours. */
 function catchesUsr1(pid: number): boolean {

@@ -1,13 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { realpathSync } from 'node:fs';
-import { sep } from 'node:path';
 import { type BlockImage, type FileImageOptions, type NbdAddress, openFileImage } from '@xenpv/blockdev';
 import { type DiskConfig, diskName, IMAGE_FORMATS, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
-import { outsideOf, refusal } from './refusal.js';
+import { isBelow, outsideOf, refusal } from './refusal.js';
 import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import type { EndedJob, StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
@@ -186,8 +185,5 @@ function checkServer(address: NbdAddress, target: string, { directories, nbdHost
 /** Of a server's socket. Links are followed first, so that none leads out. */
 function checkDirectory(target: string, directories: readonly string[]): void {
   const path = realpathSync(target);
-  const inside = directories.some((directory) =>
-    path.startsWith(directory.endsWith(sep) ? directory : directory + sep),
-  );
-  if (!inside) throw refusal(target, outsideOf(directories));
+  if (!directories.some((directory) => isBelow(path, directory))) throw refusal(target, outsideOf(directories));
 }

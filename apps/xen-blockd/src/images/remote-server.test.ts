@@ -2,9 +2,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
 import { needs } from '@xenpv/test-support';
 import { makeCertificates } from '@xenpv/test-support/certificates';
+import { freePort, isListenedOn } from '@xenpv/test-support/ports';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { Config } from '../daemon/config.js';
 import { TestDaemon } from '../testing/daemon.js';
@@ -28,14 +28,6 @@ afterEach(async () => {
   await killServer();
 });
 
-async function freePort(): Promise<number> {
-  const listener = createServer();
-  await once(listener.listen(0, '127.0.0.1'), 'listening');
-  const { port: free } = listener.address() as { port: number };
-  await once(listener.close(), 'close');
-  return free;
-}
-
 /** QEMU's, on a port of this machine; `certificates`: by TLS, with those of a folder, which clients must have too. */
 async function startServer(certificates?: string): Promise<void> {
   const tls = `tls-creds-x509,id=tls,dir=${certificates},endpoint=server,verify-peer=on`;
@@ -48,12 +40,7 @@ async function startServer(certificates?: string): Promise<void> {
     ],
     ...['--export', 'type=nbd,id=disk,node-name=disk,name=web 1,writable=on'],
   ]);
-  const isThere = () =>
-    new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
-      socket.on('connect', () => socket.destroy());
-    });
-  await expect.poll(isThere, SOON).toBe(true);
+  await expect.poll(() => isListenedOn(port), SOON).toBe(true);
 }
 
 async function killServer(): Promise<void> {

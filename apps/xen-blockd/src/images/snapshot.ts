@@ -4,12 +4,12 @@
  */
 import { existsSync, realpathSync } from 'node:fs';
 import { chmod, chown, link, open, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, sep } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { ImageExchange } from '@xenpv/xen-block';
 import { errorCode } from '../errors.js';
 import { findTool, runTool } from '../tools.js';
 import { type ChainPolicy, OUTSIDE_OF_FOLDER } from './chain/chain.js';
-import { outsideOf, refusal } from './refusal.js';
+import { isBelow, outsideOf, refusal } from './refusal.js';
 
 const TOOL = 'qemu-img';
 const FORMAT = 'qcow2';
@@ -80,7 +80,7 @@ export class Snapshot implements ImageExchange {
     if (existsSync(this.#snapshot)) throw this.#refused('is there already; choose another name');
     if (backingFiles === false) throw refusal(path, 'a snapshot is a backing file, and backing-files is false');
     const allowed = directories ?? [dirname(this.#image)];
-    if (allowed.some((directory) => isBelow(this.#snapshot, directory))) return;
+    if (allowed.some((directory) => isBelow(this.#snapshot, withoutLinks(directory)))) return;
     throw refusal(path, `the snapshot ${snapshot} ${directories ? outsideOf(directories) : OUTSIDE_OF_FOLDER}`);
   }
 
@@ -131,16 +131,15 @@ export class Snapshot implements ImageExchange {
   }
 }
 
-function isBelow(path: string, directory: string): boolean {
-  const folder = existsSync(directory) ? realpathSync(directory) : directory;
-  return path.startsWith(folder.endsWith(sep) ? folder : folder + sep);
-}
-
 /** Where the snapshot is to be; links are followed. */
 function realFolder(path: string, snapshot: string): string {
   const folder = dirname(snapshot);
   if (!existsSync(folder)) throw refusal(path, `the snapshot ${snapshot} is in a folder that is not there`);
   return realpathSync(folder);
+}
+
+function withoutLinks(directory: string): string {
+  return existsSync(directory) ? realpathSync(directory) : directory;
 }
 
 /** What is in a file, or in a folder, is on stable storage when this resolves. */

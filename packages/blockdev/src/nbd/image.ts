@@ -53,11 +53,12 @@ const NEGOTIATION_MS = 10_000;
 const SILENCE_LEAST_MS = 5000;
 /** Requests in flight of one operation that takes more than one. */
 const PARTS_AT_ONCE = 16;
-/** For a server that is away when another thread is to be connected, and between two looks for it. */
+/** For a server that is away when another thread is to be connected. */
 const ATTACH_MS = 30_000;
-const ATTACH_PAUSE_MS = 50;
 /** For an export that a resize has ended to be there again. */
 const RENEWAL_MS = 2000;
+/** Between two tries. */
+const RETRY_PAUSE_MS = 50;
 const AWAY: readonly string[] = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
 /** For the last flush. */
 const SETTLE_MS = 5000;
@@ -361,13 +362,19 @@ export async function attachNbdImage({ address, options, log }: SharedNbdImage):
     if (!log) throw new NbdError('ERR_PROTOCOL', 'connect', 'the export can be flushed now, and could not before');
     return UnflushedLog.attach(log);
   };
-  const until = performance.now() + Math.min(options.reconnect ?? ATTACH_MS, ATTACH_MS);
+  const attach = () => openExport(address, options, new KeptLog(open, 'another'), undefined);
+  return tryFor(Math.min(options.reconnect ?? ATTACH_MS, ATTACH_MS), attach, isAway);
+}
+
+/** Tries again what fails in a way that may be over soon, for so many milliseconds. */
+async function tryFor<T>(ms: number, attempt: () => Promise<T>, mayEnd: (error: unknown) => boolean): Promise<T> {
+  const until = performance.now() + ms;
   for (;;) {
     try {
-      return await openExport(address, options, new KeptLog(open, 'another'), undefined);
+      return await attempt();
     } catch (error) {
-      if (!isAway(error) || performance.now() > until) throw error;
-      await sleep(ATTACH_PAUSE_MS);
+      if (!mayEnd(error) || performance.now() > until) throw error;
+      await sleep(RETRY_PAUSE_MS);
     }
   }
 }
@@ -379,16 +386,12 @@ function isAway(error: unknown): boolean {
 }
 
 /** How many bytes an export has now. Rejects as opening it does: one that is made anew is there again soon. */
-async function exportBytes(address: NbdAddress, options: NbdImageOptions): Promise<number> {
-  const until = performance.now() + RENEWAL_MS;
-  for (;;) {
-    try {
-      return await askForBytes(address, options);
-    } catch (error) {
-      if (performance.now() > until) throw unusable(error, address);
-      await sleep(ATTACH_PAUSE_MS);
-    }
-  }
+function exportBytes(address: NbdAddress, options: NbdImageOptions): Promise<number> {
+  return tryFor(
+    RENEWAL_MS,
+    () => askForBytes(address, options),
+    () => true,
+  );
 }
 
 async function askForBytes(
@@ -399,6 +402,8 @@ async function askForBytes(
   const connection = new NbdConnection({ address, exportName, negotiation, ...never });
   try {
     return (await connection.open()).size;
+  } catch (error) {
+    throw unusable(error, address);
   } finally {
     connection.close();
   }

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { needs } from '@xenpv/test-support';
 import { clientOf, makeCertificates } from '@xenpv/test-support/certificates';
+import { freePort, isListenedOn } from '@xenpv/test-support/ports';
 import { afterAll, beforeAll, expect, onTestFinished } from 'vitest';
 import { attachImage } from '../attach.js';
 import { type BlockImage, BlockOp } from '../block-image.js';
@@ -35,14 +36,6 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function freePort(): Promise<number> {
-  const listener = createServer();
-  await once(listener.listen(0, '127.0.0.1'), 'listening');
-  const { port } = listener.address() as { port: number };
-  await once(listener.close(), 'close');
-  return port;
-}
-
 /** QEMU's server, which asks clients for a certificate too. */
 async function serve(certificates: string, given?: number): Promise<{ port: number; server: ChildProcess }> {
   const port = given ?? (await freePort());
@@ -53,12 +46,7 @@ async function serve(certificates: string, given?: number): Promise<{ port: numb
     ...['--export', 'type=nbd,id=disk,node-name=disk,name=disk,writable=on'],
   ]);
   onTestFinished(() => void server.kill('SIGKILL'));
-  const isThere = () =>
-    new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));
-      socket.on('connect', () => socket.destroy());
-    });
-  await expect.poll(isThere, SOON).toBe(true);
+  await expect.poll(() => isListenedOn(port), SOON).toBe(true);
   return { port, server };
 }
 

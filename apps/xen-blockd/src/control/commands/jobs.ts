@@ -36,9 +36,8 @@ export function jobCommands(controlled: ControlContext): Record<string, QmpComma
       members: {},
       returns: { array: 'any' },
       run: async () =>
-        (await jobsOf(disksOf(controlled))).map(({ job: { device, type, offset, len, ...rest } }) => ({
-          ...{ id: device, type, status: (rest as { status?: string }).status ?? 'running' },
-          ...{ 'current-progress': offset, 'total-progress': len },
+        (await jobsOf(disksOf(controlled))).map(({ job: { device: id, type, status, offset, len } }) => ({
+          ...{ id, type, status, 'current-progress': offset, 'total-progress': len },
         })),
     }),
     /** A qcow2 image gets all that it has of its backing files, and needs them no more when the job has ended. */

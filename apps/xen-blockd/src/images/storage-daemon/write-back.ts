@@ -1,4 +1,4 @@
-import { nbdDiskOf } from '@xenpv/blockdev';
+import { flushAndClose } from '../flush-and-close.js';
 import { openFormatImage } from './format-image.js';
 import type { ServedImage } from './helper-directory.js';
 import type { HelperBounds } from './storage-daemon.js';
@@ -17,15 +17,5 @@ export interface KeptWrites {
  * was changed since are dropped. Errors: as openFormatImage.
  */
 export async function writeBack({ directory, device, image, bounds }: KeptWrites): Promise<void> {
-  const opened = await openFormatImage({ ...image, ...bounds, readOnly: false, directory, device, adopt: false });
-  try {
-    const disk = nbdDiskOf(opened);
-    try {
-      await disk.flush();
-    } finally {
-      await disk[Symbol.asyncDispose]();
-    }
-  } finally {
-    await opened.close();
-  }
+  await flushAndClose(await openFormatImage({ ...image, ...bounds, readOnly: false, directory, device, adopt: false }));
 }

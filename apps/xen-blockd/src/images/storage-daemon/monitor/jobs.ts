@@ -8,6 +8,8 @@ export interface BlockJob {
   readonly device: string;
   /** `stream`. */
   readonly type: string;
+  /** `running`, `paused`, `pending`, and others. */
+  readonly status: string;
   /** Of `len`, in bytes: what is done. */
   readonly offset: number;
   readonly len: number;
