@@ -1,5 +1,12 @@
 import type { XenProvider } from '@xenpv/xen-sys';
-import { BackendBus, type BackendContext, deviceName, errorMessage, type GuestCounters } from '@xenpv/xenbus';
+import {
+  BackendBus,
+  type BackendContext,
+  type DeviceAddress,
+  deviceName,
+  errorMessage,
+  type GuestCounters,
+} from '@xenpv/xenbus';
 import { BlockDevice, type BlockDeviceOptions, type TakeOverConsent } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
@@ -102,7 +109,8 @@ export class XenBlockBackend implements AsyncDisposable {
       guestPaces,
     });
     try {
-      const asked = { provider: options.provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd' };
+      const isServed = (address: DeviceAddress) => bus.get(address) !== undefined;
+      const asked = { provider: options.provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd', isServed };
       if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, asked);
     } catch (error) {
       await bus.close();

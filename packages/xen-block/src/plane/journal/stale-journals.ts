@@ -1,16 +1,34 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type GoneDeviceOptions, isDeviceGone } from '@xenpv/xenbus';
+import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone } from '@xenpv/xenbus';
 
 /** As `journalPath` and `ImageRecord` name them: type, frontend's domain, device, and queue or `image`. */
 const NAME = /^(\w+)-(\d+)-(\d+)-(?:\d+|image)(?:\.new)?$/;
 
-/** Removes the journals of devices that are gone: their process was killed, and no other will adopt them. */
-export async function removeStaleJournals(directory: string, options: GoneDeviceOptions): Promise<void> {
-  for (const name of await readdir(directory).catch(() => [])) {
-    const [, type, domid, devid] = NAME.exec(name) ?? [];
+/** What can be asked about devices. */
+export interface StaleJournalOptions extends GoneDeviceOptions {
+  /** Whether this process has the device now: its journals are its own to end. */
+  readonly isServed: (address: DeviceAddress) => boolean;
+}
+
+/**
+ * Removes the journals of devices that are gone: their process was killed, and no other will adopt them. Each device is
+ * asked for once, and those that are served not at all: while this is done, guests wait for their disks.
+ */
+export async function removeStaleJournals(directory: string, options: StaleJournalOptions): Promise<void> {
+  const devices = new Map<string, { readonly address: DeviceAddress; readonly files: string[] }>();
+  for (const file of await readdir(directory).catch(() => [])) {
+    const [, type, domid, devid] = NAME.exec(file) ?? [];
     if (devid === undefined) continue;
-    if (!(await isDeviceGone({ type, domid: Number(domid), devid: Number(devid) }, options))) continue;
-    await rm(join(directory, name), { force: true });
+    const address = { type, domid: Number(domid), devid: Number(devid) };
+    const name = deviceName(address);
+    devices.set(name, { address, files: [...(devices.get(name)?.files ?? []), file] });
+  }
+  for (const { address, files } of devices.values()) {
+    if (options.isServed(address) || !(await isDeviceGone(address, options))) continue;
+    for (const file of files) {
+      // A device of that name may have come meanwhile, and begun its journal.
+      if (!options.isServed(address)) await rm(join(directory, file), { force: true });
+    }
   }
 }
