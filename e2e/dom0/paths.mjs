@@ -5,3 +5,5 @@ export const MAIN = `${BLOCKD}/dist/main.js`;
 export const BOOT = '/lab/boot';
 /** Programs that run a package's suite over this machine's own devices. */
 export const SUITES = '/lab/e2e/tests/suites';
+/** An example: a PV console backend. */
+export const CONSOLE_BACKEND = '/lab/repo/examples/dist/console-backend.js';

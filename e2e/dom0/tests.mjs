@@ -7,7 +7,18 @@ import { sh } from './shell.mjs';
 
 /** By what dom0's first process is. */
 const FILES = {
-  lab: ['peers', 'provider', 'driver-domain', 'dom0-ways', 'blkfront', 'robustness', 'bad-days', 'kills', 'hostile'],
+  lab: [
+    'peers',
+    'provider',
+    'driver-domain',
+    'dom0-ways',
+    'blkfront',
+    'robustness',
+    'bad-days',
+    'kills',
+    'hostile',
+    'console',
+  ],
   systemd: ['systemd'],
 };
 

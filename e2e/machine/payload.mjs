@@ -31,7 +31,8 @@ export async function packRun(lab, folder, program) {
   cpSync(realpathSync(process.execPath), join(root, 'bin', 'node'));
   for (const name of ['dom0', 'tests', 'bench']) cpSync(join(E2E, name), join(root, 'e2e', name), { recursive: true });
   cpSync(INIT, join(root, 'init'), { recursive: true });
-  copyProgram(join(ROOT, 'apps', 'xen-blockd'), join(root, 'repo'));
+  const done = new Set();
+  for (const name of ['apps/xen-blockd', 'examples']) copyProgram(join(ROOT, name), join(root, 'repo'), done);
   writeFileSync(join(root, 'run.json'), JSON.stringify(program));
   await packGuests(lab, folder, join(root, 'boot'));
   if (program.init === 'systemd') await packDeb(root);
@@ -83,7 +84,7 @@ function archive(folder, file) {
  * Copies a package of the workspace with all that it needs at run time, at the same paths relative to the root,
  * so that pnpm's symbolic links go on working.
  */
-function copyProgram(folder, target, done = new Set()) {
+function copyProgram(folder, target, done) {
   if (done.has(folder)) return;
   done.add(folder);
   const to = join(target, relative(ROOT, folder));
