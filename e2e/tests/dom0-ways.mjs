@@ -3,7 +3,7 @@ import { Domain, listDomains } from '../dom0/domain.mjs';
 import { BLOCKD, MAIN } from '../dom0/paths.mjs';
 import { group, test } from '../dom0/registry.mjs';
 import { sh, until } from '../dom0/shell.mjs';
-import { attachDetach, basics, namedFormat } from './shared/disk-tests.mjs';
+import { attachDetach, basics, diskGuest, namedFormat } from './shared/disk-tests.mjs';
 import { onWay, phy, qdisk, tap } from './shared/ways.mjs';
 import { checkQcow2, verifyFio } from './shared/work.mjs';
 
@@ -42,7 +42,32 @@ const workOnImage = test(
   { xen: ['4.20'], minutes: 5 },
 );
 
-group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, namedFormat, workOnImage, attachDetach(25)]);
+/** What xentop shows of the guest's only disk. */
+async function xentopDisk() {
+  const shown = await sh('xentop -b -i 1 -x -f');
+  const numbers = /VBD.*?OO:\s*(\d+)\s+RD:\s*(\d+)\s+WR:\s*(\d+)\s+RSECT:\s*(\d+)\s+WSECT:\s*(\d+)/.exec(shown);
+  if (!numbers) throw new Error(`no disk in what xentop shows:\n${shown}`);
+  const [reads, writes, sectorsRead, sectorsWritten] = numbers.slice(2).map(Number);
+  return { reads, writes, sectorsRead, sectorsWritten };
+}
+
+const xentop = test('xentop shows what a disk has done', async ({ way }) => {
+  const guest = await diskGuest(way, 'top');
+  const before = await xentopDisk();
+  await guest.sh('dd if=/dev/xvda of=/dev/null bs=1M count=3 iflag=direct 2>/dev/null');
+  await guest.sh('dd if=/dev/zero of=/dev/xvda bs=4k count=5 oflag=direct 2>/dev/null');
+  const grown = async () => {
+    const now = await xentopDisk();
+    return now.writes - before.writes >= 5 && now;
+  };
+  const after = await until('figures of the writes', grown, { timeout: 20 });
+  const [read, written] = ['sectorsRead', 'sectorsWritten'].map((of) => after[of] - before[of]);
+  if (read !== 3 * SECTORS_PER_MIB || written !== 40) throw new Error(`${read} sectors read, ${written} written`);
+  await guest.shutdown();
+  return `${after.reads} reads, ${after.writes} writes`;
+});
+
+group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, namedFormat, workOnImage, xentop, attachDetach(25)]);
 group('C dom0 phy', onWay(phy), [...basics, namedFormat, attachDetach(5)]);
 
 const DEVICE_MODEL = '/usr/lib/xen-blockd/device-model';
