@@ -125,11 +125,13 @@ describe('errors of the daemon', () => {
     expect(await asked).toBe(answer);
   });
 
-  it('that nobody knows are handed on', async () => {
+  it('that nobody knows have a code of their own, and are quoted', async () => {
     const { transport, client } = fakeConnection();
     const read = client.tryRead('/a');
     transport.fail(await transport.next(), 'ENEW');
-    await expect(read).rejects.toEqual(coded('ENEW', { message: 'xenstore read /a: ENEW' }));
+    await expect(read).rejects.toEqual(
+      coded('ERR_REFUSED', { message: 'xenstore read /a: ERR_REFUSED, the daemon says "ENEW"' }),
+    );
   });
 });
 

@@ -58,7 +58,7 @@ function endedAlready(op: string, path?: string): XenstoreError {
 }
 
 /** Too many open transactions at the moment: the C daemon's words, oxenstored's. */
-const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'];
+const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'] as const;
 
 /** Begins a transaction on a connection. Rejects with {@link TooManyTransactions} when that may work later. */
 export async function beginTransaction(connection: Connection): Promise<Transaction> {
