@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { errorMessage, XenbusError } from './errors.js';
 import { isNumber } from './paths.js';
@@ -10,7 +11,7 @@ const FIRST_RESERVED = 0x7ff0;
  * into that of domain 0. Rejects with ERR_DOMID when it is not there or makes no sense; a guess would serve the disks
  * of another domain.
  */
-export async function readOwnDomid(store: XenstoreClient): Promise<number> {
+export async function readOwnDomid(store: XenstoreClient): Promise<Domid> {
   let text: string | undefined;
   try {
     text = await store.tryRead('domid');

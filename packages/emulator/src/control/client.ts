@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
+import type { Domid } from '@xenpv/xen-sys';
 import type { ShutdownReason } from '../domain.js';
 import { ToolstackError, type ToolstackErrorCode } from '../errors.js';
 import { onLines } from '../lines.js';
@@ -51,17 +52,17 @@ export class RemoteHost implements AsyncDisposable {
   }
 
   /** Errors: ERR_EXISTS the domid is in use. */
-  createDomain(config: RemoteDomainConfig): Promise<{ readonly domid: number }> {
+  createDomain(config: RemoteDomainConfig): Promise<{ readonly domid: Domid }> {
     return this.#call('createDomain', config);
   }
 
   /** Harmless when repeated. */
-  async destroyDomain(domid: number): Promise<void> {
+  async destroyDomain(domid: Domid): Promise<void> {
     await this.#call('destroyDomain', domid);
   }
 
   /** As `shutdown` of the domain. Errors: ERR_NO_DOMAIN, ERR_COMMAND. */
-  async shutdown(domid: number, reason: ShutdownReason = 'poweroff'): Promise<void> {
+  async shutdown(domid: Domid, reason: ShutdownReason = 'poweroff'): Promise<void> {
     await this.#call('shutdown', domid, reason);
   }
 
@@ -71,12 +72,12 @@ export class RemoteHost implements AsyncDisposable {
   }
 
   /** As `attachDisk` of the host's toolstack, with its errors. */
-  attachDisk(domid: number, disk: XlDisk): Promise<AttachedDisk> {
+  attachDisk(domid: Domid, disk: XlDisk): Promise<AttachedDisk> {
     return this.#call('attachDisk', domid, disk);
   }
 
   /** As `detachDisk` of the host's toolstack, with its errors. */
-  async detachDisk(domid: number, vdev: string, options: { readonly force?: boolean | undefined } = {}): Promise<void> {
+  async detachDisk(domid: Domid, vdev: string, options: { readonly force?: boolean | undefined } = {}): Promise<void> {
     await this.#call('detachDisk', domid, vdev, options);
   }
 

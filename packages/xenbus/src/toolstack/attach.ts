@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import type { XenstoreValues } from '../handler/handler.js';
 import { backendPath, domainPath, isNumber, parseBackendPath } from '../paths.js';
@@ -13,7 +14,7 @@ export interface DeviceDescription {
   /** The lowest one that is free when not given. */
   readonly devid?: number | undefined;
   /** The domain that serves it; 0 when not given. */
-  readonly backendDomid?: number | undefined;
+  readonly backendDomid?: Domid | undefined;
   /** What the backend is told, besides the keys that every device has. */
   readonly backendKeys?: XenstoreValues | undefined;
   /** What the frontend is told. */
@@ -38,7 +39,7 @@ export interface ListedDevice extends BothHalves {
  */
 export async function attachDevice(
   store: XenstoreClient,
-  domid: number,
+  domid: Domid,
   description: DeviceDescription,
 ): Promise<BothHalves> {
   const { type, frontendType = type, backendDomid = 0, backendKeys = {}, frontendKeys = {} } = description;
@@ -59,7 +60,7 @@ export async function attachDevice(
  */
 export function listDevices(
   store: XenstoreClient,
-  domid: number,
+  domid: Domid,
   options: { readonly frontendType?: string | undefined } = {},
 ): Promise<readonly ListedDevice[]> {
   return store.transaction(async (tx) => {
@@ -70,14 +71,14 @@ export function listDevices(
   });
 }
 
-async function freeDevid(tx: XenstoreOperations, domid: number, frontendType: string): Promise<number> {
+async function freeDevid(tx: XenstoreOperations, domid: Domid, frontendType: string): Promise<number> {
   const taken = new Set(await tx.tryDirectory(`${domainPath(domid)}/device/${frontendType}`));
   let devid = 0;
   while (taken.has(String(devid))) devid++;
   return devid;
 }
 
-async function listClass(tx: XenstoreOperations, domid: number, frontendType: string): Promise<ListedDevice[]> {
+async function listClass(tx: XenstoreOperations, domid: Domid, frontendType: string): Promise<ListedDevice[]> {
   const names = (await tx.tryDirectory(`${domainPath(domid)}/device/${frontendType}`)) ?? [];
   const devids = names.filter(isNumber).map(Number);
   const listed = await Promise.all(
@@ -88,7 +89,7 @@ async function listClass(tx: XenstoreOperations, domid: number, frontendType: st
 
 async function listOne(
   tx: XenstoreOperations,
-  { domid, devid }: { domid: number; devid: number },
+  { domid, devid }: { domid: Domid; devid: number },
   frontendType: string,
 ): Promise<ListedDevice | undefined> {
   const front = `${domainPath(domid)}/device/${frontendType}/${devid}`;

@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import { XenbusError } from '../errors.js';
 import type { XenstoreValues } from '../handler/handler.js';
@@ -6,7 +7,7 @@ import { parseState, stateName, XenbusState } from '../states.js';
 
 /** A device as a toolstack describes it. */
 export interface NewDevice {
-  readonly backendDomid: number;
+  readonly backendDomid: Domid;
   readonly address: DeviceAddress;
   /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
   readonly frontendType: string;
@@ -100,7 +101,7 @@ async function writeAll(tx: XenstoreOperations, path: string, values: XenstoreVa
 }
 
 /** Asks the backend to end a device: offline and Closing, in one transaction. Nothing happens when it is gone. */
-export async function unplugDevice(store: XenstoreClient, backendDomid: number, address: DeviceAddress): Promise<void> {
+export async function unplugDevice(store: XenstoreClient, backendDomid: Domid, address: DeviceAddress): Promise<void> {
   const path = backendPath(backendDomid, address);
   await store.transaction(async (tx) => {
     const state = await tx.tryRead(`${path}/state`);
