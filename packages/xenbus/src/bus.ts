@@ -42,6 +42,8 @@ export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
   readonly stopTimeoutMs?: number | undefined;
   /** How fast a guest may make the bus do things; {@link GUEST_PACES} where not given. */
   readonly guestPaces?: Partial<GuestPaces> | undefined;
+  /** Aborting ends the start, which rejects with its reason. Later it means nothing: there is {@link BackendBus.close}. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 const ABORT_TIMEOUT_MS = 5000;
@@ -98,8 +100,17 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
    * nothing is left running. Errors: ERR_DOMID, and those of the store.
    */
   static async start<H extends BackendHandler>(options: BackendBusOptions<H>): Promise<BackendBus<H>> {
-    const bus = new BackendBus<H>(options, options.ownDomid ?? (await readOwnDomid(options.store)));
-    const starts = await Promise.allSettled(options.types.map((type) => bus.#watchType(type)));
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const bus = new BackendBus<H>(options, options.ownDomid ?? (await readOwnDomid(options.store, { signal })));
+    const started = Promise.allSettled(options.types.map((type) => bus.#watchType(type)));
+    if (signal !== undefined) await endedOrAborted(started, signal);
+    if (signal?.aborted) {
+      // Not waited for: a xenstored that is silent may be why.
+      void bus.close();
+      throw signal.reason;
+    }
+    const starts = await started;
     const failed = starts.find((start) => start.status === 'rejected');
     const failure = failed === undefined ? bus.#startFailure : { error: failed.reason as unknown };
     bus.#starting = false;
@@ -182,6 +193,8 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
       changed: (changed) => this.#lookAt(type, changed),
       lost: (error) => errorChannel.publish({ address: undefined, error }),
     });
+    // The start was given up meanwhile.
+    if (this.#isOver) return watch.close();
     this.#watches.push(watch);
     await this.#lookAt(type, path);
     await this.#removeStaleErrors(type);

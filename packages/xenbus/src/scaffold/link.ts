@@ -1,4 +1,4 @@
-import type { Domid, EvtchnPort, GrantTable } from '@xenpv/xen-sys';
+import type { Domid, EvtchnPort, GrantTable, Gref } from '@xenpv/xen-sys';
 import type { LinkChannel } from '../link/channel.js';
 
 /**
@@ -17,7 +17,7 @@ export interface Link {
    * read what matters once, then check the copy. A RingMemory of @xenpv/ring is what this is too. Several pages follow
    * each other. Errors: EINVAL for what the guest did not grant so, which becomes the device's error node.
    */
-  map(refs: number | readonly number[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
+  map(refs: Gref | readonly Gref[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
   /** Unmaps what {@link map} gave, before the end of the connection. Harmless when repeated. */
   unmap(bytes: Buffer): void;
   /**

@@ -1,5 +1,5 @@
 import type { Domid } from '@xenpv/xen-sys';
-import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
+import type { OperationOptions, XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import type { XenstoreValues } from '../handler/handler.js';
 import { backendPath, domainPath, isNumber, parseBackendPath } from '../paths.js';
 import { parseState, type XenbusState } from '../states.js';
@@ -41,6 +41,7 @@ export async function attachDevice(
   store: XenstoreClient,
   domid: Domid,
   description: DeviceDescription,
+  options: OperationOptions = {},
 ): Promise<BothHalves> {
   const { type, frontendType = type, backendDomid = 0, backendKeys = {}, frontendKeys = {} } = description;
   return store.transaction(async (tx) => {
@@ -51,7 +52,7 @@ export async function attachDevice(
     await writeDevice(tx, device);
     if (description.libxl) await writeLibxlDevice(tx, device);
     return halves;
-  });
+  }, options);
 }
 
 /**
@@ -61,14 +62,17 @@ export async function attachDevice(
 export function listDevices(
   store: XenstoreClient,
   domid: Domid,
-  options: { readonly frontendType?: string | undefined } = {},
+  options: OperationOptions & { readonly frontendType?: string | undefined } = {},
 ): Promise<readonly ListedDevice[]> {
-  return store.transaction(async (tx) => {
-    const home = `${domainPath(domid)}/device`;
-    const types = options.frontendType === undefined ? ((await tx.tryDirectory(home)) ?? []) : [options.frontendType];
-    const listed = await Promise.all(types.map((frontendType) => listClass(tx, domid, frontendType)));
-    return listed.flat();
-  });
+  return store.transaction(
+    async (tx) => {
+      const home = `${domainPath(domid)}/device`;
+      const types = options.frontendType === undefined ? ((await tx.tryDirectory(home)) ?? []) : [options.frontendType];
+      const listed = await Promise.all(types.map((frontendType) => listClass(tx, domid, frontendType)));
+      return listed.flat();
+    },
+    { signal: options.signal },
+  );
 }
 
 async function freeDevid(tx: XenstoreOperations, domid: Domid, frontendType: string): Promise<number> {
