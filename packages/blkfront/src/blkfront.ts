@@ -4,7 +4,7 @@ import { CLOSE_TIMEOUT_MS, type Connection, negotiate } from './connection.js';
 import { BlkfrontError } from './errors.js';
 import { type BlkfrontFeatures, type BlkfrontGeometry, readGeometry } from './handshake.js';
 import type { BlkfrontOptions } from './options.js';
-import { Call } from './rings/call.js';
+import { Call, type RequestOptions, unlessAborted } from './rings/call.js';
 import type { Lanes } from './rings/lanes.js';
 import type { RawQueue } from './rings/raw.js';
 import { type LoadOptions, type LoadResult, runLoad } from './tools/load.js';
@@ -108,35 +108,50 @@ export class Blkfront implements AsyncDisposable {
   }
 
   /** Reads `length` bytes at `offset`. */
-  async read(offset: number, length: number): Promise<Uint8Array> {
+  async read(offset: number, length: number, options?: RequestOptions): Promise<Uint8Array> {
     const data = new Uint8Array(length);
-    await this.readInto(offset, data);
+    await this.readInto(offset, data, options);
     return data;
   }
 
-  /** Reads `target.length` bytes at `offset`. */
-  readInto(offset: number, target: Uint8Array): Promise<void> {
-    return this.#move('read', BlkifOp.read, offset, target);
+  /** Reads `target.length` bytes at `offset`. After an abort, what comes late may still be written into `target`. */
+  readInto(offset: number, target: Uint8Array, options?: RequestOptions): Promise<void> {
+    return unlessAborted(options, () => this.#move('read', BlkifOp.read, offset, target));
   }
 
-  /** Writes `data` at `offset`. It is on stable storage only after a flush. The array must not change until then. */
-  write(offset: number, data: Uint8Array, options: { mode?: WriteMode } = {}): Promise<void> {
-    return this.#move('write', writeOperations[options.mode ?? 'plain'], offset, data);
+  /**
+   * Writes `data` at `offset`. It is on stable storage only after a flush. The array must not change until then. After an
+   * abort, nobody can say what was written.
+   */
+  write(
+    offset: number,
+    data: Uint8Array,
+    options: RequestOptions & { readonly mode?: WriteMode | undefined } = {},
+  ): Promise<void> {
+    const operation = writeOperations[options.mode ?? 'plain'];
+    return unlessAborted(options, () => this.#move('write', operation, offset, data));
   }
 
   /** Brings everything written before to stable storage. Does nothing where the backend has no cache to flush. */
-  flush(): Promise<void> {
-    if (this.features.flush) return this.#single('flush', BlkifOp.flushDiskcache, 0, 0, 0);
-    if (this.features.barrier) return this.#single('flush', BlkifOp.writeBarrier, 0, 0, 0);
-    return this.#refusal('flush') ?? Promise.resolve();
+  flush(options?: RequestOptions): Promise<void> {
+    return unlessAborted(options, () => {
+      if (this.features.flush) return this.#single('flush', BlkifOp.flushDiskcache, 0, 0, 0);
+      if (this.features.barrier) return this.#single('flush', BlkifOp.writeBarrier, 0, 0, 0);
+      return this.#refusal('flush') ?? Promise.resolve();
+    });
   }
 
   /** Tells that the contents of a range are not needed; `secure` asks for them to be unrecoverable. Any length. */
-  discard(offset: number, length: number, options: { secure?: boolean } = {}): Promise<void> {
+  discard(
+    offset: number,
+    length: number,
+    options: RequestOptions & { readonly secure?: boolean | undefined } = {},
+  ): Promise<void> {
     const wrong = this.#check('discard', offset, length);
     if (wrong !== undefined) return Promise.reject(wrong);
     const flag = options.secure ? DISCARD_SECURE : 0;
-    return this.#single('discard', BlkifOp.discard, offset / SECTOR_SIZE, length / SECTOR_SIZE, flag);
+    const from = offset / SECTOR_SIZE;
+    return unlessAborted(options, () => this.#single('discard', BlkifOp.discard, from, length / SECTOR_SIZE, flag));
   }
 
   /**

@@ -114,6 +114,20 @@ describe('answers', () => {
     for (const request of waiting) await expect(request).rejects.toThrow(gone);
     await front.closed;
   });
+
+  it('that do not come are waited for until the signal aborts', async () => {
+    await using backend = await connectTo(() => {});
+    const front = await backend.front;
+    const abort = new AbortController();
+    const { signal } = abort;
+    const waiting = [front.read(0, 512, { signal }), front.write(0, new Uint8Array(512), { signal })];
+    abort.abort(new Error('enough'));
+    for (const request of waiting) await expect(request).rejects.toThrow('enough');
+    await expect(front.flush({ signal })).rejects.toThrow('enough');
+    expect(front.inFlight).toBe(2);
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await front.closed;
+  });
 });
 
 describe('keys', () => {

@@ -19,6 +19,9 @@ export interface BlkfrontErrorOptions {
   readonly cause?: unknown;
 }
 
+/** On every BlkfrontError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/blkfront.BlkfrontError');
+
 /** A request or a connection of a {@link Blkfront} that failed. */
 export class BlkfrontError extends Error {
   override readonly name = 'BlkfrontError';
@@ -33,5 +36,16 @@ export class BlkfrontError extends Error {
     this.code = code;
     this.op = op;
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(BlkfrontError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== BlkfrontError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }

@@ -1,5 +1,5 @@
 import type { AbiName } from '@xenpv/blkif';
-import type { XenProvider } from '@xenpv/xen-sys';
+import type { Domid, XenProvider } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 
 /** Ways of connecting that a backend must stand, and nobody wants. */
@@ -20,7 +20,7 @@ export interface BlkfrontOptions {
   /** The guest's xenstore. Left open too. */
   readonly store: XenstoreClient;
   /** The guest's domain, where `store` is another's (a test in dom0). By default paths are relative to the guest's home. */
-  readonly domid?: number | undefined;
+  readonly domid?: Domid | undefined;
   /** The disk by name or number, see parseVdev of @xenpv/blkif: this, or `devid`. */
   readonly vdev?: string | undefined;
   /** The disk by its number in `device/vbd/<devid>`. */

@@ -63,6 +63,8 @@ export {
   parseVdev,
   type Vdev,
   VdevError,
+  type VdevErrorCode,
+  type VdevErrorOp,
   type VdevKind,
   vdevOfDisk,
 } from './vdev.js';

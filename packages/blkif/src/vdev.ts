@@ -12,16 +12,40 @@ export interface Vdev {
   readonly partition: number;
 }
 
+/** The one thing that can be wrong with a vdev. */
+export type VdevErrorCode = 'ERR_VDEV';
+
+/** What was tried: reading a name, or naming a disk by its number. */
+export type VdevErrorOp = 'parseVdev' | 'vdevOfDisk';
+
+/** On every VdevError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/blkif.VdevError');
+
 /** A name or number that is no virtual device. */
 export class VdevError extends Error {
   override readonly name = 'VdevError';
-  readonly code = 'ERR_VDEV';
+  readonly code: VdevErrorCode = 'ERR_VDEV';
+  readonly op: VdevErrorOp;
+  /** Always undefined: {@link vdev} says what was wrong. */
+  readonly path: string | undefined = undefined;
   /** What was given. */
   readonly vdev: string;
 
-  constructor(vdev: string, reason: string) {
+  constructor(vdev: string, op: VdevErrorOp, reason: string) {
     super(`vdev "${vdev}": ${reason}`);
+    this.op = op;
     this.vdev = vdev;
+  }
+
+  static {
+    Object.defineProperty(VdevError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== VdevError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }
 
@@ -49,11 +73,11 @@ export function parseVdev(text: string): Vdev {
   if (/^(0x[0-9a-f]+|\d+)$/i.test(text)) return parseNumber(text);
   const lettered = /^(xvd|hd|sd)([a-z]+)(\d+)?$/.exec(text);
   if (lettered !== null) {
-    return named(text, lettered[1] as VdevKind, diskOfLetters(lettered[2]), Number(lettered[3] ?? 0));
+    return named(text, 'parseVdev', lettered[1] as VdevKind, diskOfLetters(lettered[2]), Number(lettered[3] ?? 0));
   }
   const counted = /^d(\d+)(?:p(\d+))?$/.exec(text);
-  if (counted !== null) return named(text, 'd', Number(counted[1]), Number(counted[2] ?? 0));
-  throw new VdevError(text, 'is not xvdX[N], hdX[N], sdX[N], dN[pM] or a number');
+  if (counted !== null) return named(text, 'parseVdev', 'd', Number(counted[1]), Number(counted[2] ?? 0));
+  throw new VdevError(text, 'parseVdev', 'is not xvdX[N], hdX[N], sdX[N], dN[pM] or a number');
 }
 
 /** What a device number says, or undefined for the reserved ones. */
@@ -85,20 +109,20 @@ export function formatVdev(number: number): string {
 
 /** The number of `xvd<disk>` as a whole disk: what a toolstack gives the disk that it was not told a name for. */
 export function vdevOfDisk(disk: number): Vdev {
-  return named(`d${disk}`, 'xvd', disk, 0);
+  return named(`d${disk}`, 'vdevOfDisk', 'xvd', disk, 0);
 }
 
 function parseNumber(text: string): Vdev {
   const octal = /^0[0-7]+$/.test(text);
   const vdev = decodeVdev(octal ? Number.parseInt(text, 8) : Number(text));
-  if (vdev === undefined) throw new VdevError(text, 'is a reserved device number');
+  if (vdev === undefined) throw new VdevError(text, 'parseVdev', 'is a reserved device number');
   return vdev;
 }
 
-function named(text: string, kind: VdevKind, disk: number, partition: number): Vdev {
+function named(text: string, op: VdevErrorOp, kind: VdevKind, disk: number, partition: number): Vdev {
   const { disks, partitions } = limits[kind];
-  if (!(disk < disks)) throw new VdevError(text, `${kind} has ${disks} disks`);
-  if (!(partition < partitions)) throw new VdevError(text, `a disk of ${kind} has ${partitions - 1} partitions`);
+  if (!(disk < disks)) throw new VdevError(text, op, `${kind} has ${disks} disks`);
+  if (!(partition < partitions)) throw new VdevError(text, op, `a disk of ${kind} has ${partitions - 1} partitions`);
   return { number: encode(kind, disk, partition), kind, disk, partition };
 }
 

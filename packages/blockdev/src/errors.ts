@@ -30,6 +30,9 @@ export type BlockDeviceErrorCode =
 /** What was tried. */
 export type BlockDeviceErrorOp = 'load' | 'open' | 'connect' | 'lock' | 'resize' | 'attach' | 'push' | 'operate';
 
+/** On every BlockDeviceError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/blockdev.BlockDeviceError');
+
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {
   override readonly name = 'BlockDeviceError';
@@ -48,6 +51,17 @@ export class BlockDeviceError extends Error {
     this.code = code;
     this.op = op;
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(BlockDeviceError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== BlockDeviceError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }
 

@@ -1,4 +1,4 @@
-import type { SharedProvider } from '@xenpv/xen-sys';
+import type { Domid, SharedProvider } from '@xenpv/xen-sys';
 import { ToolstackError } from './errors.js';
 import type { GuestConsole } from './guest-console.js';
 import type { DomainUsage, MachineDomain } from './machine/machine.js';
@@ -10,7 +10,7 @@ export interface DomainConfig {
   /** 64 by default. */
   readonly memoryMiB?: number | undefined;
   /** The next free one by default. */
-  readonly domid?: number | undefined;
+  readonly domid?: Domid | undefined;
   /** Whether it may serve devices to others (`driver_domain=1` in xl.cfg). */
   readonly driverDomain?: boolean | undefined;
   /** Whether it has a console, see {@link EmulatedDomain.console}; false by default. */
@@ -33,7 +33,7 @@ interface DomainActions {
 
 /** A domain of an emulated host. */
 export class EmulatedDomain implements AsyncDisposable {
-  readonly domid: number;
+  readonly domid: Domid;
   readonly name: string;
   /** Xen as this domain sees it, on the host's thread. */
   readonly provider: EmulatedProvider;

@@ -15,6 +15,9 @@ export type ToolstackErrorCode =
   /** A host was asked for something that it does not know. */
   | 'ERR_COMMAND';
 
+/** On every ToolstackError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/emulator.ToolstackError');
+
 /** An operation of the toolstack that failed. */
 export class ToolstackError extends Error {
   override readonly name = 'ToolstackError';
@@ -34,5 +37,16 @@ export class ToolstackError extends Error {
     this.code = code;
     this.op = op;
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(ToolstackError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== ToolstackError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }

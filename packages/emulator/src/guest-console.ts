@@ -1,4 +1,11 @@
-import { type EventChannels, type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import {
+  type Domid,
+  type EventChannels,
+  type EvtchnPort,
+  type GrantAllocator,
+  type GrantedPages,
+  XEN_PAGE_SIZE,
+} from '@xenpv/xen-sys';
 import { backendPath, domainPath, XenbusState } from '@xenpv/xenbus';
 import type { XenstoreOperations } from '@xenpv/xenstore';
 import type { EmulatedProvider } from './provider.js';
@@ -17,7 +24,7 @@ export class GuestConsole implements Disposable {
   /** The guest's handle that {@link port} is bound on. */
   readonly events: EventChannels;
   /** The guest's port, which domain 0 may bind. */
-  readonly port: number;
+  readonly port: EvtchnPort;
   readonly #allocator: GrantAllocator;
 
   constructor(guest: EmulatedProvider) {
@@ -34,7 +41,7 @@ export class GuestConsole implements Disposable {
   }
 
   /** Writes what libxl writes of it, the directory of a backend in domain 0 too, in the caller's transaction. */
-  async writeNodes(tx: XenstoreOperations, domid: number): Promise<void> {
+  async writeNodes(tx: XenstoreOperations, domid: Domid): Promise<void> {
     const path = `${domainPath(domid)}/console`;
     const backend = consoleBackend(domid);
     await writeAll(tx, path, [0, domid], {
@@ -68,11 +75,11 @@ export class GuestConsole implements Disposable {
 }
 
 /** Removes the backend's directory of a guest's console, in the caller's transaction. */
-export function removeConsoleBackend(tx: XenstoreOperations, domid: number): Promise<void> {
+export function removeConsoleBackend(tx: XenstoreOperations, domid: Domid): Promise<void> {
   return removeWithEmptyParents(tx, consoleBackend(domid));
 }
 
-function consoleBackend(domid: number): string {
+function consoleBackend(domid: Domid): string {
   return backendPath(0, { type: 'console', domid, devid: 0 });
 }
 

@@ -5,7 +5,7 @@
  * Nothing here keeps the process alive, and no end is carried out twice.
  */
 import { randomUUID } from 'node:crypto';
-import { DOMID_SELF, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
+import { DOMID_SELF, type Domid, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { type ControlledHost, ControlServer } from './control/server.js';
@@ -108,12 +108,12 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
    */
   static async create(options: EmulatedHostOptions = {}): Promise<EmulatedHost> {
     let machine: OwnMachine | undefined;
-    const domainExists = (domid: number) => machine?.find(domid) !== undefined;
+    const domainExists = (domid: Domid) => machine?.find(domid) !== undefined;
     const { directory } = options;
     const order = orderOf(options);
     const schedule = order && ((what: string, run: () => void) => order.post(what, run));
     const xenstored = new EmulatedXenstored({ schedule, ...options.xenstored, domainExists });
-    const connect = (domid: number) => xenstored.connect(domid);
+    const connect = (domid: Domid) => xenstored.connect(domid);
     machine = directory === undefined ? new HostMachine(connect) : await ProcessHost.open(directory, connect);
     const host = new EmulatedHost(machine, xenstored, options, order);
     await host.#listen(0);
@@ -172,7 +172,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
    * Ends a domain, as `xl destroy` does: its devices of every kind are detached by force, its event channels and mappings end, its
    * nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
    */
-  destroyDomain(domid: number): Promise<void> {
+  destroyDomain(domid: Domid): Promise<void> {
     if (!this.#domains.has(domid)) return Promise.resolve();
     let promise = this.#destroying.get(domid);
     if (promise === undefined) {
@@ -183,7 +183,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   /** What a domain holds now; all zero for one that is not there. */
-  usage(domid: number): DomainUsage {
+  usage(domid: Domid): DomainUsage {
     const domain = this.#machine.find(domid);
     return domain === undefined ? NOTHING : this.#machine.usage(domain);
   }
@@ -212,13 +212,13 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   /** Where processes that joined speak to xenstored as domain `domid`. */
-  async #listen(domid: number): Promise<void> {
+  async #listen(domid: Domid): Promise<void> {
     if (this.#machine instanceof ProcessHost) {
       await this.xenstored.listen(this.#machine.directory.xenstoredSocket(domid), domid);
     }
   }
 
-  async #destroy(domid: number): Promise<void> {
+  async #destroy(domid: Domid): Promise<void> {
     await this.toolstack.detachAll(domid);
     this.#strict?.remember(domid);
     this.#domains.get(domid)?.console?.close();
@@ -242,7 +242,7 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     if (misuses.length > 0) throw misuseError(misuses);
   }
 
-  #createMemory(domid: number, size: DomainSize): MachineDomain {
+  #createMemory(domid: Domid, size: DomainSize): MachineDomain {
     const domain = this.#machine.create(domid, size);
     if (this.#strict !== undefined) domain.memory.beStrict();
     if (this.#order !== undefined) orderDomain(this.#order, domain);

@@ -1,4 +1,4 @@
-export { RemoteHost } from './control/client.js';
+export { type CallOptions, RemoteHost } from './control/client.js';
 export type { DomainSummary, RemoteDomainConfig } from './control/commands.js';
 export type { DomainConfig, EmulatedDomain, ShutdownReason } from './domain.js';
 export { ToolstackError, type ToolstackErrorCode } from './errors.js';

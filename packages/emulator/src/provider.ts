@@ -1,4 +1,5 @@
 import {
+  type Domid,
   type ForeignMemory,
   type GrantAllocator,
   type GrantTable,
@@ -23,11 +24,11 @@ import { machineNamed } from './threads/attached-machine.js';
 export class EmulatedProvider implements XenProvider {
   readonly name = 'emulator';
   /** The domain that it is the provider of. */
-  readonly domid: number;
+  readonly domid: Domid;
   readonly features: ProviderFeatures;
   readonly #machine: Machine;
 
-  constructor(machine: Machine, domid: number) {
+  constructor(machine: Machine, domid: Domid) {
     this.domid = domid;
     this.#machine = machine;
     this.features = { mapMultiple: true, grantCopy: true, foreignMemory: domid === 0, grantAllocator: true };
@@ -85,9 +86,6 @@ export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
  * Xen as domain `domid`, 0 if not given, of the host in a folder sees it, on this thread: a host that another process made
  * with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON.
  */
-export async function joinHost(
-  directory: string,
-  options: { readonly domid?: number } = {},
-): Promise<EmulatedProvider> {
+export async function joinHost(directory: string, options: { readonly domid?: Domid } = {}): Promise<EmulatedProvider> {
   return new EmulatedProvider(await joinMachine(directory), options.domid ?? 0);
 }

@@ -4,6 +4,9 @@ export type NbdErrorCode = 'ERR_ENDED' | 'ERR_PROTOCOL' | 'ERR_REFUSED';
 /** What was tried. */
 export type NbdErrorOp = 'connect' | 'negotiate' | 'transmit' | 'read';
 
+/** On every NbdError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/nbd.NbdError');
+
 /** A conversation that cannot go on. Failed requests are answered with an NBD errno instead. */
 export class NbdError extends Error {
   override readonly name = 'NbdError';
@@ -22,5 +25,16 @@ export class NbdError extends Error {
     this.code = code;
     this.op = op;
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(NbdError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== NbdError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }

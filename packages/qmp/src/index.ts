@@ -1,5 +1,5 @@
 export { QmpClient, type QmpClientOptions } from './client/client.js';
-export { QmpError, type QmpErrorClass, type QmpErrorCode } from './errors.js';
+export { QmpError, type QmpErrorClass, type QmpErrorCode, type QmpErrorOp } from './errors.js';
 export type { QmpArguments, QmpMembers, QmpType, QmpValue } from './schema/types.js';
 export { type QmpCommand, type QmpCommandContext, type QmpCommandDefinition, qmpCommand } from './server/command.js';
 export { QmpServer, type QmpServerOptions } from './server/server.js';

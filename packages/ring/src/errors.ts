@@ -1,16 +1,40 @@
 /** `ERR_RING_MEMORY`: the memory cannot hold such a ring. `ERR_RING_OVERFLOW`: an index is further ahead than the ring is long. */
 export type RingErrorCode = 'ERR_RING_MEMORY' | 'ERR_RING_OVERFLOW';
 
+/** What was tried. */
+export type RingErrorOp = 'create' | 'attach' | 'skipTaken' | 'put' | 'putRequest' | 'putResponse';
+
+/** On every RingError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/ring.RingError');
+
 /** A ring that cannot be set up or attached to, or that its own side used wrongly. Never thrown for what a peer sends later. */
 export class RingError extends Error {
   override readonly name = 'RingError';
   readonly code: RingErrorCode;
-  /** What was tried: `create`, `attach`, `skipTaken`, `putRequest`, `putResponse`. */
-  readonly op: string;
+  readonly op: RingErrorOp;
+  /** Always undefined: a ring is memory, and has no path. */
+  readonly path: string | undefined;
 
-  constructor(code: RingErrorCode, op: string, message: string) {
-    super(message);
+  constructor(
+    code: RingErrorCode,
+    op: RingErrorOp,
+    message: string,
+    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = op;
+    this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(RingError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== RingError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }

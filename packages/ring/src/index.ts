@@ -1,6 +1,6 @@
 export { BackRing } from './back-ring.js';
 export { type ByteReader, ByteRing, type ByteWriter } from './byte-ring.js';
-export { RingError, type RingErrorCode } from './errors.js';
+export { RingError, type RingErrorCode, type RingErrorOp } from './errors.js';
 export {
   DISPLAY_EVENT_PAGE,
   type EventPageLayout,

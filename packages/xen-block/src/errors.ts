@@ -26,6 +26,9 @@ export type XenBlockOp =
   | 'limit'
   | 'firstFreeVdev';
 
+/** On every XenBlockError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/xen-block.XenBlockError');
+
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {
   override readonly name = 'XenBlockError';
@@ -49,6 +52,17 @@ export class XenBlockError extends Error {
     this.code = code;
     this.op = op;
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(XenBlockError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== XenBlockError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }
 

@@ -24,6 +24,9 @@ export interface XenSysErrorOptions {
   readonly errno?: number | undefined;
 }
 
+/** On every XenSysError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/xen-sys.XenSysError');
+
 /** An operation of a provider that failed. Hot-path operations return negative errno numbers instead. */
 export class XenSysError extends Error {
   override readonly name = 'XenSysError';
@@ -41,6 +44,17 @@ export class XenSysError extends Error {
     this.op = op;
     this.errno = options.errno ?? errnoOf(code);
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(XenSysError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== XenSysError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Domid, EvtchnPort } from './numbers.js';
 /**
  * Receives the ports that fired. `ports[0..count)` are local port numbers, each at most once; the array is
  * the handle's own and is overwritten by the next call. A delivered port stays masked until it is unmasked.
@@ -36,13 +37,13 @@ export interface EventChannels extends AsyncDisposable {
    * The new port is pending at once: events may have been lost before.
    * Errors: EINVAL no such port or not ours to bind, ESRCH no such domain, ENOSPC out of ports.
    */
-  bindInterdomain(domid: number, remotePort: number): number;
+  bindInterdomain(domid: Domid, remotePort: EvtchnPort): EvtchnPort;
   /** Allocates a local port that domain `domid`, which need not exist yet, may bind. Error: ENOSPC out of ports. */
-  bindUnbound(domid: number): number;
+  bindUnbound(domid: Domid): EvtchnPort;
   /** Closes a local port. The remote end becomes unbound again, for the same domain. Error: EINVAL not bound here. */
-  unbind(port: number): void;
+  unbind(port: EvtchnPort): void;
   /** Sends an event through `port`. 0, or -EINVAL not bound here. To a peer that is not there it is dropped. */
-  notify(port: number): number;
+  notify(port: EvtchnPort): number;
   /** Reads the fired ports without waiting into `ports`; returns how many, or a negative errno. */
   pending(ports: Uint32Array): number;
   /** Re-enables `ports[0..count)`. An event sent meanwhile fires at once. 0 or a negative errno. */

@@ -1,3 +1,4 @@
+import type { Domid } from './numbers.js';
 /** Frames of another domain, mapped by frame number (for a privileged domain only). */
 export interface ForeignMapping {
   readonly buffer: ArrayBufferLike;
@@ -10,7 +11,7 @@ export interface ForeignMapping {
 /** Mapping by frame number, which consoles and framebuffers need; block does not. */
 export interface ForeignMemory extends AsyncDisposable {
   /** Maps frames of `domid`. A frame that cannot be mapped has its error set; all failing throws the first. */
-  map(domid: number, frames: ArrayLike<number>, options: { writable: boolean }): ForeignMapping;
+  map(domid: Domid, frames: ArrayLike<number>, options: { writable: boolean }): ForeignMapping;
   unmap(mapping: ForeignMapping): void;
   close(): void;
 }

@@ -1,3 +1,4 @@
+import type { Domid, Gref } from './numbers.js';
 /** GNTST_*: the status of one grant operation (public/grant_table.h). */
 export const GrantStatus = {
   okay: 0,
@@ -77,7 +78,7 @@ export class GrantCopyBatch {
   }
 
   /** Appends a copy of `length` bytes from the grant `ref` of `domid` at `offset` to the local `place`. */
-  fromGrant(domid: number, ref: number, offset: number, place: number, length: number): void {
+  fromGrant(domid: Domid, ref: Gref, offset: number, place: number, length: number): void {
     const { words } = this;
     const at = this.count++ * WORDS;
     words[at] = ref;
@@ -88,7 +89,7 @@ export class GrantCopyBatch {
   }
 
   /** Appends a copy of `length` bytes from the local `place` to the grant `ref` of `domid` at `offset`. */
-  toGrant(domid: number, ref: number, offset: number, place: number, length: number): void {
+  toGrant(domid: Domid, ref: Gref, offset: number, place: number, length: number): void {
     const { words } = this;
     const at = this.count++ * WORDS;
     this.#setLocal(at, place);
@@ -129,7 +130,7 @@ export function copyLength(words: Uint32Array, at: number): number {
 }
 
 /** The grant reference of a side that is a grant. */
-export function grantRef(words: Uint32Array, side: number): number {
+export function grantRef(words: Uint32Array, side: number): Gref {
   return words[side + GrantCopyWord.ref];
 }
 
@@ -139,7 +140,7 @@ export function grantOffset(words: Uint32Array, side: number): number {
 }
 
 /** The domain of a side that is a grant. */
-export function grantDomid(words: Uint32Array, side: number): number {
+export function grantDomid(words: Uint32Array, side: number): Domid {
   return words[side + GrantCopyWord.place] >>> 16;
 }
 

@@ -1,12 +1,13 @@
 import { XenSysError } from './errors.js';
 import type { GrantCopyBatch } from './grant-copy.js';
+import type { Domid } from './numbers.js';
 
 /** Bytes of a granted page on every architecture. */
 export const XEN_PAGE_SIZE = 4096;
 
 /** Pages of another domain, mapped here until they are unmapped. */
 export interface GrantMapping {
-  readonly domid: number;
+  readonly domid: Domid;
   /** The grant references, in the order of the pages. */
   readonly refs: Uint32Array;
   readonly writable: boolean;
@@ -46,7 +47,7 @@ export interface GrantTable extends AsyncDisposable {
    * Errors: EINVAL bad reference or not granted to us, EACCES written to though granted read-only,
    * EAGAIN busy, ENOMEM out of mapping handles.
    */
-  map(domid: number, refs: Uint32Array, options: { writable: boolean }): GrantMapping;
+  map(domid: Domid, refs: Uint32Array, options: { writable: boolean }): GrantMapping;
   /** Unmaps. The memory must not be touched afterwards; native buffers are detached. Harmless when repeated. */
   unmap(mapping: GrantMapping): void;
   /**

@@ -1,4 +1,3 @@
-export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
@@ -34,6 +33,16 @@ export {
 } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, pageView, XEN_PAGE_SIZE } from './grant-table.js';
 export { type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
+export {
+  DOMID_FIRST_RESERVED,
+  DOMID_SELF,
+  type Domid,
+  type EvtchnPort,
+  type Gref,
+  parseDomid,
+  parseEvtchnPort,
+  parseGref,
+} from './numbers.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
 export { sendDatagram } from './posix/datagram.js';
 export { Fifo } from './posix/fifo.js';

@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './backend-device.js';
 import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
@@ -24,7 +25,7 @@ export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
    */
   readonly serves?: ((address: DeviceAddress) => boolean) | undefined;
   /** The domain that this process runs in; read from `domid` if not given, which domain 0 has from xen-init-dom0. */
-  readonly ownDomid?: number | undefined;
+  readonly ownDomid?: Domid | undefined;
   /** Types for which Connected waits for the hotplug script; libxl's `vbd` and `vbd3` by default. */
   readonly hotplugTypes?: readonly string[] | undefined;
   /** Delete a device's own directory when the toolstack is done with it; by default in every domain but 0. */
@@ -41,6 +42,8 @@ export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
   readonly stopTimeoutMs?: number | undefined;
   /** How fast a guest may make the bus do things; {@link GUEST_PACES} where not given. */
   readonly guestPaces?: Partial<GuestPaces> | undefined;
+  /** Aborting ends the start, which rejects with its reason. Later it means nothing: there is {@link BackendBus.close}. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 const ABORT_TIMEOUT_MS = 5000;
@@ -62,7 +65,7 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  * again. So discovery ends only with the bus, or with the client: see {@link closed}.
  */
 export class BackendBus<H extends BackendHandler = BackendHandler> implements AsyncDisposable {
-  readonly ownDomid: number;
+  readonly ownDomid: Domid;
   /**
    * Resolves when nothing is discovered any more: with undefined after {@link close}, with an error when the client was
    * closed or broke for good. In the latter case the devices are served on until the bus is closed, though nothing new
@@ -82,7 +85,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
   #resolveClosed!: (error: Error | undefined) => void;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: BackendBusOptions<H>, ownDomid: number) {
+  private constructor(options: BackendBusOptions<H>, ownDomid: Domid) {
     this.#options = options;
     this.ownDomid = ownDomid;
     this.#guests = new GuestAccounts(options.guestPaces);
@@ -97,8 +100,17 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
    * nothing is left running. Errors: ERR_DOMID, and those of the store.
    */
   static async start<H extends BackendHandler>(options: BackendBusOptions<H>): Promise<BackendBus<H>> {
-    const bus = new BackendBus<H>(options, options.ownDomid ?? (await readOwnDomid(options.store)));
-    const starts = await Promise.allSettled(options.types.map((type) => bus.#watchType(type)));
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const bus = new BackendBus<H>(options, options.ownDomid ?? (await readOwnDomid(options.store, { signal })));
+    const started = Promise.allSettled(options.types.map((type) => bus.#watchType(type)));
+    if (signal !== undefined) await endedOrAborted(started, signal);
+    if (signal?.aborted) {
+      // Not waited for: a xenstored that is silent may be why.
+      void bus.close();
+      throw signal.reason;
+    }
+    const starts = await started;
     const failed = starts.find((start) => start.status === 'rejected');
     const failure = failed === undefined ? bus.#startFailure : { error: failed.reason as unknown };
     bus.#starting = false;
@@ -181,6 +193,8 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
       changed: (changed) => this.#lookAt(type, changed),
       lost: (error) => errorChannel.publish({ address: undefined, error }),
     });
+    // The start was given up meanwhile.
+    if (this.#isOver) return watch.close();
     this.#watches.push(watch);
     await this.#lookAt(type, path);
     await this.#removeStaleErrors(type);
@@ -266,7 +280,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
     await Promise.all((domains ?? []).filter(isNumber).map((domid) => this.#lookAt(type, `${path}/${domid}`)));
   }
 
-  async #scanDomain(type: string, domid: number): Promise<void> {
+  async #scanDomain(type: string, domid: Domid): Promise<void> {
     if (scanChannel.hasSubscribers) scanChannel.publish({ type, domid });
     const path = `${this.#typePath(type)}/${domid}`;
     const devices = await this.#options.store.tryDirectory(path);
@@ -279,7 +293,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
   }
 
   /** Devices that are not listed any more must look for themselves. */
-  #pokeMissing(type: string, domid: number | undefined, names: string[] | undefined): void {
+  #pokeMissing(type: string, domid: Domid | undefined, names: string[] | undefined): void {
     for (const device of this.#devices.values()) {
       const { address } = device;
       if (address.type !== type || (domid !== undefined && address.domid !== domid)) continue;

@@ -1,4 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
+import type { Domid } from '@xenpv/xen-sys';
 import type { HeldDevice } from './holding/held-device.js';
 import type { DeviceAddress } from './paths.js';
 import type { XenbusState } from './states.js';
@@ -22,7 +23,7 @@ export interface DeviceOnlineEvent {
 export interface BusScanEvent {
   readonly type: string;
   /** Undefined for all domains. */
-  readonly domid: number | undefined;
+  readonly domid: Domid | undefined;
 }
 
 /** Published on `xenbus:device:error`. */

@@ -18,6 +18,9 @@ export type XenbusErrorCode =
   | 'ERR_INTERRUPTED'
   | 'ERR_STALE';
 
+/** On every XenbusError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/xenbus.XenbusError');
+
 /** Why a device cannot be served or changed. Its text is what the toolstack and the operator read in the error node. */
 export class XenbusError extends Error {
   override readonly name = 'XenbusError';
@@ -37,6 +40,17 @@ export class XenbusError extends Error {
     this.code = code;
     this.op = op;
     this.path = options.path;
+  }
+
+  static {
+    Object.defineProperty(XenbusError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== XenbusError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
   }
 }
 

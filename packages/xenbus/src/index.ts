@@ -42,7 +42,7 @@ export type { PvConnection, PvDevice, PvPreparation } from './scaffold/pv-device
 export type { PvHandler } from './scaffold/pv-handler.js';
 export type { PvServer } from './scaffold/pv-server.js';
 export { type ServePvOptions, servePv } from './scaffold/serve-pv.js';
-export { parseState, stateName, XenbusState } from './states.js';
+export { parseState, stateField, stateName, XenbusState } from './states.js';
 export { attachDevice, type DeviceDescription, type ListedDevice, listDevices } from './toolstack/attach.js';
 export {
   type BothHalves,

@@ -1,4 +1,5 @@
-import type { XenstoreClient } from '@xenpv/xenstore';
+import type { Domid } from '@xenpv/xen-sys';
+import type { OperationOptions, XenstoreClient } from '@xenpv/xenstore';
 import { errorMessage, XenbusError } from './errors.js';
 import { isNumber } from './paths.js';
 
@@ -10,11 +11,12 @@ const FIRST_RESERVED = 0x7ff0;
  * into that of domain 0. Rejects with ERR_DOMID when it is not there or makes no sense; a guess would serve the disks
  * of another domain.
  */
-export async function readOwnDomid(store: XenstoreClient): Promise<number> {
+export async function readOwnDomid(store: XenstoreClient, options: OperationOptions = {}): Promise<Domid> {
   let text: string | undefined;
   try {
-    text = await store.tryRead('domid');
+    text = await store.tryRead('domid', options);
   } catch (cause) {
+    options.signal?.throwIfAborted();
     throw refused(`cannot be read: ${errorMessage(cause)}`, cause);
   }
   if (isNumber(text) && Number(text) < FIRST_RESERVED) return Number(text);

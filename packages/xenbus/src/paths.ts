@@ -1,23 +1,24 @@
+import type { Domid } from '@xenpv/xen-sys';
 /** Which device: `backend/<type>/<domid>/<devid>` below the backend's domain. */
 export interface DeviceAddress {
   /** The backend type: `qdisk`, `vbd`, `vbd3`. */
   readonly type: string;
   /** The frontend's domain. */
-  readonly domid: number;
+  readonly domid: Domid;
   /** The device number; for disks the vdev number. */
   readonly devid: number;
 }
 
-export function domainPath(domid: number): string {
+export function domainPath(domid: Domid): string {
   return `/local/domain/${domid}`;
 }
 
-export function backendPath(ownDomid: number, address: DeviceAddress): string {
+export function backendPath(ownDomid: Domid, address: DeviceAddress): string {
   return `${domainPath(ownDomid)}/backend/${address.type}/${address.domid}/${address.devid}`;
 }
 
 /** The address in a path at or below a device's directory; undefined for one above it, or of another domain. */
-export function parseBackendPath(ownDomid: number, path: string): DeviceAddress | undefined {
+export function parseBackendPath(ownDomid: Domid, path: string): DeviceAddress | undefined {
   const prefix = `${domainPath(ownDomid)}/backend/`;
   const relative = path.startsWith(prefix) ? path.slice(prefix.length) : path.replace(/^backend\//, '');
   const [type, domid, devid] = relative.split('/');

@@ -1,3 +1,5 @@
+import type { CustomField } from '@xenpv/xenstore';
+
 /** XenbusState (public/io/xenbus.h): what the two ends of a device tell each other in their `state` nodes. */
 export const XenbusState = {
   unknown: 0,
@@ -33,3 +35,24 @@ export function stateName(state: XenbusState): string {
 export function parseState(text: string | undefined): XenbusState {
   return text !== undefined && /^[0-8]$/.test(text) ? (Number(text) as XenbusState) : XenbusState.unknown;
 }
+
+/**
+ * A `state` node in a schema of @xenpv/xenstore. As {@link parseState} it takes anything: what is no state is Unknown, and so
+ * is one that is missing.
+ *
+ * @example
+ * ```ts
+ * import { stateField, XenbusState } from '@xenpv/xenbus';
+ * import { readTree, XenstoreClient } from '@xenpv/xenstore';
+ *
+ * const store = await XenstoreClient.connect();
+ * const { state } = await readTree(store, 'device/vbd/51712', { state: stateField });
+ * console.log(state === XenbusState.connected);
+ * ```
+ */
+export const stateField = {
+  type: 'custom',
+  expected: 'a state, 0 to 8',
+  parse: parseState,
+  default: XenbusState.unknown,
+} as const satisfies CustomField<XenbusState>;

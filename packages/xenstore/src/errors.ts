@@ -7,6 +7,7 @@
  * - `ERR_TOO_LARGE` the message would not fit the transport; refused here.
  * - `ERR_INVALID_VALUE` a node does not hold what the schema says, the message tells text and what was expected.
  * - `ERR_NO_XENSTORED` no xenstored was found on this machine.
+ * - `ERR_REFUSED` the daemon refused, with a word that is none of these; the message quotes it.
  */
 export type XenstoreErrorCode =
   | 'EINVAL'
@@ -33,16 +34,19 @@ export type XenstoreErrorCode =
   | 'ERR_INVALID_VALUE'
   | 'ERR_TOO_LARGE'
   | 'ERR_NO_XENSTORED'
-  | AnotherErrno;
+  | 'ERR_REFUSED';
 
-/** Daemons may have words that this version does not know. */
-type AnotherErrno = string & {};
-
-const EXPLANATIONS: Readonly<Record<string, string>> = {
+/** The daemon's words that are codes here, and what each means where the word does not say it. */
+const EXPLANATIONS: { readonly [Code in Exclude<XenstoreErrorCode, `ERR_${string}`>]: string } = {
   EINVAL: 'invalid argument',
   EACCES: 'permission denied',
   EEXIST: 'exists already',
+  EISDIR: '',
   ENOENT: 'no such node',
+  ENOMEM: 'the daemon has no memory for it',
+  EIO: '',
+  ENOTEMPTY: '',
+  EROFS: '',
   ENOSPC: 'a quota of this domain is used up',
   ENOSYS: 'this xenstored does not know the operation',
   EBUSY: 'busy, or too many open transactions',
@@ -52,6 +56,9 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
   EQUOTA: 'a quota of this domain is used up',
   EISCONN: 'the domain is introduced already',
 };
+
+/** On every XenstoreError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
+const BRAND = Symbol.for('@xenpv/xenstore.XenstoreError');
 
 /** An operation on xenstore that failed. */
 export class XenstoreError extends Error {
@@ -77,11 +84,27 @@ export class XenstoreError extends Error {
     this.op = op;
     this.path = path;
   }
+
+  static {
+    Object.defineProperty(XenstoreError.prototype, BRAND, { value: true });
+  }
+
+  /** Holds for the errors of every copy of this package; for a class derived from this one, as usual. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    // biome-ignore lint/complexity/noThisInStatic: derived classes inherit this method.
+    if (this !== XenstoreError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return value instanceof Error && BRAND in value;
+  }
 }
 
 /** What the daemon refused, by its own word for it: an errno name, which may be one that nobody here knows. */
-export function refusedByDaemon(code: string, op: string, path: string | undefined): XenstoreError {
-  return new XenstoreError(code, op, EXPLANATIONS[code] ?? '', { path });
+export function refusedByDaemon(word: string, op: string, path: string | undefined): XenstoreError {
+  if (isKnown(word)) return new XenstoreError(word, op, EXPLANATIONS[word], { path });
+  return new XenstoreError('ERR_REFUSED', op, `the daemon says ${quoted(word)}`, { path });
+}
+
+function isKnown(word: string): word is keyof typeof EXPLANATIONS {
+  return Object.hasOwn(EXPLANATIONS, word);
 }
 
 /** Whether `error` is a {@link XenstoreError}, and, when codes are given, has one of them. */

@@ -8,18 +8,21 @@ export { XenstoreFeature } from './client/daemon-requests.js';
 export type { XenstoreProvider } from './client/locate.js';
 export type { OperationOptions, XenstoreOperations, XenstoreValue } from './client/operations.js';
 export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './client/permissions.js';
-export type { Reopen } from './client/session.js';
+export type { CloseOptions, Reopen } from './client/session.js';
 export type { Transaction } from './client/transaction.js';
+export type { WalkedNode, WalkOptions } from './client/walk.js';
 export type { Watch, WatchEvent, WatchOptions, WatchSink } from './client/watch.js';
 export type { ConnectionLostEvent, ConnectionRestoredEvent } from './diagnostics.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';
-export type { FieldSpec, FieldValue } from './tree/fields.js';
+export type { CustomField, FieldSpec, FieldValue } from './tree/fields.js';
 export {
+  type NestedTree,
   readTree,
   type TreeChanges,
   type TreeOperations,
   type TreeSchema,
   type TreeValues,
+  treeSchema,
   writeTree,
 } from './tree/tree.js';
 export { type TreeState, type TreeWatch, watchTree } from './tree/tree-watch.js';

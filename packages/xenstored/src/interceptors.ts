@@ -1,16 +1,17 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { ErrnoName } from './tree/store.js';
 import type { EventInterceptor, OutgoingEvent } from './watches/events.js';
 
 /** What a test may have happen to a xenstored while it runs; each part may be left out. */
 export interface XenstoredInterceptor {
   /** Asked at every commit of domain `domid` that would succeed: true makes it EAGAIN. */
-  readonly conflict?: ((domid: number) => boolean) | undefined;
+  readonly conflict?: ((domid: Domid) => boolean) | undefined;
   /** Stands between an event and its client: it is sent when `send` is called, unless the watch is gone by then. */
   readonly event?: EventInterceptor | undefined;
   /** Asked of every new connection: false ends it at once. */
-  readonly admit?: ((domid: number) => boolean) | undefined;
+  readonly admit?: ((domid: Domid) => boolean) | undefined;
   /** Told of each request that was answered with an error, an errno's name. */
-  readonly refused?: ((domid: number, error: string) => void) | undefined;
+  readonly refused?: ((domid: Domid, error: string) => void) | undefined;
 }
 
 /** The interceptors that are there now, as one. */
@@ -34,7 +35,7 @@ export class Interceptors {
   }
 
   /** All are asked, so that each can count. */
-  conflict(domid: number): boolean {
+  conflict(domid: Domid): boolean {
     let conflict = false;
     for (const interceptor of this.#all) conflict = interceptor.conflict?.(domid) === true || conflict;
     return conflict;
@@ -48,13 +49,13 @@ export class Interceptors {
   }
 
   /** Undefined if everyone is admitted. */
-  get admits(): ((domid: number) => boolean) | undefined {
+  get admits(): ((domid: Domid) => boolean) | undefined {
     const admits = [...this.#all].flatMap(({ admit }) => admit ?? []);
     if (admits.length === 0) return undefined;
     return (domid) => admits.map((admit) => admit(domid)).every((admitted) => admitted);
   }
 
-  refused(domid: number, error: ErrnoName): void {
+  refused(domid: Domid, error: ErrnoName): void {
     for (const interceptor of this.#all) interceptor.refused?.(domid, error);
   }
 }

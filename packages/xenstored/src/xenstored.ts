@@ -4,7 +4,7 @@
  * before its reply, as the C daemon's do. Nothing that a client sends throws, ends the daemon or another connection, or
  * takes more than the quotas of its domain.
  */
-import { DOMID_FIRST_RESERVED, XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
+import { DOMID_FIRST_RESERVED, type Domid, type EvtchnPort, XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import { Feature, type RequestHost } from './connection/call.js';
 import type { ServerConnection } from './connection/connection.js';
 import { Connections } from './connection/connections.js';
@@ -27,11 +27,11 @@ export interface EmulatedXenstoredOptions {
   /** Limits of unprivileged domains that differ from {@link DEFAULT_XENSTORED_QUOTAS}. */
   readonly quotas?: Partial<XenstoredQuotas> | undefined;
   /** What the hypervisor would say: whether a domain exists. Without it every number is taken to be a domain. */
-  readonly domainExists?: ((domid: number) => boolean) | undefined;
+  readonly domainExists?: ((domid: Domid) => boolean) | undefined;
   /** A client asked for INTRODUCE of this domain with this event-channel port. */
-  readonly onIntroduce?: ((domid: number, port: number) => void) | undefined;
+  readonly onIntroduce?: ((domid: Domid, port: EvtchnPort) => void) | undefined;
   /** A client asked for RELEASE of this domain. */
-  readonly onRelease?: ((domid: number) => void) | undefined;
+  readonly onRelease?: ((domid: Domid) => void) | undefined;
   /**
    * Asked at every commit that would succeed: true makes it EAGAIN, as if another client had interfered. For tests of
    * clients, which must begin such a transaction anew.
@@ -132,7 +132,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * A connection of a domain without a socket or a ring, for use in this thread. Each call makes another one with
    * watches and transactions of its own; quotas are the domain's. XenSysError `ESRCH` if there is no such domain.
    */
-  connect(domid: number): XenstoreTransport {
+  connect(domid: Domid): XenstoreTransport {
     return new InProcessPort(`emulator:dom${domid}`, this.#connections.hostFor(this.#domain(domid)), this.#schedule);
   }
 
@@ -145,7 +145,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * Gives a domain other limits than it has, domain 0 too; what this returns undoes it. XenSysError `ESRCH` if there is no
    * such domain.
    */
-  limit(domid: number, quotas: Partial<XenstoredQuotas>): () => void {
+  limit(domid: Domid, quotas: Partial<XenstoredQuotas>): () => void {
     return limitQuotas(this.#domain(domid).quotas, quotas);
   }
 
@@ -153,7 +153,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * Ends the connections of a domain, as a restart of the daemon would, but for that of `except`, one that
    * {@link connect} gave. Returns how many. They may connect again.
    */
-  disconnect(domid: number, options: { readonly except?: XenstoreTransport | undefined } = {}): number {
+  disconnect(domid: Domid, options: { readonly except?: XenstoreTransport | undefined } = {}): number {
     const { except } = options;
     const spared = except instanceof InProcessPort ? except : undefined;
     const domain = this.#domains.get(domid);
@@ -161,7 +161,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   }
 
   /** Tells that a domain is there: fires `@introduceDomain` unless it was known. */
-  introduceDomain(domid: number): void {
+  introduceDomain(domid: Domid): void {
     const domain = this.#domain(domid);
     if (domain.introduced) return;
     domain.introduced = true;
@@ -173,7 +173,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * transactions end. The nodes that it owns are removed with all below them. A later domain of the same number does
    * not inherit its permissions. `@releaseDomain` fires.
    */
-  releaseDomain(domid: number): void {
+  releaseDomain(domid: Domid): void {
     const domain = this.#domains.get(domid);
     if (domain === undefined || domid === 0) return;
     this.#rings.get(domid)?.close();
@@ -191,7 +191,7 @@ export class EmulatedXenstored implements AsyncDisposable {
   }
 
   /** Tells that a domain shut down or crashed, but is still there: fires `@releaseDomain`, once until RESUME. */
-  domainShutDown(domid: number): void {
+  domainShutDown(domid: Domid): void {
     const domain = this.#domains.get(domid);
     if (!domain?.introduced || domain.shutDown) return;
     domain.shutDown = true;
@@ -203,11 +203,7 @@ export class EmulatedXenstored implements AsyncDisposable {
    * page itself, see {@link RingPage}; a host with event channels calls `kick` of what this returns instead and gives
    * `notify`. A ring that the domain had before is closed.
    */
-  attachRing(
-    domid: number,
-    page: RingPage,
-    options: { readonly notify?: (() => void) | undefined } = {},
-  ): AttachedRing {
+  attachRing(domid: Domid, page: RingPage, options: { readonly notify?: (() => void) | undefined } = {}): AttachedRing {
     const domain = this.#domain(domid);
     this.#rings.get(domid)?.close();
     const ring = new RingPort(page, options.notify, this.#connections.hostFor(domain));
@@ -230,7 +226,7 @@ export class EmulatedXenstored implements AsyncDisposable {
     await this.close();
   }
 
-  #domain(domid: number): DomainRecord {
+  #domain(domid: Domid): DomainRecord {
     const domain = this.#domains.open(domid);
     if (domain === undefined) {
       const message = `there is no domain ${domid}; domids are 0 to ${DOMID_FIRST_RESERVED - 1}`;
@@ -247,7 +243,11 @@ export class EmulatedXenstored implements AsyncDisposable {
     this.#cause = undefined;
   }
 
-  #introduceByClient(domid: number, port: number, then?: (domid: number, port: number) => void): ErrnoName | undefined {
+  #introduceByClient(
+    domid: Domid,
+    port: EvtchnPort,
+    then?: (domid: Domid, port: EvtchnPort) => void,
+  ): ErrnoName | undefined {
     const domain = this.#domains.open(domid);
     if (domain === undefined) return 'EINVAL';
     if (!domain.introduced) this.introduceDomain(domid);

@@ -2,6 +2,12 @@ import { BlkifOp, BlkifStatus, SECTOR_SIZE } from '@xenpv/blkif';
 import { BlkfrontError } from '../errors.js';
 import type { FrontendQueue } from './queue.js';
 
+/** What every request takes last. */
+export interface RequestOptions {
+  /** Aborting rejects the call with the signal's reason. The backend may carry the request out all the same. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** What one call of the user asked for, in as many requests as it takes; settles when the last is answered. */
 export class Call {
   readonly promise: Promise<void>;
@@ -73,4 +79,18 @@ function failure(piece: Piece, status: number): BlkfrontError {
   const code = status === BlkifStatus.eopnotsupp ? 'EOPNOTSUPP' : 'EIO';
   const { op } = piece.call;
   return new BlkfrontError(code, op, `${op} of ${piece.sectors} sectors at ${piece.sector}: status ${status}`);
+}
+
+/** What `ask` gives; or the reason of the signal, once that is aborted. The request goes on: nothing can take it back. */
+export function unlessAborted(options: RequestOptions | undefined, ask: () => Promise<void>): Promise<void> {
+  const signal = options?.signal;
+  if (signal === undefined) return ask();
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    ask()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', abort));
+  });
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
+import type { Domid } from '@xenpv/xen-sys';
 import type { ShutdownReason } from '../domain.js';
 import { ToolstackError, type ToolstackErrorCode } from '../errors.js';
 import { onLines } from '../lines.js';
@@ -7,6 +8,12 @@ import { HostDirectory } from '../processes/directory.js';
 import type { XlDisk } from '../toolstack/disk-config.js';
 import type { AttachedDisk } from '../toolstack/toolstack.js';
 import type { ControlAnswer, ControlCommand, ControlCommands, DomainSummary, RemoteDomainConfig } from './commands.js';
+
+/** What every call takes last. */
+export interface CallOptions {
+  /** Aborting rejects the call with the signal's reason; the host may do what was asked all the same. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 interface Call {
   readonly resolve: (result: never) => void;
@@ -35,12 +42,14 @@ export class RemoteHost implements AsyncDisposable {
   }
 
   /** Error: ERR_HOST no host answers there. */
-  static async connect(directory: string): Promise<RemoteHost> {
+  static async connect(directory: string, { signal }: CallOptions = {}): Promise<RemoteHost> {
     const path = new HostDirectory(directory).controlSocket;
     const socket = createConnection(path);
     try {
-      await once(socket, 'connect');
+      await once(socket, 'connect', { signal });
     } catch (cause) {
+      socket.destroy();
+      signal?.throwIfAborted();
       const problem = 'start one there, or name the folder of one that runs';
       throw new ToolstackError('ERR_HOST', 'connect', `no emulated host answers in ${directory}; ${problem}`, {
         path,
@@ -51,33 +60,37 @@ export class RemoteHost implements AsyncDisposable {
   }
 
   /** Errors: ERR_EXISTS the domid is in use. */
-  createDomain(config: RemoteDomainConfig): Promise<{ readonly domid: number }> {
-    return this.#call('createDomain', config);
+  createDomain(config: RemoteDomainConfig, options?: CallOptions): Promise<{ readonly domid: Domid }> {
+    return this.#call(options, 'createDomain', config);
   }
 
   /** Harmless when repeated. */
-  async destroyDomain(domid: number): Promise<void> {
-    await this.#call('destroyDomain', domid);
+  async destroyDomain(domid: Domid, options?: CallOptions): Promise<void> {
+    await this.#call(options, 'destroyDomain', domid);
   }
 
   /** As `shutdown` of the domain. Errors: ERR_NO_DOMAIN, ERR_COMMAND. */
-  async shutdown(domid: number, reason: ShutdownReason = 'poweroff'): Promise<void> {
-    await this.#call('shutdown', domid, reason);
+  async shutdown(domid: Domid, reason: ShutdownReason = 'poweroff', options?: CallOptions): Promise<void> {
+    await this.#call(options, 'shutdown', domid, reason);
   }
 
   /** All domains, domain 0 first, and what they hold. */
-  domains(): Promise<readonly DomainSummary[]> {
-    return this.#call('domains');
+  domains(options?: CallOptions): Promise<readonly DomainSummary[]> {
+    return this.#call(options, 'domains');
   }
 
   /** As `attachDisk` of the host's toolstack, with its errors. */
-  attachDisk(domid: number, disk: XlDisk): Promise<AttachedDisk> {
-    return this.#call('attachDisk', domid, disk);
+  attachDisk(domid: Domid, disk: XlDisk, options?: CallOptions): Promise<AttachedDisk> {
+    return this.#call(options, 'attachDisk', domid, disk);
   }
 
   /** As `detachDisk` of the host's toolstack, with its errors. */
-  async detachDisk(domid: number, vdev: string, options: { readonly force?: boolean | undefined } = {}): Promise<void> {
-    await this.#call('detachDisk', domid, vdev, options);
+  async detachDisk(
+    domid: Domid,
+    vdev: string,
+    { signal, force }: CallOptions & { readonly force?: boolean | undefined } = {},
+  ): Promise<void> {
+    await this.#call({ signal }, 'detachDisk', domid, vdev, { force });
   }
 
   /** Its transient domains are destroyed. Harmless when repeated. */
@@ -93,13 +106,28 @@ export class RemoteHost implements AsyncDisposable {
   }
 
   #call<C extends ControlCommand>(
+    options: CallOptions | undefined,
     command: C,
     ...args: Parameters<ControlCommands[C]>
   ): Promise<ReturnType<ControlCommands[C]>> {
     if (this.#lost) return Promise.reject(hostGone());
     const id = this.#next++;
+    const signal = options?.signal;
+    if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
-      this.#calls.set(id, { resolve, reject });
+      // The answer may come all the same, and finds nobody then.
+      const abort = () => {
+        this.#calls.delete(id);
+        reject(signal?.reason);
+      };
+      const ended =
+        <T>(then: (value: T) => void) =>
+        (value: T) => {
+          signal?.removeEventListener('abort', abort);
+          then(value);
+        };
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#calls.set(id, { resolve: ended(resolve), reject: ended(reject) });
       this.#socket.write(`${JSON.stringify({ id, command, arguments: args })}\n`);
     });
   }

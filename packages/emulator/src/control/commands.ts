@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { DomainConfig, ShutdownReason } from '../domain.js';
 import type { DomainUsage } from '../machine/machine.js';
 import type { XlDisk } from '../toolstack/disk-config.js';
@@ -11,7 +12,7 @@ export interface RemoteDomainConfig extends DomainConfig {
 
 /** A domain of a host in a folder. */
 export interface DomainSummary {
-  readonly domid: number;
+  readonly domid: Domid;
   readonly name: string;
   readonly usage: DomainUsage;
   /** Why it is not running any more, if it is not. */
@@ -20,12 +21,12 @@ export interface DomainSummary {
 
 /** What a host can be asked for: a list of arguments and a result each. JSON, a line each way. */
 export interface ControlCommands {
-  createDomain: (config: RemoteDomainConfig) => { readonly domid: number };
-  destroyDomain: (domid: number) => null;
-  shutdown: (domid: number, reason: ShutdownReason) => null;
+  createDomain: (config: RemoteDomainConfig) => { readonly domid: Domid };
+  destroyDomain: (domid: Domid) => null;
+  shutdown: (domid: Domid, reason: ShutdownReason) => null;
   domains: () => readonly DomainSummary[];
-  attachDisk: (domid: number, disk: XlDisk) => AttachedDisk;
-  detachDisk: (domid: number, vdev: string, options: { readonly force?: boolean | undefined }) => null;
+  attachDisk: (domid: Domid, disk: XlDisk) => AttachedDisk;
+  detachDisk: (domid: Domid, vdev: string, options: { readonly force?: boolean | undefined }) => null;
 }
 
 export type ControlCommand = keyof ControlCommands;

@@ -29,6 +29,20 @@ suite.describe('a host that is asked by other programs', () => {
 
   const names = async () => (await remote.domains()).map(({ name }) => name);
 
+  suite.it('waits for an answer until the signal aborts', async () => {
+    const { domid } = await remote.createDomain({ name: 'guest' });
+    await remote.attachDisk(domid, { vdev: 'xvda', target: '/images/a' });
+    const abort = new AbortController();
+    const detached = remote.detachDisk(domid, 'xvda', { signal: abort.signal });
+    abort.abort(new Error('enough'));
+    await expect(detached).rejects.toThrow('enough');
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(remote.domains({ signal })).rejects.toThrow('enough');
+    await expect(RemoteHost.connect(directory, { signal })).rejects.toThrow('enough');
+    // The late answer to nobody disturbs nothing.
+    expect(await names()).toContain('guest');
+  });
+
   suite.it('makes domains and attaches disks to them', async () => {
     const { domid } = await remote.createDomain({ name: 'guest' });
     const { backendPath } = await remote.attachDisk(domid, { vdev: 'xvda', target: '/images/a' });

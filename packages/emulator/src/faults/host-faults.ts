@@ -3,7 +3,7 @@
  * over what it disturbs only while it is on; a host without faults runs none of this. Nothing here lets a fault outlive
  * its host or keep the process alive.
  */
-import { XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
+import { type Domid, XenSysError, type XenstoreTransport } from '@xenpv/xen-sys';
 import type { EmulatedXenstored, XenstoredQuotas } from '@xenpv/xenstored';
 import type { Machine, MachineDomain } from '../machine/machine.js';
 import { type FaultTimes, HostFault } from './host-fault.js';
@@ -62,7 +62,7 @@ export class HostFaults {
   }
 
   /** Transactions that would be committed, of all domains or of `domid`, end with EAGAIN: `{ at: 3 }` is the third. */
-  conflict(target: FaultTimes & { readonly domid?: number | undefined } = {}): HostFault {
+  conflict(target: FaultTimes & { readonly domid?: Domid | undefined } = {}): HostFault {
     return this.#begin(target, (fault) => conflictCommits(fault, this.#xenstored, target.domid));
   }
 
@@ -76,7 +76,7 @@ export class HostFaults {
   }
 
   /** Ends the domain's connections to xenstored, and each new one at once until the fault ends. The toolstack keeps its own. */
-  cutXenstore(target: FaultTimes & { readonly domid: number }): HostFault {
+  cutXenstore(target: FaultTimes & { readonly domid: Domid }): HostFault {
     this.#domain(target.domid);
     return this.#begin(target, (fault) => cutConnections(fault, this.#xenstored, target.domid, this.#own));
   }
@@ -85,7 +85,7 @@ export class HostFaults {
    * Other limits of xenstored for a domain, domain 0 too; those that it had come back at the end. Hits are requests that
    * were refused with ENOSPC or E2BIG, or EINVAL for too long a path.
    */
-  limitXenstore(target: { readonly domid: number; readonly quotas: Partial<XenstoredQuotas> }): HostFault {
+  limitXenstore(target: { readonly domid: Domid; readonly quotas: Partial<XenstoredQuotas> }): HostFault {
     this.#domain(target.domid);
     return this.#begin({}, (fault) => limit(fault, this.#xenstored, target.domid, target.quotas));
   }
@@ -103,7 +103,7 @@ export class HostFaults {
     return fault;
   }
 
-  #domain(domid: number): MachineDomain {
+  #domain(domid: Domid): MachineDomain {
     const domain = this.#machine.find(domid);
     if (domain === undefined) throw new XenSysError('ESRCH', 'host.faults', `there is no domain ${domid}`);
     return domain;

@@ -1,4 +1,4 @@
-import { GrantStatus } from '@xenpv/xen-sys';
+import { type Domid, type EvtchnPort, GrantStatus, type Gref } from '@xenpv/xen-sys';
 import { layOver } from '../layers.js';
 import type { Machine, MachineDomain } from '../machine/machine.js';
 import type { HostFault } from './host-fault.js';
@@ -7,17 +7,17 @@ import { Late, type Lateness } from './late.js';
 /** An event that a port of a domain should have. */
 export interface EventTarget {
   /** Whose event it is: the receiver. */
-  readonly domid: number;
+  readonly domid: Domid;
   /** Its port; all ports if not given. */
-  readonly port?: number | undefined;
+  readonly port?: EvtchnPort | undefined;
 }
 
 /** A page that a domain granted. */
 export interface GrantTarget {
   /** Who granted it. */
-  readonly domid: number;
+  readonly domid: Domid;
   /** All its references if not given. */
-  readonly ref?: number | undefined;
+  readonly ref?: Gref | undefined;
   /** The GNTST status that the user is given. */
   readonly status?: number | undefined;
 }
@@ -31,7 +31,7 @@ export function disturbEvents(
 ): void {
   const held = late && new Late(late, fault);
   const { ports, memory } = domain;
-  const layer = (inner: (port: number) => void) => (port: number) => {
+  const layer = (inner: (port: EvtchnPort) => void) => (port: EvtchnPort) => {
     if ((target.port !== undefined && target.port !== port) || !fault.strikes()) inner(port);
     else held?.hold(() => memory.alive && inner(port));
   };
@@ -54,7 +54,7 @@ export function failMaps(fault: HostFault, machine: Machine, target: GrantTarget
 /** Copies from and to a page of the target fail, each segment by itself. Maps of it do not. */
 export function failCopies(fault: HostFault, machine: Machine, granter: MachineDomain, target: GrantTarget): void {
   let mapping = false;
-  const pin = (inner: (ref: number, domid: number) => number) => (ref: number, domid: number) => {
+  const pin = (inner: (ref: Gref, domid: Domid) => number) => (ref: Gref, domid: Domid) => {
     if (mapping || (target.ref !== undefined && target.ref !== ref) || !fault.strikes()) return inner(ref, domid);
     return target.status ?? GrantStatus.generalError;
   };

@@ -1,4 +1,4 @@
-import type { XenstoreTransport } from '@xenpv/xen-sys';
+import type { Domid, XenstoreTransport } from '@xenpv/xen-sys';
 import type { EmulatedXenstored, XenstoredQuotas } from '@xenpv/xenstored';
 import type { HostFault } from './host-fault.js';
 import { Late, type Lateness } from './late.js';
@@ -6,13 +6,13 @@ import { Late, type Lateness } from './late.js';
 /** Watch events, as a domain should have them. */
 export interface WatchTarget {
   /** Whose watches. */
-  readonly domid: number;
+  readonly domid: Domid;
   /** Of changes at this path and below; of all if not given. */
   readonly path?: string | undefined;
 }
 
 /** Commits that would succeed fail with EAGAIN. */
-export function conflictCommits(fault: HostFault, xenstored: EmulatedXenstored, domid: number | undefined): void {
+export function conflictCommits(fault: HostFault, xenstored: EmulatedXenstored, domid: Domid | undefined): void {
   const conflict = (committer: number) => (domid === undefined || domid === committer) && fault.strikes();
   fault.onEnd(xenstored.intercept({ conflict }));
 }
@@ -41,7 +41,7 @@ export function holdWatches(
 export function cutConnections(
   fault: HostFault,
   xenstored: EmulatedXenstored,
-  domid: number,
+  domid: Domid,
   except: XenstoreTransport,
 ): void {
   const ended = xenstored.disconnect(domid, { except });
@@ -54,7 +54,7 @@ export function cutConnections(
 export function limit(
   fault: HostFault,
   xenstored: EmulatedXenstored,
-  domid: number,
+  domid: Domid,
   quotas: Partial<XenstoredQuotas>,
 ): void {
   const refusals = new Set(['ENOSPC', 'E2BIG', ...(quotas.pathBytes === undefined ? [] : ['EINVAL'])]);

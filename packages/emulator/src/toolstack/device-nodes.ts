@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import {
   backendPath,
   type DeviceAddress,
@@ -18,7 +19,7 @@ export interface XlDevice {
   readonly frontendType?: string | undefined;
   /** Its number; the lowest that the guest has free, if not given. */
   readonly devid?: number | undefined;
-  readonly backendDomid?: number | undefined;
+  readonly backendDomid?: Domid | undefined;
   /** Keys of the backend's directory, besides those that every device has. */
   readonly backendValues?: XenstoreValues | undefined;
   /** Keys of the frontend's directory, likewise. */
@@ -27,13 +28,13 @@ export interface XlDevice {
 
 /** A device as the toolstack finds it again. */
 export interface KnownDevice {
-  readonly backendDomid: number;
+  readonly backendDomid: Domid;
   readonly address: DeviceAddress;
   readonly frontendType: string;
 }
 
 /** The lowest number that no device of this class has. */
-export async function freeDevid(ops: XenstoreOperations, domid: number, frontendType: string): Promise<number> {
+export async function freeDevid(ops: XenstoreOperations, domid: Domid, frontendType: string): Promise<number> {
   const taken = new Set(await ops.tryDirectory(`/libxl/${domid}/device/${frontendType}`));
   let devid = 0;
   while (taken.has(String(devid))) devid++;
@@ -50,7 +51,7 @@ export async function writeDeviceNodes(tx: XenstoreOperations, known: KnownDevic
 /** The device that libxl knows by this class and number, or undefined. */
 export async function libxlDevice(
   ops: XenstoreOperations,
-  domid: number,
+  domid: Domid,
   frontendType: string,
   devid: number,
 ): Promise<KnownDevice | undefined> {
@@ -61,7 +62,7 @@ export async function libxlDevice(
  * All devices of a domain: those that libxl knows, and those that something else attached. Of the latter only the guest's
  * directory tells, which the guest may write: the backend's must name it.
  */
-export async function devicesOf(ops: XenstoreOperations, domid: number): Promise<KnownDevice[]> {
+export async function devicesOf(ops: XenstoreOperations, domid: Domid): Promise<KnownDevice[]> {
   const found = new Map<string, KnownDevice>();
   for (const root of [`/libxl/${domid}/device`, `/local/domain/${domid}/device`]) {
     for (const frontendType of (await ops.tryDirectory(root)) ?? []) {
@@ -76,7 +77,7 @@ export async function devicesOf(ops: XenstoreOperations, domid: number): Promise
   return [...found.values()];
 }
 
-function deviceBehind(backend = '', domid: number, frontendType: string): KnownDevice | undefined {
+function deviceBehind(backend = '', domid: Domid, frontendType: string): KnownDevice | undefined {
   const backendDomid = Number(/^\/local\/domain\/(\d+)\/backend\//.exec(backend)?.[1]);
   const address = parseBackendPath(backendDomid, backend);
   if (address?.domid !== domid || backendPath(backendDomid, address) !== backend) return undefined;

@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 /** Which backend a disk is for (`backendtype=` in xl-disk-configuration(5)). */
 export type BackendType = 'qdisk' | 'phy' | 'tap';
 
@@ -8,7 +9,7 @@ export interface XlDisk {
   /** What is behind it. Only the backend interprets it. */
   readonly target: string;
   /** The domain that serves it; 0 unless told otherwise. */
-  readonly backendDomid?: number | undefined;
+  readonly backendDomid?: Domid | undefined;
   /** `qdisk` unless told otherwise. */
   readonly backendType?: BackendType | undefined;
   /** `raw` unless told otherwise; part of qdisk's and tap's params. */

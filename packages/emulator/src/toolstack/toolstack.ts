@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import { backendPath, domainPath, frontendPath, libxlPath, unplugDevice } from '@xenpv/xenbus';
 import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import { ToolstackError } from '../errors.js';
@@ -24,8 +25,8 @@ import {
 
 /** A device that the toolstack attached. */
 export interface AttachedDevice extends DiskPaths {
-  readonly frontendDomid: number;
-  readonly backendDomid: number;
+  readonly frontendDomid: Domid;
+  readonly backendDomid: Domid;
 }
 
 /** A disk that the toolstack attached. */
@@ -57,7 +58,7 @@ export class Toolstack {
    * in InitWait and the hotplug script's nodes are written.
    * Errors: ERR_VDEV, ERR_NO_DOMAIN, ERR_EXISTS, ERR_TIMEOUT.
    */
-  async attachDisk(frontendDomid: number, disk: XlDisk, options: AttachOptions = {}): Promise<AttachedDisk> {
+  async attachDisk(frontendDomid: Domid, disk: XlDisk, options: AttachOptions = {}): Promise<AttachedDisk> {
     const op = 'attachDisk';
     const backendDomid = disk.backendDomid ?? 0;
     const address = diskAddress(frontendDomid, devidOf(op, disk.vdev), disk);
@@ -77,7 +78,7 @@ export class Toolstack {
    * Attaches a device of any kind, as `xl network-attach` and its like do; it does not wait for the backend, nor run a
    * hotplug script. Errors: ERR_NO_DOMAIN, ERR_EXISTS.
    */
-  async attachDevice(frontendDomid: number, device: XlDevice): Promise<AttachedDevice> {
+  async attachDevice(frontendDomid: Domid, device: XlDevice): Promise<AttachedDevice> {
     const { type, frontendType = type, backendDomid = 0 } = device;
     return this.#store.transaction(async (tx) => {
       const devid = device.devid ?? (await freeDevid(tx, frontendDomid, frontendType));
@@ -96,7 +97,7 @@ export class Toolstack {
 
   /** As {@link detachDisk}, for a device of any kind, by its frontend's class. Errors: ERR_NO_DEVICE, ERR_TIMEOUT. */
   async detachDevice(
-    frontendDomid: number,
+    frontendDomid: Domid,
     frontendType: string,
     devid: number,
     options: DetachOptions = {},
@@ -109,7 +110,7 @@ export class Toolstack {
    * `xl block-detach`: online=0 and state=5 together, waits for the backend's state 6, removes the directories; a
    * driver domain removes its own. Errors: ERR_VDEV, ERR_NO_DEVICE, ERR_TIMEOUT (nothing was removed).
    */
-  async detachDisk(frontendDomid: number, vdev: string, options: DetachOptions = {}): Promise<void> {
+  async detachDisk(frontendDomid: Domid, vdev: string, options: DetachOptions = {}): Promise<void> {
     const devid = devidOf('detachDisk', vdev);
     const disk = await knownDevice(this.#store, 'detachDisk', frontendDomid, FRONTEND_TYPE, devid);
     await this.#detach('detachDisk', disk, options);
@@ -119,7 +120,7 @@ export class Toolstack {
    * `xl cd-insert` and, with an empty target, `xl cd-eject`: changes `params` of a cdrom; no state changes.
    * Errors: ERR_VDEV, ERR_NO_DEVICE.
    */
-  async changeMedium(frontendDomid: number, vdev: string, target: string): Promise<void> {
+  async changeMedium(frontendDomid: Domid, vdev: string, target: string): Promise<void> {
     const op = 'changeMedium';
     const devid = devidOf(op, vdev);
     await this.#store.transaction(async (tx) => {
@@ -132,13 +133,13 @@ export class Toolstack {
   }
 
   /** The device numbers of the domain's disks. */
-  async disks(frontendDomid: number): Promise<number[]> {
+  async disks(frontendDomid: Domid): Promise<number[]> {
     const names = await this.#store.tryDirectory(`/libxl/${frontendDomid}/device/vbd`);
     return (names ?? []).map(Number);
   }
 
   /** Detaches all devices, of every kind, as the end of the domain does: by force, all at once. */
-  async detachAll(frontendDomid: number): Promise<void> {
+  async detachAll(frontendDomid: Domid): Promise<void> {
     const devices = await devicesOf(this.#store, frontendDomid);
     await Promise.all(devices.map((device) => this.#detach('detachAll', device, { force: true })));
   }
@@ -174,8 +175,8 @@ export class Toolstack {
 
 /** A device that is to be attached. */
 interface Newcomer {
-  readonly frontendDomid: number;
-  readonly backendDomid: number;
+  readonly frontendDomid: Domid;
+  readonly backendDomid: Domid;
   /** In words. */
   readonly name: string;
   /** Where libxl will keep it. */
@@ -200,7 +201,7 @@ async function checkNew(tx: XenstoreOperations, op: string, newcomer: Newcomer):
 async function knownDevice(
   ops: XenstoreOperations,
   op: string,
-  domid: number,
+  domid: Domid,
   frontendType: string,
   devid: number,
 ): Promise<KnownDevice> {

@@ -49,7 +49,7 @@ export class QmpClient implements AsyncDisposable {
     this.closed = new Promise((resolve) => {
       stream.on('close', () => {
         signal?.removeEventListener('abort', abort);
-        this.#fail(new QmpError('ERR_ENDED', 'the server has closed the connection'));
+        this.#fail(new QmpError('ERR_ENDED', 'receive', 'the server has closed the connection'));
         resolve();
       });
     });
@@ -83,7 +83,7 @@ export class QmpClient implements AsyncDisposable {
 
   /** What the server said first. */
   get greeting(): QmpGreeting {
-    if (!this.#greeting) throw new QmpError('ERR_PROTOCOL', 'the server has not greeted');
+    if (!this.#greeting) throw new QmpError('ERR_PROTOCOL', 'connect', 'the server has not greeted');
     return this.#greeting;
   }
 
@@ -142,7 +142,8 @@ export class QmpClient implements AsyncDisposable {
     if (typeof message.event === 'string') this.#onEvent(message as unknown as QmpEvent);
     else if ('QMP' in message) this.#settle(GREETING, (waiter) => waiter.resolve(message));
     else if ('return' in message) this.#settle(id, (waiter) => waiter.resolve(message.return));
-    else if (!isRecord(error)) throw new QmpError('ERR_PROTOCOL', 'the server says what is no answer and no event');
+    else if (!isRecord(error))
+      throw new QmpError('ERR_PROTOCOL', 'receive', 'the server says what is no answer and no event');
     // One without a number is about the conversation as a whole.
     else if (id === undefined) throw refusal(error);
     else this.#settle(id, (waiter) => waiter.reject(refusal(error)));
@@ -150,14 +151,14 @@ export class QmpClient implements AsyncDisposable {
 
   #settle(id: unknown, how: (waiter: Waiter) => void): void {
     const waiter = this.#waiters.get(id);
-    if (!waiter) throw new QmpError('ERR_PROTOCOL', 'the server answers what was not asked');
+    if (!waiter) throw new QmpError('ERR_PROTOCOL', 'receive', 'the server answers what was not asked');
     this.#waiters.delete(id);
     how(waiter);
   }
 
   #giveUp(): void {
     const seconds = this.#answerMs / 1000;
-    this.#fail(new QmpError('ERR_TIMEOUT', `the server does not answer within ${seconds} seconds`));
+    this.#fail(new QmpError('ERR_TIMEOUT', 'receive', `the server does not answer within ${seconds} seconds`));
     this.#stream.destroy();
   }
 
@@ -171,18 +172,18 @@ export class QmpClient implements AsyncDisposable {
 }
 
 function parse(piece: Piece): Readonly<Record<string, unknown>> {
-  if ('garbage' in piece) throw new QmpError('ERR_PROTOCOL', 'the server does not speak QMP');
+  if ('garbage' in piece) throw new QmpError('ERR_PROTOCOL', 'receive', 'the server does not speak QMP');
   try {
     return JSON.parse(piece.object);
   } catch (cause) {
-    throw new QmpError('ERR_PROTOCOL', 'the server does not speak QMP: its JSON is wrong', { cause });
+    throw new QmpError('ERR_PROTOCOL', 'receive', 'the server does not speak QMP: its JSON is wrong', { cause });
   }
 }
 
 function greetingOf(message: unknown): QmpGreeting {
   const { QMP } = message as { QMP: unknown };
   if (!isRecord(QMP) || !isRecord(QMP.version))
-    throw new QmpError('ERR_PROTOCOL', 'the server greets without a version');
+    throw new QmpError('ERR_PROTOCOL', 'connect', 'the server greets without a version');
   return message as QmpGreeting;
 }
 

@@ -70,11 +70,13 @@ export class MessageSplitter {
   }
 
   #deeper(): void {
-    if (++this.#depth > MOST_DEPTH) throw new QmpError('ERR_PROTOCOL', `JSON is deeper than ${MOST_DEPTH} levels`);
+    if (++this.#depth > MOST_DEPTH)
+      throw new QmpError('ERR_PROTOCOL', 'receive', `JSON is deeper than ${MOST_DEPTH} levels`);
   }
 
   #check(length: number): void {
-    if (length > this.#most) throw new QmpError('ERR_PROTOCOL', `a message is longer than ${this.#most} characters`);
+    if (length > this.#most)
+      throw new QmpError('ERR_PROTOCOL', 'receive', `a message is longer than ${this.#most} characters`);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { ErrnoName } from '../errors.js';
+import type { Domid, EvtchnPort, Gref } from '../numbers.js';
 import type { ProviderFeatures } from '../provider.js';
 
 /** Which of an operation's calls: they are counted from 1, over all handles and threads of the provider. */
@@ -30,14 +31,14 @@ interface Call {
 }
 
 interface MapCall extends Call {
-  readonly domid: number;
+  readonly domid: Domid;
   readonly refs: Uint32Array;
   readonly writable: boolean;
 }
 
 interface SegmentCall extends Call {
-  readonly domid: number;
-  readonly ref: number;
+  readonly domid: Domid;
+  readonly ref: Gref;
   /** Whether the segment writes to the grant. */
   readonly toGrant: boolean;
 }
@@ -48,16 +49,16 @@ export interface FaultKinds {
   openGrantTable: { call: Call; fault: Refusal };
   openGrantAllocator: { call: Call; fault: Refusal };
   openForeignMemory: { call: Call; fault: Refusal };
-  bindInterdomain: { call: Call & { readonly domid: number; readonly remotePort: number }; fault: Refusal };
-  bindUnbound: { call: Call & { readonly domid: number }; fault: Refusal };
-  notify: { call: Call & { readonly port: number }; fault: EventFault };
+  bindInterdomain: { call: Call & { readonly domid: Domid; readonly remotePort: EvtchnPort }; fault: Refusal };
+  bindUnbound: { call: Call & { readonly domid: Domid }; fault: Refusal };
+  notify: { call: Call & { readonly port: EvtchnPort }; fault: EventFault };
   map: { call: MapCall; fault: Refusal };
   /** A whole batch, for which the kernel returns an error. */
   copy: { call: Call & { readonly segments: number }; fault: Refusal };
   /** One segment, counted over all batches: it is not copied, and has this GNTST status. The others are. */
   copySegment: { call: SegmentCall; fault: { readonly status: number } };
-  allocate: { call: Call & { readonly domid: number; readonly count: number }; fault: Refusal };
-  mapForeign: { call: Call & { readonly domid: number; readonly frames: ArrayLike<number> }; fault: Refusal };
+  allocate: { call: Call & { readonly domid: Domid; readonly count: number }; fault: Refusal };
+  mapForeign: { call: Call & { readonly domid: Domid; readonly frames: ArrayLike<number> }; fault: Refusal };
   connectXenstore: { call: Call; fault: Refusal };
   /** A message to xenstored, counted over all connections; `type` is that of xs_wire.h. */
   xenstoreRequest: { call: Call & { readonly type: number }; fault: RequestFault };

@@ -5,6 +5,8 @@ import { type ErrnoName, XenSysError } from '../errors.js';
 import { XENSTORE_PAYLOAD_MAX, type XenstoreTransport, type XenstoreTransportListener } from '../xenstore-transport.js';
 
 const LONGEST_RETRY_MS = 50;
+/** A daemon that has not read what was sent by then is taken for one that does not read any more. */
+const FLUSH_MS = 1000;
 const READ_BYTES = 64 * 1024;
 
 const ADVICE: Record<string, string | undefined> = {
@@ -41,7 +43,7 @@ export class XenstoreSocket implements XenstoreTransport {
         // xenstored listens with a backlog of one: while it is busy, the kernel says "try again".
         if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw socketError(error as NodeJS.ErrnoException, path);
       }
-      await sleep(delay);
+      await sleep(delay, undefined, { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 
@@ -74,12 +76,15 @@ export class XenstoreSocket implements XenstoreTransport {
     this.#socket.unref();
   }
 
+  /** What was sent goes first, unless the daemon takes longer than a moment to read it. */
   async close(): Promise<void> {
     if (this.#socket.closed) return;
     const closed = once(this.#socket, 'close');
     this.flush();
     this.#socket.destroySoon();
+    const late = setTimeout(() => this.#socket.destroy(), FLUSH_MS);
     await closed;
+    clearTimeout(late);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,14 +1,15 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode, errorMessage, printable } from '../errors.js';
 import { type DeviceAddress, domainPath, isNumber } from '../paths.js';
 import { isXenstoreTrouble } from '../waiting/xenstore-trouble.js';
 
 /** Where a device's error is told: `error/backend/<type>/<domid>/<devid>/error` below the own domain, as Linux does. */
-export function errorNodePath(ownDomid: number, address: DeviceAddress): string {
+export function errorNodePath(ownDomid: Domid, address: DeviceAddress): string {
   return `${errorsPath(ownDomid, address.type)}/${address.domid}/${address.devid}`;
 }
 
-function errorsPath(ownDomid: number, type: string): string {
+function errorsPath(ownDomid: Domid, type: string): string {
   return `${domainPath(ownDomid)}/error/backend/${type}`;
 }
 
@@ -18,7 +19,7 @@ function errorsPath(ownDomid: number, type: string): string {
  */
 export async function writeErrorNode(
   store: XenstoreClient,
-  ownDomid: number,
+  ownDomid: Domid,
   address: DeviceAddress,
   error: unknown,
 ): Promise<void> {
@@ -28,7 +29,7 @@ export async function writeErrorNode(
 }
 
 /** Removes a device's node, and what is empty then above it, up to `error`. Rejects if xenstored is in trouble. */
-export async function removeErrorNode(store: XenstoreClient, ownDomid: number, address: DeviceAddress): Promise<void> {
+export async function removeErrorNode(store: XenstoreClient, ownDomid: Domid, address: DeviceAddress): Promise<void> {
   await removeWithEmptyParents(store, errorNodePath(ownDomid, address)).catch(throwTrouble);
 }
 
@@ -38,7 +39,7 @@ export async function removeErrorNode(store: XenstoreClient, ownDomid: number, a
  */
 export async function removeStaleErrorNodes(
   store: XenstoreClient,
-  ownDomid: number,
+  ownDomid: Domid,
   type: string,
   isThere: (address: DeviceAddress) => Promise<boolean>,
 ): Promise<void> {

@@ -1,4 +1,4 @@
-import { type GrantAllocator, XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
+import { type Domid, type GrantAllocator, XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import type { Channel, LinkChannel } from '../link/channel.js';
 import { EventRouter } from '../link/event-router.js';
 
@@ -13,7 +13,7 @@ export interface LentPages {
 /** What a frontend shares with its backend. All of it is taken back at the end of the connection. */
 export class FrontendLink implements Disposable {
   /** The backend's domain. */
-  readonly domid: number;
+  readonly domid: Domid;
   readonly #allocator: GrantAllocator;
   readonly #router: EventRouter;
   readonly #channels: Channel[] = [];
@@ -22,7 +22,7 @@ export class FrontendLink implements Disposable {
   /** `fail` is called with what a listener throws. Errors: those of the provider; nothing is left open then. */
   constructor(
     provider: Pick<XenProvider, 'openEventChannels' | 'openGrantAllocator'>,
-    domid: number,
+    domid: Domid,
     fail: (error: unknown) => void,
   ) {
     this.domid = domid;

@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import {
   isXenstoreError,
   readTree,
@@ -16,7 +17,7 @@ export interface FrontendAddress {
   readonly type: string;
   readonly devid: number;
   /** The frontend's domain, where the store is another's (a test in dom0). By default paths are relative to its home. */
-  readonly domid?: number | undefined;
+  readonly domid?: Domid | undefined;
 }
 
 /** What may end a wait. */
@@ -43,10 +44,10 @@ export class FrontendHandshake {
   /** The frontend's directory. */
   readonly path: string;
   readonly backendPath: string;
-  readonly backendDomid: number;
+  readonly backendDomid: Domid;
   readonly #store: XenstoreClient;
 
-  private constructor(store: XenstoreClient, path: string, backend: { path: string; domid: number }) {
+  private constructor(store: XenstoreClient, path: string, backend: { path: string; domid: Domid }) {
     this.#store = store;
     this.path = path;
     this.backendPath = backend.path;

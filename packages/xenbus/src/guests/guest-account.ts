@@ -1,8 +1,9 @@
+import type { Domid } from '@xenpv/xen-sys';
 import { type Pace, TokenBucket } from './token-bucket.js';
 
 /** What a guest has made the bus do, by its frontends, since its first device was found. */
 export interface GuestCounters {
-  readonly domid: number;
+  readonly domid: Domid;
   /** Of the states of its frontends. */
   readonly watchEvents: number;
   /** Those that were not looked at at once, but together with later ones. */
@@ -39,7 +40,7 @@ const PER_DEVICE = 16;
 
 /** Of one guest: all its devices share it, so that many devices are not many shares. */
 export class GuestAccount implements GuestCounters {
-  readonly domid: number;
+  readonly domid: Domid;
   watchEvents = 0;
   watchEventsDelayed = 0;
   reconnects = 0;
@@ -51,7 +52,7 @@ export class GuestAccount implements GuestCounters {
   readonly errorNodeWrites: TokenBucket;
   #devices = 0;
 
-  constructor(domid: number, paces: GuestPaces = GUEST_PACES) {
+  constructor(domid: Domid, paces: GuestPaces = GUEST_PACES) {
     this.domid = domid;
     this.looks = new TokenBucket(paces.looks);
     this.steps = new TokenBucket(paces.steps);

@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { HeldDevice } from '../holding/held-device.js';
 import type { DeviceAddress } from '../paths.js';
@@ -16,7 +17,7 @@ export interface BackendContext {
   readonly address: DeviceAddress;
   /** `vbd-5-51712`, for messages. */
   readonly name: string;
-  readonly ownDomid: number;
+  readonly ownDomid: Domid;
   readonly backendPath: string;
   readonly frontendPath: string;
   readonly store: XenstoreClient;

@@ -1,3 +1,4 @@
+import type { Domid, EvtchnPort } from '@xenpv/xen-sys';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import { backendPath, type DeviceAddress, domainPath } from '../paths.js';
@@ -5,14 +6,14 @@ import { frontendPath } from '../toolstack/halves.js';
 
 /** The part of a provider that tells which domains there are: `bindInterdomain` fails with ESRCH for one that is not. */
 export interface DomainProbe {
-  openEventChannels(): { bindInterdomain(domid: number, remotePort: number): number; close(): void };
+  openEventChannels(): { bindInterdomain(domid: Domid, remotePort: EvtchnPort): number; close(): void };
 }
 
 /** Whom to ask. */
 export interface GoneDeviceOptions {
   readonly provider: DomainProbe;
   readonly store: XenstoreClient;
-  readonly ownDomid: number;
+  readonly ownDomid: Domid;
   /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
   readonly frontendType: string;
 }
@@ -37,7 +38,7 @@ export async function isDeviceGone(address: DeviceAddress, options: GoneDeviceOp
 }
 
 /** Whether the hypervisor has a domain of that number. True where it cannot be asked. */
-function isDomainThere(provider: DomainProbe, domid: number): boolean {
+function isDomainThere(provider: DomainProbe, domid: Domid): boolean {
   try {
     const channels = provider.openEventChannels();
     try {
@@ -51,7 +52,7 @@ function isDomainThere(provider: DomainProbe, domid: number): boolean {
   }
 }
 
-async function isDomainKnown(store: XenstoreClient, domid: number): Promise<boolean> {
+async function isDomainKnown(store: XenstoreClient, domid: Domid): Promise<boolean> {
   try {
     return await store.exists(domainPath(domid));
   } catch (error) {

@@ -1,7 +1,8 @@
+import type { EvtchnPort } from '@xenpv/xen-sys';
 /** One end of an event channel, for its owner. */
 export interface LinkChannel {
   /** The local port: a frontend writes it for its backend. */
-  readonly port: number;
+  readonly port: EvtchnPort;
   /** Sends an event to the other end. Whether the port is still bound; once it is not, nothing happens. */
   notify(): boolean;
 }
@@ -25,14 +26,14 @@ interface PortCalls {
  * whose event is kept, or whose listener is at work, stays masked, so that a busy peer costs nothing.
  */
 export class Channel implements LinkChannel {
-  readonly port: number;
+  readonly port: EvtchnPort;
   readonly #calls: ChannelCalls;
   readonly #port: PortCalls;
   #life: 'closed' | 'open' | 'shut' = 'closed';
   #isKept = false;
   #working: Promise<void> | undefined;
 
-  constructor(port: number, calls: ChannelCalls, portCalls: PortCalls) {
+  constructor(port: EvtchnPort, calls: ChannelCalls, portCalls: PortCalls) {
     this.port = port;
     this.#calls = calls;
     this.#port = portCalls;

@@ -1,4 +1,4 @@
-import type { EventChannels } from '@xenpv/xen-sys';
+import type { Domid, EventChannels, EvtchnPort } from '@xenpv/xen-sys';
 import { Channel, type ChannelCalls } from './channel.js';
 
 /**
@@ -21,12 +21,12 @@ export class EventRouter implements Disposable {
   }
 
   /** Binds to a port that domain `domid` left for us. Errors: those of {@link EventChannels.bindInterdomain}. */
-  bindInterdomain(domid: number, remotePort: number, calls: ChannelCalls): Channel {
+  bindInterdomain(domid: Domid, remotePort: EvtchnPort, calls: ChannelCalls): Channel {
     return this.#add(this.#events.bindInterdomain(domid, remotePort), calls);
   }
 
   /** Makes a port for domain `domid`. Errors: those of {@link EventChannels.bindUnbound}. */
-  bindUnbound(domid: number, calls: ChannelCalls): Channel {
+  bindUnbound(domid: Domid, calls: ChannelCalls): Channel {
     return this.#add(this.#events.bindUnbound(domid), calls);
   }
 
@@ -45,7 +45,7 @@ export class EventRouter implements Disposable {
     this.#events.close();
   }
 
-  #add(port: number, calls: ChannelCalls): Channel {
+  #add(port: EvtchnPort, calls: ChannelCalls): Channel {
     const channel: Channel = new Channel(port, calls, {
       notify: () => this.#has(channel) && this.#events.notify(port) === 0,
       unmask: () => this.#unmask(channel),

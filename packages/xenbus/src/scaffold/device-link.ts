@@ -1,4 +1,4 @@
-import { type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import { type Domid, type EvtchnPort, type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { errorCode, errorMessage, XenbusError } from '../errors.js';
 import type { Channel, LinkChannel } from '../link/channel.js';
 import type { EventRouter } from '../link/event-router.js';
@@ -11,7 +11,7 @@ const HIGHEST = 0xffffffff;
 
 /** What a {@link DeviceLink} is made of. */
 export interface DeviceLinkOptions {
-  readonly domid: number;
+  readonly domid: Domid;
   /** The device's, for messages. */
   readonly name: string;
   readonly grants: GrantTable;
@@ -25,7 +25,7 @@ export interface DeviceLinkOptions {
  * harmless when repeated: {@link quieten}, then the device lets go, then {@link unwind}.
  */
 export class DeviceLink implements Link {
-  readonly domid: number;
+  readonly domid: Domid;
   readonly grants: GrantTable;
   readonly #options: DeviceLinkOptions;
   readonly #end = new AbortController();
@@ -68,7 +68,7 @@ export class DeviceLink implements Link {
     this.grants.unmap(mapping);
   }
 
-  bind(remotePort: number, onEvent: () => void | Promise<void>): LinkChannel {
+  bind(remotePort: EvtchnPort, onEvent: () => void | Promise<void>): LinkChannel {
     this.#checkOpen('bind');
     const what = `port ${remotePort} of domain ${this.domid}`;
     if (!isWord(remotePort)) throw new XenbusError('EINVAL', 'bind', `${what}: expected a number from 0 to ${HIGHEST}`);

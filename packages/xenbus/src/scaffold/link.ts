@@ -1,4 +1,4 @@
-import type { GrantTable } from '@xenpv/xen-sys';
+import type { Domid, EvtchnPort, GrantTable, Gref } from '@xenpv/xen-sys';
 import type { LinkChannel } from '../link/channel.js';
 
 /**
@@ -7,7 +7,7 @@ import type { LinkChannel } from '../link/channel.js';
  */
 export interface Link {
   /** The frontend's domain. */
-  readonly domid: number;
+  readonly domid: Domid;
   /** Aborted when the connection ends, before `disconnect` is called: for what a device waits for meanwhile. */
   readonly signal: AbortSignal;
   /** For grant copies. What is mapped through it directly is the device's to unmap. */
@@ -17,7 +17,7 @@ export interface Link {
    * read what matters once, then check the copy. A RingMemory of @xenpv/ring is what this is too. Several pages follow
    * each other. Errors: EINVAL for what the guest did not grant so, which becomes the device's error node.
    */
-  map(refs: number | readonly number[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
+  map(refs: Gref | readonly Gref[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
   /** Unmaps what {@link map} gave, before the end of the connection. Harmless when repeated. */
   unmap(bytes: Buffer): void;
   /**
@@ -26,5 +26,5 @@ export interface Link {
    * again. If it throws or rejects, its device fails: error node and Closing. Errors of this call: EINVAL for a port that
    * is not ours to bind.
    */
-  bind(remotePort: number, onEvent: () => void | Promise<void>): LinkChannel;
+  bind(remotePort: EvtchnPort, onEvent: () => void | Promise<void>): LinkChannel;
 }

@@ -1,4 +1,5 @@
-import type { XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
+import type { Domid } from '@xenpv/xen-sys';
+import type { OperationOptions, XenstoreClient, XenstoreOperations } from '@xenpv/xenstore';
 import type { XenstoreValues } from '../handler/handler.js';
 import { backendPath, domainPath, isNumber, parseBackendPath } from '../paths.js';
 import { parseState, type XenbusState } from '../states.js';
@@ -13,7 +14,7 @@ export interface DeviceDescription {
   /** The lowest one that is free when not given. */
   readonly devid?: number | undefined;
   /** The domain that serves it; 0 when not given. */
-  readonly backendDomid?: number | undefined;
+  readonly backendDomid?: Domid | undefined;
   /** What the backend is told, besides the keys that every device has. */
   readonly backendKeys?: XenstoreValues | undefined;
   /** What the frontend is told. */
@@ -38,8 +39,9 @@ export interface ListedDevice extends BothHalves {
  */
 export async function attachDevice(
   store: XenstoreClient,
-  domid: number,
+  domid: Domid,
   description: DeviceDescription,
+  options: OperationOptions = {},
 ): Promise<BothHalves> {
   const { type, frontendType = type, backendDomid = 0, backendKeys = {}, frontendKeys = {} } = description;
   return store.transaction(async (tx) => {
@@ -50,7 +52,7 @@ export async function attachDevice(
     await writeDevice(tx, device);
     if (description.libxl) await writeLibxlDevice(tx, device);
     return halves;
-  });
+  }, options);
 }
 
 /**
@@ -59,25 +61,28 @@ export async function attachDevice(
  */
 export function listDevices(
   store: XenstoreClient,
-  domid: number,
-  options: { readonly frontendType?: string | undefined } = {},
+  domid: Domid,
+  options: OperationOptions & { readonly frontendType?: string | undefined } = {},
 ): Promise<readonly ListedDevice[]> {
-  return store.transaction(async (tx) => {
-    const home = `${domainPath(domid)}/device`;
-    const types = options.frontendType === undefined ? ((await tx.tryDirectory(home)) ?? []) : [options.frontendType];
-    const listed = await Promise.all(types.map((frontendType) => listClass(tx, domid, frontendType)));
-    return listed.flat();
-  });
+  return store.transaction(
+    async (tx) => {
+      const home = `${domainPath(domid)}/device`;
+      const types = options.frontendType === undefined ? ((await tx.tryDirectory(home)) ?? []) : [options.frontendType];
+      const listed = await Promise.all(types.map((frontendType) => listClass(tx, domid, frontendType)));
+      return listed.flat();
+    },
+    { signal: options.signal },
+  );
 }
 
-async function freeDevid(tx: XenstoreOperations, domid: number, frontendType: string): Promise<number> {
+async function freeDevid(tx: XenstoreOperations, domid: Domid, frontendType: string): Promise<number> {
   const taken = new Set(await tx.tryDirectory(`${domainPath(domid)}/device/${frontendType}`));
   let devid = 0;
   while (taken.has(String(devid))) devid++;
   return devid;
 }
 
-async function listClass(tx: XenstoreOperations, domid: number, frontendType: string): Promise<ListedDevice[]> {
+async function listClass(tx: XenstoreOperations, domid: Domid, frontendType: string): Promise<ListedDevice[]> {
   const names = (await tx.tryDirectory(`${domainPath(domid)}/device/${frontendType}`)) ?? [];
   const devids = names.filter(isNumber).map(Number);
   const listed = await Promise.all(
@@ -88,7 +93,7 @@ async function listClass(tx: XenstoreOperations, domid: number, frontendType: st
 
 async function listOne(
   tx: XenstoreOperations,
-  { domid, devid }: { domid: number; devid: number },
+  { domid, devid }: { domid: Domid; devid: number },
   frontendType: string,
 ): Promise<ListedDevice | undefined> {
   const front = `${domainPath(domid)}/device/${frontendType}/${devid}`;

@@ -1,4 +1,5 @@
-import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
+import type { Domid } from '@xenpv/xen-sys';
+import { isXenstoreError, type OperationOptions, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import { XenbusError } from '../errors.js';
 import type { XenstoreValues } from '../handler/handler.js';
 import { backendPath, type DeviceAddress, deviceName, domainPath } from '../paths.js';
@@ -6,7 +7,7 @@ import { parseState, stateName, XenbusState } from '../states.js';
 
 /** A device as a toolstack describes it. */
 export interface NewDevice {
-  readonly backendDomid: number;
+  readonly backendDomid: Domid;
   readonly address: DeviceAddress;
   /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
   readonly frontendType: string;
@@ -28,11 +29,15 @@ export function frontendPath(address: DeviceAddress, frontendType: string): stri
  * Creates both halves of a device in one transaction, as libxl does: each directory belongs to its own domain and may
  * be read by the other. Fails with EEXIST when there is one already.
  */
-export async function createDevice(store: XenstoreClient, device: NewDevice): Promise<void> {
+export async function createDevice(
+  store: XenstoreClient,
+  device: NewDevice,
+  options: OperationOptions = {},
+): Promise<void> {
   await store.transaction(async (tx) => {
     await checkFree(tx, device);
     await writeDevice(tx, device);
-  });
+  }, options);
 }
 
 /** EEXIST when the frontend's directory of a device is in use. */
@@ -100,46 +105,61 @@ async function writeAll(tx: XenstoreOperations, path: string, values: XenstoreVa
 }
 
 /** Asks the backend to end a device: offline and Closing, in one transaction. Nothing happens when it is gone. */
-export async function unplugDevice(store: XenstoreClient, backendDomid: number, address: DeviceAddress): Promise<void> {
+export async function unplugDevice(
+  store: XenstoreClient,
+  backendDomid: Domid,
+  address: DeviceAddress,
+  options: OperationOptions = {},
+): Promise<void> {
   const path = backendPath(backendDomid, address);
   await store.transaction(async (tx) => {
     const state = await tx.tryRead(`${path}/state`);
     if (state === undefined) return;
     await tx.write(`${path}/online`, false);
     if (parseState(state) !== XenbusState.closed) await tx.write(`${path}/state`, XenbusState.closing);
-  });
+  }, options);
 }
 
 /** Deletes both halves, whatever their states: what a forced detach and a domain's end do. */
-export async function deleteDevice(store: XenstoreClient, device: BothHalves): Promise<void> {
-  await store.remove(frontendPath(device.address, device.frontendType));
-  await store.remove(backendPath(device.backendDomid, device.address));
+export async function deleteDevice(
+  store: XenstoreClient,
+  device: BothHalves,
+  options: OperationOptions = {},
+): Promise<void> {
+  await store.remove(frontendPath(device.address, device.frontendType), options);
+  await store.remove(backendPath(device.backendDomid, device.address), options);
 }
 
-/** {@link unplugDevice}, wait for the backend's Closed as libxl does for ten seconds, {@link deleteDevice}. */
+/**
+ * {@link unplugDevice}, wait for the backend's Closed as libxl does for ten seconds, {@link deleteDevice}. Errors:
+ * ETIMEDOUT the backend did not close, and nothing was deleted; the reason of the signal.
+ */
 export async function removeDevice(
   store: XenstoreClient,
   device: BothHalves,
-  options: { readonly timeoutMs?: number | undefined } = {},
+  { timeoutMs = TIMEOUT_MS, signal }: OperationOptions & { readonly timeoutMs?: number | undefined } = {},
 ): Promise<void> {
   const { backendDomid, address } = device;
   const path = backendPath(backendDomid, address);
-  await unplugDevice(store, backendDomid, address);
-  const timeout = options.timeoutMs ?? TIMEOUT_MS;
-  const signal = AbortSignal.timeout(timeout);
+  await unplugDevice(store, backendDomid, address, { signal });
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), timeoutMs);
   try {
     await store.waitFor(
       async (ops) => {
         const state = await ops.tryRead(`${path}/state`);
         return state === undefined || parseState(state) === XenbusState.closed ? true : undefined;
       },
-      { signal },
+      { signal: signal === undefined ? late.signal : AbortSignal.any([late.signal, signal]) },
     );
   } catch (cause) {
-    if (!signal.aborted) throw cause;
-    const now = stateName(parseState(await store.tryRead(`${path}/state`)));
-    const text = `${deviceName(address)} did not close within ${timeout} ms; its backend is ${now}`;
+    signal?.throwIfAborted();
+    if (!late.signal.aborted) throw cause;
+    const now = stateName(parseState(await store.tryRead(`${path}/state`, { signal })));
+    const text = `${deviceName(address)} did not close within ${timeoutMs} ms; its backend is ${now}`;
     throw new XenbusError('ETIMEDOUT', 'removeDevice', text, { path, cause });
+  } finally {
+    clearTimeout(timer);
   }
-  await deleteDevice(store, device);
+  await deleteDevice(store, device, { signal });
 }

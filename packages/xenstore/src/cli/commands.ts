@@ -141,6 +141,18 @@ async function permitBelow(tx: XenstoreOperations, path: string, permissions: re
   for (const name of await tx.directory(path)) await permitBelow(tx, childPath(path, name), permissions);
 }
 
+/** xenstore-control: what the daemon answers. */
+const control: Command = {
+  usage: '[-s] command [arg ...]',
+  options: {},
+  accepts: atLeastOne,
+  run: async ({ store, args: [command, ...rest], options, print, signal }) => {
+    const text = await explained(store.control(command, rest, { signal }), (reason) => `${command}: ${reason}`);
+    print(options.json ? `${JSON.stringify(text)}\n` : text === '' || text.endsWith('\n') ? text : `${text}\n`);
+    return 0;
+  },
+};
+
 /** xenstore-watch: a line for each event, until there were enough. */
 const watch: Command = {
   usage: '[-n NR] key [...]',
@@ -172,7 +184,7 @@ function countOf(text: string | boolean | undefined): number {
 }
 
 /** By name. */
-export const commands: Readonly<Record<string, Command>> = { chmod, exists, list, ls, read, rm, watch, write };
+export const commands: Readonly<Record<string, Command>> = { chmod, control, exists, list, ls, read, rm, watch, write };
 
 function inTransaction(context: CommandContext, fn: (tx: XenstoreOperations) => Promise<number>): Promise<number> {
   return context.store.transaction((tx) => {

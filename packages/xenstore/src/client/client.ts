@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { XenstoreTransport } from '@xenpv/xen-sys';
+import type { Domid, EvtchnPort, XenstoreTransport } from '@xenpv/xen-sys';
 import { isXenstoreError } from '../errors.js';
 import type { Request } from '../wire/connection.js';
 import { XsOp } from '../wire/wire.js';
+import { abortable } from './abortable.js';
 import { daemonRequests } from './daemon-requests.js';
 import { type LocateOptions, locateXenstored } from './locate.js';
 import { NodeOperations } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
-import { type Reopen, Session } from './session.js';
+import { type CloseOptions, type Reopen, Session } from './session.js';
 import { beginTransaction, isRetryable, type Transaction } from './transaction.js';
 import { waitFor } from './wait-for.js';
 import { Watch, type WatchOptions, type WatchSink } from './watch.js';
@@ -114,7 +115,19 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
 
   /**
    * Runs `fn` in a transaction and commits; begins again, `fn` included, when the store changed under it. What `fn`
-   * throws aborts the transaction and rejects. Rejects with EAGAIN when the retries are used up.
+   * throws aborts the transaction and rejects. Rejects with EAGAIN when the retries are used up. Aborting the signal ends
+   * what `fn` has asked the transaction for, too.
+   *
+   * @example
+   * ```ts
+   * import { XenstoreClient } from '@xenpv/xenstore';
+   *
+   * await using store = await XenstoreClient.connect();
+   * await store.transaction(async (tx) => {
+   *   const count = Number((await tx.tryRead('data/count')) ?? 0);
+   *   await tx.write('data/count', count + 1);
+   * });
+   * ```
    */
   async transaction<T>(
     fn: (transaction: XenstoreOperations) => Promise<T>,
@@ -131,64 +144,70 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     }
   }
 
-  /** Begins a transaction to be ended by hand. */
+  /** Begins a transaction to be ended by hand. Aborting the signal later rejects what is pending in it. */
   async begin(options: OperationOptions = {}): Promise<Transaction> {
     const { signal } = options;
     const connection = await this.#session.connected({ type: XsOp.transactionStart, path: undefined }, signal);
-    signal?.throwIfAborted();
-    const transaction = await beginTransaction(connection);
-    if (signal?.aborted) {
-      await transaction.abort();
-      throw signal.reason;
-    }
-    return transaction;
+    return beginTransaction(connection, signal);
   }
 
   /** The home of a domain: `/local/domain/5`. The domain need not exist. */
-  getDomainPath(domid: number, options?: OperationOptions): Promise<string> {
+  getDomainPath(domid: Domid, options?: OperationOptions): Promise<string> {
     return this.send(daemonRequests.domainPath(domid), options);
   }
 
   /** Tells the daemon of a new domain: its store page and the event channel that the domain left for us. */
   introduceDomain(
-    domid: number,
+    domid: Domid,
     gfn: number | bigint,
-    eventChannel: number,
+    eventChannel: EvtchnPort,
     options?: OperationOptions,
   ): Promise<void> {
     return this.send(daemonRequests.introduce(domid, gfn, eventChannel), options);
   }
 
   /** Tells the daemon that a domain is gone. */
-  releaseDomain(domid: number, options?: OperationOptions): Promise<void> {
+  releaseDomain(domid: Domid, options?: OperationOptions): Promise<void> {
     return this.send(daemonRequests.release(domid), options);
   }
 
   /** Whether the daemon serves that domain. */
-  isDomainIntroduced(domid: number, options?: OperationOptions): Promise<boolean> {
+  isDomainIntroduced(domid: Domid, options?: OperationOptions): Promise<boolean> {
     return this.send(daemonRequests.isIntroduced(domid), options);
   }
 
   /** Tells the daemon that a domain lives again after a suspend that it cancelled. */
-  resumeDomain(domid: number, options?: OperationOptions): Promise<void> {
+  resumeDomain(domid: Domid, options?: OperationOptions): Promise<void> {
     return this.send(daemonRequests.resume(domid), options);
   }
 
   /** Gives domain `domid` the rights of `target`, as a stub domain has. */
-  setTarget(domid: number, target: number, options?: OperationOptions): Promise<void> {
+  setTarget(domid: Domid, target: Domid, options?: OperationOptions): Promise<void> {
     return this.send(daemonRequests.setTarget(domid, target), options);
   }
 
-  /** A request to the daemon itself: `control('check')`. What it answers depends on the daemon. */
-  control(command: string, ...args: readonly string[]): Promise<string> {
-    return this.send(daemonRequests.control(command, args), undefined);
+  /**
+   * A request to the daemon itself: `control('log', ['on'])`. Resolves with its answer; what it knows depends on the
+   * daemon, and on its version. EACCES for all but a privileged domain, EINVAL for what it does not know.
+   */
+  control(command: string, args: readonly string[] = [], options?: OperationOptions): Promise<string> {
+    return this.send(daemonRequests.control(command, args), options);
+  }
+
+  /**
+   * Ends all watches and open transactions of this connection at the daemon, as a kernel does that was booted anew on the
+   * connection of one before. Loops over watches of this client end. Through /dev/xen/xenbus the connection is that of
+   * the domain, kernel included, whose own watches go too: only for a connection that nobody else uses.
+   */
+  resetWatches(options?: OperationOptions): Promise<void> {
+    return this.#session.resetWatches(options?.signal);
   }
 
   /**
    * Features as bits, see {@link XenstoreFeature}: those of the daemon, or those that domain `domid` is shown. 0 from a
    * daemon before Xen 4.21, which cannot tell.
    */
-  getFeatures(domid?: number, options?: OperationOptions): Promise<number> {
+  getFeatures(domid?: Domid, options?: OperationOptions): Promise<number> {
     return this.send(daemonRequests.features(domid), options).catch((error) => {
       if (isXenstoreError(error, 'ENOSYS')) return 0;
       throw error;
@@ -196,7 +215,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   }
 
   /** Sets which features a domain is shown, before it starts. ENOSYS from a daemon before Xen 4.21. */
-  setFeatures(domid: number, features: number, options?: OperationOptions): Promise<void> {
+  setFeatures(domid: Domid, features: number, options?: OperationOptions): Promise<void> {
     return this.send(daemonRequests.setFeatures(domid, features), options);
   }
 
@@ -206,12 +225,12 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   }
 
   /** A quota of a domain, or what new domains get; 0 is none. ENOSYS from a daemon before Xen 4.21. */
-  getQuota(name: string, domid?: number, options?: OperationOptions): Promise<number> {
+  getQuota(name: string, domid?: Domid, options?: OperationOptions): Promise<number> {
     return this.send(daemonRequests.quota(name, domid), options);
   }
 
   /** Sets a quota of a domain, or of new domains. ENOSYS from a daemon before Xen 4.21. */
-  setQuota(name: string, value: number, domid?: number, options?: OperationOptions): Promise<void> {
+  setQuota(name: string, value: number, domid?: Domid, options?: OperationOptions): Promise<void> {
     return this.send(daemonRequests.setQuota(name, value, domid), options);
   }
 
@@ -229,9 +248,12 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     this.#session.unref();
   }
 
-  /** Waits for pending calls, then closes; loops over watches end. Calls made later reject with ERR_CLOSED. */
-  close(): Promise<void> {
-    return this.#session.close();
+  /**
+   * Waits for pending calls, ten seconds at the most or until the signal aborts, then closes; loops over watches end. What
+   * is pending still, and calls made later, reject with ERR_CLOSED.
+   */
+  close(options?: CloseOptions): Promise<void> {
+    return this.#session.close(options);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -245,12 +267,14 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   async #transactionOnce<T>(fn: (transaction: XenstoreOperations) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const transaction = await this.begin({ signal });
     try {
-      const result = await fn(transaction);
+      const result = await abortable(fn(transaction), signal);
       signal?.throwIfAborted();
       await transaction.commit();
       return result;
     } catch (error) {
-      await transaction.abort();
+      // Who aborts does not wait for a daemon that may be silent.
+      const aborted = transaction.abort();
+      if (!signal?.aborted) await aborted;
       throw error;
     }
   }

@@ -1,3 +1,4 @@
+import type { Domid, EvtchnPort } from '@xenpv/xen-sys';
 import type { Request } from '../wire/connection.js';
 import { decodeNumber, decodeStrings, decodeText, encodeStrings, nothing, XsOp } from '../wire/wire.js';
 
@@ -6,21 +7,23 @@ export const XenstoreFeature = { reconnection: 1, error: 2, watchDepth: 4, domid
 
 /** What a toolstack asks of the daemon itself, about domains, features and quotas: the requests as they go out. */
 export const daemonRequests = {
-  domainPath: (domid: number) => request(XsOp.getDomainPath, [domid], decodeFirst),
-  introduce: (domid: number, gfn: number | bigint, eventChannel: number) =>
+  domainPath: (domid: Domid) => request(XsOp.getDomainPath, [domid], decodeFirst),
+  introduce: (domid: Domid, gfn: number | bigint, eventChannel: EvtchnPort) =>
     request(XsOp.introduce, [domid, gfn, eventChannel], nothing),
-  release: (domid: number) => request(XsOp.release, [domid], nothing),
-  isIntroduced: (domid: number) => request(XsOp.isDomainIntroduced, [domid], (payload) => decodeFirst(payload) === 'T'),
-  resume: (domid: number) => request(XsOp.resume, [domid], nothing),
-  setTarget: (domid: number, target: number) => request(XsOp.setTarget, [domid, target], nothing),
+  /** One empty word: oxenstored does not look at a message without payload before the next one comes. */
+  resetWatches: () => request(XsOp.resetWatches, [''], nothing),
+  release: (domid: Domid) => request(XsOp.release, [domid], nothing),
+  isIntroduced: (domid: Domid) => request(XsOp.isDomainIntroduced, [domid], (payload) => decodeFirst(payload) === 'T'),
+  resume: (domid: Domid) => request(XsOp.resume, [domid], nothing),
+  setTarget: (domid: Domid, target: Domid) => request(XsOp.setTarget, [domid, target], nothing),
   control: (command: string, args: readonly string[]) =>
     request(XsOp.control, [command, ...args], (payload) => decodeText(payload).replace(/\0+$/, '')),
-  features: (domid: number | undefined) => request(XsOp.getFeature, domid === undefined ? [] : [domid], decodeNumber),
-  setFeatures: (domid: number, features: number) => request(XsOp.setFeature, [domid, features], nothing),
+  features: (domid: Domid | undefined) => request(XsOp.getFeature, domid === undefined ? [] : [domid], decodeNumber),
+  setFeatures: (domid: Domid, features: number) => request(XsOp.setFeature, [domid, features], nothing),
   quotaNames: () => request(XsOp.getQuota, [], (payload) => decodeFirst(payload).split(' ').filter(Boolean)),
-  quota: (name: string, domid: number | undefined) =>
+  quota: (name: string, domid: Domid | undefined) =>
     request(XsOp.getQuota, domid === undefined ? [name] : [domid, name], decodeNumber),
-  setQuota: (name: string, value: number, domid: number | undefined) =>
+  setQuota: (name: string, value: number, domid: Domid | undefined) =>
     request(XsOp.setQuota, domid === undefined ? [name, value] : [domid, name, value], nothing),
 };
 

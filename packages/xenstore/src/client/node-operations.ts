@@ -1,8 +1,10 @@
 import { isXenstoreError, quoted, XenstoreError } from '../errors.js';
 import type { Request } from '../wire/connection.js';
+import { isSpecialPath } from '../wire/paths.js';
 import { decodeStrings, decodeText, encodeStrings, nothing, XsOp, xsOpName } from '../wire/wire.js';
 import type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 import { checkPermissions, formatPermission, type Permission, parsePermission } from './permissions.js';
+import { type WalkedNode, type WalkOptions, walk } from './walk.js';
 
 /** How often a listing in parts starts again because the directory changed between two parts. */
 const MAX_LISTING_RESTARTS = 100;
@@ -62,7 +64,18 @@ export abstract class NodeOperations implements XenstoreOperations {
   async setPermissions(path: string, permissions: readonly Permission[], options?: OperationOptions): Promise<void> {
     checkPermissions(permissions, path);
     const payload = encodeStrings(path, ...permissions.map(formatPermission));
-    return this.send({ type: XsOp.setPermissions, path, payload, decode: nothing }, options);
+    try {
+      await this.send({ type: XsOp.setPermissions, path, payload, decode: nothing }, options);
+    } catch (error) {
+      if (!isXenstoreError(error, 'ENOENT') || !(isSpecialPath(path) || (await this.exists(path, options))))
+        throw error;
+      const message = `the daemon knows no domain ${permissions[0].domid}, which is to own the node`;
+      throw new XenstoreError('ENOENT', xsOpName(XsOp.setPermissions), message, { path, cause: error });
+    }
+  }
+
+  walk(path: string, options: WalkOptions = {}): AsyncGenerator<WalkedNode, void, undefined> {
+    return walk(this, path, options);
   }
 
   #ofPath<T>(type: number, path: string, decode: Request<T>['decode'], options?: OperationOptions): Promise<T> {

@@ -1,4 +1,5 @@
 import type { Permission } from './permissions.js';
+import type { WalkedNode, WalkOptions } from './walk.js';
 
 /** What every waiting call takes last. */
 export interface OperationOptions {
@@ -33,7 +34,14 @@ export interface XenstoreOperations {
   directory(path: string, options?: OperationOptions): Promise<string[]>;
   /** {@link directory}, but undefined for a node that does not exist. */
   tryDirectory(path: string, options?: OperationOptions): Promise<string[] | undefined>;
+  /**
+   * A node and all below it, parents before their children, in the daemon's order; several are asked for at once. What is
+   * gone by the time it is looked at is left out, what may not be read has no value. Outside of a transaction it is no
+   * picture of one moment. Throws ENOENT when the first node does not exist.
+   */
+  walk(path: string, options?: WalkOptions): AsyncGenerator<WalkedNode, void, undefined>;
   /** The permissions of a node; the first entry is its owner and the access of everybody else. */
   getPermissions(path: string, options?: OperationOptions): Promise<Permission[]>;
+  /** Sets them. Rejects with ENOENT where there is no such node, or where the daemon does not know its new owner. */
   setPermissions(path: string, permissions: readonly Permission[], options?: OperationOptions): Promise<void>;
 }

@@ -1,3 +1,4 @@
+import type { Domid } from '@xenpv/xen-sys';
 import { XenstoreError } from '../errors.js';
 
 /** What a domain may do with a node: `n` nothing, `r` read, `w` write, `b` both. */
@@ -8,7 +9,7 @@ export type PermissionAccess = 'n' | 'r' | 'w' | 'b';
  * access is what all domains that are not listed may do.
  */
 export interface Permission {
-  readonly domid: number;
+  readonly domid: Domid;
   readonly access: PermissionAccess;
 }
 

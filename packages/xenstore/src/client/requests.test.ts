@@ -33,7 +33,7 @@ describe('requests', () => {
     ['isDomainIntroduced', (c) => c.isDomainIntroduced(5), XsOp.isDomainIntroduced, ['5']],
     ['resumeDomain', (c) => c.resumeDomain(5), XsOp.resume, ['5']],
     ['setTarget', (c) => c.setTarget(5, 6), XsOp.setTarget, ['5', '6']],
-    ['control', (c) => c.control('quota', 'set', 'nodes', '9'), XsOp.control, ['quota', 'set', 'nodes', '9']],
+    ['control', (c) => c.control('quota', ['set', 'nodes', '9']), XsOp.control, ['quota', 'set', 'nodes', '9']],
     ['getFeatures of a domain', (c) => c.getFeatures(5), XsOp.getFeature, ['5']],
     ['setFeatures', (c) => c.setFeatures(5, 4), XsOp.setFeature, ['5', '4']],
     ['getQuota', (c) => c.getQuota('nodes', 5), XsOp.getQuota, ['5', 'nodes']],
@@ -125,11 +125,13 @@ describe('errors of the daemon', () => {
     expect(await asked).toBe(answer);
   });
 
-  it('that nobody knows are handed on', async () => {
+  it('that nobody knows have a code of their own, and are quoted', async () => {
     const { transport, client } = fakeConnection();
     const read = client.tryRead('/a');
     transport.fail(await transport.next(), 'ENEW');
-    await expect(read).rejects.toEqual(coded('ENEW', { message: 'xenstore read /a: ENEW' }));
+    await expect(read).rejects.toEqual(
+      coded('ERR_REFUSED', { message: 'xenstore read /a: ERR_REFUSED, the daemon says "ENEW"' }),
+    );
   });
 });
 

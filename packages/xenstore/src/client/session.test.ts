@@ -2,7 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isXenstoreError } from '../errors.js';
 import { FakeTransport, fakeConnection, stringsOf } from '../testing/fake-transport.js';
-import { encodeMessage, encodeStrings, type XsMessage, XsOp } from '../wire/wire.js';
+import { readTree } from '../tree/tree.js';
+import { encodeMessage, encodeStrings, type XsMessage, XsOp, xsOpName } from '../wire/wire.js';
+import type { XenstoreClient } from './client.js';
+import type { XenstoreOperations } from './operations.js';
 
 const coded = (code: string, more: object = {}) => expect.objectContaining({ name: 'XenstoreError', code, ...more });
 
@@ -147,6 +150,42 @@ describe('close', () => {
     expect([transport.closedByClient, await client.closed]).toEqual([true, undefined]);
   });
 
+  it.each<[string, (client: XenstoreClient) => Promise<void>]>([
+    ['its time is over', (client) => client.close({ timeoutMs: 1 })],
+    ['its signal was aborted before', (client) => client.close({ signal: AbortSignal.abort() })],
+    [
+      'the signal of a second close aborts',
+      (client) => {
+        const closing = client.close();
+        const hurry = new AbortController();
+        const again = client.close({ signal: hurry.signal });
+        hurry.abort();
+        return Promise.all([closing, again]).then(() => undefined);
+      },
+    ],
+  ])('waits no longer for a silent daemon when %s', async (_, close) => {
+    const { transport, client } = fakeConnection();
+    const read = client.read('/a');
+    read.catch(() => {});
+    await close(client);
+    await expect(read).rejects.toEqual(coded('ERR_CLOSED', { path: '/a' }));
+    expect([transport.closedByClient, await client.closed]).toEqual([true, undefined]);
+    transport.replyBytes(await transport.next(), 'late');
+    await client.close();
+  });
+
+  it('leaves no connection behind whose daemon is silent about the watches', async () => {
+    const again = new FakeTransport();
+    const { transport, client } = fakeConnection({ reconnect: async () => again });
+    const watching = client.watch('/a');
+    await transport.confirmWatch();
+    await watching;
+    transport.break();
+    await again.next();
+    await client.close();
+    await expect.poll(() => again.closedByClient).toBe(true);
+  });
+
   it('ends an attempt to connect again', async () => {
     const { transport, client } = fakeConnection({
       reconnect: ({ signal }) =>
@@ -167,5 +206,67 @@ describe('close', () => {
     transport.fail(await transport.next(), 'ENOENT');
     await client.close();
     await expect(waiting).rejects.toEqual(coded('ERR_CLOSED'));
+  });
+});
+
+describe('with a silent daemon, an aborted signal ends', () => {
+  const forever = new Promise<never>(() => {});
+
+  it.each<[string, (client: XenstoreClient, signal: AbortSignal) => Promise<unknown>]>([
+    ['an operation', (client, signal) => client.read('/a', { signal })],
+    ['a control command', (client, signal) => client.control('check', [], { signal })],
+    ['a reset of the watches', (client, signal) => client.resetWatches({ signal })],
+    ['a watch', (client, signal) => client.watch('/a', { signal })],
+    ['a watch with a depth', (client, signal) => client.watch('/a', { signal, depth: 1 })],
+    ['the beginning of a transaction', (client, signal) => client.begin({ signal })],
+    ['a transaction', (client, signal) => client.transaction(() => forever, { signal })],
+    ['waitFor', (client, signal) => client.waitFor((look) => look.tryRead('/a'), { signal })],
+    ['a walk', (client, signal) => client.walk('/a', { signal }).next()],
+    ['a directory as an object', (client, signal) => readTree(client, '/a', { x: { type: 'uint' } }, { signal })],
+  ])('%s', async (_, call) => {
+    const { client } = fakeConnection();
+    const abort = new AbortController();
+    const called = call(client, abort.signal);
+    abort.abort(new Error('enough'));
+    await expect(called).rejects.toThrow('enough');
+    await client.close({ timeoutMs: 0 });
+  });
+
+  it('what is done in a transaction, and its commit', async () => {
+    const { transport, client } = fakeConnection();
+    for (const act of [(tx: XenstoreOperations) => tx.read('/a'), async () => {}]) {
+      const abort = new AbortController();
+      const done = client.transaction<unknown>(act, { signal: abort.signal });
+      const start = await transport.next();
+      transport.reply(start, '1');
+      await expect.poll(() => transport.sent.length).toBeGreaterThan(0);
+      abort.abort(new Error('enough'));
+      await expect(done).rejects.toThrow('enough');
+      while (transport.sent.length > 0) await transport.next();
+    }
+    await client.close({ timeoutMs: 0 });
+  });
+
+  it('the end of a watch', async () => {
+    const { transport, client } = fakeConnection();
+    const watching = client.watch('/a');
+    await transport.confirmWatch();
+    const watch = await watching;
+    await expect(watch.close({ signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow('enough');
+    expect(await watch.next()).toEqual({ done: true, value: undefined });
+    await client.close({ timeoutMs: 0 });
+  });
+
+  it('a transaction that begins late is aborted at the daemon too', async () => {
+    const { transport, client } = fakeConnection();
+    const abort = new AbortController();
+    const begun = client.begin({ signal: abort.signal });
+    const start = await transport.next();
+    abort.abort(new Error('enough'));
+    await expect(begun).rejects.toThrow('enough');
+    transport.reply(start, '9');
+    const end = await transport.next();
+    expect([xsOpName(end.type), end.transactionId, stringsOf(end)]).toEqual(['transactionEnd', 9, ['F']]);
+    await client.close({ timeoutMs: 0 });
   });
 });

@@ -4,6 +4,7 @@ import { lostChannel, restoredChannel } from '../diagnostics.js';
 import type { XenstoreError } from '../errors.js';
 import { Connection, closedHere, type Request } from '../wire/connection.js';
 import { xsOpName } from '../wire/wire.js';
+import { abortable } from './abortable.js';
 import { daemonRequests, XenstoreFeature } from './daemon-requests.js';
 import type { WatchOptions, WatchSink } from './watch.js';
 import { WatchTable } from './watch-table.js';
@@ -11,6 +12,16 @@ import { WatchTable } from './watch-table.js';
 /** Opens a connection anew; called again, later and later, until it succeeds or the client is closed. */
 export type Reopen = (options: { signal: AbortSignal }) => Promise<XenstoreTransport>;
 
+/** How a client closes. */
+export interface CloseOptions {
+  /** Aborting ends the waiting for pending calls: they reject with ERR_CLOSED, and the client closes. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds after which the same happens by itself; 10000 by default. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** For a daemon that is busy; one that needs longer for a reply will not give it. */
+const LONGEST_CLOSE_MS = 10_000;
 const FIRST_RECONNECT_DELAY_MS = 50;
 const LAST_RECONNECT_DELAY_MS = 5000;
 
@@ -38,9 +49,15 @@ export class Session {
   #connections = 1;
   #resolveClosed!: (error: Error | undefined) => void;
   #closing: Promise<void> | undefined;
+  /** Resolves when a close waits no longer for what is pending. */
+  readonly #hurried: Promise<void>;
+  #hurry!: () => void;
 
   constructor(transport: XenstoreTransport, reopen: Reopen | undefined) {
     this.#reopen = reopen;
+    this.#hurried = new Promise((resolve) => {
+      this.#hurry = resolve;
+    });
     this.closed = new Promise((resolve) => {
       this.#resolveClosed = resolve;
     });
@@ -65,7 +82,7 @@ export class Session {
   /** Registers a watch; the function that it gives ends the watch. */
   async subscribe(path: string, sink: WatchSink, options: WatchOptions): Promise<() => Promise<void>> {
     const { signal, depth } = options;
-    const tellDepth = depth !== undefined && (await this.#knowsDepth());
+    const tellDepth = depth !== undefined && (await abortable(this.#knowsDepth(), signal));
     const registration = await this.#watches.register({ path, depth, tellDepth, sink }, signal);
     return () => this.#watches.unregister(registration);
   }
@@ -93,10 +110,26 @@ export class Session {
     this.#connection?.unref();
   }
 
-  /** Waits for pending requests, then closes; watches end. Harmless when repeated. */
-  close(): Promise<void> {
+  /** Ends all watches, and the open transactions too, at the daemon and here. */
+  async resetWatches(signal: AbortSignal | undefined): Promise<void> {
+    // Those that are registered after this request stand.
+    const { forget } = this.#watches.all();
+    await this.send(daemonRequests.resetWatches(), signal);
+    for (const sink of forget()) this.#endWatch(sink, undefined);
+  }
+
+  /** Waits for pending requests, but no longer than it may, then closes; watches end. Harmless when repeated. */
+  async close({ signal, timeoutMs = LONGEST_CLOSE_MS }: CloseOptions = {}): Promise<void> {
+    const timer = setTimeout(this.#hurry, timeoutMs);
+    if (signal?.aborted) this.#hurry();
+    else signal?.addEventListener('abort', this.#hurry, { once: true });
     this.#closing ??= this.#close();
-    return this.#closing;
+    try {
+      await this.#closing;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', this.#hurry);
+    }
   }
 
   async #sendLater<T>(request: Request<T>, signal: AbortSignal | undefined): Promise<T> {
@@ -153,10 +186,15 @@ export class Session {
   async #connectAgain(reopen: Reopen, signal: AbortSignal): Promise<Connection> {
     const connection = this.#adopt(await reopen({ signal }));
     if (!this.#keepsAlive) connection.unref();
-    await this.#watches.registerAgain((request) => connection.request(request));
-    if (signal.aborted) {
+    try {
+      await abortable(
+        this.#watches.registerAgain((request) => connection.request(request)),
+        signal,
+      );
+      signal.throwIfAborted();
+    } catch (error) {
       await connection.close();
-      throw signal.reason;
+      throw error;
     }
     this.#connection = connection;
     this.#connections++;
@@ -167,29 +205,21 @@ export class Session {
 
   #finish(error: XenstoreError | undefined): void {
     this.#failure = error;
-    for (const sink of this.#watches.clear()) {
-      if (error !== undefined) sink.failed(error);
-      else if (sink.ended !== undefined) sink.ended();
-      else sink.failed(closedHere('watch', undefined));
-    }
+    for (const sink of this.#watches.all().forget()) this.#endWatch(sink, error);
     this.#resolveClosed(error);
+  }
+
+  #endWatch(sink: WatchSink, error: XenstoreError | undefined): void {
+    if (error !== undefined) sink.failed(error);
+    else if (sink.ended !== undefined) sink.ended();
+    else sink.failed(closedHere('watch', undefined));
   }
 
   async #close(): Promise<void> {
     this.#ending.abort();
     const connection = this.#connection;
-    await connection?.idle();
+    await Promise.race([connection?.idle(), this.#hurried]);
     this.#finish(this.#failure);
     await connection?.close();
   }
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    if (signal.aborted) return abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

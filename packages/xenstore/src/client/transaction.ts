@@ -1,6 +1,7 @@
 import { isXenstoreError, XenstoreError } from '../errors.js';
 import type { Connection, Request } from '../wire/connection.js';
 import { decodeNumber, encodeStrings, nothing, XsOp } from '../wire/wire.js';
+import { abortable } from './abortable.js';
 import { NodeOperations } from './node-operations.js';
 import type { OperationOptions } from './operations.js';
 
@@ -12,29 +13,36 @@ export class Transaction extends NodeOperations implements AsyncDisposable {
   /** The number that the daemon gave it. */
   readonly id: number;
   readonly #connection: Connection;
+  readonly #signal: AbortSignal | undefined;
   #ended: Promise<void> | undefined;
 
   /** Use {@link XenstoreClient.begin}. */
-  constructor(connection: Connection, id: number) {
+  constructor(connection: Connection, id: number, signal: AbortSignal | undefined) {
     super();
     this.#connection = connection;
+    this.#signal = signal;
     this.id = id;
   }
 
   /**
    * Makes all changes at once. Rejects with EAGAIN when the store changed under it: nothing is done then, and the
-   * transaction is over; {@link XenstoreClient.transaction} begins again by itself.
+   * transaction is over; {@link XenstoreClient.transaction} begins again by itself. Once it is on its way, nobody can say
+   * after an abort whether it was carried out.
    */
-  commit(): Promise<void> {
+  commit(options: OperationOptions = {}): Promise<void> {
     if (this.#ended !== undefined) return Promise.reject(endedAlready('commit'));
-    this.#ended = this.#end('T');
+    this.#ended = this.#end('T', options.signal ?? this.#signal);
     return this.#ended;
   }
 
   /** Forgets all changes. Harmless when the transaction is over already. */
-  async abort(): Promise<void> {
-    this.#ended ??= this.#end('F');
-    await this.#ended.catch(() => {});
+  async abort(options: OperationOptions = {}): Promise<void> {
+    const ended = this.#ended ?? this.#end('F', undefined);
+    this.#ended = ended;
+    await abortable(
+      ended.catch(() => {}),
+      options.signal,
+    );
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -43,13 +51,13 @@ export class Transaction extends NodeOperations implements AsyncDisposable {
 
   protected send<T>(request: Request<T>, options: OperationOptions | undefined): Promise<T> {
     if (this.#ended !== undefined) return Promise.reject(endedAlready('use', request.path));
-    return this.#connection.request(request, options?.signal, this.id);
+    return this.#connection.request(request, options?.signal ?? this.#signal, this.id);
   }
 
-  #end(verdict: 'T' | 'F'): Promise<void> {
+  #end(verdict: 'T' | 'F', signal: AbortSignal | undefined): Promise<void> {
     const payload = encodeStrings(verdict);
     const request = { type: XsOp.transactionEnd, path: undefined, payload, decode: nothing };
-    return this.#connection.request(request, undefined, this.id);
+    return this.#connection.request(request, signal, this.id);
   }
 }
 
@@ -58,16 +66,31 @@ function endedAlready(op: string, path?: string): XenstoreError {
 }
 
 /** Too many open transactions at the moment: the C daemon's words, oxenstored's. */
-const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'];
+const FULL = ['EBUSY', 'ENOSPC', 'EQUOTA'] as const;
 
-/** Begins a transaction on a connection. Rejects with {@link TooManyTransactions} when that may work later. */
-export async function beginTransaction(connection: Connection): Promise<Transaction> {
+/**
+ * Begins a transaction on a connection, whose operations end with `signal`. Rejects with {@link TooManyTransactions} when
+ * that may work later, and with the reason of the signal.
+ */
+export async function beginTransaction(connection: Connection, signal: AbortSignal | undefined): Promise<Transaction> {
+  signal?.throwIfAborted();
+  const begun = begin(connection, signal);
+  try {
+    return await abortable(begun, signal);
+  } catch (error) {
+    // The request is on its way all the same: nobody wants what comes of it.
+    if (signal?.aborted) begun.then((transaction) => transaction.abort()).catch(() => {});
+    throw error;
+  }
+}
+
+async function begin(connection: Connection, signal: AbortSignal | undefined): Promise<Transaction> {
   const payload = encodeStrings('');
   const request = { type: XsOp.transactionStart, path: undefined, payload, decode: decodeNumber };
   const id = await connection.request(request).catch((error) => {
     throw isXenstoreError(error, ...FULL) ? new TooManyTransactions(error) : error;
   });
-  return new Transaction(connection, id);
+  return new Transaction(connection, id, signal);
 }
 
 /** The domain has as many transactions open as it may. */

@@ -21,7 +21,7 @@ export interface WaitClient {
  * Each path is watched before it is looked at for the first time, so that no change is missed between a look and the
  * next run; what changed before the watch stood is seen by the look itself. Changes while `fn` runs count: it runs once
  * more. `fn` runs one time after the other, never twice at once, and never after the call has settled. All watches are
- * gone when the call settles, whichever way.
+ * gone when the call settles; after an abort they are about to go, since the daemon may be silent.
  */
 export async function waitFor<T>(
   client: WaitClient,
@@ -37,7 +37,8 @@ export async function waitFor<T>(
       await scope.changed();
     }
   } finally {
-    await scope.close();
+    const closed = scope.close();
+    if (!signal?.aborted) await closed;
   }
 }
 
@@ -101,7 +102,7 @@ class ReadScope extends NodeOperations {
         if (stands) this.#mark();
       },
       failed: (error) => this.#fail(error),
-      ended: () => this.#fail(closedHere('waitFor', undefined)),
+      ended: () => this.#fail(closedHere('waitFor', path)),
     };
     const watch = this.#client.subscribe(path, sink, { signal: this.#signal }).then((end) => {
       stands = true;

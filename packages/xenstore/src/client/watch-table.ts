@@ -89,11 +89,11 @@ export class WatchTable {
     }
   }
 
-  /** Forgets every watch and returns what they told to. */
-  clear(): WatchSink[] {
-    const sinks = [...this.#byToken.values()].map((registration) => registration.sink);
-    this.#byToken.clear();
-    return sinks;
+  /** Every watch that there is now; `forget` forgets those that are left of them, and returns what they told to. */
+  all(): { readonly forget: () => WatchSink[] } {
+    const known = [...this.#byToken.values()];
+    const forget = () => known.filter(({ token }) => this.#byToken.delete(token)).map(({ sink }) => sink);
+    return { forget };
   }
 }
 

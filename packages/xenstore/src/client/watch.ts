@@ -1,3 +1,6 @@
+import { abortable } from './abortable.js';
+import type { OperationOptions } from './operations.js';
+
 /** Something changed: a node at or below the one that is watched. */
 export interface WatchEvent {
   /**
@@ -81,13 +84,16 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     this.#collapsed = false;
   }
 
-  /** Ends the watch: the loop over it finishes, events that nobody took are dropped. Harmless when repeated. */
-  async close(): Promise<void> {
+  /**
+   * Ends the watch: the loop over it finishes, events that nobody took are dropped. Resolves when the daemon has ended it
+   * too; aborting `signal` rejects with its reason, and the watch ends all the same. Harmless when repeated.
+   */
+  async close({ signal }: OperationOptions = {}): Promise<void> {
     this.#waiting.clear();
     this.#failure = undefined;
     if (this.#over) return;
     this.ended();
-    await this.#unregister();
+    await abortable(this.#unregister(), signal);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

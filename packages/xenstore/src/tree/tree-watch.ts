@@ -20,7 +20,7 @@ export async function watchTree<const S extends TreeSchema>(
   schema: S,
   options: OperationOptions = {},
 ): Promise<TreeWatch<S>> {
-  return new TreeWatch(client, await client.watch(path, options), schema);
+  return new TreeWatch(client, await client.watch(path, options), schema, options.signal);
 }
 
 /**
@@ -36,13 +36,15 @@ export class TreeWatch<S extends TreeSchema>
   readonly #client: XenstoreClient;
   readonly #watch: Watch;
   readonly #schema: S;
+  readonly #signal: AbortSignal | undefined;
   #last: string | undefined;
 
   /** Use {@link watchTree}. */
-  constructor(client: XenstoreClient, watch: Watch, schema: S) {
+  constructor(client: XenstoreClient, watch: Watch, schema: S, signal?: AbortSignal) {
     this.#client = client;
     this.#watch = watch;
     this.#schema = schema;
+    this.#signal = signal;
   }
 
   async next(): Promise<IteratorResult<TreeState<S>, undefined>> {
@@ -74,10 +76,13 @@ export class TreeWatch<S extends TreeSchema>
   async #look(): Promise<TreeState<S>> {
     const { path } = this.#watch;
     try {
-      return await this.#client.transaction(async (tx) => {
-        if (!(await tx.exists(path))) return { status: 'absent' };
-        return { status: 'present', values: await readTree(tx, path, this.#schema) };
-      });
+      return await this.#client.transaction(
+        async (tx) => {
+          if (!(await tx.exists(path))) return { status: 'absent' };
+          return { status: 'present', values: await readTree(tx, path, this.#schema) };
+        },
+        { signal: this.#signal },
+      );
     } catch (error) {
       if (isXenstoreError(error, 'ERR_INVALID_VALUE', 'ENOENT')) return { status: 'invalid', error };
       throw error;
