@@ -39,7 +39,8 @@ if (process.argv[1] === `${ROOT}/scripts/api-reports.mjs`) {
   const folders = positionals.length > 0 ? positionals.map((folder) => folder.replace(/\/$/, '')) : undefined;
   const reports = apiReports(folders);
   const unknown = folders?.find((folder) => !reports.some((report) => report.folder === folder));
-  if (unknown !== undefined) usageError(USAGE, `${unknown} is no library of this workspace; packages/ring would be one`);
+  if (unknown !== undefined)
+    usageError(USAGE, `${unknown} is no library of this workspace; packages/ring would be one`);
   if (values.check) {
     await checkApiReports(folders).then(console.log, ({ output, message }) => {
       console.log(`${output}\n${message}`);

@@ -30,7 +30,11 @@ const say = sayOnStderr;
 
 /** What is tried of a project, after its installation; `once`: on the first Node only, for it does not depend on it. */
 function trials({ quick }) {
-  const bundles = (bundler) => ['esm', 'cjs'].map((system) => ({ name: `${bundler}, ${system}`, run: (project) => project.bundled(bundler, system) }));
+  const bundles = (bundler) =>
+    ['esm', 'cjs'].map((system) => ({
+      name: `${bundler}, ${system}`,
+      run: (project) => project.bundled(bundler, system),
+    }));
   const all = [
     { name: 'import', run: (project) => project.imports('esm') },
     { name: 'require', run: (project) => project.imports('cjs') },
@@ -48,7 +52,14 @@ function trials({ quick }) {
 /** One cell: `{ node, name, passed, seconds, note, output }`. */
 async function attempt(node, name, work) {
   const began = performance.now();
-  const cell = (passed, note, output) => ({ node, name, passed, seconds: (performance.now() - began) / 1000, note, output });
+  const cell = (passed, note, output) => ({
+    node,
+    name,
+    passed,
+    seconds: (performance.now() - began) / 1000,
+    note,
+    output,
+  });
   try {
     return cell(true, (await work()) ?? '');
   } catch (error) {
@@ -125,7 +136,8 @@ await runMain(async () => {
     if (!packed.passed) throw new StepError('release', packed.note, packed.output);
     cells.push(await attempt('', 'sizes', () => checkPackedSizes(packages)));
     const tarballs = packages.map(({ tarball }) => tarball);
-    for (const line of lines) cells.push(...(await tryNode(line, { folder, tarballs, options, isFirst: line === lines[0] })));
+    for (const line of lines)
+      cells.push(...(await tryNode(line, { folder, tarballs, options, isFirst: line === lines[0] })));
     report(options, lines, packages, cells);
   } finally {
     if (options.keep) say(`kept ${folder}`);
@@ -138,11 +150,16 @@ function report(options, lines, packages, cells) {
   if (failed.length > 0) process.exitCode = 1;
   if (options.json) {
     const told = packages.map(({ tarball: _, ...one }) => one);
-    process.stdout.write(`${JSON.stringify({ passed: failed.length === 0, packages: told, trials: cells }, null, 2)}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ passed: failed.length === 0, packages: told, trials: cells }, null, 2)}\n`,
+    );
     return;
   }
   printPackages(packages);
-  printTable(lines, cells.filter(({ node }) => node !== ''));
+  printTable(
+    lines,
+    cells.filter(({ node }) => node !== ''),
+  );
   for (const { node, name, note, output } of failed) {
     console.log(`\nFAIL  ${node === '' ? name : `Node ${node}, ${name}`}: ${note}`);
     console.log(String(output).split('\n').slice(0, 30).join('\n').replace(/^/gm, '      '));

@@ -84,7 +84,8 @@ class OwnSymbols {
 
   textOfExport({ symbol, meaning }) {
     const [declaration] = meaning.declarations ?? [];
-    if (declaration === undefined || !this.#isOwn(declaration)) return `export { ${symbol.name} }; // of another package`;
+    if (declaration === undefined || !this.#isOwn(declaration))
+      return `export { ${symbol.name} }; // of another package`;
     const text = this.textOf(meaning);
     if (symbol.name === meaning.name) return text.replaceAll(/^(?!export |\s|\})/gm, 'export ');
     return `${text}\nexport { ${meaning.name} as ${symbol.name} };`;

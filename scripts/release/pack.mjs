@@ -70,7 +70,9 @@ function builtFiles(folder, manifest) {
 
 /** Those that package.json points to. */
 function namedFiles({ exports, bin }) {
-  const targets = [...Object.values(exports ?? {}), bin ?? {}].flatMap((value) => JSON.stringify(value).match(/\.\/dist\/[^"]+/g) ?? []);
+  const targets = [...Object.values(exports ?? {}), bin ?? {}].flatMap(
+    (value) => JSON.stringify(value).match(/\.\/dist\/[^"]+/g) ?? [],
+  );
   return new Set(targets.map((path) => path.replace('./dist/', '')));
 }
 

@@ -19,15 +19,21 @@ export async function checkCodeSizes() {
 
 /** The same for tarballs, `{ folder, packed }` in bytes. */
 export async function checkPackedSizes(packages) {
-  return within('packed', packages.map(({ folder, packed }) => ({ folder, bytes: packed })));
+  return within(
+    'packed',
+    packages.map(({ folder, packed }) => ({ folder, bytes: packed })),
+  );
 }
 
 function within(kind, sizes) {
   const problems = sizes.flatMap(({ folder, bytes }) => {
     const budget = BUDGETS[folder]?.[kind];
-    if (budget === undefined) return [`${folder}: no budget for ${kind} in ${PLACE}; it is ${Math.ceil(bytes / KIB)} KiB`];
+    if (budget === undefined)
+      return [`${folder}: no budget for ${kind} in ${PLACE}; it is ${Math.ceil(bytes / KIB)} KiB`];
     if (bytes <= budget * KIB) return [];
-    return [`${folder}: ${kind} is ${Math.ceil(bytes / KIB)} KiB, its budget ${budget} KiB; make it smaller, or raise it in ${PLACE}`];
+    return [
+      `${folder}: ${kind} is ${Math.ceil(bytes / KIB)} KiB, its budget ${budget} KiB; make it smaller, or raise it in ${PLACE}`,
+    ];
   });
   if (problems.length === 0) return `${sizes.length} within their budgets`;
   throw Object.assign(new Error(`${problems.length} over their budgets`), { output: problems.join('\n') });

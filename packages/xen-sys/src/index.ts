@@ -1,3 +1,4 @@
+export { loadNativeBuild } from './addon/native-build.js';
 export { DOMID_FIRST_RESERVED, DOMID_SELF } from './domids.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
@@ -34,6 +35,7 @@ export {
 } from './grant-copy.js';
 export { type GrantMapping, type GrantTable, pageView, XEN_PAGE_SIZE } from './grant-table.js';
 export { type NativeProviderOptions, nativeProvider, requireNativeAddon } from './native/provider.js';
+export { packageFolder } from './package-root.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
 export { sendDatagram } from './posix/datagram.js';
 export { Fifo } from './posix/fifo.js';
