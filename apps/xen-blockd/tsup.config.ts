@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { defineConfig, type Options } from 'tsup';
 import { base } from '../../tsup.base.js';
@@ -8,7 +7,6 @@ type Plugin = NonNullable<Options['esbuildPlugins']>[number];
 /** Tests of the process replace the machine's Xen there. */
 const NOT_BUNDLED = '@xenpv/xen-sys';
 const OURS = /^@xenpv\/([^/]+)$/;
-const PACKAGE_ROOT = /\/packages\/([^/]+)\/src\/package-root\.ts$/;
 
 /**
  * Our own packages come into the program from their sources, so that no other package must be built first. They are its
@@ -16,9 +14,7 @@ const PACKAGE_ROOT = /\/packages\/([^/]+)\/src\/package-root\.ts$/;
  */
 const sources: Plugin = {
   name: 'sources',
-  setup({ onResolve, onLoad }) {
-    // Where a package's folder is asked for, it is not bundled.
-    onResolve({ filter: /^@xenpv\/[^/]+\/package\.json$/ }, ({ path }) => ({ path, external: true }));
+  setup({ onResolve }) {
     onResolve({ filter: OURS }, ({ path }) => {
       if (path === NOT_BUNDLED) return { path, external: true };
       return {
@@ -26,19 +22,6 @@ const sources: Plugin = {
         sideEffects: false,
       };
     });
-    onLoad({ filter: PACKAGE_ROOT }, async ({ path }) => {
-      const text = await readFile(path, 'utf8');
-      const root = `pathToFileURL(require.resolve('@xenpv/${PACKAGE_ROOT.exec(path)?.[1]}/package.json'))`;
-      const contents = text.replace("new URL('..', import.meta.url)", `new URL('.', ${root})`);
-      if (contents === text) throw new Error(`${path}: how it finds its folder is not known here`);
-      return { contents: `import { pathToFileURL } from 'node:url';\n${contents}`, loader: 'ts' };
-    });
-    // It looks for an addon among the files of the package that asks.
-    onResolve({ filter: /^node-gyp-build$/ }, () => ({ path: 'node-gyp-build', namespace: 'of-blockdev' }));
-    onLoad({ filter: /.*/, namespace: 'of-blockdev' }, () => ({
-      contents: `import { createRequire } from 'node:module';
-        export default createRequire(require.resolve('@xenpv/blockdev/package.json'))('node-gyp-build');`,
-    }));
   },
 };
 

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT, workspacePackages } from '../lib/workspace.mjs';
 
-const REPOSITORY = 'git+https://github.com/xenpv/xen-blockd.git';
+const HOME = 'https://github.com/xenpv/xen-blockd';
 const ADDON_FILES = ['native', 'prebuilds/**/*.node'];
 const PACKAGE_JSON = './package.json';
 
@@ -37,7 +37,10 @@ function expected(folder, manifest) {
   if (manifest.private) return common;
   const published = {
     ...common,
-    repository: { type: 'git', url: REPOSITORY, directory: folder },
+    author: 'The xen-blockd authors',
+    homepage: `${HOME}/tree/main/${folder}#readme`,
+    bugs: { url: `${HOME}/issues` },
+    repository: { type: 'git', url: `git+${HOME}.git`, directory: folder },
     sideEffects: false,
     publishConfig: { access: 'public', provenance: true },
   };
@@ -79,8 +82,14 @@ function problemsOf(manifest, wanted) {
   const fields = Object.keys(wanted).filter((field) => text(manifest[field]) !== text(wanted[field]));
   const problems = fields.map((field) => `${field} is ${text(manifest[field])}, expected ${text(wanted[field])}`);
   if (!manifest.description) problems.push('description is missing');
-  if (!manifest.private && !manifest.keywords?.length) problems.push('keywords are missing');
+  if (!manifest.private) problems.push(...keywordProblems(manifest.keywords ?? []));
   return [...problems, ...versionProblems({ ...manifest.dependencies, ...manifest.devDependencies })];
+}
+
+/** A registry is searched by them: what it is of, and what it is. */
+function keywordProblems(keywords) {
+  if (keywords.length < 4) return [`keywords are ${text(keywords)}, expected 4 or more`];
+  return new Set(keywords).size === keywords.length ? [] : [`keywords are ${text(keywords)}, expected each once`];
 }
 
 /** Our own packages as they are here, others at one version: what was tested is what is installed. */

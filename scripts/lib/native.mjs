@@ -7,7 +7,14 @@ import { ROOT } from './workspace.mjs';
 
 const COMPILERS = { x64: 'x86_64-linux-gnu-g++', arm64: 'aarch64-linux-gnu-g++' };
 export const FLAGS = '-O2 -fPIC -shared -Wall -Wextra -ffunction-sections -fdata-sections'.split(' ');
-export const LINK_FLAGS = '-Wl,--gc-sections -s'.split(' ');
+export const LINK_FLAGS = '-Wl,--gc-sections -Wl,--build-id=none -s'.split(' ');
+
+/** What makes a build load on other machines than this: scripts/native has why. */
+const PORTABLE = join(ROOT, 'scripts', 'native');
+const PORTABLE_FLAGS = ['-include', join(PORTABLE, 'portable.h'), `-ffile-prefix-map=${ROOT}=.`];
+/** libdl is in glibc's own since 2.34, and was a library before; `-ldl` would not name it in the addon. */
+const PORTABLE_LINKS = { '-ldl': ['-Wl,--push-state,--no-as-needed', '-l:libdl.so.2', '-Wl,--pop-state'] };
+export const PORTABLE_SOURCES = ['portable.cc', 'portable.h'].map((name) => join(PORTABLE, name));
 
 /** The target of a binding.gyp. node-gyp reads Python's notation; ours keep to what is JSON too. */
 export function readTarget(folder) {
@@ -21,23 +28,37 @@ function includeFolders() {
   return existsSync(ofNode) ? [...folders, ofNode] : folders;
 }
 
-/** Compiles the addon of a package's folder to `output`, with the compiler's `flags`. */
-export async function compileAddon(folder, compiler, flags, output) {
+/**
+ * Compiles the addon of a package's folder to `output`, with the compiler's `flags`. `portable`: for glibc 2.28 and newer,
+ * with nothing of libstdc++ left to load; else for this machine.
+ */
+export async function compileAddon(folder, compiler, flags, output, { portable = false } = {}) {
   const target = readTarget(folder);
+  const links = (target.libraries ?? []).flatMap((library) => (portable && PORTABLE_LINKS[library]) || [library]);
   const args = [
-    ...flags.filter((flag) => !flag.startsWith('-Wl,') && flag !== '-s'),
+    ...flags.filter((flag) => !isLinkFlag(flag)),
     ...(target.cflags_cc ?? ['-std=c++17']),
     '-DBUILDING_NODE_EXTENSION',
     `-DNODE_GYP_MODULE_NAME=${target.target_name.replace(/\W/g, '_')}`,
     ...(target.defines ?? []).map((define) => `-D${define}`),
     ...includeFolders().flatMap((include) => ['-isystem', include]),
+    ...(portable ? PORTABLE_FLAGS : []),
     ...target.sources,
-    ...flags.filter((flag) => flag.startsWith('-Wl,') || flag === '-s'),
-    ...(target.libraries ?? []),
+    ...(portable ? [PORTABLE_SOURCES[0], '-static-libstdc++', '-static-libgcc'] : []),
+    ...flags.filter(isLinkFlag),
+    ...links,
     '-o',
     output,
   ];
   await run(`native: ${basename(folder)} with ${compiler}`, compiler, args, { cwd: join(folder, 'native') });
+}
+
+const isLinkFlag = (flag) => flag.startsWith('-Wl,') || flag === '-s';
+
+/** Which compiler it is, with its version: another one makes other bytes of the same sources. */
+export async function compilerVersion(compiler) {
+  const [line] = (await run('compiler', compiler, ['--version'])).split('\n');
+  return line.replace(/^\S+ /, '').trim();
 }
 
 async function isInstalled(compiler) {

@@ -1,7 +1,5 @@
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import nodeGypBuild from 'node-gyp-build';
-import { BlockDeviceError } from './errors.js';
+import { loadNativeBuild, XenSysError } from '@xenpv/xen-sys';
+import { BlockDeviceError, type BlockDeviceErrorCode } from './errors.js';
 import { packageRoot } from './package-root.js';
 
 /**
@@ -74,11 +72,9 @@ export type Reap = () => number;
  */
 export type Start = (count: number, reap: boolean) => number;
 
-const ROOT = fileURLToPath(packageRoot);
-
 let addon: Addon | BlockDeviceError | undefined;
 
-/** The native addon of this package. Error: ERR_NO_ADDON when there is no build of it for this machine. */
+/** The native addon of this package. Errors: ERR_NOT_LINUX, ERR_NO_ADDON, ERR_ADDON_LOAD (`loadNativeBuild` of xen-sys). */
 export function loadAddon(): Addon {
   addon ??= findAddon();
   if (addon instanceof BlockDeviceError) throw addon;
@@ -95,18 +91,11 @@ export function optionalAddon(): Addon | undefined {
 }
 
 function findAddon(): Addon | BlockDeviceError {
-  const causes: unknown[] = [];
-  const native = join(ROOT, 'native');
-  // A build made by node-gyp lies beside its binding.gyp.
-  for (const folder of [ROOT, native]) {
-    try {
-      return nodeGypBuild(folder) as Addon;
-    } catch (cause) {
-      causes.push(cause);
-    }
+  try {
+    return loadNativeBuild('@xenpv/blockdev', packageRoot) as Addon;
+  } catch (cause) {
+    if (!(cause instanceof XenSysError)) throw cause;
+    const { code, message, path } = cause;
+    return new BlockDeviceError(code as BlockDeviceErrorCode, 'load', message, { path, cause });
   }
-  const machine = `${process.platform}-${process.arch}`;
-  const advice = `with a C++ compiler, make one: npx node-gyp rebuild --directory ${native}`;
-  const message = `no build of the addon for ${machine} in ${ROOT}; ${advice}`;
-  return new BlockDeviceError('ERR_NO_ADDON', 'load', message, { path: ROOT, cause: new AggregateError(causes) });
 }

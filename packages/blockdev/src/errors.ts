@@ -7,8 +7,11 @@ export type ErrnoName = keyof typeof constants.errno;
 /** What went wrong: a system error's name, or the package's own code (each function that throws names its own). */
 export type BlockDeviceErrorCode =
   | ErrnoName
+  | 'ERR_NOT_LINUX'
   /** There is no build of the addon for this machine. */
   | 'ERR_NO_ADDON'
+  /** There is one, and it does not load. */
+  | 'ERR_ADDON_LOAD'
   | 'ERR_NO_IO_URING'
   | 'ERR_NO_DIRECT'
   /** Another program, or another user in this process, holds a lock on the image. */

@@ -1,6 +1,7 @@
-// The built modules lie in dist/, the sources in src/: either way the package is one folder up.
+import { packageFolder } from '@xenpv/xen-sys';
+
 /** The package's folder. */
-export const packageRoot = new URL('..', import.meta.url);
+export const packageRoot = packageFolder('@xenpv/blockdev', import.meta.url);
 
 /** URL of the module that exports `attachImage`. */
 export const attachModule = new URL('dist/attach.js', packageRoot).href;

@@ -1,3 +1,4 @@
-// The built modules lie in dist/, the sources in src/: either way the package is one folder up.
+import { packageFolder } from '@xenpv/xen-sys';
+
 /** The package's folder. */
-export const packageRoot = new URL('..', import.meta.url);
+export const packageRoot = packageFolder('@xenpv/emulator', import.meta.url);

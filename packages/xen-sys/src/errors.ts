@@ -5,7 +5,9 @@ import { Errno } from './errno.js';
 type OwnCode =
   | 'ERR_NO_LIBRARY'
   | 'ERR_NO_DEVICE'
+  | 'ERR_NOT_LINUX'
   | 'ERR_NO_ADDON'
+  | 'ERR_ADDON_LOAD'
   | 'ERR_NO_XENSTORE'
   | 'ERR_CLOSED'
   | 'ERR_NOT_CONTIGUOUS';

@@ -1,3 +1,4 @@
+export { loadNativeBuild } from './addon/native-build.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
 export type { EventChannels, EventListener, EventSleeper } from './event-channels.js';
@@ -43,6 +44,7 @@ export {
   parseEvtchnPort,
   parseGref,
 } from './numbers.js';
+export { packageFolder } from './package-root.js';
 export { forbidCoreDumps } from './posix/core-dumps.js';
 export { sendDatagram } from './posix/datagram.js';
 export { Fifo } from './posix/fifo.js';

@@ -21,6 +21,8 @@ export function threadRing(): ThreadRing | string {
 }
 
 function openRing(): ThreadRing | string {
+  // Its event loop is not libuv: the functions that the ring needs of that end the process.
+  if (process.versions.bun !== undefined) return 'Bun has no event loop that io_uring could wake';
   let addon: Addon;
   try {
     addon = loadAddon();

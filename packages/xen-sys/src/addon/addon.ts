@@ -1,8 +1,5 @@
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import nodeGypBuild from 'node-gyp-build';
-import { XenSysError } from '../errors.js';
 import { packageRoot } from '../package-root.js';
+import { loadNativeBuild } from './native-build.js';
 
 type Memory = ArrayBufferView;
 
@@ -52,31 +49,10 @@ interface Addon {
   sendDatagram(path: Uint8Array, data: Uint8Array, wait: boolean): number;
 }
 
-const ROOT = fileURLToPath(packageRoot);
-
 let addon: Addon | undefined;
 
-/** The native addon of this package. Error: ERR_NO_ADDON when there is no build of it for this machine. */
+/** The native addon of this package. Errors: those of {@link loadNativeBuild}. */
 export function loadAddon(): Addon {
-  addon ??= findAddon();
+  addon ??= loadNativeBuild('@xenpv/xen-sys', packageRoot) as Addon;
   return addon;
-}
-
-function findAddon(): Addon {
-  const causes: unknown[] = [];
-  // A build made by node-gyp lies beside its binding.gyp.
-  for (const folder of [ROOT, join(ROOT, 'native')]) {
-    try {
-      return nodeGypBuild(folder) as Addon;
-    } catch (cause) {
-      causes.push(cause);
-    }
-  }
-  const native = join(ROOT, 'native');
-  throw new XenSysError(
-    'ERR_NO_ADDON',
-    'load',
-    `no build of the addon for ${process.platform}-${process.arch} in ${ROOT}; with a C++ compiler, make one: npx node-gyp rebuild --directory ${native}`,
-    { path: ROOT, cause: new AggregateError(causes) },
-  );
 }

@@ -1,0 +1,140 @@
+/** One empty project with all packages installed from their tarballs, and what is tried in it. */
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { run, StepError } from '../lib/steps.mjs';
+import { examples, importsOfAll, readmePrograms } from './programs.mjs';
+import { typescripts } from './toolchain.mjs';
+
+const require = createRequire(import.meta.url);
+const SECONDS = 120;
+
+/** What npm itself is, so that another Node than the one in PATH can run it. */
+async function npmProgram() {
+  const root = (await run('npm root', 'npm', ['root', '--global'])).trim();
+  return join(root, 'npm', 'bin', 'npm-cli.js');
+}
+
+/** A project on one version of Node. What it offers to try are functions that resolve with a note, or reject. */
+export class Project {
+  #folder;
+  #node;
+  #env;
+
+  constructor(folder, node) {
+    this.#folder = folder;
+    this.#node = node;
+    this.#env = { PATH: `${dirname(node)}:${process.env.PATH}`, NODE_PATH: '' };
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'package.json'), '{ "name": "empty", "private": true, "version": "1.0.0" }\n');
+  }
+
+  /** Installs with the project's Node; nothing but its dependencies may run a script. */
+  async install(tarballs, others = []) {
+    const options = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
+    await this.#run('install', [await npmProgram(), 'install', ...options, ...tarballs, ...others]);
+    const scoped = readdirSync(join(this.#folder, 'node_modules', '@xenpv')).length;
+    return `${scoped} libraries`;
+  }
+
+  async imports(system) {
+    return (await this.#runText(`imports.${system === 'esm' ? 'mjs' : 'cjs'}`, importsOfAll()[system])).trim();
+  }
+
+  /** The programs of the READMEs, in one module system. */
+  readmes(system) {
+    const extension = system === 'esm' ? 'mjs' : 'cjs';
+    return each(readmePrograms(), (program) => this.#runText(`readme-${program.name}.${extension}`, program[system]));
+  }
+
+  examples() {
+    return each(examples(), ({ name, program }) => this.#runText(`${name}.mjs`, program));
+  }
+
+  /** The command of the daemon. */
+  async daemon() {
+    return (await this.#run('xen-blockd', [join('node_modules', 'xen-blockd', 'dist', 'main.js'), '--version'])).trim();
+  }
+
+  /** Programs of the READMEs, the examples where modules may wait, and imports of everything, each as one file. */
+  async bundled(bundler, system) {
+    const bundle = bundler === 'esbuild' ? withEsbuild : withRollup;
+    const programs = [
+      { name: 'imports', bundled: importsOfAll().esm },
+      ...readmePrograms(),
+      ...(system === 'esm' ? examples().map(({ name, program }) => ({ name, bundled: program })) : []),
+    ];
+    const folder = `bundled-${bundler}-${system}`;
+    mkdirSync(join(this.#folder, folder), { recursive: true });
+    return each(programs, async ({ name, bundled }) => {
+      const entry = join(this.#folder, folder, `${name}.entry.mjs`);
+      writeFileSync(entry, bundled);
+      const output = join(folder, `${name}.${system === 'esm' ? 'mjs' : 'cjs'}`);
+      await bundle(entry, join(this.#folder, output), system);
+      return this.#run(output, [output]);
+    });
+  }
+
+  /** The examples as strict TypeScript, with every type of ours checked, as an ES module and as CommonJS. */
+  async types(version) {
+    const compiler = join(await typescripts(), 'node_modules', `typescript-${version}`, 'bin', 'tsc');
+    const folder = join(this.#folder, `types-${version}`);
+    mkdirSync(folder, { recursive: true });
+    for (const { name, source } of examples()) writeFileSync(join(folder, `${name}.mts`), source);
+    writeFileSync(join(folder, 'imports.cts'), importsOfAll().esm);
+    const compilerOptions = {
+      ...{ module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable'], types: ['node'] },
+      ...{ strict: true, exactOptionalPropertyTypes: true, skipLibCheck: false, noEmit: true },
+    };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.mts', '*.cts'] }));
+    await this.#run(`TypeScript ${version}`, [compiler, '-p', folder]);
+    return undefined;
+  }
+
+  async #runText(name, text) {
+    writeFileSync(join(this.#folder, name), text);
+    return this.#run(name, [name]);
+  }
+
+  #run(name, args) {
+    const work = run(name, this.#node, args, { cwd: this.#folder, env: this.#env });
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new StepError(name, `no end after ${SECONDS} s`)), SECONDS * 1000);
+    });
+    return Promise.race([work, late]).finally(() => clearTimeout(timer));
+  }
+}
+
+/** All of them, so that one run tells every failure. */
+async function each(programs, work) {
+  const failures = [];
+  for (const program of programs) {
+    await Promise.resolve(work(program)).catch((error) => failures.push(error));
+  }
+  if (failures.length === 0) return `${programs.length} programs`;
+  throw Object.assign(new Error(`${failures.length} of ${programs.length} programs`), {
+    output: failures.map(({ message, output }) => `${message}\n${output ?? ''}`).join('\n'),
+  });
+}
+
+async function withEsbuild(entry, outfile, system) {
+  const { build } = require('esbuild');
+  const options = { bundle: true, platform: 'node', target: 'node20', logLevel: 'silent' };
+  await build({ ...options, entryPoints: [entry], outfile, format: system === 'esm' ? 'esm' : 'cjs' });
+}
+
+async function withRollup(entry, file, system) {
+  const { rollup } = require('rollup');
+  const { nodeResolve } = require('@rollup/plugin-node-resolve');
+  const commonjs = require('@rollup/plugin-commonjs');
+  const bundle = await rollup({
+    input: entry,
+    external: [/^node:/],
+    plugins: [nodeResolve({ exportConditions: ['node'] }), commonjs()],
+    onwarn: () => {},
+  });
+  const format = system === 'esm' ? 'es' : 'cjs';
+  await bundle.write({ file, format, inlineDynamicImports: true });
+  await bundle.close();
+}

@@ -1,0 +1,48 @@
+/** What a package may weigh. A budget that is too small is raised here, in the commit that needs it, so that it is seen. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { ROOT } from '../lib/workspace.mjs';
+import { publishedPackages, reachable } from './pack.mjs';
+
+const KIB = 1024;
+
+/** By folder, in KiB: `code` is what `import` of the main entry reads of the package itself; `packed` the tarball. */
+const BUDGETS = {};
+
+const PLACE = 'scripts/release/sizes.mjs';
+
+/** Resolves with a note. Errors: one that has each package that is too large as `output`. */
+export async function checkCodeSizes() {
+  const sizes = publishedPackages().map(({ folder, manifest }) => ({ folder, bytes: codeSize(folder, manifest) }));
+  return within('code', sizes);
+}
+
+/** The same for tarballs, `{ folder, packed }` in bytes. */
+export async function checkPackedSizes(packages) {
+  return within(
+    'packed',
+    packages.map(({ folder, packed }) => ({ folder, bytes: packed })),
+  );
+}
+
+function within(kind, sizes) {
+  const problems = sizes.flatMap(({ folder, bytes }) => {
+    const budget = BUDGETS[folder]?.[kind];
+    if (budget === undefined)
+      return [`${folder}: no budget for ${kind} in ${PLACE}; it is ${Math.ceil(bytes / KIB)} KiB`];
+    if (bytes <= budget * KIB) return [];
+    return [
+      `${folder}: ${kind} is ${Math.ceil(bytes / KIB)} KiB, its budget ${budget} KiB; make it smaller, or raise it in ${PLACE}`,
+    ];
+  });
+  if (problems.length === 0) return `${sizes.length} within their budgets`;
+  throw Object.assign(new Error(`${problems.length} over their budgets`), { output: problems.join('\n') });
+}
+
+function codeSize(folder, manifest) {
+  const dist = join(ROOT, folder, 'dist');
+  const present = new Set(existsSync(dist) ? readdirSync(dist) : []);
+  const entry = manifest.exports['.'] ? ['index.js'] : ['main.js', 'program.cjs'];
+  const files = reachable(dist, present, entry).filter((name) => !name.endsWith('.map'));
+  return files.reduce((sum, name) => sum + statSync(join(dist, name)).size, 0);
+}

@@ -1,0 +1,39 @@
+/** What a release is tried with: versions of Node and of TypeScript, from npm. */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from '../lib/steps.mjs';
+import { ROOT } from '../lib/workspace.mjs';
+
+const FOLDER = join(ROOT, '.tools', 'release');
+
+/** The oldest that our types are made for, the workspace's own, and the newest. */
+export const TYPESCRIPTS = ['5.7.3', '5.9.3', '7.0.2'];
+/** The lines of Node that get security fixes, or did until lately. */
+export const NODES = ['20', '22', '24'];
+
+/** Resolves with the program of Node of this line: of the one that runs this, or of npm's newest. Errors: StepError. */
+export async function nodeProgram(line) {
+  if (process.versions.node.split('.')[0] === line) return process.execPath;
+  // npm's `node` is a script that installs this one.
+  const name = `node-linux-${process.arch}`;
+  const folder = join(FOLDER, `node-${line}`);
+  const program = join(folder, 'node_modules', name, 'bin', 'node');
+  if (!existsSync(program)) await fetchPackages(folder, [`${name}@${line}`]);
+  return program;
+}
+
+/** Resolves with the folder whose node_modules has each of {@link TYPESCRIPTS} as `typescript-VERSION`. */
+export async function typescripts() {
+  const folder = join(FOLDER, 'typescript');
+  const missing = TYPESCRIPTS.filter((version) => !existsSync(join(folder, 'node_modules', `typescript-${version}`)));
+  const packages = TYPESCRIPTS.map((version) => `typescript-${version}@npm:typescript@${version}`);
+  if (missing.length > 0) await fetchPackages(folder, packages);
+  return folder;
+}
+
+async function fetchPackages(folder, packages) {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
+  const args = ['install', '--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', ...packages];
+  await run(`fetch ${packages.join(' ')}`, 'npm', args, { cwd: folder });
+}
