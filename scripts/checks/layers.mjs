@@ -90,7 +90,7 @@ export const FLOORS = {
     ['requests'],
     ['fairness'],
     ['rings'],
-    ['transfer', 'journal', 'pace', 'accounting'],
+    ['transfer', 'journal', 'pace', 'accounting', 'trace'],
     ['grown.ts'],
   ],
   'packages/blkfront': [

@@ -40,6 +40,7 @@ export { diskName, imageUser } from './disk/image-user.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
 export type { ProtocolLimits } from './disk/terms.js';
+export type { DiskTrace, TraceBatch } from './disk/tracing.js';
 export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnError } from './disk-description.js';
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
@@ -64,4 +65,5 @@ export type {
   RingOptions,
   StorageFailure,
 } from './plane/rings/ring-options.js';
+export { Point, RECORD_WORDS, RecordWord, TRACE_POINTS, type TracePoint } from './plane/trace/trace-buffer.js';
 export { formatRateLimits, parseRateLimits, RATE_LIMITS_FORM, type RateLimits } from './rate-limits.js';

@@ -12,6 +12,7 @@ import { addList, addStats } from './queries/list.js';
 import { addShow } from './queries/show.js';
 import { addStatus } from './queries/status.js';
 import { addTop } from './queries/top.js';
+import { addTrace } from './trace/trace.js';
 
 /** The commands of `xen-blockd` that ask a running daemon; `ended` gets the exit code of those that have more than one. */
 export function addQueries(program: Command, ended: (code: number) => void): void {
@@ -30,6 +31,7 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addPause(program);
   addUnpause(program);
   addThrottle(program);
+  addTrace(program);
   addAttach(program);
   addDetach(program);
 }

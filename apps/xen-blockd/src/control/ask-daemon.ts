@@ -23,16 +23,40 @@ export async function askDaemon<T = readonly DiskReport[]>(
   { command, args, answerMs = ANSWER_MS }: DaemonRequest,
   signal?: AbortSignal,
 ): Promise<T> {
-  let client: QmpClient | undefined;
-  try {
-    client = await QmpClient.connect(path, { answerMs, signal });
-    return (await client.execute(command, args)) as T;
-  } catch (error) {
-    signal?.throwIfAborted();
-    const message = messageOf(error, { path, command, answerMs, version: client?.greeting.QMP.version.package });
-    throw new BlockdError('ERR_SOCKET', 'ask daemon', message, { path, cause: error });
-  } finally {
-    client?.close();
+  await using conversation = new Conversation(path, answerMs, signal);
+  return conversation.ask<T>(command, args);
+}
+
+/** Commands to a daemon that belong together: it ends what belongs to a conversation with it. */
+export class Conversation implements AsyncDisposable {
+  readonly #path: string;
+  readonly #answerMs: number;
+  readonly #signal: AbortSignal | undefined;
+  #client: QmpClient | undefined;
+
+  /** `answerMs`: milliseconds for each answer. With `signal` it ends at once. */
+  constructor(path: string, answerMs = ANSWER_MS, signal?: AbortSignal) {
+    this.#path = path;
+    this.#answerMs = answerMs;
+    this.#signal = signal;
+  }
+
+  /** Resolves with what the command returns, which is `T`. Error: as {@link askDaemon}, or the signal's reason. */
+  async ask<T>(command: string, args?: Readonly<Record<string, unknown>>): Promise<T> {
+    const [path, answerMs, signal] = [this.#path, this.#answerMs, this.#signal];
+    try {
+      this.#client ??= await QmpClient.connect(path, { answerMs, signal });
+      return (await this.#client.execute(command, args)) as T;
+    } catch (error) {
+      signal?.throwIfAborted();
+      const version = this.#client?.greeting.QMP.version.package;
+      const message = messageOf(error, { path, command, answerMs, version });
+      throw new BlockdError('ERR_SOCKET', 'ask daemon', message, { path, cause: error });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client?.close();
   }
 }
 

@@ -9,6 +9,7 @@ import { layerCommands } from './commands/layers.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
 import { throttleCommands } from './commands/throttle.js';
+import { traceCommands } from './commands/trace.js';
 import type { Controlled } from './controlled.js';
 import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
@@ -35,6 +36,7 @@ export class ControlServer implements AsyncDisposable {
       ...throttleCommands(context),
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),
+      ...traceCommands(context),
     };
     this.#server = new QmpServer({ commands, events: EVENTS, version: qmpVersion() });
     this.#unsubscribe = subscribeEvents((event, data) => {

@@ -13,6 +13,7 @@ import type { JournalOptions } from '../plane/journal/adopt-ring.js';
 import { journalPath } from '../plane/journal/ring-journal.js';
 import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
 import type { Negotiated } from './negotiation.js';
+import { type DiskTrace, DiskTracing } from './tracing.js';
 
 /** How data gets to the storage, see {@link DataPath}. */
 export interface DataPathChoice {
@@ -50,6 +51,7 @@ export class DiskRings {
   readonly #listener: RingListener;
   readonly #counters: RingCounters[] = [];
   readonly #ages: RequestAges[] = [];
+  readonly #tracing = new DiskTracing(() => this.#applyTracing());
   #rings: ServedRing[] = [];
   /** Where each is served. */
   #hosts: RingHost[] = [];
@@ -77,6 +79,22 @@ export class DiskRings {
   /** Requests of an earlier process that the attached rings carry out again, or have. */
   get recovered(): number {
     return this.#rings.reduce((sum, ring) => sum + ring.recovered, 0);
+  }
+
+  /** What the requests of all queues do from then on, over all connections. */
+  trace(): Promise<DiskTrace> {
+    return this.#tracing.open();
+  }
+
+  /** The disk is gone, and with it its traces. */
+  endTraces(): void {
+    this.#tracing.end();
+  }
+
+  /** A ring that is attached is paused until it has it. One whose thread is gone is told of in another way. */
+  async #applyTracing(): Promise<void> {
+    const settings = this.#rings.map((ring, queue) => ring.setTrace(this.#tracing.memoryOf(queue)));
+    await Promise.allSettled(settings);
   }
 
   statistics(): DiskStatistics {
@@ -108,6 +126,7 @@ export class DiskRings {
         throw ringError(cause, attached.length);
       }
       this.#rings = attached;
+      void this.#applyTracing();
       this.#hosts = hosts;
       return attached;
     });
@@ -166,6 +185,7 @@ export class DiskRings {
       const ring = await this.#attachRing(host, disk, queue, { adopt: false });
       this.#rings[queue] = ring;
       this.#hosts[queue] = host;
+      void this.#applyTracing();
       return [ring];
     });
   }

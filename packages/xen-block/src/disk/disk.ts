@@ -52,6 +52,7 @@ import { diskGeometry } from './geometry.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, transportValues } from './published-keys.js';
 import { type ConnectionTerms, type ProtocolLimits, readTerms } from './terms.js';
+import type { DiskTrace } from './tracing.js';
 import { GrowthWatch } from './watches/growth.js';
 import { StallWatch } from './watches/stall.js';
 
@@ -301,6 +302,11 @@ export class BlockDevice implements BackendHandler {
     });
   }
 
+  /** What its requests do from then on, until the disk is gone or the result is disposed of. */
+  trace(): Promise<DiskTrace> {
+    return this.#rings.trace();
+  }
+
   statistics(): DiskStatistics {
     return this.#rings.statistics();
   }
@@ -425,6 +431,7 @@ export class BlockDevice implements BackendHandler {
     if (!this.#abandoned) await this.#changes;
     clearTimeout(this.#mediumRetry);
     this.#closed = true;
+    this.#rings.endTraces();
     this.#limits.close();
     const closing = this.#image?.close();
     // An image whose storage hangs closes when that has answered, and keeps its lock until then.

@@ -33,6 +33,7 @@ export type WorkerRequest = { readonly id: number } & (
   | { readonly do: 'pause' | 'resume' | 'stop' | 'restart'; readonly ring: number }
   | { readonly do: 'detach'; readonly ring: number; readonly kept: KeptRequests }
   | { readonly do: 'setOnError'; readonly ring: number; readonly policy: OnError }
+  | { readonly do: 'setTrace'; readonly ring: number; readonly trace: SharedArrayBuffer | undefined }
   | { readonly do: 'setGeometry'; readonly ring: number; readonly geometry: DiskGeometry }
   | { readonly do: 'setImage'; readonly ring: number; readonly image: ImageToShare | undefined }
   | { readonly do: 'close' }

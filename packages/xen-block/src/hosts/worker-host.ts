@@ -126,6 +126,7 @@ export class WorkerRingHost implements RingHost {
       setImage: async (image) => ask({ do: 'setImage', ring, image: shareImage(image) }),
       stop: () => tell({ do: 'stop', ring }),
       restart: () => this.#restart(ring),
+      setTrace: (trace) => ask({ do: 'setTrace', ring, trace }),
       setOnError: (policy) => tell({ do: 'setOnError', ring, policy }),
       detach: (kept) => {
         detaching ??= this.#detach(ring, kept);

@@ -146,6 +146,9 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<Worker
     case 'setOnError':
       rings.get(request.ring)?.served.setOnError(request.policy);
       return undefined;
+    case 'setTrace':
+      rings.get(request.ring)?.served.setTrace(request.trace);
+      return undefined;
     case 'setGeometry':
       await setGeometry(request.ring, request.geometry);
       return undefined;

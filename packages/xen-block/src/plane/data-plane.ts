@@ -34,11 +34,14 @@ import { PassLists } from './requests/lists.js';
 import { Notices } from './requests/notices.js';
 import { RequestSegments } from './requests/segments.js';
 import { RequestTable } from './requests/table.js';
+import { observe } from './requests/trace.js';
 import { Rest } from './rest.js';
 import { Barriers } from './rings/barriers.js';
 import { BlockRing, type RingParts } from './rings/ring.js';
 import type { RingOptions } from './rings/ring-options.js';
 import { RingSet } from './rings/ring-set.js';
+import { RingTracer } from './trace/ring-tracer.js';
+import { TraceBuffer } from './trace/trace-buffer.js';
 import { copyFunction } from './transfer/copy-function.js';
 import { DataMemory } from './transfer/data-memory.js';
 import { PageMapper } from './transfer/page-mapper.js';
@@ -99,6 +102,8 @@ export interface ServedRing {
   restart(): Promise<void>;
   /** What is done from now on when the storage fails a request. */
   setOnError(policy: OnError): void;
+  /** Its requests are written to `trace` from now on, the memory of a {@link TraceBuffer}; or to none. Resolves when that is so. */
+  setTrace(trace: SharedArrayBuffer | undefined): Promise<void>;
   /**
    * Ends serving: answers the taken requests, closes the event channel and unmaps the ring. Requests that are kept by an
    * error of the storage are failed, or left to the next process by the ring's journal; without a journal they fail. With
@@ -116,6 +121,7 @@ export class DataPlane implements AsyncDisposable {
   readonly #sharers = new Sharers();
   readonly #failures: StorageFailures;
   readonly #rings = new RingSet();
+  readonly #table: RequestTable;
   readonly #rest: Rest;
   readonly #loop: PassLoop;
   readonly #watchdog: Watchdog;
@@ -150,6 +156,7 @@ export class DataPlane implements AsyncDisposable {
     const ends = new RequestEnds({ rings, table, lists, clock, notices });
     const failures = new StorageFailures({ table, lists, shares, barriers, ends, notices, clock });
     this.#events = events;
+    this.#table = table;
     this.#failures = failures;
     this.#grants = grants;
     this.#mapMultiple = provider.features.mapMultiple;
@@ -250,8 +257,17 @@ export class DataPlane implements AsyncDisposable {
       setOnError: (policy) => {
         ring.onError = policy;
       },
+      setTrace: async (trace) => {
+        if (this.#rings.has(ring)) this.#setTrace(ring, trace);
+      },
       detach: (kept) => this.#detach(ring, kept),
     };
+  }
+
+  #setTrace(ring: BlockRing, trace: SharedArrayBuffer | undefined): void {
+    ring.tracer = trace && new RingTracer(new TraceBuffer(trace));
+    this.#table.traced = this.#rings.all.some((each) => each?.tracer !== undefined);
+    observe(this.#table);
   }
 
   #recover(ring: BlockRing): void {
@@ -340,6 +356,7 @@ export class DataPlane implements AsyncDisposable {
 
   #remove(ring: BlockRing): void {
     this.#rings.remove(ring);
+    if (ring.tracer) this.#setTrace(ring, undefined);
     const { number } = this.#sharers.guestOf(ring);
     if (this.#sharers.close(ring)) this.#memory.forget(number);
     if (this.#rings.count === 0) this.#watchdog.stop();

@@ -18,6 +18,7 @@ import { RequestAnswers } from './requests/answers.js';
 import { RequestDispatch } from './requests/dispatch.js';
 import { RequestIntake } from './requests/intake.js';
 import type { PassParts } from './requests/parts.js';
+import { observe } from './requests/trace.js';
 import { type Rest, Woken } from './rest.js';
 import type { BlockRing } from './rings/ring.js';
 import { guaranteeOf } from './transfer/data-memory.js';
@@ -122,6 +123,7 @@ export class PassLoop {
   /** Engine calls have ended. */
   completed(tags: Int32Array, results: Int32Array, count: number): void {
     this.#parts.clock.tick();
+    observe(this.#parts.table);
     for (let i = 0; i < count; i++) this.#ended(tags[i], results[i]);
     this.#run();
   }
@@ -195,6 +197,7 @@ export class PassLoop {
     this.#parts.throttled.release();
     this.#rest.begin();
     this.#parts.clock.begin();
+    observe(this.#parts.table);
     const { table, lists, turns } = this.#parts;
     turns.beginRun();
     let busy = true;

@@ -29,6 +29,7 @@ const ASKING = [
   ['pause', 'web1:xvda'],
   ['unpause', 'web1:xvda'],
   ['throttle', 'web1:xvda'],
+  ['trace', 'web1:xvda'],
   ['attach', 'web1', '/a.img'],
   ['detach', 'web1:xvda'],
 ];

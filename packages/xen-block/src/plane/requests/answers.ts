@@ -7,11 +7,11 @@
  * What never happens: a response to a broken ring.
  */
 import { BlkifOp, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow } from '@xenpv/blkif';
-import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
 import { COPIED_AT_ONCE, Slices } from '../fairness/slices.js';
 import { pushAnswers } from '../journal/push-answers.js';
 import type { BlockRing } from '../rings/ring.js';
+import { Point } from '../trace/trace-buffer.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
 import { RowList } from './lists.js';
@@ -169,7 +169,7 @@ export class RequestAnswers {
     // A frontend that gets its answer may check that its pages are not mapped any more.
     if (ring.mapper) this.#unmap(row, ring.mapper, ring);
     if (!ring.broken) this.#put(row, ring);
-    trace(requestChannels.pushed, table, row);
+    if (table.observed) trace(Point.pushed, table, row);
     this.#barriers.end(ring, row);
     const { index } = ring;
     this.#unpushedBytes[index] += table.length[row];

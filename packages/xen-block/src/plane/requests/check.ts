@@ -101,6 +101,12 @@ export function mostBytes(table: RequestTable, row: number, { abi }: BlockRing):
   return SECTOR_SIZE * Math.max(0, addSegments(words, at + abi.segmentsWord, count, SECTOR_SIZE));
 }
 
+/** What a request asks for, before anything of it is checked: of an indirect one the inner operation. */
+export function tracedOperation(words: Int32Array, at: number): number {
+  const operation = requestOperation(words, at);
+  return operation === BlkifOp.indirect ? indirectOperation(words, at) : operation;
+}
+
 /** The sectors of all segments together, or minus the reason why not. */
 function addSegments(words: Int32Array, at: number, count: number, sectorSize: number): number {
   let sectors = 0;

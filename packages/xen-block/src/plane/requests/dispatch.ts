@@ -11,9 +11,9 @@
 import { BlkifOp, BlkifStatus } from '@xenpv/blkif';
 import { BlockOp, type BlockQueue, exactResult, IOV_WORDS } from '@xenpv/blockdev';
 import { Errno } from '@xenpv/xen-sys';
-import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
 import type { BlockRing } from '../rings/ring.js';
+import { Point } from '../trace/trace-buffer.js';
 import { isSecureDiscard } from './check.js';
 import type { PassParts } from './parts.js';
 import { MAX_INDIRECT_SEGMENTS } from './segments.js';
@@ -301,7 +301,7 @@ export class RequestDispatch {
       bytes += table.length[row];
       table.phase[row] = Phase.queued;
       table.queuedAt[row] = now;
-      trace(requestChannels.queued, table, row);
+      if (table.observed) trace(Point.storage, table, row);
       if (table.length[row] > 0 && table.segments[row] > 0) count = this.#addIov(row, ring, count);
     }
     if (!this.#stage(leader, ring, operation, bytes, count)) {

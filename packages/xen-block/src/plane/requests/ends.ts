@@ -1,8 +1,8 @@
 import { BlkifStatus, requestSector } from '@xenpv/blkif';
-import { requestChannels } from '../../diagnostics.js';
 import { accountingClass } from '../accounting/layout.js';
 import type { Clock } from '../pace/clock.js';
 import type { RingSet } from '../rings/ring-set.js';
+import { Point } from '../trace/trace-buffer.js';
 import { BadRequest, badRequestStatus } from './bad-request.js';
 import type { PassLists } from './lists.js';
 import type { Notices } from './notices.js';
@@ -42,7 +42,7 @@ export class RequestEnds {
     this.#table.phase[row] = Phase.ended;
     this.#table.completedAt[row] = this.#clock.now;
     this.#lists.ended.add(row);
-    trace(requestChannels.completed, this.#table, row);
+    if (this.#table.observed) trace(Point.done, this.#table, row);
   }
 
   /** Ends a request before anything was done for it. */

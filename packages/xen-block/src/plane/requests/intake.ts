@@ -17,12 +17,12 @@ import {
   SEGMENTS_PER_INDIRECT_PAGE,
 } from '@xenpv/blkif';
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
-import { requestChannels } from '../../diagnostics.js';
 import { XenBlockError } from '../../errors.js';
 import type { Guest } from '../fairness/sharers.js';
 import { COPIED_AT_ONCE, Slices } from '../fairness/slices.js';
 import type { Throttle } from '../pace/throttle.js';
 import type { BlockRing } from '../rings/ring.js';
+import { Point } from '../trace/trace-buffer.js';
 import { CopyStage } from '../transfer/copy-stage.js';
 import { BadRequest } from './bad-request.js';
 import { checkHeader, checkRange, mostBytes } from './check.js';
@@ -194,7 +194,7 @@ export class RequestIntake {
     }
     this.#lists.taken.add(row);
     ring.pending++;
-    trace(requestChannels.pulled, table, row);
+    if (table.observed) trace(Point.taken, table, row);
     if (requestOperation(table.words, row * ROW_WORDS) === BlkifOp.writeBarrier) this.#barriers.begin(ring, row);
   }
 

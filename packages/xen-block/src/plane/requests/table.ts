@@ -56,6 +56,10 @@ export const Recovered = { no: 0, again: 1, givenUp: 2 } as const;
 
 export class RequestTable {
   capacity = 0;
+  /** A ring of the plane is traced. */
+  traced = false;
+  /** Requests are told of as they pass their points, see `observe`. */
+  observed = false;
   /** The private copy of each slot, ROW_WORDS apart. */
   words = new Int32Array(0);
   /** Which ring of the data plane. */

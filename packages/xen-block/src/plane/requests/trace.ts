@@ -1,24 +1,73 @@
-import type { Channel } from 'node:diagnostics_channel';
-import { requestIdHigh, requestIdLow } from '@xenpv/blkif';
-import type { RequestEvent } from '../../diagnostics.js';
-import { type RequestTable, ROW_WORDS } from './table.js';
+import { requestIdHigh, requestIdLow, requestOperation, requestSector, SECTOR_SIZE } from '@xenpv/blkif';
+import { type RequestEvent, requestChannels } from '../../diagnostics.js';
+import { Point, type PointNumber } from '../trace/trace-buffer.js';
+import { mostBytes, tracedOperation } from './check.js';
+import { Recovered, type RequestTable, ROW_WORDS } from './table.js';
 
-/** Publishes a request that passes a point of its way, if somebody listens there. */
-export function trace(point: Channel, table: RequestTable, row: number): void {
-  if (point.hasSubscribers) point.publish(requestEvent(table, row));
+/** By point. */
+const CHANNELS = [
+  requestChannels.pulled,
+  requestChannels.queued,
+  requestChannels.completed,
+  requestChannels.pushed,
+] as const;
+
+/**
+ * Decides whether requests are told of as they pass: to be called whenever a data plane begins to run, so that the points
+ * themselves have one flag to look at, and nothing else to do.
+ */
+export function observe(table: RequestTable): void {
+  table.observed = table.traced || CHANNELS.some(({ hasSubscribers }) => hasSubscribers);
+}
+
+/** Tells of a request that passes a point of its way: the ring's tracer, and who listens to diagnostics. */
+export function trace(point: PointNumber, table: RequestTable, row: number): void {
+  const channel = CHANNELS[point];
+  if (channel.hasSubscribers) channel.publish(requestEvent(table, row));
+  const ring = table.ringOf(row);
+  ring.tracer?.passed(point, row, isChecked(point, table, row) ? checkedRequest(table, row) : takenRequest(table, row));
+}
+
+/** Whether its range was found good: until then the table has the one of an earlier request. */
+function isChecked(point: PointNumber, table: RequestTable, row: number): boolean {
+  return point !== Point.taken && table.refused[row] === 0 && table.recovered[row] !== Recovered.givenUp;
 }
 
 function requestEvent(table: RequestTable, row: number): RequestEvent {
-  const ring = table.ringOf(row);
-  const at = row * ROW_WORDS;
-  const low = requestIdLow(table.words, at, ring.abi) >>> 0;
-  const high = requestIdHigh(table.words, at, ring.abi) >>> 0;
+  const { idLow, idHigh, ...request } = checkedRequest(table, row);
+  return { ring: table.ringOf(row).name, id: (BigInt(idHigh) << 32n) | BigInt(idLow), ...request };
+}
+
+function checkedRequest(table: RequestTable, row: number) {
   return {
-    ring: ring.name,
-    id: (BigInt(high) << 32n) | BigInt(low),
+    ...idOf(table, row),
     operation: table.operation[row],
     offset: table.offset[row],
     length: table.length[row],
     status: table.status[row],
+  };
+}
+
+/** By the guest's own words: nothing of it is checked. How much an indirect request moves is not in its slot. */
+function takenRequest(table: RequestTable, row: number) {
+  const { words } = table;
+  const at = row * ROW_WORDS;
+  const ring = table.ringOf(row);
+  const operation = tracedOperation(words, at);
+  return {
+    ...idOf(table, row),
+    operation,
+    offset: requestSector(words, at, ring.abi) * SECTOR_SIZE,
+    length: requestOperation(words, at) === operation ? mostBytes(table, row, ring) : -1,
+    status: table.status[row],
+  };
+}
+
+function idOf(table: RequestTable, row: number) {
+  const { abi } = table.ringOf(row);
+  const at = row * ROW_WORDS;
+  return {
+    idLow: requestIdLow(table.words, at, abi) >>> 0,
+    idHigh: requestIdHigh(table.words, at, abi) >>> 0,
   };
 }

@@ -11,6 +11,7 @@ import type { DiskGeometry, OnError } from '../../disk-description.js';
 import { RingCounters } from '../accounting/ring-counters.js';
 import type { RingJournal } from '../journal/ring-journal.js';
 import { Throttle } from '../pace/throttle.js';
+import type { RingTracer } from '../trace/ring-tracer.js';
 import type { PageMapper } from '../transfer/page-mapper.js';
 import type { DataPath, RingListener, RingOptions } from './ring-options.js';
 
@@ -49,6 +50,8 @@ export class BlockRing {
   repeatableFlush = true;
   /** The region of the queue that the reserve of the data memory is, once one of its requests has some of it. */
   reserveRegion: number | undefined;
+  /** Writes down its requests, while somebody wants to see them. */
+  tracer: RingTracer | undefined;
   /** With data path `map`. */
   mapper: PageMapper | undefined;
   /** Requests taken and not answered. */
