@@ -1,6 +1,8 @@
 import { QmpServer } from '@xenpv/qmp';
 import { listenPrivately } from '../unix-socket.js';
 import { BlockNodes } from './block-nodes.js';
+import { backupCommands } from './commands/backup.js';
+import { bitmapCommands } from './commands/bitmaps.js';
 import { blockCommands } from './commands/blocks.js';
 import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
@@ -33,6 +35,8 @@ export class ControlServer implements AsyncDisposable {
       ...mediumCommands(context),
       ...layerCommands(context),
       ...jobCommands(context),
+      ...bitmapCommands(context),
+      ...backupCommands(context),
       ...throttleCommands(context),
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),

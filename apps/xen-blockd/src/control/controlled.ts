@@ -1,7 +1,7 @@
 import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenstoreClient } from '@xenpv/xenstore';
-import type { ChainPolicy } from '../images/chain/chain.js';
+import type { TargetPolicy } from '../images/backup/target.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './find-disk.js';
@@ -15,8 +15,8 @@ export interface Controlled {
   readonly configuration: string | undefined;
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
-  /** Which files images may be. */
-  readonly imagePolicy: () => ChainPolicy;
+  /** Which files and servers images may be. */
+  readonly imagePolicy: () => TargetPolicy;
   /** The process ends as after SIGTERM. */
   readonly quit: () => void;
 }

@@ -4,7 +4,7 @@ import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, r
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
-import type { ChainPolicy } from '../images/chain/chain.js';
+import type { TargetPolicy } from '../images/backup/target.js';
 import { helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
@@ -124,8 +124,9 @@ export class Daemon implements AsyncDisposable {
   }
 
   /** Which files images may be. */
-  get imagePolicy(): ChainPolicy {
-    return helperBounds(this.#parts.images.options).chain ?? {};
+  get imagePolicy(): TargetPolicy {
+    const { directories, backingFiles, nbdHosts, helperUser } = this.#parts.images.options;
+    return { directories, backingFiles, nbdHosts, helperUser };
   }
 
   /** Of one disk, or undefined if it is not there. */

@@ -169,7 +169,11 @@ async function openRaw(config: DiskConfig, options: ImageOpenerOptions & Opening
 }
 
 /** A server is an image like any other: what the configuration says of them holds for it. */
-function checkServer(address: NbdAddress, target: string, { directories, nbdHosts }: ImageOpenerOptions): void {
+export function checkServer(
+  address: NbdAddress,
+  target: string,
+  { directories, nbdHosts }: Pick<ImageOpenerOptions, 'directories' | 'nbdHosts'>,
+): void {
   if (typeof address === 'string') {
     if (directories) checkDirectory(address, directories);
     return;

@@ -3,6 +3,7 @@ import { type QmpCommand, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice, ClassStatistics, RateLimits } from '@xenpv/xen-block';
 import { backendPath, deviceName } from '@xenpv/xenbus';
 import { type ControlContext, disksOf } from '../controlled.js';
+import { bitmapsOf } from './bitmaps.js';
 
 export function blockCommands(controlled: ControlContext): Record<string, QmpCommand> {
   /** What a client called it, or its directory in xenstore. */
@@ -15,7 +16,7 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
     'query-block': qmpCommand({
       members: {},
       returns: { array: 'any' },
-      run: () => disksOf(controlled).map((device) => blockInfo(device, qdevOf(device))),
+      run: () => Promise.all(disksOf(controlled).map((device) => blockInfo(device, qdevOf(device)))),
     }),
     'query-blockstats': qmpCommand({
       members: { 'query-nodes?': 'bool' },
@@ -28,8 +29,8 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
     'query-named-block-nodes': qmpCommand({
       members: { 'flat?': 'bool' },
       returns: { array: 'any' },
-      run: () => [
-        ...disksOf(controlled).flatMap((device) => insertedOf(device) ?? []),
+      run: async () => [
+        ...(await Promise.all(disksOf(controlled).map(insertedOf))).filter((node) => node !== undefined),
         ...controlled.nodes.unused.map(({ name, driver, filename, readOnly }) => ({
           'node-name': name,
           drv: driver,
@@ -42,10 +43,10 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
 }
 
 /** BlockInfo. The device has the name that `xen-blockd list` shows. */
-function blockInfo(device: BlockDevice, qdev: string) {
+async function blockInfo(device: BlockDevice, qdev: string) {
   const { address, config, stopped, image } = device;
   const removable = config?.deviceType === 'cdrom';
-  const inserted = insertedOf(device);
+  const inserted = await insertedOf(device);
   return {
     device: deviceName(address),
     qdev,
@@ -59,10 +60,12 @@ function blockInfo(device: BlockDevice, qdev: string) {
 }
 
 /** BlockDeviceInfo, or undefined for a drive without a medium. */
-function insertedOf({ address, config, image, limits }: BlockDevice) {
+async function insertedOf(device: BlockDevice) {
+  const { address, config, image, limits } = device;
   if (!image || !config) return undefined;
   const { description, readOnly, size } = image;
   const drv = config.format === 'vhd' ? 'vpc' : config.format;
+  const bitmaps = await bitmapsOf(device);
   return {
     file: description,
     'node-name': deviceName(address),
@@ -74,6 +77,7 @@ function insertedOf({ address, config, image, limits }: BlockDevice) {
     active: true,
     write_threshold: 0,
     ...throttleOf(limits.disk),
+    ...(bitmaps.length > 0 && { 'dirty-bitmaps': bitmaps }),
     cache: { writeback: true, direct: config.direct ?? false, 'no-flush': false },
     image: { filename: description, format: drv, 'virtual-size': size, 'dirty-flag': false },
   };

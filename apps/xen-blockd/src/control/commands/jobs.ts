@@ -4,6 +4,7 @@ import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import { helperOf } from '../../images/storage-daemon/format-image.js';
 import { type BlockJob, jobsIn, startStream } from '../../images/storage-daemon/monitor/jobs.js';
+import type { EndingJob } from '../../images/storage-daemon/monitor/owned-jobs.js';
 import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
 
 /** Commands that a job's helper carries out, by the job's id. */
@@ -64,13 +65,22 @@ async function jobsOf(disks: readonly BlockDevice[]): Promise<DiskJob[]> {
     disks.map(async ({ image }) => {
       try {
         const monitor = await helperOf(image)?.monitor();
-        return monitor ? (await jobsIn(monitor)).map((job) => ({ job, monitor })) : [];
+        if (!monitor) return [];
+        const known = await jobsIn(monitor);
+        const { ending } = helperOf(image)?.jobs ?? {};
+        const left = ending && !known.some(({ device }) => device === ending.id) ? [endingJob(ending)] : [];
+        return [...known, ...left].map((job) => ({ job, monitor }));
       } catch {
         return [];
       }
     }),
   );
   return found.flat();
+}
+
+/** One that its helper knows no more, whose target is being let go of. */
+function endingJob({ id, ...figures }: EndingJob): BlockJob {
+  return { device: id, ...figures, status: 'concluded' };
 }
 
 async function monitorOfJob(disks: readonly BlockDevice[], id: string): Promise<QmpClient> {
@@ -85,4 +95,10 @@ export async function refuseDuringJobs(disk: BlockDevice): Promise<void> {
   if (!running) return;
   const { device, type } = running.job;
   throw QmpError.refusal(`block job ${device} (${type}) runs: wait for it, or block-job-cancel it`);
+}
+
+/** Error: another job has the id, of whichever disk. */
+export async function refuseKnownJob(controlled: ControlContext, id: string): Promise<void> {
+  const isKnown = (await jobsOf(disksOf(controlled))).some(({ job }) => job.device === id);
+  if (isKnown) throw QmpError.refusal(`Job ID '${id}' already in use`);
 }

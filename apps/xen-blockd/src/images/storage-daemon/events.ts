@@ -65,10 +65,10 @@ export class FailureReport {
     this.#toldUncaged = true;
   }
 
-  /** An event of its monitor. */
-  monitorSays(event: QmpEvent): void {
+  /** An event of its monitor; `reason` is why a job has failed of which QEMU does not know that. */
+  monitorSays(event: QmpEvent, reason?: string): void {
     if (!isJobEvent(event)) return;
-    const { device: id, type, offset, len, error } = event.data as Record<string, never>;
+    const { device: id, type, offset, len, error = reason } = event.data as Record<string, never>;
     const job = { id, type, offset, len };
     if (error !== undefined) this.#listener({ kind: 'job-failed', job, reason: error });
     else this.#listener({ kind: event.event === 'BLOCK_JOB_CANCELLED' ? 'job-cancelled' : 'job-ended', job });

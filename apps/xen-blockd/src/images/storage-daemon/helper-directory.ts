@@ -71,6 +71,11 @@ export class HelperDirectory {
     return inUse.has(join(base, name));
   }
 
+  /** Whether a folder's name is that of one of a process alone. */
+  static isOfProcess(name: string): boolean {
+    return NAME.test(name);
+  }
+
   /** The files with a helper's number in folders of devices that this process does not use. */
   static leftIn(base: string): string[] {
     const left = HelperDirectory.devicesIn(base).filter(({ name }) => !HelperDirectory.isUsed(base, name));

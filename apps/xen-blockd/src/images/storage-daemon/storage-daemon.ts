@@ -8,6 +8,7 @@ import { type ChainPolicy, ImageChain } from '../chain/chain.js';
 import { refusal } from '../refusal.js';
 import { abandonable } from './abandon.js';
 import { adoptHelper, endHelpers } from './adoption/adopt.js';
+import { cancelLeftBackups, endLeftTargets } from './adoption/left-targets.js';
 import { usersOf } from './adoption/processes.js';
 import { driverOf, PROGRAM, type StorageDaemonTask, storageDaemonArguments } from './arguments.js';
 import { Backoff } from './backoff.js';
@@ -16,7 +17,9 @@ import { FailureReport, type StorageDaemonListener } from './events.js';
 import { deviceFolder, HelperDirectory } from './helper-directory.js';
 import { type Helper, HelperProcess, type ProcessEnd } from './helper-process.js';
 import { endsSoon, finalizeJobs } from './monitor/finalize.js';
+import { isJobEvent } from './monitor/jobs.js';
 import { KeptMonitor, type MonitorOptions, openMonitor } from './monitor/monitor.js';
+import { OwnedJobs } from './monitor/owned-jobs.js';
 import { resizeInHelper, SizeRefused } from './monitor/resize.js';
 import { endReason, isLocked } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
@@ -63,6 +66,7 @@ const closing = new Map<StorageDaemon, Promise<unknown>>();
  * that ends is started again, with growing pauses, for as long as it takes.
  */
 export class StorageDaemon implements AsyncDisposable {
+  readonly jobs = new OwnedJobs();
   readonly #options: StorageDaemonOptions;
   readonly #times: StorageDaemonTimes;
   readonly #report: FailureReport;
@@ -97,6 +101,11 @@ export class StorageDaemon implements AsyncDisposable {
 
   get socket(): string {
     return this.#directory.socket;
+  }
+
+  /** What of the system's files a helper can reach besides its image's: the folder of its sockets. */
+  get folder(): string {
+    return this.#directory.path;
   }
 
   /** The identity of a BlockImage, or undefined if it was not found yet. */
@@ -158,6 +167,10 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   async #resize(bytes: number): Promise<void> {
+    const job = this.jobs.current;
+    // Its export would be made anew past the job's look at each write.
+    if (job)
+      throw this.#error('ERR_IMAGE', `block job ${job.id} (${job.type}) runs: wait for it, or block-job-cancel it`);
     const [helper, task, times, { signal }] = [this.#helper, this.#task, this.#times, this.#stop];
     try {
       await resizeInHelper({ helper, monitor: await this.monitor(), task, times, bytes, signal });
@@ -177,6 +190,7 @@ export class StorageDaemon implements AsyncDisposable {
     } else {
       this.#report.stuck(this.#helper?.pid);
     }
+    await this.jobs.abandon();
     if (this.#isLeft) this.#directory.leave();
     else this.#directory.remove();
   }
@@ -297,7 +311,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   get #monitorOptions(): MonitorOptions {
     const onEvent = (event: QmpEvent) => {
-      this.#report.monitorSays(event);
+      if (isJobEvent(event)) void this.jobs.hear(event, (reason) => this.#report.monitorSays(event, reason));
       if (endsSoon(event)) void this.#finalizeJobs();
     };
     return { answerMs: this.#times.answerMs, signal: this.#stop.signal, onEvent };
@@ -306,7 +320,7 @@ export class StorageDaemon implements AsyncDisposable {
   /** A helper that ends meanwhile has no jobs any more, and what they did is done again. */
   async #finalizeJobs(): Promise<void> {
     await this.monitor()
-      .then((monitor) => finalizeJobs(monitor, this.socket))
+      .then((monitor) => finalizeJobs(monitor, this.socket, this.jobs))
       .catch(() => {});
   }
 
@@ -354,14 +368,25 @@ export class StorageDaemon implements AsyncDisposable {
       const { onEvent } = this.#monitorOptions;
       this.#helper = await adoptHelper({ directory, task, times, onUnusable, onEvent, signal });
       if (this.#helper?.pid) {
+        await this.#cancelLeft();
         this.#report.adopted(this.#helper.pid);
         void this.#finalizeJobs();
         this.#image = await abandonable(findImage(path), signal, () => {});
       }
     } else await endHelpers(directory, path, times.stopMs);
+    await endLeftTargets(directory.path);
     this.#isLeft = false;
     this.#lookedFor = true;
     return this.#helper;
+  }
+
+  /** One that does not let go of a backup would fail its guest's writes when the target is gone: it is not worth keeping. */
+  async #cancelLeft(): Promise<void> {
+    try {
+      await cancelLeftBackups(await this.monitor(), this.#times.quietMs);
+    } catch {
+      await this.#helper?.stop(this.#times.stopMs);
+    }
   }
 
   async #ready(helper: HelperProcess, signal: AbortSignal): Promise<void> {

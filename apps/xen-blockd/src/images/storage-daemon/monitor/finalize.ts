@@ -6,9 +6,11 @@ import { openNbdImage } from '@xenpv/blockdev';
 import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { flushAndClose } from '../../flush-and-close.js';
 import { EXPORT } from '../arguments.js';
+import type { OwnedJobs } from './owned-jobs.js';
 
 interface Job {
   readonly id: string;
+  readonly type: string;
   readonly status: string;
 }
 
@@ -18,18 +20,22 @@ export function endsSoon({ event, data }: QmpEvent): boolean {
 }
 
 /** Ends the jobs that wait for it, once all that they have written is on stable storage; cancels them if it cannot be. */
-export async function finalizeJobs(monitor: QmpClient, socket: string): Promise<void> {
+export async function finalizeJobs(monitor: QmpClient, socket: string, owned: OwnedJobs): Promise<void> {
   const jobs = (await monitor.execute('query-jobs')) as Job[];
   const pending = jobs.filter(({ status }) => status === 'pending');
-  if (pending.length === 0) return;
-  const isFlushed = await flush(socket).then(
+  await Promise.all(pending.map((job) => finalize(monitor, socket, job, owned)));
+}
+
+async function finalize(monitor: QmpClient, socket: string, { id, type }: Job, owned: OwnedJobs): Promise<void> {
+  const settled = owned.get(id)?.settle() ?? (type === 'backup' ? Promise.reject() : flushExport(socket));
+  const isSettled = await settled.then(
     () => true,
     () => false,
   );
-  for (const { id } of pending) await monitor.execute(isFlushed ? 'job-finalize' : 'job-cancel', { id });
+  await monitor.execute(isSettled ? 'job-finalize' : 'job-cancel', { id });
 }
 
 /** On a connection of its own: what the image's other flushes have to tell its guest stays untold. */
-async function flush(socket: string): Promise<void> {
-  await flushAndClose(await openNbdImage(socket, { exportName: EXPORT, reconnect: 0 }));
+export async function flushExport(socket: string, exportName = EXPORT): Promise<void> {
+  await flushAndClose(await openNbdImage(socket, { exportName, readOnly: exportName !== EXPORT, reconnect: 0 }));
 }

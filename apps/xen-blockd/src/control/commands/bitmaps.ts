@@ -1,0 +1,61 @@
+/** Dirty bitmaps, by which backups have only what was written since the one before: QEMU's commands, carried out by helpers. */
+import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
+import type { BlockDevice } from '@xenpv/xen-block';
+import { EXPORT } from '../../images/storage-daemon/arguments.js';
+import { helperOf } from '../../images/storage-daemon/format-image.js';
+import { bitmapsIn, type DirtyBitmap } from '../../images/storage-daemon/monitor/bitmaps.js';
+import type { StorageDaemon } from '../../images/storage-daemon/storage-daemon.js';
+import { type ControlContext, namedDisk } from '../controlled.js';
+
+/** Commands with the members that they have besides `node` and `name`. */
+const ON_BITMAPS = {
+  'block-dirty-bitmap-add': { 'granularity?': 'size', 'persistent?': 'bool', 'disabled?': 'bool' },
+  'block-dirty-bitmap-remove': {},
+  'block-dirty-bitmap-clear': {},
+  'block-dirty-bitmap-enable': {},
+  'block-dirty-bitmap-disable': {},
+} as const;
+
+/** A helper that does not answer is not worth a query without an end. */
+const ANSWER_MS = 5000;
+
+export function bitmapCommands(controlled: ControlContext): Record<string, QmpCommand> {
+  return Object.fromEntries(
+    Object.entries(ON_BITMAPS).map(([command, members]) => [
+      command,
+      qmpCommand({
+        members: { node: 'str', name: 'str', ...members },
+        async run({ node, ...args }) {
+          const disk = await namedDisk(controlled, node);
+          const helper = helperNeeded(disk, node, 'dirty bitmaps');
+          await (await helper.monitor()).execute(command, { node: EXPORT, ...args });
+        },
+      }),
+    ]),
+  );
+}
+
+/** The helper that does what only images with one have. Error: QmpError. */
+export function helperNeeded({ image }: BlockDevice, name: string, what: string): StorageDaemon {
+  const helper = helperOf(image);
+  if (helper) return helper;
+  if (!image) throw QmpError.refusal(`${name} has no image`, 'DeviceNotActive');
+  const reason = 'its image is raw or on a server, and the guest writes to it past any helper';
+  throw QmpError.refusal(`${name} has no ${what}: ${reason}; qcow2 has, see qemu-img convert -O qcow2`);
+}
+
+/** Of a disk; none where nobody can tell. */
+export async function bitmapsOf({ image }: BlockDevice): Promise<readonly DirtyBitmap[]> {
+  const helper = helperOf(image);
+  if (!helper) return [];
+  let late: NodeJS.Timeout | undefined;
+  const nothing = new Promise<readonly DirtyBitmap[]>((resolve) => {
+    late = setTimeout(() => resolve([]), ANSWER_MS);
+  });
+  const asked = helper.monitor().then(bitmapsIn);
+  try {
+    return await Promise.race([asked.catch(() => []), nothing]);
+  } finally {
+    clearTimeout(late);
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * Backups of a process that is gone. Nobody would see to their ends, so that they are cancelled; what they have written is no
+ * backup. Their targets' helpers have folders of their own in the folder of the disk's.
+ */
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { QmpClient } from '@xenpv/qmp';
+import { HelperDirectory } from '../helper-directory.js';
+import { jobsIn } from '../monitor/jobs.js';
+import { endHelper, helpersWith } from './processes.js';
+
+/** The node of what a disk is backed up to. */
+export const TARGET = 'target';
+
+const NOTE = 'backup-target';
+const POLL_MS = 10;
+const KILL_MS = 5000;
+
+/** Notes which file is no backup yet, for the next process; `undefined`: there is none. */
+export function noteUnfinished(folder: string, path: string | undefined): void {
+  const note = join(folder, NOTE);
+  if (path === undefined) rmSync(note, { force: true });
+  else writeFileSync(note, path, { mode: 0o600 });
+}
+
+/** Has a helper that was taken over back up nothing any more. Rejects if its monitor does not answer, or not in time. */
+export async function cancelLeftBackups(monitor: QmpClient, quietMs: number): Promise<void> {
+  const deadline = performance.now() + quietMs;
+  const backups = async () => (await jobsIn(monitor)).filter(({ type }) => type === 'backup');
+  for (const { device } of await backups()) await monitor.execute('block-job-cancel', { device, force: true });
+  while ((await backups()).length > 0) {
+    if (performance.now() > deadline) throw new Error(`a backup does not end within ${quietMs / 1000} seconds`);
+    await sleep(POLL_MS);
+  }
+  const nodes = (await monitor.execute('query-named-block-nodes', { flat: true })) as { 'node-name': string }[];
+  if (nodes.some((node) => node['node-name'] === TARGET))
+    await monitor.execute('blockdev-del', { 'node-name': TARGET });
+}
+
+/** Ends the helpers of targets that are left in the folder of a disk's helper, and removes what they have written. */
+export async function endLeftTargets(folder: string): Promise<void> {
+  for (const name of namesIn(folder).filter(HelperDirectory.isOfProcess)) {
+    const path = join(folder, name);
+    const { pidFile } = HelperDirectory.filesIn(folder, name);
+    await Promise.all(helpersWith(pidFile).map((pid) => endHelper(pidFile, pid, 0, KILL_MS)));
+    rmSync(path, { recursive: true, force: true });
+  }
+  try {
+    rmSync(readFileSync(join(folder, NOTE), 'utf8'), { force: true });
+  } catch {
+    // There is no such note, or its folder is not there at the moment.
+  }
+  noteUnfinished(folder, undefined);
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
