@@ -16,9 +16,10 @@ import { NODES, nodeProgram, TYPESCRIPTS } from './release/toolchain.mjs';
 const USAGE = `usage: npm run release [-- options]
 
 Packs all packages, installs them into empty projects on Node ${NODES.join(', ')}, and tries them there: ES modules and CommonJS,
-bundled and not, the examples, and the types with TypeScript ${TYPESCRIPTS.join(', ')}. Publishes nothing.
+bundled and not, the examples, the types with TypeScript ${TYPESCRIPTS.join(', ')}, Bun, and arm64 under qemu-user.
+Publishes nothing.
 
-  --quick      this Node alone, one bundler, no TypeScript
+  --quick      this Node alone, one bundler, no TypeScript, no other machine
   --node LINE  this line of Node alone; may be given again
   --no-build   of what is in dist
   --json       the results as JSON on standard output
@@ -46,7 +47,11 @@ function trials({ quick }) {
   ];
   if (quick) return all;
   const types = (version) => ({ name: `TypeScript ${version}`, once: true, run: (project) => project.types(version) });
-  return [...all, ...bundles('rollup'), ...TYPESCRIPTS.map(types)];
+  const others = [
+    { name: 'Bun', once: true, run: (project) => project.bun() },
+    { name: 'arm64 (qemu-user)', once: true, run: (project, line) => project.arm64(line) },
+  ];
+  return [...all, ...bundles('rollup'), ...TYPESCRIPTS.map(types), ...others];
 }
 
 /** One cell: `{ node, name, passed, seconds, note, output }`. */
@@ -83,7 +88,7 @@ async function tryNode(line, { folder, tarballs, options, isFirst }) {
   });
   if (!installed) return cells;
   for (const { name, once, run } of trials(options)) {
-    if (!once || isFirst) await add(name, () => run(project));
+    if (!once || isFirst) await add(name, () => run(project, line));
   }
   return cells;
 }

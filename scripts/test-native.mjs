@@ -134,6 +134,14 @@ await runMain(async () => {
   if (!compiler) throw new StepError('test:native', 'needs g++; npm run test:native -- --install');
   const began = performance.now();
 
+  await check('the addons are built alike twice, and as they lie in prebuilds/', async () => {
+    const told = await run('build-native', process.execPath, [
+      join(ROOT, 'scripts', 'build-native.mjs'),
+      '--all',
+      '--check',
+    ]);
+    return told.trim().replaceAll('\n', '; ');
+  });
   await check('addons with AddressSanitizer and UndefinedBehaviorSanitizer', () => buildSanitized(compiler));
   const env = await sanitizedEnvironment(compiler);
   await check('the sanitized addons are those that are loaded', () => loaded(env));

@@ -8,12 +8,14 @@ import { checkCommonJs } from './checks/commonjs.mjs';
 import { checkDocumentedPaths } from './checks/documented-paths.mjs';
 import { checkDocumentedTests } from './checks/documented-tests.mjs';
 import { checkManifests } from './checks/manifests.mjs';
+import { checkNativeBuilds } from './checks/native-builds.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { buildAddons, setup, TOOL_ENV, turbo } from './lib/setup.mjs';
 import { skippedByNeed } from './lib/skipped.mjs';
 import { run, seconds } from './lib/steps.mjs';
 import { ROOT, workspacePackages } from './lib/workspace.mjs';
+import { checkCodeSizes } from './release/sizes.mjs';
 
 const USAGE = `usage: npm test [-- --install]
 
@@ -43,6 +45,7 @@ async function check(name, work) {
 /** What needs the packages' types. */
 async function checkTypes() {
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
+  await check('API reports', async () => (await import('./api-reports.mjs')).checkApiReports());
   await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
   await check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined));
   await check('publint and attw', checkPackages);
@@ -132,6 +135,7 @@ await runMain(async () => {
   if (options.install) await install('--install', DEBIAN.tests, { say: sayOnStderr, all: false });
   await setup(sayOnStderr);
   await check('native addons', buildAddons);
+  await check('native builds', checkNativeBuilds);
   await check('biome', () =>
     run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
   );
@@ -142,6 +146,7 @@ await runMain(async () => {
   await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());
   await check('log events page', async () => (await import('./log-events-page.mjs')).checkLogEventsPage());
   await check('CommonJS builds', checkCommonJs);
+  await check('size budgets', checkCodeSizes);
   // Tests wait more than they work, and need no types.
   const [tests] = await Promise.all([runTests(), checkTypes()]);
   await check('documented tests', () => checkDocumentedTests(tests.results));

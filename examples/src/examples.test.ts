@@ -9,6 +9,11 @@ describe('each example runs as it stands', { timeout: 30_000 }, () => {
   it.each([
     ['shout-backend', 'A WHOLE BACKEND, AND NO BLOCK DEVICE\n'],
     ['console-backend', 'hello root\nwritten while nobody served\nfrom a new ring\n'],
+    [
+      'vkbd-backend',
+      '"jump": key, move or at, and two numbers, as in: key 30 1; 3 events, the last 4 100 -200\n' +
+        'ok; 200 events, the last 1 199 0\nok; 1 events, the last 259 31 0\nok; 1 events, the last 259 32 0\n',
+    ],
     ['serve-memory', '67108864 bytes; sector 8 says: written by a guest\n'],
     ['follow-xenstore', 'counted to three\n/tool/counter is 3\n'],
   ])('%s', async (name, expected) => {

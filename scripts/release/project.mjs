@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { run, StepError } from '../lib/steps.mjs';
 import { examples, importsOfAll, readmePrograms } from './programs.mjs';
-import { typescripts } from './toolchain.mjs';
+import { arm64Command, bunProgram, typescripts } from './toolchain.mjs';
 
 const require = createRequire(import.meta.url);
 const SECONDS = 120;
@@ -59,10 +59,14 @@ export class Project {
   /** Programs of the READMEs, the examples where modules may wait, and imports of everything, each as one file. */
   async bundled(bundler, system) {
     const bundle = bundler === 'esbuild' ? withEsbuild : withRollup;
+    // Rollup takes ten times as long as esbuild, and everything is in the first of them.
+    const some = ({ name }) => bundler === 'esbuild' || name === 'blockdev';
     const programs = [
       { name: 'imports', bundled: importsOfAll().esm },
-      ...readmePrograms(),
-      ...(system === 'esm' ? examples().map(({ name, program }) => ({ name, bundled: program })) : []),
+      ...readmePrograms().filter(some),
+      ...(bundler === 'esbuild' && system === 'esm'
+        ? examples().map(({ name, program }) => ({ name, bundled: program }))
+        : []),
     ];
     const folder = `bundled-${bundler}-${system}`;
     mkdirSync(join(this.#folder, folder), { recursive: true });
@@ -91,13 +95,40 @@ export class Project {
     return undefined;
   }
 
+  /** The programs of the READMEs on Bun, where images are read by threads. */
+  async bun() {
+    const bun = await bunProgram();
+    return each(readmePrograms(), async ({ name, esm }) => {
+      writeFileSync(join(this.#folder, `bun-${name}.mjs`), esm);
+      await this.#within(`bun-${name}`, bun, [`bun-${name}.mjs`]);
+    });
+  }
+
+  /** Both addons, and an image that is read, on the other processor. */
+  async arm64(line) {
+    const [program, ...args] = (await arm64Command(line)) ?? [];
+    if (program === undefined) return 'skipped: needs qemu-user and g++-aarch64-linux-gnu';
+    const text = `import '@xenpv/blockdev';
+import { requireNativeAddon } from '@xenpv/xen-sys';
+requireNativeAddon();
+if (process.arch !== 'arm64') throw new Error(process.arch);
+${readmePrograms().find(({ name }) => name === 'blockdev').esm}`;
+    writeFileSync(join(this.#folder, 'arm64.mjs'), text);
+    return (await this.#within('arm64', program, [...args, 'arm64.mjs'])).trim();
+  }
+
   async #runText(name, text) {
     writeFileSync(join(this.#folder, name), text);
     return this.#run(name, [name]);
   }
 
   #run(name, args) {
-    const work = run(name, this.#node, args, { cwd: this.#folder, env: this.#env });
+    return this.#within(name, this.#node, args);
+  }
+
+  /** Errors: StepError, also where it has not ended after two minutes. */
+  #within(name, program, args) {
+    const work = run(name, program, args, { cwd: this.#folder, env: this.#env });
     let timer;
     const late = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new StepError(name, `no end after ${SECONDS} s`)), SECONDS * 1000);

@@ -13,7 +13,14 @@ Poller::Poller(Napi::Env env, int fd, Napi::Value buffer, Napi::Function listene
   listener_ = Napi::Persistent(listener);
 }
 
+// Bun has the names of libuv's functions, and ends the process when one of them is called.
+static bool HasLibuv(Napi::Env env) { return !env.Global().Has("Bun"); }
+
 int Poller::Start(Napi::Env env, int fd, Napi::Value buffer, Napi::Function listener, Poller** slot) {
+  if (!HasLibuv(env)) {
+    Napi::Error::New(env, "Bun cannot wait for a file in its event loop; Node can").ThrowAsJavaScriptException();
+    return -ENOSYS;
+  }
   uv_loop_s* loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok) return -ENOSYS;
   auto* handle = static_cast<uv_poll_s*>(std::calloc(1, uv_handle_size(kUvPollHandle)));
