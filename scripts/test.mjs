@@ -145,6 +145,7 @@ await runMain(async () => {
   await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
   await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());
   await check('log events page', async () => (await import('./log-events-page.mjs')).checkLogEventsPage());
+  await check('reference page', async () => (await import('./reference-page.mjs')).checkReferencePage());
   await check('CommonJS builds', checkCommonJs);
   await check('size budgets', checkCodeSizes);
   // Tests wait more than they work, and need no types.

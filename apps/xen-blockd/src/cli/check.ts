@@ -1,15 +1,23 @@
 import { printable } from '@xenpv/xenbus';
 import type { Command } from 'commander';
+import { CONFIGURATION } from '../daemon/check/configuration.js';
+import type { Finding } from '../daemon/check/finding.js';
+import { checkMachine } from '../daemon/check/machine.js';
 import { checkConfig, formatProblem } from '../daemon/config.js';
-import { checkMachine, type Finding } from '../daemon/machine-check.js';
 import { ExitCode } from '../errors.js';
 import { formatJson } from '../status/format.js';
+
+const HELP = `
+Exit codes: 0 the daemon can serve, though there may be notes; 69 something is missing or in the way; 78 all that is wrong is the
+configuration. With --json each finding has name, ok, needed, detail, and remedy where something is to be done.
+`;
 
 /** `xen-blockd check`; `ended` gets the exit code. */
 export function addCheck(program: Command, ended: (code: number) => void): void {
   program
     .command('check')
-    .description('tell what this machine has of what the daemon needs; exit code 69 if something is missing')
+    .description('tell what this machine has of what the daemon needs, what is in its way, and what to do')
+    .addHelpText('after', HELP)
     .option('--config <file>', 'check this configuration instead; exit code 78 if something is wrong in it')
     .option('--json', 'print JSON')
     .action(async ({ json, config }: { json?: boolean; config?: string }) => {
@@ -22,15 +30,26 @@ export function addCheck(program: Command, ended: (code: number) => void): void 
       }
       const findings = await checkMachine();
       process.stdout.write(json ? formatJson(findings) : formatFindings(findings));
-      ended(findings.some(({ needed, ok }) => needed && !ok) ? ExitCode.unavailable : ExitCode.ok);
+      ended(exitCodeOf(findings));
     });
 }
 
-/** A line for each. */
+/** A machine that lacks something comes before a configuration that is wrong. */
+function exitCodeOf(findings: readonly Finding[]): number {
+  const lacking = findings.filter(({ needed, ok }) => needed && !ok);
+  if (lacking.length === 0) return ExitCode.ok;
+  return lacking.every(({ name }) => name === CONFIGURATION) ? ExitCode.config : ExitCode.unavailable;
+}
+
+/** A line for each, and one for what to do. */
 function formatFindings(findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ name }) => name.length));
   const mark = ({ ok, needed }: Finding) => (ok ? 'ok     ' : needed ? 'MISSING' : 'note   ');
   return findings
-    .map((finding) => `${mark(finding)}  ${finding.name.padEnd(width)}  ${printable(finding.detail)}\n`)
+    .map((finding) => {
+      const { name, detail, remedy } = finding;
+      const mend = remedy === undefined ? '' : `${' '.repeat(width + 11)}remedy: ${printable(remedy)}\n`;
+      return `${mark(finding)}  ${name.padEnd(width)}  ${printable(detail)}\n${mend}`;
+    })
     .join('');
 }

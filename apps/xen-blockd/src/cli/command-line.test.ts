@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Finding } from '../daemon/machine-check.js';
+import type { Finding } from '../daemon/check/finding.js';
 import { runBlockd } from '../testing/process.js';
 
 let directory: string;

@@ -39,12 +39,19 @@ export const EVENTS = {
   DEVICE_DELETED: { device: 'str', path: 'str' },
   /** The guest does not let go of a disk that `device_del` has asked it for. */
   DEVICE_UNPLUG_GUEST_ERROR: { device: 'str', path: 'str' },
+  /** A disk has appeared. */
   X_DISK_ADDED: DEVICE,
+  /** A guest uses a disk; with `adopted` an earlier process served this very connection. */
   X_DISK_CONNECTED: { device: 'str', abi: 'str', queues: 'int', adopted: 'bool', recovered: 'int' },
+  /** A disk is closed, and may come back. */
   X_DISK_CLOSED: DEVICE,
+  /** A disk that is connected is not served now, see `reason`; its guest waits. */
   X_DISK_HELD: { device: 'str', reason: 'str' },
+  /** It is served again, or has ended. */
   X_DISK_HELD_NO_MORE: { device: 'str', by: 'str' },
+  /** A disk that its storage had stopped goes on. */
   X_DISK_RESUMED: { device: 'str', by: 'str' },
+  /** A disk has another size, in bytes. */
   X_DISK_RESIZED: { device: 'str', from: 'size', to: 'size' },
 } as const satisfies Record<string, QmpMembers>;
 

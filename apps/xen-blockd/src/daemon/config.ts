@@ -51,10 +51,14 @@ export type Range = readonly [least: number, most: number];
 
 export const RANGES = {
   threads: [0, 64],
+  /** With `transfer = "persistent"`: pages of each ring that stay mapped. */
   'persistent-pages': [1, 1 << 20],
   'poll-microseconds': [0, 10_000],
+  /** What a guest may have at most, for guests that connect from now on: rings of a disk. */
   'max-queues': [1, 256],
+  /** Likewise: the pages of a ring are two to this power. */
   'max-ring-page-order': [0, MAX_RING_PAGE_ORDER],
+  /** Likewise: pages of a request; 0 is no indirect requests. */
   'max-indirect-segments': [0, 4096],
   'stall-seconds': [1, 86_400],
   'growth-seconds': [0, 86_400],
@@ -79,7 +83,9 @@ const limits = v.pipe(
 const types = v.pipe(v.array(v.picklist(SERVED_TYPES)), v.minLength(1, 'expected at least one type'));
 
 const schema = v.strictObject({
+  /** Backend types to serve: qdisk in a storage driver domain or for way D; vbd3 or vbd in dom0. */
   types: v.optional(types, [...DEFAULTS.types]),
+  /** What is logged: this and what is graver. */
   'log-level': v.optional(v.picklist(LOG_LEVELS), DEFAULTS['log-level']),
   /** Unix socket on which `xen-blockd list` and `stats` ask; false for none. */
   'control-socket': v.optional(pathOrNone, DEFAULTS['control-socket']),
@@ -98,7 +104,7 @@ const schema = v.strictObject({
   'helper-directory': v.optional(path, DEFAULTS['helper-directory']),
   /** Threads that serve rings besides the main one; by default one per processor but one. */
   threads: v.optional(whole(RANGES.threads), Math.min(availableParallelism() - 1, RANGES.threads[1])),
-  /** How data gets between guests and storage, see XenBlockBackendOptions. */
+  /** How data gets between guests and storage: by grant copy, by mapping for each request, or in pages that stay mapped. */
   transfer: v.optional(v.picklist(DATA_PATHS)),
   'persistent-pages': v.optional(whole(RANGES['persistent-pages'])),
   /** Longest time to look for more requests before sleeping; processor time for latency. */
@@ -112,13 +118,13 @@ const schema = v.strictObject({
   engine: v.optional(v.picklist(ENGINES), DEFAULTS.engine),
   /** Past the page cache; `auto` where the storage's alignment allows it. */
   direct: v.optional(v.union([v.literal('auto'), v.boolean()]), DEFAULTS.direct),
-  /** What is done when the storage fails a request: QEMU's werror and rerror. */
+  /** What is done when the storage fails a request: see operations.md. */
   'on-error': v.optional(onError, DEFAULTS['on-error']),
-  /** The same for single disks, by the image's path or the device's name, in which `*` stands for anything. */
+  /** `on-error` of single disks, by the image's path or the device's name; the first that fits counts. */
   'on-error-for': v.optional(v.record(v.string(), onError), {}),
-  /** What each disk may do in a second, see parseRateLimits; `limits` in its backend directory comes first. */
+  /** What each disk may do in a second; `limits` in its backend directory comes first. */
   'disk-limits': v.optional(limits),
-  /** The same for single disks, as `on-error-for`. */
+  /** `disk-limits` of single disks, as `on-error-for`. */
   'disk-limits-for': v.optional(v.record(v.string(), limits), {}),
   /** What all disks of a guest may do together. */
   'guest-limits': v.optional(limits),
@@ -130,7 +136,7 @@ const schema = v.strictObject({
   'stop-seconds': v.optional(whole(RANGES['stop-seconds']), DEFAULTS['stop-seconds']),
   /** For so long requests wait for an NBD server or storage helper that went away; without it for as long as it takes. */
   'reconnect-seconds': v.optional(whole(RANGES['reconnect-seconds'])),
-  /** Memory for the writes of each such image that no flush has covered: they are sent again if its server dies. */
+  /** Of each image behind an NBD server or helper: memory for writes that no flush has covered. They are sent again if it dies. */
   'unflushed-mebibytes': v.optional(whole(RANGES['unflushed-mebibytes']), DEFAULTS['unflushed-mebibytes']),
   /** Images must be in or below one of these directories; without it any path that the toolstack names is opened. */
   'image-directories': v.optional(v.array(path)),

@@ -17,7 +17,7 @@ export async function checkJournalFolder(path: string): Promise<string[]> {
     const problems = await ownershipProblems(path);
     if (problems.length > 0) return problems;
     await access(path, constants.W_OK | constants.X_OK);
-    return await fileSystemProblems(path);
+    return await checkFileSystem(path);
   } catch (error) {
     return [`it cannot be used: ${errorMessage(error)}; name another journal-directory`];
   }
@@ -32,7 +32,8 @@ async function ownershipProblems(path: string): Promise<string[]> {
   return [];
 }
 
-async function fileSystemProblems(path: string): Promise<string[]> {
+/** What is wrong with the file system that a folder of journals would be on, as {@link checkJournalFolder} says it. */
+export async function checkFileSystem(path: string): Promise<string[]> {
   const { type, bavail, bsize, blocks } = await statfs(path);
   const problems: string[] = [];
   if (!IN_MEMORY.includes(type >>> 0)) {

@@ -26,7 +26,7 @@ import { packageRoot } from '../package-root.js';
 import { FolderHost } from '../testing/folder-host.js';
 import { type BlockdProcess, runBlockd } from '../testing/process.js';
 import { processesWith } from '../testing/storage-helpers.js';
-import type { Finding } from './machine-check.js';
+import type { Finding } from './check/finding.js';
 
 const FOLDER = fileURLToPath(new URL('systemd/', packageRoot));
 const UNIT = join(FOLDER, 'xen-blockd.service');

@@ -23,9 +23,14 @@ const SHIPPED_EXPOSURE = 3.9;
 /** Helpers of the files of others have it, in a root that has no other files. */
 const OF_HELPERS: ReadonlySet<string> = new Set(['dac_override']);
 
+/** Daemons that run, as far as this user may see them. */
+export function daemonProcesses(): number[] {
+  return processesLike(isDaemon);
+}
+
 /** Of each daemon that runs, each storage helper, and the unit where systemd is. */
 export async function privilegesInForce(): Promise<PrivilegesInForce[]> {
-  const daemons = processesLike(isDaemon).flatMap((pid) => described('daemon', pid, USED));
+  const daemons = daemonProcesses().flatMap((pid) => described('daemon', pid, USED));
   const helpers = processesLike(isHelper).flatMap((pid) => described('running helper', pid, OF_HELPERS));
   const none = { name: 'daemon', ok: false, detail: 'none runs, or this user may not see it' };
   return [...(daemons.length > 0 ? daemons : [none]), ...helpers, ...(await ofUnit())];

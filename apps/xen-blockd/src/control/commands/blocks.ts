@@ -13,11 +13,13 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
     return id === name ? backendPath(controlled.backend()?.ownDomid ?? 0, address) : id;
   };
   return {
+    /** All disks, as BlockInfo: the image, whether it is read-only, and the state of its errors. */
     'query-block': qmpCommand({
       members: {},
       returns: { array: 'any' },
       run: () => Promise.all(disksOf(controlled).map((device) => blockInfo(device, qdevOf(device)))),
     }),
+    /** What each disk has done, as BlockStats; with `query-nodes` each image. */
     'query-blockstats': qmpCommand({
       members: { 'query-nodes?': 'bool' },
       returns: { array: 'any' },
@@ -26,6 +28,7 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
           .filter(({ image }) => !nodes || image !== undefined)
           .map((device) => blockStats(device, qdevOf(device), nodes)),
     }),
+    /** The images of disks, and the nodes of blockdev-add that no disk has. */
     'query-named-block-nodes': qmpCommand({
       members: { 'flat?': 'bool' },
       returns: { array: 'any' },

@@ -29,8 +29,11 @@ export function deviceCommands(
 ): Record<string, QmpCommand> {
   const { ids, nodes } = controlled;
   return {
+    /** A name for an image, which device_add makes disks of: a `file` or `host_device`, and a format on it. */
     'blockdev-add': qmpCommand({ members: NODE, run: (node) => nodes.add(node) }),
+    /** Forgets such a name; the image stays. */
     'blockdev-del': qmpCommand({ members: { 'node-name': 'str' }, run: ({ 'node-name': name }) => nodes.remove(name) }),
+    /** A `xen-disk` or `xen-cdrom` of a node, for the guest `frontend-id`. It returns before the guest has connected. */
     device_add: qmpCommand({
       members: {
         driver: { enum: ['xen-disk', 'xen-cdrom'] },
@@ -57,7 +60,7 @@ export function deviceCommands(
         }
       },
     }),
-    /** DEVICE_DELETED tells when it is gone. */
+    /** Asks the guest to let go of a disk. DEVICE_DELETED tells when it is gone. */
     device_del: qmpCommand({
       members: { id: 'str' },
       async run({ id }) {

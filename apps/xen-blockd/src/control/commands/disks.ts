@@ -35,7 +35,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
         return reportsOf(controlled, disksOf(controlled));
       },
     }),
-    /** Goes on with a disk that is stopped or held. The flags are for one that cannot be taken over, see TakeOverConsent. */
+    /** Goes on with a disk that is stopped or held. The flags are for one that cannot be taken over. */
     'x-resume': qmpCommand({
       members: { disk: 'str', 'without-journal?': 'bool', 'accept-image?': 'bool' },
       returns: DISKS,
@@ -57,6 +57,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
         return reportsOf(controlled, [device]);
       },
     }),
+    /** Ends x-pause. Harmless when the disk is not paused. */
     'x-unpause': qmpCommand({
       members: { disk: 'str' },
       returns: DISKS,

@@ -9,9 +9,13 @@ import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
 
 /** Commands that a job's helper carries out, by the job's id. */
 const ON_JOBS = {
+  /** Ends a job; what it has done stays. */
   'block-job-cancel': { 'force?': 'bool' },
+  /** Has a job rest. */
   'block-job-pause': {},
+  /** Has a job that rests go on. */
   'block-job-resume': {},
+  /** Bytes a second that a job may move; 0 is no limit. */
   'block-job-set-speed': { speed: 'size' },
 } as const;
 
@@ -28,11 +32,13 @@ export function jobCommands(controlled: ControlContext): Record<string, QmpComma
   ]);
   return {
     ...Object.fromEntries(passedOn),
+    /** Jobs that run, as BlockJobInfo. */
     'query-block-jobs': qmpCommand({
       members: {},
       returns: { array: 'any' },
       run: async () => (await jobsOf(disksOf(controlled))).map(({ job }) => job),
     }),
+    /** The same, as JobInfo. */
     'query-jobs': qmpCommand({
       members: {},
       returns: { array: 'any' },

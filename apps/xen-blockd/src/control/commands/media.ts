@@ -10,10 +10,12 @@ const FORMATS = ['raw', ...IMAGE_FORMATS, 'vpc'];
 /** Media of drives, and sizes of images. */
 export function mediumCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
+    /** Takes the medium out of a drive. `force` changes nothing. */
     eject: qmpCommand({
       members: { 'device?': 'str', 'id?': 'str', 'force?': 'bool' },
       run: ({ device, id }) => changeMedium(controlled, oneName({ device, id }), undefined),
     }),
+    /** Puts another medium into a drive. `force` changes nothing. */
     'blockdev-change-medium': qmpCommand({
       members: {
         'device?': 'str',

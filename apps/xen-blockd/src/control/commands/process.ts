@@ -6,6 +6,7 @@ import { qmpVersion } from '../qemu-version.js';
 /** Commands about the program itself. */
 export function processCommands(controlled: Controlled): Record<string, QmpCommand> {
   return {
+    /** Whether the daemon serves: `running`, or `prelaunch` while it starts. */
     'query-status': qmpCommand({
       members: {},
       returns: { object: { running: 'bool', status: 'str' } },
@@ -14,6 +15,7 @@ export function processCommands(controlled: Controlled): Record<string, QmpComma
         return { running, singlestep: false, status: running ? 'running' : 'prelaunch' };
       },
     }),
+    /** The name: xen-blockd. */
     'query-name': qmpCommand({
       members: {},
       returns: { object: { 'name?': 'str' } },

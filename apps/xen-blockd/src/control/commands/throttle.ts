@@ -27,6 +27,7 @@ const MEMBERS = {
 /** Limits as QEMU's clients set them; `x-throttle` sets those of a guest too. */
 export function throttleCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
+    /** Limits of a disk; 0 is none. Those of reads or of writes alone must be 0: they are limited together. */
     block_set_io_throttle: qmpCommand({
       members: MEMBERS,
       async run({ device, id, ...asked }) {
