@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { printable } from '@xenpv/xenbus';
 import { BlockdError } from '../../errors.js';
 import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../../listen-address.js';
-import { listenOnUnixSocket } from '../../unix-socket.js';
+import { listenOnUnixSocket, listenPrivately } from '../../unix-socket.js';
 
 /** Connections at a time; what asks needs one or two. Others wait in the kernel's queue no longer than to be refused. */
 const MAX_CONNECTIONS = 32;
@@ -17,6 +17,16 @@ const SILENT_MS = 15_000;
 
 /** Answers a GET or HEAD request. What it rejects with becomes the answer 500. */
 export type HttpAnswer = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+
+/** Where it listens. */
+export interface HttpPlace {
+  /** What errors call it: `metrics`. */
+  readonly what: string;
+  /** See parseListenAddress. */
+  readonly address: string;
+  /** Whether a Unix socket is for the process's user alone. */
+  readonly onlyOwner?: boolean;
+}
 
 /**
  * An HTTP server that can only be read from: on a Unix socket or a TCP port, with bounds on connections, headers and time,
@@ -50,19 +60,19 @@ export class HttpListener implements AsyncDisposable {
     this.#server.setTimeout(SILENT_MS, (socket) => socket.destroy());
   }
 
-  /** `what` is what the errors call it. Error: ERR_SOCKET. */
-  static async listen(what: string, address: string, answer: HttpAnswer): Promise<HttpListener> {
+  /** Error: ERR_SOCKET. */
+  static async listen(place: HttpPlace, answer: HttpAnswer): Promise<HttpListener> {
     const listener = new HttpListener(answer);
-    await listener.#listen(what, address);
+    await listener.#listen(place);
     // What a listening server reports later concerns one connection.
     listener.#server.on('error', () => {});
     return listener;
   }
 
-  async #listen(what: string, address: string): Promise<void> {
+  async #listen({ what, address, onlyOwner }: HttpPlace): Promise<void> {
     const parsed = parseListenAddress(address);
     if (parsed === undefined) throw refused(what, address, `expected ${LISTEN_ADDRESS_FORM}`);
-    if ('path' in parsed) return listenOnUnixSocket(this.#server, parsed.path);
+    if ('path' in parsed) return (onlyOwner ? listenPrivately : listenOnUnixSocket)(this.#server, parsed.path);
     try {
       this.#server.listen(parsed);
       await once(this.#server, 'listening');

@@ -3,7 +3,7 @@ import { type MetricsSource, scrape } from './scrape.js';
 
 /** Serves `GET /metrics` on a Unix socket or a TCP port, see parseListenAddress. Error: ERR_SOCKET. */
 export function listenForMetrics(address: string, source: MetricsSource): Promise<AsyncDisposable> {
-  return HttpListener.listen('metrics', address, async ({ url }, response) => {
+  return HttpListener.listen({ what: 'metrics', address }, async ({ url }, response) => {
     if (url !== '/metrics') {
       response.writeHead(404).end();
       return;

@@ -72,7 +72,9 @@ export class PageServer implements AsyncDisposable {
       const message = `page on ${address}: other machines reach that, and anybody could read; expected ${LOOPBACK_ADDRESS_FORM}`;
       throw new BlockdError('ERR_SOCKET', 'listen', message, { path: address });
     }
-    this.#listener = await HttpListener.listen('page', address, (request, response) => this.#answer(request, response));
+    this.#listener = await HttpListener.listen({ what: 'page', address, onlyOwner: true }, (request, response) =>
+      this.#answer(request, response),
+    );
     return this.#listener;
   }
 
