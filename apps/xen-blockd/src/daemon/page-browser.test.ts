@@ -24,8 +24,8 @@ class Load implements AsyncDisposable {
 
   async #run(guest: Blkfront): Promise<void> {
     for (let i = 0; !this.#stopped; i++) {
-      if (i % 2 === 0) await guest.read((i % 64) * 8, 4096);
-      else await guest.write((i % 64) * 8, new Uint8Array(4096));
+      if (i % 2 === 0) await guest.read((i % 64) * 4096, 4096);
+      else await guest.write((i % 64) * 4096, new Uint8Array(4096));
       if (i % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }

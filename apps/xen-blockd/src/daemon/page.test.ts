@@ -199,7 +199,7 @@ describe('the page', () => {
     const gone = connect(host.path('page')).on('error', () => {});
     gone.write('GET /api/disks HTTP/1.1\r\nHost: localhost\r\n\r\n');
     gone.destroy();
-    for (let i = 0; i < 40; i++) {
+    for (let i = 0; i < 10; i++) {
       const answers = await Promise.all(Array.from({ length: 5 }, () => ask('/api/disks')));
       expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
     }
