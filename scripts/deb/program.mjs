@@ -89,6 +89,7 @@ async function buildPackage(folder, target, architecture) {
     env: TOOL_ENV,
   });
   writeManifest(folder, target, ({ import: esm, require: cjs }) => ({ import: esm.default, require: cjs.default }));
+  if (existsSync(join(folder, 'page'))) cpSync(join(folder, 'page'), join(target, 'page'), { recursive: true });
   const built = join(folder, 'prebuilds');
   if (!existsSync(built)) return;
   const addons = join(built, `linux-${architecture}`);

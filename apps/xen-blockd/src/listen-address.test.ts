@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseListenAddress } from './listen-address.js';
+import { isLoopbackHost, parseListenAddress, parseLoopbackAddress } from './listen-address.js';
 
 describe('an address to listen on', () => {
   it.each([
@@ -42,5 +42,34 @@ describe('an address to listen on', () => {
     '**:9000',
   ])('is refused: %j', (text) => {
     expect(parseListenAddress(text)).toBeUndefined();
+  });
+});
+
+describe('an address that only this machine reaches', () => {
+  it.each(['/run/page', 'localhost:9106', ':9106', '127.0.0.1:9106', '127.3.2.1:9106', '[::1]:9106'])(
+    'is %s',
+    (text) => {
+      expect(parseLoopbackAddress(text)).toEqual(parseListenAddress(text));
+      expect(parseLoopbackAddress(text)).toBeDefined();
+    },
+  );
+
+  it.each([
+    '*:9106',
+    '0.0.0.0:9106',
+    '[::]:9106',
+    '10.0.0.1:9106',
+    'dom0.example.org:9106',
+    'localhost.example.org:9106',
+    '127.0.0.1.example.org:9106',
+    '127.0.0.256:9106',
+    '[::ffff:10.0.0.1]:9106',
+    'relative/path',
+    '',
+  ])('is not %s', (text) => expect(parseLoopbackAddress(text)).toBeUndefined());
+
+  it('is told by the host alone, whatever its case', () => {
+    expect(['LOCALHOST', '127.0.0.1', '::1'].every(isLoopbackHost)).toBe(true);
+    expect(['', 'evil', 'localhost.', 'xlocalhost', '127.0.0.1x'].some(isLoopbackHost)).toBe(false);
   });
 });

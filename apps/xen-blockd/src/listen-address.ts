@@ -23,3 +23,17 @@ export function parseListenAddress(text: string): ListenAddress | undefined {
 function isSocketPath(path: string): boolean {
   return Buffer.byteLength(path) <= MAX_PATH_BYTES && !path.includes('\0') && !path.endsWith('/');
 }
+
+export const LOOPBACK_ADDRESS_FORM = 'the path of a socket, localhost:PORT, 127.0.0.1:PORT or [::1]:PORT';
+
+/** The same of addresses that only this machine reaches; undefined for all others. */
+export function parseLoopbackAddress(text: string): ListenAddress | undefined {
+  const address = parseListenAddress(text);
+  if (address === undefined || 'path' in address) return address;
+  return address.host !== undefined && isLoopbackHost(address.host) ? address : undefined;
+}
+
+/** Whether a name always means this machine, without asking anybody: `localhost`, `127.0.0.1`, `::1`. */
+export function isLoopbackHost(host: string): boolean {
+  return /^(?:localhost|127(?:\.(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}|::1)$/i.test(host);
+}

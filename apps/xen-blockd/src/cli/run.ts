@@ -34,6 +34,7 @@ interface RunArguments {
   readonly logFormat: LogFormat;
   readonly controlSocket?: string | false;
   readonly metrics?: string;
+  readonly page?: string;
   readonly threads?: number;
   readonly pollMicroseconds?: number;
   readonly transfer?: PartialConfig['transfer'];
@@ -69,6 +70,7 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
     .option('--control-socket <path>', `where list and stats ask ${unless('control-socket')}`)
     .option('--no-control-socket', 'answer neither list nor stats')
     .option('--metrics <address>', 'Prometheus metrics on a Unix socket (a path) or HOST:PORT')
+    .option('--page <address>', 'a page that shows the disks, on a Unix socket or localhost:PORT')
     .option('--threads <n>', 'threads that serve rings besides the main one', integer(RANGES.threads))
     .option(
       '--poll-microseconds <n>',
@@ -150,6 +152,7 @@ function overridesOf(options: RunArguments): PartialConfig {
     'log-level': options.logLevel,
     'control-socket': options.controlSocket,
     metrics: options.metrics,
+    page: options.page,
     threads: options.threads,
     'poll-microseconds': options.pollMicroseconds,
     transfer: options.transfer,
@@ -174,6 +177,7 @@ Examples:
   xen-blockd run --type vbd3                      dom0: backendtype=tap,script=block-xen-blockd
   xen-blockd run --type vbd --log-level debug     dom0: backendtype=phy,script=block-xen-blockd
   xen-blockd run --metrics localhost:9105         counters for Prometheus
+  xen-blockd run --page localhost:9106            disks for a browser, on this machine only
   xen-blockd run --emulator /dev/shm/xen          without Xen: see xen-blockd host --help
 
 SIGTERM answers the requests that were taken and leaves the disks connected for the next process; SIGHUP reads the

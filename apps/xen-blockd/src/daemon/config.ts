@@ -5,7 +5,12 @@ import { ON_ERROR, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
-import { LISTEN_ADDRESS_FORM, parseListenAddress } from '../listen-address.js';
+import {
+  LISTEN_ADDRESS_FORM,
+  LOOPBACK_ADDRESS_FORM,
+  parseListenAddress,
+  parseLoopbackAddress,
+} from '../listen-address.js';
 import { type ConfigProblem, describeValue, formatProblem, nearest, withoutControls } from './config/problem.js';
 import { locateKeys, type Position, positionOf } from './config/source.js';
 
@@ -96,6 +101,13 @@ const schema = v.strictObject({
       v.check((text) => parseListenAddress(text) !== undefined, `expected ${LISTEN_ADDRESS_FORM}`),
     ),
   ),
+  /** Where the page for people is: a Unix socket's path, or HOST:PORT that only this machine reaches. */
+  page: v.optional(
+    v.pipe(
+      v.string(),
+      v.check((text) => parseLoopbackAddress(text) !== undefined, `expected ${LOOPBACK_ADDRESS_FORM}`),
+    ),
+  ),
   /** Where disks of type vbd3 are exported over NBD for HVM guests, where the hotplug script looks; false: nowhere. */
   'nbd-directory': v.optional(pathOrNone, DEFAULTS['nbd-directory']),
   /** Where requests in flight are noted, for the process that follows a killed one; false: nowhere. */
@@ -168,6 +180,7 @@ const ALLOWED: Record<Key, string> = {
   'log-level': LOG_LEVELS.join(', '),
   'control-socket': PATH_OR_NONE,
   metrics: 'the path of a socket, or HOST:PORT with a port of at most 65535',
+  page: `${LOOPBACK_ADDRESS_FORM}; other machines reach all else, and the page asks nobody who they are`,
   'nbd-directory': PATH_OR_NONE,
   'journal-directory': PATH_OR_NONE,
   threads: wholeText(RANGES.threads),

@@ -1,4 +1,4 @@
-import { type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
+import { type BlockDevice, type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, readOwnDomid } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
@@ -12,6 +12,7 @@ import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
 import { deviceStatus } from '../status/device-status.js';
 import type { MeasuredDisk } from '../status/metrics/disk-values.js';
+import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
 import { GuestNames } from './observed/guest-names.js';
@@ -29,6 +30,8 @@ export interface DaemonOptions extends ImageOptions {
   readonly xentopDirectory?: string | undefined;
   /** The backend has a default for each. */
   readonly backend?: BackendOptions;
+  /** Gets each line of the log that somebody else can cause, those too that are not written. */
+  readonly onLine?: LimitedLogOptions['onLine'];
 }
 
 interface Parts {
@@ -59,7 +62,7 @@ export class Daemon implements AsyncDisposable {
     const cleanup = new Cleanup();
     cleanup.use(store);
     try {
-      const observed = observe(store, logger, cleanup);
+      const observed = observe(store, logger, { cleanup, onLine: options.onLine });
       const { log } = observed;
       for (const { path, error } of await removeLeftDirectories(options.helperDirectory)) {
         logger.warn({ path, reason: error.message }, 'a folder of a daemon that is gone cannot be removed');
@@ -100,17 +103,37 @@ export class Daemon implements AsyncDisposable {
 
   /** The disks there are now, as the metrics tell of them. */
   *measuredDisks(): Generator<MeasuredDisk> {
-    const { guestNames, helperFailures } = this.#parts;
-    guestNames.review();
+    this.#parts.guestNames.review();
+    for (const device of this.backend.devices) yield this.#measured(device);
+  }
+
+  /** One of them by its name, `qdisk-5-51712`. */
+  measuredDisk(name: string): MeasuredDisk | undefined {
+    for (const device of this.backend.devices) if (deviceName(device.address) === name) return this.#measured(device);
+    return undefined;
+  }
+
+  /** The disks there are now, to be looked at again and again. */
+  *sampledDisks(): Generator<SampledDisk> {
     for (const device of this.backend.devices) {
-      yield {
-        status: deviceStatus(device),
-        format: device.config?.format,
-        guest: guestNames.of(device.address.domid),
-        uuid: device.config?.vm?.replace(/^\/vm\//, ''),
-        helperFailures: helperFailures.of(deviceName(device.address)),
-      };
+      yield { name: deviceName(device.address), identity: device, statistics: () => device.statistics() };
     }
+  }
+
+  /** The name of the guest that `qdisk-5-51712` is of, where it may be read. */
+  guestOf(device: string): string | undefined {
+    return this.#parts.guestNames.ofDevice(device);
+  }
+
+  #measured(device: BlockDevice): MeasuredDisk {
+    const { guestNames, helperFailures } = this.#parts;
+    return {
+      status: deviceStatus(device),
+      format: device.config?.format,
+      guest: guestNames.of(device.address.domid),
+      uuid: device.config?.vm?.replace(/^\/vm\//, ''),
+      helperFailures: helperFailures.of(deviceName(device.address)),
+    };
   }
 
   /**
@@ -156,11 +179,18 @@ export class Daemon implements AsyncDisposable {
 const STORE_TIMEOUT_MS = 2000;
 
 /** What is noted and told of what happens; all of it ends with `cleanup`. */
-function observe(store: XenstoreClient, logger: Logger, cleanup: Cleanup) {
+function observe(
+  store: XenstoreClient,
+  logger: Logger,
+  { cleanup, onLine: told }: { readonly cleanup: Cleanup; readonly onLine: LimitedLogOptions['onLine'] },
+) {
   const guestNames = cleanup.use(new GuestNames(store));
   const helperFailures = cleanup.use(new HelperFailures());
   const guestOf = (device: string) => guestNames.ofDevice(device);
-  const onLine: LimitedLogOptions['onLine'] = (...said) => helperFailures.logged(...said);
+  const onLine: LimitedLogOptions['onLine'] = (...said) => {
+    helperFailures.logged(...said);
+    told?.(...said);
+  };
   const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
   cleanup.use(logEvents(log));
   return { log, guestNames, helperFailures };

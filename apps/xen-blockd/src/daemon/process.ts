@@ -5,7 +5,7 @@ import { Cleanup } from '../cleanup.js';
 import { ExitCode, xenUnavailable } from '../errors.js';
 import { backendOptions, imageOptions, stopMilliseconds } from './backend-options.js';
 import type { Config } from './config.js';
-import { Daemon } from './daemon.js';
+import { Daemon, type DaemonOptions } from './daemon.js';
 import { checkJournalFolder } from './journal-folder.js';
 import { Reload } from './reload.js';
 import { tellServiceManager } from './service-manager/notify.js';
@@ -81,7 +81,8 @@ async function serve(
   const store = cleanup.use(await connectStore(provider, stop.signal));
   await tellJournalFolder(config, logger);
   const sockets = cleanup.use(await Sockets.open(config, logger, { linesLost, configuration }));
-  starting = startDaemon(config, provider, store, logger);
+  const onLine: LineListener = (...said) => sockets.noteLine(...said);
+  starting = startDaemon(config, provider, { store, logger, onLine });
   const daemon = cleanup.use(await stop.orStopped(starting));
   sockets.answerFor(daemon);
   if (load) cleanup.use(reloadOf({ config, load, logger, sockets, daemon }));
@@ -140,12 +141,19 @@ async function tellJournalFolder(config: Config, logger: Logger): Promise<void> 
   }
 }
 
-async function startDaemon(config: Config, provider: XenProvider, store: XenstoreClient, logger: Logger) {
+type LineListener = NonNullable<DaemonOptions['onLine']>;
+
+async function startDaemon(
+  config: Config,
+  provider: XenProvider,
+  { store, logger, onLine }: Pick<DaemonOptions, 'store' | 'logger' | 'onLine'>,
+) {
   try {
     return await Daemon.start({
       provider,
       store,
       logger,
+      onLine,
       types: config.types,
       xentopDirectory: provider.name === 'native' ? XENTOP_DIRECTORY : undefined,
       backend: backendOptions(config),
@@ -165,7 +173,7 @@ interface Reloadable {
 }
 
 function reloadOf({ config, load, logger, sockets, daemon }: Reloadable): Reload {
-  let { metrics } = config;
+  let { metrics, page } = config;
   const apply = async (changed: Config) => {
     tellServiceManager(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, logger);
     try {
@@ -174,6 +182,8 @@ function reloadOf({ config, load, logger, sockets, daemon }: Reloadable): Reload
       logger.level = changed['log-level'];
       if (changed.metrics !== metrics) await sockets.useMetrics(changed.metrics);
       metrics = changed.metrics;
+      if (changed.page !== page) await sockets.usePage(changed.page);
+      page = changed.page;
     } finally {
       tellServiceManager('READY=1', logger);
     }

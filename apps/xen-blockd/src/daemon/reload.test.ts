@@ -26,7 +26,7 @@ function offered(daemon: RunningBlockd, domid: number): Promise<string> {
 }
 
 describe('a reload', () => {
-  it('takes log level, metrics, image directories and limits over, and touches no disk', async () => {
+  it('takes log level, metrics, page, image directories and limits over, and touches no disk', async () => {
     folder.configure('max-queues = 3', 'log-level = "info"');
     const daemon = folder.run();
     await daemon.ready();
@@ -34,17 +34,20 @@ describe('a reload', () => {
     mkdirSync(folder.path('images'));
     writeFileSync(folder.path('images/b'), Buffer.alloc(1 << 20));
     const metrics = folder.path('metrics');
+    const page = folder.path('page');
     await reload(
       daemon,
       'max-queues = 2',
       'log-level = "debug"',
       `metrics = "${metrics}"`,
+      `page = "${page}"`,
       `image-directories = ["${folder.path('images')}"]`,
     );
     await daemon.says('configuration loaded again');
     expect(daemon.stderr).toMatch(/"changed":"[^"]*max-queues/);
     expect(daemon.stderr).not.toContain('needsRestart');
     expect(existsSync(metrics)).toBe(true);
+    expect(existsSync(page)).toBe(true);
     const second = await daemon.attach(folder.path('images/b'));
     await daemon.says('device found');
     expect(await offered(daemon, first)).toBe('3');

@@ -7,6 +7,7 @@ import type { Config } from './config.js';
 const RELOADED = [
   'log-level',
   'metrics',
+  'page',
   'image-directories',
   'nbd-hosts',
   'nbd-tls',

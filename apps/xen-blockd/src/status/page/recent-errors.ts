@@ -1,0 +1,69 @@
+import { printable } from '@xenpv/xenbus';
+import type { LimitedLine } from '../../log/limited-log.js';
+
+/** How long a line is of interest. */
+const KEPT_MS = 3_600_000;
+/** Kinds of lines, each of one disk or image. */
+const MAX_ENTRIES = 500;
+/** One that a guest caused to be long. */
+const MAX_LENGTH = 500;
+const LEVELS: readonly string[] = ['warn', 'error', 'fatal'];
+
+/** Lines of one kind about one disk or image. */
+export interface RecentError {
+  /** `qdisk-5-51712`, or an image; null for what is about none. */
+  readonly about: string | null;
+  readonly guest: string | null;
+  /** As docs/log-events.md has it. */
+  readonly kind: string;
+  readonly level: string;
+  /** The last line. */
+  readonly message: string;
+  /** Lines since the first. */
+  readonly count: number;
+  /** Since the last line. */
+  readonly secondsAgo: number;
+}
+
+interface Entry extends Omit<RecentError, 'secondsAgo'> {
+  readonly at: number;
+}
+
+/**
+ * The warnings and errors that the log got in the last hour, those too that it left out. However many lines somebody
+ * causes, those of one kind about one disk are one entry.
+ */
+export class RecentErrors {
+  readonly #guestOf: (subject: string) => string | undefined;
+  /** The one that was told of last is the last one. */
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(guestOf: (subject: string) => string | undefined) {
+    this.#guestOf = guestOf;
+  }
+
+  /** `now` is in milliseconds, of a clock that never goes back. */
+  note(kind: string, subject: string | undefined, { level, message, fields }: LimitedLine, now: number): void {
+    if (!LEVELS.includes(level)) return;
+    const key = `${kind} ${subject ?? ''}`;
+    const count = (this.#entries.get(key)?.count ?? 0) + 1;
+    const guest = (subject === undefined ? undefined : this.#guestOf(subject)) ?? null;
+    const { operation, errno, reason } = fields ?? {};
+    const details = [operation, errno, reason].filter(
+      (value) => typeof value === 'string' || typeof value === 'number',
+    );
+    const text = printable([message, ...details].join(' ').slice(0, MAX_LENGTH));
+    this.#entries.delete(key);
+    this.#entries.set(key, { about: subject ?? null, guest, kind, level, message: text, count, at: now });
+    if (this.#entries.size > MAX_ENTRIES) this.#entries.delete(this.#entries.keys().next().value ?? '');
+  }
+
+  /** The last one first; of one disk or image if it is named. */
+  list(now: number, about?: string): RecentError[] {
+    for (const [key, { at }] of this.#entries) if (now - at > KEPT_MS) this.#entries.delete(key);
+    const entries = [...this.#entries.values()].reverse();
+    return entries
+      .filter((entry) => about === undefined || entry.about === about)
+      .map(({ at, ...entry }) => ({ ...entry, secondsAgo: Math.round((now - at) / 1000) }));
+  }
+}

@@ -1,0 +1,8 @@
+import { type Browser, chromium } from 'playwright-core';
+
+/** Debian's Chromium without a window, and without what it asks of the network by itself. */
+export function startChromium(executablePath: string): Promise<Browser> {
+  const quiet = ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'];
+  const args = ['--no-sandbox', '--disable-gpu', '--no-first-run', ...quiet];
+  return chromium.launch({ executablePath, args });
+}
