@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { addAttach, addDetach } from './changes/attach.js';
+import { addBackup } from './changes/backup.js';
 import { addFlatten } from './changes/flatten.js';
 import { addEject, addInsert } from './changes/medium.js';
 import { addPause, addUnpause } from './changes/pause.js';
@@ -25,6 +26,7 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addResize(program);
   addSnapshot(program);
   addFlatten(program);
+  addBackup(program);
   addEject(program);
   addInsert(program);
   addResume(program);

@@ -1,5 +1,7 @@
+import { existsSync, readdirSync } from 'node:fs';
 import { Blkfront } from '@xenpv/blkfront';
 import { joinHost, RemoteHost, type XlDisk } from '@xenpv/emulator';
+import { QmpClient } from '@xenpv/qmp';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
@@ -64,6 +66,11 @@ function load(disk: Blkfront) {
 async function restart(): Promise<void> {
   await host.kill(daemon);
   daemon = await host.daemon('--threads', '2');
+}
+
+async function ask(command: string, args: object = {}): Promise<unknown> {
+  const client = await QmpClient.connect(host.path('xen-blockd.sock'));
+  return client.execute(command, args).finally(() => client.close());
 }
 
 function helperOf(path: string): number {
@@ -141,5 +148,27 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     // A process that ends has no command line any more, and its locks for a moment still.
     const check = async () => (await runTool('qemu-img', ['check', path])).code ?? -1;
     await expect.poll(check, { timeout: 15_000 }).toSatisfy((code: number) => code === 0 || code === 3);
+  });
+
+  it('a backup ends with its daemon, and what it wrote is gone', { timeout: TIMEOUT_MS }, async () => {
+    const path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    const [helper, target] = [helperOf(path), host.path('backup.qcow2')];
+    const device = ((await ask('query-block')) as { device: string }[])[0].device;
+    await ask('drive-backup', { device, target, sync: 'full', speed: 65_536 });
+    await loaded.goesOn();
+    expect(existsSync(host.path('.backup.qcow2.unfinished'))).toBe(true);
+    await restart();
+    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"adopted":true');
+    expect({ pid: helperOf(path), said: daemon.stderr }).toMatchObject({ pid: helper });
+    expect(await ask('query-block-jobs')).toEqual([]);
+    expect(readdirSync(host.directory).filter((name) => name.includes('backup'))).toEqual([]);
+    expect(processesWith('backup.qcow2')).toEqual([]);
+    await loaded.goesOn();
+    await ask('drive-backup', { device, target, sync: 'full' });
+    await expect.poll(() => existsSync(target), { timeout: 20_000 }).toBe(true);
+    await loaded.goesOn();
+    await loaded.end();
   });
 });

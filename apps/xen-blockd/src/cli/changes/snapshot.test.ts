@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
+import { QmpClient } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { TestDaemon } from '../../testing/daemon.js';
@@ -66,7 +67,9 @@ qemu.it('one that is cancelled, or whose helper ends, is an error that says so',
   expect([code, stderr]).toEqual([1, expect.stringMatching(/still needs its snapshots: .*; try again/)]);
   expect((await blockd('flatten', 'web1:xvda', '--cancel')).stderr).toContain(`Block job '${device}' not found`);
   const killed = blockd('flatten', 'web1:xvda', '--speed', '64K');
-  await new Promise((resolve) => setTimeout(resolve, 1000));
+  const client = await QmpClient.connect(path('control'));
+  await expect.poll(() => client.execute('query-block-jobs'), { timeout: 20_000 }).toHaveLength(1);
+  client.close();
   for (const pid of processesWith(path('disk.qcow2'))) process.kill(pid, 'SIGKILL');
   expect((await killed).stderr).toMatch(/still needs its snapshots: .*; try again/);
   expect(existsSync(path('monday.qcow2'))).toBe(true);

@@ -198,31 +198,34 @@ qemu.describe('backups of a qcow2 disk in use', () => {
 });
 
 describe('what is refused', () => {
-  qemu.it('a target that is there, is nowhere, is the image itself or in use, is none, or has no room', async () => {
-    await start();
-    const [{ device, image }, other] = [await attach(), await attach('other')];
-    const refused = (target: string, reason: string | RegExp, more: object = {}) =>
-      expect(execute('drive-backup', { device, target, sync: 'full', ...more })).rejects.toThrow(reason);
-    writeFileSync(path('backup/there'), 'mine');
-    await refused(path('backup/there'), 'it is there already; choose another name');
-    await refused(path('nowhere/a'), 'its folder is not there');
-    await refused('a.qcow2', 'expected a whole path');
-    await refused(image, "it is the disk's own image");
-    symlinkSync(image, path('backup/link'));
-    await refused(path('backup/link'), "it is the disk's own image", { mode: 'existing' });
-    await refused(other.image, /lock|in use/i, { mode: 'existing' });
-    await refused(path('backup'), /directory|already/, { mode: 'existing' });
-    await runTool('qemu-img', ['create', '-f', 'qcow2', path('backup/small'), '4M']);
-    await refused(path('backup/small'), /different size/i, { mode: 'existing' });
-    await refused(path('backup/x'), /bitmap/i, { sync: 'incremental' });
-    await refused(path('backup/x'), /bitmap/i, { sync: 'incremental', bitmap: 'none' });
-    expect(readFileSync(path('backup/there'), 'utf8')).toBe('mine');
-    expect(inBackup().sort()).toEqual(['link', 'small', 'there']);
-    expect(await execute('query-block-jobs')).toEqual([]);
-    await expect(execute('block-dirty-bitmap-clear', { node: device, name: 'b' })).rejects.toThrow(/not found/);
-    await execute('block-dirty-bitmap-add', { node: device, name: 'b' });
-    await expect(execute('block-dirty-bitmap-add', { node: device, name: 'b' })).rejects.toThrow(/already exists/);
-  });
+  qemu.it(
+    'a target that is there, is nowhere, is the image itself, in use or of another size, and a bitmap that is not there',
+    async () => {
+      await start();
+      const [{ device, image }, other] = [await attach(), await attach('other')];
+      const refused = (target: string, reason: string | RegExp, more: object = {}) =>
+        expect(execute('drive-backup', { device, target, sync: 'full', ...more })).rejects.toThrow(reason);
+      writeFileSync(path('backup/there'), 'mine');
+      await refused(path('backup/there'), 'it is there already; choose another name');
+      await refused(path('nowhere/a'), 'its folder is not there');
+      await refused('a.qcow2', 'expected a whole path');
+      await refused(image, "it is the disk's own image");
+      symlinkSync(image, path('backup/link'));
+      await refused(path('backup/link'), "it is the disk's own image", { mode: 'existing' });
+      await refused(other.image, /lock|in use/i, { mode: 'existing' });
+      await refused(path('backup'), /directory|already/, { mode: 'existing' });
+      await runTool('qemu-img', ['create', '-f', 'qcow2', path('backup/small'), '4M']);
+      await refused(path('backup/small'), /different size/i, { mode: 'existing' });
+      await refused(path('backup/x'), /bitmap/i, { sync: 'incremental' });
+      await refused(path('backup/x'), /bitmap/i, { sync: 'incremental', bitmap: 'none' });
+      expect(readFileSync(path('backup/there'), 'utf8')).toBe('mine');
+      expect(inBackup().sort()).toEqual(['link', 'small', 'there']);
+      expect(await execute('query-block-jobs')).toEqual([]);
+      await expect(execute('block-dirty-bitmap-clear', { node: device, name: 'b' })).rejects.toThrow(/not found/);
+      await execute('block-dirty-bitmap-add', { node: device, name: 'b' });
+      await expect(execute('block-dirty-bitmap-add', { node: device, name: 'b' })).rejects.toThrow(/already exists/);
+    },
+  );
 
   qemu.it('a target outside of image-directories, and a server of another host', async () => {
     mkdirSync(path('images'));

@@ -65,7 +65,11 @@ export class Backup implements OwnedJob {
     this.#monitor = monitor;
     void monitor.closed.then(() => this.abandon());
     this.#target = await open(this.#helper.folder);
-    if (this.#over) throw QmpError.refusal('the storage helper of the disk has ended', 'DeviceNotActive');
+    if (this.#over) {
+      // It was not there yet to be tidied up.
+      await this.#target.close('failed');
+      throw QmpError.refusal('the storage helper of the disk has ended', 'DeviceNotActive');
+    }
     const { socket, exportName } = this.#target;
     const server = { type: 'unix', path: socket };
     await monitor.execute('blockdev-add', { driver: 'nbd', 'node-name': TARGET, server, export: exportName });

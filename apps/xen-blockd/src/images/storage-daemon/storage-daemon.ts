@@ -8,7 +8,7 @@ import { type ChainPolicy, ImageChain } from '../chain/chain.js';
 import { refusal } from '../refusal.js';
 import { abandonable } from './abandon.js';
 import { adoptHelper, endHelpers } from './adoption/adopt.js';
-import { cancelLeftBackups, endLeftTargets } from './adoption/left-targets.js';
+import { endLeftTargets } from './adoption/left-targets.js';
 import { usersOf } from './adoption/processes.js';
 import { driverOf, PROGRAM, type StorageDaemonTask, storageDaemonArguments } from './arguments.js';
 import { Backoff } from './backoff.js';
@@ -368,7 +368,6 @@ export class StorageDaemon implements AsyncDisposable {
       const { onEvent } = this.#monitorOptions;
       this.#helper = await adoptHelper({ directory, task, times, onUnusable, onEvent, signal });
       if (this.#helper?.pid) {
-        await this.#cancelLeft();
         this.#report.adopted(this.#helper.pid);
         void this.#finalizeJobs();
         this.#image = await abandonable(findImage(path), signal, () => {});
@@ -378,15 +377,6 @@ export class StorageDaemon implements AsyncDisposable {
     this.#isLeft = false;
     this.#lookedFor = true;
     return this.#helper;
-  }
-
-  /** One that does not let go of a backup would fail its guest's writes when the target is gone: it is not worth keeping. */
-  async #cancelLeft(): Promise<void> {
-    try {
-      await cancelLeftBackups(await this.monitor(), this.#times.quietMs);
-    } catch {
-      await this.#helper?.stop(this.#times.stopMs);
-    }
   }
 
   async #ready(helper: HelperProcess, signal: AbortSignal): Promise<void> {

@@ -7,6 +7,7 @@ import type { Helper, ProcessEnd } from '../helper-process.js';
 import { renewExport } from '../monitor/exports.js';
 import { type MonitorOptions, openMonitor } from '../monitor/monitor.js';
 import type { StorageDaemonTimes } from '../times.js';
+import { cancelLeftBackups } from './left-targets.js';
 import { endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
 
 /** A killed process that waits for its storage in the kernel ends when the storage answers. */
@@ -78,6 +79,8 @@ export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelp
   let monitor: QmpClient | undefined;
   try {
     monitor = await openMonitor(directory.monitor, { answerMs: times.answerMs, onEvent, signal });
+    // QEMU has no second writer beside one.
+    await cancelLeftBackups(monitor, times.quietMs);
     await renewExport(monitor, { task, quietMs: times.quietMs, signal });
     return new AdoptedHelper(pid, directory.pidFile, monitor);
   } catch (error) {

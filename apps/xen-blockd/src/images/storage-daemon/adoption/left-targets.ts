@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { QmpClient } from '@xenpv/qmp';
+import { type QmpClient, QmpError } from '@xenpv/qmp';
 import { HelperDirectory } from '../helper-directory.js';
 import { jobsIn } from '../monitor/jobs.js';
 import { endHelper, helpersWith } from './processes.js';
@@ -13,13 +13,14 @@ import { endHelper, helpersWith } from './processes.js';
 /** The node of what a disk is backed up to. */
 export const TARGET = 'target';
 
-const NOTE = 'backup-target';
+/** Beside the folder: what a helper could change must not say what is removed. */
+const NOTE = '.backup-target';
 const POLL_MS = 10;
 const KILL_MS = 5000;
 
 /** Notes which file is no backup yet, for the next process; `undefined`: there is none. */
 export function noteUnfinished(folder: string, path: string | undefined): void {
-  const note = join(folder, NOTE);
+  const note = folder + NOTE;
   if (path === undefined) rmSync(note, { force: true });
   else writeFileSync(note, path, { mode: 0o600 });
 }
@@ -29,13 +30,24 @@ export async function cancelLeftBackups(monitor: QmpClient, quietMs: number): Pr
   const deadline = performance.now() + quietMs;
   const backups = async () => (await jobsIn(monitor)).filter(({ type }) => type === 'backup');
   for (const { device } of await backups()) await monitor.execute('block-job-cancel', { device, force: true });
-  while ((await backups()).length > 0) {
+  // A job has its nodes until a little after its end.
+  while ((await backups()).length > 0 || !(await forgetTarget(monitor))) {
     if (performance.now() > deadline) throw new Error(`a backup does not end within ${quietMs / 1000} seconds`);
     await sleep(POLL_MS);
   }
+}
+
+/** Resolves with whether the node of a target is gone. */
+async function forgetTarget(monitor: QmpClient): Promise<boolean> {
   const nodes = (await monitor.execute('query-named-block-nodes', { flat: true })) as { 'node-name': string }[];
-  if (nodes.some((node) => node['node-name'] === TARGET))
+  if (!nodes.some((node) => node['node-name'] === TARGET)) return true;
+  try {
     await monitor.execute('blockdev-del', { 'node-name': TARGET });
+    return true;
+  } catch (error) {
+    if (error instanceof QmpError && error.code === 'ERR_COMMAND') return false;
+    throw error;
+  }
 }
 
 /** Ends the helpers of targets that are left in the folder of a disk's helper, and removes what they have written. */
@@ -47,7 +59,7 @@ export async function endLeftTargets(folder: string): Promise<void> {
     rmSync(path, { recursive: true, force: true });
   }
   try {
-    rmSync(readFileSync(join(folder, NOTE), 'utf8'), { force: true });
+    rmSync(readFileSync(folder + NOTE, 'utf8'), { force: true });
   } catch {
     // There is no such note, or its folder is not there at the moment.
   }

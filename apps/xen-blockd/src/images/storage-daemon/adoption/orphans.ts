@@ -8,6 +8,7 @@ import type { HelperBounds } from '../storage-daemon.js';
 import { DEFAULT_TIMES } from '../times.js';
 import { writeBack } from '../write-back.js';
 import { endHelpers } from './adopt.js';
+import { endLeftTargets } from './left-targets.js';
 import { hasOpen, helpersWith, isSameFile } from './processes.js';
 
 /** Between two looks. */
@@ -132,6 +133,7 @@ export class Orphans implements AsyncDisposable {
       const directory = HelperDirectory.tryNamed(base, name);
       if (!directory) return undefined;
       await endHelpers(directory, directory.path, stopMs).finally(() => directory.leave());
+      await endLeftTargets(directory.path);
       await this.#writeBack(name, device);
       HelperDirectory.tryNamed(base, name)?.remove('with all');
       return undefined;

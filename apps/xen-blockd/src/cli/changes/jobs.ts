@@ -1,0 +1,76 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import { BlockdError } from '../../errors.js';
+import { formatBytes } from '../../status/format.js';
+import type { QueryOptions } from '../queries/query.js';
+
+const POLL_MS = 250;
+const ENDS: readonly string[] = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'];
+
+export interface Job {
+  /** Its id: the disk's name. */
+  readonly device: string;
+  /** Bytes: `offset` of `len` are done. */
+  readonly offset: number;
+  readonly len: number;
+}
+
+/** A job of a disk, and how it gets on. */
+export class JobWatch implements Disposable {
+  readonly #client: QmpClient;
+  readonly #device: string;
+  readonly #ended: readonly QmpEvent[];
+
+  private constructor(client: QmpClient, device: string, ended: readonly QmpEvent[]) {
+    this.#client = client;
+    this.#device = device;
+    this.#ended = ended;
+  }
+
+  /** Before the job begins, so that its end is heard. Error: ERR_SOCKET. */
+  static async open({ socket }: QueryOptions, device: string): Promise<JobWatch> {
+    const ended: QmpEvent[] = [];
+    const onEvent = (event: QmpEvent) => {
+      if (ENDS.includes(event.event) && event.data?.device === device) ended.push(event);
+    };
+    return new JobWatch(await QmpClient.connect(socket, { onEvent }), device, ended);
+  }
+
+  /** Undefined: there is none, or no more. */
+  async job(): Promise<Job | undefined> {
+    const jobs = (await this.#client.execute('query-block-jobs')) as readonly Job[];
+    return jobs.find((job) => job.device === this.#device);
+  }
+
+  /**
+   * Resolves when the job has ended: with why it has failed, or undefined if it has not. Shows on a terminal how far it is.
+   * Error: ERR_SOCKET, the daemon has ended; `op` is what the operator wanted.
+   */
+  async end(op: string): Promise<string | undefined> {
+    const isShown = process.stderr.isTTY === true;
+    try {
+      // The event comes before the job is known no more.
+      for (let job = await this.job(); job && this.#ended.length === 0; job = await this.job()) {
+        if (isShown) process.stderr.write(`\r${progressOf(job)}`);
+        await sleep(POLL_MS);
+      }
+    } catch (cause) {
+      const reason = `the daemon has ended: ${(cause as Error).message}; see xen-blockd list, and try again`;
+      throw new BlockdError('ERR_SOCKET', op, `${this.#device}: ${reason}`, { cause });
+    } finally {
+      if (isShown) process.stderr.write('\n');
+    }
+    const [end] = this.#ended;
+    if (end?.event === 'BLOCK_JOB_COMPLETED' && end.data?.error === undefined) return undefined;
+    return end === undefined ? 'its storage helper has ended' : `${end.data?.error ?? 'the job was cancelled'}`;
+  }
+
+  [Symbol.dispose](): void {
+    this.#client.close();
+  }
+}
+
+function progressOf({ offset, len }: Job): string {
+  const percent = len === 0 ? 100 : Math.floor((100 * offset) / len);
+  return `${percent} %, ${formatBytes(offset)} of ${formatBytes(len)}`.padEnd(40);
+}
