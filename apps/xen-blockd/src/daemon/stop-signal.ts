@@ -7,10 +7,11 @@ import { leaveStopSignals, STOP_SIGNALS } from '../early-stop.js';
 export class StopSignal implements Disposable {
   readonly #controller = new AbortController();
   #onSecond: ((name: NodeJS.Signals) => void) | undefined;
+  #timer: NodeJS.Timeout | undefined;
   readonly #names: readonly NodeJS.Signals[];
   readonly #stop = (name: NodeJS.Signals) => {
     if (this.#controller.signal.aborted) return this.#stopAtOnce(name);
-    setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
+    this.#timer = setTimeout(() => process.exit(1), STOP_TIMEOUT_MS).unref();
     this.#controller.abort(name);
   };
 
@@ -60,7 +61,9 @@ export class StopSignal implements Disposable {
     this.#onSecond = undefined;
   }
 
+  /** The process has ended all that it had to, and its exit is up to the program. */
   [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
     for (const name of this.#names) process.off(name, this.#stop);
   }
 }
