@@ -9,7 +9,7 @@ const OPENING_PROGRAM = /^# [^\n]*\n\n(?:[^`\n][^\n]*\n)*\n?```js\n(.*?)```/s;
 const SINGLE_FILE = /^[\w-]+\.ts$/;
 
 /** What users import: `@xenpv/ring`, `@xenpv/xen-sys/testing`; without suites, which need vitest, and modules that are workers. */
-export function entryPoints() {
+function entryPoints() {
   return publishedPackages().flatMap(({ manifest }) =>
     Object.entries(manifest.exports)
       .filter(([entry, target]) => typeof target === 'object' && !/testing$|worker$/.test(entry))
