@@ -14,6 +14,7 @@ import { addShow } from './queries/show.js';
 import { addStatus } from './queries/status.js';
 import { addTop } from './queries/top.js';
 import { addTrace } from './trace/trace.js';
+import { addUpgrade } from './upgrade/upgrade.js';
 
 /** The commands of `xen-blockd` that ask a running daemon; `ended` gets the exit code of those that have more than one. */
 export function addQueries(program: Command, ended: (code: number) => void): void {
@@ -36,4 +37,5 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addTrace(program);
   addAttach(program);
   addDetach(program);
+  addUpgrade(program, ended);
 }

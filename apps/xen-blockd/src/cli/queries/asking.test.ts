@@ -32,6 +32,7 @@ const ASKING = [
   ['trace', 'web1:xvda'],
   ['attach', 'web1', '/a.img'],
   ['detach', 'web1:xvda'],
+  ['upgrade'],
 ];
 
 describe('without a daemon', () => {
@@ -48,8 +49,8 @@ describe('without a daemon', () => {
     rmSync(directory, { recursive: true });
   });
 
-  /** 69 is of status alone, for monitoring: 1 means there that something is wrong. */
-  const codeOf = ([name]: readonly string[]) => (name === 'status' ? 69 : 1);
+  /** 69 is of status, for monitoring, and of upgrade: 1 means there that something is wrong. */
+  const codeOf = ([name]: readonly string[]) => (name === 'status' || name === 'upgrade' ? 69 : 1);
 
   it('each command says so, and how to start it', async () => {
     const outcomes = await Promise.all(ASKING.map((args) => runBlockd(...args, '--socket', path())));
