@@ -68,9 +68,7 @@ function rowsOf(text) {
   const rows = Array.from({ length: TERMINAL.lines }, () => []);
   let [row, column, style] = [0, 0, ''];
   const ESC = '\u001b';
-  for (const part of text.matchAll(
-    new RegExp(`${ESC}\\[([?\\d;]*)([A-Za-z])|${ESC}.|\\r|\\n|[^${ESC}\\r\\n]`, 'gu'),
-  )) {
+  for (const part of text.matchAll(new RegExp(`${ESC}\\[([?\\d;]*)([A-Za-z])|${ESC}.|\\r|\\n|[^${ESC}\\r\\n]`, 'gu'))) {
     const [all, numbers, letter] = part;
     const [first = 0, second = 0] = (numbers ?? '').split(';').map(Number);
     if (all === '\r') column = 0;
@@ -139,8 +137,10 @@ async function take() {
     await page.locator('.disks a:has-text("db1")').click();
     await page.waitForSelector('.keys');
     await shot('disk');
-    await page.setContent(terminalPage(await topScreen()));
-    await page.locator('pre').screenshot({ path: join(PICTURES, 'top.png') });
+    // The page's own policy lets nothing else be written into it.
+    const terminal = await browser.newPage({ viewport: { width: 1200, height: 500 } });
+    await terminal.setContent(terminalPage(await topScreen()));
+    await terminal.locator('pre').screenshot({ path: join(PICTURES, 'top.png') });
   } finally {
     await browser.close();
   }

@@ -1,5 +1,4 @@
 import { printable } from '@xenpv/xenbus';
-import type { LimitedLine } from '../../log/limited-log.js';
 
 /** How long a line is of interest. */
 const KEPT_MS = 3_600_000;
@@ -8,6 +7,13 @@ const MAX_ENTRIES = 500;
 /** One that a guest caused to be long. */
 const MAX_LENGTH = 500;
 const LEVELS: readonly string[] = ['warn', 'error', 'fatal'];
+
+/** A line as the log gets it. */
+export interface NotedLine {
+  readonly level: string;
+  readonly message: string;
+  readonly fields?: Readonly<Record<string, unknown>> | undefined;
+}
 
 /** Lines of one kind about one disk or image. */
 export interface RecentError {
@@ -43,7 +49,7 @@ export class RecentErrors {
   }
 
   /** `now` is in milliseconds, of a clock that never goes back. */
-  note(kind: string, subject: string | undefined, { level, message, fields }: LimitedLine, now: number): void {
+  note(kind: string, subject: string | undefined, { level, message, fields }: NotedLine, now: number): void {
     if (!LEVELS.includes(level)) return;
     const key = `${kind} ${subject ?? ''}`;
     const count = (this.#entries.get(key)?.count ?? 0) + 1;
