@@ -39,13 +39,14 @@ function start(name, args, output) {
 const ended = (child) =>
   child.exitCode !== null || child.signalCode !== null || new Promise((resolve) => child.once('exit', resolve));
 
-async function untilAnswered() {
-  for (let i = 0; i < 100; i++) {
+/** Waits until the page's JSON is so; by default, that disks are served. */
+async function untilAnswered(isSo = ({ daemon }) => !daemon.starting) {
+  for (let i = 0; i < 300; i++) {
     const answer = await fetch(`http://localhost:${PORT}/api/disks`).catch(() => undefined);
-    if (answer?.ok && !(await answer.json()).daemon.starting) return;
+    if (answer?.ok && isSo(await answer.json())) return;
     await sleep(200);
   }
-  throw new Error(`the daemon does not answer on port ${PORT}`);
+  throw new Error(`the daemon on port ${PORT} does not get there`);
 }
 
 /** What a terminal shows of `xen-blockd top`: the rows of its last full screen, with their colours. */
@@ -66,17 +67,20 @@ async function topScreen() {
 function rowsOf(text) {
   const rows = Array.from({ length: TERMINAL.lines }, () => []);
   let [row, column, style] = [0, 0, ''];
-  const escape = '\u001b';
-  for (const part of text.matchAll(new RegExp(`${escape}\\[([?\\d;]*)([A-Za-z])|${escape}.|\\r|\\n|[^${escape}\\r\\n]`, 'gu'))) {
+  const ESC = '\u001b';
+  for (const part of text.matchAll(new RegExp(`${ESC}\\[([?\\d;]*)([A-Za-z])|${ESC}.|\\r|\\n|[^${ESC}\\r\\n]`, 'gu'))) {
     const [all, numbers, letter] = part;
     const [first = 0, second = 0] = (numbers ?? '').split(';').map(Number);
     if (all === '\r') column = 0;
     else if (all === '\n') row = Math.min(row + 1, TERMINAL.lines - 1);
-    else if (letter === 'H') [row, column] = [Math.min(Math.max(first, 1), TERMINAL.lines) - 1, Math.max(second, 1) - 1];
-    else if (letter === 'J') for (let at = first === 0 ? row : 0; at < TERMINAL.lines; at++) rows[at] = at === row && first === 0 ? rows[at].slice(0, column) : [];
+    else if (letter === 'H')
+      [row, column] = [Math.min(Math.max(first, 1), TERMINAL.lines) - 1, Math.max(second, 1) - 1];
+    else if (letter === 'J')
+      for (let at = first === 0 ? row : 0; at < TERMINAL.lines; at++)
+        rows[at] = at === row && first === 0 ? rows[at].slice(0, column) : [];
     else if (letter === 'K') rows[row].length = Math.min(rows[row].length, column);
     else if (letter === 'm') style = numbers === '' || numbers === '0' ? '' : `s${numbers.replaceAll(';', '-')}`;
-    else if (!all.startsWith(escape)) rows[row][column++] = [all, style];
+    else if (!all.startsWith(ESC)) rows[row][column++] = [all, style];
   }
   return rows;
 }
@@ -103,8 +107,8 @@ async function take() {
     truncateSync(join(folder, `${name}.img`), 64 << 20);
     const load = ['--writable', '--load', '--seconds', '3600', '--depth', `${depth}`];
     start(name, ['guest', `${name}.img`, '--dir', folder, '--name', name, ...load]);
-    await sleep(3000);
   }
+  await untilAnswered(({ disks }) => disks.filter(({ state }) => state === 'connected').length === GUESTS.length);
   // A restart, and an image that is away: a disk that is held.
   daemon.kill('SIGTERM');
   await ended(daemon);
@@ -133,8 +137,10 @@ async function take() {
     await page.locator('.disks a:has-text("db1")').click();
     await page.waitForSelector('.keys');
     await shot('disk');
-    await page.setContent(terminalPage(await topScreen()));
-    await page.locator('pre').screenshot({ path: join(PICTURES, 'top.png') });
+    // The page's own policy lets nothing else be written into it.
+    const terminal = await browser.newPage({ viewport: { width: 1200, height: 500 } });
+    await terminal.setContent(terminalPage(await topScreen()));
+    await terminal.locator('pre').screenshot({ path: join(PICTURES, 'top.png') });
   } finally {
     await browser.close();
   }
@@ -143,6 +149,15 @@ async function take() {
     if (size > MOST_BYTES) throw new Error(`${name}.png has ${size} bytes, more than ${MOST_BYTES}`);
     process.stdout.write(`docs/pictures/${name}.png  ${size} bytes\n`);
   }
+}
+
+// Its end ends the others too.
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    for (const child of children) child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+    process.exit(1);
+  });
 }
 
 try {

@@ -103,14 +103,14 @@ needs('chromium').describe('the page in a browser', () => {
 
   it('is read with the keyboard, light and dark, and on a phone without scrolling sideways', async () => {
     await page.keyboard.press('Tab');
-    expect(await page.evaluate(() => document.activeElement?.textContent)).toBe('To the disks');
-    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    expect(await page.evaluate('document.activeElement.textContent')).toBe('To the disks');
+    const ground = () => page.evaluate<string>('getComputedStyle(document.body).backgroundColor');
     await page.emulateMedia({ colorScheme: 'light' });
     const light = await ground();
     await page.emulateMedia({ colorScheme: 'dark' });
     expect(await ground()).not.toBe(light);
     await page.setViewportSize({ width: 360, height: 740 });
-    const wide = () => page.evaluate(() => document.documentElement.scrollWidth);
+    const wide = () => page.evaluate<number>('document.documentElement.scrollWidth');
     expect(await wide()).toBeLessThanOrEqual(360);
     await page.locator('a:has-text("web1:xvda")').first().focus();
     await page.keyboard.press('Enter');

@@ -4,5 +4,7 @@ import { type Browser, chromium } from 'playwright-core';
 export function startChromium(executablePath: string): Promise<Browser> {
   const quiet = ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic'];
   const args = ['--no-sandbox', '--disable-gpu', '--no-first-run', ...quiet];
-  return chromium.launch({ executablePath, args });
+  // A daemon in the test's process is stopped by an event of that name, which is not for the browser.
+  const signals = { handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false };
+  return chromium.launch({ executablePath, args, ...signals });
 }

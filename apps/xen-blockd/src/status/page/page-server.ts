@@ -3,14 +3,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { setImmediate } from 'node:timers/promises';
 import { BlockdError } from '../../errors.js';
 import { isLoopbackHost, LOOPBACK_ADDRESS_FORM, parseLoopbackAddress } from '../../listen-address.js';
-import type { LimitedLine } from '../../log/limited-log.js';
 import { packageVersion } from '../../package-root.js';
 import { HttpListener, sendPieces } from '../http/http-listener.js';
 import type { DiskKeys } from './disk-keys.js';
 import { diskDocument, type PageDisk, wholeDiskDocument } from './documents.js';
 import { type PageFile, readPageFiles } from './files.js';
 import { DiskHistory, SAMPLE_SECONDS, type SampledDisk } from './history.js';
-import { RecentErrors } from './recent-errors.js';
+import { type NotedLine, RecentErrors } from './recent-errors.js';
 
 /** What the page tells of. */
 export interface PageSource {
@@ -79,7 +78,7 @@ export class PageServer implements AsyncDisposable {
   }
 
   /** A line of the log, written or left out. */
-  noteLine(kind: string, subject: string | undefined, line: LimitedLine): void {
+  noteLine(kind: string, subject: string | undefined, line: NotedLine): void {
     this.#errors.note(kind, subject, line, performance.now());
   }
 

@@ -1,5 +1,4 @@
 import { printable } from '@xenpv/xenbus';
-import type { LimitedLine } from '../../log/limited-log.js';
 
 /** How long a line is of interest. */
 const KEPT_MS = 3_600_000;
@@ -8,6 +7,13 @@ const MAX_ENTRIES = 500;
 /** One that a guest caused to be long. */
 const MAX_LENGTH = 500;
 const LEVELS: readonly string[] = ['warn', 'error', 'fatal'];
+
+/** A line as the log gets it. */
+export interface NotedLine {
+  readonly level: string;
+  readonly message: string;
+  readonly fields?: Readonly<Record<string, unknown>> | undefined;
+}
 
 /** Lines of one kind about one disk or image. */
 export interface RecentError {
@@ -43,18 +49,18 @@ export class RecentErrors {
   }
 
   /** `now` is in milliseconds, of a clock that never goes back. */
-  note(kind: string, subject: string | undefined, { level, message, fields }: LimitedLine, now: number): void {
+  note(kind: string, subject: string | undefined, { level, message, fields }: NotedLine, now: number): void {
     if (!LEVELS.includes(level)) return;
     const key = `${kind} ${subject ?? ''}`;
     const count = (this.#entries.get(key)?.count ?? 0) + 1;
-    const guest = (subject === undefined ? undefined : this.#guestOf(subject)) ?? null;
     const { operation, errno, reason } = fields ?? {};
     const details = [operation, errno, reason].filter(
       (value) => typeof value === 'string' || typeof value === 'number',
     );
     const text = printable([message, ...details].join(' ').slice(0, MAX_LENGTH));
     this.#entries.delete(key);
-    this.#entries.set(key, { about: subject ?? null, guest, kind, level, message: text, count, at: now });
+    const about = subject ?? null;
+    this.#entries.set(key, { about, guest: this.#guest(about), kind, level, message: text, count, at: now });
     if (this.#entries.size > MAX_ENTRIES) this.#entries.delete(this.#entries.keys().next().value ?? '');
   }
 
@@ -64,6 +70,15 @@ export class RecentErrors {
     const entries = [...this.#entries.values()].reverse();
     return entries
       .filter((entry) => about === undefined || entry.about === about)
-      .map(({ at, ...entry }) => ({ ...entry, secondsAgo: Math.round((now - at) / 1000) }));
+      .map(({ at, ...entry }) => ({
+        ...entry,
+        // After a start a guest's name comes later than the first lines about its disks.
+        guest: entry.guest ?? this.#guest(entry.about),
+        secondsAgo: Math.round((now - at) / 1000),
+      }));
+  }
+
+  #guest(about: string | null): string | null {
+    return (about === null ? undefined : this.#guestOf(about)) ?? null;
   }
 }
