@@ -53,7 +53,11 @@ export class WorkerRingHost implements RingHost {
     options: DataPlaneOptions,
     onLost: (error: XenBlockError) => void,
   ): Promise<WorkerRingHost> {
-    const workerData: WorkerStart = { provider: provider.share(), options: { ...options } };
+    const workerData: WorkerStart = {
+      role: 'xen-block data plane',
+      provider: provider.share(),
+      options: { ...options },
+    };
     const worker = new Worker(new URL('dist/worker.js', packageRoot), { workerData, name: 'xen-block' });
     const host = new WorkerRingHost(worker, onLost);
     await host.#started();
