@@ -67,6 +67,7 @@ const SETTLE_MS = 10_000;
  */
 export type ImageOpener = (config: DiskConfig, options: ImageOpening) => Promise<BlockImage>;
 
+/** What an image is opened for. */
 export interface ImageOpening extends CallOptions {
   /** An earlier process may have served the disk to its frontend: what it has left for this image counts. */
   readonly offered?: boolean | undefined;
@@ -91,6 +92,7 @@ export interface TakeOverConsent {
   readonly acceptImage?: boolean | undefined;
 }
 
+/** What a disk is served with. */
 export interface BlockDeviceOptions extends DiskRingsOptions {
   /** What is offered to new connections. */
   readonly limits: ProtocolLimits;
@@ -162,6 +164,7 @@ export class BlockDevice implements BackendHandler {
     this.#rings = new DiskRings(context, options, this.#listener());
   }
 
+  /** Which device it is. */
   get address(): DeviceAddress {
     return this.#context.address;
   }
@@ -176,6 +179,7 @@ export class BlockDevice implements BackendHandler {
     return this.#image;
   }
 
+  /** Its sizes; undefined while they are not known. */
   get geometry(): DiskGeometry | undefined {
     return this.#geometry;
   }
@@ -301,6 +305,7 @@ export class BlockDevice implements BackendHandler {
     });
   }
 
+  /** What it has done so far. */
   statistics(): DiskStatistics {
     return this.#rings.statistics();
   }

@@ -73,6 +73,7 @@ export class WorkerRingHost implements RingHost {
     return this.#dead === undefined && (image === undefined || image.share() !== undefined);
   }
 
+  /** Serves a ring on the thread. Rejects when it cannot be mapped or bound. */
   async attach(options: RingOptions): Promise<ServedRing> {
     const ring = this.#nextRing++;
     const { abi, image, counters = new RingCounters(), listener, ...rest } = options;
@@ -88,6 +89,7 @@ export class WorkerRingHost implements RingHost {
     }
   }
 
+  /** Ends the plane and its thread. Harmless when repeated. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -22,6 +22,7 @@ export function accountingClass(operation: number): AccountingClass {
 
 /** The way of a request: pulled from the ring, queued at the engine, completed by it, pushed to the ring. */
 export const LATENCY_PHASES = ['pulled_to_queued', 'queued_to_completed', 'completed_to_pushed', 'total'] as const;
+/** A part of the way of a request. */
 export type LatencyPhase = (typeof LATENCY_PHASES)[number];
 
 /** Bucket b counts requests of less than 2^b microseconds that were in no smaller one; the last has the rest. */
