@@ -70,6 +70,7 @@ async function convert({ folder }, typedoc) {
 
 /** Parts of other types, which nobody has to name. */
 const PARTS = {
+  'xen-block': ['AccountingClass'],
   blkif: ['ValueOf'],
   'xen-sys': ['NumberOf', 'OwnCode', 'Call', 'SegmentCall', 'MapCall'],
   xenbus: ['Published'],

@@ -44,12 +44,13 @@ export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnErr
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
+export type { Budget } from './limits/budget.js';
 export type { DiskLimitsChoice, LimitsInForce } from './limits/disk-limits.js';
 export type { GuestBudgets } from './limits/guest-budgets.js';
 export type { DataPathPolicy, OfferedLimits, XenBlockBackendOptions } from './options.js';
 export {
   ACCOUNTING_CLASSES,
-  AccountingClass,
+  type AccountingClass,
   LATENCY_BUCKETS,
   LATENCY_PHASES,
   type LatencyPhase,

@@ -4,6 +4,7 @@ import { BlkifOp } from '@xenpv/blkif';
 export const ACCOUNTING_CLASSES = ['read', 'write', 'flush', 'discard'] as const;
 
 const AccountingClass = { read: 0, write: 1, flush: 2, discard: 3 } as const;
+/** The number of a class, as it is counted under. */
 export type AccountingClass = (typeof AccountingClass)[keyof typeof AccountingClass];
 
 /** What a request of this operation is counted as; a barrier is a write. */
