@@ -49,9 +49,10 @@ describe('the errors of the packages', () => {
     it('are instances of the class of either copy, and of no other package', () => {
       expect(ofEsm).not.toBe(ofCjs);
       for (const error of thrown) {
-        const classes = all.filter((other) => error instanceof other.ofEsm || error instanceof other.ofCjs);
+        const classes = all.filter(({ ofEsm, ofCjs }) => [ofEsm, ofCjs].some((other) => error instanceof other));
         expect(classes.map((other) => other.className)).toEqual([className]);
-        expect(error instanceof ofEsm && error instanceof ofCjs).toBe(true);
+        expect(error).toBeInstanceOf(ofEsm);
+        expect(error).toBeInstanceOf(ofCjs);
       }
     });
 
@@ -65,13 +66,13 @@ describe('the errors of the packages', () => {
 
     it('do not take what only looks like one', () => {
       for (const other of [undefined, null, 1, 'text', {}, new Error('text'), { ...thrown[0] }, Object.create(null)]) {
-        expect(other instanceof (ofEsm as unknown as ErrorConstructor)).toBe(false);
+        expect(ofEsm[Symbol.hasInstance](other)).toBe(false);
       }
     });
 
     it('leave a derived class its own instances', () => {
       class Derived extends ofEsm {}
-      expect(thrown[0]! instanceof Derived).toBe(false);
+      expect(Derived[Symbol.hasInstance](thrown[0])).toBe(false);
       expect(new Derived('EINVAL', 'try', 'text') instanceof Derived).toBe(true);
       expect(new Derived('EINVAL', 'try', 'text') instanceof ofCjs).toBe(true);
     });

@@ -79,6 +79,7 @@ export class Blkfront implements AsyncDisposable {
     return this.#geometry.sectorSize;
   }
 
+  /** What the storage works in, in bytes: writes of less cost it a read. */
   get physicalSectorSize(): number {
     return this.#geometry.physicalSectorSize;
   }
@@ -88,6 +89,7 @@ export class Blkfront implements AsyncDisposable {
     return this.#geometry.info;
   }
 
+  /** Whether writes, flushes and discards are refused. */
   get readOnly(): boolean {
     return this.#geometry.readOnly;
   }

@@ -40,7 +40,7 @@ export interface BlkfrontOptions {
   /** Data pages of each queue, at most. Default: as many as all requests of a ring need, but at most 2048. */
   readonly poolPages?: number | undefined;
   /** Tells that the disk has another size now, in bytes. */
-  readonly onResize?: (size: number) => void;
+  readonly onResize?: ((size: number) => void) | undefined;
   /** How long closing waits for a backend that does not answer, in milliseconds. Default 5000. */
   readonly closeTimeoutMs?: number | undefined;
   /** Gives up the handshake. */

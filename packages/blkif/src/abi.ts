@@ -25,6 +25,7 @@ export interface Abi {
   readonly indirectGrefsWord: number;
 }
 
+/** The name of a layout, as a frontend writes it into `protocol`. */
 export type AbiName = 'x86_32' | 'x86_64' | 'arm';
 
 /** 64-bit fields aligned to 8 bytes, as on x86_64 and both ARMs. */
@@ -40,6 +41,7 @@ const aligned = {
   indirectGrefsWord: 7,
 } as const;
 
+/** The layouts of requests, by name. */
 export const ABIS: Readonly<Record<AbiName, Abi>> = {
   x86_32: {
     name: 'x86_32',

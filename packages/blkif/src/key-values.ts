@@ -1,8 +1,12 @@
 /** One xenstore key: a form that @xenpv/xenstore's typed trees take too. */
 export type KeyField =
-  | { readonly type: 'string'; readonly optional?: true; readonly default?: string }
-  | { readonly type: 'uint' | 'uint64' | 'domid'; readonly optional?: true; readonly default?: number }
-  | { readonly type: 'boolean'; readonly optional?: true; readonly default?: boolean };
+  | { readonly type: 'string'; readonly optional?: true | undefined; readonly default?: string | undefined }
+  | {
+      readonly type: 'uint' | 'uint64' | 'domid';
+      readonly optional?: true | undefined;
+      readonly default?: number | undefined;
+    }
+  | { readonly type: 'boolean'; readonly optional?: true | undefined; readonly default?: boolean | undefined };
 
 /** Keys of a directory, by name. */
 export type KeySchema = Readonly<Record<string, KeyField>>;
@@ -15,7 +19,7 @@ type ValueOf<F extends KeyField> = F extends { type: 'boolean' }
 
 /** What {@link parseKeys} gives: undefined for a key without a default that is missing. */
 export type KeyValues<S extends KeySchema> = {
-  readonly [K in keyof S]: S[K] extends { default: unknown } ? ValueOf<S[K]> : ValueOf<S[K]> | undefined;
+  readonly [K in keyof S]: S[K] extends { default: NonNullable<unknown> } ? ValueOf<S[K]> : ValueOf<S[K]> | undefined;
 };
 
 /** What {@link formatKeys} takes: a key that is undefined is not published. */

@@ -75,6 +75,7 @@ export interface BlockQueue extends AsyncDisposable {
   readonly completionFd: number;
   /** Makes more memory (a guest's mapped pages) usable in scatter lists; returns its region number. */
   addRegion(buffer: ArrayBufferLike): number;
+  /** Forgets a region; none of its operations may be in flight. */
   removeRegion(region: number): void;
   /**
    * Stages one operation on `length` bytes at byte `offset` of the image. Data goes to or from

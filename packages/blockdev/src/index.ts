@@ -24,7 +24,7 @@ export {
   type BlockDeviceErrorOp,
   type ErrnoName,
 } from './errors.js';
-export { type FileImage, openFileImage } from './file/image.js';
+export { type FileImage, type OpenFileOptions, openFileImage } from './file/image.js';
 export type { FileEngine, FileImageOptions } from './file/options.js';
 export { PinnedFile, type PinOptions } from './file/pinned-file.js';
 export type { ImageUser } from './locks/image-user.js';
@@ -35,6 +35,7 @@ export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './
 export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
 export { holdsUnflushed, type UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
+export type { QueueOptions } from './queue/engine-queue.js';
 export { exactResult } from './queue/exact-result.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';

@@ -1,5 +1,6 @@
 export { type CallOptions, RemoteHost } from './control/client.js';
 export type { DomainSummary, RemoteDomainConfig } from './control/commands.js';
+export type { ControlledHost } from './control/server.js';
 export type { DomainConfig, EmulatedDomain, ShutdownReason } from './domain.js';
 export { ToolstackError, type ToolstackErrorCode } from './errors.js';
 export type { FaultTimes, HostFault } from './faults/host-fault.js';

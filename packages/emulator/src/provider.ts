@@ -34,20 +34,24 @@ export class EmulatedProvider implements XenProvider {
     this.features = { mapMultiple: true, grantCopy: true, foreignMemory: domid === 0, grantAllocator: true };
   }
 
+  /** A handle on the domain's event channels. */
   openEventChannels(): EmulatedEventChannels {
     const channels = new EmulatedEventChannels(this.#machine, this.#self('evtchn.open'));
     this.#machine.opened?.(channels);
     return channels;
   }
 
+  /** A handle that maps pages and copies. */
   openGrantTable(): GrantTable {
     return new EmulatedGrantTable(this.#machine, this.#self('gnttab.open'));
   }
 
+  /** A handle that grants pages of the domain. */
   openGrantAllocator(): GrantAllocator {
     return new EmulatedGrantAllocator(this.#machine, this.#self('gntalloc.open'));
   }
 
+  /** A handle that maps any domain's frames; for a privileged domain. */
   openForeignMemory(): ForeignMemory {
     if (!this.features.foreignMemory) {
       throw new XenSysError('EACCES', 'foreignmem.open', 'only domain 0 may map the frames of others');
@@ -55,7 +59,8 @@ export class EmulatedProvider implements XenProvider {
     return new EmulatedForeignMemory(this.#machine);
   }
 
-  async connectXenstore(options: { signal?: AbortSignal } = {}): Promise<XenstoreTransport> {
+  /** A connection to xenstored as the domain. */
+  async connectXenstore(options: { signal?: AbortSignal | undefined } = {}): Promise<XenstoreTransport> {
     options.signal?.throwIfAborted();
     this.#self('xenstore.connect');
     return this.#machine.connectXenstore(this.domid, options.signal);
@@ -86,6 +91,9 @@ export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
  * Xen as domain `domid`, 0 if not given, of the host in a folder sees it, on this thread: a host that another process made
  * with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON.
  */
-export async function joinHost(directory: string, options: { readonly domid?: Domid } = {}): Promise<EmulatedProvider> {
+export async function joinHost(
+  directory: string,
+  options: { readonly domid?: Domid | undefined } = {},
+): Promise<EmulatedProvider> {
   return new EmulatedProvider(await joinMachine(directory), options.domid ?? 0);
 }

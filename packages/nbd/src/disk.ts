@@ -10,6 +10,7 @@ export interface NbdDisk {
   readonly readOnly: boolean;
   /** The bytes may be sent later: they must not change. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /** Writes `data` at byte `offset`. */
   write(offset: number, data: Uint8Array): Promise<void>;
   /** Everything written and acknowledged before, by any client, is on stable storage when it resolves. */
   flush(): Promise<void>;

@@ -53,6 +53,7 @@ export class FrontRing {
     return this.size - ((this.#reqProdPvt - this.#rspCons) >>> 0);
   }
 
+  /** Whether no request fits until a response is taken. */
   get full(): boolean {
     return this.free === 0;
   }

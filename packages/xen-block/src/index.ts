@@ -45,9 +45,17 @@ export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnErr
 export { XenBlockError, type XenBlockErrorCode, type XenBlockOp } from './errors.js';
 export { LocalRingHost, type RingHost, type RingHosts } from './hosts/ring-host.js';
 export { WorkerRingHost } from './hosts/worker-host.js';
+export type { Budget } from './limits/budget.js';
 export type { DiskLimitsChoice, LimitsInForce } from './limits/disk-limits.js';
+export type { GuestBudgets } from './limits/guest-budgets.js';
 export type { DataPathPolicy, OfferedLimits, XenBlockBackendOptions } from './options.js';
-export { ACCOUNTING_CLASSES, LATENCY_BUCKETS, LATENCY_PHASES, type LatencyPhase } from './plane/accounting/layout.js';
+export {
+  ACCOUNTING_CLASSES,
+  type AccountingClass,
+  LATENCY_BUCKETS,
+  LATENCY_PHASES,
+  type LatencyPhase,
+} from './plane/accounting/layout.js';
 export { RingCounters } from './plane/accounting/ring-counters.js';
 export { type ClassStatistics, type DiskStatistics, readStatistics } from './plane/accounting/statistics.js';
 export {
@@ -57,6 +65,7 @@ export {
   type KeptRequests,
   type ServedRing,
 } from './plane/data-plane.js';
+export type { JournalOptions } from './plane/journal/adopt-ring.js';
 export { BadRequest, badRequestText } from './plane/requests/bad-request.js';
 export type {
   DataPath,

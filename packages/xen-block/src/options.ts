@@ -29,6 +29,7 @@ export type DataPathPolicy = 'copy' | 'map' | 'persistent';
 /** What is offered to frontends; the backend has a default for each. */
 export type OfferedLimits = { readonly [K in keyof ProtocolLimits]?: ProtocolLimits[K] | undefined };
 
+/** What a backend serves, and how. */
 export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly provider: XenProvider;
   /** A connection of the domain that the backend runs in. It stays the caller's to close. */

@@ -57,6 +57,7 @@ export interface EventChannels extends AsyncDisposable {
   listen(listener: EventListener | undefined): void;
   /** Whether a started delivery keeps the process alive (it does, unless told otherwise). */
   ref(): void;
+  /** Lets the process end in spite of a started delivery. */
   unref(): void;
   /** Unbinds every port and closes the descriptor. Harmless when repeated. */
   close(): void;

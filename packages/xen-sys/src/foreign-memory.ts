@@ -12,6 +12,8 @@ export interface ForeignMapping {
 export interface ForeignMemory extends AsyncDisposable {
   /** Maps frames of `domid`. A frame that cannot be mapped has its error set; all failing throws the first. */
   map(domid: Domid, frames: ArrayLike<number>, options: { writable: boolean }): ForeignMapping;
+  /** Unmaps; the memory must not be touched afterwards. */
   unmap(mapping: ForeignMapping): void;
+  /** Unmaps what is left and closes the device. Harmless when repeated. */
   close(): void;
 }

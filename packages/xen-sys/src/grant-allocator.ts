@@ -17,5 +17,6 @@ export interface GrantAllocator extends AsyncDisposable {
   allocate(domid: Domid, count: number, options: { writable: boolean }): GrantedPages;
   /** Ends the grants and frees the pages. A page that is still mapped is freed when its mapper lets go. */
   release(pages: GrantedPages): void;
+  /** Releases what is left and closes the device. Harmless when repeated. */
   close(): void;
 }

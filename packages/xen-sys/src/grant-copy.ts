@@ -73,6 +73,7 @@ export class GrantCopyBatch {
     this.#baseHigh = Math.floor(base / TWO_32);
   }
 
+  /** Begins an empty batch. */
   clear(): void {
     this.count = 0;
   }

@@ -36,10 +36,15 @@ export interface XenProvider {
   /** `native`, `emulator`. */
   readonly name: string;
   readonly features: ProviderFeatures;
+  /** Opens a handle of its own. Throws {@link XenSysError}. */
   openEventChannels(): EventChannels;
+  /** Opens a handle of its own. Throws {@link XenSysError}. */
   openGrantTable(): GrantTable;
+  /** Opens a handle of its own. Throws {@link XenSysError}. */
   openGrantAllocator(): GrantAllocator;
+  /** Opens a handle of its own. Throws {@link XenSysError}. */
   openForeignMemory(): ForeignMemory;
+  /** A connection to xenstored, not started yet. Rejects with {@link XenSysError}, or with the reason of the signal. */
   connectXenstore(options?: { signal?: AbortSignal | undefined }): Promise<XenstoreTransport>;
   /** For worker threads. */
   share(): SharedProvider;

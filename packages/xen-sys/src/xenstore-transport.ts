@@ -3,7 +3,9 @@ export const XENSTORE_PAYLOAD_MAX = 4096;
 
 /** What a transport calls. `data` chunks have any size; `close` comes once, with the error if there was one. */
 export interface XenstoreTransportListener {
+  /** Bytes came in. */
   data(chunk: Uint8Array): void;
+  /** The connection is over. */
   close(error?: Error): void;
 }
 
@@ -20,7 +22,10 @@ export interface XenstoreTransport extends AsyncDisposable {
   start(listener: XenstoreTransportListener): void;
   /** Queues one whole message, header and payload; the transport may keep the array. */
   send(message: Uint8Array): void;
+  /** Lets the connection keep the process alive, as it does unless told otherwise. */
   ref(): void;
+  /** Lets the process end in spite of the connection. */
   unref(): void;
+  /** Sends what is queued, then closes. Harmless when repeated. */
   close(): Promise<void>;
 }

@@ -30,6 +30,7 @@ const LET_GO_MS = 5000;
 /** How the bus makes a backend for a device that the toolstack created. */
 export type HandlerFactory<H extends BackendHandler = BackendHandler> = (context: BackendContext) => H;
 
+/** What a device is made of. */
 export interface BackendDeviceOptions<H extends BackendHandler = BackendHandler> extends DeviceNodesOptions {
   readonly createHandler: HandlerFactory<H>;
   /** Of the guest whose device it is. */

@@ -14,6 +14,7 @@ import { LastingWatch } from './waiting/lasting-watch.js';
 import { Retries } from './waiting/retries.js';
 import { Takeovers } from './waiting/takeovers.js';
 
+/** What a bus serves, and how. */
 export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
   readonly store: XenstoreClient;
   /** Backend types to serve: `['qdisk', 'vbd3']`. */

@@ -60,6 +60,7 @@ export function errorCode(error: unknown): string {
   return typeof code === 'string' ? code : 'EIO';
 }
 
+/** The text of anything that was thrown. */
 export function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

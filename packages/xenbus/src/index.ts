@@ -20,9 +20,9 @@ export {
   type FrontendPublication,
 } from './frontend/frontend-device.js';
 export type { FrontendLink, LentPages } from './frontend/frontend-link.js';
-export { type FrontendAddress, FrontendHandshake } from './frontend/handshake.js';
-export { GUEST_PACES, type GuestCounters, type GuestPaces } from './guests/guest-account.js';
-export type { Pace } from './guests/token-bucket.js';
+export { type FrontendAddress, FrontendHandshake, type FrontendWaiting } from './frontend/handshake.js';
+export { GUEST_PACES, type GuestAccount, type GuestCounters, type GuestPaces } from './guests/guest-account.js';
+export type { Pace, TokenBucket } from './guests/token-bucket.js';
 export type {
   BackendContext,
   BackendHandler,
@@ -57,4 +57,5 @@ export {
   writeLibxlDevice,
 } from './toolstack/halves.js';
 export { Backoff, type BackoffOptions } from './waiting/backoff.js';
+export type { Turn } from './waiting/takeovers.js';
 export { isXenstoreTrouble } from './waiting/xenstore-trouble.js';

@@ -9,10 +9,12 @@ export interface DeviceAddress {
   readonly devid: number;
 }
 
+/** The home of a domain in xenstore: `/local/domain/5`. */
 export function domainPath(domid: Domid): string {
   return `/local/domain/${domid}`;
 }
 
+/** The backend's directory of a device: `/local/domain/0/backend/vbd/5/51712`. */
 export function backendPath(ownDomid: Domid, address: DeviceAddress): string {
   return `${domainPath(ownDomid)}/backend/${address.type}/${address.domid}/${address.devid}`;
 }

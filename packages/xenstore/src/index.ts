@@ -6,11 +6,16 @@ export {
 } from './client/client.js';
 export { XenstoreFeature } from './client/daemon-requests.js';
 export type { XenstoreProvider } from './client/locate.js';
-export type { OperationOptions, XenstoreOperations, XenstoreValue } from './client/operations.js';
+export type {
+  OperationOptions,
+  WalkedNode,
+  WalkOptions,
+  XenstoreOperations,
+  XenstoreValue,
+} from './client/operations.js';
 export { formatPermission, type Permission, type PermissionAccess, parsePermission } from './client/permissions.js';
 export type { CloseOptions, Reopen } from './client/session.js';
 export type { Transaction } from './client/transaction.js';
-export type { WalkedNode, WalkOptions } from './client/walk.js';
 export type { Watch, WatchEvent, WatchOptions, WatchSink } from './client/watch.js';
 export type { ConnectionLostEvent, ConnectionRestoredEvent } from './diagnostics.js';
 export { isXenstoreError, XenstoreError, type XenstoreErrorCode } from './errors.js';

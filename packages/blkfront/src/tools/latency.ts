@@ -18,6 +18,7 @@ export class LatencyHistogram {
   #count = 0;
   #max = 0;
 
+  /** Counts one request, by how long it took. */
   add(microseconds: number): void {
     const bucket = Math.ceil((Math.log2(microseconds) - FIRST_OCTAVE) * PER_OCTAVE);
     this.#buckets[Math.min(BUCKETS - 1, Math.max(0, bucket))]++;
@@ -25,6 +26,7 @@ export class LatencyHistogram {
     if (microseconds > this.#max) this.#max = microseconds;
   }
 
+  /** What was counted so far. */
   read(): Latency {
     return { p50: this.#at(0.5), p99: this.#at(0.99), p999: this.#at(0.999), max: this.#max };
   }

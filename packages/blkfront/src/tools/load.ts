@@ -9,22 +9,23 @@ export interface LoadOptions {
   /** Bytes of each request: a multiple of the sector size, at most what one request can carry. */
   readonly blockSize: number;
   /** Requests kept in flight on each queue. Default: as many as the ring has slots. */
-  readonly depth?: number;
+  readonly depth?: number | undefined;
   /** How many requests. */
   readonly requests: number;
   /** Random blocks instead of one after the other. */
-  readonly random?: boolean;
+  readonly random?: boolean | undefined;
   /**
    * Whether this thread may block: it must be one of its own then, with the backend on another. It sleeps in the
    * event channel where the provider can do that, and spins where not. Default: idle turns go to the event loop.
    */
-  readonly blocking?: boolean;
+  readonly blocking?: boolean | undefined;
   /** Whether each request is timed, which costs a tenth of a microsecond. */
-  readonly latency?: boolean;
+  readonly latency?: boolean | undefined;
   /** Looks at the ring this often in vain before it sleeps. Default 2000. */
-  readonly spins?: number;
+  readonly spins?: number | undefined;
 }
 
+/** What a load came to. */
 export interface LoadResult {
   readonly requests: number;
   /** Answered with something else than OKAY. */
@@ -34,7 +35,7 @@ export interface LoadResult {
   /** Times that this side slept until an event came. */
   readonly sleeps: number;
   /** From the turn in which a request was started to the one in which its answer was seen; when it was asked for. */
-  readonly latency?: Latency;
+  readonly latency?: Latency | undefined;
 }
 
 /** Event channels that a thread can block in, as the emulator's. */

@@ -185,7 +185,8 @@ export async function openFileImage(path: string, options: OpenFileOptions = {})
   return openPinnedFile(pinned, options).finally(() => pinned.close());
 }
 
-type OpenFileOptions = FileImageOptions & { readonly signal?: AbortSignal | undefined };
+/** How an image is opened, and what gives it up. */
+export type OpenFileOptions = FileImageOptions & { readonly signal?: AbortSignal | undefined };
 
 /** The same for a file that was found before, which may be closed then. */
 export async function openPinnedFile(

@@ -1,6 +1,7 @@
 import type { ImageUser } from '../locks/image-user.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 
+/** What does a file's I/O. */
 export type FileEngine = 'io_uring' | 'threads' | 'sync';
 
 /** How `openFileImage` opens a file or block device. */

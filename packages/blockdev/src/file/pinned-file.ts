@@ -15,6 +15,7 @@ const LINUX = process.platform === 'linux';
 /** Looks at a path whose folders change meanwhile. */
 const MOST_LOOKS = 5;
 
+/** How a file is pinned. */
 export interface PinOptions {
   /** The file must be in or below one of these directories once links are followed; anywhere if undefined. */
   readonly within?: readonly string[] | undefined;
@@ -75,6 +76,7 @@ export class PinnedFile implements AsyncDisposable {
     }
   }
 
+  /** Whether it is a block device. */
   get blockDevice(): boolean {
     return this.stats.isBlockDevice();
   }

@@ -28,12 +28,15 @@ export class ImageWrapper implements BlockImage {
   get sectorSize(): number {
     return this.inner.sectorSize;
   }
+  /** As that of the image within. */
   get physicalSectorSize(): number {
     return this.inner.physicalSectorSize;
   }
+  /** As that of the image within. */
   get readOnly(): boolean {
     return this.inner.readOnly;
   }
+  /** As those of the image within. */
   get features(): BlockFeatures {
     return this.inner.features;
   }

@@ -28,6 +28,7 @@ export class QueueWrapper implements BlockQueue {
     return this.inner.addRegion(buffer);
   }
 
+  /** Forgets a region, here and in the queue within. */
   removeRegion(region: number): void {
     this.inner.removeRegion(region);
   }

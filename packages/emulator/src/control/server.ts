@@ -12,8 +12,11 @@ import type { ControlAnswer, ControlCommands, ControlRequest } from './commands.
 export interface ControlledHost {
   readonly toolstack: Toolstack;
   readonly domains: readonly EmulatedDomain[];
+  /** Makes a domain that runs. */
   createDomain(config: DomainConfig): Promise<EmulatedDomain>;
+  /** Ends a domain and all that it holds. Harmless when repeated. */
   destroyDomain(domid: number): Promise<void>;
+  /** What a domain holds now. */
   usage(domid: number): DomainUsage;
 }
 

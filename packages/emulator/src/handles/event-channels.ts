@@ -124,6 +124,7 @@ export class EmulatedEventChannels implements EventChannels {
     this.#doorbell.ref();
   }
 
+  /** Lets the process end in spite of a started delivery. */
   unref(): void {
     this.#doorbell.unref();
   }

@@ -32,10 +32,12 @@ export interface AttachedDevice extends DiskPaths {
 /** A disk that the toolstack attached. */
 export type AttachedDisk = AttachedDevice;
 
+/** How attaching ends early. */
 export interface AttachOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How a device is detached. */
 export interface DetachOptions {
   /** Goes on without the guest: its directory is removed first, and a backend that does not answer is left alone. */
   readonly force?: boolean | undefined;

@@ -57,8 +57,10 @@ export const NbdFlag = {
   canMultiConn: 1 << 8,
 } as const;
 
+/** NBD_CMD_*: what a request asks for. */
 export const NbdCommand = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6 } as const;
 
+/** NBD_CMD_FLAG_*: how it is to be done. */
 export const NbdCommandFlag = { fua: 1 << 0, noHole: 1 << 1, df: 1 << 2 } as const;
 
 /** Types of a structured reply's chunk. */

@@ -9,6 +9,7 @@ export const NBD_SIMPLE_REPLY_BYTES = 16;
 const CHUNK_BYTES = 20;
 const MAX_MESSAGE_BYTES = 1024;
 
+/** One request of the transmission phase. */
 export interface NbdRequest {
   /** An NbdCommand and its NbdCommandFlags. */
   readonly command: number;

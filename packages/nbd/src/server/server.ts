@@ -52,6 +52,7 @@ export class NbdServer implements AsyncDisposable {
     }
   }
 
+  /** Takes no more clients, waits for what is in flight, and closes. Harmless when repeated. */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;

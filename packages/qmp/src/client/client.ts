@@ -4,6 +4,7 @@ import { QmpError } from '../errors.js';
 import { MessageSplitter, type Piece } from '../wire/message-splitter.js';
 import { isRecord, type QmpEvent, type QmpGreeting } from '../wire/messages.js';
 
+/** How a client talks to its server. */
 export interface QmpClientOptions {
   /** Milliseconds for each answer; 10000 by default. A server that is late is given up. */
   readonly answerMs?: number | undefined;

@@ -15,6 +15,7 @@ export type QmpType =
   | { readonly array: QmpType }
   | { readonly object: QmpMembers };
 
+/** The members of an object, by name. */
 export interface QmpMembers {
   readonly [name: string]: QmpType;
 }

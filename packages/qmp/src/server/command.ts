@@ -20,6 +20,7 @@ export interface QmpCommandDefinition<Members extends QmpMembers> {
 
 /** A command that checks its arguments before it runs. */
 export interface QmpCommand extends DescribedCommand {
+  /** Does it; what it throws is the refusal. */
   execute(args: unknown, context: QmpCommandContext): Promise<unknown>;
 }
 

@@ -5,6 +5,7 @@ import type { QmpGreeting, QmpVersion } from '../wire/messages.js';
 import { type QmpCommand, qmpCommand } from './command.js';
 import { QmpSession } from './session.js';
 
+/** What a server says and does. */
 export interface QmpServerOptions {
   /** By name. Those of the protocol itself are the server's own: qmp_capabilities, query-version and the like. */
   readonly commands: Readonly<Record<string, QmpCommand>>;

@@ -1,6 +1,7 @@
 /** Messages of QMP as they are on the wire (QEMU's docs/interop/qmp-spec.rst). */
 import type { QmpErrorClass } from '../errors.js';
 
+/** Which program, and which version of it, a greeting names. */
 export interface QmpVersion {
   readonly qemu: { readonly major: number; readonly minor: number; readonly micro: number };
   readonly package: string;

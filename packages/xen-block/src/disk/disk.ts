@@ -68,6 +68,7 @@ const SETTLE_MS = 10_000;
  */
 export type ImageOpener = (config: DiskConfig, options: ImageOpening) => Promise<BlockImage>;
 
+/** What an image is opened for. */
 export interface ImageOpening extends CallOptions {
   /** An earlier process may have served the disk to its frontend: what it has left for this image counts. */
   readonly offered?: boolean | undefined;
@@ -92,6 +93,7 @@ export interface TakeOverConsent {
   readonly acceptImage?: boolean | undefined;
 }
 
+/** What a disk is served with. */
 export interface BlockDeviceOptions extends DiskRingsOptions {
   /** What is offered to new connections. */
   readonly limits: ProtocolLimits;
@@ -163,6 +165,7 @@ export class BlockDevice implements BackendHandler {
     this.#rings = new DiskRings(context, options, this.#listener());
   }
 
+  /** Which device it is. */
   get address(): DeviceAddress {
     return this.#context.address;
   }
@@ -177,6 +180,7 @@ export class BlockDevice implements BackendHandler {
     return this.#image;
   }
 
+  /** Its sizes; undefined while they are not known. */
   get geometry(): DiskGeometry | undefined {
     return this.#geometry;
   }
@@ -307,6 +311,7 @@ export class BlockDevice implements BackendHandler {
     return this.#rings.trace();
   }
 
+  /** What it has done so far. */
   statistics(): DiskStatistics {
     return this.#rings.statistics();
   }

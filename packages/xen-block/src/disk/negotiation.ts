@@ -18,6 +18,7 @@ export interface NegotiationLimits {
   readonly maxQueues: number;
 }
 
+/** One ring, as its frontend published it. */
 export interface NegotiatedRing {
   readonly refs: Uint32Array;
   readonly eventChannel: number;

@@ -9,6 +9,8 @@ import type { GivenUpRequest, RingOptions, StorageFailure } from '../plane/rings
 
 /** What a worker thread is started with. */
 export interface WorkerStart {
+  /** Tells a thread that is a data plane's from one that only imports its module. */
+  readonly role: 'xen-block data plane';
   readonly provider: SharedProvider;
   readonly options: DataPlaneOptions;
 }

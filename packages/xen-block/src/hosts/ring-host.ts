@@ -4,11 +4,13 @@ import type { RingOptions } from '../plane/rings/ring-options.js';
 
 /** Where rings are served: a data plane on this thread or on a worker. */
 export interface RingHost extends AsyncDisposable {
+  /** Serves a ring. Rejects when it cannot be mapped or bound. */
   attach(options: RingOptions): Promise<ServedRing>;
   /** Whether a ring of this image can be served here. */
   accepts(image: BlockImage | undefined): boolean;
   /** Rings served now, to spread them. */
   readonly ringCount: number;
+  /** Ends the plane, and the thread if it has one. */
   close(): Promise<void>;
 }
 
@@ -20,6 +22,7 @@ export class LocalRingHost implements RingHost {
     this.#plane = plane;
   }
 
+  /** Serves a ring. Rejects when it cannot be mapped or bound. */
   async attach(options: RingOptions): Promise<ServedRing> {
     return this.#plane.attach(options);
   }
@@ -32,6 +35,7 @@ export class LocalRingHost implements RingHost {
     return this.#plane.ringCount;
   }
 
+  /** Ends the plane, and the thread if it has one. */
   close(): Promise<void> {
     return this.#plane.close();
   }

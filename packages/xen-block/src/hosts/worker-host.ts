@@ -53,7 +53,11 @@ export class WorkerRingHost implements RingHost {
     options: DataPlaneOptions,
     onLost: (error: XenBlockError) => void,
   ): Promise<WorkerRingHost> {
-    const workerData: WorkerStart = { provider: provider.share(), options: { ...options } };
+    const workerData: WorkerStart = {
+      role: 'xen-block data plane',
+      provider: provider.share(),
+      options: { ...options },
+    };
     const worker = new Worker(new URL('dist/worker.js', packageRoot), { workerData, name: 'xen-block' });
     const host = new WorkerRingHost(worker, onLost);
     await host.#started();
@@ -69,6 +73,7 @@ export class WorkerRingHost implements RingHost {
     return this.#dead === undefined && (image === undefined || image.share() !== undefined);
   }
 
+  /** Serves a ring on the thread. Rejects when it cannot be mapped or bound. */
   async attach(options: RingOptions): Promise<ServedRing> {
     const ring = this.#nextRing++;
     const { abi, image, counters = new RingCounters(), listener, ...rest } = options;
@@ -84,6 +89,7 @@ export class WorkerRingHost implements RingHost {
     }
   }
 
+  /** Ends the plane and its thread. Harmless when repeated. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -193,4 +193,9 @@ async function main(): Promise<void> {
   tell({ event: 'ready' });
 }
 
-void main();
+/** Whoever else imports this module gets nothing, and nothing happens. */
+function isStarted(data: unknown): data is WorkerStart {
+  return parentPort !== null && (data as Partial<WorkerStart> | null)?.role === 'xen-block data plane';
+}
+
+if (isStarted(workerData)) void main();

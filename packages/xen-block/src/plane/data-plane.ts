@@ -53,6 +53,7 @@ const MEMORY_BYTES = 32 * 1024 * 1024;
 /** Rows of the request table at first. */
 const ROWS = 256;
 
+/** What a data plane has at its disposal. */
 export interface DataPlaneOptions {
   /** Memory for the data of requests in flight, shared by all rings of this plane; a power of two. 32 MiB. */
   readonly memoryBytes?: number | undefined;
@@ -91,6 +92,7 @@ export interface ServedRing {
   readonly recovered: number;
   /** Stops taking requests; resolves when all taken requests are answered. */
   pause(): Promise<void>;
+  /** Takes requests again after `pause`. */
   resume(): void;
   /** What requests are checked against once it resolves. */
   setGeometry(geometry: DiskGeometry): Promise<void>;

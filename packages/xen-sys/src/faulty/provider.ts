@@ -59,6 +59,7 @@ export class FaultyProvider implements XenProvider {
     return `faulty ${this.#inner.name}`;
   }
 
+  /** As those of the provider within. */
   get features(): ProviderFeatures {
     const { mapMultiple, grantCopy, foreignMemory, grantAllocator } = this.#inner.features;
     const has = (feature: keyof ProviderFeatures, there: boolean) => there && !this.#faults.lacks(feature);
@@ -82,6 +83,7 @@ export class FaultyProvider implements XenProvider {
     return released;
   }
 
+  /** A handle whose calls fail as planned. */
   openEventChannels(): EventChannels {
     this.#faults.check('openEventChannels', 'evtchn.open', {});
     const inner = this.#inner.openEventChannels();
@@ -90,23 +92,27 @@ export class FaultyProvider implements XenProvider {
     return channels;
   }
 
+  /** A handle whose calls fail as planned. */
   openGrantTable(): GrantTable {
     this.#faults.check('openGrantTable', 'gnttab.open', {});
     return new FaultyGrantTable(this.#inner.openGrantTable(), this.#faults);
   }
 
+  /** A handle whose calls fail as planned. */
   openGrantAllocator(): GrantAllocator {
     this.#refuseWithout('grantAllocator', 'gntalloc.open');
     this.#faults.check('openGrantAllocator', 'gntalloc.open', {});
     return new FaultyGrantAllocator(this.#inner.openGrantAllocator(), this.#faults);
   }
 
+  /** A handle whose calls fail as planned. */
   openForeignMemory(): ForeignMemory {
     this.#refuseWithout('foreignMemory', 'foreignmem.open');
     this.#faults.check('openForeignMemory', 'foreignmem.open', {});
     return new FaultyForeignMemory(this.#inner.openForeignMemory(), this.#faults);
   }
 
+  /** A connection whose requests fail as planned. */
   async connectXenstore(options: { signal?: AbortSignal | undefined } = {}): Promise<XenstoreTransport> {
     this.#faults.check('connectXenstore', 'xenstore.connect', {});
     return new FaultyTransport(await this.#inner.connectXenstore(options), this.#faults);

@@ -15,11 +15,11 @@ import { NativeGrantTable } from './grant-table.js';
 /** Structured-cloneable. */
 export interface NativeProviderOptions {
   /** Where Xen's devices are; /dev/xen if not given. */
-  readonly deviceDirectory?: string;
+  readonly deviceDirectory?: string | undefined;
   /** The only socket or device to look for xenstore at; what the environment and the machine say if not given. */
   readonly xenstorePath?: string | undefined;
   /** Name or path of libxenforeignmemory; libxenforeignmemory.so.1 if not given. */
-  readonly foreignMemoryLibrary?: string;
+  readonly foreignMemoryLibrary?: string | undefined;
 }
 
 /**

@@ -7,7 +7,8 @@ import { type ErrnoName, XenSysError } from '../errors.js';
 /** Bytes of a path that fit in `sockaddr_un`. */
 const MAX_PATH_BYTES = 107;
 
-interface ListenOptions {
+/** How a socket is listened on. */
+export interface ListenOptions {
   /** The `op` of errors; `unixSocket.listen` if not given. */
   readonly op?: string | undefined;
 }

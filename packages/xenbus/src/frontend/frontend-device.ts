@@ -81,10 +81,12 @@ export class FrontendDevice<S = unknown> implements AsyncDisposable {
     return this.#handshake.path;
   }
 
+  /** The backend's directory. */
   get backendPath(): string {
     return this.#handshake.backendPath;
   }
 
+  /** The backend's domain. */
   get backendDomid(): number {
     return this.#handshake.backendDomid;
   }

@@ -21,7 +21,7 @@ export interface FrontendAddress {
 }
 
 /** What may end a wait. */
-interface Waiting {
+export interface FrontendWaiting {
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -58,7 +58,7 @@ export class FrontendHandshake {
   static async find(
     store: XenstoreClient,
     address: FrontendAddress,
-    options: Waiting = {},
+    options: FrontendWaiting = {},
   ): Promise<FrontendHandshake> {
     const home = address.domid === undefined ? '' : `${domainPath(address.domid)}/`;
     const path = `${home}device/${address.type}/${address.devid}`;
@@ -76,7 +76,7 @@ export class FrontendHandshake {
    * that an earlier kernel left is closed first, as Linux does after kexec. XenbusError ERR_HANDSHAKE when a backend
    * that was never connected gives up, or the device is removed meanwhile.
    */
-  async reachInitWait(options: Waiting = {}): Promise<void> {
+  async reachInitWait(options: FrontendWaiting = {}): Promise<void> {
     const isFirst = await this.isFirst();
     if (!isFirst) {
       if ((await this.#ownState()) !== S.closed) await this.close(options);
@@ -93,20 +93,23 @@ export class FrontendHandshake {
    * Publishes this end and says Initialised: `write` puts the keys into the directory whose path it gets, in one
    * transaction. It may be called again when that conflicts.
    */
-  async announce(write: (tx: XenstoreOperations, path: string) => Promise<void>, options: Waiting = {}): Promise<void> {
+  async announce(
+    write: (tx: XenstoreOperations, path: string) => Promise<void>,
+    options: FrontendWaiting = {},
+  ): Promise<void> {
     await this.#store.transaction((tx) => write(tx, this.path), options);
     await this.setState(S.initialised);
   }
 
   /** Waits until the backend is connected. XenbusError ERR_HANDSHAKE when it refuses, or the device is removed. */
-  async reachConnected(options: Waiting = {}): Promise<void> {
+  async reachConnected(options: FrontendWaiting = {}): Promise<void> {
     const isAnswer = (state: XenbusState) => state >= S.connected || state === S.unknown;
     const state = await this.waitForBackend((now) => (isAnswer(now) ? now : undefined), options);
     if (state !== S.connected) throw this.#refused(state);
   }
 
   /** Closing, then Closed, each after the backend has followed. */
-  async close(options: Waiting = {}): Promise<void> {
+  async close(options: FrontendWaiting = {}): Promise<void> {
     const isPast = (state: XenbusState) => state >= S.closing || state < S.initialised;
     const isClosed = (state: XenbusState) => state === S.closed || state < S.initialised;
     await this.setState(S.closing);
@@ -131,7 +134,7 @@ export class FrontendHandshake {
    * Waits until `verdict` of the backend's state is something. XenbusError ERR_HANDSHAKE when both directories are gone,
    * so that nothing will come.
    */
-  async waitForBackend<T>(verdict: (state: XenbusState) => T | undefined, options: Waiting = {}): Promise<T> {
+  async waitForBackend<T>(verdict: (state: XenbusState) => T | undefined, options: FrontendWaiting = {}): Promise<T> {
     const answer = await this.#store.waitFor(async (ops): Promise<{ value: T } | typeof REMOVED | undefined> => {
       const value = verdict(parseState(await ops.tryRead(`${this.backendPath}/state`)));
       if (value !== undefined) return { value };
@@ -145,7 +148,7 @@ export class FrontendHandshake {
   }
 
   /** Keys of the backend's directory, in one transaction. Errors: those of readTree of @xenpv/xenstore. */
-  readBackend<const T extends TreeSchema>(schema: T, options: Waiting = {}): Promise<TreeValues<T>> {
+  readBackend<const T extends TreeSchema>(schema: T, options: FrontendWaiting = {}): Promise<TreeValues<T>> {
     return readTree(this.#store, this.backendPath, schema, options);
   }
 
@@ -159,7 +162,7 @@ export class FrontendHandshake {
   }
 }
 
-async function findBackend(store: XenstoreClient, path: string, options: Waiting) {
+async function findBackend(store: XenstoreClient, path: string, options: FrontendWaiting) {
   try {
     const { backend, 'backend-id': domid } = await readTree(store, path, TOOLSTACK_KEYS, options);
     return { backend, domid };

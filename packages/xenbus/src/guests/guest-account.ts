@@ -64,11 +64,13 @@ export class GuestAccount implements GuestCounters {
     return this.#devices === 0;
   }
 
+  /** The guest has one device more. */
   addDevice(): void {
     this.#devices++;
     this.#widen(PER_DEVICE);
   }
 
+  /** The guest has one device less. */
   removeDevice(): void {
     this.#devices--;
     this.#widen(-PER_DEVICE);

@@ -6,6 +6,7 @@ import { frontendPath } from '../toolstack/halves.js';
 
 /** The part of a provider that tells which domains there are: `bindInterdomain` fails with ESRCH for one that is not. */
 export interface DomainProbe {
+  /** A handle, to try whether a domain is there. */
   openEventChannels(): { bindInterdomain(domid: Domid, remotePort: EvtchnPort): number; close(): void };
 }
 

@@ -1,6 +1,7 @@
 const FIRST_MS = 50;
 const LAST_MS = 5000;
 
+/** How long a backoff waits. */
 export interface BackoffOptions {
   /** The pause after the first failure, in milliseconds; 50 when not given. */
   readonly firstMs?: number | undefined;

@@ -13,6 +13,7 @@ import { beginTransaction, isRetryable, type Transaction } from './transaction.j
 import { waitFor } from './wait-for.js';
 import { Watch, type WatchOptions, type WatchSink } from './watch.js';
 
+/** How a client is opened over a transport. */
 export interface ClientOptions {
   /**
    * What to do when the connection dies. Without it everything rejects with ERR_CLOSED from then on. With it what is
@@ -21,11 +22,13 @@ export interface ClientOptions {
   readonly reconnect?: Reopen | undefined;
 }
 
+/** How a client connects. */
 export interface ConnectOptions extends LocateOptions {
   /** Connect again, by the same way, when the connection dies. */
   readonly reconnect?: boolean | undefined;
 }
 
+/** How a transaction is repeated. */
 export interface TransactionOptions extends OperationOptions {
   /** How often to begin again after a conflict; 100 by default. */
   readonly retries?: number | undefined;
@@ -244,6 +247,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
     this.#session.ref();
   }
 
+  /** Lets the process end in spite of an open connection. */
   unref(): void {
     this.#session.unref();
   }

@@ -2,9 +2,9 @@ import { isXenstoreError, quoted, XenstoreError } from '../errors.js';
 import type { Request } from '../wire/connection.js';
 import { isSpecialPath } from '../wire/paths.js';
 import { decodeStrings, decodeText, encodeStrings, nothing, XsOp, xsOpName } from '../wire/wire.js';
-import type { OperationOptions, XenstoreOperations, XenstoreValue } from './operations.js';
+import type { OperationOptions, WalkedNode, WalkOptions, XenstoreOperations, XenstoreValue } from './operations.js';
 import { checkPermissions, formatPermission, type Permission, parsePermission } from './permissions.js';
-import { type WalkedNode, type WalkOptions, walk } from './walk.js';
+import { walk } from './walk.js';
 
 /** How often a listing in parts starts again because the directory changed between two parts. */
 const MAX_LISTING_RESTARTS = 100;

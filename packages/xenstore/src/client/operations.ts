@@ -1,10 +1,26 @@
 import type { Permission } from './permissions.js';
-import type { WalkedNode, WalkOptions } from './walk.js';
 
 /** What every waiting call takes last. */
 export interface OperationOptions {
   /** Aborting rejects the call with the signal's reason; the reply is ignored when it comes. */
   readonly signal?: AbortSignal | undefined;
+}
+
+/** How far {@link XenstoreOperations.walk} goes. */
+export interface WalkOptions extends OperationOptions {
+  /** Levels below the node that is begun with: 0 is that node alone. All by default. */
+  readonly depth?: number | undefined;
+}
+
+/** A node that a walk comes to. */
+export interface WalkedNode {
+  readonly path: string;
+  /** 0 for the node that the walk began with. */
+  readonly depth: number;
+  /** As text; undefined where this domain may not read it. */
+  readonly value: string | undefined;
+  /** The names of its children, in the daemon's order; none where this domain may not list it. */
+  readonly children: readonly string[];
 }
 
 /** What can be written to a node: numbers in decimal, true as `1`, false as `0`, bytes and text as they are. */

@@ -1,22 +1,5 @@
 import { isXenstoreError, XenstoreError } from '../errors.js';
-import type { OperationOptions, XenstoreOperations } from './operations.js';
-
-/** How far {@link XenstoreOperations.walk} goes. */
-export interface WalkOptions extends OperationOptions {
-  /** Levels below the node that is begun with: 0 is that node alone. All by default. */
-  readonly depth?: number | undefined;
-}
-
-/** A node that a walk comes to. */
-export interface WalkedNode {
-  readonly path: string;
-  /** 0 for the node that the walk began with. */
-  readonly depth: number;
-  /** As text; undefined where this domain may not read it. */
-  readonly value: string | undefined;
-  /** The names of its children, in the daemon's order; none where this domain may not list it. */
-  readonly children: readonly string[];
-}
+import type { OperationOptions, WalkedNode, WalkOptions, XenstoreOperations } from './operations.js';
 
 /** Siblings that are asked for before they are wanted. */
 const AHEAD = 32;

@@ -10,6 +10,7 @@ export interface WatchEvent {
   readonly path: string;
 }
 
+/** How a watch is registered. */
 export interface WatchOptions {
   /** Aborting ends the watch: its loop throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
@@ -22,6 +23,7 @@ const MAX_DISTINCT_PATHS = 256;
 
 /** What a registered watch tells to. */
 export interface WatchSink {
+  /** A node changed, at or below the one that is watched. */
   event(path: string): void;
   /** Comes at most once, instead of further events. */
   failed(error: unknown): void;
@@ -69,6 +71,7 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     });
   }
 
+  /** Ends the watch: what leaving a loop over it does. */
   async return(): Promise<IteratorResult<WatchEvent, undefined>> {
     await this.close();
     return { done: true, value: undefined };

@@ -47,6 +47,7 @@ export class TreeWatch<S extends TreeSchema>
     this.#signal = signal;
   }
 
+  /** The next state that differs from the one before. */
   async next(): Promise<IteratorResult<TreeState<S>, undefined>> {
     for (;;) {
       const event = await this.#watch.next();
@@ -60,6 +61,7 @@ export class TreeWatch<S extends TreeSchema>
     }
   }
 
+  /** Ends the watch: what leaving a loop over it does. */
   async return(): Promise<IteratorResult<TreeState<S>, undefined>> {
     await this.#watch.close();
     return { done: true, value: undefined };

@@ -30,6 +30,7 @@ export const XsOp = {
   setQuota: 26,
 } as const;
 
+/** The name of a message type: `read`. */
 export type XsOpName = keyof typeof XsOp;
 
 /** The name of a message type as errors spell it; `op 99` for an unknown one. */

@@ -114,16 +114,19 @@ export class RingTransport implements XenstoreTransport {
     queueMicrotask(() => this.#listener?.close(error));
   }
 
+  /** Lets the connection keep the process alive. */
   ref(): void {
     // A wait for a word of shared memory does not keep the process alive; a timer does.
     if (!this.#closed) this.#keepAlive ??= setInterval(() => {}, 0x7fffffff);
   }
 
+  /** Lets the process end in spite of the connection. */
   unref(): void {
     clearInterval(this.#keepAlive);
     this.#keepAlive = undefined;
   }
 
+  /** Leaves the ring. Harmless when repeated. */
   async close(): Promise<void> {
     this.#end();
   }

@@ -24,6 +24,7 @@ export interface XenstoredQuotas {
   readonly outputBytes: number;
 }
 
+/** The quotas of a domain that was given no others. */
 export const DEFAULT_XENSTORED_QUOTAS: XenstoredQuotas = {
   nodes: 1000,
   watches: 128,

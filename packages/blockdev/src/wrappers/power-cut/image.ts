@@ -6,6 +6,7 @@ import { Medium } from './medium.js';
 import { survivors } from './survivors.js';
 import { applyChanges, type CachedChange, WriteCache } from './write-cache.js';
 
+/** What a cut of the power may do to what was written. */
 export interface PowerCutOptions {
   /** Of data that was not flushed, at most; what is older reaches `inner` then. 64 MiB unless given. */
   readonly cacheBytes?: number | undefined;

@@ -4,6 +4,7 @@ import { BlkifOp } from '@xenpv/blkif';
 export const ACCOUNTING_CLASSES = ['read', 'write', 'flush', 'discard'] as const;
 
 const AccountingClass = { read: 0, write: 1, flush: 2, discard: 3 } as const;
+/** The number of a class, as it is counted under. */
 export type AccountingClass = (typeof AccountingClass)[keyof typeof AccountingClass];
 
 /** What a request of this operation is counted as; a barrier is a write. */
@@ -22,6 +23,7 @@ export function accountingClass(operation: number): AccountingClass {
 
 /** The way of a request: pulled from the ring, queued at the engine, completed by it, pushed to the ring. */
 export const LATENCY_PHASES = ['pulled_to_queued', 'queued_to_completed', 'completed_to_pushed', 'total'] as const;
+/** A part of the way of a request. */
 export type LatencyPhase = (typeof LATENCY_PHASES)[number];
 
 /** Bucket b counts requests of less than 2^b microseconds that were in no smaller one; the last has the rest. */

@@ -18,23 +18,28 @@ export class RingCounters {
     this.#values = new Float64Array(buffer);
   }
 
+  /** Counts an event that came. */
   event(): void {
     this.#values[Counter.events]++;
   }
 
+  /** Counts an event that was sent. */
   notification(): void {
     this.#values[Counter.notifications]++;
   }
 
+  /** Counts a pass. */
   pass(inFlight: number): void {
     this.#values[Counter.passes]++;
     this.#values[Counter.inFlight] = inFlight;
   }
 
+  /** Sets how many requests are in flight. */
   inFlight(count: number): void {
     this.#values[Counter.inFlight] = count;
   }
 
+  /** Counts a request that waited for memory. */
   starved(): void {
     this.#values[Counter.starved]++;
   }
@@ -49,6 +54,7 @@ export class RingCounters {
     this.#values[Counter.memory] += bytes;
   }
 
+  /** Counts a time when the ring had requests and nobody looked at it. */
   overlooked(): void {
     this.#values[Counter.overlooked]++;
   }
@@ -68,14 +74,17 @@ export class RingCounters {
     this.#values[Counter.throttledTime] += milliseconds * NANOSECONDS;
   }
 
+  /** Counts a request of an unknown operation. */
   unknown(): void {
     this.#values[Counter.unknown]++;
   }
 
+  /** Counts a request that makes no sense. */
   invalid(kind: AccountingClass): void {
     this.#values[Counter.invalid + kind]++;
   }
 
+  /** Counts a request that the storage failed. */
   failed(kind: AccountingClass): void {
     this.#values[Counter.failed + kind]++;
   }
@@ -97,14 +106,17 @@ export class RingCounters {
     return span;
   }
 
+  /** A request is in flight no more; `span` is what {@link began} returned. */
   ended(span: number): void {
     this.#values[Age.inFlight + span]--;
   }
 
+  /** Counts requests that went out in one operation. */
   merged(kind: AccountingClass, count: number): void {
     this.#values[Counter.merged + kind] += count;
   }
 
+  /** Counts what was moved. */
   done(kind: AccountingClass, bytes: number): void {
     this.#values[Counter.operations + kind]++;
     this.#values[Counter.bytes + kind] += bytes;

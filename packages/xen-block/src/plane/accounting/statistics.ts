@@ -11,6 +11,7 @@ import {
   type LatencyPhase,
 } from './layout.js';
 
+/** What was done of one class of requests. */
 export interface ClassStatistics {
   /** Requests answered with OKAY. */
   readonly operations: number;

@@ -1,0 +1,103 @@
+/**
+ * `npm run docs:api`: the reference of all libraries, from their docstrings, in build/api. With `--check` it writes
+ * nothing, and fails where something exported is not documented, or names a type that users cannot import.
+ */
+import { join } from 'node:path';
+import { readArguments, runMain } from './lib/program.mjs';
+import { StepError } from './lib/steps.mjs';
+import { ROOT, workspacePackages } from './lib/workspace.mjs';
+
+const USAGE = `usage: npm run docs:api [-- --check] [-- --package NAME]
+
+Builds the reference of the libraries into build/api.
+
+  --check          only says what is not documented, or cannot be imported, and fails if anything is
+  --package NAME   of one package: ring
+  --help           this text
+`;
+
+/** What must say what it is. A property may be plain from its name and type: those without words are only counted. */
+const DOCUMENTED = [
+  'Class',
+  'Enum',
+  'EnumMember',
+  'Function',
+  'Interface',
+  'Method',
+  'Property',
+  'Accessor',
+  'TypeAlias',
+  'Variable',
+];
+
+/** The libraries: folder, and entry points as sources. */
+function libraries(only) {
+  return workspacePackages()
+    .filter(({ folder, manifest }) => folder.startsWith('packages/') && manifest.exports?.['.'])
+    .filter(({ folder }) => only === undefined || folder === `packages/${only}`)
+    .map(({ folder, manifest }) => ({ folder, name: manifest.name }));
+}
+
+/** Converts one package; gives typedoc's model, and its warnings as lines. */
+async function convert({ folder }, typedoc) {
+  const warnings = [];
+  const app = await typedoc.Application.bootstrap({
+    entryPoints: [join(ROOT, folder, 'src/index.ts')],
+    tsconfig: join(ROOT, folder, 'tsconfig.json'),
+    basePath: ROOT,
+    readme: join(ROOT, folder, 'README.md'),
+    excludeInternal: true,
+    intentionallyNotExported: PARTS[folder.replace('packages/', '')] ?? [],
+    excludePrivate: true,
+    excludeExternals: true,
+    skipErrorChecking: true,
+    validation: { notExported: true, invalidLink: false, notDocumented: true },
+    requiredToBeDocumented: DOCUMENTED,
+    logLevel: 'Warn',
+    disableGit: true,
+    sourceLinkTemplate: 'https://github.com/xenpv/xen-blockd/blob/main/{path}#L{line}',
+  });
+  app.logger = Object.assign(new typedoc.Logger(), {
+    log(text, level) {
+      if (level >= typedoc.LogLevel.Warn) warnings.push(text);
+    },
+  });
+  const project = await app.convert();
+  if (!project) throw new StepError(folder, 'its types cannot be read', warnings.join('\n'));
+  app.validate(project);
+  return { app, project, warnings };
+}
+
+/** Parts of other types, which nobody has to name. */
+const PARTS = {
+  'xen-block': ['AccountingClass'],
+  blkif: ['ValueOf'],
+  'xen-sys': ['NumberOf', 'OwnCode', 'Call', 'SegmentCall', 'MapCall'],
+  xenbus: ['Published'],
+  xenstore: ['Presence', 'NumberRange', 'NumberType', 'ScalarValues', 'ChangeOf', 'ContentOf', 'ListItem', 'Request'],
+};
+
+/** Of the language, with one meaning everywhere; what is protected; and links of a README to folders. */
+const NOTHING_TO_SAY =
+  /\.\[(asyncDispose|dispose|asyncIterator)\] |XenstoreClient\.send |Transaction\.send |\.__type\.|^The relative path /;
+
+const isProperty = (warning) => / \(Property\), defined in .* does not have any documentation$/.test(warning);
+
+await runMain(async () => {
+  const { values } = readArguments(USAGE, { check: { type: 'boolean', default: false }, package: { type: 'string' } });
+  const typedoc = await import('typedoc');
+  const packages = libraries(values.package);
+  if (packages.length === 0) throw new StepError('docs:api', `there is no library ${values.package}`);
+  const lines = [];
+  for (const one of packages) {
+    const { app, project, warnings } = await convert(one, typedoc);
+    const [plain, missing] = [
+      warnings.filter(isProperty),
+      warnings.filter((text) => !isProperty(text) && !NOTHING_TO_SAY.test(text)),
+    ];
+    lines.push(...missing.map((text) => `${one.folder}: ${text}`));
+    console.log(`${one.folder}: ${missing.length} warnings, ${plain.length} properties without words`);
+    if (!values.check) await app.generateDocs(project, join(ROOT, 'build/api', one.folder.replace('packages/', '')));
+  }
+  if (values.check && lines.length > 0) throw new StepError('docs:api', `${lines.length} warnings`, lines.join('\n'));
+});
