@@ -9,10 +9,15 @@ import { type ControlContext, namedDisk } from '../controlled.js';
 
 /** Commands with the members that they have besides `node` and `name`. */
 const ON_BITMAPS = {
+  /** Begins to note what is written to a qcow2 disk; `persistent` keeps that in the image. */
   'block-dirty-bitmap-add': { 'granularity?': 'size', 'persistent?': 'bool', 'disabled?': 'bool' },
+  /** Forgets a bitmap. */
   'block-dirty-bitmap-remove': {},
+  /** Empties a bitmap: what is written from now on is noted. */
   'block-dirty-bitmap-clear': {},
+  /** Has a bitmap note what is written again. */
   'block-dirty-bitmap-enable': {},
+  /** Has a bitmap stay as it is. */
   'block-dirty-bitmap-disable': {},
 } as const;
 
