@@ -60,20 +60,22 @@ describe('without a daemon', () => {
     }
   });
 
-  it('each command waits for one that does not answer as long as --timeout says', async () => {
+  it('a command waits for one that does not answer as long as --timeout says', async () => {
+    // One of each way to ask.
+    const asking = ASKING.filter(([name]) => ['status', 'list', 'stats', 'resize', 'trace', 'upgrade'].includes(name));
     server = createServer((socket) => socket.on('error', () => {}).resume());
     await once(server.listen(path()), 'listening');
     const outcomes = await Promise.all(
-      ASKING.map((args) => runBlockd(...args, '--socket', path(), '--timeout', '0.2')),
+      asking.map((args) => runBlockd(...args, '--socket', path(), '--timeout', '0.2')),
     );
     for (const [i, { code, stdout, stderr }] of outcomes.entries()) {
-      expect([ASKING[i], code, stdout]).toEqual([ASKING[i], codeOf(ASKING[i]), '']);
+      expect([asking[i], code, stdout]).toEqual([asking[i], codeOf(asking[i]), '']);
       expect(stderr).toContain('the daemon does not answer within 0.2 seconds');
       expect(stderr).toContain('--timeout');
     }
   });
 
-  it.each(['0', '-1', 'soon', '1e3', ''])('a timeout of %j is wrong usage', async (timeout) => {
+  it.each(['0', 'soon', ''])('a timeout of %j is wrong usage', async (timeout) => {
     expect(await runBlockd('list', '--socket', path(), `--timeout=${timeout}`)).toMatchObject({ code: 2, stdout: '' });
   });
 
