@@ -39,6 +39,7 @@ export { firstFreeVdev } from './disk/free-vdev.js';
 export { diskName, imageUser } from './disk/image-user.js';
 export { type Negotiated, type NegotiatedRing, type NegotiationLimits, readNegotiated } from './disk/negotiation.js';
 export { openRawImage } from './disk/raw-image.js';
+export type { KeptFailures } from './disk/stops/kept-failures.js';
 export type { ProtocolLimits } from './disk/terms.js';
 export type { DiskTrace, TraceBatch } from './disk/tracing.js';
 export { type DiskConfig, type DiskGeometry, type DiskStop, ON_ERROR, type OnError } from './disk-description.js';

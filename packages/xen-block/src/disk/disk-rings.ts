@@ -152,8 +152,8 @@ export class DiskRings {
     await Promise.all(this.#rings.map((ring) => ring.restart()));
   }
 
-  setOnError(policy: OnError): void {
-    for (const ring of this.#rings) ring.setOnError(policy);
+  async setOnError(policy: OnError): Promise<void> {
+    await Promise.all(this.#rings.map((ring) => ring.setOnError(policy)));
   }
 
   /**

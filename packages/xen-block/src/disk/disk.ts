@@ -47,10 +47,11 @@ import {
   type ServedDisk,
   type TakeOver,
 } from './disk-rings.js';
-import { DiskStops } from './disk-stops.js';
 import { diskGeometry } from './geometry.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, transportValues } from './published-keys.js';
+import { DiskStops } from './stops/disk-stops.js';
+import { FailureKeepers, type KeptFailures } from './stops/kept-failures.js';
 import { type ConnectionTerms, type ProtocolLimits, readTerms } from './terms.js';
 import type { DiskTrace } from './tracing.js';
 import { GrowthWatch } from './watches/growth.js';
@@ -123,6 +124,7 @@ export class BlockDevice implements BackendHandler {
   readonly #options: BlockDeviceOptions;
   readonly #rings: DiskRings;
   readonly #stops: DiskStops;
+  readonly #keepers: FailureKeepers;
   readonly #stallWatch: StallWatch;
   readonly #growthWatch: GrowthWatch;
   readonly #limits: DiskLimits;
@@ -156,7 +158,12 @@ export class BlockDevice implements BackendHandler {
     this.#options = options;
     this.#ownTerms = { limits: options.limits };
     this.#terms = this.#ownTerms;
-    this.#stops = new DiskStops(context.address, () => this.#rings);
+    this.#stops = new DiskStops(
+      context.address,
+      () => this.#rings,
+      (stop) => this.#keepers.stopped(stop),
+    );
+    this.#keepers = new FailureKeepers((stopped) => this.#keepersChanged(stopped));
     this.#stallWatch = new StallWatch(context.address, options.stallMs);
     this.#growthWatch = new GrowthWatch(options.growthMs, performance.now());
     this.#limits = new DiskLimits(context.address.domid, options.guestBudgets);
@@ -261,6 +268,20 @@ export class BlockDevice implements BackendHandler {
       this.retry();
     }
     return this.#stops.resume();
+  }
+
+  /**
+   * For work on the image that may be why its storage fails requests, as a backup whose target is full: until the result is
+   * released, a request that fails stops the disk, whatever its policy, and it is done again then. So the guest sees a pause
+   * and no error of that work. `onFailure` hears of each stop, and is to end the work soon. Resolves when it is in force.
+   */
+  keepFailures(onFailure: (stop: DiskStop) => void): Promise<KeptFailures> {
+    return this.#keepers.add(onFailure);
+  }
+
+  async #keepersChanged(stopped: boolean): Promise<void> {
+    if (this.#config) await this.#rings.setOnError(this.#onError(this.#config));
+    if (stopped) await this.#stops.resume();
   }
 
   /** The backend's options have changed: what the disk's directory leaves open is as they say now. */
@@ -590,7 +611,7 @@ export class BlockDevice implements BackendHandler {
   #changeOnError({ onError }: DiskConfig): void {
     if (!this.#config || onError === this.#config.onError) return;
     this.#config = { ...this.#config, onError };
-    this.#rings.setOnError(this.#onError(this.#config));
+    void this.#rings.setOnError(this.#onError(this.#config));
   }
 
   #changeLimits({ limits, guestLimits }: DiskConfig): void {
@@ -630,6 +651,7 @@ export class BlockDevice implements BackendHandler {
   }
 
   #onError(config: DiskConfig): OnError {
+    if (this.#keepers.any) return 'stop';
     const { onError } = this.#options;
     return config.onError ?? (typeof onError === 'string' ? onError : onError(config));
   }

@@ -133,7 +133,8 @@ export class WorkerRingHost implements RingHost {
       stop: () => tell({ do: 'stop', ring }),
       restart: () => this.#restart(ring),
       setTrace: (trace) => ask({ do: 'setTrace', ring, trace }),
-      setOnError: (policy) => tell({ do: 'setOnError', ring, policy }),
+      // It can only fail by the thread's death, which is told.
+      setOnError: (policy) => ask({ do: 'setOnError', ring, policy }).catch(() => {}),
       detach: (kept) => {
         detaching ??= this.#detach(ring, kept);
         return detaching;

@@ -144,7 +144,7 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<Worker
       await rings.get(request.ring)?.served.restart();
       return undefined;
     case 'setOnError':
-      rings.get(request.ring)?.served.setOnError(request.policy);
+      await rings.get(request.ring)?.served.setOnError(request.policy);
       return undefined;
     case 'setTrace':
       rings.get(request.ring)?.served.setTrace(request.trace);

@@ -102,8 +102,8 @@ export interface ServedRing {
   stop(): void;
   /** The disk is resumed: requests that were kept are done again, and more is taken. */
   restart(): Promise<void>;
-  /** What is done from now on when the storage fails a request. */
-  setOnError(policy: OnError): void;
+  /** What is done when the storage fails a request, once it resolves. */
+  setOnError(policy: OnError): Promise<void>;
   /** Its requests are written to `trace` from now on, the memory of a {@link TraceBuffer}; or to none. Resolves when that is so. */
   setTrace(trace: SharedArrayBuffer | undefined): Promise<void>;
   /**
@@ -256,7 +256,7 @@ export class DataPlane implements AsyncDisposable {
         this.#failures.restart(ring);
         this.#loop.wake(ring);
       },
-      setOnError: (policy) => {
+      setOnError: async (policy) => {
         ring.onError = policy;
       },
       setTrace: async (trace) => {

@@ -195,6 +195,34 @@ qemu.describe('backups of a qcow2 disk in use', () => {
     await expect(execute('drive-backup', gone)).rejects.toMatchObject({ class: 'GenericError' });
     expect(await execute('query-block-jobs')).toEqual([]);
   });
+
+  it('whose target is full end, and no write of the guest fails with them', async () => {
+    const { guest, device, content } = await attach();
+    const disk = nbdDiskOf(memoryImage({ size: 8 * MIB }));
+    const write = disk.write.bind(disk);
+    let isFull = false;
+    disk.write = async (...args) => {
+      if (isFull) throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+      await write(...args);
+    };
+    await using server = new NbdServer({ disk });
+    await once(server.listener.listen(path('server')), 'listening');
+    const target = `nbd+unix:///?socket=${path('server')}`;
+    await execute('drive-backup', { device, target, sync: 'full', mode: 'existing', speed: SLOW });
+    isFull = true;
+    const later = randomBytes(64 << 10);
+    for (const at of [2 * MIB, 3 * MIB]) {
+      later.copy(content, at);
+      await guest.write(at, later);
+    }
+    const reason = expect.stringMatching(
+      /a write of the guest has failed \(ENOSPC\), as it does when the target takes no/,
+    );
+    await expect.poll(() => told('BLOCK_JOB_COMPLETED'), SOON).toMatchObject([{ device, error: reason }]);
+    expect(await execute('query-block')).toMatchObject([{ device }]);
+    expect(Buffer.from(await guest.read(0, 8 * MIB)).equals(content)).toBe(true);
+    await expect.poll(() => daemon.lines.map(({ event }) => event), SOON).toContain('xen-block:device:resumed');
+  });
 });
 
 describe('what is refused', () => {

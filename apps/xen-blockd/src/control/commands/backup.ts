@@ -75,7 +75,7 @@ async function back(controlled: ControlContext, { device, task, target, ...rest 
   await refuseKnownJob(controlled, id);
   const { target: source } = disk.config ?? { target: '' };
   const size = disk.image?.size ?? 0;
-  await Backup.start(helper, { id, ...task }, async (folder) =>
+  await Backup.start({ disk, helper }, { id, ...task }, async (folder) =>
     openTarget(controlled, { target, folder, source, size, bytes: await bytesOf(helper, source, task) }),
   );
 }

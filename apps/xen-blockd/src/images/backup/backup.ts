@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type QmpClient, QmpError } from '@xenpv/qmp';
+import type { BlockDevice, DiskStop, KeptFailures } from '@xenpv/xen-block';
 import { TARGET } from '../storage-daemon/adoption/left-targets.js';
 import { EXPORT } from '../storage-daemon/arguments.js';
 import { flushExport } from '../storage-daemon/monitor/finalize.js';
@@ -26,17 +27,25 @@ export interface BackupTask {
   readonly compress?: boolean | undefined;
 }
 
+export interface BackedUpDisk {
+  readonly disk: Pick<BlockDevice, 'keepFailures'>;
+  readonly helper: StorageDaemon;
+}
+
 export class Backup implements OwnedJob {
   readonly id: string;
   readonly type = 'backup';
+  readonly #disk: BackedUpDisk['disk'];
   readonly #helper: StorageDaemon;
   #monitor: QmpClient | undefined;
   #target: BackupTarget | undefined;
+  #kept: KeptFailures | undefined;
   #settling: Promise<void> | undefined;
   #over: Promise<void> | undefined;
   #isBegun = false;
 
-  private constructor(helper: StorageDaemon, id: string) {
+  private constructor({ disk, helper }: BackedUpDisk, id: string) {
+    this.#disk = disk;
     this.#helper = helper;
     this.id = id;
   }
@@ -46,12 +55,12 @@ export class Backup implements OwnedJob {
    * it, or another job runs; what `open` rejects with. Then nothing is left of it.
    */
   static async start(
-    helper: StorageDaemon,
+    backedUp: BackedUpDisk,
     { id, ...task }: BackupTask,
     open: (folder: string) => Promise<BackupTarget>,
   ): Promise<void> {
-    const backup = new Backup(helper, id);
-    helper.jobs.add(backup);
+    const backup = new Backup(backedUp, id);
+    backedUp.helper.jobs.add(backup);
     try {
       await backup.#begin(task, open);
     } catch (error) {
@@ -74,6 +83,8 @@ export class Backup implements OwnedJob {
     const server = { type: 'unix', path: socket };
     await monitor.execute('blockdev-add', { driver: 'nbd', 'node-name': TARGET, server, export: exportName });
     this.#isBegun = true;
+    // QEMU fails a guest's write that has to wait for its copy when the target fails that.
+    this.#kept = await this.#disk.keepFailures((stop) => void this.#lose(monitor, reasonOf(stop)));
     await monitor.execute('blockdev-backup', {
       ...{ 'job-id': this.id, device: EXPORT, target: TARGET, ...task },
       ...{ 'on-source-error': 'report', 'on-target-error': 'report' },
@@ -83,7 +94,7 @@ export class Backup implements OwnedJob {
     void this.#target.lost.then((reason) => this.#lose(monitor, reason));
   }
 
-  /** Guests' writes that wait for a copy fail from now on: no job goes on for that. */
+  /** Guests' writes that wait for a copy fail from now on, and are kept: no job goes on for that. */
   async #lose(monitor: QmpClient, reason: string): Promise<void> {
     if (this.#over) return;
     this.#settling = Promise.reject(new Error(reason));
@@ -136,6 +147,8 @@ export class Backup implements OwnedJob {
       await this.#target?.close(how);
     } finally {
       this.#helper.jobs.remove(this);
+      // Nothing copies any more: what was kept is written past it.
+      await this.#kept?.release();
     }
   }
 
@@ -152,4 +165,8 @@ export class Backup implements OwnedJob {
       }
     }
   }
+}
+
+function reasonOf({ operation, errno }: DiskStop): string {
+  return `a ${operation} of the guest has failed (${errno}), as it does when the target takes no more`;
 }

@@ -199,7 +199,7 @@ export class StorageDaemon implements AsyncDisposable {
     let kills = 0;
     const locked = { since: 0 };
     // What a disk of this process has kept must not come after what this one writes.
-    await Promise.race([Promise.allSettled(this.#othersClosing()), aborted(signal)]);
+    await orAborted(Promise.allSettled(this.#othersClosing()), signal);
     for (;;) {
       try {
         const helper = await this.#launch(signal);
@@ -224,8 +224,8 @@ export class StorageDaemon implements AsyncDisposable {
     const now = performance.now();
     locked.since ||= now;
     const own = now - locked.since < lockedMs + stopMs ? this.#othersClosing() : [];
-    await Promise.race([Promise.allSettled(own), aborted(signal)]);
-    const released = () => Promise.race([release?.(path), aborted(signal)]);
+    await orAborted(Promise.allSettled(own), signal);
+    const released = () => orAborted(Promise.resolve(release?.(path)), signal);
     if (!(await released()) && own.length === 0) {
       const lockedFor = now - locked.since;
       if (lockedFor > lockedMs) return false;
@@ -441,9 +441,14 @@ export class StorageDaemon implements AsyncDisposable {
   }
 }
 
-/** Resolves when the signal is aborted. */
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+/** What the work resolves with, or undefined as soon as the signal is aborted. Nothing of it is left at the signal afterwards. */
+function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const abort = () => resolve(undefined);
+    if (signal.aborted) return abort();
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 /** A device that has the same image open twice has the second one in a folder of its own. */

@@ -1,10 +1,10 @@
 import { BlkifOp } from '@xenpv/blkif';
 import type { DeviceAddress } from '@xenpv/xenbus';
-import { gaveUpChannel, resumedChannel, stoppedChannel, storageErrorChannel } from '../diagnostics.js';
-import type { DiskStop } from '../disk-description.js';
-import { errnoName } from '../plane/accounting/errno-name.js';
-import type { GivenUpRequest, StorageFailure } from '../plane/rings/ring-options.js';
-import type { DiskRings } from './disk-rings.js';
+import { gaveUpChannel, resumedChannel, stoppedChannel, storageErrorChannel } from '../../diagnostics.js';
+import type { DiskStop } from '../../disk-description.js';
+import { errnoName } from '../../plane/accounting/errno-name.js';
+import type { GivenUpRequest, StorageFailure } from '../../plane/rings/ring-options.js';
+import type { DiskRings } from '../disk-rings.js';
 
 const OPERATIONS: Readonly<Record<number, string>> = {
   [BlkifOp.read]: 'read',
@@ -18,11 +18,14 @@ const OPERATIONS: Readonly<Record<number, string>> = {
 export class DiskStops {
   readonly #address: DeviceAddress;
   readonly #rings: () => DiskRings;
+  /** Who is told of a stop as it happens. */
+  readonly #onStop: (stop: DiskStop) => void;
   #stop: DiskStop | undefined;
 
-  constructor(address: DeviceAddress, rings: () => DiskRings) {
+  constructor(address: DeviceAddress, rings: () => DiskRings, onStop: (stop: DiskStop) => void) {
     this.#address = address;
     this.#rings = rings;
+    this.#onStop = onStop;
   }
 
   /** Why and since when, or undefined. */
@@ -45,6 +48,7 @@ export class DiskStops {
     this.#stop = { since: new Date(), ...inWords(failure) };
     this.#rings().stop();
     stoppedChannel.publish({ address: this.#address, stop: this.#stop });
+    this.#onStop(this.#stop);
   }
 
   /** Rings were attached: one of them may have stopped meanwhile. */
