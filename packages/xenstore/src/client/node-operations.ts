@@ -6,6 +6,10 @@ import type { OperationOptions, WalkedNode, WalkOptions, XenstoreOperations, Xen
 import { checkPermissions, formatPermission, type Permission, parsePermission } from './permissions.js';
 import { walk } from './walk.js';
 
+/** What a missing node means to those who do not mind. */
+const UNDEFINED = { value: undefined };
+const FALSE = { value: false };
+
 /** How often a listing in parts starts again because the directory changed between two parts. */
 const MAX_LISTING_RESTARTS = 100;
 
@@ -22,11 +26,11 @@ export abstract class NodeOperations implements XenstoreOperations {
   }
 
   tryRead(path: string, options?: OperationOptions): Promise<string | undefined> {
-    return this.read(path, options).catch(undefinedIfMissing);
+    return this.#ofPath<string | undefined>(XsOp.read, path, decodeText, options, UNDEFINED);
   }
 
-  async exists(path: string, options?: OperationOptions): Promise<boolean> {
-    return (await this.#ofPath(XsOp.read, path, isThere, options).catch(undefinedIfMissing)) ?? false;
+  exists(path: string, options?: OperationOptions): Promise<boolean> {
+    return this.#ofPath(XsOp.read, path, isThere, options, FALSE);
   }
 
   async write(path: string, value: XenstoreValue, options?: OperationOptions): Promise<void> {
@@ -43,18 +47,16 @@ export abstract class NodeOperations implements XenstoreOperations {
   }
 
   remove(path: string, options?: OperationOptions): Promise<void> {
-    return this.#ofPath(XsOp.remove, path, nothing, options).catch(undefinedIfMissing);
+    return this.#ofPath(XsOp.remove, path, nothing, options, UNDEFINED);
   }
 
   directory(path: string, options?: OperationOptions): Promise<string[]> {
-    return this.#ofPath(XsOp.directory, path, decodeStrings, options).catch((error) => {
-      if (!isXenstoreError(error, 'E2BIG')) throw error;
-      return this.#directoryInParts(path, options, error);
-    });
+    return this.#listing<never>(path, options);
   }
 
-  tryDirectory(path: string, options?: OperationOptions): Promise<string[] | undefined> {
-    return this.directory(path, options).catch(undefinedIfMissing);
+  async tryDirectory(path: string, options?: OperationOptions): Promise<string[] | undefined> {
+    // Where it comes in parts it may go missing between two of them.
+    return this.#listing<undefined>(path, options, UNDEFINED).catch(undefinedIfMissing);
   }
 
   getPermissions(path: string, options?: OperationOptions): Promise<Permission[]> {
@@ -78,8 +80,21 @@ export abstract class NodeOperations implements XenstoreOperations {
     return walk(this, path, options);
   }
 
-  #ofPath<T>(type: number, path: string, decode: Request<T>['decode'], options?: OperationOptions): Promise<T> {
-    return this.send({ type, path, payload: pathPayload(path), decode }, options);
+  #listing<T>(path: string, options: OperationOptions | undefined, missing?: { readonly value: T }) {
+    return this.#ofPath<string[] | T>(XsOp.directory, path, decodeStrings, options, missing).catch((error) => {
+      if (!isXenstoreError(error, 'E2BIG')) throw error;
+      return this.#directoryInParts(path, options, error);
+    });
+  }
+
+  #ofPath<T>(
+    type: number,
+    path: string,
+    decode: Request<T>['decode'],
+    options?: OperationOptions,
+    missing?: Request<T>['missing'],
+  ): Promise<T> {
+    return this.send({ type, path, payload: pathPayload(path), decode, missing }, options);
   }
 
   /** DIRECTORY_PART: the listing in pieces of one payload each, all of the same generation of the node. */

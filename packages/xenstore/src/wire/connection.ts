@@ -17,6 +17,11 @@ export interface Request<T> {
   readonly payload: Uint8Array;
   /** Reads the payload of the reply, which shares memory with the transport. May throw a {@link XenstoreError}. */
   readonly decode: (payload: Uint8Array, path: string | undefined) => T;
+  /**
+   * What a missing node (ENOENT) means; an error where not given. Those who expect that many are missing save the making
+   * of an error for each.
+   */
+  readonly missing?: { readonly value: T } | undefined;
 }
 
 export interface ConnectionListener {
@@ -25,7 +30,7 @@ export interface ConnectionListener {
   closed(error: XenstoreError | undefined): void;
 }
 
-interface Pending extends Pick<Request<unknown>, 'type' | 'path' | 'decode'> {
+interface Pending extends Pick<Request<unknown>, 'type' | 'path' | 'decode' | 'missing'> {
   resolve(value: unknown): void;
   reject(error: unknown): void;
   /** Forgets the signal, if there is one. */
@@ -71,9 +76,9 @@ export class Connection {
     if (refusal !== undefined) return Promise.reject(refusal);
     return new Promise<T>((resolve, reject) => {
       const id = this.#freeId();
-      const { type, path, decode } = request;
+      const { type, path, decode, missing } = request;
       const release = signal === undefined ? undefined : onAbort(signal, reject);
-      this.#pending.set(id, { type, path, decode, resolve: resolve as Pending['resolve'], reject, release });
+      this.#pending.set(id, { type, path, decode, missing, resolve: resolve as Pending['resolve'], reject, release });
       this.#transport.send(encodeMessage(type, id, transactionId, request.payload));
     });
   }
@@ -142,7 +147,7 @@ export class Connection {
     this.#pending.delete(message.requestId);
     pending.release?.();
     if (message.type === pending.type) resolveWith(pending, message.payload);
-    else if (message.type === XsOp.error) pending.reject(errorOf(message, pending));
+    else if (message.type === XsOp.error) refuse(pending, message.payload);
     else pending.reject(protocolError(`the reply is a ${xsOpName(message.type)}`, pending));
     if (this.#pending.size === 0) this.#onIdle?.();
   }
@@ -183,8 +188,10 @@ function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => 
   return () => signal.removeEventListener('abort', abort);
 }
 
-function errorOf(message: XsMessage, pending: Pending): XenstoreError {
-  return refusedByDaemon(decodeStrings(message.payload)[0] || 'EIO', xsOpName(pending.type), pending.path);
+function refuse(pending: Pending, payload: Uint8Array): void {
+  const code = decodeStrings(payload)[0] || 'EIO';
+  if (code === 'ENOENT' && pending.missing !== undefined) pending.resolve(pending.missing.value);
+  else pending.reject(refusedByDaemon(code, xsOpName(pending.type), pending.path));
 }
 
 function protocolError(message: string, pending?: Pending): XenstoreError {
