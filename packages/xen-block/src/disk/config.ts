@@ -22,7 +22,7 @@ const configKeys = {
 } as const satisfies KeySchema;
 
 /**
- * Reads the toolstack's keys from a backend's directory, in one transaction. Error: ENOENT, nothing says what a disk is
+ * Reads the toolstack's keys from a backend's directory; given a client, in one transaction. Error: ENOENT, nothing says what a disk is
  * made of; a cdrom drive without params is empty.
  */
 export async function readDiskConfig(
@@ -30,7 +30,7 @@ export async function readDiskConfig(
   path: string,
   address: DeviceAddress,
 ): Promise<DiskConfig> {
-  const keys = await readHints(store, path, configKeys);
+  const [keys, vm] = await Promise.all([readHints(store, path, configKeys), readVm(store, address)]);
   // As blkback: xenopsd writes floppy too, which is a disk.
   const deviceType = keys['device-type'] === 'cdrom' ? 'cdrom' : 'disk';
   const params = keys.params ?? (deviceType === 'cdrom' ? '' : undefined);
@@ -44,7 +44,7 @@ export async function readDiskConfig(
     vdev: keys.dev ?? formatVdev(address.devid),
     deviceType,
     ...ofKeys({ ...keys, params }, path, address),
-    vm: await readVm(store, address),
+    vm,
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
   };

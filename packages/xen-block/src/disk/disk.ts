@@ -340,9 +340,13 @@ export class BlockDevice implements BackendHandler {
   /** `offered`: the frontend may have chosen from what an earlier process offered, which is kept to then. */
   async prepare(call: CallOptions & { offered: boolean }): Promise<XenstoreValues> {
     const { store, backendPath, address } = this.#context;
-    const terms = call.offered ? readTerms(store, backendPath) : this.#ownTerms;
     this.#isPrepared = false;
-    [this.#terms, this.#config] = await Promise.all([terms, readDiskConfig(store, backendPath, address)]);
+    [this.#terms, this.#config] = await store.transaction((tx) =>
+      Promise.all([
+        call.offered ? readTerms(tx, backendPath) : this.#ownTerms,
+        readDiskConfig(tx, backendPath, address),
+      ]),
+    );
     this.#applyLimits();
     this.#applyPause();
     await this.#openImage(call);

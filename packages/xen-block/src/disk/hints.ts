@@ -2,7 +2,7 @@ import { type KeySchema, type KeyValues, parseKeys } from '@xenpv/blkif';
 import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
 
 /**
- * Reads keys of a directory, in one transaction, as Linux's xenbus_scanf does with "%u": a number is the digits at the
+ * Reads keys of a directory, given a client in one transaction, as Linux's xenbus_scanf does with "%u": a number is the digits at the
  * beginning, what is no number is the default, and nothing of that is an error. Toolstacks and frontends write `true`,
  * an empty value, or 2 for yes into keys that only hint, and no disk may be refused for it.
  */
