@@ -212,6 +212,7 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
   }
 
   async #run(): Promise<void> {
+    await this.#options.turn.begin();
     while (this.#wantsLook()) {
       this.#wish = 'rest';
       try {
@@ -255,7 +256,7 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
       if (this.#failure !== undefined) return this.#declareFailure(this.#failure, view.backend);
     }
     const action = nextAction(view);
-    if ((action.do === 'wait' || action.do === 'connect') && (await this.#tellChanges(view))) return;
+    if (mayTell(action) && (await this.#tellChanges(view))) return;
     if (action.do === 'wait') {
       this.#options.turn.over();
       return this.#rest(view);
@@ -263,7 +264,16 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
     if (await this.#waitedForTakeovers(action, view)) return this.#lookAgain();
     if (!this.#pace.mayTake(action, view)) return;
     await this.#perform(action, view);
-    this.#lookAgain();
+    if (isTakeOver(action) && this.#phase === 'connected') this.#lookAfterTakeovers();
+    else this.#lookAgain();
+  }
+
+  /** It is served: what is left to be read and written must not keep others that were served before waiting. */
+  #lookAfterTakeovers(): void {
+    const { turn } = this.#options;
+    turn.over();
+    if (turn.mustWait) void turn.wait().then(() => this.poke());
+    else this.#lookAgain();
   }
 
   /** Whether others that were served before had to be opened first, which takes time: then it is looked again. */
@@ -406,12 +416,14 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
     const takesOver = view.backend === XenbusState.connected;
     try {
       const values = await this.#whileWanted(stillConnects(view), () => handler.connect({ adopt }));
-      this.#keys.begin({ ...this.#unpublished, ...values });
+      this.#keys.begin({ ...this.#unpublished, ...values }, { adopt });
       this.#enter('served');
       this.#hold.over('served');
-      await this.#errors.over();
-      if (adopt) await this.#keys.confirm();
-      else await this.#keys.announce(view.backend);
+      this.#errors.over();
+      if (adopt) return;
+      // Xenstored may be in trouble; then it is done later.
+      await this.#errors.removeIfOver().catch(() => {});
+      await this.#keys.announce(view.backend);
     } catch (error) {
       // The frontend may have seen Connected, if only the answer was lost; or it was Connected before.
       if (this.#phase === 'connected' && error !== STALE && (takesOver || isXenstoreTrouble(error))) throw error;
@@ -621,6 +633,16 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
       },
     };
   }
+}
+
+/** A frontend that was served before goes on being served. */
+function isTakeOver(action: DeviceAction): boolean {
+  return action.do === 'connect' && action.adopt;
+}
+
+/** Whether changed keys are looked at first. One that is to be taken over has just read them, and its guest waits. */
+function mayTell(action: DeviceAction): boolean {
+  return action.do === 'wait' || (action.do === 'connect' && !action.adopt);
 }
 
 /** Its toolstack ends the device, or has removed the frontend's half, which is how it begins by force. */

@@ -14,21 +14,28 @@ export class ConnectedKeys {
   #said: XenstoreValues = {};
   /** It is known that Connected was written. */
   #isAnnounced = false;
+  /** An earlier process has written all that is owed, perhaps with the same values. */
+  #isAdopted = false;
 
   constructor(nodes: DeviceNodes) {
     this.#nodes = nodes;
   }
 
-  /** The device is served; Connected is not written yet. */
-  begin(values: XenstoreValues): void {
+  /**
+   * The device is served, and Connected is not written yet. With `adopt` an earlier process has written it, and its keys:
+   * {@link publishOwed} writes those that are others now.
+   */
+  begin(values: XenstoreValues, { adopt }: { adopt: boolean }): void {
     this.#owed = values;
     this.#said = values;
-    this.#isAnnounced = false;
+    this.#isAnnounced = adopt;
+    this.#isAdopted = adopt;
   }
 
   /** xenstored has lost what it was told: all of it is to be written again. */
   again(): void {
     this.#owed = { ...this.#said, ...this.#owed };
+    this.#isAdopted = false;
   }
 
   /** The device is not served any more. */
@@ -42,13 +49,7 @@ export class ConnectedKeys {
     await this.#nodes.publish(expected, XenbusState.connected, this.#owed ?? {});
     this.#owed = undefined;
     this.#isAnnounced = true;
-  }
-
-  /** The frontend was served with such keys before: writes those that are others now. */
-  async confirm(): Promise<void> {
-    await this.#nodes.updateChanged(this.#owed ?? {});
-    this.#owed = undefined;
-    this.#isAnnounced = true;
+    this.#isAdopted = false;
   }
 
   /** Writes changed keys. What is not written when it rejects is kept if xenstored was in trouble. */
@@ -64,8 +65,10 @@ export class ConnectedKeys {
     if (values === undefined) return;
     this.#owed = undefined;
     try {
-      await this.#nodes.update(values);
+      if (this.#isAdopted) await this.#nodes.updateChanged(values);
+      else await this.#nodes.update(values);
       this.#isAnnounced = true;
+      this.#isAdopted = false;
     } catch (error) {
       if (isXenstoreTrouble(error)) this.#keep(values);
       throw error;

@@ -99,12 +99,11 @@ export class DeviceNodes {
     stateChannel.publish({ address, from: expected, to: next, values });
   }
 
-  /** {@link update} of what is not there yet; where nothing differs nothing is written, and nobody is woken. */
+  /** {@link update} of what differs; where nothing does nothing is written, and nobody is woken. */
   async updateChanged(values: XenstoreValues): Promise<void> {
     const there = await this.readTexts(Object.keys(values));
     const changed = Object.entries(values).filter(([key, value]) => there[key] !== textOf(value));
-    if (changed.length > 0)
-      await this.publish(XenbusState.connected, XenbusState.connected, Object.fromEntries(changed));
+    if (changed.length > 0) await this.update(Object.fromEntries(changed));
   }
 
   /** {@link publish} for a device that is Connected; does nothing to one that is not any more. */

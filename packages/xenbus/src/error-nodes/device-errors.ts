@@ -46,6 +46,7 @@ export class DeviceErrors implements Disposable {
     if (isXenstoreTrouble(error) || !this.#directoryIsThere) return;
     if (this.#timer !== undefined) this.#options.guest.errorNodesDelayed++;
     this.#untold = { error };
+    this.#isOver = false;
     await this.tell().catch(() => {});
   }
 
@@ -75,13 +76,12 @@ export class DeviceErrors implements Disposable {
     return true;
   }
 
-  /** The device works, so what the node tells is over. Removed now if xenstored can do it, else by {@link removeIfOver}. */
-  async over(): Promise<void> {
+  /** The device works, so what the node tells is over: {@link removeIfOver} removes it, unless there is a new error. */
+  over(): void {
     this.#isOver = true;
-    await this.removeIfOver().catch(() => {});
   }
 
-  /** Rejects if xenstored is in trouble. */
+  /** Removes what is over. Rejects if xenstored is in trouble. */
   async removeIfOver(): Promise<void> {
     if (this.#isOver) await this.remove();
   }
