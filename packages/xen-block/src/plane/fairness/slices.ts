@@ -1,7 +1,5 @@
 import type { Guest } from './sharers.js';
 
-/** Bytes of a slice. */
-export const SLICE = 32 * 1024;
 /** Bytes of the largest request that is copied at once: those without indirect segments have less. */
 export const COPIED_AT_ONCE = 64 * 1024;
 
@@ -14,6 +12,8 @@ export interface SlicedRows {
   failed(row: number): boolean;
   /** Its segments. */
   segments(row: number): number;
+  /** How long a slice of the guest may be now, in bytes. Called for each that is staged. */
+  takeSlice(guest: Guest): number;
   /** Stages the copies of its segments from number `from` on, of about so many bytes; returns the number after them. */
   stage(row: number, from: number, bytes: number): number;
 }
@@ -55,8 +55,11 @@ export class Slices {
   /** Stages one slice, if there is any. */
   stage(): void {
     if (this.#count === 0) return;
-    const { rows, done } = this.#guests[this.#next % this.#guests.length][this.#direction];
-    this.#staged = this.#rows.failed(rows[0]) ? this.#rows.segments(rows[0]) : this.#rows.stage(rows[0], done, SLICE);
+    const guest = this.#guests[this.#next % this.#guests.length];
+    const { rows, done } = guest[this.#direction];
+    this.#staged = this.#rows.failed(rows[0])
+      ? this.#rows.segments(rows[0])
+      : this.#rows.stage(rows[0], done, this.#rows.takeSlice(guest));
   }
 
   /** What was staged was carried out. A row that is copied to its end, or -1. */

@@ -82,6 +82,7 @@ export class RequestAnswers {
       guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
       failed: (row) => this.#table.status[row] !== BlkifStatus.okay || this.#table.ringOf(row).broken,
       segments: (row) => this.#table.segments[row],
+      takeSlice: (guest) => this.#turns.takeSlice(guest),
       stage: (row, from, bytes) =>
         this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataOut, 'toGuest', from, bytes),
     });
@@ -122,7 +123,6 @@ export class RequestAnswers {
     const slices = this.#slices;
     let row = NONE;
     if (slices.count > 0) {
-      this.#turns.worked();
       row = slices.commit();
       if (row !== NONE) this.#respond(row);
     }

@@ -105,6 +105,7 @@ export class RequestIntake {
       guestOf: (row) => this.#sharers.guestOf(this.#table.ringOf(row)),
       failed: (row) => this.#table.status[row] !== BlkifStatus.okay || this.#table.ringOf(row).broken,
       segments: (row) => this.#table.segments[row],
+      takeSlice: (guest) => this.#turns.takeSlice(guest),
       stage: (row, from, bytes) =>
         this.#segments.copyPart(row, this.#table.ringOf(row), this.#dataIn, 'fromGuest', from, bytes),
     });
@@ -219,7 +220,6 @@ export class RequestIntake {
   }
 
   #endSlice(): void {
-    this.#turns.worked();
     const row = this.#slices.commit();
     if (row === NONE) return;
     // What it has of its data may not be all.
