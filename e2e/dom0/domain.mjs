@@ -6,6 +6,16 @@ import { sh, until } from './shell.mjs';
 
 const domains = new Set();
 
+/** What a guest boots. */
+export function guestBoot({ fio = false } = {}) {
+  return {
+    kernel: `${BOOT}/vmlinuz`,
+    initrd: `${BOOT}/guest${fio ? '-fio' : ''}.initrd`,
+    arguments: 'console=hvc0 quiet loglevel=3 mitigations=off panic=1',
+    memory: fio ? 384 : 160,
+  };
+}
+
 /** What xl lists: `{ name, domid, memory, state }`. */
 export async function listDomains() {
   const lines = (await sh('xl list')).trim().split('\n').slice(1);
@@ -26,15 +36,24 @@ export class Domain {
     this.config = config;
   }
 
-  /** Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio. */
-  static async guest(name, { disks = [], fio = false, memory, lines = [] } = {}) {
+  /** Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio; `type` is xl's. */
+  static async guest(name, { disks = [], fio = false, type = 'pv', memory, lines = [] } = {}) {
+    const boot = guestBoot({ fio });
+    const bootLines = [`kernel="${boot.kernel}"`, `ramdisk="${boot.initrd}"`, `extra="${boot.arguments}"`];
+    return Domain.#ofDisks(name, { disks, type, memory: memory ?? boot.memory, lines: [...bootLines, ...lines] });
+  }
+
+  /** Creates a PVH guest whose boot loader reads `guestBoot` from its first disk. */
+  static async withGrub(name, { disks, fio = false }) {
+    const lines = [`kernel="${BOOT}/grub-pvh"`];
+    return Domain.#ofDisks(name, { disks, type: 'pvh', memory: 2 * guestBoot({ fio }).memory, lines });
+  }
+
+  static async #ofDisks(name, { disks, type, memory, lines }) {
     const config = [
       `name="${name}"`,
-      'type="pv"',
-      `kernel="${BOOT}/vmlinuz"`,
-      `ramdisk="${BOOT}/guest${fio ? '-fio' : ''}.initrd"`,
-      `memory=${memory ?? (fio ? 384 : 160)}`,
-      'extra="console=hvc0 quiet loglevel=3 mitigations=off panic=1"',
+      `type="${type}"`,
+      `memory=${memory}`,
       'vcpus=1',
       'cpus="1"',
       `disk=[${disks.map((disk) => `'${disk}'`).join(', ')}]`,

@@ -12,6 +12,7 @@ const FILES = {
     'provider',
     'driver-domain',
     'dom0-ways',
+    'guest-kinds',
     'blkfront',
     'robustness',
     'bad-days',

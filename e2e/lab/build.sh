@@ -2,7 +2,7 @@
 # Builds one lab from Debian's packages: the hypervisor, a kernel, and the root file system of dom0 as a disk image.
 # Nothing is booted or loaded on this machine, and no loop device is needed.
 #   usage: build.sh DIR SUITE MIRROR      needs root; lab.mjs installs the packages it needs
-# DIR gets: xen, vmlinuz, root.img, boot.initrd, guest.initrd, fio.initrd, versions.
+# DIR gets: xen, vmlinuz, grub-pvh, root.img, boot.initrd, guest.initrd, fio.initrd, versions.
 # The initrds have no /init: a run brings its own on a disk, so that a change of the tests needs no new lab.
 set -euo pipefail
 dir=$(realpath -m "$1") suite=$2 mirror=$3
@@ -55,6 +55,9 @@ unpack boot "xen-hypervisor-$xen-amd64:amd64" "$(depends linux-image-amd64:amd64
 # A multiboot loader needs the ELF file that is packed in it.
 zcat boot/boot/xen-*-amd64.gz >xen
 cp boot/boot/vmlinuz-* vmlinuz
+# A boot loader that is a frontend of another ABI: it reads the kernel of a PVH guest from the guest's own disk.
+unpack grub grub-xen-host:amd64
+cp grub/usr/lib/grub-xen/grub-i386-xen_pvh.bin grub-pvh
 modules=$(find boot -path '*/lib/modules/*/kernel' -type d | head -1)
 kernel=$(basename "$(dirname "$modules")")
 # What a machine without hardware never loads is most of the space.
@@ -118,4 +121,4 @@ mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$root" root.img "$(($(du -sm "$root" 
   echo "qemu=$(chroot "$root" dpkg-query -W -f '${Version}' qemu-system-xen)"
   echo "fio=$(chroot "$root" dpkg-query -W -f '${Version}' fio)"
 } >versions
-rm -rf "$root" boot apt
+rm -rf "$root" boot grub apt

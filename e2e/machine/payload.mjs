@@ -64,7 +64,7 @@ async function packGuests(lab, folder, boot) {
   writeFileSync(join(boot, 'guest.initrd'), parts([guest, own]));
   writeFileSync(join(boot, 'guest-fio.initrd'), parts([guest, join(lab, 'fio.initrd'), own]));
   writeFileSync(join(boot, 'domain.initrd'), await domainInitrd(lab, folder));
-  for (const name of ['vmlinuz', 'versions']) cpSync(join(lab, name), join(boot, name));
+  for (const name of ['vmlinuz', 'grub-pvh', 'versions']) cpSync(join(lab, name), join(boot, name));
 }
 
 /** The initrd of dom0 and of driver domains. */
