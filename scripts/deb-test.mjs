@@ -11,14 +11,17 @@ import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { setup } from './lib/setup.mjs';
 import { StepError, seconds } from './lib/steps.mjs';
 
-const USAGE = `usage: npm run test:deb [-- --with-node]
+const USAGE = `usage: npm run test:deb [-- OPTIONS]
 
 Builds two versions of the package and installs, upgrades, uses, removes and purges it in a real Debian 13, which is made
 with debootstrap at the first time. Needs root.
 
   --with-node   in a Debian 12, whose nodejs is too old, with Node in the package
+  --no-setup    take the dependencies and addons as they are
   --help        this text
 `;
+
+const flag = { type: 'boolean', default: false };
 
 const UNIT = '/usr/lib/systemd/system/xen-blockd.service';
 /** What apt and dpkg write themselves. */
@@ -53,7 +56,7 @@ const STEPS = {
     assert.match(await root.run('man', '-P', 'cat', 'xen-blockd'), /serve disk images to Xen guests/);
     const program =
       '. /usr/share/bash-completion/bash_completion; _comp_load xen-blockd 2>/dev/null || _completion_loader xen-blockd;';
-    const asked = 'COMP_WORDS=(xen-blockd res); COMP_CWORD=1; _xen_blockd; echo "$COMPREPLY"';
+    const asked = 'COMP_WORDS=(xen-blockd resu); COMP_CWORD=1; _xen_blockd; echo "$COMPREPLY"';
     assert.equal((await root.run('bash', '-c', `${program} ${asked}`)).trim(), 'resume');
   },
   'systemd has nothing to say about the unit': async ({ root }) => {
@@ -80,10 +83,10 @@ const STEPS = {
 };
 
 await runMain(async () => {
-  const { values: options } = readArguments(USAGE, { 'with-node': { type: 'boolean', default: false } });
+  const { values: options } = readArguments(USAGE, { 'with-node': flag, 'no-setup': flag });
   if (process.getuid() !== 0) throw new StepError('test:deb', 'needs root, for debootstrap and chroot');
   await install('test:deb', DEBIAN.deb, { say: sayOnStderr });
-  await setup(sayOnStderr);
+  if (!options['no-setup']) await setup(sayOnStderr);
   const withNode = options['with-node'];
   const out = mkdtempSync(join(tmpdir(), 'xen-blockd-deb-'));
   const root = await DebianRoot.make(withNode ? 'bookworm' : 'trixie', withNode ? [] : ['nodejs'], sayOnStderr);

@@ -16,11 +16,12 @@ const FILES = {
     'blkfront',
     'robustness',
     'bad-days',
+    'operator',
     'kills',
     'hostile',
     'console',
   ],
-  systemd: ['systemd'],
+  systemd: ['operations', 'systemd'],
 };
 
 /** So many tests that failed run once more, each in a set-up of its own; more have one reason, and would take too long. */

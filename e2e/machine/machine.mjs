@@ -15,6 +15,8 @@ import { domainInitrd, packRun } from './payload.mjs';
 const XEN_ARGS =
   'dom0_mem=2560M,max:2560M dom0_max_vcpus=1 dom0_vcpus_pin console=com1 com1=115200,8n1 loglvl=info guest_loglvl=info ucode=no spec-ctrl=no xpti=false';
 const DOM0_ARGS = 'console=hvc0 quiet loglevel=4 mitigations=off panic=5';
+/** Units of a machine that is emulated, on a busy one. */
+const SYSTEMD_PATIENCE = 'systemd.default_timeout_start_sec=900';
 /** Hardware-assisted paging is emulated too, so that PVH guests boot. */
 const CPU = 'qemu64,+svm,+npt,+nrip-save,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16';
 /** For what dom0 leaves behind. */
@@ -68,7 +70,7 @@ function parse(line) {
 function dom0Args({ init }, shell) {
   return [
     DOM0_ARGS,
-    ...(init === 'systemd' ? ['lab.systemd', 'systemd.show_status=true'] : []),
+    ...(init === 'systemd' ? ['lab.systemd', 'systemd.show_status=true', SYSTEMD_PATIENCE] : []),
     ...(shell ? ['lab.shell'] : []),
   ].join(' ');
 }

@@ -1,4 +1,5 @@
 /** The run's disk: what changes from run to run, so that the lab itself need not. Every domain sees it at /lab. */
+import { createHash } from 'node:crypto';
 import {
   cpSync,
   existsSync,
@@ -9,6 +10,7 @@ import {
   readlinkSync,
   realpathSync,
   renameSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -21,6 +23,8 @@ import { ROOT } from '../../scripts/lib/workspace.mjs';
 const E2E = join(ROOT, 'e2e');
 /** The first processes of dom0, driver domains and guests, and their agent. */
 const INIT = join(E2E, 'machine', 'init');
+/** A release after all others. */
+const NEWER = '99.0.0';
 /** Of the workspace's packages, only what is published and the addons. */
 const PUBLISHED = ['package.json', 'dist', 'prebuilds', 'scripts', 'hotplug'];
 
@@ -43,12 +47,32 @@ export async function packRun(lab, folder, program) {
   return image;
 }
 
-/** The package for Debian, as /lab/xen-blockd.deb. */
+/** The package for Debian, as /lab/xen-blockd.deb, and one of a later release, as /lab/newer.deb; and what operators read. */
 async function packDeb(root) {
+  mkdirSync(join(root, 'docs'));
+  cpSync(join(ROOT, 'docs', 'operations.md'), join(root, 'docs', 'operations.md'));
   const date = await sourceDate();
   const version = checkVersion(await packageVersion(date));
   const { path } = await buildDeb({ out: root, architecture: process.arch, version, date, withNode: false });
   renameSync(path, join(root, 'xen-blockd.deb'));
+  await packNewer(join(root, 'xen-blockd.deb'), join(root, 'newer.deb'), version);
+}
+
+/** The same program, which says of itself that it is a later release. */
+async function packNewer(from, to, version) {
+  const folder = `${to}.d`;
+  await run('the newer package', 'dpkg-deb', ['-R', from, folder]);
+  const manifest = join(folder, 'usr', 'lib', 'xen-blockd', 'package.json');
+  const program = { ...JSON.parse(readFileSync(manifest, 'utf8')), version: NEWER };
+  writeFileSync(manifest, `${JSON.stringify(program, null, 2)}\n`);
+  const control = join(folder, 'DEBIAN', 'control');
+  writeFileSync(control, readFileSync(control, 'utf8').replace(`Version: ${version}`, `Version: ${NEWER}`));
+  const sums = join(folder, 'DEBIAN', 'md5sums');
+  const sum = createHash('md5').update(readFileSync(manifest)).digest('hex');
+  const line = /^\w+(?= +usr\/lib\/xen-blockd\/package\.json$)/m;
+  writeFileSync(sums, readFileSync(sums, 'utf8').replace(line, sum));
+  await run('the newer package', 'dpkg-deb', ['--root-owner-group', '-Zxz', '-z1', '--build', folder, to]);
+  rmSync(folder, { recursive: true });
 }
 
 /** Kernels and initrds of the domains that dom0 starts, each initrd with its own first process. */

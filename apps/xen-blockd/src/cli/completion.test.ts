@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { needs } from '@xenpv/test-support';
@@ -31,6 +31,26 @@ function offeredByBash(script: string, ...words: string[]): string[] {
     .filter(Boolean);
 }
 
+/** What a zsh at a terminal makes of these lines, each with a Tab, when they are entered. */
+function completedByZsh(lines: readonly string[]): string[] {
+  const program = `zmodload zsh/zpty; zpty z zsh -f -i
+zpty -w z "fpath=($PWD $fpath); autoload -U compinit; compinit -u -D; setopt no_beep"
+zpty -w z 'xen-blockd() { print -r -- AR""GS: $* }; print REA""DY'
+zpty -r z out '*READY*'
+for line in "$@"; do
+  zpty -w -n z "xen-blockd $line"$'\n'
+  zpty -r z out $'*ARGS:*\\n'
+  print -r -- "$out"
+done
+zpty -d z`;
+  const printed = execFileSync('zsh', ['-fc', program, 'zsh', ...lines], {
+    encoding: 'utf8',
+    cwd: directory,
+    timeout: 60_000,
+  });
+  return [...printed.matchAll(/ARGS:.*/g)].map(([line]) => line.trim());
+}
+
 describe('completion', () => {
   needs('bash').it('bash is offered what --help shows', async () => {
     const script = await scriptOf('bash');
@@ -47,10 +67,33 @@ describe('completion', () => {
     expect(bash('stats', '--watch', '--gu')).toEqual(['--guest']);
     expect(bash('completion', '')).toEqual(['bash', 'zsh', 'fish']);
     expect(bash('nonsense', '')).toEqual([]);
+    expect(bash('trace', '')).toEqual(['replay']);
+    expect(bash('trace', '--re')).toEqual([]);
+    expect(bash('trace', 'replay', '--')).toEqual(
+      expect.arrayContaining(['--fast', '--speed', '--overwrite', '--reads-only', '--depth', '--json']),
+    );
+    expect(bash('trace', 'replay', '--')).not.toContain('--op');
+    expect(bash('trace', 'replay', 'ba')).toEqual(['bash']);
+    expect(bash('trace', '--json', 'replay', 'bash', 'ba')).toEqual(['bash']);
+    expect(bash('list', 'replay', '--fa')).toEqual([]);
   });
 
   needs('zsh').it('zsh takes its script', async () => {
     execFileSync('zsh', ['-n', await scriptOf('zsh')]);
+  });
+
+  needs('zsh').it('zsh completes what was typed, of a subcommand too', async () => {
+    copyFileSync(await scriptOf('zsh'), join(directory, '_xen-blockd'));
+    const zsh = (...lines: string[]) => completedByZsh(lines);
+    expect(
+      zsh('res\t', 'trace replay --fa\t', 'trace --que\t', 'trace --json replay --over\t', 'trace repl\t'),
+    ).toEqual([
+      'ARGS: res',
+      'ARGS: trace replay --fast',
+      'ARGS: trace --queue',
+      'ARGS: trace --json replay --overwrite',
+      'ARGS: trace replay',
+    ]);
   });
 
   needs('fish').it('fish is offered what --help shows', async () => {
@@ -58,6 +101,7 @@ describe('completion', () => {
     const fish = (line: string) =>
       execFileSync('fish', ['--no-config', '-c', `source ${script}; complete -C ${JSON.stringify(line)}`], {
         encoding: 'utf8',
+        cwd: directory,
         env: { ...process.env, HOME: directory },
       })
         .split('\n')
@@ -67,6 +111,11 @@ describe('completion', () => {
     expect(fish('xen-blockd run --type v').sort()).toEqual(['vbd', 'vbd3']);
     expect(fish('xen-blockd run --on-e')).toEqual(['--on-error']);
     expect(fish('xen-blockd list --state h')).toEqual(['held']);
+    expect(fish('xen-blockd trace re')).toEqual(['replay']);
+    expect(fish('xen-blockd trace replay --re')).toEqual(['--reads-only']);
+    expect(fish('xen-blockd trace replay --que')).toEqual([]);
+    expect(fish('xen-blockd trace --que')).toEqual(['--queue']);
+    expect(fish('xen-blockd trace replay ba')).toEqual(expect.arrayContaining(['bash']));
   });
 
   it('a shell that is not known is wrong usage', async () => {

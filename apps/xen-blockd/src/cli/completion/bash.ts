@@ -3,7 +3,9 @@ import type { CommandSpec, CommandTree, OptionSpec, Values } from './command-tre
 /** A completion for bash, which needs nothing else: bash-completion only loads it when it is asked for. */
 export function bashCompletion({ commands, options }: CommandTree): string {
   const names = ['help', ...commands.map(({ name }) => name)];
-  const cases = [{ name: '', options, argument: { choices: names } }, ...commands].map(caseOf).join('\n');
+  const top = { name: '', options, arguments: [{ choices: names }], subcommands: [] };
+  const cases = [top, ...commands.flatMap(withSubcommands)].map(caseOf).join('\n');
+  const pairs = commands.flatMap(({ name, subcommands }) => subcommands.map((sub) => `'${name} ${sub.name}'`));
   return `# bash completion of xen-blockd; made by: xen-blockd completion bash
 _xen_blockd() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} command= words= kind= i
@@ -12,10 +14,14 @@ _xen_blockd() {
   [[ $prev == = ]] && prev=\${COMP_WORDS[COMP_CWORD-2]}
   [[ $cur == '' && \${COMP_WORDS[COMP_CWORD]} == = ]] && prev=\${COMP_WORDS[COMP_CWORD-1]}
   for ((i = 1; i < COMP_CWORD; i++)); do
-    if [[ \${COMP_WORDS[i]} != -* ]]; then
+    [[ \${COMP_WORDS[i]} == -* ]] && continue
+    if [[ $command == '' ]]; then
       command=\${COMP_WORDS[i]}
-      break
+      continue
     fi
+    case "$command \${COMP_WORDS[i]}" in
+      ${pairs.join(' | ')}) command+=" \${COMP_WORDS[i]}" ;;
+    esac
   done
   case $command in
 ${cases}
@@ -28,7 +34,7 @@ ${cases}
       mapfile -t COMPREPLY < <(compgen -f -- "$cur")
       return
       ;;
-    disk) [[ $cur == -* ]] || words=$(xen-blockd list --timeout 2 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }') ;;
+    disk) [[ $cur == -* ]] || words+=" $(xen-blockd list --timeout 2 2>/dev/null | awk 'NR > 1 && NF > 4 { print $1 }')" ;;
     anything) return ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
@@ -37,16 +43,28 @@ complete -F _xen_blockd xen-blockd
 `;
 }
 
-function caseOf({ name, options, argument }: Pick<CommandSpec, 'name' | 'options' | 'argument'>): string {
+/** A command, and each of its subcommands under both names. */
+function withSubcommands(command: CommandSpec): CommandSpec[] {
+  return [command, ...command.subcommands.map((sub) => ({ ...sub, name: `${command.name} ${sub.name}` }))];
+}
+
+/** What it offers does not depend on how many arguments there are before: values of options cannot be told from them. */
+function caseOf(command: Omit<CommandSpec, 'description'>): string {
+  const { name, options, subcommands } = command;
+  const offered = [assignment(command.arguments[0]), ...subcommandWords(subcommands)].join(' ');
   const flags = options.flatMap((option) => option.flags).join(' ');
   const withValue = options.flatMap(optionCase).join('\n');
-  return `    ${name || "''"})
+  return `    '${name}')
       case $prev in
 ${withValue}${withValue && '\n'}        *)
-          if [[ $cur == -* ]]; then words='${flags}'; else ${assignment(argument)}; fi
+          if [[ $cur == -* ]]; then words='${flags}'; else ${offered}; fi
           ;;
       esac
       ;;`;
+}
+
+function subcommandWords(subcommands: readonly CommandSpec[]): string[] {
+  return subcommands.length === 0 ? [] : [`words='${subcommands.map(({ name }) => name).join(' ')}'`];
 }
 
 function optionCase({ flags, values }: OptionSpec): string[] {

@@ -15,8 +15,10 @@ export interface CommandSpec {
   readonly name: string;
   readonly description: string;
   readonly options: readonly OptionSpec[];
-  /** Of its first argument, or undefined if it has none. */
-  readonly argument: Values | undefined;
+  /** Of its arguments, in order. */
+  readonly arguments: readonly Values[];
+  /** May stand in the place of its first argument; they have none themselves. */
+  readonly subcommands: readonly CommandSpec[];
 }
 
 export interface CommandTree {
@@ -30,16 +32,25 @@ const FILES = new Set(['file', 'folder', 'path', 'image', 'socket', 'address']);
 
 /** What completions are made from: what commander was told, so that they offer what `--help` shows. */
 export function commandTree(program: Command): CommandTree {
-  return { commands: program.createHelp().visibleCommands(program).map(commandSpec), options: optionsOf(program) };
+  return { commands: visibleCommands(program).map(commandSpec), options: optionsOf(program) };
+}
+
+const visibleCommands = (parent: Command) => parent.createHelp().visibleCommands(parent);
+
+/** Without the help that commander adds to every command that has some. */
+function subcommandsOf(parent: Command): CommandSpec[] {
+  return visibleCommands(parent)
+    .filter((command) => parent.commands.includes(command))
+    .map(commandSpec);
 }
 
 function commandSpec(command: Command): CommandSpec {
-  const [argument] = command.registeredArguments;
   return {
     name: command.name(),
     description: oneLine(command.description()),
     options: optionsOf(command),
-    argument: argument && valuesOf(argument.name(), argument.argChoices),
+    arguments: command.registeredArguments.map((argument) => valuesOf(argument.name(), argument.argChoices)),
+    subcommands: subcommandsOf(command),
   };
 }
 

@@ -1,4 +1,4 @@
-import type { CommandTree, OptionSpec, Values } from './command-tree.js';
+import type { CommandSpec, CommandTree, OptionSpec, Values } from './command-tree.js';
 
 /** A completion for fish. */
 export function fishCompletion({ commands, options }: CommandTree): string {
@@ -12,15 +12,25 @@ export function fishCompletion({ commands, options }: CommandTree): string {
     ...commands.map(
       ({ name, description }) => `complete -c xen-blockd -n __fish_use_subcommand -a ${name} -d ${quoted(description)}`,
     ),
-    ...commands.flatMap(({ name, options: own, argument }) => {
-      const condition = `__fish_seen_subcommand_from ${name}`;
-      return [
-        ...own.map((option) => line(condition, option)),
-        ...(argument ? [`complete -c xen-blockd -n ${quoted(condition)} ${offered(argument)}`] : []),
-      ];
-    }),
+    ...commands.flatMap((command) => linesOf(command, `__fish_seen_subcommand_from ${command.name}`)),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** Of a command that `condition` finds; where one of its subcommands was typed, of that. */
+function linesOf(command: CommandSpec, condition: string): string[] {
+  const { options, subcommands } = command;
+  const [argument] = command.arguments;
+  const names = subcommands.map(({ name }) => name).join(' ');
+  const own = names === '' ? condition : `${condition}; and not __fish_seen_subcommand_from ${names}`;
+  return [
+    ...options.map((option) => line(own, option)),
+    ...(argument ? [`complete -c xen-blockd -n ${quoted(own)} ${offered(argument)}`] : []),
+    ...subcommands.flatMap((sub) => [
+      `complete -c xen-blockd -n ${quoted(own)} -a ${sub.name} -d ${quoted(sub.description)}`,
+      ...linesOf(sub, `${condition}; and __fish_seen_subcommand_from ${sub.name}`),
+    ]),
+  ];
 }
 
 function line(condition: string, { flags, description, values }: OptionSpec): string {

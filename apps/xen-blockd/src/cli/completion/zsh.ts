@@ -31,9 +31,29 @@ _xen-blockd "$@"
 `;
 }
 
-function caseOf({ name, options, argument }: CommandSpec): string {
-  const specs = [...options.map(optionSpec), ...(argument ? [quoted(`1: :${action(argument)}`)] : [])];
-  return `        ${name}) _arguments ${specs.join(' \\\n          ')} ;;`;
+function caseOf(command: CommandSpec): string {
+  return `        ${command.name})${command.subcommands.map(subcommandOf).join('')} ${argumentsOf(command)} ;;`;
+}
+
+/** Where its name was typed it is the command, and what is before it does not count. */
+function subcommandOf(subcommand: CommandSpec): string {
+  return `
+          if (( \${words[(i)${subcommand.name}]} < CURRENT )); then
+            (( CURRENT -= \${words[(i)${subcommand.name}]} - 1 ))
+            shift $(( \${words[(i)${subcommand.name}]} - 1 )) words
+            ${argumentsOf(subcommand)}
+            return
+          fi
+         `;
+}
+
+function argumentsOf(command: CommandSpec): string {
+  const names = command.subcommands.map(({ name }) => name).join(' ');
+  const positions = command.arguments.map((values, i) => {
+    const offered = action(values);
+    return quoted(`${i + 1}: :${i === 0 && names !== '' ? `{${offered}; compadd ${names}}` : offered}`);
+  });
+  return `_arguments ${[...command.options.map(optionSpec), ...positions].join(' \\\n          ')}`;
 }
 
 function optionSpec({ flags, description, values }: OptionSpec): string {

@@ -15,7 +15,7 @@ import { checkQuotas } from './quotas.js';
 import { checkRunning } from './running.js';
 import { checkUnit } from './unit.js';
 
-const XENSTORE_TIMEOUT_MS = 3000;
+const XENSTORE_TIMEOUT_MS = 10_000;
 
 const XENSTORE_REMEDY = 'systemctl start xenstored, or xen on Debian; in a driver domain modprobe xenfs';
 const REMEDIES: Readonly<Record<string, string>> = {

@@ -4,7 +4,7 @@ import type { DaemonStatus } from '../../status/daemon-status.js';
 import { type Finding, good, note } from './finding.js';
 
 const NAME = 'running daemons';
-const ANSWER_MS = 3000;
+const ANSWER_MS = 10_000;
 
 /** Whether it is one daemon, of this version, that answers. `pids`: of all daemons that run. */
 export async function checkRunning(pids: readonly number[], socket: string | false): Promise<Finding[]> {
