@@ -7,7 +7,7 @@ import { type QmpClient, QmpError } from '@xenpv/qmp';
 import type { BlockDevice, DiskStop, KeptFailures } from '@xenpv/xen-block';
 import { TARGET } from '../storage-daemon/adoption/left-targets.js';
 import { EXPORT } from '../storage-daemon/arguments.js';
-import { flushExport } from '../storage-daemon/monitor/finalize.js';
+import { flushNode } from '../storage-daemon/monitor/finalize.js';
 import type { OwnedJob } from '../storage-daemon/monitor/owned-jobs.js';
 import type { StorageDaemon } from '../storage-daemon/storage-daemon.js';
 import type { BackupTarget } from './target.js';
@@ -125,13 +125,7 @@ export class Backup implements OwnedJob {
   async #settle(): Promise<void> {
     if (!this.#target || !this.#monitor) throw new Error('there is no target');
     // On the connection that has written: a server need not flush what others have.
-    const added = { type: 'nbd', id: TARGET, 'node-name': TARGET, name: TARGET, writable: false };
-    await this.#monitor.execute('block-export-add', added);
-    try {
-      await flushExport(this.#helper.socket, TARGET);
-    } finally {
-      await this.#monitor.execute('block-export-del', { id: TARGET, mode: 'hard' }).catch(() => {});
-    }
+    await flushNode(this.#monitor, this.#helper.socket, TARGET);
     await this.#target.complete();
   }
 
