@@ -2,13 +2,14 @@ import { QmpServer } from '@xenpv/qmp';
 import { isEndOfJob, isJobEvent } from '../images/storage-daemon/monitor/jobs.js';
 import { listenPrivately } from '../unix-socket.js';
 import { BlockNodes } from './block-nodes.js';
-import { backupCommands } from './commands/backup.js';
-import { bitmapCommands } from './commands/bitmaps.js';
 import { blockCommands } from './commands/blocks.js';
-import { commitCommands } from './commands/commit.js';
 import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
-import { jobCommands } from './commands/jobs.js';
+import { backupCommands } from './commands/jobs/backup.js';
+import { bitmapCommands } from './commands/jobs/bitmaps.js';
+import { commitCommands } from './commands/jobs/commit.js';
+import { jobCommands } from './commands/jobs/jobs.js';
+import { mirrorCommands } from './commands/jobs/mirror.js';
 import { layerCommands } from './commands/layers.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
@@ -39,6 +40,7 @@ export class ControlServer implements AsyncDisposable {
       ...layerCommands(context),
       ...jobCommands(context),
       ...commitCommands(context),
+      ...mirrorCommands(context),
       ...bitmapCommands(context),
       ...backupCommands(context),
       ...throttleCommands(context),

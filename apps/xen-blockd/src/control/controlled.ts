@@ -1,7 +1,7 @@
 import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenstoreClient } from '@xenpv/xenstore';
-import type { TargetPolicy } from '../images/backup/target.js';
+import type { TargetPolicy } from '../images/copy/target.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { CompletingJobs } from './completing-jobs.js';
 import type { DeviceIds } from './device-ids.js';

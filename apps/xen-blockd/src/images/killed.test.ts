@@ -198,4 +198,31 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     }
     await loaded.end();
   });
+
+  it('a mirror that is completed while the daemon is killed leaves the disk on one of both images, with all', {
+    timeout: 60_000 + KILLS * 60_000,
+  }, async () => {
+    let path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    const blocks = async () => (await ask('query-block')) as { device: string; inserted: { file: string } }[];
+    const [{ device }] = await blocks();
+    const isReady = async () => ((await ask('query-block-jobs')) as { ready: boolean }[])[0]?.ready === true;
+    for (let round = 0; round < 6 * KILLS; round++) {
+      await ask('drive-mirror', { device, target: host.path(`${round}.qcow2`), sync: 'full' });
+      await expect.poll(isReady, { timeout: 20_000 }).toBe(true);
+      ask('block-job-complete', { device }).catch(() => {});
+      await sleep((round % 6) * 60);
+      await restart();
+      await loaded.goesOn();
+      [
+        {
+          inserted: { file: path },
+        },
+      ] = await blocks();
+      // Nobody has any other one.
+      expect(processesWith(host.directory).flatMap((pid) => (pid === helperOf(path) ? [] : [pid]))).toHaveLength(2);
+    }
+    await loaded.end();
+  });
 });

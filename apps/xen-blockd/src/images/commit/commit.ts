@@ -11,16 +11,14 @@ import { rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { type QmpClient, QmpError } from '@xenpv/qmp';
 import type { BlockDevice, ImageExchange } from '@xenpv/xen-block';
-import { Deadline } from '../../deadline.js';
+import { helperHasEnded } from '../copy/copy-job.js';
+import { ReadyEnd } from '../jobs/ready-end.js';
 import { flushFile, makeAlike } from '../stable-files.js';
 import { EXPORT, nodeOfLayer } from '../storage-daemon/arguments.js';
 import { flushNode } from '../storage-daemon/monitor/finalize.js';
-import type { OwnedJob } from '../storage-daemon/monitor/owned-jobs.js';
+import type { JobEnd, OwnedJob } from '../storage-daemon/monitor/owned-jobs.js';
 import type { StorageDaemon } from '../storage-daemon/storage-daemon.js';
 import { type CommitPlan, type CommitRequest, planCommit } from './plan.js';
-
-/** For the requests in flight to end, and for the last of them to be copied: storage may hang. */
-const EXCHANGE_MS = 30_000;
 
 export interface CommitTask extends CommitRequest {
   /** The job's. */
@@ -36,8 +34,6 @@ export interface CommittedDisk {
   readonly path: string;
 }
 
-type JobEnd = Parameters<OwnedJob['ended']>[0];
-
 export class Commit implements OwnedJob, ImageExchange {
   readonly id: string;
   readonly type = 'commit';
@@ -47,9 +43,7 @@ export class Commit implements OwnedJob, ImageExchange {
   readonly #path: string;
   readonly #plan: CommitPlan;
   #monitor: QmpClient | undefined;
-  /** The base takes the image's place. */
-  #completing: Promise<void> | undefined;
-  #copied: (end: JobEnd | undefined) => void = () => {};
+  readonly #readyEnd = new ReadyEnd();
   #over: Promise<void> | undefined;
 
   private constructor({ disk, helper, path }: CommittedDisk, id: string, plan: CommitPlan) {
@@ -104,14 +98,14 @@ export class Commit implements OwnedJob, ImageExchange {
   }
 
   async ended(end: JobEnd): Promise<string | undefined> {
-    this.#copied(end);
-    let reason: string | undefined;
-    try {
-      await this.#completing;
-      const { overlay } = this.#plan;
-      if (overlay !== undefined) await flushFile(overlay);
-    } catch (error) {
-      reason = (error as Error).message;
+    this.#readyEnd.tell(end);
+    let reason = await this.#readyEnd.failure();
+    const { overlay } = this.#plan;
+    if (overlay !== undefined) {
+      reason = await flushFile(overlay).then(
+        () => undefined,
+        (error: Error) => error.message,
+      );
     }
     await this.#end();
     return reason;
@@ -119,7 +113,7 @@ export class Commit implements OwnedJob, ImageExchange {
 
   /** The chain is what it was, or what it is to be. */
   async abandon(): Promise<void> {
-    this.#copied(undefined);
+    this.#readyEnd.tell(undefined);
     this.#helper.letWriteNoMore();
     if (this.#over) return this.#over;
     // Who completes it ends the helper, and does not wait for himself.
@@ -132,37 +126,15 @@ export class Commit implements OwnedJob, ImageExchange {
    * the exchange, and the job goes on, or the disk goes on with the image as it was.
    */
   async complete(): Promise<void> {
-    if (!this.isReady || this.#completing) {
+    if (!this.isReady || this.#readyEnd.isWanted) {
       throw QmpError.refusal(`The active block job '${this.id}' cannot be completed`);
     }
-    using deadline = new Deadline(new AbortController().signal, EXCHANGE_MS);
-    this.#completing = this.#disk.exchangeImage(this, { signal: deadline.signal });
-    try {
-      await this.#completing;
-    } catch (error) {
-      if (!this.#over) this.#completing = undefined;
-      throw error;
-    }
+    await this.#readyEnd.complete(this.#disk, this);
   }
 
-  /** Nothing more is written: QEMU copies the rest, flushes the base, and ends without a change of its own. */
   async prepare({ signal }: { readonly signal: AbortSignal }): Promise<void> {
-    const monitor = this.#monitor;
-    if (!monitor || this.#over) throw QmpError.refusal('the storage helper of the disk has ended', 'DeviceNotActive');
-    const ended = new Promise<JobEnd | undefined>((resolve) => {
-      this.#copied = resolve;
-    });
-    const giveUp = () => void monitor.execute('block-job-cancel', { device: this.id, force: true }).catch(() => {});
-    signal.addEventListener('abort', giveUp, { once: true });
-    try {
-      await monitor.execute('block-job-cancel', { device: this.id });
-      const end = await ended;
-      if (end?.event === 'BLOCK_JOB_COMPLETED' && end.data?.error === undefined) return;
-      signal.throwIfAborted();
-      throw QmpError.refusal(`${end?.data?.error ?? 'the job has ended before all was copied'}`);
-    } finally {
-      signal.removeEventListener('abort', giveUp);
-    }
+    if (!this.#monitor || this.#over) throw helperHasEnded();
+    await this.#readyEnd.of(this.#monitor, this.id, signal);
   }
 
   /** What was the base is the image. The layers between them are of no use any more. */

@@ -1,6 +1,14 @@
 import { QmpError, type QmpEvent } from '@xenpv/qmp';
 import { isEndOfJob, isJobEvent } from './jobs.js';
 
+/** An event that tells how a job has ended. */
+export type JobEnd = Pick<QmpEvent, 'event' | 'data'>;
+
+/** Whether it has done all that it had to. */
+export function isCopied({ event, data }: JobEnd): boolean {
+  return event === 'BLOCK_JOB_COMPLETED' && data?.error === undefined;
+}
+
 /** A job of a helper for which this process has things to do at its end. */
 export interface OwnedJob {
   /** Its id. */
@@ -13,11 +21,13 @@ export interface OwnedJob {
    * It has ended, as an event of the monitor says, which others are told when this resolves: with what kept it from settling,
    * if anything has.
    */
-  ended(event: QmpEvent): Promise<string | undefined>;
+  ended(event: JobEnd): Promise<string | undefined>;
   /** There is no helper any more. */
   abandon(): Promise<void>;
   /** It is {@link isReady}: the disk goes on with what it has made, when this resolves. Undefined: such jobs do nothing of that kind. */
   complete?(): Promise<void>;
+  /** It was told to end, without what it has not done yet. */
+  cancel?(): void;
   /** All is copied, and what is written is copied at once: it goes on like that until it is completed or cancelled. */
   isReady?: boolean;
 }

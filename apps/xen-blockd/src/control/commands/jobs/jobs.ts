@@ -2,11 +2,11 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
-import { helperOf } from '../../images/storage-daemon/format-image.js';
-import { type BlockJob, jobsIn, startStream } from '../../images/storage-daemon/monitor/jobs.js';
-import type { EndingJob, OwnedJob } from '../../images/storage-daemon/monitor/owned-jobs.js';
-import type { StorageDaemon } from '../../images/storage-daemon/storage-daemon.js';
-import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
+import { helperOf } from '../../../images/storage-daemon/format-image.js';
+import { type BlockJob, jobsIn, startStream } from '../../../images/storage-daemon/monitor/jobs.js';
+import type { EndingJob, OwnedJob } from '../../../images/storage-daemon/monitor/owned-jobs.js';
+import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
+import { type ControlContext, disksOf, namedDisk } from '../../controlled.js';
 
 /** Commands that a job's helper carries out, by the job's id. */
 const ON_JOBS = {
@@ -26,8 +26,9 @@ export function jobCommands(controlled: ControlContext): Record<string, QmpComma
     qmpCommand({
       members: { device: 'str', ...members },
       async run(args) {
-        const { helper } = await namedJob(disksOf(controlled), args.device);
+        const { helper, owner } = await namedJob(disksOf(controlled), args.device);
         await (await helper.monitor()).execute(name, args);
+        if (name === 'block-job-cancel' && ((args as { force?: boolean }).force || !owner?.isReady)) owner?.cancel?.();
       },
     }),
   ]);

@@ -1,8 +1,8 @@
 /** Layers of disks in use written into those below, as QEMU's clients ask for it. */
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { deviceName } from '@xenpv/xenbus';
-import { Commit } from '../../images/commit/commit.js';
-import { type ControlContext, namedDisk } from '../controlled.js';
+import { Commit } from '../../../images/commit/commit.js';
+import { type ControlContext, namedDisk } from '../../controlled.js';
 import { helperNeeded } from './bitmaps.js';
 import { refuseDuringJobs, refuseKnownJob } from './jobs.js';
 
