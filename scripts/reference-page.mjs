@@ -95,7 +95,8 @@ const membersText = (members) =>
 const isNothing = (type) => typeof type === 'object' && 'object' in type && Object.keys(type.object).length === 0;
 
 async function commands() {
-  const files = readdirSync(join(ROOT, COMMANDS)).filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'));
+  const found = readdirSync(join(ROOT, COMMANDS), { recursive: true }).sort();
+  const files = found.filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'));
   const words = new Map(files.flatMap((name) => [...comments(`${COMMANDS}/${name}`)]));
   const imports = files.map((name, i) => `import * as m${i} from './control/commands/${name.replace('.ts', '.js')}';`);
   const modules = `export const modules = [${files.map((_, i) => `m${i}`).join(', ')}];`;

@@ -30,6 +30,7 @@ export {
   type ImageExchange,
   type ImageOpener,
   type ImageOpening,
+  type NamedImage,
   type OnErrorChoice,
   type SectorSizePolicy,
   type TakeOverConsent,

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { addAttach, addDetach } from './changes/attach.js';
 import { addBackup } from './changes/backup.js';
+import { addCommit } from './changes/commit.js';
 import { addFlatten } from './changes/flatten.js';
 import { addEject, addInsert } from './changes/medium.js';
 import { addPause, addUnpause } from './changes/pause.js';
@@ -27,6 +28,7 @@ export function addQueries(program: Command, ended: (code: number) => void): voi
   addResize(program);
   addSnapshot(program);
   addFlatten(program);
+  addCommit(program);
   addBackup(program);
   addEject(program);
   addInsert(program);

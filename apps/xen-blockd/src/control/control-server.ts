@@ -1,17 +1,21 @@
 import { QmpServer } from '@xenpv/qmp';
+import { isEndOfJob, isJobEvent } from '../images/storage-daemon/monitor/jobs.js';
 import { listenPrivately } from '../unix-socket.js';
 import { BlockNodes } from './block-nodes.js';
-import { backupCommands } from './commands/backup.js';
-import { bitmapCommands } from './commands/bitmaps.js';
 import { blockCommands } from './commands/blocks.js';
 import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
-import { jobCommands } from './commands/jobs.js';
+import { backupCommands } from './commands/jobs/backup.js';
+import { bitmapCommands } from './commands/jobs/bitmaps.js';
+import { commitCommands } from './commands/jobs/commit.js';
+import { jobCommands } from './commands/jobs/jobs.js';
+import { mirrorCommands } from './commands/jobs/mirror.js';
 import { layerCommands } from './commands/layers.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
 import { throttleCommands } from './commands/throttle.js';
 import { traceCommands } from './commands/trace.js';
+import { CompletingJobs } from './completing-jobs.js';
 import type { Controlled } from './controlled.js';
 import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
@@ -26,7 +30,7 @@ export class ControlServer implements AsyncDisposable {
   readonly #unsubscribe: () => void;
 
   private constructor(controlled: Controlled) {
-    const context = { ...controlled, ids: new DeviceIds(), nodes: new BlockNodes() };
+    const context = { ...controlled, ids: new DeviceIds(), nodes: new BlockNodes(), completing: new CompletingJobs() };
     const unplugFailed = (id: string) =>
       this.#server.announce('DEVICE_UNPLUG_GUEST_ERROR', { device: id, path: context.ids.deviceOf(id) });
     const commands = {
@@ -35,6 +39,8 @@ export class ControlServer implements AsyncDisposable {
       ...mediumCommands(context),
       ...layerCommands(context),
       ...jobCommands(context),
+      ...commitCommands(context),
+      ...mirrorCommands(context),
       ...bitmapCommands(context),
       ...backupCommands(context),
       ...throttleCommands(context),
@@ -45,6 +51,11 @@ export class ControlServer implements AsyncDisposable {
     this.#server = new QmpServer({ commands, events: EVENTS, version: qmpVersion() });
     this.#unsubscribe = subscribeEvents((event, data) => {
       const { device } = data;
+      if (isJobEvent({ event })) {
+        if (isEndOfJob({ event })) context.completing.remove(device);
+        this.#server.announce(event, data);
+        return;
+      }
       const id = context.ids.idOf(device);
       this.#server.announce(event, { ...data, device: id });
       if (event !== 'DEVICE_DELETED') return;

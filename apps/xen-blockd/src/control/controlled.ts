@@ -1,8 +1,9 @@
 import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenstoreClient } from '@xenpv/xenstore';
-import type { TargetPolicy } from '../images/backup/target.js';
+import type { TargetPolicy } from '../images/copy/target.js';
 import type { BlockNodes } from './block-nodes.js';
+import type { CompletingJobs } from './completing-jobs.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './find-disk.js';
 import { nameOfDomain } from './guest-names.js';
@@ -25,6 +26,7 @@ export interface Controlled {
 export interface ControlContext extends Controlled {
   readonly ids: DeviceIds;
   readonly nodes: BlockNodes;
+  readonly completing: CompletingJobs;
 }
 
 /** What serves. Error: DeviceNotActive while the daemon starts. */

@@ -16,7 +16,7 @@ import {
   type HoldEndedEvent,
   XenbusState,
 } from '@xenpv/xenbus';
-import { type BlockJobEvent, jobEnds } from '../images/image-opener.js';
+import { type BlockJobEvent, jobNews } from '../images/image-opener.js';
 
 const JOB = { type: 'str', len: 'int', offset: 'int', speed: 'int' } as const satisfies QmpMembers;
 const DEVICE = { device: 'str' } as const satisfies QmpMembers;
@@ -32,9 +32,13 @@ export const EVENTS = {
     nospace: 'bool',
     reason: 'str',
   },
+  /** A block job has copied all, and goes on with what is written until it is completed or cancelled; `device` is its id. */
+  BLOCK_JOB_READY: { device: 'str', ...JOB },
   /** A block job is over; `device` is its id. */
   BLOCK_JOB_COMPLETED: { device: 'str', ...JOB, 'error?': 'str' },
   BLOCK_JOB_CANCELLED: { device: 'str', ...JOB },
+  /** A job has got so far: `created`, `running`, `paused`, `ready`, `standby`, `waiting`, `pending`, `aborting`, `concluded`, `null`. */
+  JOB_STATUS_CHANGE: { id: 'str', status: 'str' },
   /** A disk is gone for good. */
   DEVICE_DELETED: { device: 'str', path: 'str' },
   /** The guest does not let go of a disk that `device_del` has asked it for. */
@@ -55,6 +59,7 @@ export const EVENTS = {
   X_DISK_RESIZED: { device: 'str', from: 'size', to: 'size' },
 } as const satisfies Record<string, QmpMembers>;
 
+/** `device` is the disk's name, or the id of a job; its own in JOB_STATUS_CHANGE is `id`. */
 type Tell = (event: keyof typeof EVENTS, data: { readonly device: string } & Readonly<Record<string, unknown>>) => void;
 
 const of = (address: DeviceAddress) => ({ device: deviceName(address) });
@@ -94,17 +99,32 @@ export function subscribeEvents(tell: Tell): () => void {
     subscribe(channel, listener);
     return () => unsubscribe(channel, listener);
   });
-  const jobEnded = (event: BlockJobEvent) => tellOfJob(event, tell);
-  jobEnds.on('ended', jobEnded);
+  const heard = (event: BlockJobEvent) => tellOfJob(event, tell);
+  jobNews.on('job', heard);
   return () => {
     for (const end of listeners) end();
-    jobEnds.off('ended', jobEnded);
+    jobNews.off('job', heard);
   };
 }
 
-function tellOfJob({ kind, job: { id, ...figures }, reason }: BlockJobEvent, tell: Tell): void {
-  tell(kind === 'job-cancelled' ? 'BLOCK_JOB_CANCELLED' : 'BLOCK_JOB_COMPLETED', {
+const JOB_EVENTS = {
+  'job-ready': 'BLOCK_JOB_READY',
+  'job-ended': 'BLOCK_JOB_COMPLETED',
+  'job-failed': 'BLOCK_JOB_COMPLETED',
+  'job-cancelled': 'BLOCK_JOB_CANCELLED',
+} as const;
+
+function tellOfJob(news: BlockJobEvent, tell: Tell): void {
+  if (news.kind === 'job-status') {
+    tell('JOB_STATUS_CHANGE', { id: news.id, status: news.status } as never);
+    return;
+  }
+  const {
+    kind,
+    job: { id, ...figures },
+  } = news;
+  tell(JOB_EVENTS[kind], {
     ...{ device: id, ...figures, speed: 0 },
-    ...(reason === undefined ? {} : { error: reason }),
+    ...('reason' in news ? { error: news.reason } : {}),
   });
 }

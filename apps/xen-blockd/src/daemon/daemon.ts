@@ -4,7 +4,7 @@ import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, r
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
-import type { TargetPolicy } from '../images/backup/target.js';
+import type { TargetPolicy } from '../images/copy/target.js';
 import { helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';

@@ -51,18 +51,12 @@ interface OpeningOptions {
   readonly offered?: boolean | undefined;
 }
 
-/** Tells of block jobs that have ended. */
-export const jobEnds = new EventEmitter<{ ended: [BlockJobEvent] }>();
+/** Tells how block jobs get on. */
+export const jobNews = new EventEmitter<{ job: [BlockJobEvent] }>();
 
-export interface BlockJobEvent {
-  /** The disk's name. */
-  readonly device: string;
-  readonly kind: 'job-ended' | 'job-cancelled' | 'job-failed';
-  readonly job: EndedJob;
-  readonly reason?: string;
-}
+export type BlockJobEvent = Extract<StorageDaemonEvent, { readonly kind: `job-${string}` }>;
 
-const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
+const STORAGE_DAEMON_LINES: Record<Exclude<StorageDaemonEvent['kind'], 'job-status'>, string> = {
   ended: 'qemu-storage-daemon ended',
   refused: 'qemu-storage-daemon does not start',
   running: 'qemu-storage-daemon runs again',
@@ -70,6 +64,7 @@ const STORAGE_DAEMON_LINES: Record<StorageDaemonEvent['kind'], string> = {
   unusable: 'qemu-storage-daemon of an earlier process is killed',
   uncaged: 'qemu-storage-daemon is not caged',
   stuck: 'qemu-storage-daemon was killed and does not end',
+  'job-ready': 'block job has copied all, and waits to be completed',
   'job-ended': 'block job has ended',
   'job-cancelled': 'block job was cancelled',
   'job-failed': 'block job has failed',
@@ -79,6 +74,7 @@ const LEVELS: Partial<Record<StorageDaemonEvent['kind'], 'info' | 'warn'>> = {
   running: 'warn',
   uncaged: 'warn',
   adopted: 'info',
+  'job-ready': 'info',
   'job-ended': 'info',
   'job-cancelled': 'info',
 };
@@ -128,14 +124,19 @@ export function helperBounds({ directories, backingFiles, helperUser }: Omit<Ima
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {
+  if (isJobNews(event)) jobNews.emit('job', event);
+  if (event.kind === 'job-status') return;
   const { kind, ...facts } = event;
   const device = deviceName(address);
-  if ('job' in event) jobEnds.emit('ended', { device, ...event });
   log.write(STORAGE_DAEMON_LINES[kind], device, {
     level: LEVELS[kind] ?? 'error',
     message: STORAGE_DAEMON_LINES[kind],
     fields: { device, path: target, ...('job' in facts ? { ...facts, ...jobFields(facts.job) } : facts) },
   });
+}
+
+function isJobNews(event: StorageDaemonEvent): event is BlockJobEvent {
+  return event.kind.startsWith('job-');
 }
 
 function jobFields({ id, type, offset, len }: EndedJob) {

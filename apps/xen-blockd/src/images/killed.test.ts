@@ -1,4 +1,5 @@
 import { existsSync, readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Blkfront } from '@xenpv/blkfront';
 import { joinHost, RemoteHost, type XlDisk } from '@xenpv/emulator';
 import { QmpClient } from '@xenpv/qmp';
@@ -169,6 +170,59 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     await ask('drive-backup', { device, target, sync: 'full' });
     await expect.poll(() => existsSync(target), { timeout: 20_000 }).toBe(true);
     await loaded.goesOn();
+    await loaded.end();
+  });
+
+  it('a commit that is cut off at any instant leaves a disk with all that its guest wrote', {
+    timeout: 60_000 + KILLS * 60_000,
+  }, async () => {
+    const path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    const device = ((await ask('query-block')) as { device: string }[])[0].device;
+    const isReady = async () => ((await ask('query-block-jobs')) as { ready: boolean }[])[0]?.ready === true;
+    for (let round = 0; round < 8 * KILLS; round++) {
+      const snapshot = host.path(`${round}.qcow2`);
+      await ask('x-snapshot', { disk: device, filename: snapshot });
+      await loaded.goesOn();
+      await ask('block-commit', { device, base: snapshot });
+      if (round % 4 > 0) {
+        await expect.poll(isReady, { timeout: 20_000 }).toBe(true);
+        // The exchange takes some tenths of a second.
+        ask('block-job-complete', { device }).catch(() => {});
+      }
+      await sleep((round % 8) * 30);
+      if (round % 2 > 0) for (const pid of processesWith(`"${path}"`)) process.kill(pid, 'SIGKILL');
+      await restart();
+      await loaded.goesOn();
+    }
+    await loaded.end();
+  });
+
+  it('a mirror that is completed while the daemon is killed leaves the disk on one of both images, with all', {
+    timeout: 60_000 + KILLS * 60_000,
+  }, async () => {
+    let path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    const blocks = async () => (await ask('query-block')) as { device: string; inserted: { file: string } }[];
+    const [{ device }] = await blocks();
+    const isReady = async () => ((await ask('query-block-jobs')) as { ready: boolean }[])[0]?.ready === true;
+    for (let round = 0; round < 6 * KILLS; round++) {
+      await ask('drive-mirror', { device, target: host.path(`${round}.qcow2`), sync: 'full' });
+      await expect.poll(isReady, { timeout: 20_000 }).toBe(true);
+      ask('block-job-complete', { device }).catch(() => {});
+      await sleep((round % 6) * 60);
+      await restart();
+      await loaded.goesOn();
+      [
+        {
+          inserted: { file: path },
+        },
+      ] = await blocks();
+      // Nobody has any other one.
+      expect(processesWith(host.directory).flatMap((pid) => (pid === helperOf(path) ? [] : [pid]))).toHaveLength(2);
+    }
     await loaded.end();
   });
 });

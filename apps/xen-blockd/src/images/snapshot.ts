@@ -3,13 +3,14 @@
  * place. The disk's path stays the same, so that nothing that names it, a guest's configuration above all, has to change.
  */
 import { existsSync, realpathSync } from 'node:fs';
-import { chmod, chown, link, open, rename, rm, stat } from 'node:fs/promises';
+import { link, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { ImageExchange } from '@xenpv/xen-block';
 import { errorCode } from '../errors.js';
 import { findTool, runTool } from '../tools.js';
 import { type ChainPolicy, OUTSIDE_OF_FOLDER } from './chain/chain.js';
 import { isBelow, outsideOf, refusal } from './refusal.js';
+import { flushFile, makeAlike } from './stable-files.js';
 
 const TOOL = 'qemu-img';
 const FORMAT = 'qcow2';
@@ -57,7 +58,7 @@ export class Snapshot implements ImageExchange {
   }
 
   /** What was found under the image's name is found under the snapshot's only. The image is closed. */
-  async replace(): Promise<void> {
+  async replace(): Promise<undefined> {
     // Who closed it may have been killed before it was flushed.
     await flushFile(this.#image);
     await this.#link();
@@ -111,23 +112,13 @@ export class Snapshot implements ImageExchange {
     const args = ['create', '-q', '-u', '-f', FORMAT, '-F', FORMAT, '-b', backing, this.#layer, String(size)];
     const { code, stderr } = await runTool(TOOL, args);
     if (code !== 0) throw refusal(path, `its new layer cannot be made: ${stderr.trim() || `exit code ${code}`}`);
-    await this.#makeAlike(path);
-    await flushFile(this.#layer);
-  }
-
-  /** Whoever could open the image can open its layer. */
-  async #makeAlike(path: string): Promise<void> {
-    const [image, layer] = [await stat(this.#image), await stat(this.#layer)];
     try {
-      // The unit has no right to give files away, and needs none where all is root's.
-      if (image.uid !== layer.uid || image.gid !== layer.gid) await chown(this.#layer, image.uid, image.gid);
-      await chmod(this.#layer, image.mode & 0o7777);
+      await makeAlike(this.#image, this.#layer, 'its new layer');
     } catch (error) {
       await rm(this.#layer, { force: true });
-      const owner = `user ${image.uid} and group ${image.gid}`;
-      const advice = 'have the image belong to the user that xen-blockd runs as';
-      throw refusal(path, `its new layer cannot be given to ${owner} (${errorCode(error)}); ${advice}`, error);
+      throw error;
     }
+    await flushFile(this.#layer);
   }
 }
 
@@ -140,14 +131,4 @@ function realFolder(path: string, snapshot: string): string {
 
 function withoutLinks(directory: string): string {
   return existsSync(directory) ? realpathSync(directory) : directory;
-}
-
-/** What is in a file, or in a folder, is on stable storage when this resolves. */
-async function flushFile(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }

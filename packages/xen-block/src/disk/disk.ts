@@ -77,11 +77,19 @@ export interface ImageOpening extends CallOptions {
 
 /** How another image comes in the place of one, see {@link BlockDevice.exchangeImage}. */
 export interface ImageExchange {
-  /** Sees to it, besides, that what the guest wrote is on stable storage: it may flush the new image next. */
-  replace(): Promise<void>;
+  /** First, while the image is still open and no request is in flight: rejects, and the image stays. */
+  prepare?(call: CallOptions): Promise<void>;
+  /**
+   * Sees to it, besides, that what the guest wrote is on stable storage: it may flush the new image next. Resolves with the
+   * image's new name where that has changed, which whoever takes the disk over finds in its directory.
+   */
+  replace(): Promise<NamedImage | undefined>;
   /** What `replace` has done is taken back; it may have done nothing. */
   undo(): Promise<void>;
 }
+
+/** An image as a disk's configuration names it. */
+export type NamedImage = Pick<DiskConfig, 'target' | 'format'>;
 
 /** What is done when the storage of a disk fails a request. */
 export type OnErrorChoice = OnError | ((config: DiskConfig) => OnError);
@@ -488,7 +496,7 @@ export class BlockDevice implements BackendHandler {
 
   /**
    * Goes on with what `exchange` puts in the place of the image, which must have the same sectors and the same data: a new
-   * layer of it. Requests wait in their rings meanwhile, and the image is closed while `replace` runs. When that rejects, or
+   * layer of it, or a copy elsewhere. Requests wait in their rings meanwhile, and the image is closed while `replace` runs. When that rejects, or
    * what is there cannot be used, `undo` is called and the image opened as it was. Rejects with that error; with EBUSY for a
    * disk that is stopped or held, EINVAL for a drive, ENOENT before the image was opened; the signal's reason.
    */
@@ -759,8 +767,10 @@ export class BlockDevice implements BackendHandler {
 
   async #exchangeImage(exchange: ImageExchange, call: CallOptions): Promise<void> {
     this.#exchangeable();
+    const { target, format } = this.#config!;
     await this.#drainFor(call);
     try {
+      await exchange.prepare?.(call);
       await this.#settle();
       // Nothing is in flight: whichever image a process after this one finds, the guest can go on with it.
       this.#imageRecord?.remove();
@@ -769,7 +779,8 @@ export class BlockDevice implements BackendHandler {
         await this.#reopenAfter(() => exchange.replace());
       } catch (error) {
         await this.#closeImage();
-        await this.#reopenAfter(() => exchange.undo()).catch((failure) => this.#context.hold(failure));
+        const undone = () => exchange.undo().then(() => ({ target, format }));
+        await this.#reopenAfter(undone).catch((failure) => this.#context.hold(failure));
         throw error;
       }
     } finally {
@@ -802,9 +813,10 @@ export class BlockDevice implements BackendHandler {
     if (!this.#image) throw error('ENOENT', 'the image is not open');
   }
 
-  async #reopenAfter(replace: () => Promise<void>): Promise<void> {
+  async #reopenAfter(replace: () => Promise<NamedImage | undefined>): Promise<void> {
     const before = this.#geometry!;
-    await replace();
+    const named = await replace();
+    if (named) this.#config = { ...this.#config!, target: named.target, format: named.format };
     // What was kept of writes to the image, and whether some are lost, is of this guest still.
     await this.#open(this.#config!, { ...untilItIsDone(), offered: true });
     const { sectors, sectorSize } = diskGeometry(this.#image, this.#config!, this.#terms);

@@ -84,6 +84,39 @@ describe('an image that is exchanged', () => {
     await disk.close();
   });
 
+  it('by one elsewhere has that name from then on, when nothing was in flight and what came before it has worked', async () => {
+    const storage = memoryImage({ size: MIB });
+    const [old, next] = [new Opened(storage), new Opened(storage)];
+    host.images.set('image', () => old);
+    host.images.set('elsewhere', () => next);
+    const disk = await guest.connect({}, { target: 'image' });
+    const done: string[] = [];
+    const way = {
+      prepare: async () => {
+        done.push(`prepare with ${host.device.statistics().inFlight} in flight`);
+        if (done.length === 1) throw new Error('not yet');
+      },
+      replace: async () => {
+        done.push('replace');
+        return { target: 'elsewhere', format: 'raw' };
+      },
+      undo: async () => void done.push('undo'),
+    };
+    await expect(host.device.exchangeImage(way, call())).rejects.toThrow('not yet');
+    expect([host.device.config?.target, done.splice(1)]).toEqual(['image', []]);
+    await disk.write(0, randomBytes(4096));
+    await host.device.exchangeImage(way, call());
+    expect(done).toEqual(['prepare with 0 in flight', 'prepare with 0 in flight', 'replace']);
+    expect(host.device.config?.target).toBe('elsewhere');
+    await disk.write(4096, randomBytes(4096));
+    host.images.set('broken', () => Promise.reject(new Error('it is broken')));
+    const broken = { ...way, replace: async () => ({ target: 'broken', format: 'raw' }) };
+    await expect(host.device.exchangeImage(broken, call())).rejects.toThrow('it is broken');
+    expect([done.at(-1), host.device.config?.target]).toEqual(['undo', 'elsewhere']);
+    await disk.write(0, randomBytes(4096));
+    await disk.close();
+  });
+
   it('in vain, and cannot be opened again, has its disk held until it can', async () => {
     const storage = memoryImage({ size: MIB });
     host.images.set('image', () => new Opened(storage));

@@ -5,6 +5,8 @@ import { formatBytes } from '../../status/format.js';
 import type { QueryOptions } from '../queries/query.js';
 
 const POLL_MS = 250;
+const TOLD_POLL_MS = 10;
+const TOLD_MS = 5000;
 const ENDS: readonly string[] = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'];
 
 export interface Job {
@@ -13,6 +15,8 @@ export interface Job {
   /** Bytes: `offset` of `len` are done. */
   readonly offset: number;
   readonly len: number;
+  /** It has copied all, and can be completed. */
+  readonly ready?: boolean;
 }
 
 /** A job of a disk, and how it gets on. */
@@ -44,17 +48,22 @@ export class JobWatch implements Disposable {
 
   /**
    * Resolves when the job has ended: with why it has failed, or undefined if it has not. Shows on a terminal how far it is.
-   * Error: ERR_SOCKET, the daemon has ended; `op` is what the operator wanted.
+   * Error: ERR_SOCKET, the daemon has ended; `op` is what the operator wanted. `complete` is called once, for a job that is ready;
+   * what it rejects with is the error.
    */
-  async end(op: string): Promise<string | undefined> {
+  async end(op: string, complete?: () => Promise<unknown>): Promise<string | undefined> {
     const isShown = process.stderr.isTTY === true;
     try {
       // The event comes before the job is known no more.
       for (let job = await this.job(); job && this.#ended.length === 0; job = await this.job()) {
         if (isShown) process.stderr.write(`\r${progressOf(job)}`);
-        await sleep(POLL_MS);
+        if (job.ready && complete) {
+          await complete();
+          await this.#told();
+        } else await sleep(POLL_MS);
       }
     } catch (cause) {
+      if (cause instanceof BlockdError) throw cause;
       const reason = `the daemon has ended: ${(cause as Error).message}; see xen-blockd list, and try again`;
       throw new BlockdError('ERR_SOCKET', op, `${this.#device}: ${reason}`, { cause });
     } finally {
@@ -63,6 +72,12 @@ export class JobWatch implements Disposable {
     const [end] = this.#ended;
     if (end?.event === 'BLOCK_JOB_COMPLETED' && end.data?.error === undefined) return undefined;
     return end === undefined ? 'its storage helper has ended' : `${end.data?.error ?? 'the job was cancelled'}`;
+  }
+
+  /** What is complete is told soon. */
+  async #told(): Promise<void> {
+    const deadline = performance.now() + TOLD_MS;
+    while (this.#ended.length === 0 && performance.now() < deadline) await sleep(TOLD_POLL_MS);
   }
 
   [Symbol.dispose](): void {

@@ -3,7 +3,7 @@ import { type QmpCommand, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice, ClassStatistics, RateLimits } from '@xenpv/xen-block';
 import { backendPath, deviceName } from '@xenpv/xenbus';
 import { type ControlContext, disksOf } from '../controlled.js';
-import { bitmapsOf } from './bitmaps.js';
+import { bitmapsOf } from './jobs/bitmaps.js';
 
 export function blockCommands(controlled: ControlContext): Record<string, QmpCommand> {
   /** What a client called it, or its directory in xenstore. */

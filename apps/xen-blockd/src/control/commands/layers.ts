@@ -4,7 +4,7 @@ import { Deadline } from '../../deadline.js';
 import { Snapshot } from '../../images/snapshot.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
 import { reportsOf } from '../disk-reports.js';
-import { refuseDuringJobs } from './jobs.js';
+import { refuseDuringJobs } from './jobs/jobs.js';
 
 /** For the requests in flight to end: storage may hang. */
 const DRAIN_MS = 30_000;

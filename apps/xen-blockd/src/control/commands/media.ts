@@ -1,8 +1,8 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, IMAGE_FORMATS } from '@xenpv/xen-block';
-import { backendPath, libxlPath } from '@xenpv/xenbus';
-import { type ControlContext, namedDisk, servingParts } from '../controlled.js';
-import { FRONTEND_TYPE, paramsOf } from '../disk-keys.js';
+import { type ControlContext, namedDisk } from '../controlled.js';
+import { paramsOf } from '../disk-keys.js';
+import { writeParams } from '../disk-params.js';
 import { oneName } from './names.js';
 
 const FORMATS = ['raw', ...IMAGE_FORMATS, 'vpc'];
@@ -45,7 +45,6 @@ async function changeMedium(
   medium: { readonly filename: string; readonly format: string } | undefined,
 ): Promise<void> {
   const disk = await namedDisk(controlled, name);
-  const { store, ownDomid } = servingParts(controlled);
   const { address, config } = disk;
   if (config?.deviceType !== 'cdrom') {
     throw QmpError.refusal(`${name} is no cdrom drive: a disk has no medium; attach another disk, or detach it`);
@@ -55,12 +54,7 @@ async function changeMedium(
     throw QmpError.refusal(`filename ${medium.filename}: expected a whole path, as /images/a.iso`);
   }
   const params = medium ? paramsOf(address, medium.filename, medium.format) : '';
-  const libxl = `${libxlPath(address, FRONTEND_TYPE)}/params`;
-  await store.transaction(async (tx) => {
-    await tx.write(`${backendPath(ownDomid, address)}/params`, params);
-    // libxl's copy, from which it makes the guest's configuration.
-    if (ownDomid === 0 && (await tx.exists(libxl))) await tx.write(libxl, params);
-  });
+  await writeParams(controlled, address, params);
 }
 
 async function resize(disk: BlockDevice, size: number): Promise<void> {

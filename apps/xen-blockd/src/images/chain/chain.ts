@@ -54,6 +54,13 @@ export class ImageChain implements AsyncDisposable {
     }
   }
 
+  /** The image, its backing file, and so on. */
+  get layers(): readonly ChainImage[] {
+    const layers: ChainImage[] = [];
+    for (let image: ChainImage | undefined = this.top; image; image = image.backing) layers.push(image);
+    return layers;
+  }
+
   close(): Promise<void> {
     return closeAll(this.files);
   }

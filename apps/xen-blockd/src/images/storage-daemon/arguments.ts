@@ -13,6 +13,11 @@ export const PROGRAM = 'qemu-storage-daemon';
 export const EXPORT = 'disk';
 export const EXPORT_ID = 'disk';
 
+/** The name of the node of one of the image's layers: 0 is the image itself, 1 its backing file. */
+export function nodeOfLayer(depth: number): string {
+  return depth === 0 ? EXPORT : `layer-${depth}`;
+}
+
 /** What a qemu-storage-daemon is to serve, and where. */
 export interface StorageDaemonTask {
   /** The image. */
@@ -52,7 +57,7 @@ export function storageDaemonArguments(task: StorageDaemonTask, { top, files }: 
 }
 
 function commandLine({ path, readOnly, socket, monitor, pidFile }: StorageDaemonTask, image: object): string[] {
-  const node = { ...image, 'node-name': EXPORT, 'read-only': readOnly, discard: 'unmap' };
+  const node = { ...image, 'read-only': readOnly, discard: 'unmap' };
   const exported = `type=nbd,id=${EXPORT_ID},node-name=${EXPORT},name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
   return [
     ...['--object', JSON.stringify({ 'qom-type': 'authz-simple', id: 'image', identity: path })],
@@ -81,12 +86,12 @@ class Nodes {
     this.#locking = locking;
   }
 
-  of({ driver, file, dataFile, backing }: ChainImage): object {
+  of({ driver, file, dataFile, backing }: ChainImage, depth = 0): object {
     return {
-      driver,
+      ...{ driver, 'node-name': nodeOfLayer(depth) },
       file: this.#file(file),
       ...(dataFile && { 'data-file': this.#file(dataFile) }),
-      ...(WITH_BACKING.has(driver) && { backing: backing ? this.of(backing) : null }),
+      ...(WITH_BACKING.has(driver) && { backing: backing ? this.of(backing, depth + 1) : null }),
     };
   }
 
@@ -99,7 +104,8 @@ class Nodes {
 
 /** Whether a helper that runs with these arguments serves the same image in the same way as one with those would. */
 export function isSameTask(running: readonly string[], wanted: StorageDaemonTask): boolean {
-  const like = commandLine(wanted, { driver: driverOf(wanted.format), file: { locking: lockingOf(wanted) } });
+  const top = { driver: driverOf(wanted.format), 'node-name': EXPORT, file: { locking: lockingOf(wanted) } };
+  const like = commandLine(wanted, top);
   const at = like.indexOf('--blockdev') + 1;
   if (running.length !== like.length || !like.every((word, i) => i === at || word === running[i])) return false;
   return isDeepStrictEqual(withoutFiles(running[at]), withoutFiles(like[at]));

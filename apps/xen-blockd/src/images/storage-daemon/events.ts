@@ -14,6 +14,10 @@ export type StorageDaemonEvent =
   | { readonly kind: 'uncaged'; readonly reason: string }
   /** It was killed and does not end. */
   | { readonly kind: 'stuck'; readonly pid: number | undefined }
+  /** A block job has got so far, in QEMU's words. */
+  | { readonly kind: 'job-status'; readonly id: string; readonly status: string }
+  /** A block job has copied all, and goes on with what is written, until it is completed or cancelled. */
+  | { readonly kind: 'job-ready'; readonly job: EndedJob }
   /** A block job has ended: `offset` of its `len` bytes are done. */
   | { readonly kind: 'job-ended' | 'job-cancelled'; readonly job: EndedJob }
   | { readonly kind: 'job-failed'; readonly job: EndedJob; readonly reason: string };
@@ -68,9 +72,12 @@ export class FailureReport {
   /** An event of its monitor; `reason` is why a job has failed of which QEMU does not know that. */
   monitorSays(event: QmpEvent, reason?: string): void {
     if (!isJobEvent(event)) return;
-    const { device: id, type, offset, len, error = reason } = event.data as Record<string, never>;
+    const { device: id, type, offset, len, error = reason, status } = event.data as Record<string, never>;
     const job = { id, type, offset, len };
-    if (error !== undefined) this.#listener({ kind: 'job-failed', job, reason: error });
+    if (event.event === 'JOB_STATUS_CHANGE')
+      this.#listener({ kind: 'job-status', id: (event.data as { id: string }).id, status });
+    else if (event.event === 'BLOCK_JOB_READY') this.#listener({ kind: 'job-ready', job });
+    else if (error !== undefined) this.#listener({ kind: 'job-failed', job, reason: error });
     else this.#listener({ kind: event.event === 'BLOCK_JOB_CANCELLED' ? 'job-cancelled' : 'job-ended', job });
   }
 

@@ -17,7 +17,6 @@ import { FailureReport, type StorageDaemonListener } from './events.js';
 import { deviceFolder, HelperDirectory } from './helper-directory.js';
 import { type Helper, HelperProcess, type ProcessEnd } from './helper-process.js';
 import { endsSoon, finalizeJobs } from './monitor/finalize.js';
-import { isJobEvent } from './monitor/jobs.js';
 import { KeptMonitor, type MonitorOptions, openMonitor } from './monitor/monitor.js';
 import { OwnedJobs } from './monitor/owned-jobs.js';
 import { resizeInHelper, SizeRefused } from './monitor/resize.js';
@@ -58,6 +57,19 @@ export interface StorageDaemonOptions {
   readonly times?: Partial<StorageDaemonTimes> | undefined;
 }
 
+/** One of the images that an image is made of. */
+export interface ImageLayer {
+  /** As the layer above names it, as a whole path if the image's own is one. */
+  readonly path: string;
+  /** QEMU's. */
+  readonly driver: string;
+}
+
+interface Awaited {
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
 /** Those of this process that are about to let go of their images. */
 const closing = new Map<StorageDaemon, Promise<unknown>>();
 
@@ -74,6 +86,13 @@ export class StorageDaemon implements AsyncDisposable {
   /** Of the latest start. */
   #arguments: readonly string[] = [];
   #files: readonly string[] = [];
+  /** Undefined of a helper that was adopted: what it was started with is not known. */
+  #layers: readonly ImageLayer[] | undefined;
+  #isCaged = false;
+  /** Backing files that the helper may write, by their depth. */
+  #written: readonly number[] = [];
+  /** Somebody waits for another helper in the place of this one. */
+  #awaited: Awaited | undefined;
   /** The image's file, since it was first found. */
   #image: FoundImage | undefined;
   readonly #backoff: Backoff;
@@ -147,6 +166,49 @@ export class StorageDaemon implements AsyncDisposable {
     const resized = this.#resizing.then(() => this.#resize(bytes));
     this.#resizing = resized.catch(() => {});
     return resized;
+  }
+
+  /** The image, its backing file, and so on, as they are now. Errors: as ImageChain.open. */
+  async layers(): Promise<readonly ImageLayer[]> {
+    if (this.#layers) return this.#layers;
+    const { path, format, chain: policy = {} } = this.#options;
+    const chain = await ImageChain.open(path, driverOf(format), policy);
+    return chain.close().then(() => layersOf(chain));
+  }
+
+  /**
+   * From now on the helper may write these backing files too, numbered from 1 on, and none besides. Where it may not do that
+   * yet another one takes its place, and requests wait for that. Errors: ERR_TOOL, it cannot be; the helper is as it was then.
+   */
+  async letWrite(depths: readonly number[]): Promise<void> {
+    const isKnown = this.#layers !== undefined;
+    const isSame = String(depths) === String(this.#written);
+    this.#written = depths;
+    if (!isKnown || (this.#isCaged && !isSame)) await this.renew();
+  }
+
+  /** What {@link letWrite} has allowed ends with the helper that is there. */
+  letWriteNoMore(): void {
+    this.#written = [];
+  }
+
+  /** Another helper takes the place of the one that is there, with the image's files as they are now. Error: ERR_TOOL. */
+  async renew(): Promise<void> {
+    const helper = this.#helper;
+    if (!helper || helper.end || !this.#watching || this.#awaited) {
+      throw this.#error('ERR_TOOL', `${PROGRAM} is being started; try again`);
+    }
+    const renewed = new Promise<void>((resolve, reject) => {
+      this.#awaited = { resolve, reject };
+    });
+    const stop = () => this.#awaited?.reject(this.#error('ERR_TOOL', 'the image is being closed'));
+    this.#stop.signal.addEventListener('abort', stop, { once: true });
+    try {
+      await Promise.all([renewed, helper.stop(this.#times.stopMs)]);
+    } finally {
+      this.#awaited = undefined;
+      this.#stop.signal.removeEventListener('abort', stop);
+    }
   }
 
   close(): Promise<void> {
@@ -291,6 +353,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   async #start(program: string, chain: ImageChain, signal: AbortSignal): Promise<Helper> {
     this.#files = chain.files.map(({ path }) => path);
+    this.#layers = layersOf(chain);
     this.#arguments = storageDaemonArguments(this.#task, chain);
     this.#directory.clear();
     const { path, format, readOnly } = this.#options;
@@ -311,7 +374,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   get #monitorOptions(): MonitorOptions {
     const onEvent = (event: QmpEvent) => {
-      if (isJobEvent(event)) void this.jobs.hear(event, (reason) => this.#report.monitorSays(event, reason));
+      void this.jobs.hear(event, (reason) => this.#report.monitorSays(event, reason));
       if (endsSoon(event)) void this.#finalizeJobs();
     };
     return { answerMs: this.#times.answerMs, signal: this.#stop.signal, onEvent };
@@ -329,16 +392,18 @@ export class StorageDaemon implements AsyncDisposable {
     return { ...this.#options, socket, monitor, pidFile };
   }
 
-  async #command(program: string, { top, files }: ImageChain): Promise<HelperCommand> {
+  async #command(program: string, { top, files, layers }: ImageChain): Promise<HelperCommand> {
     const args = this.#arguments;
     const problem = await cageProblem();
     // Whoever is not root has nothing more than his own rights to give away.
     if (problem !== undefined && process.geteuid?.() === 0) this.#report.uncaged(problem);
-    if (problem !== undefined || !fitsIntoCage(program)) {
+    this.#isCaged = problem === undefined && fitsIntoCage(program);
+    if (!this.#isCaged) {
       // The descriptors are the same files, whatever their paths are by now.
       return { program, args, options: { argv0: PROGRAM, files: files.map(({ fd }) => fd) } };
     }
-    const written = this.#options.readOnly ? [] : [top.file, top.dataFile];
+    const more = layers.filter((_, depth) => this.#written.includes(depth)).map(({ file }) => file);
+    const written = this.#options.readOnly ? [] : [top.file, top.dataFile, ...more];
     const readOnly = new Set(files.filter((file) => !written.includes(file)));
     const user = this.#options.user === undefined ? undefined : findUser(this.#options.user);
     return cagedCommand({ program, args, files, readOnly, folder: this.#directory.path, user });
@@ -368,6 +433,7 @@ export class StorageDaemon implements AsyncDisposable {
       const { onEvent } = this.#monitorOptions;
       this.#helper = await adoptHelper({ directory, task, times, onUnusable, onEvent, signal });
       if (this.#helper?.pid) {
+        this.#layers = undefined;
         this.#report.adopted(this.#helper.pid);
         void this.#finalizeJobs();
         this.#image = await abandonable(findImage(path), signal, () => {});
@@ -404,7 +470,7 @@ export class StorageDaemon implements AsyncDisposable {
       if (signal.aborted) return;
       const down = performance.now();
       if (down - began >= this.#times.wellMs) this.#backoff.reset();
-      let pause = this.#failed('ended', this.#reason(end));
+      let pause = this.#awaited ? 0 : this.#failed('ended', this.#reason(end));
       let next: Helper | undefined;
       while (!next) {
         try {
@@ -412,9 +478,15 @@ export class StorageDaemon implements AsyncDisposable {
           next = await this.#launch(signal);
         } catch (error) {
           if (signal.aborted) return;
+          this.#written = [];
+          this.#awaited?.reject(
+            this.#error('ERR_TOOL', `its helper cannot be started so: ${(error as Error).message}`),
+          );
+          this.#awaited = undefined;
           pause = this.#failed('refused', (error as Error).message);
         }
       }
+      this.#awaited?.resolve();
       this.#report.running(this.#backoff.failures, performance.now() - down);
       helper = next;
     }
@@ -439,6 +511,10 @@ export class StorageDaemon implements AsyncDisposable {
     const { path } = this.#options;
     return new BlockdError(code, 'open image', `${path}: ${reason}`, { path });
   }
+}
+
+function layersOf({ layers }: ImageChain): readonly ImageLayer[] {
+  return layers.map(({ driver, file: { path } }) => ({ path, driver }));
 }
 
 /** What the work resolves with, or undefined as soon as the signal is aborted. Nothing of it is left at the signal afterwards. */

@@ -5,6 +5,7 @@ import { isSameTask, PROGRAM, type StorageDaemonTask } from '../arguments.js';
 import type { HelperDirectory } from '../helper-directory.js';
 import type { Helper, ProcessEnd } from '../helper-process.js';
 import { renewExport } from '../monitor/exports.js';
+import { jobsIn } from '../monitor/jobs.js';
 import { type MonitorOptions, openMonitor } from '../monitor/monitor.js';
 import type { StorageDaemonTimes } from '../times.js';
 import { cancelLeftBackups } from './left-targets.js';
@@ -62,7 +63,7 @@ export class AdoptedHelper implements Helper {
 
 /**
  * Takes over the helper of an earlier process, if it lives and does what is wanted of it: nothing of that process's
- * requests is in flight in it then. One that does something else is asked to end; one that does not answer is killed,
+ * requests is in flight in it then. One that does something else, or commits, is asked to end; one that does not answer is killed,
  * and gone when this resolves, with undefined. Errors: ERR_IMAGE, the image's path is another file by now; ERR_TIMEOUT,
  * one that was killed does not end; the signal's reason, and it is left as it is.
  */
@@ -79,6 +80,11 @@ export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelp
   let monitor: QmpClient | undefined;
   try {
     monitor = await openMonitor(directory.monitor, { answerMs: times.answerMs, onEvent, signal });
+    if (await isCommitting(monitor)) {
+      monitor.close();
+      await endHelpers(directory, path, times.stopMs);
+      return undefined;
+    }
     // QEMU has no second writer beside one.
     await cancelLeftBackups(monitor, times.quietMs);
     await renewExport(monitor, { task, quietMs: times.quietMs, signal });
@@ -90,6 +96,11 @@ export async function adoptHelper(options: AdoptionOptions): Promise<AdoptedHelp
     await endHelpers(directory, path, 0);
     return undefined;
   }
+}
+
+/** One that writes backing files is not to have them writable any longer, and nobody sees to the end of its job. */
+async function isCommitting(monitor: QmpClient): Promise<boolean> {
+  return (await jobsIn(monitor)).some(({ type }) => type === 'commit');
 }
 
 /** Ends what an earlier process has left in a folder. Error: ERR_TIMEOUT, one was killed and does not end. */

@@ -1,6 +1,6 @@
 /**
- * Backups of a process that is gone. Nobody would see to their ends, so that they are cancelled; what they have written is no
- * backup. Their targets' helpers have folders of their own in the folder of the disk's.
+ * Backups and mirrors of a process that is gone. Nobody would see to their ends, so that they are cancelled; what they have
+ * written is no copy. Their targets' helpers have folders of their own in the folder of the disk's.
  */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,6 +15,8 @@ export const TARGET = 'target';
 
 /** Beside the folder: what a helper could change must not say what is removed. */
 const NOTE = '.backup-target';
+/** QEMU's types of jobs that write a target. */
+const COPYING: readonly string[] = ['backup', 'mirror'];
 const POLL_MS = 10;
 const KILL_MS = 5000;
 
@@ -28,7 +30,7 @@ export function noteUnfinished(folder: string, path: string | undefined): void {
 /** Has a helper that was taken over back up nothing any more. Rejects if its monitor does not answer, or not in time. */
 export async function cancelLeftBackups(monitor: QmpClient, quietMs: number): Promise<void> {
   const deadline = performance.now() + quietMs;
-  const backups = async () => (await jobsIn(monitor)).filter(({ type }) => type === 'backup');
+  const backups = async () => (await jobsIn(monitor)).filter(({ type }) => COPYING.includes(type));
   for (const { device } of await backups()) await monitor.execute('block-job-cancel', { device, force: true });
   // A job has its nodes until a little after its end.
   while ((await backups()).length > 0 || !(await forgetTarget(monitor))) {

@@ -35,6 +35,17 @@ async function finalize(monitor: QmpClient, socket: string, { id, type }: Job, o
   await monitor.execute(isSettled ? 'job-finalize' : 'job-cancel', { id });
 }
 
+/** Flushes any of a helper's nodes, as `flushExport` does the image. Errors: QmpError; as openNbdImage. */
+export async function flushNode(monitor: QmpClient, socket: string, node: string): Promise<void> {
+  const added = { type: 'nbd', id: node, 'node-name': node, name: node, writable: false };
+  await monitor.execute('block-export-add', added);
+  try {
+    await flushExport(socket, node);
+  } finally {
+    await monitor.execute('block-export-del', { id: node, mode: 'hard' }).catch(() => {});
+  }
+}
+
 /** On a connection of its own: what the image's other flushes have to tell its guest stays untold. */
 export async function flushExport(socket: string, exportName = EXPORT): Promise<void> {
   await flushAndClose(await openNbdImage(socket, { exportName, readOnly: exportName !== EXPORT, reconnect: 0 }));

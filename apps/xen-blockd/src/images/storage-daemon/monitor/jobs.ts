@@ -6,20 +6,25 @@ import { EXPORT } from '../arguments.js';
 export interface BlockJob {
   /** Its id. */
   readonly device: string;
-  /** `stream`. */
+  /** `stream`, `commit`, `backup`. */
   readonly type: string;
-  /** `running`, `paused`, `pending`, and others. */
+  /** `running`, `paused`, `ready`, `pending`, and others. */
   readonly status: string;
   /** Of `len`, in bytes: what is done. */
   readonly offset: number;
   readonly len: number;
 }
 
-/** Those that tell how a job ended. */
-const JOB_EVENTS: readonly string[] = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'];
+const ENDS: readonly string[] = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'];
+const JOB_EVENTS: readonly string[] = [...ENDS, 'BLOCK_JOB_READY', 'JOB_STATUS_CHANGE'];
 
-export function isJobEvent({ event }: QmpEvent): boolean {
+export function isJobEvent({ event }: Pick<QmpEvent, 'event'>): boolean {
   return JOB_EVENTS.includes(event);
+}
+
+/** Whether it tells how a job ended. */
+export function isEndOfJob({ event }: Pick<QmpEvent, 'event'>): boolean {
+  return ENDS.includes(event);
 }
 
 export async function jobsIn(monitor: QmpClient): Promise<readonly BlockJob[]> {

@@ -1,4 +1,13 @@
 import { QmpError, type QmpEvent } from '@xenpv/qmp';
+import { isEndOfJob, isJobEvent } from './jobs.js';
+
+/** An event that tells how a job has ended. */
+export type JobEnd = Pick<QmpEvent, 'event' | 'data'>;
+
+/** Whether it has done all that it had to. */
+export function isCopied({ event, data }: JobEnd): boolean {
+  return event === 'BLOCK_JOB_COMPLETED' && data?.error === undefined;
+}
 
 /** A job of a helper for which this process has things to do at its end. */
 export interface OwnedJob {
@@ -12,9 +21,15 @@ export interface OwnedJob {
    * It has ended, as an event of the monitor says, which others are told when this resolves: with what kept it from settling,
    * if anything has.
    */
-  ended(event: QmpEvent): Promise<string | undefined>;
+  ended(event: JobEnd): Promise<string | undefined>;
   /** There is no helper any more. */
   abandon(): Promise<void>;
+  /** It is {@link isReady}: the disk goes on with what it has made, when this resolves. Undefined: such jobs do nothing of that kind. */
+  complete?(): Promise<void>;
+  /** It was told to end, without what it has not done yet. */
+  cancel?(): void;
+  /** All is copied, and what is written is copied at once: it goes on like that until it is completed or cancelled. */
+  isReady?: boolean;
 }
 
 /** What is left of a job that has ended, while its owner tidies up. */
@@ -29,6 +44,7 @@ export interface EndingJob {
 export class OwnedJobs {
   #job: OwnedJob | undefined;
   #ending: EndingJob | undefined;
+  #told: Promise<void> = Promise.resolve();
 
   /** Error: QmpError, there is one. */
   add(job: OwnedJob): void {
@@ -56,16 +72,23 @@ export class OwnedJobs {
     return this.#job && this.#ending;
   }
 
-  /** Runs `tell` when the owner of the job that an event tells of has done what is left to do, with why it has failed besides; at once if it has none. */
-  async hear(event: QmpEvent, tell: (reason?: string) => void): Promise<void> {
-    const { device: id, type, offset, len } = (event.data ?? {}) as Record<string, never>;
-    const job = this.get(id);
-    if (!job) {
-      tell();
-      return;
-    }
+  /**
+   * Takes an event, and runs `tell` if it is of a job: after those that came before it, and when the owner of a job that has
+   * ended has done what is left to do, with why it has failed besides.
+   */
+  hear(event: QmpEvent, tell: (reason?: string) => void): Promise<void> {
+    if (!isJobEvent(event)) return this.#told;
+    const job = this.get(event.data?.device);
+    if (job && event.event === 'BLOCK_JOB_READY') job.isReady = true;
+    const end = job && isEndOfJob(event) ? this.#end(job, event) : undefined;
+    this.#told = this.#told.then(async () => tell(await end));
+    return this.#told;
+  }
+
+  #end(job: OwnedJob, event: QmpEvent): Promise<string | undefined> {
+    const { device: id, type, offset, len } = event.data as Record<string, never>;
     this.#ending = { id, type, offset, len };
-    tell(await job.ended(event));
+    return job.ended(event);
   }
 
   /** Resolves when nothing is left of any. */

@@ -1,11 +1,12 @@
 /** Block jobs, which storage helpers do: what QEMU's clients start, watch and cancel them with. */
-import { type QmpClient, type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
+import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
-import { helperOf } from '../../images/storage-daemon/format-image.js';
-import { type BlockJob, jobsIn, startStream } from '../../images/storage-daemon/monitor/jobs.js';
-import type { EndingJob } from '../../images/storage-daemon/monitor/owned-jobs.js';
-import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
+import { helperOf } from '../../../images/storage-daemon/format-image.js';
+import { type BlockJob, jobsIn, startStream } from '../../../images/storage-daemon/monitor/jobs.js';
+import type { EndingJob, OwnedJob } from '../../../images/storage-daemon/monitor/owned-jobs.js';
+import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
+import { type ControlContext, disksOf, namedDisk } from '../../controlled.js';
 
 /** Commands that a job's helper carries out, by the job's id. */
 const ON_JOBS = {
@@ -25,8 +26,9 @@ export function jobCommands(controlled: ControlContext): Record<string, QmpComma
     qmpCommand({
       members: { device: 'str', ...members },
       async run(args) {
-        const monitor = await monitorOfJob(disksOf(controlled), args.device);
-        await monitor.execute(name, args);
+        const { helper, owner } = await namedJob(disksOf(controlled), args.device);
+        await (await helper.monitor()).execute(name, args);
+        if (name === 'block-job-cancel' && ((args as { force?: boolean }).force || !owner?.isReady)) owner?.cancel?.();
       },
     }),
   ]);
@@ -36,17 +38,24 @@ export function jobCommands(controlled: ControlContext): Record<string, QmpComma
     'query-block-jobs': qmpCommand({
       members: {},
       returns: { array: 'any' },
-      run: async () => (await jobsOf(disksOf(controlled))).map(({ job }) => job),
+      run: () => allJobs(controlled),
     }),
     /** The same, as JobInfo. */
     'query-jobs': qmpCommand({
       members: {},
       returns: { array: 'any' },
       run: async () =>
-        (await jobsOf(disksOf(controlled))).map(({ job: { device: id, type, status, offset, len } }) => ({
+        (await allJobs(controlled)).map(({ device: id, type, status, offset, len }) => ({
           ...{ id, type, status, 'current-progress': offset, 'total-progress': len },
         })),
     }),
+    /** The disk goes on with what a job that is ready has made. */
+    'block-job-complete': qmpCommand({
+      members: { device: 'str' },
+      run: ({ device }) => complete(controlled, device),
+    }),
+    /** The same. */
+    'job-complete': qmpCommand({ members: { id: 'str' }, run: ({ id }) => complete(controlled, id) }),
     /** A qcow2 image gets all that it has of its backing files, and needs them no more when the job has ended. */
     'block-stream': qmpCommand({
       members: { device: 'str', 'job-id?': 'str', 'speed?': 'size' },
@@ -62,23 +71,39 @@ export function jobCommands(controlled: ControlContext): Record<string, QmpComma
 
 interface DiskJob {
   readonly job: BlockJob;
-  readonly monitor: QmpClient;
+  readonly helper: StorageDaemon;
+  /** What this process does at its end. */
+  readonly owner: OwnedJob | undefined;
 }
 
-/** Of all disks; a helper that is being started has none. */
+async function allJobs(controlled: ControlContext): Promise<readonly BlockJob[]> {
+  const known = (await jobsOf(disksOf(controlled))).map(({ job }) => job);
+  return [...known, ...controlled.completing.besides(known)];
+}
+
+async function complete({ completing, ...controlled }: ControlContext, id: string): Promise<void> {
+  const { job, owner } = await namedJob(disksOf(controlled), id);
+  if (!owner?.complete) throw QmpError.refusal(`The active block job '${id}' cannot be completed`);
+  completing.add(job);
+  await owner.complete().catch((error) => {
+    completing.remove(id);
+    throw error;
+  });
+}
+
+/** Of all disks; a helper that is being started has none but those whose ends are seen to. */
 async function jobsOf(disks: readonly BlockDevice[]): Promise<DiskJob[]> {
   const found = await Promise.all(
     disks.map(async ({ image }) => {
-      try {
-        const monitor = await helperOf(image)?.monitor();
-        if (!monitor) return [];
-        const known = await jobsIn(monitor);
-        const { ending } = helperOf(image)?.jobs ?? {};
-        const left = ending && !known.some(({ device }) => device === ending.id) ? [endingJob(ending)] : [];
-        return [...known, ...left].map((job) => ({ job, monitor }));
-      } catch {
-        return [];
-      }
+      const helper = helperOf(image);
+      if (!helper) return [];
+      const known = await helper
+        .monitor()
+        .then(jobsIn, () => [])
+        .catch(() => []);
+      const { ending } = helper.jobs;
+      const left = ending && !known.some(({ device }) => device === ending.id) ? [endingJob(ending)] : [];
+      return [...known, ...left].map((job) => ({ job, helper, owner: helper.jobs.get(job.device) }));
     }),
   );
   return found.flat();
@@ -89,10 +114,10 @@ function endingJob({ id, ...figures }: EndingJob): BlockJob {
   return { device: id, ...figures, status: 'concluded' };
 }
 
-async function monitorOfJob(disks: readonly BlockDevice[], id: string): Promise<QmpClient> {
+async function namedJob(disks: readonly BlockDevice[], id: string): Promise<DiskJob> {
   const found = (await jobsOf(disks)).find(({ job }) => job.device === id);
   if (!found) throw QmpError.refusal(`Block job '${id}' not found`, 'DeviceNotActive');
-  return found.monitor;
+  return found;
 }
 
 /** Error: a job of the disk runs, which ends when its helper does. */

@@ -15,10 +15,10 @@ import { NbdServer } from '@xenpv/nbd';
 import { QmpClient, type QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Config } from '../../daemon/config.js';
-import { TestDaemon } from '../../testing/daemon.js';
-import { processesWith } from '../../testing/storage-helpers.js';
-import { runTool } from '../../tools.js';
+import type { Config } from '../../../daemon/config.js';
+import { TestDaemon } from '../../../testing/daemon.js';
+import { processesWith } from '../../../testing/storage-helpers.js';
+import { runTool } from '../../../tools.js';
 
 const MIB = 1 << 20;
 const SOON = { timeout: 10_000, interval: 20 };

@@ -1,11 +1,11 @@
 /** Dirty bitmaps, by which backups have only what was written since the one before: QEMU's commands, carried out by helpers. */
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
-import { EXPORT } from '../../images/storage-daemon/arguments.js';
-import { helperOf } from '../../images/storage-daemon/format-image.js';
-import { bitmapsIn, type DirtyBitmap } from '../../images/storage-daemon/monitor/bitmaps.js';
-import type { StorageDaemon } from '../../images/storage-daemon/storage-daemon.js';
-import { type ControlContext, namedDisk } from '../controlled.js';
+import { EXPORT } from '../../../images/storage-daemon/arguments.js';
+import { helperOf } from '../../../images/storage-daemon/format-image.js';
+import { bitmapsIn, type DirtyBitmap } from '../../../images/storage-daemon/monitor/bitmaps.js';
+import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
+import { type ControlContext, namedDisk } from '../../controlled.js';
 
 /** Commands with the members that they have besides `node` and `name`. */
 const ON_BITMAPS = {

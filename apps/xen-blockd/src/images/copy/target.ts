@@ -1,5 +1,5 @@
-/** What a backup writes to, as the disk's helper reaches it: an NBD server on a Unix socket. */
-export interface BackupTarget {
+/** What a copy of a disk is written to, as the disk's helper reaches it: an NBD server on a Unix socket. */
+export interface CopyTarget {
   /** In the folder that the helper sees. */
   readonly socket: string;
   readonly exportName: string;

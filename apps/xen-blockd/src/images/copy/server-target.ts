@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { NbdAddress } from '@xenpv/blockdev';
 import type { NbdTarget } from '../nbd-target.js';
 import { refusal } from '../refusal.js';
-import type { BackupTarget } from './target.js';
+import type { CopyTarget } from './target.js';
 
 const SOCKET = 'target-nbd';
 
@@ -13,7 +13,7 @@ const SOCKET = 'target-nbd';
  * An NBD server of somebody else. A helper has no network and no files but its own: its connection is passed on here, as it
  * is, to the one server that the configuration allows.
  */
-export class ServerTarget implements BackupTarget {
+export class ServerTarget implements CopyTarget {
   readonly socket: string;
   readonly exportName: string;
   readonly #listener: Server;
@@ -36,7 +36,7 @@ export class ServerTarget implements BackupTarget {
     { target, folder }: { target: string; folder: string },
   ): Promise<ServerTarget> {
     if (typeof address !== 'string' && address.tls)
-      throw refusal(target, 'a backup has no TLS yet: expected nbd: or nbd+unix:');
+      throw refusal(target, 'a copy has no TLS yet: expected nbd: or nbd+unix:');
     const made = new ServerTarget(join(folder, SOCKET), exportName, address);
     rmSync(made.socket, { force: true });
     made.#listener.listen(made.socket);

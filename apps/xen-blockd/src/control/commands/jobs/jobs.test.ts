@@ -3,9 +3,9 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { QmpClient, type QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { TestDaemon } from '../../testing/daemon.js';
-import { processesWith } from '../../testing/storage-helpers.js';
-import { runTool } from '../../tools.js';
+import { TestDaemon } from '../../../testing/daemon.js';
+import { processesWith } from '../../../testing/storage-helpers.js';
+import { runTool } from '../../../tools.js';
 
 const MIB = 1 << 20;
 

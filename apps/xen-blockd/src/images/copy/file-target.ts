@@ -9,7 +9,7 @@ import { EXPORT } from '../storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from '../storage-daemon/events.js';
 import { flushExport } from '../storage-daemon/monitor/finalize.js';
 import { StorageDaemon } from '../storage-daemon/storage-daemon.js';
-import type { BackupTarget, TargetPolicy } from './target.js';
+import type { CopyTarget, TargetPolicy } from './target.js';
 
 const TOOL = 'qemu-img';
 
@@ -39,7 +39,7 @@ interface OpenedFile {
 }
 
 /** A file or block device, which a storage helper of its own writes. */
-export class FileTarget implements BackupTarget {
+export class FileTarget implements CopyTarget {
   readonly exportName = EXPORT;
   readonly #daemon: StorageDaemon;
   readonly #folder: string;

@@ -1,0 +1,77 @@
+/** Backups of disks in use, as QEMU's clients ask for them. */
+import { type QmpCommand, type QmpMembers, qmpCommand } from '@xenpv/qmp';
+import { deviceName } from '@xenpv/xenbus';
+import { Backup, type BackupTask } from '../../../images/copy/backup.js';
+import { bitmapsIn } from '../../../images/storage-daemon/monitor/bitmaps.js';
+import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
+import { type ControlContext, namedDisk } from '../../controlled.js';
+import { helperNeeded } from './bitmaps.js';
+import { refuseKnownJob } from './jobs.js';
+import { bytesTaken, driveTarget, type NamedTarget, nodeTarget, openTarget, TARGET_MEMBERS } from './targets.js';
+
+const SYNCS = ['full', 'top', 'none', 'incremental', 'bitmap'] as const;
+
+/** Of both commands. */
+const MEMBERS = {
+  'job-id?': 'str',
+  device: 'str',
+  target: 'str',
+  sync: { enum: SYNCS },
+  'speed?': 'size',
+  'bitmap?': 'str',
+  'compress?': 'bool',
+  'bitmap-mode?': { enum: ['on-success', 'never', 'always'] },
+} as const satisfies QmpMembers;
+
+interface BackupRequest {
+  readonly device: string;
+  readonly 'job-id'?: string | undefined;
+  readonly task: Omit<BackupTask, 'id'>;
+  readonly target: NamedTarget;
+}
+
+export function backupCommands(controlled: ControlContext): Record<string, QmpCommand> {
+  return {
+    /** To a node that blockdev-add has named: a file or device that is there already. */
+    'blockdev-backup': qmpCommand({
+      members: MEMBERS,
+      async run({ device, target, 'job-id': id, ...task }) {
+        await back(controlled, { device, 'job-id': id, task, target: nodeTarget(controlled, target) });
+      },
+    }),
+    /** To a file that is made for it, under its name once it is whole; or to a file, device or NBD server that is there. */
+    'drive-backup': qmpCommand({
+      members: {
+        ...MEMBERS,
+        ...TARGET_MEMBERS,
+      },
+      async run({ device, target: name, 'job-id': id, format, mode, ...task }) {
+        await back(controlled, { device, 'job-id': id, task, target: driveTarget(name, { format, mode }) });
+      },
+    }),
+  };
+}
+
+async function back(controlled: ControlContext, { device, task, target, ...rest }: BackupRequest): Promise<void> {
+  const disk = await namedDisk(controlled, device);
+  const helper = helperNeeded(disk, device, 'backup');
+  const id = rest['job-id'] ?? deviceName(disk.address);
+  await refuseKnownJob(controlled, id);
+  const { target: source } = disk.config ?? { target: '' };
+  const size = disk.image?.size ?? 0;
+  await Backup.start({ disk, helper }, { id, ...task }, async (folder) =>
+    openTarget(controlled, { target, folder, source, size, bytes: await bytesOf(helper, source, task) }),
+  );
+}
+
+/** Bytes that there are to copy, or about that: as much as the image has taken so far, or what is dirty. */
+async function bytesOf(
+  helper: StorageDaemon,
+  source: string,
+  { sync, bitmap }: BackupRequest['task'],
+): Promise<number> {
+  if (sync === 'none') return 0;
+  if (sync === 'full' || sync === 'top') return bytesTaken(source);
+  const found = (await bitmapsIn(await helper.monitor())).find(({ name }) => name === bitmap);
+  return found?.count ?? 0;
+}
