@@ -38,6 +38,8 @@ describe('the configuration', () => {
       'unflushed-mebibytes': 16,
       'backing-files': true,
       'helper-user': 'xen-blockd-helper',
+      'ceph-conf': '/etc/ceph/ceph.conf',
+      'ceph-user': 'admin',
     });
   });
 

@@ -49,6 +49,8 @@ export const DEFAULTS = {
   'unflushed-mebibytes': 16,
   'backing-files': true,
   'helper-user': 'xen-blockd-helper',
+  'ceph-conf': '/etc/ceph/ceph.conf',
+  'ceph-user': 'admin',
 } as const;
 
 /** Whole numbers that are allowed, from the first to the second. */
@@ -156,6 +158,18 @@ const schema = v.strictObject({
   'nbd-hosts': v.optional(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9._:-]+$/)))),
   /** The folder with ca-cert.pem, and client-cert.pem and client-key.pem if servers ask for them, for `nbds:` targets. */
   'nbd-tls': v.optional(path),
+  /** The ceph.conf of the cluster that `rbd:` targets are in; it and the keyring that it names are all that a helper sees. */
+  'ceph-conf': v.optional(path, DEFAULTS['ceph-conf']),
+  /** Whom the cluster knows this machine as, without `client.`. */
+  'ceph-user': v.optional(v.pipe(v.string(), v.regex(/^(?!client\.)[^\s/,]+$/)), DEFAULTS['ceph-user']),
+  /** Pools that `rbd:` targets may be in; without it any, or none where image-directories is set. */
+  'rbd-pools': v.optional(v.array(v.pipe(v.string(), v.minLength(1)))),
+  /** Hosts of iSCSI servers that disks may be on; without it any, or none where image-directories is set. */
+  'iscsi-hosts': v.optional(v.array(v.pipe(v.string(), v.regex(/^[A-Za-z0-9._:-]+$/)))),
+  /** The name by which iSCSI servers know this machine; without it QEMU's. */
+  'iscsi-initiator': v.optional(v.pipe(v.string(), v.regex(/^(iqn|eui|naa)\.[A-Za-z0-9.:-]+$/))),
+  /** The folder with a file for each user of `iscsi://USER@HOST` targets, which has the password and no end of line. */
+  'iscsi-secrets': v.optional(path),
   /** Whether an image may name others that it is made of: backing files and a qcow2 image's data file. */
   'backing-files': v.optional(v.boolean(), DEFAULTS['backing-files']),
   /** The user that storage helpers run as, if the system has one of that name; root otherwise. */
@@ -207,6 +221,12 @@ const ALLOWED: Record<Key, string> = {
   'image-directories': 'a list of absolute paths',
   'nbd-hosts': 'a list of host names or addresses, without ports',
   'nbd-tls': 'an absolute path',
+  'ceph-conf': 'an absolute path',
+  'ceph-user': 'a name without client. in front',
+  'rbd-pools': 'a list of names of pools',
+  'iscsi-hosts': 'a list of host names or addresses, without ports',
+  'iscsi-initiator': 'a name that begins with iqn., eui. or naa.',
+  'iscsi-secrets': 'an absolute path',
   'backing-files': 'true, false',
   'helper-user': 'the name of a user',
 };

@@ -6,19 +6,22 @@ import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
+import { checkNetwork, type NetworkPolicy } from './network/policy.js';
+import type { NetworkSettings } from './network/settings.js';
+import { networkDriver } from './network/source.js';
 import { isBelow, outsideOf, refusal } from './refusal.js';
 import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import type { EndedJob, StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
 import type { HelperBounds } from './storage-daemon/storage-daemon.js';
 
-export interface ImageOpenerOptions {
-  /** Images must be in or below one of these directories; anywhere if undefined. */
-  readonly directories?: readonly string[] | undefined;
+export interface ImageOpenerOptions extends NetworkPolicy {
   /** Hosts of NBD servers; any if this and `directories` are undefined, none if only this is. */
   readonly nbdHosts?: readonly string[] | undefined;
   /** The folder with the certificates for NBD over TLS. */
   readonly nbdTls?: string | undefined;
+  /** How images on the network are reached; `reconnectSeconds` is that below. */
+  readonly network?: NetworkSettings | undefined;
   /** Whether an image may name others that it is made of; true if undefined. */
   readonly backingFiles?: boolean | undefined;
   /** The system's user that storage helpers run as; root if undefined or if there is none. */
@@ -97,7 +100,8 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const { format, readOnly, shared } = config;
   const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
   const nbd = nbdTarget(config.target, options.nbdTls);
-  const target = nbd ? config.target : imagePath(config.target);
+  const driver = format === 'raw' ? networkDriver(config.target) : undefined;
+  const target = nbd || driver ? config.target : imagePath(config.target);
   if (nbd) checkServer(nbd.address, config.target, options);
   const device = deviceName(config.address);
   const unflushedBytes = unflushedMebibytes && unflushedMebibytes << 20;
@@ -106,8 +110,9 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const common = { device, readOnly, adopt: offered, directory: helperDirectory, unflushedBytes, reconnect, signal };
   await orphans?.settled(device);
   if (nbd) return openNbdTarget({ ...common, ...nbd });
-  if (format === 'raw') return openRaw({ ...config, target }, options);
-  if (!IMAGE_FORMATS.includes(format)) {
+  if (driver) checkNetwork(target, driver, options);
+  else if (format === 'raw') return openRaw({ ...config, target }, options);
+  if (!driver && !IMAGE_FORMATS.includes(format)) {
     const known = ['raw (aio)', ...IMAGE_FORMATS].join(', ');
     throw refusal(target, `images of format ${format} are not served; the formats are ${known}`);
   }
@@ -115,12 +120,21 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const release = orphans && ((path: string) => orphans.release(path));
   // What others have written to the image comes before what this disk will.
   if (!offered) await release?.(target);
-  return openFormatImage({ ...common, ...helperBounds(options), path: target, format, shared, release, onEvent });
+  return openFormatImage({
+    ...common,
+    ...helperBounds(options),
+    path: target,
+    format: driver ?? format,
+    shared,
+    release,
+    onEvent,
+  });
 }
 
 /** Which files a helper may have, and as whom it runs. */
-export function helperBounds({ directories, backingFiles, helperUser }: Omit<ImageOpenerOptions, 'log'>): HelperBounds {
-  return { chain: { directories, backingFiles }, user: helperUser };
+export function helperBounds(options: Omit<ImageOpenerOptions, 'log'>): HelperBounds {
+  const { directories, backingFiles, helperUser, network, reconnectSeconds } = options;
+  return { chain: { directories, backingFiles }, user: helperUser, network: { ...network, reconnectSeconds } };
 }
 
 function logStorageDaemon(event: StorageDaemonEvent, { address, target }: DiskConfig, { log }: ImageOpenerOptions) {

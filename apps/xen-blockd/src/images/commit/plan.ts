@@ -28,10 +28,10 @@ export interface CommitPlan {
 
 /** Errors: QmpError, there is no such layer; ERR_IMAGE, the base cannot take the image's place. */
 export function planCommit(layers: readonly ImageLayer[], { base, top }: CommitRequest): CommitPlan {
+  if (layers.length < 2) throw QmpError.refusal('the image has no backing file: there is nothing to commit it into');
   const [image] = layers;
   const above = top === undefined ? 0 : depthOf(layers, top, 'top');
   const below = base === undefined ? layers.length - 1 : depthOf(layers, base, 'base');
-  if (layers.length < 2) throw QmpError.refusal('the image has no backing file: there is nothing to commit it into');
   if (above === below) throw QmpError.refusal('cannot commit an image into itself');
   if (above > below) throw QmpError.refusal(`${layers[below].path} is above ${layers[above].path}, not below it`);
   const file = realpathSync(layers[below].path);

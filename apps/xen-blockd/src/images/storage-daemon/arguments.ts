@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { PinnedFile } from '@xenpv/blockdev';
 import type { ChainImage, ImageChain } from '../chain/chain.js';
+import type { NetworkSource } from '../network/source.js';
 
 /** QEMU's driver for one of IMAGE_FORMATS. */
 export function driverOf(format: string): string {
@@ -22,7 +23,7 @@ export function nodeOfLayer(depth: number): string {
 export interface StorageDaemonTask {
   /** The image. */
   readonly path: string;
-  /** One of IMAGE_FORMATS; never probed. */
+  /** One of IMAGE_FORMATS, or a NetworkDriver; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
   /** Others may write it too: no locks. */
@@ -56,12 +57,26 @@ export function storageDaemonArguments(task: StorageDaemonTask, { top, files }: 
   return commandLine(task, new Nodes(files, lockingOf(task)).of(top));
 }
 
-function commandLine({ path, readOnly, socket, monitor, pidFile }: StorageDaemonTask, image: object): string[] {
-  const node = { ...image, 'read-only': readOnly, discard: 'unmap' };
+/** The same for an image on the network. */
+export function networkArguments(task: StorageDaemonTask, { node, objects }: NetworkSource): string[] {
+  return [...objects.flatMap((object) => ['--object', JSON.stringify(object)]), ...commandLine(task, node)];
+}
+
+/** The block node of an image on the network, as at the start: for its monitor. */
+export function networkNode(task: StorageDaemonTask, { node }: Pick<NetworkSource, 'node'>): object {
+  return topNode(task, node);
+}
+
+function topNode({ readOnly }: StorageDaemonTask, image: object): object {
+  return { ...image, 'node-name': EXPORT, 'read-only': readOnly, discard: 'unmap' };
+}
+
+function commandLine(task: StorageDaemonTask, image: object): string[] {
+  const { path, readOnly, socket, monitor, pidFile } = task;
   const exported = `type=nbd,id=${EXPORT_ID},node-name=${EXPORT},name=${EXPORT},writable=${readOnly ? 'off' : 'on'}`;
   return [
     ...['--object', JSON.stringify({ 'qom-type': 'authz-simple', id: 'image', identity: path })],
-    ...['--blockdev', JSON.stringify(node)],
+    ...['--blockdev', JSON.stringify(topNode(task, image))],
     ...['--nbd-server', JSON.stringify({ addr: { type: 'unix', path: socket } })],
     ...['--export', exported],
     ...['--chardev', `socket,id=monitor,path=${monitor.replaceAll(',', ',,')},server=on,wait=off`],
@@ -104,19 +119,25 @@ class Nodes {
 
 /** Whether a helper that runs with these arguments serves the same image in the same way as one with those would. */
 export function isSameTask(running: readonly string[], wanted: StorageDaemonTask): boolean {
+  const own = withoutSecret(running);
   const top = { driver: driverOf(wanted.format), 'node-name': EXPORT, file: { locking: lockingOf(wanted) } };
   const like = commandLine(wanted, top);
   const at = like.indexOf('--blockdev') + 1;
-  if (running.length !== like.length || !like.every((word, i) => i === at || word === running[i])) return false;
-  return isDeepStrictEqual(withoutFiles(running[at]), withoutFiles(like[at]));
+  if (own.length !== like.length || !like.every((word, i) => i === at || word === own[i])) return false;
+  return isDeepStrictEqual(withoutFiles(own[at] ?? ''), withoutFiles(like[at] ?? ''));
 }
 
 /** Which files it has was checked by the process that started it, and they may have moved since. */
 function withoutFiles(node: string): unknown {
   try {
     const { driver, file, 'node-name': name, 'read-only': readOnly, discard } = JSON.parse(node);
-    return { driver, name, readOnly, discard, locking: file.locking };
+    return { driver, name, readOnly, discard, locking: file?.locking };
   } catch {
     return undefined;
   }
+}
+
+/** One comes first where there is any. How the image is reached stays as it is until the helper is started anew. */
+function withoutSecret(running: readonly string[]): readonly string[] {
+  return running[1]?.includes('"qom-type":"secret"') ? running.slice(2) : running;
 }

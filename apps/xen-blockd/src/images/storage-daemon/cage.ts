@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { lstatSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { PinnedFile } from '@xenpv/blockdev';
 import { findTool } from '../../tools.js';
@@ -14,7 +14,10 @@ const PREPARE = 'XEN_BLOCKD_PREPARE';
 const RUN = 'XEN_BLOCKD_RUN';
 const SHELL = '/bin/sh';
 /** Namespaces of its own: what is not in them is not there. */
-const UNSHARE = ['--mount', '--net', '--ipc', '--uts'];
+const UNSHARE = ['--mount', '--ipc', '--uts'];
+const NO_NETWORK = '--net';
+/** What turns names into addresses. */
+const RESOLVER = ['/etc/resolv.conf', '/etc/hosts', '/etc/nsswitch.conf', '/etc/gai.conf'];
 /**
  * Runs the one process of a namespace of processes, in which it is number 1, and ends as it ends. unshare(1) of util-linux
  * 2.38 has --fork, but forgets by which signal. SIGTERM is for the whole group, and waited for.
@@ -58,6 +61,9 @@ export interface CagedTask {
   readonly folder: string;
   /** Root if undefined. */
   readonly user?: HelperUser | undefined;
+  /** Its image is on this machine's network; otherwise there is none for it. */
+  readonly network?: boolean | undefined;
+  readonly environment?: Readonly<Record<string, string>> | undefined;
 }
 
 /** A command for {@link HelperProcess}. */
@@ -83,7 +89,7 @@ async function probe(): Promise<string | undefined> {
   }
   const script = 'mount -t tmpfs none /sys && exec chroot / setpriv --no-new-privs true';
   try {
-    await run('unshare', [...UNSHARE, '--pid', SHELL, '-c', script], { timeout: PROBE_MS });
+    await run('unshare', [...UNSHARE, NO_NETWORK, '--pid', SHELL, '-c', script], { timeout: PROBE_MS });
     return undefined;
   } catch (error) {
     const { stderr, message } = error as Error & { stderr?: string };
@@ -117,12 +123,14 @@ export function fitsIntoCage(program: string): boolean {
  * /dev/null and the files of its image, each mounted alone at its number's name: no other file, no process, no network,
  * not even /proc. The kernel makes no user namespaces for those who are in a chroot, so that it gets no root of its own. A
  * file is mounted by its path and is then compared with the one that was found, which is held meanwhile.
+ * An image on the network has this machine's network, and the files that turn names into addresses.
  * qemu-storage-daemon takes no descriptors for images (add-fd is not among its monitor's commands), or it would get those.
  *
  * It has no capabilities where all of that belongs to its user. Elsewhere it may override permissions, which are only
  * those of these few files.
  */
-export function cagedCommand({ program, args, files, readOnly, folder, user = ROOT }: CagedTask): HelperCommand {
+export function cagedCommand(task: CagedTask): HelperCommand {
+  const { program, args, files, readOnly, folder, user = ROOT, network = false, environment } = task;
   const [links, directories] = programFolders();
   const capabilities = user.uid === 0 && files.every(isRootsOwn) ? '-all' : '-all,+dac_override';
   const root = (name: string) => quoted(`.${name}`);
@@ -145,6 +153,7 @@ export function cagedCommand({ program, args, files, readOnly, folder, user = RO
     ': > dev/null',
     'mount --bind /dev/null dev/null',
     ...files.flatMap((file, index) => mountFile(file, `.${fileName(index)}`, readOnly.has(file))),
+    ...(network ? resolver() : []),
     'mount -o remount,bind,ro,nosuid,nodev,noexec /sys',
     `unset ${PREPARE}`,
     `exec unshare --pid ${SHELL} -c ${quoted(WAIT)}`,
@@ -156,9 +165,10 @@ export function cagedCommand({ program, args, files, readOnly, folder, user = RO
   ];
   return {
     program: findTool('unshare') ?? 'unshare',
-    args: [...UNSHARE, SHELL, '-c', `eval "$${PREPARE}"`],
+    args: [...UNSHARE, ...(network ? [] : [NO_NETWORK]), SHELL, '-c', `eval "$${PREPARE}"`],
     options: {
       env: {
+        ...environment,
         PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
         [PREPARE]: script.join('\n'),
         [RUN]: `unset ${RUN}; exec ${caged.map(quoted).join(' ')}`,
@@ -186,6 +196,15 @@ function mountFile(file: PinnedFile, at: string, readOnly: boolean): string[] {
     `mount --bind ${readOnly ? '-o ro ' : ''}${quoted(readlinkSync(file.reference))} ${at}`,
     `if [ "$(stat -c %d:%i ${at})" != ${found} ]; then echo ${quoted(`${file.path}: it was exchanged`)} >&2; exit 1; fi`,
   ];
+}
+
+function resolver(): string[] {
+  const found = RESOLVER.filter((path) => existsSync(path));
+  const mounted = found.flatMap((path) => [
+    `: > .${path}`,
+    `mount --bind -o ro,nosuid,nodev,noexec ${quoted(realpathSync(path))} .${path}`,
+  ]);
+  return ['mkdir -p etc', ...mounted];
 }
 
 function isRootsOwn({ stats }: PinnedFile): boolean {

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
-import { type BlockImage, ImageWrapper, openNbdImage } from '@xenpv/blockdev';
+import { type BlockImage, ImageWrapper, openNbdImage, type RefreshOptions } from '@xenpv/blockdev';
 import { BlockdError } from '../../errors.js';
+import { isNetworkDriver } from '../network/source.js';
 import { EXPORT, PROGRAM } from './arguments.js';
 import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
 
@@ -23,7 +24,7 @@ export interface FormatImageOptions extends StorageDaemonOptions {
  */
 export async function openFormatImage({ signal, ...options }: FormatImageOptions): Promise<BlockImage> {
   const daemon = new StorageDaemon(options);
-  const { path, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
+  const { path, format, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
   // One that hangs has storage that hangs, as a raw file would; its death is seen.
   const silence = Number.POSITIVE_INFINITY;
   // Writes that were kept belong to the image, whichever guest has it now.
@@ -34,7 +35,7 @@ export async function openFormatImage({ signal, ...options }: FormatImageOptions
   };
   try {
     const image = await daemon.open(connect, signal);
-    return new FormatImage({ image, path, daemon });
+    return new (isNetworkDriver(format) ? NetworkImage : FormatImage)({ image, path, daemon });
   } catch (error) {
     await daemon.close();
     throw error;
@@ -102,6 +103,14 @@ class FormatImage extends ImageWrapper {
     const closed = super.closeOnce();
     this.#daemon.closesAfter(closed);
     return closed.finally(() => this.#daemon.close());
+  }
+}
+
+/** An image that may grow where it is kept. */
+class NetworkImage extends FormatImage {
+  override async refresh(options?: RefreshOptions): Promise<number> {
+    await this.helper.reopen();
+    return super.refresh(options);
   }
 }
 

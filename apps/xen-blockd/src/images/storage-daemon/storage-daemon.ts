@@ -5,12 +5,23 @@ import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { BlockdError } from '../../errors.js';
 import { findTool } from '../../tools.js';
 import { type ChainPolicy, ImageChain } from '../chain/chain.js';
+import { advised } from '../network/advice.js';
+import type { NetworkSettings } from '../network/settings.js';
+import { isNetworkDriver, type NetworkSource, networkIdentity, openNetworkSource } from '../network/source.js';
 import { refusal } from '../refusal.js';
 import { abandonable } from './abandon.js';
 import { adoptHelper, endHelpers } from './adoption/adopt.js';
 import { endLeftTargets } from './adoption/left-targets.js';
 import { usersOf } from './adoption/processes.js';
-import { driverOf, PROGRAM, type StorageDaemonTask, storageDaemonArguments } from './arguments.js';
+import {
+  driverOf,
+  fileName,
+  networkArguments,
+  networkNode,
+  PROGRAM,
+  type StorageDaemonTask,
+  storageDaemonArguments,
+} from './arguments.js';
 import { Backoff } from './backoff.js';
 import { cagedCommand, cageProblem, findUser, fitsIntoCage, type HelperCommand } from './cage.js';
 import { FailureReport, type StorageDaemonListener } from './events.js';
@@ -19,6 +30,7 @@ import { type Helper, HelperProcess, type ProcessEnd } from './helper-process.js
 import { endsSoon, finalizeJobs } from './monitor/finalize.js';
 import { KeptMonitor, type MonitorOptions, openMonitor } from './monitor/monitor.js';
 import { OwnedJobs } from './monitor/owned-jobs.js';
+import { reopenInHelper } from './monitor/reopen.js';
 import { resizeInHelper, SizeRefused } from './monitor/resize.js';
 import { endReason, isLocked } from './reason.js';
 import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
@@ -32,17 +44,20 @@ const FIRST_STARTS = 3;
 const LOCKED_PAUSE_MS = 100;
 
 /** Which files a helper may have, and as whom it runs. */
-export type HelperBounds = Pick<StorageDaemonOptions, 'chain' | 'user'>;
+export type HelperBounds = Pick<StorageDaemonOptions, 'chain' | 'user' | 'network'>;
 
 export interface StorageDaemonOptions {
+  /** A file's, or the target of an image on the network. */
   readonly path: string;
-  /** One of IMAGE_FORMATS; never probed. */
+  /** One of IMAGE_FORMATS, or a NetworkDriver; never probed. */
   readonly format: string;
   readonly readOnly: boolean;
   /** Others may write it too: no locks. */
   readonly shared?: boolean | undefined;
   /** Which files the image, and what it names, may be. */
   readonly chain?: ChainPolicy | undefined;
+  /** How images on the network are reached. */
+  readonly network?: NetworkSettings | undefined;
   /** The system's name of the user that it runs as, where it is caged; root if undefined or if there is none. */
   readonly user?: string | undefined;
   /** Where its folder is made; the system's for temporary files if undefined. */
@@ -95,6 +110,8 @@ export class StorageDaemon implements AsyncDisposable {
   #awaited: Awaited | undefined;
   /** The image's file, since it was first found. */
   #image: FoundImage | undefined;
+  /** Of the latest start, where the image is on the network. */
+  #source: NetworkSource | undefined;
   readonly #backoff: Backoff;
   readonly #stop = new AbortController();
   #helper: Helper | undefined;
@@ -168,10 +185,11 @@ export class StorageDaemon implements AsyncDisposable {
     return resized;
   }
 
-  /** The image, its backing file, and so on, as they are now. Errors: as ImageChain.open. */
+  /** The image, its backing file, and so on, as they are now; none of an image on the network. Errors: as ImageChain.open. */
   async layers(): Promise<readonly ImageLayer[]> {
     if (this.#layers) return this.#layers;
     const { path, format, chain: policy = {} } = this.#options;
+    if (isNetworkDriver(format)) return [];
     const chain = await ImageChain.open(path, driverOf(format), policy);
     return chain.close().then(() => layersOf(chain));
   }
@@ -211,6 +229,13 @@ export class StorageDaemon implements AsyncDisposable {
     }
   }
 
+  /** An image on the network is opened anew, and has the size then that it has by now. Error: ERR_TOOL. */
+  reopen(): Promise<void> {
+    const reopened = this.#resizing.then(() => this.#reopen());
+    this.#resizing = reopened.catch(() => {});
+    return reopened;
+  }
+
   close(): Promise<void> {
     if (this.#closing === undefined) {
       this.#closing = this.#close().finally(() => closing.delete(this));
@@ -240,6 +265,22 @@ export class StorageDaemon implements AsyncDisposable {
       const { message } = error as Error;
       if (error instanceof SizeRefused) throw this.#error('ERR_IMAGE', message);
       throw this.#error('ERR_TOOL', `its size may have changed: ${message}; try again, or refresh the disk`);
+    }
+  }
+
+  async #reopen(): Promise<void> {
+    const { path, format, network: settings, readOnly } = this.#options;
+    const job = this.jobs.current;
+    if (job || !isNetworkDriver(format)) return;
+    const [helper, task, times, { signal }] = [this.#helper, this.#task, this.#times, this.#stop];
+    const source = this.#source ?? (await openNetworkSource(path, format, { readOnly, settings, fileName }));
+    try {
+      const node = networkNode(task, source);
+      await reopenInHelper({ helper, monitor: await this.monitor(), task, times, node, signal });
+    } catch (error) {
+      throw this.#error('ERR_TOOL', advised(`it cannot be opened anew: ${(error as Error).message}`, source.driver));
+    } finally {
+      if (source !== this.#source) await closeFiles(source);
     }
   }
 
@@ -339,26 +380,33 @@ export class StorageDaemon implements AsyncDisposable {
     const adopted = await this.#adopted(signal);
     if (adopted) return adopted;
     const program = findProgram(this.#options);
-    const { path, format, chain: policy = {} } = this.#options;
-    const opening = ImageChain.open(path, driverOf(format), policy);
-    const chain = await abandonable(opening, signal, (late) => late.close());
+    const opened = await abandonable(this.#opened(), signal, closeFiles);
     try {
-      await this.#sameImage(chain.files[0]);
-      return await this.#start(program, chain, signal);
+      await this.#sameImage(opened);
+      return await this.#start(program, opened, signal);
     } finally {
       // It has them by now, or has ended.
-      await chain.close();
+      await closeFiles(opened);
     }
   }
 
-  async #start(program: string, chain: ImageChain, signal: AbortSignal): Promise<Helper> {
-    this.#files = chain.files.map(({ path }) => path);
-    this.#layers = layersOf(chain);
-    this.#arguments = storageDaemonArguments(this.#task, chain);
+  #opened(): Promise<OpenedImage> {
+    const { path, format, chain = {}, network: settings, readOnly } = this.#options;
+    if (isNetworkDriver(format)) return openNetworkSource(path, format, { readOnly, settings, fileName });
+    return ImageChain.open(path, driverOf(format), chain);
+  }
+
+  async #start(program: string, opened: OpenedImage, signal: AbortSignal): Promise<Helper> {
+    this.#files = opened.files.map(({ path }) => path);
+    this.#source = isOnNetwork(opened) ? opened : undefined;
+    this.#layers = isOnNetwork(opened) ? [] : layersOf(opened);
+    this.#arguments = isOnNetwork(opened)
+      ? networkArguments(this.#task, opened)
+      : storageDaemonArguments(this.#task, opened);
     this.#directory.clear();
     const { path, format, readOnly } = this.#options;
     if (!readOnly) this.#directory.note({ path, format });
-    const command = await this.#command(program, chain);
+    const command = await this.#command(program, opened);
     signal.throwIfAborted();
     const helper = new HelperProcess(command.program, command.args, command.options);
     this.#helper = helper;
@@ -392,29 +440,38 @@ export class StorageDaemon implements AsyncDisposable {
     return { ...this.#options, socket, monitor, pidFile };
   }
 
-  async #command(program: string, { top, files, layers }: ImageChain): Promise<HelperCommand> {
+  async #command(program: string, opened: OpenedImage): Promise<HelperCommand> {
+    const { files } = opened;
     const args = this.#arguments;
+    const environment = isOnNetwork(opened) ? opened.environment : undefined;
     const problem = await cageProblem();
     // Whoever is not root has nothing more than his own rights to give away.
     if (problem !== undefined && process.geteuid?.() === 0) this.#report.uncaged(problem);
     this.#isCaged = problem === undefined && fitsIntoCage(program);
     if (!this.#isCaged) {
       // The descriptors are the same files, whatever their paths are by now.
-      return { program, args, options: { argv0: PROGRAM, files: files.map(({ fd }) => fd) } };
+      const env = environment && { ...process.env, ...environment };
+      return { program, args, options: { argv0: PROGRAM, files: files.map(({ fd }) => fd), ...(env && { env }) } };
     }
-    const more = layers.filter((_, depth) => this.#written.includes(depth)).map(({ file }) => file);
-    const written = this.#options.readOnly ? [] : [top.file, top.dataFile, ...more];
+    const written = this.#options.readOnly || isOnNetwork(opened) ? [] : this.#writtenFiles(opened);
     const readOnly = new Set(files.filter((file) => !written.includes(file)));
     const user = this.#options.user === undefined ? undefined : findUser(this.#options.user);
-    return cagedCommand({ program, args, files, readOnly, folder: this.#directory.path, user });
+    const [folder, network] = [this.#directory.path, isOnNetwork(opened)];
+    return cagedCommand({ program, args, files, readOnly, folder, user, network, environment });
+  }
+
+  /** Files of a chain that the helper may write. */
+  #writtenFiles({ top, layers }: ImageChain): readonly unknown[] {
+    const more = layers.filter((_, depth) => this.#written.includes(depth)).map(({ file }) => file);
+    return [top.file, top.dataFile, ...more];
   }
 
   /** What was written so far, and what is written again, is of one file. */
-  async #sameImage(file: PinnedFile): Promise<void> {
-    const found = await foundImage(file);
+  async #sameImage(opened: OpenedImage): Promise<void> {
+    const found = isOnNetwork(opened) ? onNetwork(opened.identity) : await foundImage(opened.files[0]);
     const { path } = this.#options;
     this.#image ??= found;
-    if (this.#image.inode === found.inode) return;
+    if (isOnNetwork(opened) ? this.#image.identity === found.identity : this.#image.inode === found.inode) return;
     throw refusal(
       path,
       'it is not the file that this disk has written to before; put that one back, or detach the disk',
@@ -425,7 +482,7 @@ export class StorageDaemon implements AsyncDisposable {
   async #adopted(signal: AbortSignal): Promise<Helper | undefined> {
     const directory = this.#directory;
     if (this.#lookedFor || directory.unflushed === undefined) return undefined;
-    const { path, adopt } = this.#options;
+    const { path, format, network, adopt } = this.#options;
     const [task, times] = [this.#task, this.#times];
     this.#isLeft = true;
     if (adopt) {
@@ -436,7 +493,10 @@ export class StorageDaemon implements AsyncDisposable {
         this.#layers = undefined;
         this.#report.adopted(this.#helper.pid);
         void this.#finalizeJobs();
-        this.#image = await abandonable(findImage(path), signal, () => {});
+        const found = isNetworkDriver(format)
+          ? Promise.resolve(onNetwork(networkIdentity(path, format, network)))
+          : findImage(path);
+        this.#image = await abandonable(found, signal, () => {});
       }
     } else await endHelpers(directory, path, times.stopMs);
     await endLeftTargets(directory.path);
@@ -500,11 +560,13 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   #reason(end: ProcessEnd): string {
-    return endReason(end, this.#arguments, this.#files);
+    const reason = endReason(end, this.#arguments, this.#files);
+    return this.#source ? advised(reason, this.#source.driver) : reason;
   }
 
   #late(what: string): BlockdError {
-    return this.#error('ERR_TIMEOUT', `${PROGRAM} ${what} within ${this.#times.startMs / 1000} seconds`);
+    const advice = this.#source ? `; ${this.#source.advice}` : '';
+    return this.#error('ERR_TIMEOUT', `${PROGRAM} ${what} within ${this.#times.startMs / 1000} seconds${advice}`);
   }
 
   #error(code: 'ERR_IMAGE' | 'ERR_TIMEOUT' | 'ERR_TOOL', reason: string): BlockdError {
@@ -527,6 +589,17 @@ function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefi
   });
 }
 
+/** What a helper is to have. */
+type OpenedImage = ImageChain | NetworkSource;
+
+function isOnNetwork(opened: OpenedImage): opened is NetworkSource {
+  return 'node' in opened;
+}
+
+async function closeFiles({ files }: OpenedImage): Promise<void> {
+  for (const file of files) await file.close();
+}
+
 /** A device that has the same image open twice has the second one in a folder of its own. */
 function directoryFor({ path, format, readOnly, directory, device }: StorageDaemonOptions): HelperDirectory {
   const name = device && deviceFolder(device, [path, format, readOnly]);
@@ -539,6 +612,10 @@ interface FoundImage {
   readonly identity: string;
   /** Undefined for a block device. */
   readonly inode: bigint | undefined;
+}
+
+function onNetwork(identity: string): FoundImage {
+  return { identity, inode: undefined };
 }
 
 async function foundImage(file: PinnedFile): Promise<FoundImage> {

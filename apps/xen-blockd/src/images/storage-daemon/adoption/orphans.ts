@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { holdsUnflushed } from '@xenpv/blockdev';
 import { BlockdError } from '../../../errors.js';
+import { isNetworkDriver } from '../../network/source.js';
 import { deviceFolder, HelperDirectory } from '../helper-directory.js';
 import { isLocked } from '../reason.js';
 import type { HelperBounds } from '../storage-daemon.js';
@@ -147,7 +148,7 @@ export class Orphans implements AsyncDisposable {
     const { directory, bounds } = this.#options;
     if (!holdsUnflushed(HelperDirectory.filesIn(directory, name).unflushed)) return;
     const image = HelperDirectory.imageIn(directory, name);
-    if (!image || !existsSync(image.path)) return;
+    if (!image || !(isNetworkDriver(image.format) || existsSync(image.path))) return;
     if (deviceFolder(device, [image.path, image.format, false]) !== name) return;
     for (let attempts = 1; ; attempts++) {
       try {
