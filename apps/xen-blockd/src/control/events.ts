@@ -34,6 +34,7 @@ export const EVENTS = {
   },
   /** A block job is over; `device` is its id. */
   BLOCK_JOB_COMPLETED: { device: 'str', ...JOB, 'error?': 'str' },
+  /** Somebody has cancelled a block job before it was done. */
   BLOCK_JOB_CANCELLED: { device: 'str', ...JOB },
   /** A disk is gone for good. */
   DEVICE_DELETED: { device: 'str', path: 'str' },
