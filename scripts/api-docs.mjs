@@ -30,12 +30,11 @@ const DOCUMENTED = [
   'Variable',
 ];
 
-/** The libraries: folder, and entry points as sources. */
+/** The libraries, or the one of this name. */
 function libraries(only) {
   return workspacePackages()
     .filter(({ folder, manifest }) => folder.startsWith('packages/') && manifest.exports?.['.'])
-    .filter(({ folder }) => only === undefined || folder === `packages/${only}`)
-    .map(({ folder, manifest }) => ({ folder, name: manifest.name }));
+    .filter(({ folder }) => only === undefined || folder === `packages/${only}`);
 }
 
 /** Converts one package; gives typedoc's model, and its warnings as lines. */

@@ -3,10 +3,10 @@
  * in step with the types, so that no change of these goes unseen.
  */
 import { writeFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
 import { apiReports, checkedInReport, reportPath } from './lib/api-report.mjs';
 import { differences } from './lib/differences.mjs';
 import { readArguments, usageError } from './lib/program.mjs';
-import { ROOT } from './lib/workspace.mjs';
 
 const USAGE = `usage: node scripts/api-reports.mjs [--check] [PACKAGE_FOLDER ...]
 
@@ -17,8 +17,7 @@ Writes api.md of these libraries, or of all, from the types in their dist; "npm 
 `;
 
 /** Resolves with a note. Errors: one that has what differs as `output`. */
-export async function checkApiReports(folders) {
-  const reports = apiReports(folders);
+export async function checkApiReports(reports = apiReports()) {
   const problems = reports.flatMap(({ folder, text }) => {
     const lines = differences(checkedInReport(folder), text);
     return lines.length === 0 ? [] : [`${folder}/api.md:`, ...lines.map((line) => `  ${line}`)];
@@ -30,7 +29,7 @@ export async function checkApiReports(folders) {
   );
 }
 
-if (process.argv[1] === `${ROOT}/scripts/api-reports.mjs`) {
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   const { values, positionals } = readArguments(
     USAGE,
     { check: { type: 'boolean', default: false } },
@@ -42,7 +41,7 @@ if (process.argv[1] === `${ROOT}/scripts/api-reports.mjs`) {
   if (unknown !== undefined)
     usageError(USAGE, `${unknown} is no library of this workspace; packages/ring would be one`);
   if (values.check) {
-    await checkApiReports(folders).then(console.log, ({ output, message }) => {
+    await checkApiReports(reports).then(console.log, ({ output, message }) => {
       console.log(`${output}\n${message}`);
       process.exitCode = 1;
     });

@@ -23,6 +23,8 @@ import {
   compilerVersion,
   FLAGS,
   LINK_FLAGS,
+  PORTABLE_FLAGS,
+  PORTABLE_LINKS,
   PORTABLE_SOURCES,
   readTarget,
 } from './lib/native.mjs';
@@ -43,7 +45,9 @@ Builds the native addons for this machine.
 const ARCHITECTURES = ['x64', 'arm64'];
 
 function sourceHash(folder) {
-  const hash = createHash('sha256').update([...FLAGS, ...LINK_FLAGS].join(' '));
+  // The same in every clone.
+  const flags = JSON.stringify([FLAGS, LINK_FLAGS, PORTABLE_FLAGS, PORTABLE_LINKS]).replaceAll(ROOT, '.');
+  const hash = createHash('sha256').update(flags);
   const names = readdirSync(join(folder, 'native')).filter((name) => /\.(cc|c|h|gyp)$/.test(name));
   const files = [...names.sort().map((name) => join(folder, 'native', name)), ...PORTABLE_SOURCES];
   for (const file of files) hash.update(`\0${basename(file)}\0`).update(readFileSync(file));

@@ -7,7 +7,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
-import { filesBelow, ROOT, workspacePackages } from './lib/workspace.mjs';
+import { filesBelow, publishedPackages, ROOT, workspacePackages } from './lib/workspace.mjs';
 
 const PAGE = join(ROOT, 'docs', 'diagnostics.md');
 const CHANNEL = /`([a-z-]+:[a-z-]+:[a-z-]+)`/g;
@@ -75,7 +75,7 @@ function page() {
     packages.flatMap(({ folder }) => payloads(`${folder}/src/diagnostics.ts`)).flatMap(({ channels }) => channels),
   );
   // What is not published only listens, or pretends that something happened, as the planted defects of bench do.
-  for (const { folder } of workspacePackages().filter(({ manifest }) => !manifest.private)) {
+  for (const { folder } of publishedPackages()) {
     for (const path of filesBelow(folder).filter((name) => /\/src\/.*\.ts$/.test(name) && !/\.test\.ts$/.test(name))) {
       for (const name of channelsMade(path)) {
         if (!path.endsWith('/src/diagnostics.ts'))

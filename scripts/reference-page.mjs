@@ -64,11 +64,7 @@ const cell = (text) => text.replaceAll('|', '\\|');
 const code = (text) => `\`${text}\``;
 
 async function settings() {
-  const source = readFileSync(join(ROOT, CONFIG), 'utf8');
-  const { CONFIG_KEYS, DEFAULTS, ALLOWED } = await importBundled(
-    `${source.replaceAll("from '../", "from './").replaceAll("from './config/", "from './daemon/config/")}\nexport { ALLOWED };`,
-    APP,
-  );
+  const { CONFIG_KEYS, DEFAULTS, ALLOWED } = await importBundled(`export * from './daemon/config.js';`, APP);
   const words = comments(CONFIG);
   const rows = CONFIG_KEYS.map((key) => {
     const text = words.get(key);
@@ -119,12 +115,14 @@ async function events() {
   const { EVENTS: all } = await importBundled(`export { EVENTS } from './control/events.js';`, APP);
   const words = comments(EVENTS);
   const rows = Object.entries(all).map(([name, members]) => {
-    return `| ${code(name)} | ${cell(words.get(name) ?? '')} | ${code(cell(membersText(members)))} |`;
+    const text = words.get(name);
+    if (text === undefined) throw new Error(`${EVENTS}: ${name} has no comment`);
+    return `| ${code(name)} | ${cell(text)} | ${code(cell(membersText(members)))} |`;
   });
   return `${EVENTS_HEAD}\n| event | tells | members |\n|---|---|---|\n${rows.join('\n')}\n`;
 }
 
-/** The page as it should be. Errors: a setting or command without a comment. */
+/** The page as it should be. Errors: a setting, command or event without a comment. */
 async function page() {
   return [HEAD, await settings(), await commands(), await events()].join('\n');
 }

@@ -1,15 +1,22 @@
 /**
  * Makes the pictures of docs/pictures: the page, and `xen-blockd top`, of an embedded host with guests that work.
- * `node scripts/screenshots.mjs` needs Debian's chromium and script, and takes as many minutes as the curves are long:
- * two, or `--minutes`. dist must be built: `npm run build`.
+ * Needs Debian's chromium and script, and what `npm run build` makes.
  */
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, openSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import { readArguments } from './lib/program.mjs';
 import { ROOT } from './lib/workspace.mjs';
+
+const USAGE = `usage: node scripts/screenshots.mjs [options]
+
+Makes the pictures of docs/pictures anew.
+
+  --minutes N  how long the curves are, which is how long it takes: 2
+  --help       this text
+`;
 
 const PICTURES = join(ROOT, 'docs', 'pictures');
 const PROGRAM = join(ROOT, 'apps', 'xen-blockd', 'dist', 'main.js');
@@ -25,7 +32,7 @@ const GUESTS = [
   ['build', 1],
 ];
 
-const { values } = parseArgs({ options: { minutes: { type: 'string', default: '2' } } });
+const { values } = readArguments(USAGE, { minutes: { type: 'string', default: '2' } });
 const folder = mkdtempSync('/dev/shm/xen-');
 const children = [];
 

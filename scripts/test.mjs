@@ -14,7 +14,7 @@ import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { buildAddons, setup, TOOL_ENV, turbo } from './lib/setup.mjs';
 import { skippedByNeed } from './lib/skipped.mjs';
 import { run, seconds } from './lib/steps.mjs';
-import { ROOT, workspacePackages } from './lib/workspace.mjs';
+import { publishedPackages, ROOT } from './lib/workspace.mjs';
 import { checkCodeSizes } from './release/sizes.mjs';
 
 const USAGE = `usage: npm test [-- --install]
@@ -53,7 +53,7 @@ async function checkTypes() {
 
 /** publint and attw on each package that is published, two at a time. */
 async function checkPackages() {
-  const published = workspacePackages().filter(({ manifest }) => !manifest.private);
+  const published = publishedPackages();
   const failures = [];
   const work = published.map(
     ({ folder, manifest }) =>

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import ts from 'typescript';
-import { ROOT, workspacePackages } from './workspace.mjs';
+import { publishedPackages, ROOT } from './workspace.mjs';
 
 const PRINTER = ts.createPrinter({ removeComments: true, newLine: ts.NewLineKind.LineFeed });
 const COMPILER_OPTIONS = {
@@ -16,17 +16,17 @@ const COMPILER_OPTIONS = {
 };
 
 /**
- * The reports of these libraries of the workspace, or of all: `{ folder, name, text }`. They are read from the types in
+ * The reports of these libraries of the workspace, or of all: `{ folder, text }`. They are read from the types in
  * dist, which must be built. Errors: one that names the entry point whose types are not there.
  */
 export function apiReports(folders) {
-  const packages = workspacePackages()
-    .filter(({ manifest }) => !manifest.private && manifest.exports?.['.'])
+  const packages = publishedPackages()
+    .filter(({ manifest }) => manifest.exports?.['.'])
     .filter(({ folder }) => folders === undefined || folders.includes(folder))
     .map(({ folder, manifest }) => ({ folder, name: manifest.name, entries: entriesOf(folder, manifest) }));
   const files = packages.flatMap(({ entries }) => entries.map(({ file }) => file));
   const program = ts.createProgram(files, COMPILER_OPTIONS);
-  return packages.map((one) => ({ folder: one.folder, name: one.name, text: reportOf(program, one) }));
+  return packages.map((one) => ({ folder: one.folder, text: reportOf(program, one) }));
 }
 
 function entriesOf(folder, { name, exports }) {

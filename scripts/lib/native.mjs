@@ -11,9 +11,9 @@ export const LINK_FLAGS = '-Wl,--gc-sections -Wl,--build-id=none -s'.split(' ');
 
 /** What makes a build load on other machines than this: scripts/native has why. */
 const PORTABLE = join(ROOT, 'scripts', 'native');
-const PORTABLE_FLAGS = ['-include', join(PORTABLE, 'portable.h'), `-ffile-prefix-map=${ROOT}=.`];
+export const PORTABLE_FLAGS = ['-include', join(PORTABLE, 'portable.h'), `-ffile-prefix-map=${ROOT}=.`];
 /** libdl is in glibc's own since 2.34, and was a library before; `-ldl` would not name it in the addon. */
-const PORTABLE_LINKS = { '-ldl': ['-Wl,--push-state,--no-as-needed', '-l:libdl.so.2', '-Wl,--pop-state'] };
+export const PORTABLE_LINKS = { '-ldl': ['-Wl,--push-state,--no-as-needed', '-l:libdl.so.2', '-Wl,--pop-state'] };
 export const PORTABLE_SOURCES = ['portable.cc', 'portable.h'].map((name) => join(PORTABLE, name));
 
 /** The target of a binding.gyp. node-gyp reads Python's notation; ours keep to what is JSON too. */

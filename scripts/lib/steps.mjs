@@ -10,22 +10,35 @@ export class StepError extends Error {
 
 /**
  * Runs a program to its end and resolves with what it printed. With `show` it prints directly instead.
- * Rejects with a StepError when it cannot be started or does not end with 0.
+ * Rejects with a StepError when it cannot be started, does not end with 0, or has not ended after `timeoutMs`, when
+ * it is killed.
  */
-export function run(name, command, args, { cwd, env, show = false } = {}) {
+export function run(name, command, args, { cwd, env, show = false, timeoutMs } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', show ? 'inherit' : 'pipe', show ? 'inherit' : 'pipe'],
     });
+    let late = false;
+    const timer =
+      timeoutMs &&
+      setTimeout(() => {
+        late = true;
+        child.kill('SIGKILL');
+        // What it has started may hold them open.
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }, timeoutMs);
     const chunks = [];
     child.stdout?.on('data', (chunk) => chunks.push(chunk));
     child.stderr?.on('data', (chunk) => chunks.push(chunk));
     child.on('error', (error) => reject(new StepError(name, `${command} cannot be started: ${error.message}`)));
     child.on('close', (code, signal) => {
+      clearTimeout(timer);
       const output = Buffer.concat(chunks).toString();
       if (code === 0) resolve(output);
+      else if (late) reject(new StepError(name, `no end after ${timeoutMs / 1000} s`, output));
       else reject(new StepError(name, `${command} ended with ${signal ?? `exit code ${code}`}`, output));
     });
   });

@@ -16,6 +16,11 @@ export function workspacePackages() {
     .map((folder) => ({ folder, manifest: JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')) }));
 }
 
+/** Those that a registry gets. */
+export function publishedPackages() {
+  return workspacePackages().filter(({ manifest }) => !manifest.private);
+}
+
 /** Paths below `folder`, relative to the root, without what is built or installed. */
 export function filesBelow(folder) {
   const skipped = new Set(['node_modules', 'dist', 'build', 'prebuilds', '.turbo', 'coverage']);

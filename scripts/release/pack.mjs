@@ -2,14 +2,10 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { run, StepError } from '../lib/steps.mjs';
-import { ROOT, workspacePackages } from '../lib/workspace.mjs';
+import { publishedPackages, ROOT } from '../lib/workspace.mjs';
 
 const RELATIVE_IMPORT = /(?:from|import|require\(|import\()\s*['"](\.\/[^'"]+)['"]/g;
 const ENTRY = /(\w+): 'src\/|'src\/([\w-]+)\.ts'/g;
-
-export function publishedPackages() {
-  return workspacePackages().filter(({ manifest }) => !manifest.private);
-}
 
 /**
  * Packs every published package into `target`, and resolves with `{ folder, name, tarball, packed, unpacked }` of each,

@@ -1,8 +1,7 @@
 /** The programs by which a release is tried: imports of everything, the examples, and what opens each README. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from '../lib/workspace.mjs';
-import { publishedPackages } from './pack.mjs';
+import { publishedPackages, ROOT } from '../lib/workspace.mjs';
 
 const IMPORT = /^import (\{[^}]*\}) from ('[^']+');$/gm;
 const OPENING_PROGRAM = /^# [^\n]*\n\n(?:[^`\n][^\n]*\n)*\n?```js\n(.*?)```/s;

@@ -2,12 +2,12 @@
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { run, StepError } from '../lib/steps.mjs';
+import { run } from '../lib/steps.mjs';
 import { examples, importsOfAll, readmePrograms } from './programs.mjs';
 import { arm64Command, bunProgram, typescripts } from './toolchain.mjs';
 
 const require = createRequire(import.meta.url);
-const SECONDS = 120;
+const MOST_MS = 120_000;
 
 /** What npm itself is, so that another Node than the one in PATH can run it. */
 async function npmProgram() {
@@ -128,12 +128,7 @@ ${readmePrograms().find(({ name }) => name === 'blockdev').esm}`;
 
   /** Errors: StepError, also where it has not ended after two minutes. */
   #within(name, program, args) {
-    const work = run(name, program, args, { cwd: this.#folder, env: this.#env });
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new StepError(name, `no end after ${SECONDS} s`)), SECONDS * 1000);
-    });
-    return Promise.race([work, late]).finally(() => clearTimeout(timer));
+    return run(name, program, args, { cwd: this.#folder, env: this.#env, timeoutMs: MOST_MS });
   }
 }
 

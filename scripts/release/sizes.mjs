@@ -1,8 +1,8 @@
 /** What a package may weigh. A budget that is too small is raised here, in the commit that needs it, so that it is seen. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from '../lib/workspace.mjs';
-import { publishedPackages, reachable } from './pack.mjs';
+import { publishedPackages, ROOT } from '../lib/workspace.mjs';
+import { reachable } from './pack.mjs';
 
 const KIB = 1024;
 

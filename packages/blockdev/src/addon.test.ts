@@ -8,7 +8,7 @@ import { packageRoot } from './package-root.js';
 import { allocateMemory } from './queue/buffer.js';
 import { threadRing } from './uring/thread-ring.js';
 
-const STRESS = fileURLToPath(new URL('test/addon-stress.mjs', packageRoot));
+const STRESS = fileURLToPath(new URL('test/addon-stress.mjs', packageRoot()));
 const addon = working('the native addon', loadAddon);
 const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 /** How often values are drawn by chance, and from which seed. */

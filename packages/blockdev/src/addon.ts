@@ -92,7 +92,7 @@ export function optionalAddon(): Addon | undefined {
 
 function findAddon(): Addon | BlockDeviceError {
   try {
-    return loadNativeBuild('@xenpv/blockdev', packageRoot) as Addon;
+    return loadNativeBuild('@xenpv/blockdev', packageRoot()) as Addon;
   } catch (cause) {
     if (!(cause instanceof XenSysError)) throw cause;
     const { code, message, path } = cause;

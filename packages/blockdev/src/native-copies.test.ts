@@ -6,7 +6,7 @@ import { packageRoot } from './package-root.js';
 test.each(['arguments.cc', 'arguments.h', 'typed-memory.h', 'uv-poll.h'])(
   'native/%s is the same as that of @xenpv/xen-sys',
   (name) => {
-    const ours = readFileSync(new URL(`native/${name}`, packageRoot), 'utf8');
-    expect(ours).toBe(readFileSync(new URL(`../xen-sys/native/${name}`, packageRoot), 'utf8'));
+    const ours = readFileSync(new URL(`native/${name}`, packageRoot()), 'utf8');
+    expect(ours).toBe(readFileSync(new URL(`../xen-sys/native/${name}`, packageRoot()), 'utf8'));
   },
 );

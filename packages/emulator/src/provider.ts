@@ -67,7 +67,7 @@ export class EmulatedProvider implements XenProvider {
   }
 
   share(): SharedProvider {
-    return { module: new URL('dist/attach.js', packageRoot).href, data: this.#machine.shared(this.domid) };
+    return { module: new URL('dist/attach.js', packageRoot()).href, data: this.#machine.shared(this.domid) };
   }
 
   #self(op: string): MachineDomain {

@@ -12,19 +12,13 @@ export class RingError extends Error {
   override readonly name = 'RingError';
   readonly code: RingErrorCode;
   readonly op: RingErrorOp;
-  /** Always undefined: a ring is memory, and has no path. */
-  readonly path: string | undefined;
+  /** A ring is memory, and has no path. */
+  readonly path = undefined;
 
-  constructor(
-    code: RingErrorCode,
-    op: RingErrorOp,
-    message: string,
-    options: { readonly path?: string | undefined; readonly cause?: unknown } = {},
-  ) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+  constructor(code: RingErrorCode, op: RingErrorOp, message: string) {
+    super(message);
     this.code = code;
     this.op = op;
-    this.path = options.path;
   }
 
   static {

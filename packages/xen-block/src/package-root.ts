@@ -1,4 +1,4 @@
 import { packageFolder } from '@xenpv/xen-sys';
 
 /** The package's folder. */
-export const packageRoot = packageFolder('@xenpv/xen-block', import.meta.url);
+export const packageRoot = (): URL => packageFolder('@xenpv/xen-block', import.meta.url);

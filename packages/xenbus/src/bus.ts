@@ -98,7 +98,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
 
   /**
    * Begins discovery; devices that exist already are known when it resolves, see {@link settled}. When it rejects,
-   * nothing is left running. Errors: ERR_DOMID, and those of the store.
+   * nothing is left running; after `signal` aborted it, what has begun ends as soon as xenstored lets it. Errors: ERR_DOMID, and those of the store.
    */
   static async start<H extends BackendHandler>(options: BackendBusOptions<H>): Promise<BackendBus<H>> {
     const { signal } = options;

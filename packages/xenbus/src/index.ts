@@ -20,7 +20,7 @@ export {
   type FrontendPublication,
 } from './frontend/frontend-device.js';
 export type { FrontendLink, LentPages } from './frontend/frontend-link.js';
-export { type FrontendAddress, FrontendHandshake, type FrontendWaiting } from './frontend/handshake.js';
+export { type FrontendAddress, FrontendHandshake } from './frontend/handshake.js';
 export { GUEST_PACES, type GuestAccount, type GuestCounters, type GuestPaces } from './guests/guest-account.js';
 export type { Pace, TokenBucket } from './guests/token-bucket.js';
 export type {

@@ -1,10 +1,6 @@
-import type { Domid } from '@xenpv/xen-sys';
+import { type Domid, parseDomid } from '@xenpv/xen-sys';
 import type { OperationOptions, XenstoreClient } from '@xenpv/xenstore';
 import { errorMessage, XenbusError } from './errors.js';
-import { isNumber } from './paths.js';
-
-/** DOMID_FIRST_RESERVED of public/xen.h: no domain has this number or a higher one. */
-const FIRST_RESERVED = 0x7ff0;
 
 /**
  * The domain that this process runs in: the toolstack writes `domid` into the home of every domain, and xen-init-dom0
@@ -19,7 +15,8 @@ export async function readOwnDomid(store: XenstoreClient, options: OperationOpti
     options.signal?.throwIfAborted();
     throw refused(`cannot be read: ${errorMessage(cause)}`, cause);
   }
-  if (isNumber(text) && Number(text) < FIRST_RESERVED) return Number(text);
+  const domid = parseDomid(text ?? '');
+  if (domid !== undefined) return domid;
   throw refused(text === undefined ? 'is missing' : `is ${JSON.stringify(text.slice(0, 100))}, no number of a domain`);
 }
 

@@ -36,6 +36,7 @@ export const EVENTS = {
   BLOCK_JOB_READY: { device: 'str', ...JOB },
   /** A block job is over; `device` is its id. */
   BLOCK_JOB_COMPLETED: { device: 'str', ...JOB, 'error?': 'str' },
+  /** Somebody has cancelled a block job before it was done. */
   BLOCK_JOB_CANCELLED: { device: 'str', ...JOB },
   /** A job has got so far: `created`, `running`, `paused`, `ready`, `standby`, `waiting`, `pending`, `aborting`, `concluded`, `null`. */
   JOB_STATUS_CHANGE: { id: 'str', status: 'str' },

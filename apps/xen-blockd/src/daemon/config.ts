@@ -189,7 +189,7 @@ const wholeText = ([least, most]: Range) => `a whole number from ${least} to ${m
 const PATH_OR_NONE = 'an absolute path, or false';
 
 /** What a key's value may be, for people. */
-const ALLOWED: Record<Key, string> = {
+export const ALLOWED: Record<Key, string> = {
   types: `a list of at least one of ${SERVED_TYPES.join(', ')}`,
   'log-level': LOG_LEVELS.join(', '),
   'control-socket': PATH_OR_NONE,

@@ -144,7 +144,7 @@ export class FileImage implements BlockImage {
     // The locks are those of the descriptors, whichever threads use them.
     const options: FileImageOptions = { ...this.#options, lockFor: undefined, quietFor: undefined };
     const data: SharedFile = { path: resolve(this.description), options, files: this.#files, identity: this.identity };
-    return { module: attachModule, data: { kind: 'file', ...data } };
+    return { module: attachModule(), data: { kind: 'file', ...data } };
   }
 
   close(): Promise<void> {

@@ -78,7 +78,7 @@ class Server {
   #output = '';
 
   constructor(path: string, options: FileImageOptions, op: BlockOp = BlockOp.write) {
-    const urls = ['dist/index.js', 'dist/testing.js'].map((file) => new URL(file, packageRoot).href);
+    const urls = ['dist/index.js', 'dist/testing.js'].map((file) => new URL(file, packageRoot()).href);
     const args = [...urls, path, JSON.stringify(options), String(op), String(OLD)];
     this.child = spawn(process.execPath, ['--input-type=module', '-e', PROGRAM, ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],

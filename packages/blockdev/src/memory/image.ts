@@ -55,7 +55,7 @@ export class MemoryImage implements BlockImage {
 
   share(): SharedImage {
     const { data, sectorSize, readOnly } = this;
-    return { module: attachModule, data: { kind: 'memory', data, sectorSize, readOnly } };
+    return { module: attachModule(), data: { kind: 'memory', data, sectorSize, readOnly } };
   }
 
   close(): Promise<void> {

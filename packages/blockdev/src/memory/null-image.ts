@@ -78,7 +78,7 @@ class NullImage implements BlockImage {
 
   share(): SharedImage {
     const { size, sectorSize, readOnly, readZeroes } = this;
-    return { module: attachModule, data: { kind: 'null', options: { size, sectorSize, readOnly, readZeroes } } };
+    return { module: attachModule(), data: { kind: 'null', options: { size, sectorSize, readOnly, readZeroes } } };
   }
 
   close(): Promise<void> {

@@ -162,7 +162,7 @@ class NbdImage implements BlockImage {
   share(): SharedImage | undefined {
     if (!this.#shareable) return undefined;
     const data: SharedNbdImage = { address: absolute(this.#address), options: this.#options, log: this.#log.shared };
-    return { module: attachModule, data: { kind: 'nbd', ...data } };
+    return { module: attachModule(), data: { kind: 'nbd', ...data } };
   }
 
   close(): Promise<void> {

@@ -11,8 +11,8 @@ import { threadRing } from '../uring/thread-ring.js';
 
 // Worker threads cannot load TypeScript: these use the built package.
 const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
-const index = new URL('dist/index.js', packageRoot).href;
-const testing = new URL('dist/testing.js', packageRoot).href;
+const index = new URL('dist/index.js', packageRoot()).href;
+const testing = new URL('dist/testing.js', packageRoot()).href;
 
 const folder = mkdtempSync(join(tmpdir(), 'blockdev-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -114,22 +114,17 @@ export class RemoteHost implements AsyncDisposable {
     const id = this.#next++;
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(signal.reason);
-    return new Promise((resolve, reject) => {
-      // The answer may come all the same, and finds nobody then.
-      const abort = () => {
-        this.#calls.delete(id);
-        reject(signal?.reason);
-      };
-      const ended =
-        <T>(then: (value: T) => void) =>
-        (value: T) => {
-          signal?.removeEventListener('abort', abort);
-          then(value);
-        };
-      signal?.addEventListener('abort', abort, { once: true });
-      this.#calls.set(id, { resolve: ended(resolve), reject: ended(reject) });
+    // The answer may come all the same, and finds nobody then.
+    const abort = () => {
+      this.#calls.get(id)?.reject(signal?.reason);
+      this.#calls.delete(id);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    const answer = new Promise<ReturnType<ControlCommands[C]>>((resolve, reject) => {
+      this.#calls.set(id, { resolve: resolve as Call['resolve'], reject });
       this.#socket.write(`${JSON.stringify({ id, command, arguments: args })}\n`);
     });
+    return answer.finally(() => signal?.removeEventListener('abort', abort));
   }
 
   #hear(answer: ControlAnswer): void {

@@ -225,7 +225,7 @@ for (const { kind, inFolder, api } of KINDS) {
       const channels = guest.provider.openEventChannels();
       setTimeout(() => process.exit(7), 1500).unref();
       ${rest}`;
-      const cwd = packageRoot;
+      const cwd = packageRoot();
       return new Promise((resolve) => {
         const child = execFile(process.execPath, ['--input-type=module', '-e', program], { cwd });
         child.once('exit', (code) => resolve(code ?? -1));

@@ -58,7 +58,7 @@ export class WorkerRingHost implements RingHost {
       provider: provider.share(),
       options: { ...options },
     };
-    const worker = new Worker(new URL('dist/worker.js', packageRoot), { workerData, name: 'xen-block' });
+    const worker = new Worker(new URL('dist/worker.js', packageRoot()), { workerData, name: 'xen-block' });
     const host = new WorkerRingHost(worker, onLost);
     await host.#started();
     return host;

@@ -6,7 +6,7 @@ import { expect } from 'vitest';
 import { packageRoot } from '../package-root.js';
 import { loadAddon } from './addon.js';
 
-const STRESS = fileURLToPath(new URL('test/addon-stress.mjs', packageRoot));
+const STRESS = fileURLToPath(new URL('test/addon-stress.mjs', packageRoot()));
 /** How often values are drawn by chance, and from which seed. */
 const { NATIVE_ROUNDS = '1000', NATIVE_SEED = '1' } = process.env;
 const SECONDS = 120;

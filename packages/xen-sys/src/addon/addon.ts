@@ -53,6 +53,6 @@ let addon: Addon | undefined;
 
 /** The native addon of this package. Errors: those of {@link loadNativeBuild}. */
 export function loadAddon(): Addon {
-  addon ??= loadNativeBuild('@xenpv/xen-sys', packageRoot) as Addon;
+  addon ??= loadNativeBuild('@xenpv/xen-sys', packageRoot()) as Addon;
   return addon;
 }

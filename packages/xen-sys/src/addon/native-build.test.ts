@@ -19,7 +19,7 @@ import { packageRoot } from '../package-root.js';
 import { loadAddon } from './addon.js';
 
 const run = promisify(execFile);
-const ROOT = fileURLToPath(packageRoot);
+const ROOT = fileURLToPath(packageRoot());
 const PREBUILD = `prebuilds/linux-${process.arch}/xen-sys.glibc.node`;
 
 /** An installed copy of the package, without a build of the addon. */

@@ -13,7 +13,7 @@ import { sdNotify } from '../posix/sd-notify.js';
 import { mapSharedFile } from '../posix/shared-file.js';
 import { nativeProvider } from './provider.js';
 
-const ROOT = fileURLToPath(packageRoot);
+const ROOT = fileURLToPath(packageRoot());
 const run = promisify(execFile);
 
 function works(attempt: () => unknown): boolean {

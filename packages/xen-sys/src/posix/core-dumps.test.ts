@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { loadAddon } from '../addon/addon.js';
 import { packageRoot } from '../package-root.js';
 
-const LIBRARY = fileURLToPath(new URL('dist/index.cjs', packageRoot));
+const LIBRARY = fileURLToPath(new URL('dist/index.cjs', packageRoot()));
 const otherUser = working('another user', () =>
   execFileSync('setpriv', ['--reuid=65534', 'node', '-e', `require(${JSON.stringify(LIBRARY)})`], { stdio: 'ignore' }),
 );

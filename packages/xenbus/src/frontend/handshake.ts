@@ -1,6 +1,7 @@
 import type { Domid } from '@xenpv/xen-sys';
 import {
   isXenstoreError,
+  type OperationOptions,
   readTree,
   type TreeSchema,
   type TreeValues,
@@ -18,11 +19,6 @@ export interface FrontendAddress {
   readonly devid: number;
   /** The frontend's domain, where the store is another's (a test in dom0). By default paths are relative to its home. */
   readonly domid?: Domid | undefined;
-}
-
-/** What may end a wait. */
-export interface FrontendWaiting {
-  readonly signal?: AbortSignal | undefined;
 }
 
 const S = XenbusState;
@@ -58,7 +54,7 @@ export class FrontendHandshake {
   static async find(
     store: XenstoreClient,
     address: FrontendAddress,
-    options: FrontendWaiting = {},
+    options: OperationOptions = {},
   ): Promise<FrontendHandshake> {
     const home = address.domid === undefined ? '' : `${domainPath(address.domid)}/`;
     const path = `${home}device/${address.type}/${address.devid}`;
@@ -76,7 +72,7 @@ export class FrontendHandshake {
    * that an earlier kernel left is closed first, as Linux does after kexec. XenbusError ERR_HANDSHAKE when a backend
    * that was never connected gives up, or the device is removed meanwhile.
    */
-  async reachInitWait(options: FrontendWaiting = {}): Promise<void> {
+  async reachInitWait(options: OperationOptions = {}): Promise<void> {
     const isFirst = await this.isFirst();
     if (!isFirst) {
       if ((await this.#ownState()) !== S.closed) await this.close(options);
@@ -95,21 +91,21 @@ export class FrontendHandshake {
    */
   async announce(
     write: (tx: XenstoreOperations, path: string) => Promise<void>,
-    options: FrontendWaiting = {},
+    options: OperationOptions = {},
   ): Promise<void> {
     await this.#store.transaction((tx) => write(tx, this.path), options);
     await this.setState(S.initialised);
   }
 
   /** Waits until the backend is connected. XenbusError ERR_HANDSHAKE when it refuses, or the device is removed. */
-  async reachConnected(options: FrontendWaiting = {}): Promise<void> {
+  async reachConnected(options: OperationOptions = {}): Promise<void> {
     const isAnswer = (state: XenbusState) => state >= S.connected || state === S.unknown;
     const state = await this.waitForBackend((now) => (isAnswer(now) ? now : undefined), options);
     if (state !== S.connected) throw this.#refused(state);
   }
 
   /** Closing, then Closed, each after the backend has followed. */
-  async close(options: FrontendWaiting = {}): Promise<void> {
+  async close(options: OperationOptions = {}): Promise<void> {
     const isPast = (state: XenbusState) => state >= S.closing || state < S.initialised;
     const isClosed = (state: XenbusState) => state === S.closed || state < S.initialised;
     await this.setState(S.closing);
@@ -134,7 +130,7 @@ export class FrontendHandshake {
    * Waits until `verdict` of the backend's state is something. XenbusError ERR_HANDSHAKE when both directories are gone,
    * so that nothing will come.
    */
-  async waitForBackend<T>(verdict: (state: XenbusState) => T | undefined, options: FrontendWaiting = {}): Promise<T> {
+  async waitForBackend<T>(verdict: (state: XenbusState) => T | undefined, options: OperationOptions = {}): Promise<T> {
     const answer = await this.#store.waitFor(async (ops): Promise<{ value: T } | typeof REMOVED | undefined> => {
       const value = verdict(parseState(await ops.tryRead(`${this.backendPath}/state`)));
       if (value !== undefined) return { value };
@@ -148,7 +144,7 @@ export class FrontendHandshake {
   }
 
   /** Keys of the backend's directory, in one transaction. Errors: those of readTree of @xenpv/xenstore. */
-  readBackend<const T extends TreeSchema>(schema: T, options: FrontendWaiting = {}): Promise<TreeValues<T>> {
+  readBackend<const T extends TreeSchema>(schema: T, options: OperationOptions = {}): Promise<TreeValues<T>> {
     return readTree(this.#store, this.backendPath, schema, options);
   }
 
@@ -162,7 +158,7 @@ export class FrontendHandshake {
   }
 }
 
-async function findBackend(store: XenstoreClient, path: string, options: FrontendWaiting) {
+async function findBackend(store: XenstoreClient, path: string, options: OperationOptions) {
   try {
     const { backend, 'backend-id': domid } = await readTree(store, path, TOOLSTACK_KEYS, options);
     return { backend, domid };

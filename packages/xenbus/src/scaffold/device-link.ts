@@ -1,4 +1,12 @@
-import { type Domid, type EvtchnPort, type GrantMapping, type GrantTable, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import {
+  type Domid,
+  type EvtchnPort,
+  type GrantMapping,
+  type GrantTable,
+  parseEvtchnPort,
+  parseGref,
+  XEN_PAGE_SIZE,
+} from '@xenpv/xen-sys';
 import { errorCode, errorMessage, XenbusError } from '../errors.js';
 import type { Channel, LinkChannel } from '../link/channel.js';
 import type { EventRouter } from '../link/event-router.js';
@@ -47,7 +55,7 @@ export class DeviceLink implements Link {
     this.#checkOpen('map');
     const list = typeof refs === 'number' ? [refs] : Array.from(refs);
     const what = `${list.length === 1 ? 'the grant' : 'the grants'} ${list.join(', ')} of domain ${this.domid}`;
-    const isWrong = list.length === 0 || list.some((ref) => !isWord(ref));
+    const isWrong = list.length === 0 || list.some((ref) => parseGref(ref) === undefined);
     if (isWrong) throw new XenbusError('EINVAL', 'map', `${what}: expected grant references from 0 to ${HIGHEST}`);
     const mapping = this.#orBlameGuest('map', `${what} cannot be mapped`, () =>
       this.grants.map(this.domid, Uint32Array.from(list), { writable }),
@@ -71,7 +79,9 @@ export class DeviceLink implements Link {
   bind(remotePort: EvtchnPort, onEvent: () => void | Promise<void>): LinkChannel {
     this.#checkOpen('bind');
     const what = `port ${remotePort} of domain ${this.domid}`;
-    if (!isWord(remotePort)) throw new XenbusError('EINVAL', 'bind', `${what}: expected a number from 0 to ${HIGHEST}`);
+    if (parseEvtchnPort(remotePort) === undefined) {
+      throw new XenbusError('EINVAL', 'bind', `${what}: expected a number from 0 to ${HIGHEST}`);
+    }
     const channel = this.#orBlameGuest('bind', `${what} cannot be bound`, () =>
       this.#options.router.bindInterdomain(this.domid, remotePort, { onEvent, onError: this.#options.fail }),
     );
@@ -120,10 +130,6 @@ export class DeviceLink implements Link {
       throw new XenbusError('EINVAL', op, `${what}: ${errorMessage(cause)}`, { cause });
     }
   }
-}
-
-function isWord(value: number): boolean {
-  return Number.isInteger(value) && value >= 0 && value <= HIGHEST;
 }
 
 function errorsOf(step: () => void): unknown[] {

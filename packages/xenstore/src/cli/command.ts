@@ -60,11 +60,6 @@ function reasonOf(code: string): string {
   return REASONS[code] ?? code;
 }
 
-/** The path of a child. */
-export function childPath(path: string, name: string): string {
-  return path.endsWith('/') ? `${path}${name}` : `${path}/${name}`;
-}
-
 /** A value for JSON: text, or `{ "base64": ... }` for bytes that are not UTF-8. */
 export function jsonValue(value: Uint8Array): string | { base64: string } {
   const bytes = Buffer.from(value);

@@ -1,6 +1,7 @@
 import type { XenstoreOperations } from '../client/operations.js';
 import { type Permission, parsePermission } from '../client/permissions.js';
-import { type Command, type CommandContext, CommandFailure, childPath, explained, jsonValue } from './command.js';
+import { childPath } from '../wire/paths.js';
+import { type Command, type CommandContext, CommandFailure, explained, jsonValue } from './command.js';
 import { ls } from './ls.js';
 import { parseValue, showValue } from './value-text.js';
 

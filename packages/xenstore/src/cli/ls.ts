@@ -1,6 +1,7 @@
 import { formatPermission } from '../client/permissions.js';
 import { isXenstoreError } from '../errors.js';
-import { type Command, type CommandContext, childPath, explained, jsonValue } from './command.js';
+import { childPath } from '../wire/paths.js';
+import { type Command, type CommandContext, explained, jsonValue } from './command.js';
 import { showValue } from './value-text.js';
 
 const DEFAULT_COLUMNS = 80;

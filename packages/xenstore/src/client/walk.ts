@@ -1,4 +1,5 @@
 import { isXenstoreError, XenstoreError } from '../errors.js';
+import { childPath } from '../wire/paths.js';
 import type { OperationOptions, WalkedNode, WalkOptions, XenstoreOperations } from './operations.js';
 
 /** Siblings that are asked for before they are wanted. */
@@ -26,7 +27,7 @@ export async function* walk(
     const { parent, looks } = level;
     const { children } = parent;
     for (; looks.length < AHEAD && level.asked < children.length; level.asked++) {
-      const next = look(childOf(parent.path, children[level.asked]), parent.depth + 1);
+      const next = look(childPath(parent.path, children[level.asked]), parent.depth + 1);
       // Who leaves the walk early does not wait for it.
       next.catch(() => {});
       looks.push(next);
@@ -72,8 +73,4 @@ function refusal(error: unknown): 'ENOENT' | 'EACCES' {
   if (isXenstoreError(error, 'ENOENT')) return 'ENOENT';
   if (isXenstoreError(error, 'EACCES')) return 'EACCES';
   throw error;
-}
-
-function childOf(path: string, name: string): string {
-  return path.endsWith('/') ? `${path}${name}` : `${path}/${name}`;
 }

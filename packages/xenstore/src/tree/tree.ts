@@ -92,7 +92,7 @@ export async function writeTree<const S extends TreeSchema>(
   changes: TreeChanges<S>,
   options: OperationOptions = {},
 ): Promise<void> {
-  const texts = [...textsOf(path, schema, changes as Changes)];
+  const texts = [...textsOf(path, schema, changes as Values)];
   await together(operations, options, async (tx) => {
     await Promise.all(
       texts.map(([key, text]) => (text === null ? tx.remove(key, options) : tx.write(key, text, options))),
@@ -101,7 +101,6 @@ export async function writeTree<const S extends TreeSchema>(
 }
 
 type Values = Readonly<Record<string, unknown>>;
-type Changes = Values;
 
 function together<T>(
   operations: TreeOperations,
@@ -148,7 +147,7 @@ function valueOfMissing(field: FieldSpec, path: string): unknown {
 }
 
 /** Paths below `path`, and what each is to hold; null for one that is to go. */
-function* textsOf(path: string, schema: TreeSchema, changes: Changes): Generator<readonly [string, string | null]> {
+function* textsOf(path: string, schema: TreeSchema, changes: Values): Generator<readonly [string, string | null]> {
   for (const [name, value] of Object.entries(changes)) {
     if (value === undefined) continue;
     const field = Object.hasOwn(schema, name) ? schema[name] : undefined;
@@ -158,8 +157,8 @@ function* textsOf(path: string, schema: TreeSchema, changes: Changes): Generator
   }
 }
 
-function changesOf(path: string, value: unknown): Changes {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Changes;
+function changesOf(path: string, value: unknown): Values {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Values;
   const message = `${quoted(String(value))} is not an object of keys, or null`;
   throw new XenstoreError('ERR_INVALID_VALUE', 'write', message, { path });
 }

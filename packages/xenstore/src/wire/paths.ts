@@ -20,6 +20,11 @@ export function pathProblem(path: string): string | undefined {
   return 'a path has only letters, digits and - / _ @';
 }
 
+/** The path of a child. */
+export function childPath(path: string, name: string): string {
+  return path.endsWith('/') ? `${path}${name}` : `${path}/${name}`;
+}
+
 /** Whether `path` is a special watch path such as `@releaseDomain`. */
 export function isSpecialPath(path: string): boolean {
   return SPECIAL.test(path);

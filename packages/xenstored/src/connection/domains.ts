@@ -1,4 +1,4 @@
-import { DOMID_FIRST_RESERVED } from '@xenpv/xen-sys';
+import { parseDomid } from '@xenpv/xen-sys';
 import type { NodeOwner, NodeOwners } from '../tree/owners.js';
 import type { NodePermission } from '../tree/permissions.js';
 import type { EventCause } from '../watches/watches.js';
@@ -97,7 +97,7 @@ export class DomainTable implements NodeOwners {
   open(domid: number): DomainRecord | undefined {
     const known = this.#records.get(domid);
     if (known !== undefined) return known;
-    if (!Number.isInteger(domid) || domid < 0 || domid >= DOMID_FIRST_RESERVED) return undefined;
+    if (parseDomid(domid) === undefined) return undefined;
     return this.#defaults.exists(domid) ? this.#add(domid, this.#generation()) : undefined;
   }
 

@@ -46,7 +46,7 @@ ceph.describe('an image of a Ceph cluster', () => {
     const data = randomBytes(4 * MIB);
     await guest.write(MIB / 512, data);
     await guest.flush();
-    expect((await guest.read(MIB / 512, 4 * MIB)).equals(data)).toBe(true);
+    expect(data.equals(await guest.read(MIB / 512, 4 * MIB))).toBe(true);
     await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
     await cluster.ask('rbd', 'export', '--no-progress', name, cluster.path('copy'));
     const { readFileSync } = await import('node:fs');

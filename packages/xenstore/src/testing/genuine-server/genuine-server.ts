@@ -18,7 +18,7 @@ const run = promisify(execFile);
 /** The C daemon of Xen, or the OCaml one. */
 export type GenuineKind = 'xenstored' | 'oxenstored';
 
-const SHIM_SOURCE = fileURLToPath(new URL('src/testing/genuine-server/no-hypervisor.c', packageRoot));
+const SHIM_SOURCE = fileURLToPath(new URL('src/testing/genuine-server/no-hypervisor.c', packageRoot()));
 const START_TIMEOUT_MS = 10_000;
 
 /**
