@@ -116,7 +116,9 @@ describe('trace', () => {
   });
 
   it('there are never more than eight, also where all begin at once', async () => {
-    await start({ threads: 1 });
+    const { domid } = await start({ threads: 1 });
+    // The thread of its ring is asked.
+    const guest = await daemon.host.connectGuest(domid);
     const begin = async () => {
       const client = await QmpClient.connect(daemon.host.path('control'));
       const begun = client.execute('x-trace-start', { disk: 'web1:xvda' });
@@ -132,6 +134,7 @@ describe('trace', () => {
     expect(clients.filter(({ begun }) => begun)).toHaveLength(8);
     for (const { client } of clients) client.close();
     await expect.poll(() => countTraces()).toBe(0);
+    await guest.close();
   });
 
   it('says what is wrong', async () => {
