@@ -9,8 +9,8 @@ import { ROOT, workspacePackages } from './scripts/lib/workspace.mjs';
  */
 const limits = { testTimeout: 60_000, hookTimeout: 60_000, expect: { poll: { timeout: 20_000 } } };
 
-/** Two on two processors as well: most tests wait for something. */
-const WORKERS = Math.max(2, availableParallelism() - 1);
+/** Three on two processors as well: two thirds of the time of the longest tests is waiting, for disks and other processes. */
+const WORKERS = Math.max(3, availableParallelism() - 1);
 
 /** Every package's tests in one run from the root. Vitest finds this file from inside a package too, which then runs alone. */
 export default defineConfig({

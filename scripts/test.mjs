@@ -42,6 +42,23 @@ async function check(name, work) {
   }
 }
 
+/** What needs no types. */
+async function checkSources() {
+  await check('native builds', checkNativeBuilds);
+  await check('biome', () =>
+    run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
+  );
+  await check('manifests', checkManifests);
+  await check('documented paths', checkDocumentedPaths);
+  // Imported late: a fresh clone has their libraries only now.
+  await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
+  await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());
+  await check('log events page', async () => (await import('./log-events-page.mjs')).checkLogEventsPage());
+  await check('reference page', async () => (await import('./reference-page.mjs')).checkReferencePage());
+  await check('CommonJS builds', checkCommonJs);
+  await check('size budgets', checkCodeSizes);
+}
+
 /** What needs the packages' types. */
 async function checkTypes() {
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
@@ -135,21 +152,8 @@ await runMain(async () => {
   if (options.install) await install('--install', DEBIAN.tests, { say: sayOnStderr, all: false });
   await setup(sayOnStderr);
   await check('native addons', buildAddons);
-  await check('native builds', checkNativeBuilds);
-  await check('biome', () =>
-    run('biome', bin('biome'), ['check', '--error-on-warnings', '.'], { cwd: ROOT }).then(() => undefined),
-  );
-  await check('manifests', checkManifests);
-  await check('documented paths', checkDocumentedPaths);
-  // Imported late: a fresh clone has their libraries only now.
-  await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
-  await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());
-  await check('log events page', async () => (await import('./log-events-page.mjs')).checkLogEventsPage());
-  await check('reference page', async () => (await import('./reference-page.mjs')).checkReferencePage());
-  await check('CommonJS builds', checkCommonJs);
-  await check('size budgets', checkCodeSizes);
-  // Tests wait more than they work, and need no types.
-  const [tests] = await Promise.all([runTests(), checkTypes()]);
+  // Tests wait more than they work, and need nothing of the others.
+  const [tests] = await Promise.all([runTests(), checkSources().then(checkTypes)]);
   await check('documented tests', () => checkDocumentedTests(tests.results));
   const statuses = tests.results.flatMap(({ assertionResults }) => assertionResults.map(({ status }) => status));
   const needs = skippedByNeed(tests.results);

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 
 const run = promisify(execFile);
 
-describe('each example runs as it stands', { timeout: 30_000 }, () => {
+describe('each example runs as it stands', () => {
   it.each([
     ['shout-backend', 'A WHOLE BACKEND, AND NO BLOCK DEVICE\n'],
     ['console-backend', 'hello root\nwritten while nobody served\nfrom a new ring\n'],

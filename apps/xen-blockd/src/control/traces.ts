@@ -22,6 +22,7 @@ interface OpenTrace {
   readonly filter: TraceFilter;
   /** The client's. */
   readonly signal: AbortSignal;
+  readonly abort: () => void;
 }
 
 /** Each takes memory in the daemon. */
@@ -34,18 +35,21 @@ const LOOK_MS = 50;
 /** The traces that clients have open. One belongs to its client, and ends with it. */
 export class Traces {
   readonly #open = new Map<number, OpenTrace>();
+  #beginning = 0;
   #last = 0;
 
   /** Returns the trace's number. Error: there are too many. */
   async begin(disk: BlockDevice, filter: TraceFilter, signal: AbortSignal): Promise<number> {
-    const number = ++this.#last;
-    if (this.#open.size >= MOST_TRACES) {
+    if (this.#open.size + this.#beginning >= MOST_TRACES) {
       throw QmpError.refusal(`there are ${MOST_TRACES} traces already; end one first`);
     }
-    const trace = await disk.trace();
-    this.#open.set(number, { trace, filter, signal });
-    if (signal.aborted) this.#end(number);
-    else signal.addEventListener('abort', () => this.#end(number), { once: true });
+    this.#beginning++;
+    const trace = await disk.trace().finally(() => this.#beginning--);
+    const number = ++this.#last;
+    const abort = () => this.#end(number);
+    this.#open.set(number, { trace, filter, signal, abort });
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
     return number;
   }
 
@@ -74,8 +78,10 @@ export class Traces {
   }
 
   #end(number: number): void {
-    this.#open.get(number)?.trace[Symbol.dispose]();
+    const open = this.#open.get(number);
     this.#open.delete(number);
+    open?.signal.removeEventListener('abort', open.abort);
+    open?.trace[Symbol.dispose]();
   }
 }
 

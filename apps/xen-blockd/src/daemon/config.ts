@@ -188,7 +188,7 @@ export const CONFIG_KEYS = Object.keys(schema.entries) as Key[];
 const wholeText = ([least, most]: Range) => `a whole number from ${least} to ${most}`;
 const PATH_OR_NONE = 'an absolute path, or false';
 
-/** What a key's value may be, for people. */
+/** What a key's value may be, for people. @public for the page that is made from it. */
 export const ALLOWED: Record<Key, string> = {
   types: `a list of at least one of ${SERVED_TYPES.join(', ')}`,
   'log-level': LOG_LEVELS.join(', '),

@@ -23,11 +23,11 @@ let cleanup: Cleanup;
 beforeEach(async () => {
   host = await FolderHost.start();
   cleanup = new Cleanup();
-}, 30_000);
+});
 afterEach(async () => {
   await cleanup[Symbol.asyncDispose]();
   await host[Symbol.asyncDispose]();
-}, 30_000);
+});
 
 /** A guest in this process, whose disk no daemon serves now. */
 async function guestWithoutDaemon(): Promise<Blkfront> {

@@ -21,7 +21,7 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
     image = host.path('image');
     writeFileSync(image, '');
     truncateSync(image, 32 * MIB);
-  }, 30_000);
+  });
 
   afterEach(() => host[Symbol.asyncDispose](), 30_000);
 
@@ -41,7 +41,7 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
     expect(reported(stdout, 'connected')).toMatchObject({ connected: { size: 32 * MIB, readOnly: true } });
     const sha256 = createHash('sha256').update(readFileSync(image)).digest('hex');
     expect(reported(stdout, 'sha256')).toMatchObject({ sha256 });
-  }, 30_000);
+  });
 
   it('is the only one as long as it lives, whatever socket another one is given', async () => {
     await host.daemon();
@@ -54,7 +54,7 @@ needs(addon).describe('the daemon as a process, on a host in a folder', () => {
     );
     expect(stderr).toMatch(/runs already \(pid \d+\)/);
     expect(code).toBe(75);
-  }, 30_000);
+  });
 
   it('a guest sees a pause when the daemon is killed and started again, and loses nothing', async () => {
     let daemon = await host.daemon();

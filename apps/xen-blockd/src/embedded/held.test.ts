@@ -30,7 +30,7 @@ needs(addon).describe('a guest whose disk cannot be served for a while', () => {
     image = host.path('image');
     writeFileSync(image, '');
     truncateSync(image, 32 << 20);
-  }, 30_000);
+  });
   afterEach(() => host[Symbol.asyncDispose](), 30_000);
 
   const startGuest = async () => {

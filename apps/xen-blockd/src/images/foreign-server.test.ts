@@ -27,12 +27,12 @@ beforeEach(async () => {
   truncateSync(host.path('image'), 32 << 20);
   daemon = await host.daemon('--threads', '2');
   await startServer();
-}, 30_000);
+});
 
 afterEach(async () => {
   await cleanup[Symbol.asyncDispose]();
   await killServer();
-}, 30_000);
+});
 
 /** An NBD server that is nobody's helper. What it has not flushed is in the page cache. */
 async function startServer(): Promise<void> {

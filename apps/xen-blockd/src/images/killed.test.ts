@@ -27,7 +27,7 @@ beforeEach(async () => {
   cleanup = new Cleanup();
   host = cleanup.use(await FolderHost.start());
   daemon = await host.daemon('--threads', '2');
-}, 30_000);
+});
 afterEach(() => cleanup[Symbol.asyncDispose](), 30_000);
 
 async function qcow2(name: string): Promise<string> {

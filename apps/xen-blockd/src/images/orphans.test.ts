@@ -34,7 +34,7 @@ async function qcow2(name = 'disk.qcow2'): Promise<string> {
   // A helper that was killed has the image for a moment longer than it is seen.
   await vi.waitFor(async () => {
     expect((await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path, '32M'])).code).toBe(0);
-  }, 15_000);
+  });
   return path;
 }
 

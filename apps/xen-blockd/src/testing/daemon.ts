@@ -1,13 +1,23 @@
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import type { Blkfront } from '@xenpv/blkfront';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { pino } from 'pino';
 import { expect } from 'vitest';
 import type { Config } from '../daemon/config.js';
 import { runDaemon } from '../daemon/process.js';
+import { runTool } from '../tools.js';
 import { EmbeddedHost } from './host.js';
 
 const MIB = 1024 * 1024;
+
+export interface Qcow2Disk {
+  readonly guest: Blkfront;
+  readonly device: string;
+  readonly domid: number;
+  readonly image: string;
+  readonly content: Buffer;
+}
 
 /** The daemon in this process, on an embedded host with a directory of its own. */
 export class TestDaemon implements AsyncDisposable {
@@ -65,6 +75,19 @@ export class TestDaemon implements AsyncDisposable {
     const { domid } = await this.host.host.createDomain({ name });
     await this.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: this.host.path(name) });
     return { data, domid };
+  }
+
+  /** A guest that has written 4 MiB to a disk of 8 MiB; `content` is all that is on it. Needs qemu-img. */
+  async attachQcow2(image: string, name: string): Promise<Qcow2Disk> {
+    const { code, stderr } = await runTool('qemu-img', ['create', '-f', 'qcow2', image, '8M']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const { domid } = await this.host.host.createDomain({ name });
+    await this.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${image}` });
+    const guest = await this.host.connectGuest(domid);
+    const content = Buffer.alloc(8 * MIB);
+    randomBytes(4 * MIB).copy(content);
+    await guest.write(0, content.subarray(0, 4 * MIB));
+    return { guest, device: `qdisk-${domid}-51712`, domid, image, content };
   }
 
   /** Only a test that failed has left a daemon running; a second signal would end this process. */

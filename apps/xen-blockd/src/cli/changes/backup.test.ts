@@ -22,14 +22,7 @@ afterEach(() => daemon[Symbol.asyncDispose]());
 const blockd = (...args: string[]) => runBlockd(...args, '--socket', daemon.host.path('control'));
 const path = (name: string) => daemon.host.path(name);
 
-async function attach() {
-  await runTool('qemu-img', ['create', '-f', 'qcow2', path('disk.qcow2'), '8M']);
-  const { domid } = await daemon.host.host.createDomain({ name: 'web1' });
-  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${path('disk.qcow2')}` });
-  const guest = await daemon.host.connectGuest(domid);
-  await guest.write(0, randomBytes(4 * MIB));
-  return { guest, device: `qdisk-${domid}-51712` };
-}
+const attach = () => daemon.attachQcow2(path('disk.qcow2'), 'web1');
 
 qemu.it('a disk is put together again of a full backup and an incremental one', async () => {
   const { guest, device } = await attach();

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { QmpClient } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
@@ -6,7 +5,6 @@ import { afterEach, beforeEach, expect } from 'vitest';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
 import { processesWith } from '../../testing/storage-helpers.js';
-import { runTool } from '../../tools.js';
 
 const MIB = 1 << 20;
 const qemu = needs('qemu-img', 'qemu-storage-daemon', 'Linux');
@@ -23,14 +21,7 @@ afterEach(() => daemon[Symbol.asyncDispose]());
 const blockd = (...args: string[]) => runBlockd(...args, '--socket', daemon.host.path('control'));
 const path = (name: string) => daemon.host.path(name);
 
-async function attach() {
-  await runTool('qemu-img', ['create', '-f', 'qcow2', path('disk.qcow2'), '8M']);
-  const { domid } = await daemon.host.host.createDomain({ name: 'web1' });
-  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${path('disk.qcow2')}` });
-  const guest = await daemon.host.connectGuest(domid);
-  await guest.write(0, randomBytes(4 * MIB));
-  return { guest, device: `qdisk-${domid}-51712` };
-}
+const attach = () => daemon.attachQcow2(path('disk.qcow2'), 'web1');
 
 qemu.it('a snapshot is made, and made superfluous', async () => {
   const { guest, device } = await attach();

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { Conversation } from '../../control/ask-daemon.js';
+import type { TraceAnswer } from '../../control/traces.js';
 import { BlockdError } from '../../errors.js';
 import { packageVersion } from '../../package-root.js';
 import { lookOf } from '../../status/look.js';
@@ -18,12 +19,6 @@ import {
 import type { TraceOptions } from './options.js';
 import { SlowRequests } from './slow-requests.js';
 import { formatTraceLine, traceHeader } from './text.js';
-
-interface Answer {
-  readonly records: string;
-  readonly lost: number;
-  readonly ended: boolean;
-}
 
 /** How long the daemon waits for a record before it says that there is none. */
 const WAIT_MS = 500;
@@ -82,7 +77,7 @@ async function follow(
   const decode = recordDecoder(start);
   const args = { trace: start.trace, 'wait-ms': WAIT_MS };
   while (!signal.aborted) {
-    const { records, lost, ended } = await conversation.ask<Answer>('x-trace-read', args);
+    const { records, lost, ended } = await conversation.ask<TraceAnswer>('x-trace-read', args);
     await printer.lost(lost);
     if (!(await printer.print(decode(records), signal))) return 'as many lines as were asked for';
     if (ended) return `${start.device} is served no more`;

@@ -8,9 +8,8 @@ import { packageVersion } from '../../package-root.js';
 import type { DaemonStatus } from '../../status/daemon-status.js';
 import type { DiskReport } from '../../status/device-status.js';
 import { diskState } from '../../status/disk-state.js';
-import { formatJson } from '../../status/format.js';
 import { findTool, runTool } from '../../tools.js';
-import { answerOf, disksOf, type QueryOptions } from '../queries/query.js';
+import { answerOf, disksOf, print, type QueryOptions } from '../queries/query.js';
 import type { UpgradeOptions } from './options.js';
 
 const UNIT = 'xen-blockd.service';
@@ -126,7 +125,7 @@ async function restart(options: QueryOptions, report: UpgradeReport, before: See
   return tell(options, { ...done, ...pause }, seen && missing.length === 0 ? ExitCode.ok : ExitCode.failure);
 }
 
-/** A disk that its guest or toolstack has taken away meanwhile is not waited for. */
+/** Whether another process serves each disk that was connected. One that was taken away meanwhile is waited for in vain. */
 function isBack({ daemon, disks }: Seen, before: Seen, wanted: readonly string[]): boolean {
   if (daemon.pid === before.daemon.pid || !daemon.serving) return false;
   return wanted.every((device) => {
@@ -135,18 +134,16 @@ function isBack({ daemon, disks }: Seen, before: Seen, wanted: readonly string[]
   });
 }
 
-function tell({ json }: QueryOptions, report: UpgradeReport, code: number): number {
-  process.stdout.write(
-    json
-      ? formatJson(report)
-      : lines(report)
-          .map((line) => `${printable(line)}\n`)
-          .join(''),
+function tell(options: QueryOptions, report: UpgradeReport, code: number): number {
+  print(options, report, (done) =>
+    linesOf(done)
+      .map((line) => `${printable(line)}\n`)
+      .join(''),
   );
   return code;
 }
 
-function lines({ from, to, against, restarted, pause, served, missing }: UpgradeReport): string[] {
+function linesOf({ from, to, against, restarted, pause, served, missing }: UpgradeReport): string[] {
   if (against.length > 0) return [`not restarted: ${from} to ${to}`, ...against.map((text) => `  ${text}`)];
   if (!restarted) {
     return [

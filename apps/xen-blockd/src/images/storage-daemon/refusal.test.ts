@@ -38,17 +38,17 @@ describe('a refused image', () => {
     }
   }
 
-  qemu.it('of another format has its reason, each time', { timeout: 30_000 }, async () => {
+  qemu.it('of another format has its reason, each time', async () => {
     const path = bench.path('of another: format, "quoted"');
     writeFileSync(path, Buffer.alloc(1 << 20));
     await expectReason(path, /: Image is not in qcow2 format \(qemu-storage-daemon ended with exit code 1\)$/);
   });
 
-  qemu.it('that is missing has its reason, each time', { timeout: 30_000 }, async () => {
+  qemu.it('that is missing has its reason, each time', async () => {
     await expectReason(bench.path('missing'), /: it does not exist$/);
   });
 
-  qemu.it('with a corrupt header has its reason, each time', { timeout: 30_000 }, async () => {
+  qemu.it('with a corrupt header has its reason, each time', async () => {
     const path = await bench.qcow2();
     const content = readFileSync(path);
     content.writeUInt32BE(99, 4);
@@ -56,23 +56,19 @@ describe('a refused image', () => {
     await expectReason(path, /Unsupported qcow2 version 99 \(/);
   });
 
-  qemu.it('that another process has locked has its reason, each time', { timeout: 30_000 }, async () => {
+  qemu.it('that another process has locked has its reason, each time', async () => {
     const path = await bench.qcow2();
     await using _holder = await openFormatImage(bench.options(path));
     await expectReason(path, /Failed to get "write" lock; Is another process using the image/);
   });
 
-  needs('qemu-img', 'qemu-storage-daemon', setpriv).it(
-    'that may not be opened has its reason, each time',
-    { timeout: 30_000 },
-    async () => {
-      const path = await bench.qcow2();
-      chmodSync(path, 0);
-      const [program, args] = boundByPermissions('"$REAL"', ['"$@"']);
-      bench.fake(`exec ${[program, ...args].join(' ')}`);
-      await expectReason(path, /Permission denied \(/);
-    },
-  );
+  needs('qemu-img', 'qemu-storage-daemon', setpriv).it('that may not be opened has its reason, each time', async () => {
+    const path = await bench.qcow2();
+    chmodSync(path, 0);
+    const [program, args] = boundByPermissions('"$REAL"', ['"$@"']);
+    bench.fake(`exec ${[program, ...args].join(' ')}`);
+    await expectReason(path, /Permission denied \(/);
+  });
 
   qemu.it('that cannot be written has its reason', async () => {
     const path = await bench.qcow2();
@@ -82,7 +78,7 @@ describe('a refused image', () => {
   });
 });
 
-describe('a storage helper that is none', { timeout: 20_000 }, () => {
+describe('a storage helper that is none', () => {
   it('because it is missing is an error that says what to install', async () => {
     bench.install('', 0o644);
     expect(await refusal('/x')).toMatchObject({
@@ -110,7 +106,7 @@ describe('a storage helper that is none', { timeout: 20_000 }, () => {
   qemu.it.each([
     ['listens and never gets ready', 300, '', 'does not get ready'],
     ['gets ready and never answers', 2000, 'touch "$ready"', 'does not answer'],
-  ])('because it %s is an error at the deadline', { timeout: 20_000 }, async (_, startMs, then, reason) => {
+  ])('because it %s is an error at the deadline', async (_, startMs, then, reason) => {
     // The genuine one, stopped when it is about to listen for connections.
     bench.fake(`
       for ready; do :; done

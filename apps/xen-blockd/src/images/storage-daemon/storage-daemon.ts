@@ -302,7 +302,7 @@ export class StorageDaemon implements AsyncDisposable {
     let kills = 0;
     const locked = { since: 0 };
     // What a disk of this process has kept must not come after what this one writes.
-    await orAborted(Promise.allSettled(this.#othersClosing()), signal);
+    await abandonable(Promise.allSettled(this.#othersClosing()), signal);
     for (;;) {
       try {
         const helper = await this.#launch(signal);
@@ -327,8 +327,8 @@ export class StorageDaemon implements AsyncDisposable {
     const now = performance.now();
     locked.since ||= now;
     const own = now - locked.since < lockedMs + stopMs ? this.#othersClosing() : [];
-    await orAborted(Promise.allSettled(own), signal);
-    const released = () => orAborted(Promise.resolve(release?.(path)), signal);
+    await abandonable(Promise.allSettled(own), signal);
+    const released = () => abandonable(Promise.resolve(release?.(path)), signal);
     if (!(await released()) && own.length === 0) {
       const lockedFor = now - locked.since;
       if (lockedFor > lockedMs) return false;
@@ -336,7 +336,6 @@ export class StorageDaemon implements AsyncDisposable {
       if (lockedFor > unawareMs && this.#isInUse() && !(await released()) && this.#isInUse()) return false;
       await sleep(LOCKED_PAUSE_MS, undefined, { signal });
     }
-    signal.throwIfAborted();
     return true;
   }
 
@@ -496,7 +495,7 @@ export class StorageDaemon implements AsyncDisposable {
         const found = isNetworkDriver(format)
           ? Promise.resolve(onNetwork(networkIdentity(path, format, network)))
           : findImage(path);
-        this.#image = await abandonable(found, signal, () => {});
+        this.#image = await abandonable(found, signal);
       }
     } else await endHelpers(directory, path, times.stopMs);
     await endLeftTargets(directory.path);
@@ -577,16 +576,6 @@ export class StorageDaemon implements AsyncDisposable {
 
 function layersOf({ layers }: ImageChain): readonly ImageLayer[] {
   return layers.map(({ driver, file: { path } }) => ({ path, driver }));
-}
-
-/** What the work resolves with, or undefined as soon as the signal is aborted. Nothing of it is left at the signal afterwards. */
-function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
-  return new Promise((resolve, reject) => {
-    const abort = () => resolve(undefined);
-    if (signal.aborted) return abort();
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }
 
 /** What a helper is to have. */

@@ -337,46 +337,42 @@ describe('at random', () => {
     };
   }
 
-  it.each(Array.from({ length: SEEDS }, (_, i) => i + 1))(
-    'nothing acknowledged is lost (seed %i)',
-    async (seed) => {
-      const random = randomFrom(seed);
-      const first = await open({ unflushed: { bytes: 65536 } });
-      const clients = [first, await attach(first), await attach(first)].map((image) => new Client(image));
-      const acknowledged = new Array<number>(SECTORS).fill(0);
-      const busy = new Set<number>();
-      let left = 600;
-      let value = 0;
-      const use = async (client: Client) => {
-        while (left-- > 0) {
-          const sector = random(SECTORS);
-          if (busy.has(sector)) {
-            await new Promise((resolve) => setImmediate(resolve));
-            continue;
-          }
-          if (random(100) === 0) {
-            server.crash();
-            setTimeout(() => void server.start(), random(3));
-            await new Promise((resolve) => setTimeout(resolve, 4));
-            continue;
-          }
-          busy.add(sector);
-          const kind = random(10);
-          if (kind < 6) {
-            const next = 1 + (value++ % 255);
-            const op = kind === 0 ? BlockOp.writeFua : BlockOp.write;
-            expect(await client.write(sector * SECTOR, SECTOR, next, op)).toBe(SECTOR);
-            acknowledged[sector] = next;
-          } else if (kind < 9) expect(await client.read(sector * SECTOR, SECTOR)).toEqual([acknowledged[sector]]);
-          else expect(await client.flush()).toBe(0);
-          busy.delete(sector);
+  it.each(Array.from({ length: SEEDS }, (_, i) => i + 1))('nothing acknowledged is lost (seed %i)', async (seed) => {
+    const random = randomFrom(seed);
+    const first = await open({ unflushed: { bytes: 65536 } });
+    const clients = [first, await attach(first), await attach(first)].map((image) => new Client(image));
+    const acknowledged = new Array<number>(SECTORS).fill(0);
+    const busy = new Set<number>();
+    let left = 600;
+    let value = 0;
+    const use = async (client: Client) => {
+      while (left-- > 0) {
+        const sector = random(SECTORS);
+        if (busy.has(sector)) {
+          await new Promise((resolve) => setImmediate(resolve));
+          continue;
         }
-      };
-      await Promise.all(clients.flatMap((client) => [use(client), use(client)]));
-      await restart();
-      expect(await clients[seed % 3].flush()).toBe(0);
-      expect(acknowledged.map((_, i) => server.stable[i * SECTOR])).toEqual(acknowledged);
-    },
-    20_000,
-  );
+        if (random(100) === 0) {
+          server.crash();
+          setTimeout(() => void server.start(), random(3));
+          await new Promise((resolve) => setTimeout(resolve, 4));
+          continue;
+        }
+        busy.add(sector);
+        const kind = random(10);
+        if (kind < 6) {
+          const next = 1 + (value++ % 255);
+          const op = kind === 0 ? BlockOp.writeFua : BlockOp.write;
+          expect(await client.write(sector * SECTOR, SECTOR, next, op)).toBe(SECTOR);
+          acknowledged[sector] = next;
+        } else if (kind < 9) expect(await client.read(sector * SECTOR, SECTOR)).toEqual([acknowledged[sector]]);
+        else expect(await client.flush()).toBe(0);
+        busy.delete(sector);
+      }
+    };
+    await Promise.all(clients.flatMap((client) => [use(client), use(client)]));
+    await restart();
+    expect(await clients[seed % 3].flush()).toBe(0);
+    expect(acknowledged.map((_, i) => server.stable[i * SECTOR])).toEqual(acknowledged);
+  });
 });

@@ -319,4 +319,4 @@ it('does not care what a guest does to a request after it was taken', async () =
     }
     raw.ring.finalCheck();
   });
-}, 30_000);
+});

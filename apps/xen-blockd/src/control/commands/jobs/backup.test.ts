@@ -50,18 +50,7 @@ const told = (name: string) => events.filter(({ event }) => event === name).map(
 const ended = (name: string, times = 1) => expect.poll(() => told(name), SOON).toHaveLength(times);
 const inBackup = () => readdirSync(path('backup'));
 
-/** A guest that has written 4 MiB. */
-async function attach(vdev = 'xvda') {
-  const image = path(`${vdev}.qcow2`);
-  await runTool('qemu-img', ['create', '-f', 'qcow2', image, '8M']);
-  const { domid } = await daemon.host.host.createDomain({ name: `guest-${vdev}` });
-  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${image}` });
-  const guest = await daemon.host.connectGuest(domid);
-  const content = Buffer.alloc(8 * MIB);
-  randomBytes(4 * MIB).copy(content);
-  await guest.write(0, content.subarray(0, 4 * MIB));
-  return { guest, device: `qdisk-${domid}-51712`, content, domid, image };
-}
+const attach = (name = 'xvda') => daemon.attachQcow2(path(`${name}.qcow2`), `guest-${name}`);
 
 /** What is in an image, as QEMU reads it: only when nobody has it any more. */
 async function contentOf(name: string, format = 'qcow2'): Promise<Buffer> {

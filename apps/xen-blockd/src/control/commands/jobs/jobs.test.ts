@@ -32,15 +32,9 @@ const told = (name: string) => events.filter(({ event }) => event === name).map(
 
 /** A guest that has written 4 MiB, with a snapshot since then. */
 async function attachLayered() {
-  await runTool('qemu-img', ['create', '-f', 'qcow2', path('disk.qcow2'), '8M']);
-  const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
-  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${path('disk.qcow2')}` });
-  const guest = await daemon.host.connectGuest(domid);
-  const content = randomBytes(4 * MIB);
-  await guest.write(0, content);
-  const device = `qdisk-${domid}-51712`;
-  await execute('x-snapshot', { disk: device, filename: path('monday.qcow2') });
-  return { guest, device, content, domid };
+  const { content, ...disk } = await daemon.attachQcow2(path('disk.qcow2'), 'guest');
+  await execute('x-snapshot', { disk: disk.device, filename: path('monday.qcow2') });
+  return { ...disk, content: content.subarray(0, 4 * MIB) };
 }
 
 const qemu = needs('qemu-img', 'qemu-storage-daemon', 'Linux');
