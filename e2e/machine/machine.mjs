@@ -15,6 +15,8 @@ import { domainInitrd, packRun } from './payload.mjs';
 const XEN_ARGS =
   'dom0_mem=2560M,max:2560M dom0_max_vcpus=1 dom0_vcpus_pin console=com1 com1=115200,8n1 loglvl=info guest_loglvl=info ucode=no spec-ctrl=no xpti=false';
 const DOM0_ARGS = 'console=hvc0 quiet loglevel=4 mitigations=off panic=5';
+/** Without a report: a boot of systemd may take 10 on a busy machine. */
+const SILENT_MINUTES = { lab: 10, systemd: 25 };
 /** Units of a machine that is emulated, on a busy one. */
 const SYSTEMD_PATIENCE = 'systemd.default_timeout_start_sec=900';
 /** Hardware-assisted paging is emulated too, so that PVH guests boot. */
@@ -25,9 +27,10 @@ const LOGS_MIB = 64;
 /**
  * Boots `lab` with the run's disk made from `run`, whose `init` is dom0's: the lab's own or `systemd`; files go to `folder`. `onReport` gets every object that dom0's
  * program reports. Resolves when the machine is off: `{ ended, reason }`. It is killed after `minutes`, or when
- * nothing has been reported for `silentMinutes`.
+ * nothing has been reported for SILENT_MINUTES.
  */
-export async function runMachine(lab, folder, run, { onReport, minutes, silentMinutes = 10, signal, smp = 2 }) {
+export async function runMachine(lab, folder, run, { onReport, minutes, signal, smp = 2 }) {
+  const silentMinutes = SILENT_MINUTES[run.init] ?? SILENT_MINUTES.lab;
   const child = await startMachine(lab, folder, run, { smp });
   const state = { ended: false, reason: undefined };
   const stop = (reason) => {

@@ -73,7 +73,7 @@ async function carryOut(command, { guest, seconds }) {
   if (guest) return (await consoleOf(guest)).sh(command);
   if (seconds === undefined) return sh(`set -o pipefail; cd ${HOME}; ${command}`, { timeout: 300 });
   // What looks again and again wants a terminal.
-  const within = `timeout -s INT ${seconds} ${command}`;
+  const within = `timeout --foreground -s INT ${seconds} ${command}`;
   const ended = `TERM=xterm COLUMNS=160 LINES=50 script -qec '${within}' /dev/null; code=$?`;
   const found = await sh(`cd ${HOME}; ${ended}; [ $code = 0 ] || [ $code = ${INTERRUPTED} ]`, {
     timeout: seconds + 60,
