@@ -5,10 +5,10 @@ import { type DiskConfig, diskName, IMAGE_FORMATS, type ImageOpener, imagePath, 
 import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
+import { nbdTarget, openNbdTarget } from './nbd-target.js';
 import { checkNetwork, type NetworkPolicy } from './network/policy.js';
 import type { NetworkSettings } from './network/settings.js';
 import { networkDriver } from './network/source.js';
-import { nbdTarget, openNbdTarget } from './nbd-target.js';
 import { isBelow, outsideOf, refusal } from './refusal.js';
 import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import type { EndedJob, StorageDaemonEvent } from './storage-daemon/events.js';
@@ -124,7 +124,15 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const release = orphans && ((path: string) => orphans.release(path));
   // What others have written to the image comes before what this disk will.
   if (!offered) await release?.(target);
-  return openFormatImage({ ...common, ...helperBounds(options), path: target, format: driver ?? format, shared, release, onEvent });
+  return openFormatImage({
+    ...common,
+    ...helperBounds(options),
+    path: target,
+    format: driver ?? format,
+    shared,
+    release,
+    onEvent,
+  });
 }
 
 /** Which files a helper may have, and as whom it runs. */

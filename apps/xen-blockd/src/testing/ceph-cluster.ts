@@ -92,7 +92,16 @@ export class CephCluster implements AsyncDisposable {
     for (const name of ['mon', 'osd', 'run']) mkdirSync(this.path(name));
     writeFileSync(this.conf, this.#text(fsid, address));
     const admin = ['--cap', 'mon', 'allow *', '--cap', 'osd', 'allow *', '--cap', 'mgr', 'allow *'];
-    await run('ceph-authtool', ['--create-keyring', this.path('keys'), '--gen-key', '-n', 'mon.', '--cap', 'mon', 'allow *']);
+    await run('ceph-authtool', [
+      '--create-keyring',
+      this.path('keys'),
+      '--gen-key',
+      '-n',
+      'mon.',
+      '--cap',
+      'mon',
+      'allow *',
+    ]);
     await run('ceph-authtool', ['--create-keyring', this.path('admin'), '--gen-key', '-n', 'client.admin', ...admin]);
     await run('ceph-authtool', [this.path('keys'), '--import-keyring', this.path('admin')]);
     await run('monmaptool', ['--create', '--addv', 'a', address, '--fsid', fsid, this.path('monmap')]);
@@ -106,7 +115,18 @@ export class CephCluster implements AsyncDisposable {
   async #makeOsd(): Promise<void> {
     const uuid = randomUUID();
     await this.ask('ceph', 'osd', 'new', uuid);
-    await this.ask('ceph', 'auth', 'get-or-create', 'osd.0', 'mon', 'allow profile osd', 'osd', 'allow *', '-o', this.path('osd/keyring'));
+    await this.ask(
+      'ceph',
+      'auth',
+      'get-or-create',
+      'osd.0',
+      'mon',
+      'allow profile osd',
+      'osd',
+      'allow *',
+      '-o',
+      this.path('osd/keyring'),
+    );
     await run('ceph-osd', ['-i', '0', '--mkfs', '--osd-uuid', uuid, '-c', this.conf]);
     this.start('osd');
     await this.up();

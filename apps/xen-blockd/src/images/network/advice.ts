@@ -6,18 +6,28 @@ const ADVICE: Record<NetworkDriver, readonly (readonly [said: RegExp, advice: st
     [/error opening pool/, 'is the pool spelled as in `ceph osd pool ls`, and allowed to this user?'],
     [/error reading header/, 'is the image spelled as in `rbd ls POOL`, and allowed to this user?'],
     [/No such file or directory/, 'are pool, namespace, image and snapshot spelled as in `rbd ls POOL`?'],
-    [/error connecting.*(timed out|Timed out)/i, 'no monitor of the cluster answered, or they have no quorum: `ceph -s`'],
+    [
+      /error connecting.*(timed out|Timed out)/i,
+      'no monitor of the cluster answered, or they have no quorum: `ceph -s`',
+    ],
     [
       /error connecting.*(permission denied|not permitted|invalid argument|operation not supported)/i,
       'the cluster does not take the key of this user: compare the keyring with `ceph auth get`',
     ],
-    [/permission denied|not permitted/i, "the user may not: ceph auth caps … mon 'profile rbd' osd 'profile rbd pool=POOL'"],
+    [
+      /permission denied|not permitted/i,
+      "the user may not: ceph auth caps … mon 'profile rbd' osd 'profile rbd pool=POOL'",
+    ],
   ],
   iscsi: [
-    [/auth|login/i, 'compare the user in the target, the file in iscsi-secrets and iscsi-initiator with what the server allows'],
-    [/connect|timed? ?out|refused|unreachable/i, 'is the server there, and not behind a firewall?'],
-    [/address|resolve/i, 'is the name of the server known to this machine?'],
-    [/lun|logical unit|inquiry|READ ?CAPACITY/i, 'is the number behind the target that of one of its units?'],
+    [/Target not found/, 'does the server have a target of this name, and let this iscsi-initiator have it?'],
+    [
+      /Authentication failure|Authorization failure/,
+      'compare the user in the target, its file in iscsi-secrets and iscsi-initiator with what the server allows',
+    ],
+    [/LOGICAL_UNIT_NOT_SUPPORTED/, 'is the number behind the target that of one of its units?'],
+    [/can ?not resolv/i, 'is the name of the server known to this machine?'],
+    [/connect|timed? ?out/i, 'is the server there, on this port, and not behind a firewall?'],
   ],
 };
 

@@ -50,7 +50,10 @@ export class CephConf {
       type: 'client',
       id: this.#user,
     };
-    return path.replace(/\$(?:\{(\w+)\}|(cluster|name|type|id))/g, (all, braced, bare) => values[braced ?? bare] ?? all);
+    return path.replace(
+      /\$(?:\{(\w+)\}|(cluster|name|type|id))/g,
+      (all, braced, bare) => values[braced ?? bare] ?? all,
+    );
   }
 }
 

@@ -23,7 +23,11 @@ export function checkNetwork(target: string, driver: NetworkDriver, options: Che
   if (driver === 'iscsi') {
     const { host } = iscsiTarget(target);
     const plain = host.replace(/^\[(.*)\]$/, '$1');
-    check(target, { what: `the server ${plain}`, name: plain, allowed: options.iscsiHosts, key: 'iscsi-hosts' }, options);
+    check(
+      target,
+      { what: `the server ${plain}`, name: plain, allowed: options.iscsiHosts, key: 'iscsi-hosts' },
+      options,
+    );
     return;
   }
   const { pool, conf } = rbdTarget(target);

@@ -42,7 +42,9 @@ function optionsOf(words: readonly string[], refused: (reason: string) => Error)
   for (const word of words) {
     const [, key = word, value = ''] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
     if (!OPTIONS.includes(key)) {
-      throw refused(`option ${key} is not taken from a target; known are ${OPTIONS.join(', ')}; others go into ceph.conf`);
+      throw refused(
+        `option ${key} is not taken from a target; known are ${OPTIONS.join(', ')}; others go into ceph.conf`,
+      );
     }
     if (value === '' || options.has(key)) throw refused(`option ${key} has no value, or is there twice; ${FORM}`);
     options.set(key, unescaped(value));

@@ -28,8 +28,6 @@ export interface NetworkSource {
 
 /** librados gives up before the helper is given up, and says what it waited for. */
 const CONNECT_SECONDS = 20;
-/** QEMU's driver repeats a request that has timed out so often, after pauses. */
-const ISCSI_ATTEMPTS = 9;
 const SECRET = 'chap';
 
 /** The driver for a target, or undefined: it is no image of storage on the network that a helper speaks with. */
@@ -73,14 +71,27 @@ async function openRbd(target: string, { readOnly, settings = {}, fileName }: So
   const conf = given.conf ?? settings.cephConf ?? DEFAULT_CEPH_CONF;
   const user = given.user ?? settings.cephUser ?? DEFAULT_CEPH_USER;
   if (snapshot !== undefined && !readOnly) throw refusal(target, `snapshot ${snapshot} is only read: give it mode r`);
-  const text = readable(target, conf, `the configuration of the cluster`, 'name another ceph-conf, or install that one');
+  const text = readable(
+    target,
+    conf,
+    `the configuration of the cluster`,
+    'name another ceph-conf, or install that one',
+  );
   const keyring = findKeyring(target, new CephConf(text, user), { conf, user });
   const files = await pinAll(keyring === undefined ? [conf] : [conf, keyring]);
   const seconds = given.reconnectSeconds ?? settings.reconnectSeconds;
   return {
     driver: 'rbd',
     identity: networkIdentity(target, 'rbd', settings),
-    node: { driver: 'rbd', conf: fileName(0), pool, ...(namespace && { namespace }), image, ...(snapshot && { snapshot }), user },
+    node: {
+      driver: 'rbd',
+      conf: fileName(0),
+      pool,
+      ...(namespace && { namespace }),
+      image,
+      ...(snapshot && { snapshot }),
+      user,
+    },
     objects: [],
     files,
     environment: { CEPH_ARGS: cephArguments({ keyring: keyring && fileName(1), seconds }) },
@@ -118,9 +129,8 @@ function keyAdvice(user: string, path: string): string {
 }
 
 async function openIscsi(target: string, { settings = {}, fileName }: SourceOptions): Promise<NetworkSource> {
-  const { host, port, iqn, lun, user, ...given } = iscsiTarget(target);
+  const { host, port, iqn, lun, user } = iscsiTarget(target);
   const secret = user === undefined ? undefined : findSecret(target, user, settings.iscsiSecrets);
-  const seconds = given.reconnectSeconds ?? settings.reconnectSeconds;
   const { iscsiInitiator } = settings;
   return {
     driver: 'iscsi',
@@ -129,7 +139,6 @@ async function openIscsi(target: string, { settings = {}, fileName }: SourceOpti
       ...{ driver: 'iscsi', transport: 'tcp', portal: `${host}:${port}`, target: iqn, lun },
       ...(user !== undefined && { user, 'password-secret': SECRET }),
       ...(iscsiInitiator !== undefined && { 'initiator-name': iscsiInitiator }),
-      ...(seconds !== undefined && { timeout: Math.max(1, Math.floor(seconds / ISCSI_ATTEMPTS)) }),
     },
     objects: secret === undefined ? [] : [{ 'qom-type': 'secret', id: SECRET, file: fileName(0) }],
     files: await pinAll(secret === undefined ? [] : [secret]),
@@ -144,7 +153,10 @@ function findSecret(target: string, user: string, folder: string | undefined): s
   const path = join(folder, user);
   const text = readable(target, path, `the password of ${user}`, `write it: printf %s PASSWORD > ${path}`);
   if (/[\r\n]/.test(text) || text === '') {
-    throw refusal(target, `${path} is empty, or has an end of line, which is no part of a password: printf %s PASSWORD > ${path}`);
+    throw refusal(
+      target,
+      `${path} is empty, or has an end of line, which is no part of a password: printf %s PASSWORD > ${path}`,
+    );
   }
   return path;
 }
