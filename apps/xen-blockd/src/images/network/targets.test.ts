@@ -69,7 +69,7 @@ describe('a target on an iSCSI server', () => {
 describe('a configuration of a cluster', () => {
   it('names keyrings by client, then for all', () => {
     const text =
-      '[global]\nkeyring = /a/$cluster.$name\n[client.joe]\n  Key Ring = /no\n keyring = "/b/${id}, /c" ; mine\n';
+      '[global]\nkeyring = /a/$cluster.$name\n[client.joe]\n  Key Ring = /no\n keyring = "/b/$id, /c" ; mine\n';
     expect(new CephConf(text, 'joe').keyrings).toEqual(['/b/joe', '/c']);
     expect(new CephConf(text, 'ann').keyrings).toEqual(['/a/ceph.client.ann']);
     expect(new CephConf('', 'ann').keyrings[0]).toBe('/etc/ceph/ceph.client.ann.keyring');
