@@ -124,24 +124,21 @@ needs(cage).describe('a cage', () => {
     expect(await copy('5G')).toMatchObject({ status: 1, stderr: expect.stringMatching(/memory exhausted/) });
   });
 
-  it("of an image on the network has the network, its files and the resolver's, and no others", async () => {
+  it('of an image on the network has its files and those of the resolver, and no others', async () => {
     writeFileSync(bench.path('keyring'), 'key');
     await using file = await PinnedFile.open(bench.path('keyring'));
     const find =
       "find / \\( -path '/usr/*' -o -path '/lib*/*' -o -path '/bin/*' -o -path '/sbin/*' \\) -prune -o -type f -print";
     const task = { files: [file], readOnly: new Set([file]), network: true, environment: { CEPH_ARGS: '--here' } };
-    const { stdout } = await inCage(`${find}; readlink /proc/self/ns/net; echo $CEPH_ARGS; cat /dev/fd/3`, task);
+    const { stdout } = await inCage(`${find}; echo $CEPH_ARGS; cat /dev/fd/3`, task);
     const lines = stdout.split('\n');
     expect(lines.splice(-2)).toEqual(['--here', 'key']);
-    const allowed = /^\/dev\/fd\/3$|^\/etc\/(resolv\.conf|hosts|nsswitch\.conf|gai\.conf)$/;
+    const allowed = /^\/dev\/(fd\/3|null)$|^\/etc\/(resolv\.conf|hosts|nsswitch\.conf|gai\.conf)$/;
     const others = lines.filter((line) => !allowed.test(line) && !line.startsWith(bench.directory));
     expect(others).toEqual([]);
     expect(lines).toContain('/etc/hosts');
     const write = await inCage('echo > /dev/fd/3; echo > /etc/hosts', task);
     expect(write.stderr).toMatch(/Read-only.*\n.*Read-only/);
-    const interfaces = 'ls /proc 2>/dev/null; wc -l < /dev/null';
-    expect((await inCage(interfaces, task)).stdout.trim()).toBe('0');
-    expect(() => closeSync(openSync(bench.path('keyring'), 'r+'))).not.toThrow();
   });
 
   needs(protection).it.each([
