@@ -20,13 +20,14 @@ const ADVICE: Record<NetworkDriver, readonly (readonly [said: RegExp, advice: st
     ],
   ],
   iscsi: [
+    [/Target not found/, 'does the server have a target of this name, and let this iscsi-initiator have it?'],
     [
-      /auth|login/i,
-      'compare the user in the target, the file in iscsi-secrets and iscsi-initiator with what the server allows',
+      /Authentication failure|Authorization failure/,
+      'compare the user in the target, its file in iscsi-secrets and iscsi-initiator with what the server allows',
     ],
-    [/connect|timed? ?out|refused|unreachable/i, 'is the server there, and not behind a firewall?'],
-    [/address|resolve/i, 'is the name of the server known to this machine?'],
-    [/lun|logical unit|inquiry|READ ?CAPACITY/i, 'is the number behind the target that of one of its units?'],
+    [/LOGICAL_UNIT_NOT_SUPPORTED/, 'is the number behind the target that of one of its units?'],
+    [/can ?not resolv/i, 'is the name of the server known to this machine?'],
+    [/connect|timed? ?out/i, 'is the server there, on this port, and not behind a firewall?'],
   ],
 };
 

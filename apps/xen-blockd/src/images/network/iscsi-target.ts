@@ -1,5 +1,4 @@
 import { refusal } from '../refusal.js';
-import { RECONNECT, reconnectSeconds } from './settings.js';
 
 /** A logical unit, as `iscsi://[USER@]HOST[:PORT]/IQN/LUN` names it. */
 export interface IscsiTarget {
@@ -9,10 +8,9 @@ export interface IscsiTarget {
   readonly lun: number;
   /** For CHAP; undefined: nobody is asked who he is. */
   readonly user: string | undefined;
-  readonly reconnectSeconds: number | undefined;
 }
 
-const FORM = `expected iscsi://HOST:PORT/IQN/LUN or iscsi://USER@HOST:PORT/IQN/LUN, with ?${RECONNECT}=N behind it`;
+const FORM = 'expected iscsi://HOST:PORT/IQN/LUN or iscsi://USER@HOST:PORT/IQN/LUN';
 /** IANA's. */
 const ISCSI_PORT = 3260;
 const MOST_LUN = 16_383;
@@ -20,15 +18,15 @@ const MOST_LUN = 16_383;
 /** Error: ERR_IMAGE. */
 export function iscsiTarget(target: string): IscsiTarget {
   const refused = (reason: string) => refusal(target, reason);
-  const url = parsed(target, refused);
-  if (url.password !== '' || url.username.includes('%25')) {
-    // Whoever reads xenstore would read it.
+  // libiscsi's form is USER%PASSWORD. Whoever reads xenstore would read it.
+  if (/^iscsi:\/*[^/@]*[:%][^/]*@/.test(target)) {
     throw refusal('iscsi:', 'a password is not taken from a target; put it into a file of the folder iscsi-secrets');
   }
-  const [iqn = '', lun = '', ...others] = url.pathname.slice(1).split('/').map(decodeURIComponent);
+  const url = parsed(target, refused);
+  const [iqn = '', lun = '', ...others] = decoded(url.pathname, refused).slice(1).split('/');
   if (url.hostname === '' || iqn === '' || !/^\d+$/.test(lun) || others.length > 0) throw refused(FORM);
   if (Number(lun) > MOST_LUN) throw refused(`LUN ${lun} is more than ${MOST_LUN}`);
-  const [unknown] = [...url.searchParams.keys()].filter((key) => key !== RECONNECT);
+  const [unknown] = url.searchParams.keys();
   if (unknown !== undefined) throw refused(`${unknown} is not known; ${FORM}`);
   return {
     // Of an IPv6 address the brackets are the URL's, and QEMU's too.
@@ -36,14 +34,22 @@ export function iscsiTarget(target: string): IscsiTarget {
     port: url.port === '' ? ISCSI_PORT : Number(url.port),
     iqn,
     lun: Number(lun),
-    user: url.username === '' ? undefined : decodeURIComponent(url.username),
-    reconnectSeconds: reconnectSeconds(url.searchParams.get(RECONNECT) ?? undefined, refused),
+    user: url.username || undefined,
   };
 }
 
 function parsed(target: string, refused: (reason: string) => Error): URL {
   try {
     return new URL(target);
+  } catch {
+    throw refused(FORM);
+  }
+}
+
+/** Names of targets have no slashes (RFC 3722). */
+function decoded(path: string, refused: (reason: string) => Error): string {
+  try {
+    return decodeURIComponent(path);
   } catch {
     throw refused(FORM);
   }

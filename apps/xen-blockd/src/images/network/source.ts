@@ -28,8 +28,6 @@ export interface NetworkSource {
 
 /** librados gives up before the helper is given up, and says what it waited for. */
 const CONNECT_SECONDS = 20;
-/** QEMU's driver repeats a request that has timed out so often, after pauses. */
-const ISCSI_ATTEMPTS = 9;
 const SECRET = 'chap';
 
 /** The driver for a target, or undefined: it is no image of storage on the network that a helper speaks with. */
@@ -131,9 +129,8 @@ function keyAdvice(user: string, path: string): string {
 }
 
 async function openIscsi(target: string, { settings = {}, fileName }: SourceOptions): Promise<NetworkSource> {
-  const { host, port, iqn, lun, user, ...given } = iscsiTarget(target);
+  const { host, port, iqn, lun, user } = iscsiTarget(target);
   const secret = user === undefined ? undefined : findSecret(target, user, settings.iscsiSecrets);
-  const seconds = given.reconnectSeconds ?? settings.reconnectSeconds;
   const { iscsiInitiator } = settings;
   return {
     driver: 'iscsi',
@@ -142,7 +139,6 @@ async function openIscsi(target: string, { settings = {}, fileName }: SourceOpti
       ...{ driver: 'iscsi', transport: 'tcp', portal: `${host}:${port}`, target: iqn, lun },
       ...(user !== undefined && { user, 'password-secret': SECRET }),
       ...(iscsiInitiator !== undefined && { 'initiator-name': iscsiInitiator }),
-      ...(seconds !== undefined && { timeout: Math.max(1, Math.floor(seconds / ISCSI_ATTEMPTS)) }),
     },
     objects: secret === undefined ? [] : [{ 'qom-type': 'secret', id: SECRET, file: fileName(0) }],
     files: await pinAll(secret === undefined ? [] : [secret]),

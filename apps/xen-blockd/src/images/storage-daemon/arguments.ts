@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { PinnedFile } from '@xenpv/blockdev';
 import type { ChainImage, ImageChain } from '../chain/chain.js';
-import type { NetworkSource } from '../network/source.js';
+import { isNetworkDriver, type NetworkSource } from '../network/source.js';
 
 /** QEMU's driver for one of IMAGE_FORMATS. */
 export function driverOf(format: string): string {
@@ -120,11 +120,15 @@ class Nodes {
 /** Whether a helper that runs with these arguments serves the same image in the same way as one with those would. */
 export function isSameTask(running: readonly string[], wanted: StorageDaemonTask): boolean {
   const own = withoutSecret(running);
-  const top = { driver: driverOf(wanted.format), 'node-name': EXPORT, file: { locking: lockingOf(wanted) } };
-  const like = commandLine(wanted, top);
+  const like = commandLine(wanted, likeOf(wanted));
   const at = like.indexOf('--blockdev') + 1;
   if (own.length !== like.length || !like.every((word, i) => i === at || word === own[i])) return false;
   return isDeepStrictEqual(withoutFiles(own[at] ?? ''), withoutFiles(like[at] ?? ''));
+}
+
+function likeOf(wanted: StorageDaemonTask): object {
+  const driver = driverOf(wanted.format);
+  return isNetworkDriver(driver) ? { driver } : { driver, file: { locking: lockingOf(wanted) } };
 }
 
 /** Which files it has was checked by the process that started it, and they may have moved since. */

@@ -1,6 +1,15 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { nbdDiskOf, PinnedFile } from '@xenpv/blockdev';
 import { needs, working } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -113,6 +122,23 @@ needs(cage).describe('a cage', () => {
     const copy = (size: string) => inCage(`dd if=/dev/null of=/dev/null bs=${size}`);
     expect(await copy('64M')).toMatchObject({ status: 0 });
     expect(await copy('5G')).toMatchObject({ status: 1, stderr: expect.stringMatching(/memory exhausted/) });
+  });
+
+  it('of an image on the network has its files and those of the resolver, and no others', async () => {
+    writeFileSync(bench.path('keyring'), 'key');
+    await using file = await PinnedFile.open(bench.path('keyring'));
+    const find =
+      "find / \\( -path '/usr/*' -o -path '/lib*/*' -o -path '/bin/*' -o -path '/sbin/*' \\) -prune -o -type f -print";
+    const task = { files: [file], readOnly: new Set([file]), network: true, environment: { CEPH_ARGS: '--here' } };
+    const { stdout } = await inCage(`${find}; echo $CEPH_ARGS; cat /dev/fd/3`, task);
+    const lines = stdout.split('\n');
+    expect(lines.splice(-2)).toEqual(['--here', 'key']);
+    const allowed = /^\/dev\/(fd\/3|null)$|^\/etc\/(resolv\.conf|hosts|nsswitch\.conf|gai\.conf)$/;
+    const others = lines.filter((line) => !allowed.test(line) && !line.startsWith(bench.directory));
+    expect(others).toEqual([]);
+    expect(lines).toContain('/etc/hosts');
+    const write = await inCage('echo > /dev/fd/3; echo > /etc/hosts', task);
+    expect(write.stderr).toMatch(/Read-only.*\n.*Read-only/);
   });
 
   needs(protection).it.each([

@@ -33,7 +33,7 @@ import { OwnedJobs } from './monitor/owned-jobs.js';
 import { reopenInHelper } from './monitor/reopen.js';
 import { resizeInHelper, SizeRefused } from './monitor/resize.js';
 import { endReason, isLocked } from './reason.js';
-import { DEFAULT_TIMES, type StorageDaemonTimes } from './times.js';
+import { DEFAULT_TIMES, NETWORK_TIMES, type StorageDaemonTimes } from './times.js';
 
 const POLL_MS = 10;
 /** A connection that breaks is seen before the end of the process that broke it is. */
@@ -128,7 +128,7 @@ export class StorageDaemon implements AsyncDisposable {
   /** Nothing runs yet. Error: ERR_SOCKET, no folder can be made. */
   constructor(options: StorageDaemonOptions) {
     this.#options = options;
-    this.#times = { ...DEFAULT_TIMES, ...options.times };
+    this.#times = { ...DEFAULT_TIMES, ...(isNetworkDriver(options.format) && NETWORK_TIMES), ...options.times };
     this.#report = new FailureReport(options.onEvent);
     this.#backoff = new Backoff({ firstMs: this.#times.retryMs, mostMs: this.#times.retryMostMs });
     this.#directory = directoryFor(options);

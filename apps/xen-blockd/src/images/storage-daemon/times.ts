@@ -20,6 +20,9 @@ export interface StorageDaemonTimes {
   readonly unawareMs: number;
 }
 
+/** A cluster or server that is away has nothing written back to it: what was not flushed is kept here. */
+export const NETWORK_TIMES: Partial<StorageDaemonTimes> = { stopMs: 2000 };
+
 export const DEFAULT_TIMES: StorageDaemonTimes = {
   startMs: 30_000,
   stopMs: 10_000,
