@@ -18,10 +18,14 @@ The libraries never log. They publish on [node:diagnostics_channel](https://node
 cost where nobody subscribes; the daemon's log and its tests are subscribers. Each package's channels and the types of
 their payloads are in its \`diagnostics.ts\`; this page is made from them by \`node scripts/diagnostics-page.mjs\`.
 
-\`\`\`js
+\`\`\`ts
 import { subscribe } from 'node:diagnostics_channel';
+import type { DeviceStateEvent } from '@xenpv/xenbus';
 
-subscribe('xenbus:device:state', ({ address, to }) => console.log(address, to));
+subscribe('xenbus:device:state', (message) => {
+  const { address, to } = message as DeviceStateEvent;
+  console.log(address, to);
+});
 \`\`\`
 `;
 

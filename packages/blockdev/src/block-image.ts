@@ -111,6 +111,8 @@ export interface SharedImage {
 export interface RefreshOptions {
   /** True: the end of the image may be cut off. */
   readonly mayShrink?: boolean | undefined;
+  /** Ends the wait; a look that has not begun is not taken, and the image keeps the size that it has. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** An opened image: its geometry and its queues. */
@@ -135,7 +137,8 @@ export interface BlockImage extends AsyncDisposable {
   createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue;
   /**
    * Looks at the storage again; resolves with the bytes of its whole sectors. They are the image's `size` from then on,
-   * unless they are fewer than before and it may not shrink. Rejects as opening it would.
+   * unless they are fewer than before and it may not shrink. Rejects as opening it would, or with
+   * the signal's reason.
    */
   refresh(options?: RefreshOptions): Promise<number>;
   /** Its storage may grow without a word, and `refresh` costs next to nothing: who serves it looks from time to time. */

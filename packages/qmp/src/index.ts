@@ -1,4 +1,4 @@
-export { QmpClient, type QmpClientOptions } from './client/client.js';
+export { QmpClient, type QmpClientOptions, type QmpExecuteOptions } from './client/client.js';
 export { QmpError, type QmpErrorClass, type QmpErrorCode, type QmpErrorOp } from './errors.js';
 export type { QmpArguments, QmpMembers, QmpType, QmpValue } from './schema/types.js';
 export { type QmpCommand, type QmpCommandContext, type QmpCommandDefinition, qmpCommand } from './server/command.js';

@@ -19,6 +19,7 @@ import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
+import { untilAborted } from '../until-aborted.js';
 import { PageCache } from '../uring/page-cache.js';
 import { IoUringQueue } from '../uring/queue.js';
 import type { ThreadRing } from '../uring/thread-ring.js';
@@ -118,8 +119,10 @@ export class FileImage implements BlockImage {
     return this.#queues.add(new FileQueue(this, options, { files, calls, rangeWorker: this.#rangeWorker() }));
   }
 
-  async refresh({ mayShrink = false }: RefreshOptions = {}): Promise<number> {
-    const seen = storageSize(await statFile(this.#files.buffered));
+  async refresh({ mayShrink = false, signal }: RefreshOptions = {}): Promise<number> {
+    signal?.throwIfAborted();
+    // Of a server of files that is away, this waits for as long as that is.
+    const seen = storageSize(await untilAborted(statFile(this.#files.buffered), signal));
     const again = seen === this.#seenSize;
     const size = again ? seen - (seen % this.sectorSize) : wholeSectors(seen, this.sectorSize, this.description);
     this.#seenSize = seen;

@@ -1,4 +1,4 @@
-import type { BlockFeatures, BlockImage, BlockQueue, SharedImage } from '../block-image.js';
+import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
 import { checkGeometry } from '../geometry.js';
 import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
@@ -49,7 +49,8 @@ export class MemoryImage implements BlockImage {
     return this.#queues.add(new MemoryQueue(this, this.data, options));
   }
 
-  async refresh(): Promise<number> {
+  async refresh({ signal }: RefreshOptions = {}): Promise<number> {
+    signal?.throwIfAborted();
     return this.size;
   }
 

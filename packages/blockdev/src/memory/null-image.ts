@@ -4,6 +4,7 @@ import {
   BlockOp,
   type BlockQueue,
   IOV_WORDS,
+  type RefreshOptions,
   type SharedImage,
 } from '../block-image.js';
 import { checkGeometry } from '../geometry.js';
@@ -72,7 +73,8 @@ class NullImage implements BlockImage {
     return this.#queues.add(new NullQueue(this, options));
   }
 
-  async refresh(): Promise<number> {
+  async refresh({ signal }: RefreshOptions = {}): Promise<number> {
+    signal?.throwIfAborted();
     return this.size;
   }
 

@@ -16,6 +16,7 @@ import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
+import { untilAborted } from '../until-aborted.js';
 import { absolute, addressText, exportUri, type NbdAddress } from './address.js';
 import { NbdConnection } from './connection.js';
 import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed/log.js';
@@ -135,14 +136,16 @@ class NbdImage implements BlockImage {
   }
 
   /** Asks on a connection of its own: nothing on one tells that its export has grown. */
-  refresh({ mayShrink = false }: RefreshOptions = {}): Promise<number> {
-    const refreshed = this.#refreshing.then(() => this.#refresh(mayShrink));
+  refresh({ mayShrink = false, signal }: RefreshOptions = {}): Promise<number> {
+    const refreshed = this.#refreshing.then(() => this.#refresh(mayShrink, signal));
     this.#refreshing = refreshed.catch(() => {});
-    return refreshed;
+    return untilAborted(refreshed, signal);
   }
 
-  async #refresh(mayShrink: boolean): Promise<number> {
+  async #refresh(mayShrink: boolean, signal: AbortSignal | undefined): Promise<number> {
+    signal?.throwIfAborted();
     const bytes = await exportBytes(this.#address, this.#options);
+    signal?.throwIfAborted();
     const size = wholeSectors(bytes, this.sectorSize, this.description);
     const isWanted = size > this.#size || (size < this.#size && mayShrink);
     if (isWanted && !this.#closing) {

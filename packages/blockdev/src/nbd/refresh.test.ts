@@ -129,3 +129,27 @@ test('a server that stays away is told of, and changes nothing', async () => {
   await image.close();
   await image.refresh().catch(() => {});
 });
+
+test('a look that is given up ends at once, and the one before it is finished', async () => {
+  const server = await serve();
+  const image = await open(server);
+  const driver = drive(image);
+  let isHeld = true;
+  server.onWrite = async () => {
+    while (isHeld) await delay(5);
+  };
+  const write = driver.run(BlockOp.write, 0, 4096);
+  await vi.waitFor(() => expect(server.clients).toBe(1));
+  server.resize(2 * MIB);
+  const first = image.refresh();
+  const ending = new AbortController();
+  const second = image.refresh({ signal: ending.signal });
+  ending.abort(new Error('enough'));
+  await expect(second).rejects.toThrow('enough');
+  await expect(image.refresh({ signal: ending.signal })).rejects.toThrow('enough');
+  expect(image.size).toBe(MIB);
+  isHeld = false;
+  expect(await first).toBe(2 * MIB);
+  expect(await write).toBe(4096);
+  expect(await image.refresh({ signal: new AbortController().signal })).toBe(2 * MIB);
+});

@@ -30,9 +30,9 @@ class DoublingBackend implements BackendHandler {
     const page = grants.map(address.domid, Uint32Array.of(ref), { writable: true }).page(0);
     const local = events.bindInterdomain(address.domid, port);
     events.listen((ports, count) => {
-      if (page[0] !== page[2]) {
-        page[1] *= 2;
-        page[2] = page[0];
+      const [asked = 0, number = 0, answered = 0] = page;
+      if (asked !== answered) {
+        page.set([number * 2, asked], 1);
         events.notify(local);
       }
       events.unmask(ports, count);
@@ -64,7 +64,7 @@ async function scene(plan: FaultPlan = {}, options: EmulatedHostOptions = {}) {
   const events = guest.provider.openEventChannels();
   const port = events.bindUnbound(0);
   await front.transaction(async (tx) => {
-    await tx.write(`${frontendPath}/page-ref`, refs[0]);
+    await tx.write(`${frontendPath}/page-ref`, String(refs[0]));
     await tx.write(`${frontendPath}/event-channel`, port);
     await tx.write(`${frontendPath}/state`, XenbusState.initialised);
   });
@@ -72,11 +72,13 @@ async function scene(plan: FaultPlan = {}, options: EmulatedHostOptions = {}) {
     front.waitFor(async (ops) => (await ops.read(`${backendPath}/state`)) === String(state) || undefined);
   const poke = () => events.notify(port);
   const double = (number: number) => {
-    page.set([page[0] + 1, number]);
+    const [asked = 0] = page;
+    page.set([asked + 1, number]);
     poke();
     return new Promise<number>((resolve) => {
       events.listen((ports, count) => {
-        if (page[2] === page[0]) resolve(page[1]);
+        const [asked, result = 0, answered] = page;
+        if (answered === asked) resolve(result);
         events.unmask(ports, count);
       });
     });

@@ -3,6 +3,7 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { EmulatedDomain } from '../domain.js';
 import { EmulatedHost } from '../host.js';
+import type { Toolstack } from './toolstack.js';
 
 let host: EmulatedHost;
 let guest: EmulatedDomain;
@@ -217,6 +218,21 @@ describe('block-detach', () => {
     await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
     const signal = AbortSignal.abort(new Error('enough'));
     await expect(host.toolstack.detachDisk(1, 'xvda', { signal })).rejects.toThrow('enough');
+  });
+
+  it.each<[string, (toolstack: Toolstack, signal: AbortSignal) => Promise<unknown>]>([
+    ['attachDisk', (xl, signal) => xl.attachDisk(1, { vdev: 'xvdb', target: 'y' }, { signal })],
+    ['attachDevice', (xl, signal) => xl.attachDevice(1, { type: 'vtoy' }, { signal })],
+    ['detachDisk', (xl, signal) => xl.detachDisk(1, 'xvda', { signal, force: true })],
+    ['changeMedium', (xl, signal) => xl.changeMedium(1, 'xvda', 'z', { signal })],
+    ['disks', (xl, signal) => xl.disks(1, { signal })],
+    ['detachAll', (xl, signal) => xl.detachAll(1, { signal })],
+  ])('%s that is given up before it begins changes nothing', async (_name, call) => {
+    await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
+    const before = [await tree('/local/domain'), await tree('/libxl')];
+    const signal = AbortSignal.abort(new Error('enough'));
+    await expect(call(host.toolstack, signal)).rejects.toThrow('enough');
+    expect([await tree('/local/domain'), await tree('/libxl')]).toEqual(before);
   });
 
   it('leaves the directory of a driver domain to that domain', async () => {

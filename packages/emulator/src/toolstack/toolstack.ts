@@ -32,8 +32,9 @@ export interface AttachedDevice extends DiskPaths {
 /** A disk that the toolstack attached. */
 export type AttachedDisk = AttachedDevice;
 
-/** How attaching ends early. */
+/** How a call ends early. */
 export interface AttachOptions {
+  /** Rejects with its reason. What one transaction writes is written whole, or not at all. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -58,7 +59,8 @@ export class Toolstack {
   /**
    * `xl block-attach`. For a qdisk it returns when the nodes are written; for the others when the backend was seen
    * in InitWait and the hotplug script's nodes are written.
-   * Errors: ERR_VDEV, ERR_NO_DOMAIN, ERR_EXISTS, ERR_TIMEOUT.
+   * A disk whose backend is not waited for to the end stays attached. Errors: ERR_VDEV, ERR_NO_DOMAIN, ERR_EXISTS,
+   * ERR_TIMEOUT; the signal's reason.
    */
   async attachDisk(frontendDomid: Domid, disk: XlDisk, options: AttachOptions = {}): Promise<AttachedDisk> {
     const op = 'attachDisk';
@@ -68,19 +70,19 @@ export class Toolstack {
     await this.#store.transaction(async (tx) => {
       await checkNew(tx, op, { frontendDomid, backendDomid, name: `disk ${disk.vdev}`, path: paths.libxlPath });
       await writeDiskNodes(tx, address, disk);
-    });
+    }, options);
     if (backendTypeOf(disk) !== 'qdisk') {
       await this.#wait.ready(paths.backendPath, { op, signal: options.signal });
-      await this.#runBlockScript(paths.backendPath, disk.target);
+      await this.#runBlockScript(paths.backendPath, disk.target, options);
     }
     return { ...paths, frontendDomid, backendDomid };
   }
 
   /**
    * Attaches a device of any kind, as `xl network-attach` and its like do; it does not wait for the backend, nor run a
-   * hotplug script. Errors: ERR_NO_DOMAIN, ERR_EXISTS.
+   * hotplug script. Errors: ERR_NO_DOMAIN, ERR_EXISTS; the signal's reason.
    */
-  async attachDevice(frontendDomid: Domid, device: XlDevice): Promise<AttachedDevice> {
+  async attachDevice(frontendDomid: Domid, device: XlDevice, options: AttachOptions = {}): Promise<AttachedDevice> {
     const { type, frontendType = type, backendDomid = 0 } = device;
     return this.#store.transaction(async (tx) => {
       const devid = device.devid ?? (await freeDevid(tx, frontendDomid, frontendType));
@@ -94,7 +96,7 @@ export class Toolstack {
       await checkNew(tx, 'attachDevice', { frontendDomid, backendDomid, name, path: paths.libxlPath });
       await writeDeviceNodes(tx, { backendDomid, address, frontendType }, device);
       return { ...paths, devid, frontendDomid, backendDomid };
-    });
+    }, options);
   }
 
   /** As {@link detachDisk}, for a device of any kind, by its frontend's class. Errors: ERR_NO_DEVICE, ERR_TIMEOUT. */
@@ -110,7 +112,8 @@ export class Toolstack {
 
   /**
    * `xl block-detach`: online=0 and state=5 together, waits for the backend's state 6, removes the directories; a
-   * driver domain removes its own. Errors: ERR_VDEV, ERR_NO_DEVICE, ERR_TIMEOUT (nothing was removed).
+   * driver domain removes its own. Errors: ERR_VDEV, ERR_NO_DEVICE, ERR_TIMEOUT and the signal's reason (nothing was
+   * removed).
    */
   async detachDisk(frontendDomid: Domid, vdev: string, options: DetachOptions = {}): Promise<void> {
     const devid = devidOf('detachDisk', vdev);
@@ -120,9 +123,9 @@ export class Toolstack {
 
   /**
    * `xl cd-insert` and, with an empty target, `xl cd-eject`: changes `params` of a cdrom; no state changes.
-   * Errors: ERR_VDEV, ERR_NO_DEVICE.
+   * Errors: ERR_VDEV, ERR_NO_DEVICE; the signal's reason.
    */
-  async changeMedium(frontendDomid: Domid, vdev: string, target: string): Promise<void> {
+  async changeMedium(frontendDomid: Domid, vdev: string, target: string, options: AttachOptions = {}): Promise<void> {
     const op = 'changeMedium';
     const devid = devidOf(op, vdev);
     await this.#store.transaction(async (tx) => {
@@ -131,27 +134,30 @@ export class Toolstack {
       const params = target === '' ? '' : paramsOf({ vdev, target, backendType });
       const known = libxlDiskPath(frontendDomid, devid);
       for (const path of [backendPath(backendDomid, address), known]) await tx.write(`${path}/params`, params);
-    });
+    }, options);
   }
 
   /** The device numbers of the domain's disks. */
-  async disks(frontendDomid: Domid): Promise<number[]> {
-    const names = await this.#store.tryDirectory(`/libxl/${frontendDomid}/device/vbd`);
+  async disks(frontendDomid: Domid, options: AttachOptions = {}): Promise<number[]> {
+    const names = await this.#store.tryDirectory(`/libxl/${frontendDomid}/device/vbd`, options);
     return (names ?? []).map(Number);
   }
 
-  /** Detaches all devices, of every kind, as the end of the domain does: by force, all at once. */
-  async detachAll(frontendDomid: Domid): Promise<void> {
+  /** Detaches all devices, of every kind, as the end of the domain does: by force, all at once. Errors: the signal's reason. */
+  async detachAll(frontendDomid: Domid, { signal }: AttachOptions = {}): Promise<void> {
+    signal?.throwIfAborted();
     const devices = await devicesOf(this.#store, frontendDomid);
-    await Promise.all(devices.map((device) => this.#detach('detachAll', device, { force: true })));
+    await Promise.all(devices.map((device) => this.#detach('detachAll', device, { force: true, signal })));
   }
 
   async #detach(op: string, device: KnownDevice, options: DetachOptions): Promise<void> {
     const { address, backendDomid, frontendType } = device;
     const frontend = frontendPath(address, frontendType);
-    if (options.force) await this.#store.remove(frontend);
+    const { signal } = options;
+    signal?.throwIfAborted();
+    if (options.force) await this.#store.remove(frontend, { signal });
     await unplugDevice(this.#store, backendDomid, address);
-    const waiting = { op, signal: options.signal };
+    const waiting = { op, signal };
     const backend = backendPath(backendDomid, address);
     try {
       await this.#wait.closed(backend, waiting);
@@ -162,16 +168,16 @@ export class Toolstack {
     await this.#store.transaction(async (tx) => {
       for (const path of [frontend, libxlPath(address, frontendType)]) await tx.remove(path);
       if (served) await removeWithEmptyParents(tx, backend);
-    });
+    }, waiting);
     if (!served) await this.#wait.removed(backend, waiting);
   }
 
   /** What the block script of a backend that needs one leaves. */
-  async #runBlockScript(backend: string, target: string): Promise<void> {
+  async #runBlockScript(backend: string, target: string, options: AttachOptions): Promise<void> {
     await this.#store.transaction(async (tx) => {
       await tx.write(`${backend}/physical-device-path`, target);
       await tx.write(`${backend}/hotplug-status`, 'connected');
-    });
+    }, options);
   }
 }
 

@@ -118,6 +118,26 @@ describe('a client of a server of no goodwill', () => {
     await expect(QmpClient.connect(path, { signal: ending.signal })).rejects.toThrow('enough');
   });
 
+  it('a signal ends the wait for one answer, and the conversation goes on', async () => {
+    const held: string[] = [];
+    const path = await serve(GREETING, (line) => {
+      if (!line.includes('slow')) return `${held.splice(0).map(okay).join('')}${okay(line)}`;
+      held.push(line);
+      return undefined;
+    });
+    const client = await QmpClient.connect(path);
+    const ending = new AbortController();
+    const slow = client.execute('slow', {}, { signal: ending.signal });
+    ending.abort(new Error('enough'));
+    await expect(slow).rejects.toThrow('enough');
+    await expect(client.execute('slow', {}, { signal: ending.signal })).rejects.toThrow('enough');
+    // Only the first was asked; its answer comes late, and is dropped.
+    await expect.poll(() => held.length).toBe(1);
+    expect(await client.execute('quick', {}, { signal: new AbortController().signal })).toEqual({});
+    expect(held).toEqual([]);
+    client.close();
+  });
+
   it('where nobody is, the error is the one of the system', async () => {
     await expect(QmpClient.connect(join(folder, 'nobody'))).rejects.toMatchObject({ code: 'ENOENT' });
   });

@@ -15,6 +15,12 @@ export interface QmpClientOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How a command is given. */
+export interface QmpExecuteOptions {
+  /** Ends the wait for the answer. The deadline for the answer holds all the same. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 interface Waiter {
   resolve(value: unknown): void;
   reject(error: Error): void;
@@ -89,14 +95,16 @@ export class QmpClient implements AsyncDisposable {
   }
 
   /**
-   * Resolves with what a command returns. Errors: QmpError ERR_COMMAND with the server's class and words, ERR_TIMEOUT,
-   * ERR_PROTOCOL, ERR_ENDED; a system's; the signal's reason.
+   * Resolves with what a command returns. Aborting the signal ends the wait alone: the server may carry the command out all
+   * the same, its answer is dropped, and the conversation goes on. Errors: QmpError ERR_COMMAND with the server's class and
+   * words, ERR_TIMEOUT, ERR_PROTOCOL, ERR_ENDED; a system's; the signal's reason.
    */
-  async execute(command: string, args?: object): Promise<unknown> {
+  async execute(command: string, args?: object, { signal }: QmpExecuteOptions = {}): Promise<unknown> {
+    signal?.throwIfAborted();
     if (this.#failure) throw this.#failure;
     const id = ++this.#last;
     this.#stream.write(`${JSON.stringify({ execute: command, ...(args && { arguments: args }), id })}\n`);
-    return this.#answer(id);
+    return untilAborted(this.#answer(id), signal);
   }
 
   /** Ends the conversation. Harmless when repeated. */
@@ -170,6 +178,16 @@ export class QmpClient implements AsyncDisposable {
     this.#waiters.clear();
     for (const waiter of waiters) waiter.reject(this.#failure);
   }
+}
+
+/** The same, or the signal's reason. What it would have been is dropped then, also an error. */
+function untilAborted<T>(answer: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return answer;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    answer.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
 }
 
 function parse(piece: Piece): Readonly<Record<string, unknown>> {

@@ -4,8 +4,8 @@ import { EventRouter } from '../link/event-router.js';
 
 /** Pages that a frontend lends its backend. */
 export interface LentPages {
-  /** What the backend maps them by: goes into a key each. */
-  readonly refs: readonly number[];
+  /** What the backend maps them by, one of each page: goes into a key each. */
+  readonly refs: readonly [number, ...number[]];
   /** Their bytes, zeroed at first: a RingMemory of @xenpv/ring. The backend may write there at any time. */
   readonly bytes: Buffer;
 }
@@ -39,7 +39,10 @@ export class FrontendLink implements Disposable {
   /** Pages that follow each other, granted to the backend's domain; one if not told otherwise. Errors: ENOSPC, ENOMEM. */
   grant(pages = 1, { writable = true }: { readonly writable?: boolean } = {}): LentPages {
     const { refs, buffer, offsets } = this.#allocator.allocate(this.domid, pages, { writable });
-    return { refs: Array.from(refs), bytes: Buffer.from(buffer, offsets[0], pages * XEN_PAGE_SIZE) };
+    return {
+      refs: Array.from(refs) as [number, ...number[]],
+      bytes: Buffer.from(buffer, offsets[0], pages * XEN_PAGE_SIZE),
+    };
   }
 
   /**
