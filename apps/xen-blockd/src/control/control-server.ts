@@ -1,5 +1,5 @@
 import { QmpServer } from '@xenpv/qmp';
-import { isEndOfJob, isJobEvent } from '../images/storage-daemon/monitor/jobs.js';
+import { isJobEvent } from '../images/storage-daemon/monitor/jobs.js';
 import { listenPrivately } from '../unix-socket.js';
 import { BlockNodes } from './block-nodes.js';
 import { blockCommands } from './commands/blocks.js';
@@ -15,10 +15,10 @@ import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
 import { throttleCommands } from './commands/throttle.js';
 import { traceCommands } from './commands/trace.js';
-import { CompletingJobs } from './completing-jobs.js';
 import type { Controlled } from './controlled.js';
 import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
+import { KnownJobs } from './known-jobs.js';
 import { qmpVersion } from './qemu-version.js';
 
 /**
@@ -30,7 +30,7 @@ export class ControlServer implements AsyncDisposable {
   readonly #unsubscribe: () => void;
 
   private constructor(controlled: Controlled) {
-    const context = { ...controlled, ids: new DeviceIds(), nodes: new BlockNodes(), completing: new CompletingJobs() };
+    const context = { ...controlled, ids: new DeviceIds(), nodes: new BlockNodes(), jobs: new KnownJobs() };
     const unplugFailed = (id: string) =>
       this.#server.announce('DEVICE_UNPLUG_GUEST_ERROR', { device: id, path: context.ids.deviceOf(id) });
     const commands = {
@@ -52,8 +52,7 @@ export class ControlServer implements AsyncDisposable {
     this.#unsubscribe = subscribeEvents((event, data) => {
       const { device } = data;
       if (isJobEvent({ event })) {
-        if (isEndOfJob({ event })) context.completing.remove(device);
-        this.#server.announce(event, data);
+        if (context.jobs.hear(event, data)) this.#server.announce(event, data);
         return;
       }
       const id = context.ids.idOf(device);

@@ -3,10 +3,10 @@ import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { TargetPolicy } from '../images/copy/target.js';
 import type { BlockNodes } from './block-nodes.js';
-import type { CompletingJobs } from './completing-jobs.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './find-disk.js';
 import { nameOfDomain } from './guest-names.js';
+import type { KnownJobs } from './known-jobs.js';
 
 /** What serves: undefined parts while the daemon starts. */
 export interface Controlled {
@@ -26,7 +26,7 @@ export interface Controlled {
 export interface ControlContext extends Controlled {
   readonly ids: DeviceIds;
   readonly nodes: BlockNodes;
-  readonly completing: CompletingJobs;
+  readonly jobs: KnownJobs;
 }
 
 /** What serves. Error: DeviceNotActive while the daemon starts. */

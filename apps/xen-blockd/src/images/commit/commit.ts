@@ -81,8 +81,8 @@ export class Commit implements OwnedJob, ImageExchange {
     await monitor.execute('block-commit', {
       ...{ 'job-id': this.id, device: EXPORT, 'top-node': nodeOfLayer(top), 'base-node': nodeOfLayer(base) },
       ...{ 'backing-file': name, speed, 'on-error': 'report' },
-      // See settle.
-      'auto-finalize': false,
+      // See settle. QEMU 7.2 keeps the disk drained while a job that was ready waits for its end, and hangs now and then.
+      'auto-finalize': this.#isActive,
     });
   }
 
@@ -92,7 +92,7 @@ export class Commit implements OwnedJob, ImageExchange {
 
   /** What relies on the base from now on must find all of it. */
   async settle(): Promise<void> {
-    // QEMU has flushed it for a job that was ready, and takes no new export of what it has drained for that.
+    // QEMU has flushed it for a job that was ready.
     if (this.#isActive) return;
     if (this.#monitor) await flushNode(this.#monitor, this.#helper.socket, nodeOfLayer(this.#plan.base));
   }

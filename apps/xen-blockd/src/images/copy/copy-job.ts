@@ -94,7 +94,13 @@ export abstract class CopyJob implements OwnedJob {
   }
 
   async ended(end: JobEnd): Promise<string | undefined> {
-    await this.end(isCopied(end) ? 'copied' : 'failed');
+    const isSettled =
+      isCopied(end) &&
+      (await this.settle().then(
+        () => true,
+        () => false,
+      ));
+    await this.end(isSettled ? 'copied' : 'failed');
     return this.#settling?.then(
       () => undefined,
       (error: Error) => error.message,

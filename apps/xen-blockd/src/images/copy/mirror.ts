@@ -55,9 +55,8 @@ export class Mirror extends CopyJob implements ImageExchange {
     await checkSizes(monitor);
     await monitor.execute('blockdev-mirror', {
       ...{ 'job-id': this.id, device: EXPORT, target: TARGET, ...this.#task },
+      // It ends without waiting for us: QEMU 7.2 keeps the disk drained meanwhile, and hangs now and then when it is told to go on.
       ...{ 'on-source-error': 'report', 'on-target-error': 'report' },
-      // The target is to have its name first.
-      'auto-finalize': false,
     });
   }
 
@@ -91,6 +90,8 @@ export class Mirror extends CopyJob implements ImageExchange {
     const cancel = () => this.cancel();
     signal.addEventListener('abort', cancel, { once: true });
     await this.#readyEnd.of(this.monitor, this.id, signal).finally(() => signal.removeEventListener('abort', cancel));
+    // The copy may not have got its name.
+    await this.settle();
   }
 
   replace(): Promise<NamedImage> {

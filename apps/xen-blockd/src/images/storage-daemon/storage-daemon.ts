@@ -294,6 +294,7 @@ export class StorageDaemon implements AsyncDisposable {
       this.#report.stuck(this.#helper?.pid);
     }
     await this.jobs.abandon();
+    this.#tellLostJobs();
     if (this.#isLeft) this.#directory.leave();
     else this.#directory.remove();
   }
@@ -528,6 +529,7 @@ export class StorageDaemon implements AsyncDisposable {
       const end = await helper.ended;
       if (signal.aborted) return;
       const down = performance.now();
+      this.#tellLostJobs();
       if (down - began >= this.#times.wellMs) this.#backoff.reset();
       let pause = this.#awaited ? 0 : this.#failed('ended', this.#reason(end));
       let next: Helper | undefined;
@@ -549,6 +551,11 @@ export class StorageDaemon implements AsyncDisposable {
       this.#report.running(this.#backoff.failures, performance.now() - down);
       helper = next;
     }
+  }
+
+  /** Jobs end with their helper, and nobody else says so. */
+  #tellLostJobs(): void {
+    for (const event of this.jobs.lost('its storage helper has ended')) this.#report.monitorSays(event);
   }
 
   /** Returns the milliseconds to wait before the next start. */

@@ -1,19 +1,18 @@
 /** Backups of disks in use, as QEMU's clients ask for them. */
 import { type QmpCommand, type QmpMembers, qmpCommand } from '@xenpv/qmp';
-import { deviceName } from '@xenpv/xenbus';
 import { Backup, type BackupTask } from '../../../images/copy/backup.js';
 import { bitmapsIn } from '../../../images/storage-daemon/monitor/bitmaps.js';
 import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
 import { type ControlContext, namedDisk } from '../../controlled.js';
 import { helperNeeded } from './bitmaps.js';
-import { refuseKnownJob } from './jobs.js';
+import { beginJob, JOB_MEMBERS, type JobChoice } from './jobs.js';
 import { bytesTaken, driveTarget, type NamedTarget, nodeTarget, openTarget, TARGET_MEMBERS } from './targets.js';
 
 const SYNCS = ['full', 'top', 'none', 'incremental', 'bitmap'] as const;
 
 /** Of both commands. */
 const MEMBERS = {
-  'job-id?': 'str',
+  ...JOB_MEMBERS,
   device: 'str',
   target: 'str',
   sync: { enum: SYNCS },
@@ -25,7 +24,7 @@ const MEMBERS = {
 
 interface BackupRequest {
   readonly device: string;
-  readonly 'job-id'?: string | undefined;
+  readonly choice: JobChoice;
   readonly task: Omit<BackupTask, 'id'>;
   readonly target: NamedTarget;
 }
@@ -35,8 +34,9 @@ export function backupCommands(controlled: ControlContext): Record<string, QmpCo
     /** To a node that blockdev-add has named: a file or device that is there already. */
     'blockdev-backup': qmpCommand({
       members: MEMBERS,
-      async run({ device, target, 'job-id': id, ...task }) {
-        await back(controlled, { device, 'job-id': id, task, target: nodeTarget(controlled, target) });
+      async run({ device, target, 'job-id': id, 'auto-dismiss': dismissed, ...task }) {
+        const choice = { 'job-id': id, 'auto-dismiss': dismissed };
+        await back(controlled, { device, choice, task, target: nodeTarget(controlled, target) });
       },
     }),
     /** To a file that is made for it, under its name once it is whole; or to a file, device or NBD server that is there. */
@@ -45,23 +45,22 @@ export function backupCommands(controlled: ControlContext): Record<string, QmpCo
         ...MEMBERS,
         ...TARGET_MEMBERS,
       },
-      async run({ device, target: name, 'job-id': id, format, mode, ...task }) {
-        await back(controlled, { device, 'job-id': id, task, target: driveTarget(name, { format, mode }) });
+      async run({ device, target: name, 'job-id': id, 'auto-dismiss': dismissed, format, mode, ...task }) {
+        const choice = { 'job-id': id, 'auto-dismiss': dismissed };
+        await back(controlled, { device, choice, task, target: driveTarget(name, { format, mode }) });
       },
     }),
   };
 }
 
-async function back(controlled: ControlContext, { device, task, target, ...rest }: BackupRequest): Promise<void> {
+async function back(controlled: ControlContext, { device, task, target, choice }: BackupRequest): Promise<void> {
   const disk = await namedDisk(controlled, device);
   const helper = helperNeeded(disk, device, 'backup');
-  const id = rest['job-id'] ?? deviceName(disk.address);
-  await refuseKnownJob(controlled, id);
   const { target: source } = disk.config ?? { target: '' };
   const size = disk.image?.size ?? 0;
-  await Backup.start({ disk, helper }, { id, ...task }, async (folder) =>
-    openTarget(controlled, { target, folder, source, size, bytes: await bytesOf(helper, source, task) }),
-  );
+  const open = async (folder: string) =>
+    openTarget(controlled, { target, folder, source, size, bytes: await bytesOf(helper, source, task) });
+  await beginJob(controlled, disk, choice, (id) => Backup.start({ disk, helper }, { id, ...task }, open));
 }
 
 /** Bytes that there are to copy, or about that: as much as the image has taken so far, or what is dirty. */

@@ -1,10 +1,9 @@
 /** Layers of disks in use written into those below, as QEMU's clients ask for it. */
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
-import { deviceName } from '@xenpv/xenbus';
 import { Commit } from '../../../images/commit/commit.js';
 import { type ControlContext, namedDisk } from '../../controlled.js';
 import { helperNeeded } from './bitmaps.js';
-import { refuseDuringJobs, refuseKnownJob } from './jobs.js';
+import { beginJob, JOB_MEMBERS } from './jobs.js';
 
 export function commitCommands(controlled: ControlContext): Record<string, QmpCommand> {
   return {
@@ -16,24 +15,24 @@ export function commitCommands(controlled: ControlContext): Record<string, QmpCo
     'block-commit': qmpCommand({
       members: {
         device: 'str',
-        'job-id?': 'str',
         'base?': 'str',
         'base-node?': 'str',
         'top?': 'str',
         'top-node?': 'str',
         'speed?': 'size',
+        ...JOB_MEMBERS,
       },
-      async run({ device, 'job-id': jobId, speed = 0, ...layers }) {
+      async run({ device, speed = 0, 'job-id': id, 'auto-dismiss': dismiss, ...layers }) {
         const disk = await namedDisk(controlled, device);
         const helper = helperNeeded(disk, device, 'layers to commit');
         const { target: path = '', readOnly, shared } = disk.config ?? {};
         if (readOnly) throw QmpError.refusal(`${path} is read-only: it does not change`);
         if (shared) throw QmpError.refusal(`${path} may be written to by others (mode w!)`);
-        await refuseDuringJobs(disk);
-        const id = jobId ?? deviceName(disk.address);
-        await refuseKnownJob(controlled, id);
-        const base = either(layers, 'base');
-        await Commit.start({ disk, helper, path }, { id, speed, base, top: either(layers, 'top') });
+        const request = { speed, base: either(layers, 'base'), top: either(layers, 'top') };
+        const choice = { 'job-id': id, 'auto-dismiss': dismiss };
+        await beginJob(controlled, disk, choice, (name) =>
+          Commit.start({ disk, helper, path }, { id: name, ...request }),
+        );
       },
     }),
   };

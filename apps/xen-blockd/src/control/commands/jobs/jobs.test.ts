@@ -84,9 +84,75 @@ qemu.it('a helper that dies takes its job with it, and the disk goes on', async 
   for (const pid of processesWith(path('disk.qcow2'))) process.kill(pid, 'SIGKILL');
   expect(Buffer.from(await guest.read(0, 4 * MIB)).equals(content)).toBe(true);
   await expect.poll(jobs).toEqual([]);
+  const error = 'its storage helper has ended';
+  await expect.poll(() => told('BLOCK_JOB_COMPLETED')).toMatchObject([{ device, type: 'stream', error }]);
+  expect(told('JOB_STATUS_CHANGE').at(-1)).toEqual({ id: device, status: 'null' });
   await execute('block-stream', { device });
-  await expect.poll(() => told('BLOCK_JOB_COMPLETED'), { timeout: 20_000 }).toHaveLength(1);
+  await expect.poll(() => told('BLOCK_JOB_COMPLETED'), { timeout: 20_000 }).toHaveLength(2);
   expect(Buffer.from(await guest.read(0, 4 * MIB)).equals(content)).toBe(true);
+});
+
+qemu.it(
+  'a job tells how it gets on in the order of QEMU’s, and stays until it is dismissed where that is wanted',
+  async () => {
+    const { device } = await attachLayered();
+    await execute('block-stream', { device, 'job-id': 'a', 'auto-dismiss': false, speed: 65536 });
+    await expect(execute('job-dismiss', { id: 'a' })).rejects.toThrow(
+      "Job 'a' in state 'running' cannot accept command verb 'dismiss'",
+    );
+    await execute('job-pause', { id: 'a' });
+    await expect.poll(() => execute('query-jobs')).toMatchObject([{ id: 'a', status: 'paused' }]);
+    await execute('job-resume', { id: 'a' });
+    await execute('block-job-set-speed', { device: 'a', speed: 0 });
+    await expect.poll(() => told('BLOCK_JOB_COMPLETED'), { timeout: 20_000 }).toHaveLength(1);
+    const states = () => told('JOB_STATUS_CHANGE').map((data) => `${data?.id} ${data?.status}`);
+    await expect.poll(() => states().at(-1)).toBe('a concluded');
+    expect([states().slice(0, 2), states().slice(-3)]).toEqual([
+      ['a created', 'a running'],
+      ['a waiting', 'a pending', 'a concluded'],
+    ]);
+    // Its end is told before it is concluded.
+    const names = events.map(({ event, data }) => `${event} ${data?.status ?? ''}`);
+    expect(names.indexOf('BLOCK_JOB_COMPLETED ')).toBe(names.indexOf('JOB_STATUS_CHANGE concluded') - 1);
+    const info = {
+      id: 'a',
+      type: 'stream',
+      status: 'concluded',
+      'current-progress': 8 * MIB,
+      'total-progress': 8 * MIB,
+    };
+    expect([await execute('query-jobs'), await jobs()]).toEqual([[info], []]);
+    await expect(execute('job-cancel', { id: 'a' })).rejects.toThrow(
+      "Job 'a' in state 'concluded' cannot accept command verb 'cancel'",
+    );
+    await expect(execute('block-stream', { device, 'job-id': 'a' })).rejects.toThrow("Job ID 'a' already in use");
+    await execute('job-dismiss', { id: 'a' });
+    await expect.poll(() => states().at(-1)).toBe('a null');
+    expect(await execute('query-jobs')).toEqual([]);
+    await expect(execute('job-dismiss', { id: 'a' })).rejects.toThrow('Job not found');
+    // One that did not begin leaves nothing to dismiss.
+    await expect(execute('block-stream', { device, 'job-id': 'b', 'auto-dismiss': false })).rejects.toThrow(
+      'nothing to',
+    );
+    expect(await execute('query-jobs')).toEqual([]);
+  },
+);
+
+qemu.it('a job that has failed says why for as long as it is not dismissed', async () => {
+  const { device } = await attachLayered();
+  const target = path('copy.qcow2');
+  const task = { device, target, sync: 'full', 'job-id': 'c', 'auto-dismiss': false, speed: 65536 };
+  await execute('drive-backup', task);
+  for (const pid of processesWith('.copy.qcow2.unfinished')) process.kill(pid, 'SIGKILL');
+  const error = expect.stringContaining('the storage helper of');
+  await expect
+    .poll(() => execute('query-jobs'), { timeout: 10_000 })
+    .toMatchObject([{ id: 'c', type: 'backup', status: 'concluded', error }]);
+  await execute('block-job-dismiss', { id: 'c' });
+  await execute('drive-backup', task);
+  await execute('job-cancel', { id: 'c' });
+  await expect.poll(() => told('BLOCK_JOB_CANCELLED')).toMatchObject([{ device: 'c' }]);
+  await expect.poll(() => execute('query-jobs')).toMatchObject([{ id: 'c', status: 'concluded' }]);
 });
 
 describe('what is refused', () => {
@@ -107,6 +173,9 @@ describe('what is refused', () => {
     await daemon.host.connectGuest(domid);
     await expect(execute('block-stream', { device: `qdisk-${domid}-51712` })).rejects.toThrow('has no backing file');
     await expect(execute('block-stream', { device: 'none' })).rejects.toMatchObject({ class: 'DeviceNotFound' });
+    for (const name of ['job-cancel', 'job-pause', 'job-resume', 'job-dismiss']) {
+      await expect(execute(name, { id: 'none' })).rejects.toThrow('Job not found');
+    }
     for (const name of ['block-job-cancel', 'block-job-pause', 'block-job-resume']) {
       await expect(execute(name, { device: 'none' })).rejects.toMatchObject({ class: 'DeviceNotActive' });
     }

@@ -1,18 +1,17 @@
 /** Copies that follow disks in use, as QEMU's clients ask for them. */
 import { type QmpCommand, QmpError, type QmpMembers, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, type NamedImage, parseParams } from '@xenpv/xen-block';
-import { deviceName } from '@xenpv/xenbus';
 import { Mirror, type MirrorTask, type NewImage } from '../../../images/copy/mirror.js';
 import { type ControlContext, namedDisk } from '../../controlled.js';
 import { paramsOf } from '../../disk-keys.js';
 import { readParams, writeParams } from '../../disk-params.js';
 import { helperNeeded } from './bitmaps.js';
-import { refuseDuringJobs, refuseKnownJob } from './jobs.js';
+import { beginJob, JOB_MEMBERS, type JobChoice } from './jobs.js';
 import { bytesTaken, driveTarget, type NamedTarget, nodeTarget, openTarget, TARGET_MEMBERS } from './targets.js';
 
 /** Of both commands. */
 const MEMBERS = {
-  'job-id?': 'str',
+  ...JOB_MEMBERS,
   device: 'str',
   target: 'str',
   sync: { enum: ['full', 'top'] },
@@ -22,7 +21,7 @@ const MEMBERS = {
 
 interface MirrorRequest {
   readonly device: string;
-  readonly 'job-id'?: string | undefined;
+  readonly choice: JobChoice;
   readonly task: Omit<MirrorTask, 'id'>;
   readonly target: NamedTarget;
 }
@@ -36,21 +35,23 @@ export function mirrorCommands(controlled: ControlContext): Record<string, QmpCo
      */
     'blockdev-mirror': qmpCommand({
       members: MEMBERS,
-      async run({ device, target, 'job-id': id, ...task }) {
-        await mirror(controlled, { device, 'job-id': id, task, target: nodeTarget(controlled, target) });
+      async run({ device, target, 'job-id': id, 'auto-dismiss': dismissed, ...task }) {
+        const choice = { 'job-id': id, 'auto-dismiss': dismissed };
+        await mirror(controlled, { device, choice, task, target: nodeTarget(controlled, target) });
       },
     }),
     /** The same to a file that is made for it, under its name once it has all; or to a file, device or NBD server that is there. */
     'drive-mirror': qmpCommand({
       members: { ...MEMBERS, ...TARGET_MEMBERS },
-      async run({ device, target: name, 'job-id': id, format, mode, ...task }) {
-        await mirror(controlled, { device, 'job-id': id, task, target: driveTarget(name, { format, mode }) });
+      async run({ device, target: name, 'job-id': id, 'auto-dismiss': dismissed, format, mode, ...task }) {
+        const choice = { 'job-id': id, 'auto-dismiss': dismissed };
+        await mirror(controlled, { device, choice, task, target: driveTarget(name, { format, mode }) });
       },
     }),
   };
 }
 
-async function mirror(controlled: ControlContext, { device, task, target, ...rest }: MirrorRequest): Promise<void> {
+async function mirror(controlled: ControlContext, { device, task, target, choice }: MirrorRequest): Promise<void> {
   const disk = await namedDisk(controlled, device);
   const helper = helperNeeded(disk, device, 'mirror');
   const { target: source = '', readOnly, shared } = disk.config ?? {};
@@ -60,12 +61,10 @@ async function mirror(controlled: ControlContext, { device, task, target, ...res
     const advice = 'make one by qemu-img create -b, and give mode existing';
     throw QmpError.refusal(`sync top: a target that has the same backing file is needed; ${advice}`);
   }
-  await refuseDuringJobs(disk);
-  const id = rest['job-id'] ?? deviceName(disk.address);
-  await refuseKnownJob(controlled, id);
   const [size, bytes] = [disk.image?.size ?? 0, bytesTaken(source)];
   const open = (folder: string) => openTarget(controlled, { target, folder, source, size, bytes });
-  await Mirror.start({ disk, helper }, { id, ...task }, { open, image: newImage(controlled, disk, target) });
+  const copy = { open, image: newImage(controlled, disk, target) };
+  await beginJob(controlled, disk, choice, (id) => Mirror.start({ disk, helper }, { id, ...task }, copy));
 }
 
 /** The disk's `params` say which image it has, to whichever process serves it: one write changes both. */

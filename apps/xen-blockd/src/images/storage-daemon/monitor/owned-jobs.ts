@@ -40,11 +40,16 @@ export interface EndingJob {
   readonly len: number;
 }
 
+/** States in which QEMU has told how a job has ended. */
+const ENDING: readonly string[] = ['concluded', 'null'];
+
 /** Those of one helper, from before they begin until nothing is left of them. One at a time. */
 export class OwnedJobs {
   #job: OwnedJob | undefined;
   #ending: EndingJob | undefined;
   #told: Promise<void> = Promise.resolve();
+  /** QEMU has told of them, and not that they are gone. */
+  readonly #known = new Set<string>();
 
   /** Error: QmpError, there is one. */
   add(job: OwnedJob): void {
@@ -78,11 +83,34 @@ export class OwnedJobs {
    */
   hear(event: QmpEvent, tell: (reason?: string) => void): Promise<void> {
     if (!isJobEvent(event)) return this.#told;
+    if (event.event === 'JOB_STATUS_CHANGE') this.#note(event.data as { id: string; status: string });
+    else if (isEndOfJob(event)) this.#known.delete(event.data?.device as string);
     const job = this.get(event.data?.device);
     if (job && event.event === 'BLOCK_JOB_READY') job.isReady = true;
     const end = job && isEndOfJob(event) ? this.#end(job, event) : undefined;
     this.#told = this.#told.then(async () => tell(await end));
     return this.#told;
+  }
+
+  /** Those that end with their helper: an event for each, as if QEMU had told it. */
+  lost(reason: string): QmpEvent[] {
+    const lost = [...this.#known].flatMap((id) => {
+      const type = this.get(id)?.type ?? 'stream';
+      const data = { device: id, type, len: 0, offset: 0, speed: 0, error: reason };
+      return [
+        { event: 'BLOCK_JOB_COMPLETED', data },
+        { event: 'JOB_STATUS_CHANGE', data: { id, status: 'concluded' } },
+        { event: 'JOB_STATUS_CHANGE', data: { id, status: 'null' } },
+      ];
+    });
+    this.#known.clear();
+    return lost.map((event) => ({ ...event, timestamp: { seconds: 0, microseconds: 0 } }));
+  }
+
+  #note({ id, status }: { readonly id: string; readonly status: string }): void {
+    // What comes after it tells nothing new of it.
+    if (ENDING.includes(status)) this.#known.delete(id);
+    else this.#known.add(id);
   }
 
   #end(job: OwnedJob, event: QmpEvent): Promise<string | undefined> {
