@@ -199,8 +199,10 @@ ceph.describe('an image of a Ceph cluster', { timeout: 120_000 }, () => {
     // xl waits ten seconds, the toolstack here three.
     const began = performance.now();
     await daemon.host.host.toolstack.detachDisk(domid, 'xvda').catch(() => {});
-    await expect.poll(() => processesWith('"rbd:rbd/'), SOON).toEqual([]);
+    const state = () => daemon.host.store.tryRead(`/local/domain/0/backend/qdisk/${domid}/51712/state`);
+    await expect.poll(state, SOON).toSatisfy((text) => text === undefined || text === '6');
     expect(performance.now() - began).toBeLessThan(10_000);
+    await expect.poll(() => processesWith('"rbd:rbd/'), SOON).toEqual([]);
     cluster.start('mon');
     cluster.start('osd');
     await cluster.up();
