@@ -9,6 +9,16 @@ const TWO_32 = 2 ** 32;
  * for each ring; a request costs no allocation. What it writes is zeroed first, so that no field is left of the request
  * before. Ids are two words; sectors are in 512-byte units and non-negative integers below 2^53. Nothing is checked:
  * a test may write any nonsense.
+ *
+ * @example
+ * ```ts
+ * import { ABIS, BlkifOp, RequestWriter } from '@xenpv/blkif';
+ *
+ * const slot = new Int32Array(ABIS.x86_64.slotWords);
+ * const request = new RequestWriter(slot, ABIS.x86_64);
+ * request.readWrite(BlkifOp.read, 1, 42, 0, 2048); // one segment, id 42, sector 2048
+ * request.segment(0, 1234, 0, 7); // grant 1234, sectors 0 to 7 of its page
+ * ```
  */
 export class RequestWriter {
   readonly words: Int32Array;

@@ -68,6 +68,13 @@ const limits: Record<VdevKind, { disks: number; partitions: number }> = {
 /**
  * Reads every form of xen-vbd-interface(7): `xvda`, `xvda1`, `xvdtq37`, `hdc`, `sdb2`, `d0`, `d536p37`, and the
  * number itself in decimal, hexadecimal (`0xca00`) or octal. VdevError for all else, with what is wrong.
+ *
+ * @example
+ * ```ts
+ * import { parseVdev } from '@xenpv/blkif';
+ *
+ * console.log(parseVdev('xvda').number); // 51712
+ * ```
  */
 export function parseVdev(text: string): Vdev {
   if (/^(0x[0-9a-f]+|\d+)$/i.test(text)) return parseNumber(text);

@@ -68,6 +68,16 @@ export interface EmulatedHostOptions {
  * A Xen host in this process, or shared with others by a folder: domain 0, further domains, their grant tables and event
  * channels in shared memory, xenstored and a small toolstack. It keeps nothing alive, a process that only has a host
  * ends; but a host that others may join by a folder does, until it is closed.
+ *
+ * @example
+ * ```ts
+ * import { EmulatedHost } from '@xenpv/emulator';
+ *
+ * const host = await EmulatedHost.create();
+ * const guest = await host.createDomain({ name: 'guest' });
+ * console.log(guest.domid, guest.usage());
+ * await host.close();
+ * ```
  */
 export class EmulatedHost implements AsyncDisposable, ControlledHost {
   readonly xenstored: EmulatedXenstored;

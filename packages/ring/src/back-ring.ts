@@ -11,6 +11,23 @@ import { overlay } from './shared-ring.js';
  * All indices are free-running u32; every method that moves slots uses private copies of them, so that a frontend that
  * rewrites its indices changes nothing that was decided before. What never happens: an exception for something that
  * the frontend did, a slot that is read twice, an access outside of the ring, an event: pushing says whether one is due.
+ *
+ * @example
+ * ```ts
+ * import { BackRing, FrontRing } from '@xenpv/ring';
+ *
+ * const page = new Uint8Array(new SharedArrayBuffer(4096));
+ * const front = new FrontRing(page, 112); // bytes of a slot
+ * const back = BackRing.attach(page, 112);
+ * const words = new Int32Array(back.slotWords);
+ * front.putRequest(words, 0, back.slotWords);
+ * front.pushRequests();
+ * for (let n = back.harvest(); n > 0; n--) {
+ *   back.takeRequest(words, 0);
+ *   back.putResponse(words, 0, back.slotWords);
+ * }
+ * if (back.pushResponses()) console.log('send an event');
+ * ```
  */
 export class BackRing {
   /** Slots, a power of two. */

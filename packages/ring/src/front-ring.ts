@@ -7,6 +7,18 @@ import { overlay } from './shared-ring.js';
  * The frontend's end of a shared ring (io/ring.h FRONT_RING): puts requests, takes responses.
  *
  * The backend is trusted no more than a frontend is: {@link harvest} says -1 when its producer index is impossible.
+ *
+ * @example
+ * ```ts
+ * import { BackRing, FrontRing } from '@xenpv/ring';
+ *
+ * const page = new Uint8Array(new SharedArrayBuffer(4096));
+ * const front = new FrontRing(page, 112); // bytes of a slot
+ * const back = BackRing.attach(page, 112);
+ * const words = new Int32Array(back.slotWords);
+ * front.putRequest(words, 0, back.slotWords);
+ * console.log(front.pushRequests() ? 'send an event' : 'none is wanted');
+ * ```
  */
 export class FrontRing {
   /** Slots, a power of two. */

@@ -32,7 +32,21 @@ interface BackendParts {
 /** What is in force where a disk's directory does not say. */
 export type ConfiguredLimits = Pick<XenBlockBackendOptions, 'diskLimits' | 'guestLimits'>;
 
-/** Serves every disk and cdrom drive that the toolstack creates in this domain. */
+/**
+ * Serves every disk and cdrom drive that the toolstack creates in this domain.
+ *
+ * @example
+ * ```ts
+ * import { openFileImage } from '@xenpv/blockdev';
+ * import { nativeProvider } from '@xenpv/xen-sys';
+ * import { XenBlockBackend } from '@xenpv/xen-block';
+ * import { XenstoreClient } from '@xenpv/xenstore';
+ *
+ * await using store = await XenstoreClient.connect({ reconnect: true });
+ * const openImage = () => openFileImage('/var/lib/xen/images/guest.raw');
+ * await using _backend = await XenBlockBackend.start({ provider: nativeProvider(), store, types: ['qdisk'], openImage });
+ * ```
+ */
 export class XenBlockBackend implements AsyncDisposable {
   readonly #bus: BackendBus;
   readonly #hosts: RingHosts;

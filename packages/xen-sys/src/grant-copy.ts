@@ -52,6 +52,17 @@ const TWO_32 = 2 ** 32;
  * from there. A foreign side is grant reference u32, offset in the page u16, domain u16. A segment must stay inside the
  * foreign page; the local side need not. Nothing is checked here: whoever carries out the batch does, by the
  * functions below, which read `words` at a segment, `GrantCopyWord.segment * index`, or at one of its sides.
+ *
+ * @example
+ * ```ts
+ * import { GrantCopyBatch, nativeProvider } from '@xenpv/xen-sys';
+ *
+ * const grants = nativeProvider().openGrantTable();
+ * const batch = new GrantCopyBatch(1, grants.register(new ArrayBuffer(4096)));
+ * batch.fromGrant(5, 8, 0, 0, 4096); // of domain 5, grant 8, from byte 0 to byte 0, a page
+ * if (grants.copy(batch) === 0) console.log(batch.status(0)); // 0, or a negative GrantStatus
+ * grants.close();
+ * ```
  */
 export class GrantCopyBatch {
   /** The segments. `words[i * 6 ..]` is segment i. */

@@ -182,6 +182,14 @@ export class FileImage implements BlockImage {
  * ERR_NO_IO_URING when that engine is asked for and does not work here, ERR_NO_DIRECT likewise, ERR_IMAGE_IN_USE when it
  * is to be locked and another uses it, or ERR_IMAGE_IN_FLIGHT when it is to be quiet and is not in time. `signal` ends
  * the waiting.
+ *
+ * @example
+ * ```ts
+ * import { openFileImage } from '@xenpv/blockdev';
+ *
+ * await using image = await openFileImage(process.execPath, { readOnly: true });
+ * console.log(image.engine, image.size);
+ * ```
  */
 export async function openFileImage(path: string, options: OpenFileOptions = {}): Promise<FileImage> {
   const pinned = await PinnedFile.open(path, options);

@@ -68,7 +68,19 @@ export class MemoryImage implements BlockImage {
   }
 }
 
-/** Makes a disk in memory. Throws BlockDeviceError ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED or ERR_SECTOR_SIZE. */
+/**
+ * Makes a disk in memory. Throws BlockDeviceError ERR_IMAGE_EMPTY, ERR_IMAGE_UNALIGNED or ERR_SECTOR_SIZE.
+ *
+ * @example
+ * ```ts
+ * import { allocateMemory, memoryImage } from '@xenpv/blockdev';
+ *
+ * await using image = memoryImage({ size: 1 << 20 });
+ * const queue = image.createQueue({ depth: 8, memory: allocateMemory(1 << 16) });
+ * console.log(image.size, image.sectorSize);
+ * await queue.close();
+ * ```
+ */
 export function memoryImage({ size, data, sectorSize = 512, readOnly = false }: MemoryImageOptions): MemoryImage {
   const bytes = size ?? data?.byteLength ?? 0;
   checkGeometry(bytes, sectorSize, 'the memory disk');

@@ -32,7 +32,22 @@ const MOST_CHARACTERS = 64 << 20;
 /** The greeting has no number, and is waited for like an answer. */
 const GREETING = 0;
 
-/** A conversation with a QMP server. Commands may be given without waiting; each answer finds its own. */
+/**
+ * A conversation with a QMP server. Commands may be given without waiting; each answer finds its own.
+ *
+ * @example
+ * ```ts
+ * import { once } from 'node:events';
+ * import { QmpClient, QmpServer } from '@xenpv/qmp';
+ *
+ * const server = new QmpServer({ version: { qemu: { major: 1, minor: 0, micro: 0 }, package: '' }, events: {}, commands: {} });
+ * await once(server.listener.listen('/tmp/qmp-example.sock'), 'listening');
+ * const client = await QmpClient.connect('/tmp/qmp-example.sock');
+ * console.log(await client.execute('query-commands', {}, { signal: AbortSignal.timeout(5000) }));
+ * client.close();
+ * await server.close();
+ * ```
+ */
 export class QmpClient implements AsyncDisposable {
   /** Resolves when the server has closed the connection, or `close` was called; it never rejects. */
   readonly closed: Promise<void>;

@@ -28,6 +28,15 @@ export interface SharedFaults {
  * A provider over `inner` that lets some operations fail, as `plan` says: for tests of what runs over it.
  * `faultyProvider(host.provider(), { map: { at: 3, error: 'EAGAIN' } })` fails the third map. `inner` stays the caller's.
  * Error: EINVAL for a plan that names no operation, call or error.
+ *
+ * @example
+ * ```ts
+ * import { faultyProvider, nativeProvider } from '@xenpv/xen-sys';
+ *
+ * const xen = faultyProvider(nativeProvider(), { map: { at: 3, error: 'EAGAIN' } });
+ * xen.openGrantTable().close();
+ * console.log(xen.unhit()); // ['map']: it was not mapped three times
+ * ```
  */
 export function faultyProvider(inner: XenProvider, plan: FaultPlan): FaultyProvider {
   checkPlan(plan);

@@ -36,6 +36,16 @@ export interface ListedDevice extends BothHalves {
  * Attaches a device of any kind to a domain: both halves in one transaction, each to be read by the other end only. The
  * backend need not be there yet. Resolves with what `removeDevice` takes. Rejects with EEXIST when there is one of that
  * number.
+ *
+ * @example
+ * ```ts
+ * import { attachDevice, removeDevice } from '@xenpv/xenbus';
+ * import { XenstoreClient } from '@xenpv/xenstore';
+ *
+ * await using store = await XenstoreClient.connect();
+ * const device = await attachDevice(store, 5, { type: 'vcount', backendKeys: { factor: 3 } });
+ * await removeDevice(store, device);
+ * ```
  */
 export async function attachDevice(
   store: XenstoreClient,

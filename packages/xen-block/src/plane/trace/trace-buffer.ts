@@ -9,6 +9,7 @@
 
 /** The points of a request's way, in order. */
 export const TRACE_POINTS = ['taken', 'storage', 'done', 'pushed'] as const;
+/** The name of a point. */
 export type TracePoint = (typeof TRACE_POINTS)[number];
 /** The same as numbers. */
 export const Point = { taken: 0, storage: 1, done: 2, pushed: 3 } as const;
@@ -35,6 +36,7 @@ export const RecordWord = {
   queue: 10,
 } as const;
 
+/** 64-bit floats of one record: as many as {@link RecordWord} has. */
 export const RECORD_WORDS = 11;
 
 /** Records of a ring that are kept. A power of two. */
