@@ -6,7 +6,8 @@ import { run, StepError } from './steps.mjs';
 import { ROOT } from './workspace.mjs';
 
 /**
- * By purpose (`tests`; `toBuild`: what tests need of the workspace's own build; `lab`) and name: the package, and the
+ * By purpose (`tests`; `networkStorage`: what `npm run test:ceph` needs besides; `toBuild`: what tests need of the
+ * workspace's own build; `lab`) and name: the package, and the
  * file that it brings where that is no program in PATH.
  */
 export const DEBIAN = JSON.parse(readFileSync(join(ROOT, 'test-support', 'debian-packages.json'), 'utf8'));

@@ -1,7 +1,7 @@
 /** Adds up skipped tests by what their titles say that they need (`needs()` of test-support). */
 import { DEBIAN, installCommand, isKnown, newest } from './debian.mjs';
 
-const PACKAGES = { ...DEBIAN.tests, ...DEBIAN.toBuild };
+const PACKAGES = { ...DEBIAN.tests, ...DEBIAN.toBuild, ...DEBIAN.networkStorage };
 
 /** Lines for the end of `npm test`, from the results of vitest's JSON reporter. A test counts with each of its needs. */
 export function skippedByNeed(testResults) {

@@ -3,9 +3,12 @@ import { delimiter, join } from 'node:path';
 import debian from '../debian-packages.json' with { type: 'json' };
 
 /** A program or file that a package of Debian brings. */
-export type DebianTool = keyof typeof debian.tests;
+export type DebianTool = keyof typeof debian.tests | keyof typeof debian.networkStorage;
 
-const TOOLS: Readonly<Record<DebianTool, { readonly package: string; readonly file?: string }>> = debian.tests;
+const TOOLS: Readonly<Record<DebianTool, { readonly package: string; readonly file?: string }>> = {
+  ...debian.tests,
+  ...debian.networkStorage,
+};
 
 /** Where programs are looked for: a user's PATH often lacks the file-system tools. */
 const DIRECTORIES = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];

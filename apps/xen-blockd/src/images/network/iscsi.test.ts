@@ -6,10 +6,11 @@ import { afterEach, beforeEach, expect } from 'vitest';
 import type { Config } from '../../daemon/config.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { IscsiServer } from '../../testing/iscsi-server.js';
+import { commanded } from '../../testing/network-storage.js';
 
 const MIB = 1 << 20;
 const SOON = { timeout: 60_000, interval: 50 };
-const iscsi = needs('qemu-storage-daemon', 'block-iscsi.so', 'tgtd', 'Linux');
+const iscsi = needs(commanded, 'qemu-storage-daemon', 'block-iscsi.so', 'tgtd', 'Linux');
 
 let daemon: TestDaemon;
 let server: IscsiServer;

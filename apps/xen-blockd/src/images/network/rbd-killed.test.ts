@@ -5,6 +5,7 @@ import { Cleanup } from '../../cleanup.js';
 import { CephCluster } from '../../testing/ceph-cluster.js';
 import { FolderHost } from '../../testing/folder-host.js';
 import { attachTo, GuestLoad } from '../../testing/guest-load.js';
+import { commanded } from '../../testing/network-storage.js';
 import type { BlockdProcess } from '../../testing/process.js';
 import { processesWith } from '../../testing/storage-helpers.js';
 
@@ -12,7 +13,7 @@ const addon = working('the addon of xen-sys', requireNativeAddon);
 /** Kills of each kind; more for a longer run. */
 const KILLS = Number(process.env.CEPH_KILLS ?? 1);
 const TIMEOUT_MS = 120_000 + KILLS * 60_000;
-const ceph = needs(addon, 'qemu-storage-daemon', 'block-rbd.so', 'ceph', 'ceph-mon', 'ceph-osd', 'Linux');
+const ceph = needs(commanded, addon, 'qemu-storage-daemon', 'block-rbd.so', 'ceph', 'ceph-mon', 'ceph-osd', 'Linux');
 
 let cluster: CephCluster;
 let host: FolderHost;

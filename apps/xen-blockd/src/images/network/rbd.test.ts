@@ -6,12 +6,13 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, vi } from 'vitest';
 import type { Config } from '../../daemon/config.js';
 import { CephCluster } from '../../testing/ceph-cluster.js';
 import { TestDaemon } from '../../testing/daemon.js';
+import { commanded } from '../../testing/network-storage.js';
 import { processesWith } from '../../testing/storage-helpers.js';
 import { findTool } from '../../tools.js';
 
 const MIB = 1 << 20;
 const SOON = { timeout: 60_000, interval: 50 };
-const ceph = needs('qemu-storage-daemon', 'block-rbd.so', 'ceph', 'ceph-mon', 'ceph-osd', 'Linux');
+const ceph = needs(commanded, 'qemu-storage-daemon', 'block-rbd.so', 'ceph', 'ceph-mon', 'ceph-osd', 'Linux');
 
 let cluster: CephCluster;
 let daemon: TestDaemon;
