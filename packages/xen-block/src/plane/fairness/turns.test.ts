@@ -5,7 +5,7 @@ import { Turns } from './turns.js';
 
 const LARGE = 1024 * 1024;
 const LONG = 32 * 1024;
-const SHORT = 12 * 1024;
+const SHORT = 8 * 1024;
 
 /** Guests with a disk each. */
 function world(count: number) {

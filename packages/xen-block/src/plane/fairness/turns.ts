@@ -10,10 +10,10 @@ const TAKEN = 64;
 /** Bytes of a slice of a large request: in so many a copy costs little beside its bytes. */
 const SLICE = 32 * 1024;
 /**
- * The same where another guest has small requests, which may come right after a slice began and wait for its end. Three
- * pages keep its median below twice the one alone; they cost large requests a quarter of their rate at memory's speed.
+ * The same where another guest has small requests, which may come right after a slice began and wait for its end. Two
+ * pages keep its median below twice the one alone; they cost large requests two fifths of their rate at memory's speed.
  */
-const SHORT_SLICE = 12 * 1024;
+const SHORT_SLICE = 8 * 1024;
 /** For so many turns after its last small request a guest is expected to have another. */
 const SMALL_TURNS = 4096;
 /** After so much work other guests' rings are looked at that sleep. */
