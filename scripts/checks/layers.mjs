@@ -70,7 +70,7 @@ export const FLOORS = {
     ['locks'],
     ['uring'],
     ['queue'],
-    ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts'],
+    ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts', 'until-aborted.ts'],
   ],
   'packages/xen-block': [
     ['backend.ts'],

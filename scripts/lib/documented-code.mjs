@@ -35,7 +35,7 @@ export function documentedPrograms() {
 }
 
 /** The programs of one page. `file` is the name that its block has, or undefined; `compiledOnly` why it is not run. */
-export function programsOfPage(page, text) {
+function programsOfPage(page, text) {
   const programs = [];
   let around = {};
   for (const match of text.matchAll(BLOCK)) {

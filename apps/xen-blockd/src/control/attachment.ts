@@ -23,7 +23,7 @@ import {
 import { isXenstoreError, type XenstoreClient, type XenstoreOperations } from '@xenpv/xenstore';
 import { Deadline } from '../deadline.js';
 import { type Controlled, disksOf, servingParts } from './controlled.js';
-import { FRONTEND_TYPE, paramsOf } from './disk-keys.js';
+import { FRONTEND_TYPE, paramsOf } from './disks/disk-keys.js';
 
 /** For an image to be opened: what slow storage and a helper's start may take. */
 const OPEN_MS = 60_000;

@@ -4,7 +4,7 @@ import type { XenstoreClient } from '@xenpv/xenstore';
 import type { TargetPolicy } from '../images/copy/target.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
-import { findDisk } from './find-disk.js';
+import { findDisk } from './disks/find-disk.js';
 import { nameOfDomain } from './guest-names.js';
 import type { KnownJobs } from './known-jobs.js';
 

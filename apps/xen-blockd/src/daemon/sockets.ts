@@ -5,7 +5,7 @@ import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import { ControlServer } from '../control/control-server.js';
 import type { Controlled } from '../control/controlled.js';
-import { FRONTEND_TYPE } from '../control/disk-keys.js';
+import { FRONTEND_TYPE } from '../control/disks/disk-keys.js';
 import { errorCode } from '../errors.js';
 import type { MetricsSource } from '../status/metrics/scrape.js';
 import { listenForMetrics } from '../status/metrics/server.js';

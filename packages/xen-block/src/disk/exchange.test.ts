@@ -25,7 +25,7 @@ function exchange(next: () => BlockImage | Promise<BlockImage>, done: string[] =
   const before = host.images.get('image');
   return {
     done,
-    replace: async () => {
+    replace: async (): Promise<undefined> => {
       done.push('replace');
       host.images.set('image', next);
     },

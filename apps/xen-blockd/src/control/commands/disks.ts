@@ -5,7 +5,7 @@ import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-
 import { Deadline } from '../../deadline.js';
 import { attachDisk, detachDisk } from '../attachment.js';
 import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
-import { reportsOf } from '../disk-reports.js';
+import { reportsOf } from '../disks/disk-reports.js';
 
 /** For a guest's driver to connect: what libxl waits for a backend. */
 const ATTACH_MS = 10_000;

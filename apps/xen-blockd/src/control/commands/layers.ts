@@ -3,7 +3,7 @@ import type { BlockDevice } from '@xenpv/xen-block';
 import { Deadline } from '../../deadline.js';
 import { Snapshot } from '../../images/snapshot.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
-import { reportsOf } from '../disk-reports.js';
+import { reportsOf } from '../disks/disk-reports.js';
 import { refuseDuringJobs } from './jobs/jobs.js';
 
 /** For the requests in flight to end: storage may hang. */

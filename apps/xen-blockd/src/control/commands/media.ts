@@ -1,8 +1,8 @@
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, IMAGE_FORMATS } from '@xenpv/xen-block';
 import { type ControlContext, namedDisk } from '../controlled.js';
-import { paramsOf } from '../disk-keys.js';
-import { writeParams } from '../disk-params.js';
+import { paramsOf } from '../disks/disk-keys.js';
+import { writeParams } from '../disks/disk-params.js';
 import { oneName } from './names.js';
 
 const FORMATS = ['raw', ...IMAGE_FORMATS, 'vpc'];

@@ -3,8 +3,8 @@ import { type QmpCommand, QmpError, type QmpMembers, qmpCommand } from '@xenpv/q
 import { type BlockDevice, type NamedImage, parseParams } from '@xenpv/xen-block';
 import { Mirror, type MirrorTask, type NewImage } from '../../../images/copy/mirror.js';
 import { type ControlContext, namedDisk } from '../../controlled.js';
-import { paramsOf } from '../../disk-keys.js';
-import { readParams, writeParams } from '../../disk-params.js';
+import { paramsOf } from '../../disks/disk-keys.js';
+import { readParams, writeParams } from '../../disks/disk-params.js';
 import { helperNeeded } from './bitmaps.js';
 import { beginJob, JOB_MEMBERS, type JobChoice } from './jobs.js';
 import { bytesTaken, driveTarget, type NamedTarget, nodeTarget, openTarget, TARGET_MEMBERS } from './targets.js';

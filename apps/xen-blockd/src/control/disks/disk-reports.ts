@@ -1,8 +1,8 @@
 import type { BlockDevice } from '@xenpv/xen-block';
 import { backendPath } from '@xenpv/xenbus';
-import { type DiskReport, deviceStatus } from '../status/device-status.js';
-import type { Controlled } from './controlled.js';
-import { nameOfDomain } from './guest-names.js';
+import { type DiskReport, deviceStatus } from '../../status/device-status.js';
+import type { Controlled } from '../controlled.js';
+import { nameOfDomain } from '../guest-names.js';
 
 /** What the control socket tells of these disks. Each guest's name is read once. */
 export async function reportsOf(controlled: Controlled, devices: readonly BlockDevice[]): Promise<DiskReport[]> {

@@ -1,7 +1,7 @@
 /** The key by which a disk's directory names its image. */
 import { QmpError } from '@xenpv/qmp';
 import { backendPath, type DeviceAddress, libxlPath } from '@xenpv/xenbus';
-import { type Controlled, servingParts } from './controlled.js';
+import { type Controlled, servingParts } from '../controlled.js';
 import { FRONTEND_TYPE } from './disk-keys.js';
 
 /** Undefined for a disk whose directory is gone. Errors: of xenstore; DeviceNotActive. */

@@ -1,6 +1,6 @@
 import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName, parseBackendPath } from '@xenpv/xenbus';
-import { BlockdError } from '../errors.js';
+import { BlockdError } from '../../errors.js';
 
 /** Where names are looked for. */
 export interface DiskNames {
