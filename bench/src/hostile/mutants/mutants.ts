@@ -114,7 +114,8 @@ const requests: Mutant[] = [
     plant: readTwice,
     noticed: /wrong data|was written to|status/,
     fixed: { races: true },
-    seed: 4,
+    // One round in three draws a race that shows it.
+    seed: 13,
     requests: 8000,
   },
 ];
