@@ -43,7 +43,8 @@ function readTrace(device) {
   // What was taken before the trace began, and what had no answer when it ended, lacks some.
   const whole = [...requests.values()].filter((points) => points[0] === 'taken' && points.at(-1) === 'pushed');
   const other = whole.find((points) => points.join() !== POINTS.join());
-  if (other || whole.length < 50) throw new Error(`${whole.length} whole requests, one of them ${other}`);
+  if (other || whole.length < 50)
+    throw new Error(`${lines.length} lines, ${whole.length} whole requests, one of them ${other}`);
   return lines.filter(({ point }) => point === 'storage');
 }
 
@@ -66,7 +67,7 @@ const traced = test('a trace under load is whole, and is replayed on another ima
     .split('\n')
     .filter((line) => JSON.parse(line).op !== 'read');
   if (others.length > 0) throw new Error(`--op read shows ${others[0]}`);
-  await blockd(`trace traced:xvda --write ${TRACE} --seconds 4`);
+  await blockd(`trace traced:xvda --write ${TRACE} --limit 1200 --seconds 60`);
   const storage = readTrace(`vbd3-${guest.domid}-51712`);
   if (statSync(TRACE).mode & 0o077) throw new Error('others may read the trace');
   expectIn(await endsWith(1, `trace traced:xvda --write ${TRACE} --seconds 1`), 'it is there already');
