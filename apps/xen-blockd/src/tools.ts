@@ -27,24 +27,30 @@ export interface ToolOutcome {
   readonly stderr: string;
 }
 
-/** Runs a program to its end without blocking this process, which may be serving it. Rejects if it cannot start. */
+/** Where a program that is run finds the first of the files that it gets. */
+export const FIRST_FILE = '/dev/fd/3';
+
+/**
+ * Runs a program to its end without blocking this process, which may be serving it. `files` are descriptors that it gets
+ * from {@link FIRST_FILE} on. Rejects if it cannot start.
+ */
 export function runTool(
   tool: string,
   args: readonly string[],
-  options: { env?: NodeJS.ProcessEnv; cwd?: string } = {},
+  options: { env?: NodeJS.ProcessEnv; cwd?: string; files?: readonly number[] } = {},
 ): Promise<ToolOutcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(tool, args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', ...(options.files ?? [])],
       cwd: options.cwd,
       env: { ...process.env, ...options.env, PATH: directories().join(delimiter) },
     });
     let stdout = '';
     let stderr = '';
-    child.stdout.on('data', (chunk) => {
+    child.stdout?.on('data', (chunk) => {
       stdout += chunk;
     });
-    child.stderr.on('data', (chunk) => {
+    child.stderr?.on('data', (chunk) => {
       stderr += chunk;
     });
     child.on('error', reject);

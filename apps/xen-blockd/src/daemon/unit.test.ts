@@ -109,6 +109,7 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
     const daemon = await host.daemonUnder(under, '--config', host.path('config'));
     await Promise.all(served.map(async (kind) => writesAndReads(kind, await kinds[kind]())));
     await checkTells(daemon, { names, uid });
+    expect(await backsUp('tree.qcow2')).toMatchObject({ code: 0 });
     await host.kill(daemon, 'SIGTERM');
     expect(processesWith(host.path('tree.qcow2'))).toEqual([]);
     expect(daemon.stderr).not.toMatch(/not caged|"level":[56]0/);
@@ -127,6 +128,14 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
     const capabilities = uid === 0 ? [] : ['dac_override'];
     const ofHelper = { pid: helper, uid, capabilities, noNewPrivileges: true, noCoreDumps: true };
     expect(found(helper)).toMatchObject({ name: 'running helper', privileges: ofHelper });
+  }
+
+  /** Of an image that a guest has. */
+  async function backsUp(name: string) {
+    const blockd = (...args: string[]) => runBlockd(...args, '--socket', join(host.directory, 'xen-blockd.sock'));
+    const listed = JSON.parse((await blockd('list', '--json')).stdout) as { device: string; target: string }[];
+    const disk = listed.find(({ target }) => target.endsWith(name));
+    return blockd('backup', disk?.device ?? 'none', host.path('backup.qcow2'));
   }
 
   async function writesAndReads(kind: string, disk: XlTarget): Promise<void> {

@@ -2,7 +2,7 @@ import { existsSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
 import { type FileHandle, link, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errorCode } from '../../errors.js';
-import { findTool, runTool } from '../../tools.js';
+import { FIRST_FILE, findTool, runTool } from '../../tools.js';
 import { isBelow, outsideOf, refusal } from '../refusal.js';
 import { noteUnfinished } from '../storage-daemon/adoption/left-targets.js';
 import { EXPORT } from '../storage-daemon/arguments.js';
@@ -178,8 +178,9 @@ class NewFile {
   async #fill(file: FileHandle, { path, format, size }: FileTargetOptions): Promise<void> {
     if (format === 'raw') return file.truncate(size);
     if (!findTool(TOOL)) throw refusal(path, `format ${format} needs ${TOOL}; Debian: apt-get install qemu-utils`);
-    const args = ['create', '-q', '-f', format, `/proc/${process.pid}/fd/${file.fd}`, String(size)];
-    const { code, stderr } = await runTool(TOOL, args);
+    // Its own descriptor: what this process has open only root with all rights may open, which a service is not.
+    const args = ['create', '-q', '-f', format, FIRST_FILE, String(size)];
+    const { code, stderr } = await runTool(TOOL, args, { files: [file.fd] });
     if (code !== 0) throw refusal(path, `it cannot be made: ${stderr.trim() || `exit code ${code}`}`);
   }
 }
