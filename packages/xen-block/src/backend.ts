@@ -163,9 +163,9 @@ export class XenBlockBackend implements AsyncDisposable {
     return this.#bus.ownDomid;
   }
 
-  /** The disks and drives there are now. */
+  /** The disks and drives there are now, each once: one that is opened anew while somebody goes through them is not met twice. */
   get devices(): Iterable<BlockDevice> {
-    return this.#devices.values();
+    return [...this.#devices.values()];
   }
 
   /** What each guest that has disks has made this backend do in xenstore. */

@@ -49,7 +49,7 @@ export class Scrape {
   /** Of the only one of those; undefined if there is none. */
   value(name: string, labels: Readonly<Record<string, string>> = {}): number | undefined {
     const found = this.all(name, labels);
-    if (found.length > 1) throw new Error(`${name} has ${found.length} values, expected one`);
+    if (found.length > 1) throw new Error(`${name} has ${found.length} values, expected one: ${JSON.stringify(found)}`);
     return found[0]?.value;
   }
 }
