@@ -27,12 +27,9 @@ export interface ToolOutcome {
   readonly stderr: string;
 }
 
-/** Where a program that is run finds the first of the files that it gets. */
-export const FIRST_FILE = '/dev/fd/3';
-
 /**
  * Runs a program to its end without blocking this process, which may be serving it. `files` are descriptors that it gets
- * from {@link FIRST_FILE} on. Rejects if it cannot start.
+ * from number 3 on. Rejects if it cannot start.
  */
 export function runTool(
   tool: string,

@@ -1,15 +1,15 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Blkfront } from '@xenpv/blkfront';
-import { joinHost, RemoteHost, type XlDisk } from '@xenpv/emulator';
+import type { Blkfront } from '@xenpv/blkfront';
+import { joinHost, type XlDisk } from '@xenpv/emulator';
 import { QmpClient } from '@xenpv/qmp';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Cleanup } from '../cleanup.js';
-import { verifiedLoad } from '../embedded/verified-load.js';
 import { FolderHost } from '../testing/folder-host.js';
+import { attachTo, GuestLoad } from '../testing/guest-load.js';
 import type { BlockdProcess } from '../testing/process.js';
 import { processesWith } from '../testing/storage-helpers.js';
 import { runTool } from '../tools.js';
@@ -36,33 +36,8 @@ async function qcow2(name: string): Promise<string> {
   return path;
 }
 
-async function attach(disk: Omit<XlDisk, 'vdev'>): Promise<Blkfront> {
-  const remote = cleanup.use(await RemoteHost.connect(host.directory));
-  const { domid } = await remote.createDomain({ name: 'guest', transient: true });
-  await remote.attachDisk(domid, { vdev: 'xvda', ...disk });
-  const provider = await joinHost(host.directory, { domid });
-  const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
-  return cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', queues: 2 }));
-}
-
-/** Writes and reads until it is ended; resolves then with what was wrong. */
-function load(disk: Blkfront) {
-  const ended = new AbortController();
-  let operations = 0;
-  const progress = (count: number) => void (operations = count);
-  const report = verifiedLoad(disk, { depth: 8, signal: ended.signal, progress });
-  return {
-    /** It has got on since this was asked for. */
-    async goesOn(): Promise<void> {
-      const before = operations;
-      await expect.poll(() => operations, { timeout: 20_000, interval: 20 }).toBeGreaterThan(before + 50);
-    },
-    async end(): Promise<void> {
-      ended.abort();
-      expect(await report).toMatchObject({ errors: 0, wrong: 0 });
-    },
-  };
-}
+const attach = (disk: Omit<XlDisk, 'vdev'>) => attachTo(host.directory, cleanup, disk);
+const load = (disk: Blkfront) => new GuestLoad(disk, { operations: 50, timeoutMs: 20_000 });
 
 async function restart(): Promise<void> {
   await host.kill(daemon);

@@ -15,25 +15,30 @@ export async function attachTo(folder: string, cleanup: Cleanup, disk: Omit<XlDi
   return cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', queues: 2 }));
 }
 
+/** How far it must get on, and in which time. */
+interface Pace {
+  readonly operations: number;
+  readonly timeoutMs: number;
+}
+
 /** Writes and reads until it is ended, and checks all that it reads. */
 export class GuestLoad {
+  readonly #pace: Pace;
   readonly #ended = new AbortController();
   readonly #report: ReturnType<typeof verifiedLoad>;
   #operations = 0;
 
-  constructor(disk: Blkfront) {
+  constructor(disk: Blkfront, pace: Pace) {
+    this.#pace = pace;
     const progress = (count: number) => void (this.#operations = count);
     this.#report = verifiedLoad(disk, { depth: 8, signal: this.#ended.signal, progress });
   }
 
-  get operations(): number {
-    return this.#operations;
-  }
-
   /** It has got on since this was asked for. */
   async goesOn(): Promise<void> {
-    const before = this.#operations;
-    await expect.poll(() => this.#operations, { timeout: 90_000, interval: 20 }).toBeGreaterThan(before + 20);
+    const { operations, timeoutMs: timeout } = this.#pace;
+    const wanted = this.#operations + operations;
+    await expect.poll(() => this.#operations, { timeout, interval: 20 }).toBeGreaterThan(wanted);
   }
 
   /** Nothing failed, and nothing was other than it was written. */

@@ -4,7 +4,6 @@ import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
-import { runTool } from '../../tools.js';
 
 const MIB = 1 << 20;
 const qemu = needs('qemu-img', 'qemu-storage-daemon', 'Linux');
@@ -22,11 +21,7 @@ const blockd = (...args: string[]) => runBlockd(...args, '--socket', daemon.host
 const path = (name: string) => daemon.host.path(name);
 
 qemu.it('a disk of many layers is one of few, by commit', { timeout: 60_000 }, async () => {
-  await runTool('qemu-img', ['create', '-f', 'qcow2', path('disk.qcow2'), '8M']);
-  const { domid } = await daemon.host.host.createDomain({ name: 'web1' });
-  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${path('disk.qcow2')}` });
-  const guest = await daemon.host.connectGuest(domid);
-  const device = `qdisk-${domid}-51712`;
+  const { guest, device } = await daemon.attachQcow2(path('disk.qcow2'), 'web1');
   for (const day of ['monday', 'tuesday', 'wednesday']) {
     await guest.write(0, randomBytes(MIB));
     expect((await blockd('snapshot', 'web1:xvda', path(`${day}.qcow2`))).code).toBe(0);

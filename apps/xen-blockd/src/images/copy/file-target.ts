@@ -2,10 +2,10 @@ import { existsSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
 import { type FileHandle, link, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errorCode } from '../../errors.js';
-import { FIRST_FILE, findTool, runTool } from '../../tools.js';
+import { findTool, runTool } from '../../tools.js';
 import { isBelow, outsideOf, refusal } from '../refusal.js';
 import { noteUnfinished } from '../storage-daemon/adoption/left-targets.js';
-import { EXPORT } from '../storage-daemon/arguments.js';
+import { EXPORT, fileName } from '../storage-daemon/arguments.js';
 import type { StorageDaemonEvent } from '../storage-daemon/events.js';
 import { flushExport } from '../storage-daemon/monitor/finalize.js';
 import { StorageDaemon } from '../storage-daemon/storage-daemon.js';
@@ -179,7 +179,7 @@ class NewFile {
     if (format === 'raw') return file.truncate(size);
     if (!findTool(TOOL)) throw refusal(path, `format ${format} needs ${TOOL}; Debian: apt-get install qemu-utils`);
     // Its own descriptor: what this process has open only root with all rights may open, which a service is not.
-    const args = ['create', '-q', '-f', format, FIRST_FILE, String(size)];
+    const args = ['create', '-q', '-f', format, fileName(0), String(size)];
     const { code, stderr } = await runTool(TOOL, args, { files: [file.fd] });
     if (code !== 0) throw refusal(path, `it cannot be made: ${stderr.trim() || `exit code ${code}`}`);
   }

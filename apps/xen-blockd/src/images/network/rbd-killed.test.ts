@@ -12,6 +12,7 @@ import { processesWith } from '../../testing/storage-helpers.js';
 const addon = working('the addon of xen-sys', requireNativeAddon);
 /** Kills of each kind; more for a longer run. */
 const KILLS = Number(process.env.CEPH_KILLS ?? 1);
+const PACE = { operations: 20, timeoutMs: 90_000 };
 const TIMEOUT_MS = 120_000 + KILLS * 60_000;
 const ceph = needs(commanded, addon, 'qemu-storage-daemon', 'block-rbd.so', 'ceph', 'ceph-mon', 'ceph-osd', 'Linux');
 
@@ -83,7 +84,7 @@ ceph.describe('a guest loses nothing in a Ceph cluster', () => {
     const name = `rbd/disk${images++}`;
     await cluster.createImage(name, 32);
     const target = `rbd:${name}:id=guests:conf=${cluster.conf}`;
-    const load = new GuestLoad(await attachTo(host.directory, cleanup, { target }));
+    const load = new GuestLoad(await attachTo(host.directory, cleanup, { target }), PACE);
     await load.goesOn();
     for (let kills = 0; kills < KILLS; kills++) {
       await kill(target);
@@ -96,7 +97,7 @@ ceph.describe('a guest loses nothing in a Ceph cluster', () => {
     const name = `rbd/disk${images++}`;
     await cluster.createImage(name, 32);
     const target = `rbd:${name}:id=guests:conf=${cluster.conf}`;
-    const load = new GuestLoad(await attachTo(host.directory, cleanup, { target }));
+    const load = new GuestLoad(await attachTo(host.directory, cleanup, { target }), PACE);
     await load.goesOn();
     await host.kill(daemon, 'SIGTERM');
     daemon = await start();

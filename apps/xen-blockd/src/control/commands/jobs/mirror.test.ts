@@ -45,22 +45,16 @@ const inNew = () => readdirSync(path('new'));
 
 /** A guest that has written 4 MiB. */
 async function attach() {
-  const image = path('disk.qcow2');
-  await runTool('qemu-img', ['create', '-f', 'qcow2', image, '8M']);
-  const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
-  await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: `qcow2:${image}` });
-  const guest = await daemon.host.connectGuest(domid);
-  const content = Buffer.alloc(8 * MIB);
+  const { guest, device, domid, image, content } = await daemon.attachQcow2(path('disk.qcow2'), 'guest');
   const write = async (at: number, bytes = 64 << 10) => {
     const data = randomBytes(bytes);
     data.copy(content, at);
     await guest.write(at, data);
   };
-  await write(0, 4 * MIB);
   const isRight = async () => Buffer.from(await guest.read(0, 8 * MIB)).equals(content);
   const params = () => daemon.host.store.read(`/local/domain/0/backend/qdisk/${domid}/51712/params`);
   const detach = () => daemon.host.host.toolstack.detachDisk(domid, 'xvda');
-  return { guest, device: `qdisk-${domid}-51712`, content, domid, image, write, isRight, params, detach };
+  return { guest, device, content, domid, image, write, isRight, params, detach };
 }
 
 /** What is in an image, as QEMU reads it: only when nobody has it any more. */
