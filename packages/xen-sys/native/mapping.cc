@@ -16,9 +16,16 @@ int Mapping::Unmap() {
 
 Napi::Value MappingTable::Add(Napi::Env env, std::shared_ptr<Mapping> mapping) {
   using Owner = std::shared_ptr<Mapping>;
+  // V8 counts the bytes of a buffer as memory that a collection could free, and collects early for it. These are pages of
+  // a guest or of a file: a hundred guests' would cost collections of some 30 ms, and free nothing.
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
-      env, mapping->address(), mapping->bytes(), [](Napi::Env, void*, Owner* owner) { delete owner; },
+      env, mapping->address(), mapping->bytes(),
+      [](Napi::Env env, void*, Owner* owner) {
+        Napi::MemoryManagement::AdjustExternalMemory(env, static_cast<int64_t>((*owner)->bytes()));
+        delete owner;
+      },
       new Owner(mapping));
+  Napi::MemoryManagement::AdjustExternalMemory(env, -static_cast<int64_t>(mapping->bytes()));
   mappings_[mapping->address()] = std::move(mapping);
   return buffer;
 }
