@@ -109,6 +109,19 @@ describe('a client of a server of no goodwill', () => {
     await expect(client.execute('query-status')).rejects.toMatchObject({ code: 'ERR_ENDED' });
   });
 
+  it('the end of a server that has not read all is an end like any other', async () => {
+    const path = await serve(GREETING, (line, socket) => {
+      // What comes from now on stays in the socket, whose end is a reset then.
+      socket.pause();
+      setTimeout(() => socket.destroy(), 50);
+      return okay(line);
+    });
+    const client = await QmpClient.connect(path);
+    const asked = client.execute('query-status', { much: 'x'.repeat(1 << 18) });
+    await expect(asked).rejects.toMatchObject({ code: 'ERR_ENDED', cause: { code: 'ECONNRESET' } });
+    await client.closed;
+  });
+
   it('a signal ends it with its reason', async () => {
     const path = await serve(GREETING, () => undefined);
     const ending = new AbortController();

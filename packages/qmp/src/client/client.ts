@@ -71,11 +71,11 @@ export class QmpClient implements AsyncDisposable {
     this.closed = new Promise((resolve) => {
       stream.on('close', () => {
         signal?.removeEventListener('abort', abort);
-        this.#fail(new QmpError('ERR_ENDED', 'receive', 'the server has closed the connection'));
+        this.#fail(ended());
         resolve();
       });
     });
-    stream.on('error', (error) => this.#fail(error));
+    stream.on('error', (error) => this.#fail(isHangUp(error) ? ended(error) : error));
     stream.on('end', () => stream.destroy());
     stream.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
   }
@@ -203,6 +203,15 @@ function untilAborted<T>(answer: Promise<T>, signal: AbortSignal | undefined): P
     signal.addEventListener('abort', abort, { once: true });
     answer.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
   });
+}
+
+/** How the system tells of a server that went without having read all: to who reads, and to who writes. */
+function isHangUp(error: NodeJS.ErrnoException): boolean {
+  return error.code === 'ECONNRESET' || error.code === 'EPIPE';
+}
+
+function ended(cause?: Error): QmpError {
+  return new QmpError('ERR_ENDED', 'receive', 'the server has closed the connection', { cause });
 }
 
 function parse(piece: Piece): Readonly<Record<string, unknown>> {
