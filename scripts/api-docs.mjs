@@ -3,6 +3,7 @@
  * nothing, and fails where something exported is not documented, or names a type that users cannot import.
  */
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { readArguments, runMain } from './lib/program.mjs';
 import { StepError } from './lib/steps.mjs';
 import { ROOT, workspacePackages } from './lib/workspace.mjs';
@@ -16,7 +17,7 @@ Builds the reference of the libraries into build/api.
   --help           this text
 `;
 
-/** What must say what it is. A property may be plain from its name and type: those without words are only counted. */
+/** What must say what it is. */
 const DOCUMENTED = [
   'Class',
   'Enum',
@@ -80,23 +81,40 @@ const PARTS = {
 const NOTHING_TO_SAY =
   /\.\[(asyncDispose|dispose|asyncIterator)\] |XenstoreClient\.send |Transaction\.send |\.__type\.|^The relative path /;
 
-const isProperty = (warning) => / \(Property\), defined in .* does not have any documentation$/.test(warning);
-
-await runMain(async () => {
-  const { values } = readArguments(USAGE, { check: { type: 'boolean', default: false }, package: { type: 'string' } });
+/** `warnings`: what is not documented, or cannot be imported, of all libraries or of the one of this name. */
+async function apiDocs({ only, write }) {
+  // Imported late: a fresh clone has it only after the set-up.
   const typedoc = await import('typedoc');
-  const packages = libraries(values.package);
-  if (packages.length === 0) throw new StepError('docs:api', `there is no library ${values.package}`);
-  const lines = [];
+  const packages = libraries(only);
+  if (packages.length === 0) throw new StepError('docs:api', `there is no library ${only}`);
+  const warnings = [];
   for (const one of packages) {
-    const { app, project, warnings } = await convert(one, typedoc);
-    const [plain, missing] = [
-      warnings.filter(isProperty),
-      warnings.filter((text) => !isProperty(text) && !NOTHING_TO_SAY.test(text)),
-    ];
-    lines.push(...missing.map((text) => `${one.folder}: ${text}`));
-    console.log(`${one.folder}: ${missing.length} warnings, ${plain.length} properties without words`);
-    if (!values.check) await app.generateDocs(project, join(ROOT, 'build/api', one.folder.replace('packages/', '')));
+    const { app, project, warnings: all } = await convert(one, typedoc);
+    warnings.push(...all.filter((text) => !NOTHING_TO_SAY.test(text)).map((text) => `${one.folder}: ${text}`));
+    if (write) await app.generateDocs(project, join(ROOT, 'build/api', one.folder.replace('packages/', '')));
   }
-  if (values.check && lines.length > 0) throw new StepError('docs:api', `${lines.length} warnings`, lines.join('\n'));
-});
+  return { packages, warnings };
+}
+
+/** Fails where something that a library exports is not documented, or names a type that users cannot import. */
+export async function checkApiDocs(only) {
+  const { packages, warnings } = await apiDocs({ only, write: false });
+  if (warnings.length > 0) throw new StepError('docs:api', `${warnings.length} warnings`, warnings.join('\n'));
+  return `${packages.length} libraries`;
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  await runMain(async () => {
+    const { values } = readArguments(USAGE, {
+      check: { type: 'boolean', default: false },
+      package: { type: 'string' },
+    });
+    if (values.check) {
+      console.log(await checkApiDocs(values.package));
+      return;
+    }
+    const { packages, warnings } = await apiDocs({ only: values.package, write: true });
+    for (const warning of warnings) console.warn(warning);
+    console.log(`build/api: ${packages.length} libraries`);
+  });
+}

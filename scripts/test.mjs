@@ -63,6 +63,7 @@ async function checkSources() {
 async function checkTypes() {
   await check('types: build and check', () => turbo('types', ['build:types', 'typecheck']).then(() => undefined));
   await check('API reports', async () => (await import('./api-reports.mjs')).checkApiReports());
+  await check('API documentation', async () => (await import('./api-docs.mjs')).checkApiDocs());
   await check('documented code', async () => (await import('./checks/documented-code.mjs')).checkDocumentedCode());
   await check('dependency rules', async () => (await import('./checks/dependencies.mjs')).checkDependencies());
   await check('knip', () => run('knip', bin('knip'), [], { cwd: ROOT, env: TOOL_ENV }).then(() => undefined));
