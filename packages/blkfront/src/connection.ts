@@ -1,7 +1,7 @@
 import { ABIS, type Abi, MAX_SEGMENTS, parseVdev } from '@xenpv/blkif';
 import { type EventChannels, type GrantAllocator, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import { FrontendHandshake, XenbusError, XenbusState } from '@xenpv/xenbus';
-import type { Watch } from '@xenpv/xenstore';
+import type { Watch, XenstoreClient } from '@xenpv/xenstore';
 import { BlkfrontError } from './errors.js';
 import {
   announce,
@@ -91,23 +91,42 @@ async function negotiateWith(options: BlkfrontOptions, resources: FrontendResour
   const { store, signal } = options;
   const abi = ABIS[options.abi ?? 'x86_64'];
   const devid = deviceId(options);
-  const handshake = await FrontendHandshake.find(store, { type: 'vbd', devid, domid: options.domid });
+  const handshake = await FrontendHandshake.find(store, { type: 'vbd', devid, domid: options.domid }, { signal });
   const patient = options.testing?.waitForInitWait ?? true;
   if (patient) await handshake.reachInitWait({ signal });
-  const limits = patient ? await readTransportLimits(store, handshake) : { maxRingPageOrder: 0, maxQueues: 1 };
+  const limits = patient
+    ? await readTransportLimits(store, handshake, { signal })
+    : { maxRingPageOrder: 0, maxQueues: 1 };
   const order = Math.min(options.ringPageOrder ?? DEFAULT_RING_PAGE_ORDER, limits.maxRingPageOrder);
   const queues = Math.min(options.queues ?? 1, limits.maxQueues);
   const { allocator, events, rings } = resources;
   for (let i = 0; i < queues; i++) rings.push(makeRing(allocator, events, handshake.backendDomid, order, abi));
   try {
     const { features, geometry } = await introduce(options, handshake, rings, order, abi);
-    const watch = await store.watch(`${handshake.backendPath}/state`);
+    const watch = await watchState(store, handshake, signal);
     const lanes = makeLanes(options, resources, { abi, devid, features, domid: handshake.backendDomid });
     return { devid, abi, order, handshake, features, geometry, watch, resources, lanes };
   } catch (error) {
     const closing = AbortSignal.timeout(options.closeTimeoutMs ?? CLOSE_TIMEOUT_MS);
     await handshake.close({ signal: closing }).catch(() => {});
     throw error;
+  }
+}
+
+/** The signal ends the registration alone: the watch itself lives as long as the connection. */
+async function watchState(
+  store: XenstoreClient,
+  handshake: FrontendHandshake,
+  signal: AbortSignal | undefined,
+): Promise<Watch> {
+  const registering = new AbortController();
+  const abort = () => registering.abort(signal?.reason);
+  if (signal?.aborted) abort();
+  signal?.addEventListener('abort', abort);
+  try {
+    return await store.watch(`${handshake.backendPath}/state`, { signal: registering.signal });
+  } finally {
+    signal?.removeEventListener('abort', abort);
   }
 }
 
@@ -121,13 +140,13 @@ async function introduce(
 ): Promise<{ features: BlkfrontFeatures; geometry: BlkfrontGeometry }> {
   const { store, signal, legacyRingPages = false, persistent = false } = options;
   const protocol = options.testing?.announceProtocol === false ? undefined : abi.protocol;
-  await announce(handshake, { rings, order, legacyRingPages, protocol, persistent });
+  await announce(handshake, { rings, order, legacyRingPages, protocol, persistent }, { signal });
   await handshake.reachConnected({ signal });
-  const geometry = await readGeometry(store, handshake);
+  const geometry = await readGeometry(store, handshake, { signal });
   const maxIndirectSegments = options.maxIndirectSegments ?? DEFAULT_INDIRECT_SEGMENTS;
   const wanted = { persistent, maxIndirectSegments, sectorSize: geometry.sectorSize };
-  const features = await readFeatures(store, handshake, wanted);
-  await handshake.setState(XenbusState.connected);
+  const features = await readFeatures(store, handshake, wanted, { signal });
+  await handshake.setState(XenbusState.connected, { signal });
   return { features, geometry };
 }
 

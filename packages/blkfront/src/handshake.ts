@@ -21,7 +21,7 @@ import {
 import { FrontRing } from '@xenpv/ring';
 import { type EventChannels, type GrantAllocator, type GrantedPages, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 import type { FrontendHandshake } from '@xenpv/xenbus';
-import type { XenstoreOperations } from '@xenpv/xenstore';
+import type { OperationOptions, XenstoreOperations } from '@xenpv/xenstore';
 import { BlkfrontError } from './errors.js';
 
 /** What the backend offers before the rings exist. */
@@ -37,29 +37,37 @@ export interface MadeRing {
   readonly port: number;
 }
 
-/** What the disk is and can do, as the backend says once it is connected. */
+/** What the disk can do, as the backend says once it is connected. */
 export interface BlkfrontFeatures {
-  /** FLUSH_DISKCACHE is taken. */
+  /** `feature-flush-cache`: FLUSH_DISKCACHE is taken. */
   readonly flush: boolean;
-  /** WRITE_BARRIER is taken. */
+  /** `feature-barrier`: WRITE_BARRIER is taken. */
   readonly barrier: boolean;
+  /** `feature-discard`: DISCARD is taken. */
   readonly discard: boolean;
-  /** Bytes; both are 0 without discard. */
+  /** Bytes of an extent that can be discarded: `discard-granularity`, or the sector size; 0 without discard. */
   readonly discardGranularity: number;
+  /** Bytes from the start of the disk to the first such extent: `discard-alignment`; 0 without discard. */
   readonly discardAlignment: number;
+  /** `discard-secure`: a secure discard is more than a plain one. Never without discard. */
   readonly secureDiscard: boolean;
-  /** Both sides agreed that the backend keeps the pages mapped. */
+  /** `feature-persistent` of both sides: the backend may keep the pages mapped. */
   readonly persistent: boolean;
-  /** Segments of an indirect request as negotiated; 0: none are used. */
+  /** Segments of an indirect request as negotiated (`feature-max-indirect-segments`), 12 or more; 0: none are used. */
   readonly maxIndirectSegments: number;
 }
 
-/** The disk's dimensions in bytes, and its VdiskInfo bits. */
+/** The disk, as the backend says once it is connected, and again when it is resized. */
 export interface BlkfrontGeometry {
+  /** Bytes: `sectors`, which are of 512 bytes each. */
   readonly size: number;
+  /** Bytes, a power of two from 512 on: `sector-size`, 512 when absent. */
   readonly sectorSize: number;
+  /** Bytes: `physical-sector-size`, as `sectorSize` when absent. */
   readonly physicalSectorSize: number;
+  /** Bits of VdiskInfo of @xenpv/blkif: `info`, 0 when absent. */
   readonly info: number;
+  /** Whether `info` has VDISK_READONLY. */
   readonly readOnly: boolean;
 }
 
@@ -67,8 +75,9 @@ export interface BlkfrontGeometry {
 export async function readTransportLimits(
   store: XenstoreOperations,
   { backendPath }: FrontendHandshake,
+  options: OperationOptions,
 ): Promise<TransportLimits> {
-  const keys = await readKeys(store, backendPath, transportKeys);
+  const keys = await readKeys(store, backendPath, transportKeys, options);
   const pages = Math.max(keys['max-ring-pages'], 1);
   return {
     maxRingPageOrder: Math.max(keys['max-ring-page-order'], Math.floor(Math.log2(pages))),
@@ -105,7 +114,11 @@ export interface Announcement {
 }
 
 /** Publishes the rings as Linux's blkfront does, in one transaction, and goes to Initialised. */
-export async function announce(handshake: FrontendHandshake, what: Announcement): Promise<void> {
+export async function announce(
+  handshake: FrontendHandshake,
+  what: Announcement,
+  options: OperationOptions,
+): Promise<void> {
   const count = what.rings.length;
   const order = what.order > 0 ? what.order : undefined;
   const before = formatKeys(frontendKeys, {
@@ -121,15 +134,16 @@ export async function announce(handshake: FrontendHandshake, what: Announcement)
       await writeKeys(tx, joinPath(own, queueDirectory(index, count)), queueTexts(made, order));
     }
     await writeKeys(tx, own, after);
-  });
+  }, options);
 }
 
 /** The disk as the backend describes it at Connected. BlkfrontError ERR_HANDSHAKE when that is no disk. */
 export async function readGeometry(
   store: XenstoreOperations,
   { backendPath }: FrontendHandshake,
+  options: OperationOptions = {},
 ): Promise<BlkfrontGeometry> {
-  const { sectors, info, ...keys } = await readKeys(store, backendPath, deviceKeys);
+  const { sectors, info, ...keys } = await readKeys(store, backendPath, deviceKeys, options);
   const sectorSize = keys['sector-size'];
   if (sectors === undefined || sectorSize < SECTOR_SIZE || !Number.isInteger(Math.log2(sectorSize))) {
     throw new BlkfrontError('ERR_HANDSHAKE', 'connect', `${backendPath} has no usable sectors and sector-size`, {
@@ -150,8 +164,9 @@ export async function readFeatures(
   store: XenstoreOperations,
   { backendPath }: FrontendHandshake,
   wanted: { persistent: boolean; maxIndirectSegments: number; sectorSize: number },
+  options: OperationOptions,
 ): Promise<BlkfrontFeatures> {
-  const keys = await readKeys(store, backendPath, backendKeys);
+  const keys = await readKeys(store, backendPath, backendKeys, options);
   const discard = keys['feature-discard'];
   const theoretical = MAX_INDIRECT_PAGES * SEGMENTS_PER_INDIRECT_PAGE;
   const indirect = Math.min(keys['feature-max-indirect-segments'] ?? 0, wanted.maxIndirectSegments, theoretical);
@@ -183,9 +198,10 @@ async function readKeys<const S extends KeySchema>(
   store: XenstoreOperations,
   path: string,
   schema: S,
+  options: OperationOptions,
 ): Promise<KeyValues<S>> {
   const names = Object.keys(schema);
-  const texts = await Promise.all(names.map((name) => store.tryRead(`${path}/${name}`)));
+  const texts = await Promise.all(names.map((name) => store.tryRead(`${path}/${name}`, options)));
   return parseKeys(schema, Object.fromEntries(names.map((name, index) => [name, texts[index]])));
 }
 

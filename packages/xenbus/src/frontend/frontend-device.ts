@@ -13,6 +13,7 @@ export interface FrontendOffer {
   readonly link: FrontendLink;
   /** What the backend offers, by a schema: it is read once the backend is in InitWait. */
   readonly readBackend: <const T extends TreeSchema>(schema: T) => Promise<TreeValues<T>>;
+  /** That of the `connect` or `reconnect` that this connection is made for; undefined if it has none. */
   readonly signal: AbortSignal | undefined;
 }
 
@@ -168,7 +169,7 @@ async function connectOnce<S>(
   signal: AbortSignal | undefined,
 ): Promise<Made<S>> {
   const isPatient = options.waitForInitWait ?? true;
-  if (isPatient || !(await handshake.isFirst())) await handshake.reachInitWait({ signal });
+  if (isPatient || !(await handshake.isFirst({ signal }))) await handshake.reachInitWait({ signal });
   let connection: FrontendConnection | undefined;
   const fail = (error: unknown) => connection?.lose(`a listener failed: ${errorMessage(error)}`, error);
   const link = new FrontendLink(options.provider, handshake.backendDomid, fail);
@@ -203,7 +204,7 @@ async function introduce(
       { signal },
     );
     await handshake.reachConnected({ signal });
-    await handshake.setState(XenbusState.connected);
+    await handshake.setState(XenbusState.connected, { signal });
   } catch (error) {
     await handshake.close({ signal: AbortSignal.timeout(closeTimeoutMs) }).catch(() => {});
     throw error;

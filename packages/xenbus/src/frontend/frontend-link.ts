@@ -36,7 +36,10 @@ export class FrontendLink implements Disposable {
     }
   }
 
-  /** Pages that follow each other, granted to the backend's domain; one if not told otherwise. Errors: ENOSPC, ENOMEM. */
+  /**
+   * Pages that follow each other, granted to the backend's domain; one if not told otherwise. With `writable` false it
+   * may only read them. Errors: ENOSPC, ENOMEM.
+   */
   grant(pages = 1, { writable = true }: { readonly writable?: boolean } = {}): LentPages {
     const { refs, buffer, offsets } = this.#allocator.allocate(this.domid, pages, { writable });
     return {

@@ -16,6 +16,7 @@ import { parseState, stateName, XenbusState } from '../states.js';
 export interface FrontendAddress {
   /** The frontend's class: what is below `device/`, `vbd` for every kind of disk backend. */
   readonly type: string;
+  /** The device number, below `device/<type>/`; for disks the vdev number. */
   readonly devid: number;
   /** The frontend's domain, where the store is another's (a test in dom0). By default paths are relative to its home. */
   readonly domid?: Domid | undefined;
@@ -39,7 +40,9 @@ const TOOLSTACK_KEYS = { backend: { type: 'string' }, 'backend-id': { type: 'dom
 export class FrontendHandshake {
   /** The frontend's directory. */
   readonly path: string;
+  /** The backend's directory, as the toolstack wrote it into the frontend's `backend`. */
   readonly backendPath: string;
+  /** The frontend's `backend-id`: the domain that pages are granted to and ports are made for. */
   readonly backendDomid: Domid;
   readonly #store: XenstoreClient;
 
@@ -63,8 +66,8 @@ export class FrontendHandshake {
   }
 
   /** Whether nobody has been connected since the toolstack attached the device. */
-  async isFirst(): Promise<boolean> {
-    return (await this.#ownState()) === S.initialising && (await this.backendState()) !== S.connected;
+  async isFirst(options: OperationOptions = {}): Promise<boolean> {
+    return (await this.#ownState(options)) === S.initialising && (await this.backendState(options)) !== S.connected;
   }
 
   /**
@@ -73,10 +76,10 @@ export class FrontendHandshake {
    * that was never connected gives up, or the device is removed meanwhile.
    */
   async reachInitWait(options: OperationOptions = {}): Promise<void> {
-    const isFirst = await this.isFirst();
+    const isFirst = await this.isFirst(options);
     if (!isFirst) {
-      if ((await this.#ownState()) !== S.closed) await this.close(options);
-      await this.setState(S.initialising);
+      if ((await this.#ownState(options)) !== S.closed) await this.close(options);
+      await this.setState(S.initialising, options);
     }
     const state = await this.waitForBackend((now) => {
       if (now === S.initWait) return now;
@@ -94,7 +97,7 @@ export class FrontendHandshake {
     options: OperationOptions = {},
   ): Promise<void> {
     await this.#store.transaction((tx) => write(tx, this.path), options);
-    await this.setState(S.initialised);
+    await this.setState(S.initialised, options);
   }
 
   /** Waits until the backend is connected. XenbusError ERR_HANDSHAKE when it refuses, or the device is removed. */
@@ -108,22 +111,22 @@ export class FrontendHandshake {
   async close(options: OperationOptions = {}): Promise<void> {
     const isPast = (state: XenbusState) => state >= S.closing || state < S.initialised;
     const isClosed = (state: XenbusState) => state === S.closed || state < S.initialised;
-    await this.setState(S.closing);
+    await this.setState(S.closing, options);
     await this.waitForBackend((state) => isPast(state) || undefined, options);
-    await this.setState(S.closed);
+    await this.setState(S.closed, options);
     await this.waitForBackend((state) => isClosed(state) || undefined, options);
   }
 
   /** Writes the frontend's state, unless its directory is gone: a removed one must not come back. */
-  async setState(state: XenbusState): Promise<void> {
+  async setState(state: XenbusState, options: OperationOptions = {}): Promise<void> {
     await this.#store.transaction(async (tx) => {
       if (await tx.exists(`${this.path}/state`)) await tx.write(`${this.path}/state`, state);
-    });
+    }, options);
   }
 
   /** The backend's state; Unknown when its directory is gone. */
-  async backendState(): Promise<XenbusState> {
-    return parseState(await this.#store.tryRead(`${this.backendPath}/state`));
+  async backendState(options: OperationOptions = {}): Promise<XenbusState> {
+    return parseState(await this.#store.tryRead(`${this.backendPath}/state`, options));
   }
 
   /**
@@ -148,8 +151,8 @@ export class FrontendHandshake {
     return readTree(this.#store, this.backendPath, schema, options);
   }
 
-  async #ownState(): Promise<XenbusState> {
-    return parseState(await this.#store.tryRead(`${this.path}/state`));
+  async #ownState(options: OperationOptions): Promise<XenbusState> {
+    return parseState(await this.#store.tryRead(`${this.path}/state`, options));
   }
 
   #refused(state: XenbusState): XenbusError {

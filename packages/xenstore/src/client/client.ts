@@ -107,7 +107,22 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
 
   /**
    * Runs `fn` now, and again whenever a node that it read, listed or looked for changes, until it gives something else
-   * than undefined. Nodes that do not exist count too.
+   * than undefined. Nodes that do not exist count too. Rejects with what `fn` throws and with the signal's reason.
+   *
+   * @example
+   * ```ts
+   * import { XenstoreClient } from '@xenpv/xenstore';
+   *
+   * await using store = await XenstoreClient.connect();
+   * const isConnected = await store.waitFor(
+   *   async (ops) => {
+   *     const backend = await ops.tryRead('device/vbd/51712/backend');
+   *     return (backend !== undefined && (await ops.tryRead(`${backend}/state`)) === '4') || undefined;
+   *   },
+   *   { signal: AbortSignal.timeout(10_000) },
+   * );
+   * console.log(isConnected); // true
+   * ```
    */
   waitFor<T>(
     fn: (operations: XenstoreOperations) => Promise<T | undefined>,
@@ -276,9 +291,8 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
       await transaction.commit();
       return result;
     } catch (error) {
-      // Who aborts does not wait for a daemon that may be silent.
-      const aborted = transaction.abort();
-      if (!signal?.aborted) await aborted;
+      // Who aborts does not wait for a daemon that may be silent, be it before or while it is told.
+      await transaction.abort({ signal });
       throw error;
     }
   }

@@ -1,5 +1,6 @@
 import { closedHere, type Request } from '../wire/connection.js';
 import { XsOp } from '../wire/wire.js';
+import { abortable } from './abortable.js';
 import { NodeOperations } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
 import type { WatchSink } from './watch.js';
@@ -37,8 +38,7 @@ export async function waitFor<T>(
       await scope.changed();
     }
   } finally {
-    const closed = scope.close();
-    if (!signal?.aborted) await closed;
+    await abortable(scope.close(), signal);
   }
 }
 
