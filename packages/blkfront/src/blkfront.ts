@@ -25,15 +25,31 @@ export let rawQueueOf: (disk: Blkfront, queue: number) => RawQueue;
  * A guest's disk: the frontend of blkif, negotiating as Linux's blkfront does, with promises on top. Offsets and
  * lengths are in bytes and multiples of {@link sectorSize}. Any number of calls may be made at once; they are split
  * to what a request can carry, and wait for each other when the ring is full.
+ *
+ * @example
+ * ```ts
+ * import { Blkfront } from '@xenpv/blkfront';
+ * import { nativeProvider } from '@xenpv/xen-sys';
+ * import { XenstoreClient } from '@xenpv/xenstore';
+ *
+ * await using store = await XenstoreClient.connect();
+ * await using disk = await Blkfront.connect({ provider: nativeProvider(), store, vdev: 'xvdb', queues: 2 });
+ * const first = await disk.read(0, disk.sectorSize);
+ * console.log(disk.size, disk.readOnly, first);
+ * ```
  */
 export class Blkfront implements AsyncDisposable {
   static {
     rawQueueOf = (disk, queue) => disk.#lanes.raw(queue);
   }
 
+  /** The disk's number in `device/vbd/<devid>`, however the options named it. */
   readonly devid: number;
+  /** The layout of requests and responses on its rings, as the options chose it. */
   readonly abi: Abi;
+  /** log2 of the pages of each ring, as negotiated. */
   readonly ringPageOrder: number;
+  /** What was read when the backend was Connected. It stays the same for the whole connection. */
   readonly features: BlkfrontFeatures;
   /** Settles when the disk is closed, whoever closed it. */
   readonly closed: Promise<void>;
@@ -84,12 +100,12 @@ export class Blkfront implements AsyncDisposable {
     return this.#geometry.physicalSectorSize;
   }
 
-  /** VdiskInfo bits. */
+  /** The `info` key: bits of VdiskInfo of @xenpv/blkif. */
   get info(): number {
     return this.#geometry.info;
   }
 
-  /** Whether writes, flushes and discards are refused. */
+  /** Whether writes and discards are refused here, with ERR_READ_ONLY. Flushes are not. */
   get readOnly(): boolean {
     return this.#geometry.readOnly;
   }
@@ -122,8 +138,8 @@ export class Blkfront implements AsyncDisposable {
   }
 
   /**
-   * Writes `data` at `offset`. It is on stable storage only after a flush. The array must not change until then. After an
-   * abort, nobody can say what was written.
+   * Writes `data` at `offset`. It is on stable storage only after a flush. The array must not change until the call has
+   * resolved. After an abort, nobody can say what was written.
    */
   write(
     offset: number,

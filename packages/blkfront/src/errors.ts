@@ -15,7 +15,9 @@ export type BlkfrontErrorCode =
 
 /** Optional parts of a {@link BlkfrontError}. */
 export interface BlkfrontErrorOptions {
+  /** The xenstore directory that is wrong. */
   readonly path?: string | undefined;
+  /** The error of a lower layer that led to this one, for `Error.cause`. */
   readonly cause?: unknown;
 }
 
@@ -24,7 +26,9 @@ const BRAND = Symbol.for('@xenpv/blkfront.BlkfrontError');
 
 /** A request or a connection of a {@link Blkfront} that failed. */
 export class BlkfrontError extends Error {
+  /** Always the class's name, also in bundles that rename classes. */
   override readonly name = 'BlkfrontError';
+  /** What to switch on: the message is for people, and may change. */
   readonly code: BlkfrontErrorCode;
   /** What was asked: `read`, `write`, `flush`, `discard`, `load`, `connect`, `close`, or `ring` for all at once. */
   readonly op: string;

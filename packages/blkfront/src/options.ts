@@ -19,7 +19,7 @@ export interface BlkfrontOptions {
   readonly provider: XenProvider;
   /** The guest's xenstore. Left open too. */
   readonly store: XenstoreClient;
-  /** The guest's domain, where `store` is another's (a test in dom0). By default paths are relative to the guest's home. */
+  /** The guest's domain, where `store` is another's (tests in dom0). Absent: paths are relative to the guest's home. */
   readonly domid?: Domid | undefined;
   /** The disk by name or number, see parseVdev of @xenpv/blkif: this, or `devid`. */
   readonly vdev?: string | undefined;

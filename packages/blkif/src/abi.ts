@@ -3,13 +3,15 @@
  * every field of every layout is aligned to 4 bytes, 64-bit ones not to 8 in x86_32. All little-endian.
  */
 export interface Abi {
+  /** The layout's key in {@link ABIS}. */
   readonly name: AbiName;
-  /** What a frontend writes to its `protocol` key. */
+  /** What a frontend of this layout writes to its `protocol` key. */
   readonly protocol: 'x86_32-abi' | 'x86_64-abi' | 'arm-abi';
-  /** The stride of the ring: the size of the largest request. */
+  /** The stride of the ring, in bytes: the size of the largest request. */
   readonly slotBytes: 108 | 112;
+  /** The stride of the ring in words. */
   readonly slotWords: 27 | 28;
-  /** A whole response with its padding. */
+  /** Words of a whole response, with its padding. It is at the start of its slot. */
   readonly responseWords: 3 | 4;
   /** The 64-bit id, the same in all requests. */
   readonly idWord: number;
@@ -25,7 +27,7 @@ export interface Abi {
   readonly indirectGrefsWord: number;
 }
 
-/** The name of a layout, as a frontend writes it into `protocol`. */
+/** The name of a layout: the `protocol` key of its frontends without `-abi`. */
 export type AbiName = 'x86_32' | 'x86_64' | 'arm';
 
 /** 64-bit fields aligned to 8 bytes, as on x86_64 and both ARMs. */

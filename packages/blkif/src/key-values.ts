@@ -1,4 +1,8 @@
-/** One xenstore key: a form that @xenpv/xenstore's typed trees take too. */
+/**
+ * One xenstore key: a form that @xenpv/xenstore's typed trees take too. `type` bounds numbers: `uint` to 32 bits,
+ * `uint64` to 2^53 - 1, `domid` to 0x7fff; a boolean is written as 0 or 1. Typed trees refuse a directory without a key
+ * that is neither `optional` nor has a `default`; {@link parseKeys} looks at the default alone.
+ */
 export type KeyField =
   | { readonly type: 'string'; readonly optional?: true | undefined; readonly default?: string | undefined }
   | {

@@ -21,7 +21,9 @@ const TWO_32 = 2 ** 32;
  * ```
  */
 export class RequestWriter {
+  /** The request that was written last, from word 0 on. What follows its own words may be of an earlier one. */
   readonly words: Int32Array;
+  /** The layout that is written: that of the ring. */
   readonly abi: Abi;
   readonly #handle: number;
 

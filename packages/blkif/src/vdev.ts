@@ -3,10 +3,11 @@ export type VdevKind = 'xvd' | 'hd' | 'sd' | 'd';
 
 /** A virtual block device as xen-vbd-interface(7) has it. */
 export interface Vdev {
-  /** What identifies it in xenstore: `device/vbd/<number>`. */
+  /** What identifies it in xenstore, as the devid: `device/vbd/<number>`. */
   readonly number: number;
+  /** `d` only where a name said so: a number alone is `xvd`, `hd` or `sd`. */
   readonly kind: VdevKind;
-  /** From 0. */
+  /** The disk within its class, from 0: `xvda`, `hda`, `d0`. */
   readonly disk: number;
   /** 0 is the whole disk. */
   readonly partition: number;
@@ -23,8 +24,11 @@ const BRAND = Symbol.for('@xenpv/blkif.VdevError');
 
 /** A name or number that is no virtual device. */
 export class VdevError extends Error {
+  /** Always the class's name, also in bundles that rename classes. */
   override readonly name = 'VdevError';
+  /** The same for every VdevError: what to switch on where errors of several packages meet. */
   readonly code: VdevErrorCode = 'ERR_VDEV';
+  /** The function that was called. */
   readonly op: VdevErrorOp;
   /** Always undefined: {@link vdev} says what was wrong. */
   readonly path: string | undefined = undefined;

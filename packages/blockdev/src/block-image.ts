@@ -14,27 +14,38 @@
 
 /** What a queue can be asked to do. Offsets and lengths are in bytes, multiples of the image's sector size. */
 export const BlockOp = {
+  /** What is past the end of the image reads as zeroes. */
   read: 0,
+  /** On stable storage when a flush that was submitted after its end completes. */
   write: 1,
   /** A write that is on stable storage when it completes. */
   writeFua: 2,
   /** All completed writes are on stable storage when it completes. No range. */
   flush: 3,
+  /** A hint that the content is not needed any more: done for the whole granules inside the range. */
   discard: 4,
+  /** A discard after which nobody can recover the content, as BLKSECDISCARD. */
   secureDiscard: 5,
+  /** The range reads as zeroes when it completes. No data is passed. */
   writeZeroes: 6,
 } as const;
 export type BlockOp = (typeof BlockOp)[keyof typeof BlockOp];
 
-/** What the storage can do beyond reading and writing. */
+/** What the storage can do beyond reading and writing. An operation that it cannot do ends with EOPNOTSUPP. */
 export interface BlockFeatures {
+  /** Whether `BlockOp.flush` reaches stable storage. If false it does nothing, and succeeds. */
   readonly flush: boolean;
+  /** Whether there is `BlockOp.writeFua`. */
   readonly fua: boolean;
+  /** Whether there is `BlockOp.discard`; false for a read-only image. */
   readonly discard: boolean;
+  /** Whether there is `BlockOp.secureDiscard`; only with `discard`. */
   readonly secureDiscard: boolean;
+  /** Whether there is `BlockOp.writeZeroes`; false for a read-only image. */
   readonly writeZeroes: boolean;
-  /** Bytes; 0 without discard. */
+  /** Bytes: the length of a granule, the unit of discards. 0 without discard. */
   readonly discardGranularity: number;
+  /** Bytes from the start of the image to its first whole granule; 0 without discard. */
   readonly discardAlignment: number;
   /**
    * False: after a flush that failed, the next one may succeed although writes are gone that the first should have
@@ -103,7 +114,9 @@ export interface BlockQueue extends AsyncDisposable {
 
 /** How a worker thread opens the same image: `import(module)` and call `attachImage(data)`. */
 export interface SharedImage {
+  /** What `import` takes: a URL with the scheme `file:`. */
   readonly module: string;
+  /** For `attachImage` on a thread of this process (a structured clone), as long as the image is open here. */
   readonly data: unknown;
 }
 
@@ -130,8 +143,11 @@ export interface BlockImage extends AsyncDisposable {
   readonly size: number;
   /** Bytes: what offsets and lengths must be multiples of. */
   readonly sectorSize: number;
+  /** Bytes of the unit that the storage works in, at least `sectorSize`: a hint what to align to. */
   readonly physicalSectorSize: number;
+  /** True: operations that would change the image end with EROFS. */
   readonly readOnly: boolean;
+  /** As found when the image was opened. */
   readonly features: BlockFeatures;
   /** `memory` becomes region 0; see `allocateMemory`. */
   createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue;

@@ -2,8 +2,11 @@ import { channel } from 'node:diagnostics_channel';
 
 /** Published on `blockdev:engine:fallback` when an image is served by another engine than wanted. */
 export interface EngineFallback {
+  /** The image, as it was named to `openFileImage`. */
   readonly path: string;
+  /** The first choice of the engine `auto`. */
   readonly wanted: 'io_uring';
+  /** Plain calls on libuv's thread pool. */
   readonly used: 'threads';
   /** Why, for people. */
   readonly reason: string;
@@ -11,8 +14,9 @@ export interface EngineFallback {
 
 /** Published on `blockdev:nbd:lost` when a server goes away: operations wait for it. */
 export interface NbdLostEvent {
-  /** The server's socket. */
+  /** The socket of the server, or `host:port`. */
   readonly path: string;
+  /** Empty for the default export of the server. */
   readonly exportName: string;
   /** Why, for people; undefined when the server just hung up. */
   readonly reason: string | undefined;
@@ -22,7 +26,9 @@ export interface NbdLostEvent {
 
 /** Published on `blockdev:nbd:restored` when a server that went away is back and of use. */
 export interface NbdRestoredEvent {
+  /** The socket of the server, or `host:port`. */
   readonly path: string;
+  /** Empty for the default export of the server. */
   readonly exportName: string;
   /** Milliseconds that it was away. */
   readonly awayMs: number;
@@ -39,7 +45,7 @@ export interface NbdRestoredEvent {
 export interface NbdUnkeptEvent {
   /** The file. */
   readonly path: string;
-  /** The server's. */
+  /** The socket of the server, or `host:port`. */
   readonly socket: string;
   /** Why, for people. */
   readonly reason: string;
@@ -47,6 +53,7 @@ export interface NbdUnkeptEvent {
 
 /** Published on `blockdev:image:odd-size` when an image does not end with a sector, once for each such size. */
 export interface OddSize {
+  /** The image: the path of a file or device, or words that say which NBD export it is. */
   readonly path: string;
   /** Bytes of the image. */
   readonly size: number;
@@ -58,6 +65,7 @@ export interface OddSize {
 
 /** Published on `blockdev:lock:unavailable` when an image that should be locked cannot be, and is served without. */
 export interface LockUnavailable {
+  /** The image, as it was named when it was opened. */
   readonly path: string;
   /** Why, for people. */
   readonly reason: string;
@@ -65,6 +73,7 @@ export interface LockUnavailable {
 
 /** Published on `blockdev:image:unquiet` when an image is not opened yet, since requests of an earlier process are in flight. */
 export interface UnquietImage {
+  /** The image, as it was named when it was opened. */
   readonly path: string;
   /** The disk that the process served and that the image is opened for. */
   readonly disk: string;

@@ -38,8 +38,15 @@ const BRAND = Symbol.for('@xenpv/blockdev.BlockDeviceError');
 
 /** An image that could not be opened or used. Operations on a queue give negative errno numbers instead. */
 export class BlockDeviceError extends Error {
+  /** Tells the class where only text is kept, as in a log. */
   override readonly name = 'BlockDeviceError';
+  /** What went wrong, for programs; the message is for people. */
   readonly code: BlockDeviceErrorCode;
+  /**
+   * `load`: the native addon. `open`: the storage, or its geometry is of no use. `connect`: to an NBD server. `lock`:
+   * against other users. `resize`: the image. `attach`: a shared image, on another thread. `push`: to a queue that is
+   * closed. `operate`: a disk that `nbdDiskOf` made.
+   */
   readonly op: BlockDeviceErrorOp;
   /** The file, device or socket. */
   readonly path: string | undefined;

@@ -6,8 +6,9 @@ import type { EmulatedProvider } from './provider.js';
 
 /** What a domain is made of. */
 export interface DomainConfig {
+  /** What its `name` nodes in xenstore say. It need not be unique. */
   readonly name: string;
-  /** 64 by default. */
+  /** Size of its RAM, of which it can grant pages; 64 by default. */
   readonly memoryMiB?: number | undefined;
   /** The next free one by default. */
   readonly domid?: Domid | undefined;
@@ -33,7 +34,9 @@ interface DomainActions {
 
 /** A domain of an emulated host. */
 export class EmulatedDomain implements AsyncDisposable {
+  /** 1 to 0x7fef; free for another domain once this one is destroyed. */
   readonly domid: Domid;
+  /** As in its {@link DomainConfig}, whatever is in xenstore by now. */
   readonly name: string;
   /** Xen as this domain sees it, on the host's thread. */
   readonly provider: EmulatedProvider;
@@ -75,8 +78,8 @@ export class EmulatedDomain implements AsyncDisposable {
 
   /**
    * It shuts down, or crashes, as a guest does by itself: it stays, with all that it has, until it is destroyed, and
-   * `@releaseDomain` tells toolstacks and backends to look. What runs as the guest is not stopped. Only the first reason
-   * counts. Error: {@link ToolstackError} ERR_COMMAND for a word that is no reason.
+   * `@releaseDomain` tells toolstacks and backends to look. What runs as the guest is not stopped. Only the first
+   * reason counts. Error: {@link ToolstackError} ERR_COMMAND for a word that is no reason.
    */
   shutdown(reason: ShutdownReason = 'poweroff'): void {
     if (!SHUTDOWN_REASONS.includes(reason)) {

@@ -20,11 +20,13 @@ const BRAND = Symbol.for('@xenpv/emulator.ToolstackError');
 
 /** An operation of the toolstack that failed. */
 export class ToolstackError extends Error {
+  /** The same for all; `instanceof` also knows the errors of another copy of this package. */
   override readonly name = 'ToolstackError';
+  /** A {@link RemoteHost} may also give the code of another error that the host met, such as an errno's name. */
   readonly code: ToolstackErrorCode;
   /** The operation: `attachDisk`. */
   readonly op: string;
-  /** The xenstore path that it was about. */
+  /** The xenstore path, or the socket of a host, that it was about; undefined where there is none. */
   readonly path: string | undefined;
 
   constructor(

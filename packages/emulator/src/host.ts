@@ -1,8 +1,8 @@
 /**
- * The host: what the parts of the emulator are made into. In come domain configurations. A domain is made from below: its
- * memory in the machine, its nodes in xenstore, its introduction to xenstored, so that whoever hears of it finds it whole.
- * It ends in the order of xl: its disks, its memory and event channels, its nodes, and then xenstored announces the end.
- * Nothing here keeps the process alive, and no end is carried out twice.
+ * The host: what the parts of the emulator are made into. In come domain configurations. A domain is made from below:
+ * its memory in the machine, its nodes in xenstore, its introduction to xenstored, so that whoever hears of it finds it
+ * whole. It ends in the order of xl: its disks, its memory and event channels, its nodes, and then xenstored announces
+ * the end. Nothing here keeps the process alive, and no end is carried out twice.
  */
 import { randomUUID } from 'node:crypto';
 import { DOMID_SELF, type Domid, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
@@ -43,31 +43,35 @@ export interface EmulatedHostOptions {
   readonly memoryMiB?: number | undefined;
   /** How long the toolstack waits for backends; 10 s by default, as xl. */
   readonly toolstackTimeoutMs?: number | undefined;
+  /** Its version, its quotas and what else a test wants of it; which domains exist is the host's to say. */
   readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
   /**
-   * Misuse of granted memory is an error, as it is on a real Xen: a write through a mapping that is to be read only throws
-   * at the latest when that is unmapped; a write after the unmapping or release, or past the end of a page, makes
-   * {@link EmulatedHost.close} throw, and {@link EmulatedHost.misuses} tell. It costs time and memory; false by default.
+   * Misuse of granted memory is an error, as it is on a real Xen: a write through a mapping that is to be read only
+   * throws at the latest when that is unmapped; a write after the unmapping or release, or past the end of a page,
+   * makes {@link EmulatedHost.close} throw, and {@link EmulatedHost.misuses} tell. It costs time and memory; false by
+   * default.
    */
   readonly strict?: boolean | undefined;
   /**
-   * Has events, wake-ups and messages of xenstore come in an order that is drawn by lot from this whole number: the same
-   * number, the same order, as long as the program itself waits for nothing else, such as timers, files and sockets. With
-   * {@link findFailingSeed} a test looks for orders in which a program fails. It is for one thread, and not for a folder.
+   * Has events, wake-ups and messages of xenstore come in an order that is drawn by lot from this whole number: the
+   * same number, the same order, as long as the program itself waits for nothing else, such as timers, files and
+   * sockets. With {@link findFailingSeed} a test looks for orders in which a program fails. It is for one thread, and
+   * not for a folder.
    */
   readonly seed?: number | undefined;
   /**
-   * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs, such
-   * as below /run. The memory of all domains lies there as files. {@link joinHost} and {@link RemoteHost} are the ways in. When a process that has
-   * joined ends, its event channels are closed and its pages given back, as a kernel does it.
+   * The folder through which other processes see this host, made if need be; none by default. It should be on a tmpfs,
+   * such as below /run. The memory of all domains lies there as files. {@link joinHost} and {@link RemoteHost} are the
+   * ways in. When a process that has joined ends, its event channels are closed and its pages given back, as a kernel
+   * does it.
    */
   readonly directory?: string | undefined;
 }
 
 /**
- * A Xen host in this process, or shared with others by a folder: domain 0, further domains, their grant tables and event
- * channels in shared memory, xenstored and a small toolstack. It keeps nothing alive, a process that only has a host
- * ends; but a host that others may join by a folder does, until it is closed.
+ * A Xen host in this process, or shared with others by a folder: domain 0, further domains, their grant tables and
+ * event channels in shared memory, xenstored and a small toolstack. It keeps nothing alive, a process that only has a
+ * host ends; but a host that others may join by a folder does, until it is closed.
  *
  * @example
  * ```ts
@@ -80,7 +84,9 @@ export interface EmulatedHostOptions {
  * ```
  */
 export class EmulatedHost implements AsyncDisposable, ControlledHost {
+  /** Its `listen` lets other programs in. To introduce and release domains, and to close it, is the host's part. */
   readonly xenstored: EmulatedXenstored;
+  /** Does as domain 0 what xl does with devices. */
   readonly toolstack: Toolstack;
   /** What can be made to go wrong here. */
   readonly faults: HostFaults;
@@ -113,8 +119,9 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   /**
-   * A host with domain 0 alone. Errors: EINVAL a seed that is no whole number, or with a folder; with a folder only, EADDRINUSE another host has it, ENAMETOOLONG its path is too
-   * long for sockets, ERR_NO_ADDON, or what the system says.
+   * A host with domain 0 alone. Errors: EINVAL a seed that is no whole number, or with a folder; with a folder only,
+   * EADDRINUSE another host has it, ENAMETOOLONG its path is too long for sockets, ERR_NO_ADDON, or what the system
+   * says.
    */
   static async create(options: EmulatedHostOptions = {}): Promise<EmulatedHost> {
     let machine: OwnMachine | undefined;
@@ -179,8 +186,8 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
   }
 
   /**
-   * Ends a domain, as `xl destroy` does: its devices of every kind are detached by force, its event channels and mappings end, its
-   * nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
+   * Ends a domain, as `xl destroy` does: its devices of every kind are detached by force, its event channels and
+   * mappings end, its nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
    */
   destroyDomain(domid: Domid): Promise<void> {
     if (!this.#domains.has(domid)) return Promise.resolve();

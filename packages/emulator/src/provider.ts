@@ -25,6 +25,7 @@ export class EmulatedProvider implements XenProvider {
   readonly name = 'emulator';
   /** The domain that it is the provider of. */
   readonly domid: Domid;
+  /** All of them; `foreignMemory` in domain 0 only. */
   readonly features: ProviderFeatures;
   readonly #machine: Machine;
 
@@ -88,8 +89,8 @@ export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
 }
 
 /**
- * Xen as domain `domid`, 0 if not given, of the host in a folder sees it, on this thread: a host that another process made
- * with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON.
+ * Xen as domain `domid`, 0 if not given, of the host in a folder sees it, on this thread: a host that another process
+ * made with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON.
  */
 export async function joinHost(
   directory: string,

@@ -37,7 +37,7 @@ const NO_DATA = Buffer.alloc(0);
 export interface NbdExport extends NbdBlockSizes {
   /** Bytes. */
   readonly size: number;
-  /** NbdFlags. */
+  /** The transmission flags as the server sent them: bits of `NbdFlag`, and maybe others. */
   readonly flags: number;
 }
 
@@ -46,8 +46,8 @@ const DEFAULT_SIZES: NbdBlockSizes = { minimumBlock: 1, preferredBlock: 4096, ma
 
 /**
  * The client's part of the fixed newstyle negotiation: yields how many bytes it needs next, and is given them; calls
- * `send` with what it has to say. Returns the export. After {@link negotiateTls} the server has `greeted`. Throws NbdError:
- * ERR_PROTOCOL, ERR_REFUSED.
+ * `send` with what it has to say. Returns the export. After {@link negotiateTls} the server has `greeted`. Throws
+ * NbdError: ERR_PROTOCOL, ERR_REFUSED.
  */
 export function* negotiateExport(
   exportName: string,
@@ -68,8 +68,9 @@ export function* negotiateExport(
 }
 
 /**
- * The beginning of a negotiation whose rest is encrypted: when it returns the server waits for the client's first bytes of TLS. What
- * the server has sent besides is nothing that it said, and must not be believed. Throws as {@link negotiateExport}.
+ * The beginning of a negotiation whose rest is encrypted: when it returns the server waits for the client's first bytes
+ * of TLS. What the server has sent besides is nothing that it said, and must not be believed. Throws as
+ * {@link negotiateExport}.
  */
 export function* negotiateTls(send: (bytes: Buffer) => void): Speaker<true> {
   yield* greet(send);

@@ -3,10 +3,11 @@
  * them, and the end of the disk, before it calls. A rejected operation's `code`, an errno name, reaches the client.
  */
 export interface NbdDisk {
-  /** Bytes. */
+  /** Bytes. Clients are told it when they choose the export; each request is checked against what it is by then. */
   readonly size: number;
-  /** Bytes. */
+  /** Bytes: a power of two, at most 65536. Clients are told it as the minimum block size. */
   readonly blockSize: number;
+  /** Clients are told (NBD_FLAG_READ_ONLY), and writes, trims and write zeroes are answered with EPERM. */
   readonly readOnly: boolean;
   /** The bytes may be sent later: they must not change. */
   read(offset: number, length: number): Promise<Uint8Array>;

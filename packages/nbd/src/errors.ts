@@ -1,7 +1,7 @@
 /** ERR_ENDED: the peer is gone. ERR_PROTOCOL: it does not speak NBD. ERR_REFUSED: it does not give the export. */
 export type NbdErrorCode = 'ERR_ENDED' | 'ERR_PROTOCOL' | 'ERR_REFUSED';
 
-/** What was tried. */
+/** What was tried: `read` is a server's wait for bytes of its client. */
 export type NbdErrorOp = 'connect' | 'negotiate' | 'transmit' | 'read';
 
 /** On every NbdError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
@@ -9,10 +9,13 @@ const BRAND = Symbol.for('@xenpv/nbd.NbdError');
 
 /** A conversation that cannot go on. Failed requests are answered with an NBD errno instead. */
 export class NbdError extends Error {
+  /** Always the class's name, also in bundles that rename classes. */
   override readonly name = 'NbdError';
+  /** What to switch on: the message is for people, and may change. */
   readonly code: NbdErrorCode;
+  /** How far the conversation had come. */
   readonly op: NbdErrorOp;
-  /** The socket, where it is known. */
+  /** The socket's path, where whoever made the error knew it. */
   readonly path: string | undefined;
 
   constructor(

@@ -21,12 +21,15 @@ const BRAND = Symbol.for('@xenpv/qmp.QmpError');
 
 /** A conversation that cannot go on, or a command that is refused. */
 export class QmpError extends Error {
+  /** The same for all; `instanceof` also knows the errors of another copy of this package. */
   override readonly name = 'QmpError';
+  /** `ERR_COMMAND` is of one command, or of a client that is turned away; after the others the conversation is over. */
   readonly code: QmpErrorCode;
+  /** `execute` for a refusal, `connect` for a wrong greeting, `receive` for all else. */
   readonly op: QmpErrorOp;
   /** The socket, where it is known. */
   readonly path: string | undefined;
-  /** Of a refused command. */
+  /** Of a refusal, as it is on the wire; undefined where nothing was refused. */
   readonly class: QmpErrorClass | undefined;
 
   constructor(

@@ -10,7 +10,8 @@ import { overlay } from './shared-ring.js';
  * ring ahead of the answered requests; {@link harvest} says -1 once it is not, and the caller must then stop the ring.
  * All indices are free-running u32; every method that moves slots uses private copies of them, so that a frontend that
  * rewrites its indices changes nothing that was decided before. What never happens: an exception for something that
- * the frontend did, a slot that is read twice, an access outside of the ring, an event: pushing says whether one is due.
+ * the frontend did, a slot that is read twice, an access outside of the ring, an event: pushing says whether one is
+ * due.
  *
  * @example
  * ```ts
@@ -68,8 +69,8 @@ export class BackRing {
   }
 
   /**
-   * Goes on where an earlier backend was that had taken `count` requests which it has not answered, and which the caller
-   * knows otherwise. Only right after {@link attach}. RingError ERR_RING_OVERFLOW when there are not that many.
+   * Goes on where an earlier backend was that had taken `count` requests which it has not answered, and which the
+   * caller knows otherwise. Only right after {@link attach}. RingError ERR_RING_OVERFLOW when there are not that many.
    */
   skipTaken(count: number): void {
     if (count > this.waiting) {
@@ -94,9 +95,13 @@ export class BackRing {
 
   /** All indices as they are now, u32, for messages: req_prod and req_event are in memory that the frontend writes. */
   get indices(): {
+    /** `req_prod`, shared: whatever the frontend wrote. */
     readonly requestsProduced: number;
+    /** `req_event`, shared: set by this end, to get an event once `req_prod` is there. */
     readonly requestEvent: number;
+    /** `req_cons`, private. */
     readonly requestsConsumed: number;
+    /** `rsp_prod` as this end last published it: without the responses that were put since. */
     readonly responsesProduced: number;
   } {
     return {
@@ -138,8 +143,8 @@ export class BackRing {
   }
 
   /**
-   * Copies the slot of the request with ring index `index` to `target[at ..]` and takes nothing: what is there now, which
-   * may be a response, or what the frontend has put there since.
+   * Copies the slot of the request with ring index `index` to `target[at ..]` and takes nothing: what is there now,
+   * which may be a response, or what the frontend has put there since.
    */
   peekRequest(index: number, target: Int32Array, at: number): void {
     const from = SLOTS_WORD + (index & this.#mask) * this.slotWords;
@@ -161,7 +166,9 @@ export class BackRing {
     this.#rspProdPvt = (index + 1) >>> 0;
   }
 
-  /** Publishes the responses put so far (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY). True: the frontend asked for an event. */
+  /**
+   * Publishes the responses put so far (RING_PUSH_RESPONSES_AND_CHECK_NOTIFY). True: the frontend asked for an event.
+   */
   pushResponses(): boolean {
     const old = this.#rspProd;
     const now = this.#rspProdPvt;

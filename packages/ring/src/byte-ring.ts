@@ -18,7 +18,10 @@ export interface ByteReader {
 export interface ByteWriter {
   /** Bytes that can be written now; -1 when the peer's index is impossible. */
   readonly writable: number;
-  /** Moves what fits of `source` from `from`, 0 if not given, on into the ring; returns how many bytes, or -1 when the peer's index is impossible. */
+  /**
+   * Moves what fits of `source` from `from`, 0 if not given, on into the ring; returns how many bytes, or -1 when the
+   * peer's index is impossible.
+   */
   write(source: Uint8Array, from?: number): number;
 }
 

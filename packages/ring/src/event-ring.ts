@@ -15,31 +15,37 @@ export interface EventPageLayout {
   readonly producer: number;
 }
 
-/** The page of a keyboard, pointer or touch device: `struct xenkbd_page` of io/kbdif.h. `input` goes to the guest. */
+/** The page of a keyboard, pointer or touch device: `struct xenkbd_page` of io/kbdif.h. */
 export const KEYBOARD_PAGE = {
+  /** `in_cons`, `in_prod`, `union xenkbd_in_event`: to the guest. */
   input: { events: 1024, eventBytes: 40, length: 51, consumer: 0, producer: 4 },
+  /** `out_cons`, `out_prod`, `union xenkbd_out_event`: from the guest. */
   output: { events: 3072, eventBytes: 40, length: 25, consumer: 8, producer: 12 },
 } as const satisfies Record<string, EventPageLayout>;
 
-/** The page of a framebuffer: `struct xenfb_page` of io/fbif.h. `input` goes to the guest. */
+/** The page of a framebuffer: `struct xenfb_page` of io/fbif.h. */
 export const FRAMEBUFFER_PAGE = {
+  /** `in_cons`, `in_prod`, `union xenfb_in_event`: to the guest. */
   input: { events: 1024, eventBytes: 40, length: 25, consumer: 0, producer: 4 },
+  /** `out_cons`, `out_prod`, `union xenfb_out_event`: from the guest. */
   output: { events: 2048, eventBytes: 40, length: 51, consumer: 8, producer: 12 },
 } as const satisfies Record<string, EventPageLayout>;
 
 /** The event page of a display's connector: `struct xendispl_event_page` of io/displif.h, to the guest only. */
 export const DISPLAY_EVENT_PAGE = {
+  /** `in_cons`, `in_prod`, `struct xendispl_evt`. */
   input: { events: 64, eventBytes: 64, length: 63, consumer: 0, producer: 4 },
 } as const satisfies Record<string, EventPageLayout>;
 
 /** The event page of a sound stream: `struct xensnd_event_page` of io/sndif.h, to the guest only. */
 export const SOUND_EVENT_PAGE = {
+  /** `in_cons`, `in_prod`, `struct xensnd_evt`. */
   input: { events: 64, eventBytes: 64, length: 63, consumer: 0, producer: 4 },
 } as const satisfies Record<string, EventPageLayout>;
 
 /**
- * One direction of a page of events of a fixed size, for its producer or its consumer: keyboards, framebuffers, displays,
- * sound. Event number n, counted through 32 bits, is at place n modulo the length.
+ * One direction of a page of events of a fixed size, for its producer or its consumer: keyboards, framebuffers,
+ * displays, sound. Event number n, counted through 32 bits, is at place n modulo the length.
  *
  * What comes in is a page that the peer writes at any time: an index that is impossible is reported, never thrown, and
  * nothing outside of the events is read or written. Nothing is notified: whoever moved events tells the peer.
@@ -76,8 +82,8 @@ export class EventRing {
   }
 
   /**
-   * Copies the next event into `target` from its beginning, as many bytes as it has room for. True if there was one; it is
-   * the peer's, and is to be checked in the copy.
+   * Copies the next event into `target` from its beginning, as many bytes as it has room for. True if there was one; it
+   * is the peer's, and is to be checked in the copy.
    */
   take(target: Uint8Array): boolean {
     const consumer = Atomics.load(this.#words, this.#consumer);

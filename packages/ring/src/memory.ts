@@ -1,9 +1,12 @@
 import { RING_HEADER_BYTES } from './layout.js';
 
-/** Where a ring lies: a Uint8Array fits. `byteOffset` must be a multiple of 4. */
+/** Where a ring lies: a Uint8Array fits. */
 export interface RingMemory {
+  /** The shared memory, which may be larger than the ring: that of a grant mapping, or a SharedArrayBuffer. */
   readonly buffer: ArrayBufferLike;
+  /** Where in `buffer` the ring begins, in bytes: a multiple of 4. */
   readonly byteOffset: number;
+  /** Bytes from there on that are the ring's; for a ring of several pages, all of them. */
   readonly byteLength: number;
 }
 

@@ -5,6 +5,7 @@ import type { RateLimits } from './rate-limits.js';
 
 /** Published on `xen-block:request:refused`, at most once a second for each ring and reason. */
 export interface RequestRefusedEvent {
+  /** The disk whose frontend sent them. */
   readonly address: DeviceAddress;
   /** In words. */
   readonly reason: string;
@@ -14,6 +15,7 @@ export interface RequestRefusedEvent {
 
 /** Published on `xen-block:storage:error`, at most once a second for each ring, whatever becomes of the requests. */
 export interface StorageErrorEvent {
+  /** The disk whose requests failed. */
   readonly address: DeviceAddress;
   /** Of the last request that failed: `read`, `write`, `barrier`, `flush` or `discard`. */
   readonly operation: string;
@@ -21,6 +23,7 @@ export interface StorageErrorEvent {
   readonly errno: string;
   /** Bytes in the image. */
   readonly offset: number;
+  /** Bytes; 0 for a flush of no data. */
   readonly length: number;
   /** How many failed since the last time. */
   readonly count: number;
@@ -28,12 +31,15 @@ export interface StorageErrorEvent {
 
 /** Published on `xen-block:device:stopped`: by its policy for errors the disk takes no more requests, see OnError. */
 export interface DeviceStoppedEvent {
+  /** The disk, all of whose rings are stopped. */
   readonly address: DeviceAddress;
+  /** The request that the storage failed, and when. */
   readonly stop: DiskStop;
 }
 
 /** Published on `xen-block:device:resumed`: the disk is not stopped any more. */
 export interface DeviceResumedEvent {
+  /** The disk that was stopped. */
   readonly address: DeviceAddress;
   /**
    * `resume`: kept requests are done again. `disconnect`: the connection is over, and they have failed. `leave`: they are
@@ -42,11 +48,16 @@ export interface DeviceResumedEvent {
   readonly by: 'resume' | 'disconnect' | 'leave';
 }
 
-/** Published on `xen-block:device:ignored`: a key of a disk has a value that means nothing, and is taken for absent. */
+/**
+ * Published on `xen-block:device:ignored`: a key of a disk has a value that means nothing. It is taken for absent;
+ * `paused` is taken for a pause from now on.
+ */
 export interface DeviceIgnoredEvent {
+  /** The disk that the key is of. */
   readonly address: DeviceAddress;
   /** Of the key. */
   readonly path: string;
+  /** As it was found. */
   readonly value: string;
   /** What it may be. */
   readonly expected: string;
@@ -54,6 +65,7 @@ export interface DeviceIgnoredEvent {
 
 /** Published on `xen-block:storage:stalled` when a request waits for long, and at growing intervals as long as it does. */
 export interface StorageStalledEvent {
+  /** The disk whose image does not answer. */
   readonly address: DeviceAddress;
   /** Milliseconds that the oldest request is in flight. */
   readonly ageMs: number;
@@ -63,6 +75,7 @@ export interface StorageStalledEvent {
 
 /** Published on `xen-block:storage:recovered`: what was told to be stalled is answered. */
 export interface StorageRecoveredEvent {
+  /** The disk that was told to be stalled. */
   readonly address: DeviceAddress;
   /** Milliseconds: the greatest age that was seen. */
   readonly ageMs: number;
@@ -70,25 +83,33 @@ export interface StorageRecoveredEvent {
 
 /** Published on `xen-block:device:prepared`, when the image is open and the device can be offered. */
 export interface DevicePreparedEvent {
+  /** The disk whose image is open, or the drive that is empty. */
   readonly address: DeviceAddress;
+  /** What the keys in its backend directory say. */
   readonly config: DiskConfig;
   /** The storage engine, or undefined for an empty drive. */
   readonly engine: string | undefined;
+  /** What its requests are going to be checked against; no sectors for an empty drive. */
   readonly geometry: DiskGeometry;
 }
 
 /** Published on `xen-block:device:disconnected` and `xen-block:device:closed`. */
 export interface BlockDeviceEvent {
+  /** The disk whose rings were detached, or which is closed. */
   readonly address: DeviceAddress;
 }
 
 /** Published on `xen-block:device:connected`. */
 export interface DeviceConnectedEvent {
+  /** The disk whose rings are attached. */
   readonly address: DeviceAddress;
+  /** The layout of its requests, from the frontend's `protocol`: `x86_32`, `x86_64` or `arm`. */
   readonly abi: string;
+  /** Rings: the frontend's `multi-queue-num-queues`, or 1 without that key. */
   readonly queues: number;
   /** Slots of each ring. */
   readonly ringSlots: number;
+  /** Whether grants stay mapped: only if both sides have written 1 to `feature-persistent`. */
   readonly persistent: boolean;
   /** An earlier process served this very connection. */
   readonly adopted: boolean;
@@ -101,6 +122,7 @@ export interface DeviceConnectedEvent {
  * with an error, since two processes have died while their own code carried it out again.
  */
 export interface RequestGaveUpEvent {
+  /** The disk whose frontend gets the error. */
   readonly address: DeviceAddress;
   /** `read`, `write`, `barrier`, `flush` or `discard`. */
   readonly operation: string;
@@ -115,6 +137,7 @@ export interface RequestGaveUpEvent {
  * another connection's or has no request that is not answered, or since somebody said so.
  */
 export interface JournalDroppedEvent {
+  /** The disk that the ring is of. */
   readonly address: DeviceAddress;
   /** In words. */
   readonly reason: string;
@@ -122,14 +145,17 @@ export interface JournalDroppedEvent {
 
 /** Published on `xen-block:journal:failed`: a ring is served whose requests in flight are lost if this process is. */
 export interface JournalFailedEvent {
+  /** The disk, which is served all the same. */
   readonly address: DeviceAddress;
   /** Undefined: it is which image the disk has that cannot be noted. */
   readonly queue: number | undefined;
+  /** A XenBlockError with the code `ERR_JOURNAL`. */
   readonly error: Error;
 }
 
 /** Published on `xen-block:device:left`: the backend closed before all requests of a disk were answered. */
 export interface DeviceLeftEvent {
+  /** The disk that was left behind. */
   readonly address: DeviceAddress;
   /** Requests taken and not answered. */
   readonly inFlight: number;
@@ -139,9 +165,11 @@ export interface DeviceLeftEvent {
 
 /** Published on `xen-block:device:limited` when a disk gets other limits, or its guest does. */
 export interface DeviceLimitedEvent {
+  /** A disk that has other limits now; `guest` is in force for the others of its guest too. */
   readonly address: DeviceAddress;
+  /** Of this disk alone; what is undefined is not limited. */
   readonly disk: RateLimits;
-  /** Of all disks of the guest together. */
+  /** Of all disks of the guest together; likewise. */
   readonly guest: RateLimits;
 }
 
@@ -150,6 +178,7 @@ export interface DeviceLimitedEvent {
  * are waited for no longer; the frontend has its ring back.
  */
 export interface DeviceAbandonedEvent {
+  /** The disk whose frontend is gone. */
   readonly address: DeviceAddress;
   /** Requests that the storage has still. */
   readonly inFlight: number;
@@ -157,17 +186,21 @@ export interface DeviceAbandonedEvent {
 
 /** Published on `xen-block:device:resized`. */
 export interface DeviceResizedEvent {
+  /** The disk whose image has another size. */
   readonly address: DeviceAddress;
   /** 512-byte sectors. */
   readonly from: number;
+  /** 512-byte sectors, as the key `sectors` counts them. */
   readonly to: number;
 }
 
 /** Published on `xen-block:device:medium` when a drive gets another medium, or none. */
 export interface DeviceMediumEvent {
+  /** The cdrom drive. */
   readonly address: DeviceAddress;
+  /** The medium as `params` names it, without the format; empty for none. */
   readonly target: string;
-  /** Why the medium could not be opened. */
+  /** Why the medium could not be opened, so that the drive is empty; absent if it was opened. */
   readonly error?: unknown;
 }
 
@@ -179,11 +212,13 @@ export interface DeviceMediumEvent {
 export interface RingOverlookedEvent {
   /** The ring: `qdisk-5-51712/0`. */
   readonly ring: string;
-  /** req_prod, as the frontend wrote it, and our req_cons. */
+  /** req_prod, as the frontend wrote it. */
   readonly requestsProduced: number;
+  /** Our req_cons: the index of the first request that was not taken. */
   readonly requestsConsumed: number;
-  /** The index of the request that the frontend was to send an event with. */
+  /** req_event: the index of the request that the frontend was to send an event with. */
   readonly requestEvent: number;
+  /** rsp_prod, as we wrote it last. */
   readonly responsesProduced: number;
   /** Requests taken and not answered. */
   readonly inFlight: number;
@@ -198,6 +233,7 @@ export interface RingOverlookedEvent {
 export interface PlaneFailedEvent {
   /** The ring: `qdisk-5-51712/0`; or undefined if it was no ring's. */
   readonly ring: string | undefined;
+  /** What was thrown; of a worker thread a XenBlockError with its code and text. */
   readonly error: unknown;
   /** How many since the last time. */
   readonly count: number;
@@ -221,10 +257,11 @@ export interface RequestEvent {
   readonly ring: string;
   /** The frontend's id. */
   readonly id: bigint;
-  /** The operation; for an indirect request the inner one. */
+  /** A BlkifOp, for an indirect request the inner one; not known yet at `pulled`. */
   readonly operation: number;
-  /** Bytes in the image; 0 where the request has none, and before it was checked. */
+  /** Bytes in the image. It means something only where `length` is above 0. */
   readonly offset: number;
+  /** Bytes; 0 where the request has no range, before that was checked, and when the request was refused. */
   readonly length: number;
   /** BlkifStatus; OKAY as long as nothing went wrong. */
   readonly status: number;

@@ -12,6 +12,7 @@ export type OnError = (typeof ON_ERROR)[number];
 
 /** Why a disk is stopped, and since when. */
 export interface DiskStop {
+  /** When the first request was kept. */
   readonly since: Date;
   /** Of the request that the storage failed: `read`, `write`, `barrier`, `flush` or `discard`. */
   readonly operation: string;
@@ -19,30 +20,33 @@ export interface DiskStop {
   readonly errno: string;
   /** Bytes in the image. */
   readonly offset: number;
+  /** Bytes; 0 for a flush of no data. */
   readonly length: number;
 }
 
 /** What the toolstack wants a device to be. */
 export interface DiskConfig {
+  /** Type, domid and devid: which backend directory these keys are in. */
   readonly address: DeviceAddress;
-  /** `xvda`. */
+  /** The key `dev`, as `xvda`; without it the name that the devid stands for. */
   readonly vdev: string;
+  /** The key `device-type`: `cdrom`; any other value, or none, makes a disk. */
   readonly deviceType: 'disk' | 'cdrom';
   /** The image format: `raw`, or what comes before the colon of params (`qcow2`, `vhd`). Never probed. */
   readonly format: string;
   /** What is served, usually a path; empty for a drive without a medium. */
   readonly target: string;
-  /** Any mode without a `w` in it is read-only. */
+  /** The key `mode` has no `w` in it, or is absent. */
   readonly readOnly: boolean;
   /** Mode `w!`: others may write the image too, so it is not locked. */
   readonly shared: boolean;
   /** The virtual machine that the frontend's domain is, `/vm/UUID`: two domains are one while it migrates. */
   readonly vm: string | undefined;
-  /** The toolstack asked for O_DIRECT. */
+  /** The key `direct-io-safe`: the toolstack asked for O_DIRECT. False when absent. */
   readonly direct: boolean;
-  /** Whether to offer discard, or undefined: the toolstack leaves it to us. */
+  /** The key `discard-enable`: whether to offer discard; undefined: offered if the storage has it. */
   readonly discard: boolean | undefined;
-  /** The toolstack's `on-error`, or undefined: the backend's options decide. */
+  /** The key `on-error`, or undefined: the backend's options decide. */
   readonly onError: OnError | undefined;
   /** The key `limits`: what this disk may do, or undefined: the backend's options decide. */
   readonly limits: RateLimits | undefined;
@@ -58,9 +62,25 @@ export interface DiskGeometry {
   readonly sectors: number;
   /** Bytes: 512 or 4096. Ranges must be multiples of it. */
   readonly sectorSize: number;
+  /**
+   * VDISK_READONLY of the key `info`: the mode or the image says so. What would change the image is answered with
+   * BLKIF_RSP_ERROR.
+   */
   readonly readOnly: boolean;
+  /**
+   * The keys `feature-flush-cache` and `feature-barrier`. If false, flushes and barriers are answered with
+   * BLKIF_RSP_EOPNOTSUPP.
+   */
   readonly flush: boolean;
+  /**
+   * The key `feature-discard`; always false for a read-only disk. If false, a writable disk answers discards with
+   * BLKIF_RSP_EOPNOTSUPP.
+   */
   readonly discard: boolean;
+  /**
+   * The key `discard-secure`; only with `discard`. If false, a discard with BLKIF_DISCARD_SECURE is done as one
+   * without.
+   */
   readonly secureDiscard: boolean;
   /** Most segments of an indirect request; 0 when they were not offered. */
   readonly maxIndirectSegments: number;

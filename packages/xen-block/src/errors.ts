@@ -31,12 +31,15 @@ const BRAND = Symbol.for('@xenpv/xen-block.XenBlockError');
 
 /** A disk that cannot be served as it is configured or negotiated. Its text is what the error node says. */
 export class XenBlockError extends Error {
+  /** Tells the class where only text is kept, as in a log. */
   override readonly name = 'XenBlockError';
+  /** What went wrong, for programs; the message is for people. */
   readonly code: XenBlockErrorCode;
   /**
-   * `prepare`: opening what the toolstack configured. `refresh`: looking at it again. `exchange`: another image in its place. `connect`: what the frontend
-   * negotiated. `serve`: a ring in use. `move`: a queue, to another thread. `start`: a thread. `firstFreeVdev`: that
-   * function.
+   * `start`: a thread. `prepare`: opening what the toolstack configured. `refresh`: looking at it again. `exchange`:
+   * another image in its place. `connect`: what the frontend negotiated, or what an earlier process left of its disk.
+   * `serve`: a ring in use. `move`: a queue, to another thread. `limit`: writing limits or a pause to the directory of
+   * the disk. `firstFreeVdev`: that function.
    */
   readonly op: XenBlockOp;
   /** The xenstore path or the file at fault, where there is one. */

@@ -31,6 +31,7 @@ export type OfferedLimits = { readonly [K in keyof ProtocolLimits]?: ProtocolLim
 
 /** What a backend serves, and how. */
 export interface XenBlockBackendOptions extends DataPlaneOptions {
+  /** Where event channels and grant tables are opened: `nativeProvider()` of @xenpv/xen-sys, or an emulated one. */
   readonly provider: XenProvider;
   /** A connection of the domain that the backend runs in. It stays the caller's to close. */
   readonly store: XenstoreClient;

@@ -20,7 +20,9 @@ export type XenSysErrorCode = OwnCode | ErrnoName;
 
 /** Optional parts of a {@link XenSysError}. */
 export interface XenSysErrorOptions {
+  /** The device, socket, file or library that the operation was about. */
   readonly path?: string | undefined;
+  /** The error underneath, which becomes the standard `cause`. */
   readonly cause?: unknown;
   /** Positive; if not given, that of a `code` which {@link Errno} has. */
   readonly errno?: number | undefined;
@@ -31,13 +33,15 @@ const BRAND = Symbol.for('@xenpv/xen-sys.XenSysError');
 
 /** An operation of a provider that failed. Hot-path operations return negative errno numbers instead. */
 export class XenSysError extends Error {
+  /** The same for all; `instanceof` also knows the errors of another copy of this package. */
   override readonly name = 'XenSysError';
+  /** `EINVAL` and the like, whoever refused; `ERR_…` where something is missing, closed or of the wrong shape. */
   readonly code: XenSysErrorCode;
   /** The operation, spelled as in the interface: `evtchn.bindInterdomain`, `gnttab.map`. */
   readonly op: string;
   /** The errno, positive, where the kernel or the hypervisor gave one. */
   readonly errno: number | undefined;
-  /** The device, socket or library it was done on. */
+  /** The device, socket, file or library it was done on; undefined where there is none. */
   readonly path: string | undefined;
 
   constructor(code: XenSysErrorCode, op: string, message: string, options: XenSysErrorOptions = {}) {

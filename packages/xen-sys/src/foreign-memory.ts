@@ -1,8 +1,11 @@
 import type { Domid } from './numbers.js';
 /** Frames of another domain, mapped by frame number (for a privileged domain only). */
 export interface ForeignMapping {
+  /** Native: the frames and nothing else, detached by the unmapping. Emulator: the whole RAM of the domain. */
   readonly buffer: ArrayBufferLike;
+  /** Where in `buffer` each frame begins, in bytes. Memory of a frame that has an error must not be touched. */
   readonly offsets: Float64Array;
+  /** Whether the frames follow each other in `buffer`, in the order asked for. Native mappings always do. */
   readonly contiguous: boolean;
   /** 0 or a negative errno for each frame. */
   readonly errors: Int32Array;

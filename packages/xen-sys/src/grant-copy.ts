@@ -1,19 +1,33 @@
 import type { Domid, Gref } from './numbers.js';
 /** GNTST_*: the status of one grant operation (public/grant_table.h). */
 export const GrantStatus = {
+  /** GNTST_okay. */
   okay: 0,
+  /** GNTST_general_error: what has no status of its own, such as a page granted to another domain, or read-only. */
   generalError: -1,
+  /** GNTST_bad_domain: there is no such domain. */
   badDomain: -2,
+  /** GNTST_bad_gntref: the granting domain's table has no such entry. */
   badGntref: -3,
+  /** GNTST_bad_handle: of unmapping, no mapping has this handle. */
   badHandle: -4,
+  /** GNTST_bad_virt_addr: of mapping and unmapping, the virtual address does not fit. */
   badVirtAddr: -5,
+  /** GNTST_bad_dev_addr: of unmapping, the device address does not fit. */
   badDevAddr: -6,
+  /** GNTST_no_device_space: the IOMMU has no room for the mapping. */
   noDeviceSpace: -7,
+  /** GNTST_permission_denied: this domain is not privileged enough. */
   permissionDenied: -8,
+  /** GNTST_bad_page: the page cannot be used so. Linux also says it once it has given up on `eagain`. */
   badPage: -9,
+  /** GNTST_bad_copy_arg: a side of the copy crosses the end of its page. */
   badCopyArg: -10,
+  /** GNTST_address_too_big: of a transfer, the receiver cannot address the page. */
   addressTooBig: -11,
+  /** GNTST_eagain: the granted page is paged out, try again. Linux does that itself, for about half a minute. */
   eagain: -12,
+  /** GNTST_no_space: out of mapping handles or the like. */
   noSpace: -13,
 } as const;
 
@@ -23,18 +37,25 @@ export const GRANT_COPY_SEGMENT_BYTES = 24;
 /** GNTCOPY_*_gref: which sides of a segment are grants. */
 export const GrantCopyFlag = { sourceIsGrant: 1, destIsGrant: 2 } as const;
 
-/** Words: of one segment, from its first, and from the first of a side. */
+/** Where the parts of a segment are, in 32-bit words. */
 export const GrantCopyWord = {
+  /** Words of a whole segment. */
   segment: GRANT_COPY_SEGMENT_BYTES / 4,
+  /** From the segment's first word: its `source` side, two words. */
   source: 0,
+  /** From the segment's first word: its `dest` side, two words. */
   dest: 2,
-  /** Length u16, then flags u16. */
+  /** From the segment's first word: length u16, then flags u16. */
   length: 4,
+  /** From the segment's first word: status s16, then padding. */
   status: 5,
+  /** From the first word of a side that is a grant: its reference u32. */
   ref: 0,
-  /** Offset in the page u16, then domain u16. */
+  /** From the first word of a side that is a grant: offset in the page u16, then domain u16. */
   place: 1,
+  /** From the first word of a local side: the lower half of its address. */
   addressLow: 0,
+  /** From the first word of a local side: the upper half of its address. */
   addressHigh: 1,
 } as const;
 
@@ -67,6 +88,7 @@ const TWO_32 = 2 ** 32;
 export class GrantCopyBatch {
   /** The segments. `words[i * 6 ..]` is segment i. */
   readonly words: Uint32Array;
+  /** The most segments that it holds. Appending more is not checked, and must not happen. */
   readonly capacity: number;
   /** Segments filled so far. */
   count = 0;
@@ -111,7 +133,7 @@ export class GrantCopyBatch {
     words[at + STATUS] = 0;
   }
 
-  /** Writes the address of a place, with integers where they do: numbers with a fraction part cost several times more. */
+  /** Writes the address of a place, with integers where they do: numbers with a fraction cost several times more. */
   #setLocal(at: number, place: number): void {
     const { words } = this;
     if ((place | 0) === place && place >= 0) {

@@ -7,9 +7,13 @@ export const XEN_PAGE_SIZE = 4096;
 
 /** Pages of another domain, mapped here until they are unmapped. */
 export interface GrantMapping {
+  /** The domain that granted them. */
   readonly domid: Domid;
   /** The grant references, in the order of the pages. */
   readonly refs: Uint32Array;
+  /**
+   * As asked of {@link GrantTable.map}. Writing to a native mapping that is not writable ends the process (SIGSEGV).
+   */
   readonly writable: boolean;
   /** The memory that the pages are in. Native: exactly the pages. Emulator: the whole RAM of the domain. */
   readonly buffer: ArrayBufferLike;

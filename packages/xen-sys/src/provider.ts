@@ -16,7 +16,10 @@ export interface ProviderFeatures {
   readonly grantAllocator: boolean;
 }
 
-/** How a worker thread opens the provider of the thread that started it: `import(module)` and call `attachProvider(data)`. */
+/**
+ * How a worker thread opens the provider of the thread that started it: `import(module)` and call
+ * `attachProvider(data)`.
+ */
 export interface SharedProvider {
   /** A module specifier or URL whose `attachProvider(data)` gives the {@link XenProvider}. */
   readonly module: string;
@@ -35,6 +38,7 @@ export interface SharedProvider {
 export interface XenProvider {
   /** `native`, `emulator`. */
   readonly name: string;
+  /** What works here. The native provider finds each out by trying when it is first read, and keeps the answer. */
   readonly features: ProviderFeatures;
   /** Opens a handle of its own. Throws {@link XenSysError}. */
   openEventChannels(): EventChannels;

@@ -32,6 +32,7 @@ export type HandlerFactory<H extends BackendHandler = BackendHandler> = (context
 
 /** What a device is made of. */
 export interface BackendDeviceOptions<H extends BackendHandler = BackendHandler> extends DeviceNodesOptions {
+  /** Called before each `prepare`; there is one handler at a time. What it throws is a failed `prepare`. */
   readonly createHandler: HandlerFactory<H>;
   /** Of the guest whose device it is. */
   readonly guest: GuestAccount;
@@ -69,6 +70,7 @@ export interface BackendDeviceOptions<H extends BackendHandler = BackendHandler>
  * - What a guest asks for faster than its pace allows is looked at later. What the toolstack does is looked at at once.
  */
 export class BackendDevice<H extends BackendHandler = BackendHandler> {
+  /** Where it is below `backend/`. It never changes. */
   readonly address: DeviceAddress;
   /** `vbd-5-51712`, for messages. */
   readonly name: string;

@@ -16,9 +16,14 @@ import { Takeovers } from './waiting/takeovers.js';
 
 /** What a bus serves, and how. */
 export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
+  /**
+   * xenstored as this domain sees it. All devices share the client, and closing the bus leaves it open. Without
+   * `reconnect` the end of its connection is the end of discovery.
+   */
   readonly store: XenstoreClient;
   /** Backend types to serve: `['qdisk', 'vbd3']`. */
   readonly types: readonly string[];
+  /** Called before each `prepare`; a device has one handler at a time. What it throws is a failed `prepare`. */
   readonly createHandler: HandlerFactory<H>;
   /**
    * Which devices are served; all of them when not given. Others are left as they are, for another backend: the console 0
@@ -66,6 +71,7 @@ const HOTPLUG_TYPES = ['vbd', 'vbd3'];
  * again. So discovery ends only with the bus, or with the client: see {@link closed}.
  */
 export class BackendBus<H extends BackendHandler = BackendHandler> implements AsyncDisposable {
+  /** The domain below whose `backend/` devices are discovered: as given, or as read from `domid`. */
   readonly ownDomid: Domid;
   /**
    * Resolves when nothing is discovered any more: with undefined after {@link close}, with an error when the client was

@@ -8,8 +8,11 @@ import { parseState, XenbusState } from './states.js';
 
 /** Which nodes, and which of them matter. */
 export interface DeviceNodesOptions {
+  /** Reads both halves and writes the backend's. It stays open. */
   readonly store: XenstoreClient;
+  /** The backend's domain. */
   readonly ownDomid: number;
+  /** The backend's type, the frontend's domain and the device number: what the paths are made of. */
   readonly address: DeviceAddress;
   /** Connected waits for the hotplug script: libxl runs it only after it has seen InitWait. */
   readonly waitForHotplug: boolean;

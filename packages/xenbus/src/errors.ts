@@ -23,9 +23,14 @@ const BRAND = Symbol.for('@xenpv/xenbus.XenbusError');
 
 /** Why a device cannot be served or changed. Its text is what the toolstack and the operator read in the error node. */
 export class XenbusError extends Error {
+  /** The same in every copy of this package, for logs. */
   override readonly name = 'XenbusError';
+  /** What programs tell errors apart by. It is also the first word of the device's error node. */
   readonly code: XenbusErrorCode;
-  /** What was tried: `start`, `discover`, `prepare`, `connect`, `stop`, `publish`, `createDevice`, `removeDevice`. */
+  /**
+   * What was tried: `start`, `discover`, `prepare`, `connect`, `map`, `bind`, `disconnect`, `interrupt`, `stop`,
+   * `publish`, `createDevice`, `removeDevice`.
+   */
   readonly op: string;
   /** The xenstore path at fault, where there is one. */
   readonly path: string | undefined;

@@ -28,7 +28,10 @@ export type DeviceAction =
   | { readonly do: 'wait' }
   /** Open the device; publish its transport keys. Then write `state`, or with undefined leave it as it is. */
   | { readonly do: 'prepare'; readonly state: XenbusState | undefined }
-  /** Read the frontend's keys, map its rings, publish the device keys and Connected. */
+  /**
+   * Read the frontend's keys, map its rings, publish the device keys and Connected. With `adopt` both ends are
+   * Connected, by an earlier process, and the frontend must not notice.
+   */
   | { readonly do: 'connect'; readonly adopt: boolean }
   /** Stop serving the frontend, then write `state`. */
   | { readonly do: 'disconnect'; readonly state: XenbusState }

@@ -2,14 +2,23 @@ import type { CustomField } from '@xenpv/xenstore';
 
 /** XenbusState (public/io/xenbus.h): what the two ends of a device tell each other in their `state` nodes. */
 export const XenbusState = {
+  /** No state: the node is missing, or makes no sense. */
   unknown: 0,
+  /** The toolstack has made the directory; the driver of this end has not begun, or begins anew. */
   initialising: 1,
+  /** The backend has published what it offers, and waits for the frontend or the hotplug script. */
   initWait: 2,
+  /** The frontend has published its rings and event channels, and waits for the backend. */
   initialised: 3,
+  /** This end uses the rings. */
   connected: 4,
+  /** This end is to close, after an error or an unplug. */
   closing: 5,
+  /** This end has let go of the rings. A backend that is online still may be connected again. */
   closed: 6,
+  /** The configuration of a connected device is being changed (PCI passthrough, XDP). Not used by block devices. */
   reconfiguring: 7,
+  /** That change is done; Connected follows. Not used by block devices. */
   reconfigured: 8,
 } as const;
 export type XenbusState = (typeof XenbusState)[keyof typeof XenbusState];

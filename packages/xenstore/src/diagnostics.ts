@@ -1,9 +1,10 @@
 import { channel } from 'node:diagnostics_channel';
 
-/** Published on `xenstore:connection:lost` when a client has lost its connection; it connects again by itself. */
+/** Published on `xenstore:connection:lost` when a client has lost its connection, whether or not it connects again. */
 export interface ConnectionLostEvent {
   /** The connection: the path of its socket or device. */
   readonly description: string;
+  /** A XenstoreError: ERR_CLOSED, or ERR_PROTOCOL for a daemon that sent what the protocol does not allow. */
   readonly error: Error;
 }
 

@@ -62,7 +62,9 @@ const BRAND = Symbol.for('@xenpv/xenstore.XenstoreError');
 
 /** An operation on xenstore that failed. */
 export class XenstoreError extends Error {
+  /** The same in every copy of this package, for logs. */
   override readonly name = 'XenstoreError';
+  /** What programs tell errors apart by. */
   readonly code: XenstoreErrorCode;
   /** The operation: `read`, `write`, `connect`. */
   readonly op: string;

@@ -81,7 +81,7 @@ function failure(piece: Piece, status: number): BlkfrontError {
   return new BlkfrontError(code, op, `${op} of ${piece.sectors} sectors at ${piece.sector}: status ${status}`);
 }
 
-/** What `ask` gives; or the reason of the signal, once that is aborted. The request goes on: nothing can take it back. */
+/** What `ask` gives; or the reason of the signal, once that is aborted. The request goes on: nothing takes it back. */
 export function unlessAborted(options: RequestOptions | undefined, ask: () => Promise<void>): Promise<void> {
   const signal = options?.signal;
   if (signal === undefined) return ask();

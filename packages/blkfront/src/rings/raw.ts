@@ -6,9 +6,13 @@ import type { FrontendQueue } from './queue.js';
 
 /** A response as it came. */
 export interface RawResponse {
+  /** The low 32 bits of `id`, as a signed word: those of the request. */
   readonly idLow: number;
+  /** The high 32 bits of `id`, as a signed word. */
   readonly idHigh: number;
+  /** 0 to 255, a BlkifOp if the backend is right: for an indirect request the one inside it. */
   readonly operation: number;
+  /** A signed 16-bit number, a BlkifStatus if the backend is right. */
   readonly status: number;
   /** All its words, the padding too. */
   readonly words: Int32Array;
@@ -16,7 +20,9 @@ export interface RawResponse {
 
 /** A granted page for raw requests. */
 export interface RawPage {
+  /** What the backend may map or copy, to read and write. */
   readonly gref: number;
+  /** The page itself, 4096 bytes, which the backend may change at any time. */
   readonly bytes: Uint8Array;
   /** Gives it back. */
   release(): void;
@@ -32,6 +38,7 @@ interface Waiting {
  * Ids are the caller's; those with 0x424b in their highest 16 bits are the Blkfront's own.
  */
 export class RawQueue {
+  /** The layout that the ring's slots have, whatever `protocol` says. */
   readonly abi: Abi;
   /** Our end of the ring. */
   readonly ring: FrontRing;
@@ -75,6 +82,7 @@ export class RawQueue {
     });
   }
 
+  /** Shows the backend what was put, and sends it an event if it asked for one. */
   push(): void {
     this.#queue.push();
   }

@@ -4,11 +4,15 @@ const PER_OCTAVE = 8;
 const FIRST_OCTAVE = -4;
 const BUCKETS = 40 * PER_OCTAVE;
 
-/** Percentiles in microseconds. */
+/** Percentiles in microseconds, at most 9 % too high; 0 when nothing was counted. */
 export interface Latency {
+  /** The median. */
   readonly p50: number;
+  /** What 99 of 100 requests stayed within. */
   readonly p99: number;
+  /** What 999 of 1000 requests stayed within. */
   readonly p999: number;
+  /** The slowest request, exactly. */
   readonly max: number;
 }
 

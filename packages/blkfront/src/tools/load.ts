@@ -5,6 +5,7 @@ import { type Latency, LatencyHistogram } from './latency.js';
 
 /** What to ask of a disk, as fast as it goes. */
 export interface LoadOptions {
+  /** `write` overwrites the disk with whatever the granted pages hold. */
   readonly operation: 'read' | 'write';
   /** Bytes of each request: a multiple of the sector size, at most what one request can carry. */
   readonly blockSize: number;
@@ -27,10 +28,13 @@ export interface LoadOptions {
 
 /** What a load came to. */
 export interface LoadResult {
+  /** All that were answered, those with errors too: as many as the options asked for. */
   readonly requests: number;
   /** Answered with something else than OKAY. */
   readonly errors: number;
+  /** Of all these requests, those with errors too. */
   readonly bytes: number;
+  /** From before the first request until after the last answer. */
   readonly seconds: number;
   /** Times that this side slept until an event came. */
   readonly sleeps: number;

@@ -197,7 +197,10 @@ export async function openFileImage(path: string, options: OpenFileOptions = {})
 }
 
 /** How an image is opened, and what gives it up. */
-export type OpenFileOptions = FileImageOptions & { readonly signal?: AbortSignal | undefined };
+export type OpenFileOptions = FileImageOptions & {
+  /** Ends the waits of `lockFor` and `quietFor`: opening then rejects with an AbortError. */
+  readonly signal?: AbortSignal | undefined;
+};
 
 /** The same for a file that was found before, which may be closed then. */
 export async function openPinnedFile(

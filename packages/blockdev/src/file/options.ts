@@ -6,6 +6,10 @@ export type FileEngine = 'io_uring' | 'threads' | 'sync';
 
 /** How `openFileImage` opens a file or block device. */
 export interface FileImageOptions {
+  /**
+   * Opened with O_RDONLY, and locked as a reader. False unless given, which fails with EROFS for a write-protected
+   * device or file system.
+   */
   readonly readOnly?: boolean | undefined;
   /** The image must be in or below one of these directories once links are followed; anywhere if undefined. */
   readonly within?: readonly string[] | undefined;

@@ -33,6 +33,7 @@ export class PinnedFile implements AsyncDisposable {
   readonly path: string;
   /** Only good for {@link reference} and fstat(2). */
   readonly fd: number;
+  /** What fstat(2) said when the file was pinned. */
   readonly stats: BigIntStats;
   #closing: Promise<void> | undefined;
 

@@ -14,13 +14,17 @@ export interface MemoryImageOptions {
   readonly data?: SharedArrayBuffer | Uint8Array | undefined;
   /** Bytes, a power of two from 512 on; 512 unless given. */
   readonly sectorSize?: number | undefined;
+  /** True: operations that would change the image end with EROFS. False unless given. */
   readonly readOnly?: boolean | undefined;
 }
 
 /** Memory that is a whole number of sectors. */
 export interface MemoryDisk {
+  /** The content, used as it is; its length is the size of the disk. */
   readonly data: SharedArrayBuffer;
+  /** Bytes, a power of two from 512 on. */
   readonly sectorSize: number;
+  /** True: operations that would change the image end with EROFS. */
   readonly readOnly: boolean;
 }
 

@@ -21,6 +21,7 @@ export interface NullImageOptions {
   readonly size: number;
   /** Bytes, a power of two from 512 on; 512 unless given. */
   readonly sectorSize?: number | undefined;
+  /** True: operations that would change the image end with EROFS. False unless given. */
   readonly readOnly?: boolean | undefined;
   /** False leaves the memory of reads as it is, with whatever another request left there: for measurements only. */
   readonly readZeroes?: boolean | undefined;

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 export interface NbdHostPort {
   /** A name, or an IPv4 or IPv6 address. */
   readonly host: string;
+  /** TCP; 10809 is registered for NBD, and there is no default. */
   readonly port: number;
   /** What is said is encrypted, and the server is one that a certificate of a known authority names. */
   readonly tls?: NbdTls | undefined;
@@ -13,7 +14,9 @@ export interface NbdHostPort {
 export interface NbdTls {
   /** Authorities; those that Node.js knows if undefined. */
   readonly ca?: string | undefined;
+  /** The certificate that this client shows, and those between it and its authority; none if undefined. */
   readonly cert?: string | undefined;
+  /** The private key of `cert`, not encrypted. */
   readonly key?: string | undefined;
 }
 

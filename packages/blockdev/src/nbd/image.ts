@@ -25,6 +25,10 @@ import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed
 export interface NbdImageOptions {
   /** The server's default export unless given. */
   readonly exportName?: string | undefined;
+  /**
+   * True: operations that would change the image end with EROFS. False unless given, which fails with EROFS for a
+   * read-only export.
+   */
   readonly readOnly?: boolean | undefined;
   /** Bytes; the server's smallest block, at least 512, unless given. */
   readonly sectorSize?: number | undefined;
@@ -47,6 +51,7 @@ export interface NbdImageOptions {
 export interface OpenNbdImageOptions extends NbdImageOptions {
   /** Where writes are kept that the server has not flushed, so that it may forget them. */
   readonly unflushed?: UnflushedOptions | undefined;
+  /** Ends the first try to connect: opening rejects with its reason. Of no effect later. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -11,6 +11,7 @@ const MAX_TRANSFER = 2 ** 31 - 1;
 export interface QueueOptions {
   /** Operations at once, 1 or more. */
   readonly depth: number;
+  /** Region 0 of scatter lists; `allocateMemory` makes it as engines want it. */
   readonly memory: ArrayBufferLike;
 }
 

@@ -1,5 +1,6 @@
 /** One write of a block. */
 export interface BlockWrite {
+  /** Which block: its offset is this times `blockBytes`. */
   readonly block: number;
   /** Counts from 1 for each block. */
   readonly sequence: number;
@@ -18,6 +19,7 @@ const SECTOR = 512;
  * what is missing. Two writes of a block must not be in flight at once; and a disk begins with zeroes.
  */
 export class DurabilityRecord {
+  /** Bytes of a block: a multiple of 512. */
   readonly blockBytes: number;
   readonly #newest: number[];
   readonly #answered: number[];
@@ -30,6 +32,7 @@ export class DurabilityRecord {
     this.#kept = [...this.#newest];
   }
 
+  /** The next write of a block, with the data that it is to have. */
   write(block: number): BlockWrite {
     const sequence = ++this.#newest[block];
     const words = new Int32Array(this.blockBytes / 4);
@@ -37,6 +40,7 @@ export class DurabilityRecord {
     return { block, sequence, data: new Uint8Array(words.buffer) };
   }
 
+  /** It has ended well. */
   answered({ block, sequence }: BlockWrite): void {
     this.#answered[block] = sequence;
   }
@@ -47,10 +51,12 @@ export class DurabilityRecord {
     this.#kept[write.block] = write.sequence;
   }
 
+  /** A flush starts: returns what {@link flushed} is to be told when it has ended well. */
   beginFlush(): FlushMark {
     return [...this.#answered];
   }
 
+  /** A flush has ended well; `mark` is what {@link beginFlush} returned. */
   flushed(mark: FlushMark): void {
     for (const [block, sequence] of mark.entries()) this.#kept[block] = Math.max(this.#kept[block], sequence);
   }

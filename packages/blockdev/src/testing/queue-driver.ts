@@ -7,6 +7,7 @@ export type Piece = readonly [region: number, at: number, bytes: number];
 
 /** Promises over a queue, for tests and tools: it takes the queue's listener and chooses the tags. */
 export class QueueDriver {
+  /** Its user submits what was pushed, and closes it. */
   readonly queue: BlockQueue;
   readonly #waiting = new Map<number, (result: number) => void>();
   #nextTag = -3;

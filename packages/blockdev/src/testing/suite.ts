@@ -8,7 +8,9 @@ import { believesNoLie, standsRepeatedEnds } from './cases/wrong-results.js';
 
 /** The part of vitest, node:test, mocha or jest that the suite needs. */
 export interface TestFramework {
+  /** Groups the tests that `body` registers. */
   describe(name: string, body: () => void): unknown;
+  /** Registers a test, which fails if `body` rejects. */
   it(name: string, body: () => Promise<void>): unknown;
 }
 

@@ -6,6 +6,7 @@ import type { QueueOptions } from '../queue/engine-queue.js';
  * A subclass that has more to close overrides `closeOnce`, which runs once however often `close` is called.
  */
 export class ImageWrapper implements BlockImage {
+  /** The image that this one stands for, and closes. */
   readonly inner: BlockImage;
   #closing: Promise<void> | undefined;
 

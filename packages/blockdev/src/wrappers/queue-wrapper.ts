@@ -5,6 +5,7 @@ import type { BlockOp, BlockQueue, CompletionListener } from '../block-image.js'
  * that ends operations itself has no `completionFd`, since the inner queue's tells nothing of those.
  */
 export class QueueWrapper implements BlockQueue {
+  /** The queue that this one stands for, and closes. */
   readonly inner: BlockQueue;
 
   constructor(inner: BlockQueue) {

@@ -4,7 +4,9 @@ import { OperationWrapper, type WrappedOperation, WrapperQueue } from './wrapper
 
 /** Averages that an image keeps to, over all its queues. */
 export interface ThrottleLimits {
+  /** Operations of every kind; no limit unless given. */
   readonly operationsPerSecond?: number | undefined;
+  /** Bytes of reads and writes; no limit unless given. */
   readonly bytesPerSecond?: number | undefined;
   /** Seconds of that which may be used at once after a quiet time; 0.1 unless given. */
   readonly burst?: number | undefined;

@@ -59,7 +59,7 @@ export class RemoteHost implements AsyncDisposable {
     return new RemoteHost(socket);
   }
 
-  /** Errors: ERR_EXISTS the domid is in use. */
+  /** Resolves with the number of the new domain. Error: ERR_EXISTS the domid is in use. */
   createDomain(config: RemoteDomainConfig, options?: CallOptions): Promise<{ readonly domid: Domid }> {
     return this.#call(options, 'createDomain', config);
   }

@@ -12,8 +12,11 @@ export interface RemoteDomainConfig extends DomainConfig {
 
 /** A domain of a host in a folder. */
 export interface DomainSummary {
+  /** 0 for the control domain, which is listed first. */
   readonly domid: Domid;
+  /** As it was given when the domain was made; `Domain-0` for domain 0. */
   readonly name: string;
+  /** What it held when the host answered. */
   readonly usage: DomainUsage;
   /** Why it is not running any more, if it is not. */
   readonly shutdownReason?: ShutdownReason | undefined;

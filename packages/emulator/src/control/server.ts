@@ -10,7 +10,9 @@ import type { ControlAnswer, ControlCommands, ControlRequest } from './commands.
 
 /** What of a host is asked for. */
 export interface ControlledHost {
+  /** Attaches and detaches their disks. */
   readonly toolstack: Toolstack;
+  /** All but domain 0, in the order in which they were made. */
   readonly domains: readonly EmulatedDomain[];
   /** Makes a domain that runs. */
   createDomain(config: DomainConfig): Promise<EmulatedDomain>;

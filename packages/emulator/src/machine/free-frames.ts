@@ -7,9 +7,11 @@ const FREED = Buffer.alloc(XEN_PAGE_SIZE, 0xdb);
 
 /** Memory that was written to though nobody may use it. */
 export interface MemoryMisuse {
+  /** Whose memory it is. */
   readonly domid: number;
-  /** The first frame where it was found, and the first byte in it. */
+  /** The frame where it was found first, counted from 0 in the domain's RAM. */
   readonly frame: number;
+  /** The first byte in that frame which is not as it was left: 0 to 4095. */
   readonly offset: number;
   /** How many frames were found so. */
   readonly count: number;

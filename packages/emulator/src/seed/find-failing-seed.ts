@@ -1,6 +1,8 @@
 /** A seed for which a scenario failed, and how. */
 export interface FailingSeed {
+  /** For {@link EmulatedHostOptions.seed}, to see it fail again. */
   readonly seed: number;
+  /** What the scenario threw, or rejected with. */
   readonly error: unknown;
 }
 

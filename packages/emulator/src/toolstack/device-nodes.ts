@@ -19,6 +19,7 @@ export interface XlDevice {
   readonly frontendType?: string | undefined;
   /** Its number; the lowest that the guest has free, if not given. */
   readonly devid?: number | undefined;
+  /** The domain that serves it; 0 unless told otherwise. */
   readonly backendDomid?: Domid | undefined;
   /** Keys of the backend's directory, besides those that every device has. */
   readonly backendValues?: XenstoreValues | undefined;
@@ -59,8 +60,8 @@ export async function libxlDevice(
 }
 
 /**
- * All devices of a domain: those that libxl knows, and those that something else attached. Of the latter only the guest's
- * directory tells, which the guest may write: the backend's must name it.
+ * All devices of a domain: those that libxl knows, and those that something else attached. Of the latter only the
+ * guest's directory tells, which the guest may write: the backend's must name it.
  */
 export async function devicesOf(ops: XenstoreOperations, domid: Domid): Promise<KnownDevice[]> {
   const found = new Map<string, KnownDevice>();

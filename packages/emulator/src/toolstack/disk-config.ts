@@ -14,10 +14,13 @@ export interface XlDisk {
   readonly backendType?: BackendType | undefined;
   /** `raw` unless told otherwise; part of qdisk's and tap's params. */
   readonly format?: 'raw' | 'qcow' | 'qcow2' | 'vhd' | 'qed' | undefined;
+  /** Makes `mode` `r` instead of `w`; false by default. A cdrom is `r` in any case. */
   readonly readOnly?: boolean | undefined;
+  /** The `device-type` key; `disk` unless told otherwise. A `cdrom` also has `removable` 1. */
   readonly deviceType?: 'disk' | 'cdrom' | undefined;
   /** Whether the guest may discard; if it may write, unless told otherwise. */
   readonly discard?: boolean | undefined;
+  /** Writes `direct-io-safe` 1: the backend need not avoid O_DIRECT. By default there is no such key. */
   readonly directIoSafe?: boolean | undefined;
   /** Whether the guest may trust the backend (`trusted=`); it may, unless told otherwise. */
   readonly trusted?: boolean | undefined;

@@ -17,9 +17,13 @@ export const FRONTEND_TYPE = 'vbd';
 
 /** Where an attached disk is in xenstore. */
 export interface DiskPaths {
+  /** The last part of all three paths; for a disk its `virtual-device` number, 51712 for `xvda`. */
   readonly devid: number;
+  /** `/local/domain/FRONTEND/device/CLASS/DEVID`, by the frontend's domid; a disk's class is `vbd`. */
   readonly frontendPath: string;
+  /** `/local/domain/BACKEND/backend/CLASS/FRONTEND/DEVID`; a disk's class is `qdisk`, `vbd` (phy) or `vbd3` (tap). */
   readonly backendPath: string;
+  /** `/libxl/FRONTEND/device/CLASS/DEVID`, with the frontend's class: what the toolstack keeps for itself. */
   readonly libxlPath: string;
 }
 

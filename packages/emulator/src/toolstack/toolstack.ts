@@ -25,7 +25,9 @@ import {
 
 /** A device that the toolstack attached. */
 export interface AttachedDevice extends DiskPaths {
+  /** The guest that it is for: `frontend-id` of the backend's directory. */
   readonly frontendDomid: Domid;
+  /** The domain that serves it: `backend-id` of the frontend's directory. */
   readonly backendDomid: Domid;
 }
 
@@ -42,6 +44,7 @@ export interface AttachOptions {
 export interface DetachOptions {
   /** Goes on without the guest: its directory is removed first, and a backend that does not answer is left alone. */
   readonly force?: boolean | undefined;
+  /** Rejects with its reason. The backend may have been told to close by then, and goes on with that. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -143,7 +146,10 @@ export class Toolstack {
     return (names ?? []).map(Number);
   }
 
-  /** Detaches all devices, of every kind, as the end of the domain does: by force, all at once. Errors: the signal's reason. */
+  /**
+   * Detaches all devices, of every kind, as the end of the domain does: by force, all at once. Errors: the signal's
+   * reason.
+   */
   async detachAll(frontendDomid: Domid, { signal }: AttachOptions = {}): Promise<void> {
     signal?.throwIfAborted();
     const devices = await devicesOf(this.#store, frontendDomid);

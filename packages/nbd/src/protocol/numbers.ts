@@ -44,24 +44,51 @@ export const NbdOptionReply = {
 
 export const NbdInfo = { export: 0, blockSize: 3 } as const;
 
-/** Transmission flags: what an export can do. */
+/** NBD_FLAG_*: the transmission flags, what an export can do. */
 export const NbdFlag = {
+  /** NBD_FLAG_HAS_FLAGS: always set. */
   hasFlags: 1 << 0,
+  /** NBD_FLAG_READ_ONLY: writes are refused. */
   readOnly: 1 << 1,
+  /** NBD_FLAG_SEND_FLUSH: NBD_CMD_FLUSH is taken. */
   sendFlush: 1 << 2,
+  /** NBD_FLAG_SEND_FUA: NBD_CMD_FLAG_FUA is taken. */
   sendFua: 1 << 3,
+  /** NBD_FLAG_SEND_TRIM: NBD_CMD_TRIM is taken. */
   sendTrim: 1 << 5,
+  /** NBD_FLAG_SEND_WRITE_ZEROES: NBD_CMD_WRITE_ZEROES and its NBD_CMD_FLAG_NO_HOLE are taken. */
   sendWriteZeroes: 1 << 6,
+  /** NBD_FLAG_SEND_DF: NBD_CMD_FLAG_DF is taken, which needs structured replies. */
   sendDf: 1 << 7,
-  /** What one connection flushed is stable, whichever connection wrote it. */
+  /** NBD_FLAG_CAN_MULTI_CONN: what one connection flushed is stable, whichever connection wrote it. */
   canMultiConn: 1 << 8,
 } as const;
 
 /** NBD_CMD_*: what a request asks for. */
-export const NbdCommand = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6 } as const;
+export const NbdCommand = {
+  /** NBD_CMD_READ. */
+  read: 0,
+  /** NBD_CMD_WRITE: the data follows the request. */
+  write: 1,
+  /** NBD_CMD_DISC: the client goes; there is no reply. */
+  disconnect: 2,
+  /** NBD_CMD_FLUSH: all writes that were answered are on stable storage before the reply. */
+  flush: 3,
+  /** NBD_CMD_TRIM: the data of a range is not needed; it is undefined until written again. */
+  trim: 4,
+  /** NBD_CMD_WRITE_ZEROES: a write of zeroes that are not sent. */
+  writeZeroes: 6,
+} as const;
 
 /** NBD_CMD_FLAG_*: how it is to be done. */
-export const NbdCommandFlag = { fua: 1 << 0, noHole: 1 << 1, df: 1 << 2 } as const;
+export const NbdCommandFlag = {
+  /** NBD_CMD_FLAG_FUA: what the command has written is on stable storage before the reply. */
+  fua: 1 << 0,
+  /** NBD_CMD_FLAG_NO_HOLE, of NBD_CMD_WRITE_ZEROES: the range must be allocated, not punched out. */
+  noHole: 1 << 1,
+  /** NBD_CMD_FLAG_DF, of NBD_CMD_READ: the structured reply's data is to come in one chunk. */
+  df: 1 << 2,
+} as const;
 
 /** Types of a structured reply's chunk. */
 export const NbdChunk = { offsetData: 1, error: 0x8001 } as const;

@@ -113,10 +113,19 @@ export function decodeExportInfo(data: Buffer): { size: number; flags: number } 
   return Number.isSafeInteger(size) ? { size, flags: data.readUInt16BE(10) } : undefined;
 }
 
-/** In bytes: what requests must be multiples of, what they should be multiples of, and the longest. */
+/** The block size constraints of an export (NBD_INFO_BLOCK_SIZE), in bytes. */
 export interface NbdBlockSizes {
+  /**
+   * What offsets and lengths of requests must be multiples of: a power of two, at most 65536. 1 where the server does
+   * not say.
+   */
   readonly minimumBlock: number;
+  /**
+   * What they had better be multiples of, at least `minimumBlock`: a power of two; any other number of a
+   * server's is rounded down to one. 4096 where the server does not say.
+   */
   readonly preferredBlock: number;
+  /** The longest READ or WRITE that is taken; 0xffffffff: any. 32 MiB where the server does not say. */
   readonly maximumBlock: number;
 }
 
@@ -131,8 +140,8 @@ export function encodeBlockSizes({ minimumBlock, preferredBlock, maximumBlock }:
 }
 
 /**
- * Undefined if the data is not the {@link encodeBlockSizes} of sizes that the protocol allows. A preferred size that is no
- * power of two is a hint all the same, and rounded down to one: it becomes the disk's physical sector size.
+ * Undefined if the data is not the {@link encodeBlockSizes} of sizes that the protocol allows. A preferred size that is
+ * no power of two is a hint all the same, and rounded down to one: it becomes the disk's physical sector size.
  */
 export function decodeBlockSizes(data: Buffer): NbdBlockSizes | undefined {
   if (data.length !== 14) return undefined;

@@ -11,11 +11,13 @@ const MAX_MESSAGE_BYTES = 1024;
 
 /** One request of the transmission phase. */
 export interface NbdRequest {
-  /** An NbdCommand and its NbdCommandFlags. */
+  /** An `NbdCommand`; from a client any 16-bit number. */
   readonly command: number;
+  /** Command flags: bits of `NbdCommandFlag`; from a client any 16 bits. */
   readonly flags: number;
-  /** Bytes. */
+  /** Bytes from the start of the export; 0 for FLUSH and DISC. */
   readonly offset: number;
+  /** Bytes of the range, 32 bits wide; for READ and WRITE those of the data too. 0 for FLUSH and DISC. */
   readonly length: number;
 }
 

@@ -18,6 +18,25 @@ interface Connection {
  * An NBD server (fixed newstyle, structured replies, several connections to one export). Its `listener` listens where
  * the owner makes it: a Unix socket or a TCP port. `close()` ends the connections after their requests in flight, and
  * the listener.
+ *
+ * @example
+ * ```ts
+ * import { once } from 'node:events';
+ * import { NbdServer } from '@xenpv/nbd';
+ *
+ * const bytes = new Uint8Array(1 << 20);
+ * const disk = {
+ *   size: bytes.length,
+ *   blockSize: 512,
+ *   readOnly: false,
+ *   read: async (offset: number, length: number) => bytes.slice(offset, offset + length),
+ *   write: async (offset: number, data: Uint8Array) => bytes.set(data, offset),
+ *   flush: async () => {},
+ * };
+ * await using server = new NbdServer({ scratch: disk });
+ * await once(server.listener.listen('/tmp/nbd-example.sock'), 'listening');
+ * console.log(server.listener.address()); // nbd+unix:///scratch?socket=/tmp/nbd-example.sock
+ * ```
  */
 export class NbdServer implements AsyncDisposable {
   /** Does not listen yet. Clients are served as soon as it does. */

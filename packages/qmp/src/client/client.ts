@@ -10,6 +10,7 @@ export interface QmpClientOptions {
   readonly answerMs?: number | undefined;
   /** Characters of one message of the server; 64 MiB by default. */
   readonly mostCharacters?: number | undefined;
+  /** Takes each event as it comes; without it they are dropped. What it throws ends the conversation. */
   readonly onEvent?: ((event: QmpEvent) => void) | undefined;
   /** Ends the conversation. */
   readonly signal?: AbortSignal | undefined;
@@ -110,9 +111,9 @@ export class QmpClient implements AsyncDisposable {
   }
 
   /**
-   * Resolves with what a command returns. Aborting the signal ends the wait alone: the server may carry the command out all
-   * the same, its answer is dropped, and the conversation goes on. Errors: QmpError ERR_COMMAND with the server's class and
-   * words, ERR_TIMEOUT, ERR_PROTOCOL, ERR_ENDED; a system's; the signal's reason.
+   * Resolves with what a command returns. Aborting the signal ends the wait alone: the server may carry the command out
+   * all the same, its answer is dropped, and the conversation goes on. Errors: QmpError ERR_COMMAND with the server's
+   * class and words, ERR_TIMEOUT, ERR_PROTOCOL, ERR_ENDED; a system's; the signal's reason.
    */
   async execute(command: string, args?: object, { signal }: QmpExecuteOptions = {}): Promise<unknown> {
     signal?.throwIfAborted();

@@ -5,13 +5,17 @@ import type { QmpMembers, QmpType } from './types.js';
 export type SchemaInfo = { readonly name: string; readonly 'meta-type': string } & Readonly<Record<string, unknown>>;
 
 export interface DescribedCommand {
+  /** The members of its `arguments`. */
   readonly members: QmpMembers;
+  /** The type of its result, the `ret-type` of the schema. */
   readonly returns: QmpType;
 }
 
 const JSON_TYPES = { str: 'string', int: 'int', size: 'int', number: 'number', bool: 'boolean', any: 'value' } as const;
 
-/** The schema of commands and events. Types have numbers for names, as QEMU's have: only those of commands are fixed. */
+/**
+ * The schema of commands and events. Types have numbers for names, as QEMU's have: only those of commands are fixed.
+ */
 export function introspect(
   commands: ReadonlyMap<string, DescribedCommand>,
   events: Readonly<Record<string, QmpMembers>>,

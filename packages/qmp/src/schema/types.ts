@@ -11,8 +11,11 @@ export type QmpType =
   | 'number'
   | 'bool'
   | 'any'
+  /** One of these words. */
   | { readonly enum: readonly string[] }
+  /** Any number of values of one type. */
   | { readonly array: QmpType }
+  /** These members, and no others. */
   | { readonly object: QmpMembers };
 
 /** The members of an object, by name. */

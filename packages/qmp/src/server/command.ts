@@ -11,6 +11,7 @@ export interface QmpCommandContext {
 
 /** A command of a server, as its author writes it. */
 export interface QmpCommandDefinition<Members extends QmpMembers> {
+  /** The members of its `arguments`. One that is missing, unknown or of a wrong type is refused before `run`. */
   readonly members: Members;
   /** Of the result; an empty object by default. Results are not checked. */
   readonly returns?: QmpType;

@@ -21,10 +21,11 @@ const CLIENTS = 64;
 const VERSION_MEMBERS = { object: { major: 'int', minor: 'int', micro: 'int' } } as const;
 
 /**
- * Commands of your own, to be had by QMP. In come connections of `listener`, which the owner has listen where it likes.
- * A client never disturbs the server nor another client: what goes wrong in a conversation ends that one only.
+ * Commands of your own, to be had by QMP. A client never disturbs the server nor another client: what goes wrong in a
+ * conversation ends that one only.
  */
 export class QmpServer implements AsyncDisposable {
+  /** Where clients come in. It does not listen yet: its owner calls `listen`, with a path or an address. */
   readonly listener: Server;
   readonly #sessions = new Set<QmpSession>();
   readonly #commands: ReadonlyMap<string, QmpCommand>;

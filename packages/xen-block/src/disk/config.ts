@@ -122,7 +122,15 @@ async function readVm(store: XenstoreOperations, { domid }: DeviceAddress): Prom
  * format once more, as `qcow2:/images/a.qcow2`. A target that is an absolute path is never taken for a format, nor is a
  * word that is none of {@link IMAGE_FORMATS}, which may be that of an URL.
  */
-export function parseParams(params: string, type: string): { format: string; target: string } {
+export function parseParams(
+  params: string,
+  type: string,
+): {
+  /** `raw`, one of {@link IMAGE_FORMATS}, or, for types other than `vbd`, any other word before the first colon. */
+  format: string;
+  /** The rest of `params`: a path, a name below /dev, or what the format understands; empty for no medium. */
+  target: string;
+} {
   const match = (type === 'vbd' ? /^(phy|file):(.*)$/s : /^([a-z][a-z0-9+-]*):(.*)$/s).exec(params);
   const [, format, target] = match ?? ['', 'raw', params];
   // Of a type other than vbd the first word is a format, known or not, or that of an URL.

@@ -24,6 +24,10 @@ export interface DataPathChoice {
 }
 
 export interface DiskRingsOptions {
+  /**
+   * Each ring goes to the worker with the fewest rings that can serve its image; without such a worker it is served
+   * locally.
+   */
   readonly hosts: RingHosts;
   /** A folder for the journals of the rings; none are kept when not given. */
   readonly journalDirectory?: string | undefined;

@@ -108,7 +108,9 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly limits: ProtocolLimits;
   /** What new connections are served with. */
   readonly dataPath: DataPathChoice;
+  /** Called when the device is prepared, for each medium of a drive, and after an exchange of the image. */
   readonly openImage: ImageOpener;
+  /** For new connections; a frontend that an earlier process has connected keeps the `sector-size` that it knows. */
   readonly sectorSize: SectorSizePolicy;
   /** For a disk whose directory does not say. */
   readonly onError: OnErrorChoice;
@@ -118,6 +120,7 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly growthMs: number;
   /** For a disk whose directory does not say. */
   readonly limitsFor: () => DiskLimitsChoice;
+  /** The same for all disks of a backend: the disks of a guest share a budget. */
   readonly guestBudgets: GuestBudgets;
   /** How long a frontend that is gone waits for the storage, in milliseconds: see DataPlaneOptions. */
   readonly letGoMs: number;

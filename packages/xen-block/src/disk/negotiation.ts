@@ -14,20 +14,27 @@ import { readHints } from './hints.js';
 
 /** What was offered to the frontend. */
 export interface NegotiationLimits {
+  /** The key `max-ring-page-order`: rings of up to 2^order pages. */
   readonly maxRingPageOrder: number;
+  /** The key `multi-queue-max-queues`: 1 or more. */
   readonly maxQueues: number;
 }
 
 /** One ring, as its frontend published it. */
 export interface NegotiatedRing {
+  /** Grant references of its pages, in order: of `ring-ref`, or of `ring-ref0` and on. */
   readonly refs: Uint32Array;
+  /** The key `event-channel`: the unbound port that the frontend has allocated for the backend's domain. */
   readonly eventChannel: number;
 }
 
 /** What the frontend chose. */
 export interface Negotiated {
+  /** The layout that the key `protocol` names. Without that key: x86_32 on an x86 machine, arm on others. */
   readonly abi: Abi;
+  /** The frontend's `feature-persistent`, whatever was offered; false when absent. */
   readonly persistent: boolean;
+  /** By number of the queue; as many as `multi-queue-num-queues` says, or 1 without that key. */
   readonly rings: readonly NegotiatedRing[];
 }
 

@@ -49,6 +49,7 @@ export class LocalRingHost implements RingHost {
 export interface RingHosts {
   /** On the thread that everything else is done on. */
   readonly local: RingHost;
+  /** On threads of their own, each with a data plane; none when all is done on one thread. */
   readonly workers: readonly RingHost[];
 }
 

@@ -26,6 +26,7 @@ const FIELDS = 7;
  * next ones wait the longer: the average is kept to.
  */
 export class Budget {
+  /** All that it knows: a Budget over the same memory, on any thread, is the same budget. */
   readonly buffer: SharedArrayBuffer;
   readonly #values: Float64Array;
   readonly #lock: Int32Array;

@@ -8,8 +8,9 @@ export type DiskLimitsChoice = RateLimits | ((config: DiskConfig) => RateLimits)
 
 /** What is in force for a disk. */
 export interface LimitsInForce {
+  /** Of the disk alone; what is undefined is not limited. */
   readonly disk: RateLimits;
-  /** Of all disks of its guest together. */
+  /** Of all disks of its guest together; likewise. */
   readonly guest: RateLimits;
 }
 

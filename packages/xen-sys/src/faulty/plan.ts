@@ -12,12 +12,14 @@ export interface FaultOccasion {
 
 /** The operation is not done: set-up throws a XenSysError with this code, the hot path returns the negative errno. */
 export interface Refusal {
+  /** `EAGAIN`: any name in the `errno` of node's `os.constants`. */
   readonly error: ErrnoName;
 }
 
 /**
- * What happens to an event: it is `lost`; it comes again one turn of the event loop later (`doubled`), as a spurious one
- * does; it is `held` until {@link FaultyProvider.release}; it is sent `delayMs` milliseconds late. The sender is told that all is well.
+ * What happens to an event: it is `lost`; it comes again one turn of the event loop later (`doubled`), as a spurious
+ * one does; it is `held` until {@link FaultyProvider.release}; it is sent `delayMs` milliseconds late. The sender is
+ * told that all is well.
  */
 export type EventFault = Refusal | { readonly event: 'lost' | 'doubled' | 'held' } | { readonly delayMs: number };
 
@@ -45,20 +47,36 @@ interface SegmentCall extends Call {
 
 /** The operations that faults can happen to: what a plan's function is told, and what it can ask for. */
 export interface FaultKinds {
+  /** {@link XenProvider.openEventChannels}: no handle is opened. */
   openEventChannels: { call: Call; fault: Refusal };
+  /** {@link XenProvider.openGrantTable}: no handle is opened. */
   openGrantTable: { call: Call; fault: Refusal };
+  /** {@link XenProvider.openGrantAllocator}: no handle is opened. */
   openGrantAllocator: { call: Call; fault: Refusal };
+  /** {@link XenProvider.openForeignMemory}: no handle is opened. */
   openForeignMemory: { call: Call; fault: Refusal };
+  /** {@link EventChannels.bindInterdomain}; `domid` and `remotePort` are its arguments. */
   bindInterdomain: { call: Call & { readonly domid: Domid; readonly remotePort: EvtchnPort }; fault: Refusal };
+  /** {@link EventChannels.bindUnbound}; `domid` is the domain that may bind the port. */
   bindUnbound: { call: Call & { readonly domid: Domid }; fault: Refusal };
+  /** {@link EventChannels.notify}; `port` is the sender's. A refusal is the negative errno that it returns. */
   notify: { call: Call & { readonly port: EvtchnPort }; fault: EventFault };
+  /** {@link GrantTable.map}: one call, whatever the number of its references. A refusal maps none of them. */
   map: { call: MapCall; fault: Refusal };
-  /** A whole batch, for which the kernel returns an error. */
+  /** {@link GrantTable.copy}: a batch of `segments`, for which the kernel returns an error. Nothing is copied. */
   copy: { call: Call & { readonly segments: number }; fault: Refusal };
-  /** One segment, counted over all batches: it is not copied, and has this GNTST status. The others are. */
+  /**
+   * One segment, counted over all batches: it is not copied, and gets `status`, a {@link GrantStatus}. The others are
+   * copied.
+   */
   copySegment: { call: SegmentCall; fault: { readonly status: number } };
+  /**
+   * {@link GrantAllocator.allocate}: one call, whatever the `count` of its pages; `domid` is whom they are granted to.
+   */
   allocate: { call: Call & { readonly domid: Domid; readonly count: number }; fault: Refusal };
+  /** {@link ForeignMemory.map}: the whole call throws. Errors of single `frames` cannot be planned. */
   mapForeign: { call: Call & { readonly domid: Domid; readonly frames: ArrayLike<number> }; fault: Refusal };
+  /** {@link XenProvider.connectXenstore}: it rejects, and xenstored hears nothing. */
   connectXenstore: { call: Call; fault: Refusal };
   /** A message to xenstored, counted over all connections; `type` is that of xs_wire.h. */
   xenstoreRequest: { call: Call & { readonly type: number }; fault: RequestFault };
@@ -75,7 +93,10 @@ export type PlannedFault<Op extends FaultOperation> =
 
 /** What goes wrong, and when: `{ map: { at: 3, error: 'EAGAIN' } }`. */
 export type FaultPlan = { readonly [Op in FaultOperation]?: PlannedFault<Op> } & {
-  /** Features that the provider is to be without, as on an older kernel: `features` says so, and what needs them is refused. */
+  /**
+   * Features that the provider is to be without, as on an older kernel: `features` says so, and what needs them is
+   * refused.
+   */
   readonly lacks?: readonly (keyof ProviderFeatures)[] | undefined;
 };
 

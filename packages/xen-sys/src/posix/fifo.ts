@@ -13,6 +13,7 @@ const ONE = new Uint8Array(1);
  * reading and writing, so that neither end's close is seen by the other.
  */
 export class Fifo {
+  /** Where the pipe is in the file system. It stays there when it is closed. */
   readonly path: string;
   readonly #file: Descriptor;
   readonly #into = new Uint8Array(READ_BYTES);

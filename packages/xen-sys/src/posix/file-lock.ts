@@ -6,6 +6,7 @@ import { openOwnFile } from './own-file.js';
 
 /** A lock that the kernel lets go of when the process ends, however it ends. */
 export interface FileLock extends Disposable {
+  /** The locked file, as it was given to {@link lockFile}. */
   readonly path: string;
   /** Harmless when repeated. */
   release(): void;

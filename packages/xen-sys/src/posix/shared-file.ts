@@ -5,6 +5,7 @@ import { openOwnFile } from './own-file.js';
 
 /** A file's bytes as memory: what is written survives the process, and every process that maps it sees it. */
 export interface SharedFile extends AsyncDisposable {
+  /** The mapped file, as it was given to {@link mapSharedFile} or {@link mapSparseFile}. */
   readonly path: string;
   /** Detached by `close`. */
   readonly buffer: ArrayBuffer;
@@ -23,8 +24,8 @@ export function mapSharedFile(path: string, bytes: number): SharedFile {
 }
 
 /**
- * As {@link mapSharedFile}, for memory of which little is touched: a block is allocated when it is first written, and the
- * process gets SIGBUS when there is none left then. Errors: ERR_NO_ADDON, or an errno.
+ * As {@link mapSharedFile}, for memory of which little is touched: a block is allocated when it is first written, and
+ * the process gets SIGBUS when there is none left then. Errors: ERR_NO_ADDON, or an errno.
  */
 export function mapSparseFile(path: string, bytes: number): SharedFile {
   return mapFile(path, bytes, ({ fd }) => {

@@ -5,7 +5,9 @@ import type { XenProvider } from '../provider.js';
 
 /** One of the two domains that a provider is tested with. They may be the same one. */
 export interface TestDomain {
+  /** The number by which the other domain names it. */
   readonly domid: number;
+  /** Xen as this domain sees it. */
   readonly provider: XenProvider;
 }
 
@@ -17,6 +19,7 @@ export interface TestDomains {
   readonly frontend: TestDomain;
   /** What the domains still hold once everything was closed, for people to read; empty when nothing leaked. */
   leaks?(): string[] | Promise<string[]>;
+  /** Called once after each test, also a failed one, when all handles are closed. */
   close(): void | Promise<void>;
 }
 

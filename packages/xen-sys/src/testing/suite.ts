@@ -8,7 +8,9 @@ import { xenstoreTests } from './xenstore.js';
 
 /** The part of vitest, node:test, mocha or jest that the suite needs. */
 export interface TestFramework {
+  /** Groups the tests that `body` declares. */
   describe(name: string, body: () => void): unknown;
+  /** Declares a test, which fails when the promise of `body` rejects. */
   it(name: string, body: () => Promise<void>): unknown;
 }
 

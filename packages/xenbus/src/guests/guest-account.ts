@@ -3,6 +3,7 @@ import { type Pace, TokenBucket } from './token-bucket.js';
 
 /** What a guest has made the bus do, by its frontends, since its first device was found. */
 export interface GuestCounters {
+  /** The guest: the frontends' domain. */
   readonly domid: Domid;
   /** Of the states of its frontends. */
   readonly watchEvents: number;
@@ -18,11 +19,11 @@ export interface GuestCounters {
   readonly errorNodesDelayed: number;
 }
 
-/** How fast a guest may make the bus do things. Each of its devices adds to what may be done at once. */
+/** How fast a guest may make the bus do things. Each of its devices adds 16 to the bursts of looks and steps. */
 export interface GuestPaces {
   /** Looks at its devices because of a watch event of a frontend. */
   readonly looks: Pace;
-  /** Steps of its devices that it has asked for. */
+  /** Steps of its devices that it has asked for: a state that is written takes 1 token, `connect` 4, `prepare` 8. */
   readonly steps: Pace;
   /** Writes of error nodes. */
   readonly errorNodes: Pace;
@@ -47,8 +48,11 @@ export class GuestAccount implements GuestCounters {
   reconnectsDelayed = 0;
   errorNodes = 0;
   errorNodesDelayed = 0;
+  /** A token for each event of the watches of its frontends. */
   readonly looks: TokenBucket;
+  /** Tokens for what it makes its devices do, see {@link GuestPaces.steps}. */
   readonly steps: TokenBucket;
+  /** A token for each write of an error node; devices add none. */
   readonly errorNodeWrites: TokenBucket;
   #devices = 0;
 

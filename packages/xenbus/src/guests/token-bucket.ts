@@ -1,6 +1,8 @@
 /** What may be done at once after a quiet time, and how often from then on. */
 export interface Pace {
+  /** The most tokens that there can be; so many are there at first. */
   readonly burst: number;
+  /** Tokens that come back each second. */
   readonly perSecond: number;
 }
 

@@ -14,12 +14,17 @@ export type KeyTexts = Readonly<Record<string, string>>;
 
 /** What a backend gets to work with: one for each handler. Once the handler is closed, its functions do nothing. */
 export interface BackendContext {
+  /** The backend's type, the frontend's domain and the device number. */
   readonly address: DeviceAddress;
   /** `vbd-5-51712`, for messages. */
   readonly name: string;
+  /** The backend's domain. */
   readonly ownDomid: Domid;
+  /** The backend's directory: `/local/domain/0/backend/vbd/5/51712`. */
   readonly backendPath: string;
+  /** The backend's `frontend` key, verified to be below `device/` of the frontend's own domain. */
   readonly frontendPath: string;
+  /** The client of the bus, which all devices share: not to be closed here. */
   readonly store: XenstoreClient;
   /**
    * Publishes changed keys and announces them by writing the state again, as every blkback does for a resize.

@@ -12,8 +12,11 @@ export interface DomainProbe {
 
 /** Whom to ask. */
 export interface GoneDeviceOptions {
+  /** Tells whether the hypervisor has the frontend's domain. A domain counts as there when that cannot be told. */
   readonly provider: DomainProbe;
+  /** Tells whether the halves of the device and the frontend's domain are known. It stays open. */
   readonly store: XenstoreClient;
+  /** The backend's domain. */
   readonly ownDomid: Domid;
   /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
   readonly frontendType: string;

@@ -2,6 +2,7 @@
 export interface HeldDevice {
   /** In words, one line. */
   readonly reason: string;
+  /** When the first try failed, or the device was lost. */
   readonly since: Date;
   /** Tries that failed since then. */
   readonly attempts: number;

@@ -15,7 +15,8 @@ export interface Link {
   /**
    * Maps pages of the frontend and gives their bytes, which are the guest's memory: it may write there at any time, so
    * read what matters once, then check the copy. A RingMemory of @xenpv/ring is what this is too. Several pages follow
-   * each other. Errors: EINVAL for what the guest did not grant so, which becomes the device's error node.
+   * each other. A grant for reading alone maps only with `writable` false. Errors: EINVAL for what the guest did not
+   * grant so, which becomes the device's error node.
    */
   map(refs: Gref | readonly Gref[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
   /** Unmaps what {@link map} gave, before the end of the connection. Harmless when repeated. */

@@ -31,6 +31,31 @@ export interface ServePvOptions<K extends TreeSchema, C extends TreeSchema, D ex
  *
  * Rejects with the reason of `signal`, and with what the provider and {@link BackendBus.start} throw; nothing is left open
  * then.
+ *
+ * @example
+ * ```ts
+ * import { nativeProvider } from '@xenpv/xen-sys';
+ * import { servePv } from '@xenpv/xenbus';
+ * import { XenstoreClient } from '@xenpv/xenstore';
+ *
+ * await using store = await XenstoreClient.connect({ reconnect: true });
+ * await using server = await servePv({
+ *   provider: nativeProvider(),
+ *   store,
+ *   type: 'vclock',
+ *   keys: { 'page-ref': { type: 'gref' }, 'event-channel': { type: 'port' } },
+ *   device: () => ({
+ *     connect({ keys, link }) {
+ *       const page = link.map(keys['page-ref'], { writable: true });
+ *       const channel = link.bind(keys['event-channel'], () => {
+ *         page.writeBigUInt64LE(BigInt(Date.now())); // the guest asks for the time by an event
+ *         channel.notify();
+ *       });
+ *     },
+ *   }),
+ * });
+ * await server.closed;
+ * ```
  */
 export async function servePv<
   const K extends TreeSchema,

@@ -25,8 +25,11 @@ export interface DeviceDescription {
 
 /** A device of a domain, as xenstore has it. `removeDevice` and `deleteDevice` take it as it is. */
 export interface ListedDevice extends BothHalves {
+  /** The frontend's directory: `/local/domain/5/device/vbd/51712`. */
   readonly frontendPath: string;
+  /** The frontend's `backend` key, verified to be the directory of `address`, which may be gone. */
   readonly backendPath: string;
+  /** Unknown where the node is missing or makes no sense. */
   readonly frontendState: XenbusState;
   /** Unknown where the backend's directory is gone. */
   readonly backendState: XenbusState;

@@ -7,11 +7,15 @@ import { parseState, stateName, XenbusState } from '../states.js';
 
 /** A device as a toolstack describes it. */
 export interface NewDevice {
+  /** The domain that serves it: the frontend's `backend-id`, and the owner of the backend's directory. */
   readonly backendDomid: Domid;
+  /** The backend's type, the frontend's domain (the backend's `frontend-id`) and the device number. */
   readonly address: DeviceAddress;
   /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
   readonly frontendType: string;
+  /** The backend's keys, in this order. `frontend`, `frontend-id`, `online` 1 and `state` 1 follow if not given. */
   readonly backendValues: XenstoreValues;
+  /** The frontend's keys, in this order. `backend`, `backend-id` and `state` 1 follow if not given. */
   readonly frontendValues: XenstoreValues;
 }
 
@@ -131,8 +135,8 @@ export async function deleteDevice(
 }
 
 /**
- * {@link unplugDevice}, wait for the backend's Closed as libxl does for ten seconds, {@link deleteDevice}. Errors:
- * ETIMEDOUT the backend did not close, and nothing was deleted; the reason of the signal.
+ * {@link unplugDevice}, wait for the backend's Closed for `timeoutMs`, by default ten seconds as libxl does, then
+ * {@link deleteDevice}. Errors: ETIMEDOUT the backend did not close, and nothing was deleted; the reason of the signal.
  */
 export async function removeDevice(
   store: XenstoreClient,

@@ -3,7 +3,16 @@ import type { Request } from '../wire/connection.js';
 import { decodeNumber, decodeStrings, decodeText, encodeStrings, nothing, XsOp } from '../wire/wire.js';
 
 /** Bits of {@link XenstoreClient.getFeatures} (docs/misc/xenstore-ring.txt). */
-export const XenstoreFeature = { reconnection: 1, error: 2, watchDepth: 4, domidAny: 8 } as const;
+export const XenstoreFeature = {
+  /** XENSTORE_SERVER_FEATURE_RECONNECTION: a guest may have its ring reset by `connection` in the ring's page. */
+  reconnection: 1,
+  /** XENSTORE_SERVER_FEATURE_ERROR: `error` in the ring's page tells why the daemon gave up a connection. */
+  error: 2,
+  /** XENSTORE_SERVER_FEATURE_WATCHDEPTH, since Xen 4.22: XS_WATCH takes a depth. */
+  watchDepth: 4,
+  /** XENSTORE_SERVER_FEATURE_DOMID_ANY, since Xen 4.22: an entry of DOMID_ANY in permissions stands for all domains. */
+  domidAny: 8,
+} as const;
 
 /** What a toolstack asks of the daemon itself, about domains, features and quotas: the requests as they go out. */
 export const daemonRequests = {

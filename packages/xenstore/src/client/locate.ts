@@ -13,6 +13,7 @@ export interface LocateOptions {
   readonly path?: string | undefined;
   /** Asked instead of this machine; `path` does not matter then. */
   readonly provider?: XenstoreProvider | undefined;
+  /** Aborting gives up the first connection, which rejects with the signal's reason. Later it means nothing. */
   readonly signal?: AbortSignal | undefined;
 }
 

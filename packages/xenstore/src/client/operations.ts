@@ -14,6 +14,7 @@ export interface WalkOptions extends OperationOptions {
 
 /** A node that a walk comes to. */
 export interface WalkedNode {
+  /** Absolute, or relative to the home of the client's domain, as is the path that the walk began with. */
   readonly path: string;
   /** 0 for the node that the walk began with. */
   readonly depth: number;

@@ -4,12 +4,11 @@ import { XenstoreError } from '../errors.js';
 /** What a domain may do with a node: `n` nothing, `r` read, `w` write, `b` both. */
 export type PermissionAccess = 'n' | 'r' | 'w' | 'b';
 
-/**
- * One entry of a node's permissions. The first entry is special: its domid owns the node and may do everything, its
- * access is what all domains that are not listed may do.
- */
+/** One entry of a node's permissions. The first of a node has a meaning of its own. */
 export interface Permission {
+  /** In the first entry the owner, who may do everything with the node; in others the domain that `access` is for. */
   readonly domid: Domid;
+  /** In the first entry what all domains that are not listed may do; in others what `domid` may do. */
   readonly access: PermissionAccess;
 }
 

@@ -10,19 +10,24 @@ interface Presence<T> {
 
 /**
  * One key of a directory. Numbers are decimal digits and nothing else, `-` only before an `int`; `uint`, `gref` and `port`
- * go to 2^32 - 1, `domid` to 0x7fff, `uint64` to 2^53 - 1 (a number) and `bigint` to 2^64 - 1; `boolean` is `0` or `1`; a
- * `list` is split at its separator, a space by default, and empty text is the empty list; a `custom` one is
- * {@link CustomField}.
+ * go to 2^32 - 1, `domid` to 0x7fff, `uint64` to 2^53 - 1 (a number) and `bigint` to 2^64 - 1; `boolean` is `0` or `1`;
+ * empty text is the empty `list`; a `custom` one is {@link CustomField}.
  */
 export type FieldSpec =
   | ({ readonly type: 'string' } & Presence<string>)
   | ({ readonly type: NumberType } & NumberRange & Presence<number>)
   | ({ readonly type: 'bigint' } & Presence<bigint>)
   | ({ readonly type: 'boolean' } & Presence<boolean>)
-  | ({ readonly type: 'enum'; readonly values: readonly string[] } & Presence<string>)
+  | ({
+      readonly type: 'enum';
+      /** The texts that are allowed. */
+      readonly values: readonly string[];
+    } & Presence<string>)
   | ({
       readonly type: 'list';
+      /** What each item is. */
       readonly of: ListItem;
+      /** What stands between two items; a space by default. */
       readonly separator?: string | undefined;
     } & Presence<readonly unknown[]>)
   // `any`: what the reader of a field gives is what its writer takes, which only FieldValue can say.
@@ -46,6 +51,7 @@ export type FieldSpec =
  * ```
  */
 export interface CustomField<T> extends Presence<T> {
+  /** Tells it from the types that are known here. */
   readonly type: 'custom';
   /** What is expected, for errors: `six bytes, as 00:16:3e:00:00:01`. */
   readonly expected: string;
@@ -56,7 +62,9 @@ export interface CustomField<T> extends Presence<T> {
 }
 
 interface NumberRange {
+  /** The smallest number that is allowed; that of the type by default. */
   readonly min?: number | undefined;
+  /** The largest number that is allowed; that of the type by default. */
   readonly max?: number | undefined;
 }
 

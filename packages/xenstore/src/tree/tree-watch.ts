@@ -4,10 +4,13 @@ import type { Watch } from '../client/watch.js';
 import { isXenstoreError, type XenstoreError } from '../errors.js';
 import { readTree, type TreeSchema, type TreeValues } from './tree.js';
 
-/** A watched directory: as the schema says, gone, or there with content that the schema does not allow. */
+/** A watched directory, as one look found it. */
 export type TreeState<S extends TreeSchema> =
+  /** It is as the schema says. */
   | { readonly status: 'present'; readonly values: TreeValues<S> }
+  /** There is no such directory. */
   | { readonly status: 'absent' }
+  /** The schema does not allow its content. The error is that of {@link readTree}; its `path` is a key at fault. */
   | { readonly status: 'invalid'; readonly error: XenstoreError };
 
 /**

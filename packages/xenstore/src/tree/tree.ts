@@ -10,6 +10,7 @@ export type TreeSchema = { readonly [name: string]: FieldSpec | NestedTree };
 
 /** A directory in a directory. */
 export interface NestedTree {
+  /** Tells a directory from a key with a value. */
   readonly type: 'tree';
   /** The keys of that directory. */
   readonly keys: TreeSchema;

@@ -2,31 +2,57 @@ import { quoted, XenstoreError } from '../errors.js';
 
 /** Message types (enum xsd_sockmsg_type of public/io/xs_wire.h). 20 was removed from the protocol. */
 export const XsOp = {
+  /** XS_CONTROL, formerly XS_DEBUG: a command for the daemon itself. */
   control: 0,
+  /** XS_DIRECTORY: the names of the children. */
   directory: 1,
+  /** XS_READ: the value, without a NUL behind it. */
   read: 2,
+  /** XS_GET_PERMS: a letter and a domid for each entry, the owner's first. */
   getPermissions: 3,
+  /** XS_WATCH: path and token, and a depth where the daemon has {@link XenstoreFeature.watchDepth}. */
   watch: 4,
+  /** XS_UNWATCH: path and token of the watch. */
   unwatch: 5,
+  /** XS_TRANSACTION_START: the reply is the transaction's id in decimal. */
   transactionStart: 6,
+  /** XS_TRANSACTION_END: `T` commits, `F` discards. */
   transactionEnd: 7,
+  /** XS_INTRODUCE: a new domain, the frame number of its store page, its event channel. */
   introduce: 8,
+  /** XS_RELEASE: the daemon is to let go of a domain. */
   release: 9,
+  /** XS_GET_DOMAIN_PATH: the home of a domain. */
   getDomainPath: 10,
+  /** XS_WRITE: path, NUL, and the value as it is. */
   write: 11,
+  /** XS_MKDIR: makes sure that a node is there. */
   mkdir: 12,
+  /** XS_RM: removes a node and all below it. */
   remove: 13,
+  /** XS_SET_PERMS: path, then entries as in the reply to XS_GET_PERMS. */
   setPermissions: 14,
+  /** XS_WATCH_EVENT, only from the daemon, and no reply: path and token. */
   watchEvent: 15,
+  /** XS_ERROR, only as a reply: the name of an errno. */
   error: 16,
+  /** XS_IS_DOMAIN_INTRODUCED: the reply is `T` or `F`. */
   isDomainIntroduced: 17,
+  /** XS_RESUME: the end of a domain that lives again is to be told once more. */
   resume: 18,
+  /** XS_SET_TARGET: a domain gets the rights of another. */
   setTarget: 19,
+  /** XS_RESET_WATCHES: ends all watches and transactions of the connection. */
   resetWatches: 21,
+  /** XS_DIRECTORY_PART: names of children from a byte offset on, behind the node's generation count. */
   directoryPart: 22,
+  /** XS_GET_FEATURE, since Xen 4.21: {@link XenstoreFeature} bits in decimal, of the daemon or of a domain. */
   getFeature: 23,
+  /** XS_SET_FEATURE, since Xen 4.21: a domain and the bits that it is shown. */
   setFeature: 24,
+  /** XS_GET_QUOTA, since Xen 4.21: names of all quotas, or the value of one, for a domain or for new domains. */
   getQuota: 25,
+  /** XS_SET_QUOTA, since Xen 4.21: name and value, behind a domid if it is for one domain. */
   setQuota: 26,
 } as const;
 
@@ -74,7 +100,9 @@ export const XS_MAX_RELATIVE_PATH = 2048;
 export interface XsMessage {
   /** A value of {@link XsOp}, or one that this version does not know. */
   readonly type: number;
+  /** `req_id`, a u32: chosen by the client and copied into the reply; 0 in a watch event. */
   readonly requestId: number;
+  /** `tx_id`, a u32: the daemon's number of the transaction; 0 outside of one. */
   readonly transactionId: number;
   /** May share the memory of the chunk that it arrived in. */
   readonly payload: Uint8Array;

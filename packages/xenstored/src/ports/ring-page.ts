@@ -1,12 +1,14 @@
 import { XEN_PAGE_SIZE } from '@xenpv/xen-sys';
 
 /**
- * The page that a guest shares with xenstored: struct xenstore_domain_interface of io/xs_wire.h, 4096 bytes at a
- * multiple of 4 in shared memory, zeroed before use. The last two words, which the struct leaves free, are bells for
- * ends that have no event channel: each is counted up and notified (Atomics) by the other end.
+ * The page that a guest shares with xenstored: struct xenstore_domain_interface of io/xs_wire.h, zeroed before use. The
+ * last two words, which the struct leaves free, are bells for ends that have no event channel: each is counted up and
+ * notified (Atomics) by the other end.
  */
 export interface RingPage {
+  /** Memory that has the page in it: the page alone, or all of the memory of the guest. */
   readonly buffer: SharedArrayBuffer;
+  /** Where the 4096 bytes of the page begin: a multiple of 4. */
   readonly byteOffset: number;
 }
 

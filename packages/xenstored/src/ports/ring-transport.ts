@@ -6,12 +6,14 @@ import { type RingPage, ringMemory, ringWords } from './ring-page.js';
 
 /** What {@link RingTransport} works with. */
 export interface RingTransportOptions {
+  /** The one that xenstored is given with `attachRing`. */
   readonly page: RingPage;
   /**
    * Notifies xenstored over an event channel; whoever gets events for the guest then calls
    * {@link RingTransport.kick}. Without it both ends use the page's bells.
    */
   readonly notify?: (() => void) | undefined;
+  /** For error messages; `emulator:ring` unless given. */
   readonly description?: string | undefined;
 }
 

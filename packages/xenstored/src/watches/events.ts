@@ -9,9 +9,11 @@ const TOOLS_ONLY: readonly NodePermission[] = [{ domid: 0, access: Access.none, 
 
 /** An event that is about to be sent to a domain. */
 export interface OutgoingEvent {
+  /** The domain whose connection has registered the watch. */
   readonly domid: number;
   /** As its watch was registered: relative to the domain's home if that was relative. */
   readonly path: string;
+  /** The one that the watch was registered with; other watches may have the same. */
   readonly token: string;
 }
 

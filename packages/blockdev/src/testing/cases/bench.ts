@@ -5,6 +5,7 @@ import { type Piece, QueueDriver } from '../queue-driver.js';
 
 /** An engine to be tested. */
 export interface EngineSubject {
+  /** For the title of the tests: `engine NAME`. */
   readonly name: string;
   /** A new image with this content: a multiple of 1 MiB. The suite closes it. */
   open(content: Uint8Array, options: { readOnly: boolean }): Promise<BlockImage>;

@@ -10,6 +10,7 @@ const PHASE = histogramAt(1, 0) - histogramAt(0, 0);
  * them without asking.
  */
 export class RingCounters {
+  /** The counters as 64-bit floats: for `readStatistics`, or for RingCounters on another thread. */
   readonly buffer: SharedArrayBuffer;
   readonly #values: Float64Array;
 

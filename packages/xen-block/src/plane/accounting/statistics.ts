@@ -15,6 +15,7 @@ import {
 export interface ClassStatistics {
   /** Requests answered with OKAY. */
   readonly operations: number;
+  /** Bytes that those moved or discarded. */
   readonly bytes: number;
   /** Requests that the storage or the grants failed. */
   readonly failed: number;
@@ -34,9 +35,13 @@ export interface ClassStatistics {
 
 /** What a disk has done since it was created, as QEMU's block accounting counts it. */
 export interface DiskStatistics {
+  /** BLKIF_OP_READ, direct and indirect. */
   readonly read: ClassStatistics;
+  /** BLKIF_OP_WRITE, direct and indirect, and BLKIF_OP_WRITE_BARRIER. */
   readonly write: ClassStatistics;
+  /** BLKIF_OP_FLUSH_DISKCACHE. */
   readonly flush: ClassStatistics;
+  /** BLKIF_OP_DISCARD, secure or not. */
   readonly discard: ClassStatistics;
   /** Requests of no known operation. */
   readonly unknown: number;

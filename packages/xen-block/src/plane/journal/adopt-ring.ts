@@ -8,6 +8,7 @@ import { RingJournal } from './ring-journal.js';
 
 /** Where a ring's journal is, and whether its contents count. */
 export interface JournalOptions {
+  /** A file of this ring alone, on a file system in memory. Its folder must exist. */
   readonly path: string;
   /** An earlier process served this very connection: the requests that it left unanswered are to be carried out. */
   readonly adopt: boolean;

@@ -13,6 +13,7 @@ export interface StorageFailure {
   readonly errno: number;
   /** Bytes in the image. */
   readonly offset: number;
+  /** Bytes; 0 for a flush of no data. */
   readonly length: number;
 }
 
@@ -54,12 +55,15 @@ export interface RingOptions {
   readonly name: string;
   /** The same for all rings of a disk, which have one share of memory; `name` when not given. */
   readonly disk?: string | undefined;
+  /** The frontend's domain: it has granted `refs` and owns `eventChannel`. */
   readonly domid: number;
   /** Grant references of the ring's pages, in order. */
   readonly refs: Uint32Array;
   /** The frontend's event channel. */
   readonly eventChannel: number;
+  /** The layout of requests and responses that the frontend's `protocol` names. */
   readonly abi: Abi;
+  /** What requests are checked against, until `setGeometry` changes it. */
   readonly geometry: DiskGeometry;
   /** Absent for an empty drive. */
   readonly image: BlockImage | undefined;
@@ -71,10 +75,12 @@ export interface RingOptions {
   readonly journal?: JournalOptions | undefined;
   /** What is done when the storage fails a request; `report` when not given. */
   readonly onError?: OnError | undefined;
+  /** Counters to go on with, as those of a connection before; new ones when not given. */
   readonly counters?: RingCounters | undefined;
   /** Budgets that the ring keeps to, see `Budget`; none when not given. */
   readonly budgets?: readonly SharedArrayBuffer[] | undefined;
   /** True: nothing is taken before the first `resume`, nor is what a journal has carried out. */
   readonly paused?: boolean | undefined;
+  /** Told of what the frontend and the storage do wrong, on the thread that called `attach`. */
   readonly listener: RingListener;
 }

@@ -12,19 +12,33 @@ export const TRACE_POINTS = ['taken', 'storage', 'done', 'pushed'] as const;
 /** The name of a point. */
 export type TracePoint = (typeof TRACE_POINTS)[number];
 /** The same as numbers. */
-export const Point = { taken: 0, storage: 1, done: 2, pushed: 3 } as const;
+export const Point = {
+  /** Taken from the ring; nothing of it is checked. */
+  taken: 0,
+  /** Given to the storage's engine: more than once if it is done in two steps, as a flush with data, or done again. */
+  storage: 1,
+  /** Ended, well or not; what was read is not copied to the guest yet. */
+  done: 2,
+  /** Its response is in the ring, and is published next. */
+  pushed: 3,
+} as const;
 export type PointNumber = (typeof Point)[keyof typeof Point];
 
 /** Where each value of a record is, in 64-bit floats; -1 for what is not known. */
 export const RecordWord = {
   /** Milliseconds since 1970. */
   time: 0,
+  /** A {@link Point}. */
   point: 1,
+  /** A BlkifOp, for an indirect request the inner one. */
   operation: 2,
+  /** The lower 32 bits of the request's `id`, unsigned. */
   idLow: 3,
+  /** The upper 32 bits of it, unsigned. */
   idHigh: 4,
   /** In 512-byte units. */
   sector: 5,
+  /** In 512-byte units. Until the request was found good: -1 for an indirect one, 0 for a discard. */
   sectors: 6,
   /** Milliseconds. */
   latency: 7,
