@@ -257,9 +257,9 @@ export interface RequestEvent {
   readonly ring: string;
   /** The frontend's id. */
   readonly id: bigint;
-  /** A BlkifOp, for an indirect request the inner one; not known yet at `pulled`. */
+  /** A BlkifOp, for an indirect request the inner one. At `pulled`, and of a refused request, as the guest wrote it. */
   readonly operation: number;
-  /** Bytes in the image. It means something only where `length` is above 0. */
+  /** Bytes in the image, where `length` is above 0; otherwise what the guest wrote, or 0. */
   readonly offset: number;
   /** Bytes; 0 where the request has no range, before that was checked, and when the request was refused. */
   readonly length: number;

@@ -23,9 +23,11 @@ export function observe(table: RequestTable): void {
 /** Tells of a request that passes a point of its way: the ring's tracer, and who listens to diagnostics. */
 export function trace(point: PointNumber, table: RequestTable, row: number): void {
   const channel = CHANNELS[point];
-  if (channel.hasSubscribers) channel.publish(requestEvent(table, row));
   const ring = table.ringOf(row);
-  ring.tracer?.passed(point, row, isChecked(point, table, row) ? checkedRequest(table, row) : takenRequest(table, row));
+  const isKnown = isChecked(point, table, row);
+  const request = isKnown ? checkedRequest(table, row) : takenRequest(table, row);
+  if (channel.hasSubscribers) channel.publish(requestEvent(ring.name, isKnown ? request : { ...request, length: 0 }));
+  ring.tracer?.passed(point, row, request);
 }
 
 /** Whether its range was found good: until then the table has the one of an earlier request. */
@@ -33,9 +35,8 @@ function isChecked(point: PointNumber, table: RequestTable, row: number): boolea
   return point !== Point.taken && table.refused[row] === 0 && table.recovered[row] !== Recovered.givenUp;
 }
 
-function requestEvent(table: RequestTable, row: number): RequestEvent {
-  const { idLow, idHigh, ...request } = checkedRequest(table, row);
-  return { ring: table.ringOf(row).name, id: (BigInt(idHigh) << 32n) | BigInt(idLow), ...request };
+function requestEvent(ring: string, { idLow, idHigh, ...request }: ReturnType<typeof checkedRequest>): RequestEvent {
+  return { ring, id: (BigInt(idHigh) << 32n) | BigInt(idLow), ...request };
 }
 
 function checkedRequest(table: RequestTable, row: number) {
