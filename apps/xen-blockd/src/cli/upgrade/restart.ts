@@ -17,6 +17,8 @@ const ANSWER_MS = 10_000;
 const LOOK_MS = 50;
 /** As long as the unit may take to start. */
 const BACK_SECONDS = 600;
+/** A daemon that serves knows all disks that there are; one that it has not named for so long was taken away. */
+const GONE_MS = 1000;
 
 /** What an upgrade has found or done. */
 interface UpgradeReport {
@@ -31,6 +33,8 @@ interface UpgradeReport {
   readonly served: readonly string[];
   /** Disks that were connected, and are not yet. */
   readonly missing: readonly string[];
+  /** Disks that were connected, and were detached meanwhile. */
+  readonly gone: readonly string[];
 }
 
 interface Seen {
@@ -51,6 +55,7 @@ export async function upgrade(options: UpgradeOptions): Promise<number> {
     restarted: false,
     served: [],
     missing: [],
+    gone: [],
   };
   if (report.from === to && !options.force) return tell(options, report, ExitCode.ok);
   const against = await standsAgainst(before.daemon);
@@ -108,30 +113,35 @@ async function restart(options: QueryOptions, report: UpgradeReport, before: See
     (error: Error) => error,
   );
   let seen: Seen | undefined;
-  while (Date.now() < until && !(seen && isBack(seen, before, wanted))) {
+  let servesSince: number | undefined;
+  while (Date.now() < until) {
     await sleep(LOOK_MS);
     seen = await see(options).catch(() => undefined);
     const error = await Promise.race([failed, sleep(0)]);
     if (error) throw error;
+    if (!seen?.daemon.serving || seen.daemon.pid === before.daemon.pid) continue;
+    servesSince ??= Date.now();
+    const waitsForNamed = Date.now() - servesSince >= GONE_MS;
+    const awaited = waitsForNamed ? wanted.filter((device) => isKnown(seen, device)) : wanted;
+    if (awaited.every((device) => isConnected(seen, device))) break;
   }
-  const now = (seen?.disks ?? []).filter((disk) => diskState(disk) === 'connected');
-  const since = now
-    .filter(({ device }) => wanted.includes(device))
+  const served = wanted.filter((device) => isConnected(seen, device));
+  const since = (seen?.disks ?? [])
+    .filter(({ device }) => served.includes(device))
     .map((disk) => Date.parse(disk.since ?? '') || Date.now());
-  const served = wanted.filter((device) => now.some((disk) => disk.device === device));
-  const missing = wanted.filter((device) => !served.includes(device));
-  const done = { ...report, restarted: true, served, missing, to: seen?.daemon.version ?? report.to };
+  const gone = wanted.filter((device) => servesSince !== undefined && !isKnown(seen, device));
+  const missing = wanted.filter((device) => !served.includes(device) && !gone.includes(device));
+  const done = { ...report, restarted: true, served, missing, gone, to: seen?.daemon.version ?? report.to };
   const pause = since.length > 0 ? { pause: Math.max(0, Math.max(...since) - began) / 1000 } : {};
   return tell(options, { ...done, ...pause }, seen && missing.length === 0 ? ExitCode.ok : ExitCode.failure);
 }
 
-/** Whether another process serves each disk that was connected. One that was taken away meanwhile is waited for in vain. */
-function isBack({ daemon, disks }: Seen, before: Seen, wanted: readonly string[]): boolean {
-  if (daemon.pid === before.daemon.pid || !daemon.serving) return false;
-  return wanted.every((device) => {
-    const disk = disks.find((found) => found.device === device);
-    return disk !== undefined && diskState(disk) === 'connected';
-  });
+function isKnown(seen: Seen | undefined, device: string): boolean {
+  return seen?.disks.some((disk) => disk.device === device) ?? false;
+}
+
+function isConnected(seen: Seen | undefined, device: string): boolean {
+  return seen?.disks.some((disk) => disk.device === device && diskState(disk) === 'connected') ?? false;
 }
 
 function tell(options: QueryOptions, report: UpgradeReport, code: number): number {
@@ -143,7 +153,7 @@ function tell(options: QueryOptions, report: UpgradeReport, code: number): numbe
   return code;
 }
 
-function linesOf({ from, to, against, restarted, pause, served, missing }: UpgradeReport): string[] {
+function linesOf({ from, to, against, restarted, pause, served, missing, gone }: UpgradeReport): string[] {
   if (against.length > 0) return [`not restarted: ${from} to ${to}`, ...against.map((text) => `  ${text}`)];
   if (!restarted) {
     return [
@@ -153,6 +163,7 @@ function linesOf({ from, to, against, restarted, pause, served, missing }: Upgra
   const seconds = pause === undefined ? '' : `; the last one was served again after ${pause.toFixed(2)} s`;
   return [
     `${from} was restarted as ${to}: ${served.length} disks are connected as before${seconds}`,
+    ...gone.map((device) => `  ${device} was detached meanwhile`),
     ...missing.map((device) => `  ${device} is not connected yet: xen-blockd show ${device}`),
   ];
 }

@@ -107,7 +107,35 @@ esac
     await disk.write(0, Buffer.alloc(512, 'after'));
     await disk.close();
 
+    // A disk that is taken away while the daemon is away is not waited for.
+    const again = cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', closeTimeoutMs: 500 }));
+    const pidFile = host.path('pid');
+    const backend = `/local/domain/0/backend/qdisk/${domid}/51712`;
+    const xenstore = cleanup.use(XenstoreClient.open(await (await joinHost(host.directory)).connectXenstore()));
+    systemctl(`kill $(cat ${pidFile}); while kill -0 $(cat ${pidFile}) 2>/dev/null; do sleep 0.05; done
+    while [ ! -e ${host.path('detached')} ]; do sleep 0.05; done
+    ${run} >>${host.path('log')} 2>&1 & echo $! >${pidFile}`);
+    const detached = blockd({ force: true, json: true });
+    await expect.poll(() => isAlive(Number(readFileSync(pidFile, 'utf8'))), { timeout: 20_000 }).toBe(false);
+    await xenstore.remove(backend);
+    await xenstore.remove(`/local/domain/${domid}/device/vbd/51712`);
+    writeFileSync(host.path('detached'), '');
+    const left = await detached;
+    expect([left.code, JSON.parse(left.stdout)]).toMatchObject([
+      0,
+      { restarted: true, served: [], missing: [], gone: [`qdisk-${domid}-51712`] },
+    ]);
+    await again.close();
+
     systemctl('echo "Job for xen-blockd.service failed." >&2; exit 1');
     await expect(blockd({ force: true })).rejects.toThrow(/systemctl restart .*: Job for .* failed\.; see journalctl/);
   });
 });
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
