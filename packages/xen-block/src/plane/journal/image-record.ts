@@ -21,6 +21,8 @@ export interface KnownImage {
 /** A small file, beside the journals of a disk's rings, that says which image their requests are for. */
 export class ImageRecord {
   readonly path: string;
+  /** What {@link check} has just read: a disk that is taken over mostly has the image that it had. */
+  #read: string | undefined;
 
   constructor(directory: string, device: string) {
     this.path = join(directory, `${device}-image`);
@@ -31,7 +33,7 @@ export class ImageRecord {
    * if not, or if there is a record that cannot be read. A drive may have got another medium meanwhile.
    */
   check(image: KnownImage, device: { readonly name: string; readonly deviceType: 'disk' | 'cdrom' }): void {
-    const known = this.#read(device.name);
+    const known = this.#known(device.name);
     if (!known || (device.deviceType === 'cdrom' && isAnotherMedium(image, known))) return;
     const isAnother = known.identity !== null && image.identity !== null && known.identity !== image.identity;
     if (!isAnother && image.size >= known.size) return;
@@ -45,9 +47,13 @@ export class ImageRecord {
   /** From one instant to the next. Errors: ERR_JOURNAL; there is no record then. */
   write(image: KnownImage): void {
     const begun = this.path + NEW;
+    const text = JSON.stringify({ version: VERSION, ...image });
+    const read = this.#read;
+    this.#read = undefined;
+    if (text === read) return;
     try {
       rmSync(begun, { force: true });
-      writeFileSync(begun, JSON.stringify({ version: VERSION, ...image }), { flag: 'wx', mode: 0o600 });
+      writeFileSync(begun, text, { flag: 'wx', mode: 0o600 });
       renameSync(begun, this.path);
     } catch (cause) {
       this.remove();
@@ -56,15 +62,19 @@ export class ImageRecord {
   }
 
   remove(): void {
+    this.#read = undefined;
     for (const path of [this.path, this.path + NEW]) removeJournalFile(path);
   }
 
-  #read(device: string): KnownImage | undefined {
+  #known(device: string): KnownImage | undefined {
     try {
       const stats = lstatSync(this.path, { throwIfNoEntry: false });
       if (!stats) return undefined;
       if (!stats.isFile() || stats.size > MAX_BYTES) throw new Error('it is no record of an image');
-      return parse(readFileSync(this.path, 'utf8'));
+      const text = readFileSync(this.path, 'utf8');
+      const known = parse(text);
+      this.#read = text;
+      return known;
     } catch (cause) {
       const message =
         `${this.path}, which says what image the guest was served, cannot be read: ${errorMessage(cause)}; ` +
