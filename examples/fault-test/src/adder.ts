@@ -12,19 +12,16 @@ export const Page = { asked: 0, number: 4, answered: 8, total: 12 } as const;
 class Adder implements PvDevice<typeof KEYS> {
   connect({ keys, link, adopt }: PvConnection<typeof KEYS>) {
     const page = link.map(keys['page-ref'], { writable: true });
-    // The process before may have ended between an answer and its event, so one is sent in any case.
-    let tell = adopt;
     const channel = link.bind(keys['event-channel'], () => {
       const asked = page.readUInt32LE(Page.asked);
-      if (asked !== page.readUInt32LE(Page.answered)) {
-        const total = page.readUInt32LE(Page.total) + page.readUInt32LE(Page.number);
-        page.writeUInt32LE(total >>> 0, Page.total);
-        page.writeUInt32LE(asked, Page.answered);
-        tell = true;
-      }
-      if (tell) channel.notify();
-      tell = false;
+      if (asked === page.readUInt32LE(Page.answered)) return;
+      const total = page.readUInt32LE(Page.total) + page.readUInt32LE(Page.number);
+      page.writeUInt32LE(total >>> 0, Page.total);
+      page.writeUInt32LE(asked, Page.answered);
+      channel.notify();
     });
+    // The process before may have ended between an answer and its event.
+    if (adopt) channel.notify();
   }
 }
 
