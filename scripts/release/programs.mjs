@@ -43,6 +43,12 @@ export function examples() {
     }));
 }
 
+/** Examples that are commands, built as one file. Where there is no Xen they have their help to show. */
+export function commands() {
+  const program = readFileSync(join(ROOT, 'examples', 'disk-lister', 'dist', 'main.js'), 'utf8');
+  return [{ name: 'disk-lister', program: program.replace(/^\/\/# sourceMapping.*$/m, ''), args: ['--help'] }];
+}
+
 /**
  * The programs that open the READMEs, by package: as an ES module, as CommonJS, and as a module without an await at its top,
  * which can be bundled into either.

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { run } from '../lib/steps.mjs';
-import { examples, importsOfAll, readmePrograms } from './programs.mjs';
+import { commands, examples, importsOfAll, readmePrograms } from './programs.mjs';
 import { arm64Command, bunProgram, typescripts } from './toolchain.mjs';
 
 const require = createRequire(import.meta.url);
@@ -48,7 +48,9 @@ export class Project {
   }
 
   examples() {
-    return each(examples(), ({ name, program }) => this.#runText(`${name}.mjs`, program));
+    return each([...examples(), ...commands()], ({ name, program, args }) =>
+      this.#runText(`${name}.mjs`, program, args),
+    );
   }
 
   /** The command of the daemon. */
@@ -117,9 +119,9 @@ ${readmePrograms().find(({ name }) => name === 'blockdev').esm}`;
     return (await this.#within('arm64', program, [...args, 'arm64.mjs'])).trim();
   }
 
-  async #runText(name, text) {
+  async #runText(name, text, args = []) {
     writeFileSync(join(this.#folder, name), text);
-    return this.#run(name, [name]);
+    return this.#run(name, [name, ...args]);
   }
 
   #run(name, args) {
