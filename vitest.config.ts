@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 import { ROOT, workspacePackages } from './scripts/lib/workspace.mjs';
 
 /**
@@ -17,6 +17,13 @@ export default defineConfig({
   test: process.cwd() === ROOT ? { projects: workspacePackages().map(project), maxWorkers: WORKERS } : limits,
 });
 
-function project({ folder, manifest }: { folder: string; manifest: { name?: string } }) {
-  return { test: { ...limits, root: join(ROOT, folder), name: manifest.name } };
+function project(
+  { folder, manifest }: { folder: string; manifest: { name?: string } },
+  _: number,
+  all: readonly { folder: string }[],
+) {
+  // A package in another one's folder has its tests run once.
+  const inside = all.filter((other) => other.folder.startsWith(`${folder}/`));
+  const exclude = [...configDefaults.exclude, ...inside.map((other) => `${other.folder.slice(folder.length + 1)}/**`)];
+  return { test: { ...limits, root: join(ROOT, folder), name: manifest.name, exclude } };
 }

@@ -42,11 +42,9 @@ class ConsoleDevice implements PvDevice<typeof KEYS> {
     await once(this.#server.listen(this.#path), 'listening');
   }
 
-  connect({ keys, link, adopt }: PvConnection<typeof KEYS>) {
+  connect({ keys, link }: PvConnection<typeof KEYS>) {
     const rings = ringsOf(link.map(keys['ring-ref'], { writable: true }));
     this.#line = { ...rings, channel: link.bind(keys.port, () => this.#move()) };
-    // The process before may have been killed between what it did and its event.
-    if (adopt) this.#line.channel.notify();
   }
 
   disconnect() {

@@ -55,17 +55,13 @@ class KeyboardDevice implements PvDevice<typeof KEYS> {
     return { 'feature-abs-pointer': 1 };
   }
 
-  /**
-   * The indices are in the page: whoever adopts it goes on behind the events that the guest has not taken yet, and tells of
-   * them, since the process before may have been killed before it did.
-   */
-  connect({ keys, link, adopt }: PvConnection<typeof KEYS>) {
+  /** The indices are in the page: whoever adopts it goes on behind the events that the guest has not taken yet. */
+  connect({ keys, link }: PvConnection<typeof KEYS>) {
     const ring = new EventRing(link.map(keys['page-gref'], { writable: true }), KEYBOARD_PAGE.input);
     const channel = link.bind(keys['event-channel'], () => {
       if (ring.queued < 0) throw new Error('the indices of the page are impossible');
       this.#moved.emit('room');
     });
-    if (adopt) channel.notify();
     this.#line = { ring, channel, takesPositions: keys['request-abs-pointer'] === 1 };
   }
 

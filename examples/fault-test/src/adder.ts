@@ -10,7 +10,7 @@ export const Page = { asked: 0, number: 4, answered: 8, total: 12 } as const;
 
 /** Adds up the numbers that a guest gives it. The total is in the page, so that the next process can go on with it. */
 class Adder implements PvDevice<typeof KEYS> {
-  connect({ keys, link, adopt }: PvConnection<typeof KEYS>) {
+  connect({ keys, link }: PvConnection<typeof KEYS>) {
     const page = link.map(keys['page-ref'], { writable: true });
     const channel = link.bind(keys['event-channel'], () => {
       const asked = page.readUInt32LE(Page.asked);
@@ -20,8 +20,6 @@ class Adder implements PvDevice<typeof KEYS> {
       page.writeUInt32LE(asked, Page.answered);
       channel.notify();
     });
-    // The process before may have ended between an answer and its event.
-    if (adopt) channel.notify();
   }
 }
 

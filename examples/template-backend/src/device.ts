@@ -14,13 +14,11 @@ export class VtemplateDevice implements PvDevice<typeof FRONTEND_KEYS, typeof CO
   }
 
   /** A frontend is there: take its page and its port. Both are given back by themselves. */
-  connect({ keys, link, adopt }: PvConnection<typeof FRONTEND_KEYS>) {
+  connect({ keys, link }: PvConnection<typeof FRONTEND_KEYS>) {
     const page = link.map(keys['page-ref'], { writable: true });
     const channel = link.bind(keys['event-channel'], () => {
       if (this.#answer(page)) channel.notify();
     });
-    // The process before may have been killed between an answer and its event.
-    if (adopt) channel.notify();
   }
 
   /** An event only says "look": there may be nothing new. What this throws ends the connection, and is told. */

@@ -90,10 +90,16 @@ export class DeviceLink implements Link {
     return channel;
   }
 
-  /** The device is connected: its listeners are called from now on. */
-  open(): void {
+  /**
+   * The device is connected: its listeners are called from now on. The process that an adopted frontend was served by may
+   * have been killed between what it did and the event that tells of it: nobody knows, so the frontend gets one.
+   */
+  open({ adopt }: { readonly adopt: boolean }): void {
     this.#isOpen = true;
-    for (const channel of this.#channels) channel.open();
+    for (const channel of this.#channels) {
+      if (adopt) channel.notify();
+      channel.open();
+    }
   }
 
   /** No listener is called any more. Resolves when those that are at work have ended. */

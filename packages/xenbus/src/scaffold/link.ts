@@ -24,7 +24,8 @@ export interface Link {
   /**
    * Binds to a port that the frontend left for us. `onEvent` is called for each event, from when `connect` has returned;
    * at least once, since events may have been sent before. While a promise that it gives is pending it is not called
-   * again. If it throws or rejects, its device fails: error node and Closing. Errors of this call: EINVAL for a port that
+   * again. Where a frontend is adopted it is sent one event too: an earlier process may have been killed before it sent
+   * its own. If it throws or rejects, its device fails: error node and Closing. Errors of this call: EINVAL for a port that
    * is not ours to bind.
    */
   bind(remotePort: EvtchnPort, onEvent: () => void | Promise<void>): LinkChannel;

@@ -49,7 +49,7 @@ export class PvHandler<K extends TreeSchema, C extends TreeSchema, D extends PvD
     const link = this.#makeLink();
     this.#link = link;
     const published = (await this.device.connect({ keys, link, readMore, adopt, signal })) || {};
-    link.open();
+    link.open({ adopt });
     return published;
   }
 
