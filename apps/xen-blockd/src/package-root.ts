@@ -4,8 +4,10 @@ import { readFileSync } from 'node:fs';
 /** The package's folder. */
 export const packageRoot = new URL('..', import.meta.url);
 
-/** As package.json has it. */
+let version: string | undefined;
+
+/** As package.json had it when it was asked for first: a package that is installed meanwhile is not what runs. */
 export function packageVersion(): string {
-  const manifest = JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string };
-  return manifest.version;
+  version ??= (JSON.parse(readFileSync(new URL('package.json', packageRoot), 'utf8')) as { version: string }).version;
+  return version;
 }

@@ -16,6 +16,8 @@ interface SpawnOptions {
   readonly stdio?: StdioOptions;
   /** A program and its arguments that run it. */
   readonly under?: readonly string[];
+  /** Another build of it. */
+  readonly program?: string;
 }
 
 /** The built program in a process of its own. */
@@ -28,7 +30,8 @@ export class BlockdProcess {
 
   constructor(args: string[], env: NodeJS.ProcessEnv = {}, options: SpawnOptions = {}) {
     const { preload = [], stdio = ['ignore', 'pipe', 'pipe'], under = [] } = options;
-    const [program, ...words] = [...under, process.execPath, ...preload, PROGRAM, ...args];
+    const built = options.program ?? PROGRAM;
+    const [program, ...words] = [...under, process.execPath, ...preload, built, ...args];
     this.child = spawn(program, words, { stdio, env: { ...process.env, ...env } });
     this.child.stdout?.on('data', (chunk) => {
       this.#stdout += chunk;

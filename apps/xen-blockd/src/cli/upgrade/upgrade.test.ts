@@ -1,4 +1,6 @@
-import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Blkfront } from '@xenpv/blkfront';
 import { joinHost, RemoteHost } from '@xenpv/emulator';
 import { needs, working } from '@xenpv/test-support';
@@ -6,8 +8,9 @@ import { requireNativeAddon } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { Cleanup } from '../../cleanup.js';
+import { packageRoot } from '../../package-root.js';
 import { FolderHost } from '../../testing/folder-host.js';
-import { PROGRAM } from '../../testing/process.js';
+import { BlockdProcess, PROGRAM } from '../../testing/process.js';
 import type { UpgradeOptions } from './options.js';
 import { upgrade } from './restart.js';
 
@@ -59,6 +62,30 @@ esac
       written.mockRestore();
     }
   }
+
+  it('knows which daemon runs when another package has been installed under it', async () => {
+    const installed = host.path('installed');
+    const manifest = join(installed, 'package.json');
+    const install = (version: string) => writeFileSync(manifest, JSON.stringify({ type: 'module', version }));
+    cpSync(dirname(PROGRAM), join(installed, 'dist'), { recursive: true });
+    symlinkSync(fileURLToPath(new URL('node_modules', packageRoot)), join(installed, 'node_modules'));
+    install('0.0.1');
+    const args = [
+      '--emulator',
+      host.directory,
+      '--config',
+      host.path('config'),
+      '--control-socket',
+      host.path('control'),
+    ];
+    const daemon = new BlockdProcess(['run', ...args], {}, { program: join(installed, 'dist/main.js') });
+    writeFileSync(host.path('pid'), `${daemon.child.pid}`);
+    await daemon.says('ready');
+    install('0.0.2');
+    systemctl('exit 1');
+    const { code, stdout } = await blockd({ check: true, json: true });
+    expect([code, JSON.parse(stdout)]).toMatchObject([0, { from: 'xen-blockd 0.0.1', against: [], restarted: false }]);
+  });
 
   it('restarts the daemon under its guest when that is safe, and tells the pause', async () => {
     const options = ['--config', host.path('config'), '--control-socket', host.path('control')];
