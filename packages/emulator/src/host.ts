@@ -47,8 +47,8 @@ export interface EmulatedHostOptions {
   readonly xenstored?: Omit<EmulatedXenstoredOptions, 'domainExists'> | undefined;
   /**
    * Misuse of granted memory is an error, as it is on a real Xen: a write through a mapping that is to be read only
-   * throws at the latest when that is unmapped; a write after the unmapping or release, or past the end of a page,
-   * makes {@link EmulatedHost.close} throw, and {@link EmulatedHost.misuses} tell. It costs time and memory; false by
+   * throws at the latest when that is unmapped; a write after the unmapping (seen once the granter has ended the grant) or
+   * release, or past the end of a page, makes {@link EmulatedHost.close} throw, and {@link EmulatedHost.misuses} tell. It costs time and memory; false by
    * default.
    */
   readonly strict?: boolean | undefined;

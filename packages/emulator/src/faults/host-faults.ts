@@ -75,7 +75,10 @@ export class HostFaults {
     return this.#begin(target, (fault) => holdWatches(fault, this.#xenstored, target, target));
   }
 
-  /** Ends the domain's connections to xenstored, and each new one at once until the fault ends. The toolstack keeps its own. */
+  /**
+   * Ends the domain's connections to xenstored, and each new one at once until the fault ends. Each connection that is ended
+   * is a hit. The toolstack keeps its own.
+   */
   cutXenstore(target: FaultTimes & { readonly domid: Domid }): HostFault {
     this.#domain(target.domid);
     return this.#begin(target, (fault) => cutConnections(fault, this.#xenstored, target.domid, this.#own));

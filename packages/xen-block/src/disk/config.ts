@@ -120,7 +120,8 @@ async function readVm(store: XenstoreOperations, { domid }: DeviceAddress): Prom
  * libxl writes `format:target` for qdisk and tap, where aio means raw, and the bare target for phy (type vbd), which
  * other toolstacks write as `phy:target`. It lets most formats through for qdisk only: what is raw to it may name its
  * format once more, as `qcow2:/images/a.qcow2`. A target that is an absolute path is never taken for a format, nor is a
- * word that is none of {@link IMAGE_FORMATS}, which may be that of an URL.
+ * word that is none of {@link IMAGE_FORMATS}, which may be that of an URL. `type` is the backend's: the word after
+ * `backend/` in its path, `vbd` or another.
  */
 export function parseParams(
   params: string,

@@ -70,7 +70,8 @@ export async function attachDevice(
 
 /**
  * The devices of a domain, in one transaction: all of them, or those of one frontend class, in the order of their numbers.
- * Those whose frontend names no backend are left out.
+ * Those whose frontend names no backend are left out. Which backend a device has is read from the frontend's directory,
+ * which the guest may write: believe it no more than the guest.
  */
 export function listDevices(
   store: XenstoreClient,

@@ -24,7 +24,7 @@ export interface ClientOptions {
 
 /** How a client connects. */
 export interface ConnectOptions extends LocateOptions {
-  /** Connect again, by the same way, when the connection dies. */
+  /** Connect again, by the same way, when the connection dies; false by default. The first one is not tried again. */
   readonly reconnect?: boolean | undefined;
 }
 
