@@ -1,3 +1,4 @@
+import { getEventListeners } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { FakeTransport, fakeConnection, stringsOf } from '../testing/fake-transport.js';
 import { XsOp, xsOpName } from '../wire/wire.js';
@@ -136,6 +137,21 @@ describe('errors of the daemon', () => {
 });
 
 describe('an aborted call', () => {
+  it('is one listener of its signal, however many calls have it', async () => {
+    const { transport, client } = fakeConnection();
+    const abort = new AbortController();
+    const { signal } = abort;
+    const calls = Array.from({ length: 20 }, () => client.read('/a', { signal }));
+    const listeners = () => getEventListeners(signal, 'abort').length;
+    expect(listeners()).toBe(1);
+    for (let n = 0; n < 20; n++) transport.replyBytes(await transport.next(), 'a');
+    await Promise.all(calls);
+    expect(listeners()).toBe(0);
+    const more = [client.read('/a', { signal }), client.read('/b', { signal })];
+    abort.abort(new Error('enough'));
+    for (const call of more) await expect(call).rejects.toThrow('enough');
+  });
+
   it('rejects at once and leaves the connection in step', async () => {
     const { transport, client } = fakeConnection();
     const abort = new AbortController();

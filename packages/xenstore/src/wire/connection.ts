@@ -1,6 +1,7 @@
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { refusedByDaemon, XenstoreError } from '../errors.js';
 import { pathError } from './paths.js';
+import { SignalWaits } from './signal-waits.js';
 import { decodeStrings, encodeMessage, MessageDecoder, type XsMessage, XsOp, xsOpName } from './wire.js';
 
 /**
@@ -52,6 +53,7 @@ export class Connection {
   readonly #listener: ConnectionListener;
   readonly #decoder = new MessageDecoder(MAX_REPLY_BYTES);
   readonly #pending = new Map<number, Pending>();
+  readonly #signals = new SignalWaits();
   #nextId = 0;
   #closed = false;
   #error: XenstoreError | undefined;
@@ -77,7 +79,7 @@ export class Connection {
     return new Promise<T>((resolve, reject) => {
       const id = this.#freeId();
       const { type, path, decode, missing } = request;
-      const release = signal === undefined ? undefined : onAbort(signal, reject);
+      const release = signal === undefined ? undefined : this.#signals.wait(signal, reject);
       this.#pending.set(id, { type, path, decode, missing, resolve: resolve as Pending['resolve'], reject, release });
       this.#transport.send(encodeMessage(type, id, transactionId, request.payload));
     });
@@ -179,13 +181,6 @@ function resolveWith(pending: Pending, payload: Uint8Array): void {
   } catch (thrown) {
     pending.reject(thrown);
   }
-}
-
-/** Rejects when the signal aborts; the function that it gives forgets the signal. */
-function onAbort(signal: AbortSignal, reject: (reason: unknown) => void): () => void {
-  const abort = () => reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  return () => signal.removeEventListener('abort', abort);
 }
 
 function refuse(pending: Pending, payload: Uint8Array): void {
