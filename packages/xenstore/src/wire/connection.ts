@@ -1,7 +1,7 @@
 import type { XenstoreTransport } from '@xenpv/xen-sys';
 import { refusedByDaemon, XenstoreError } from '../errors.js';
+import { onAbort } from './on-abort.js';
 import { pathError } from './paths.js';
-import { SignalWaits } from './signal-waits.js';
 import { decodeStrings, encodeMessage, MessageDecoder, type XsMessage, XsOp, xsOpName } from './wire.js';
 
 /**
@@ -53,7 +53,6 @@ export class Connection {
   readonly #listener: ConnectionListener;
   readonly #decoder = new MessageDecoder(MAX_REPLY_BYTES);
   readonly #pending = new Map<number, Pending>();
-  readonly #signals = new SignalWaits();
   #nextId = 0;
   #closed = false;
   #error: XenstoreError | undefined;
@@ -79,7 +78,7 @@ export class Connection {
     return new Promise<T>((resolve, reject) => {
       const id = this.#freeId();
       const { type, path, decode, missing } = request;
-      const release = signal === undefined ? undefined : this.#signals.wait(signal, reject);
+      const release = signal === undefined ? undefined : onAbort(signal, reject);
       this.#pending.set(id, { type, path, decode, missing, resolve: resolve as Pending['resolve'], reject, release });
       this.#transport.send(encodeMessage(type, id, transactionId, request.payload));
     });
