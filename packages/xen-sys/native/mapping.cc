@@ -17,8 +17,8 @@ int Mapping::Unmap() {
 namespace {
 
 /**
- * Adds to the bytes that V8 believes that a collection could free. From Node 24 on nothing: there V8 takes a buffer off the
- * account before the buffer's finalizer can put its bytes back, and ends the process where the account falls below zero.
+ * Adds to the bytes that V8 believes that a collection could free. From Node 24 on nothing: there V8 takes a buffer off
+ * the account before the buffer's finalizer can put its bytes back, and ends the process where it falls below zero.
  */
 void AddCountedBytes(Napi::Env env, int64_t bytes) {
   const napi_node_version* version = nullptr;
