@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { install } from './lib/debian.mjs';
+import { fetchMuslRuntime, findMuslRuntime, missingForMusl } from './lib/musl-runtime.mjs';
 import { compileAddon, compilerFor, readTarget } from './lib/native.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { buildAddons, setup } from './lib/setup.mjs';
@@ -19,7 +20,7 @@ with them; then the engine without JavaScript under both and under valgrind.
 
   --rounds N   of values drawn by chance, in each test that draws them; 3000
   --seed SEED  they are drawn from; 1
-  --install    first installs what is missing of Debian: g++, valgrind (needs root and apt)
+  --install    first installs what is missing of Debian: g++, valgrind (needs root and apt), and fetches musl and a Node for it
   --help       this text
 `;
 
@@ -48,6 +49,11 @@ const ENGINE_SOURCES = [
   'registrations',
   'slots',
   'uring',
+];
+
+const MUSL_TRIALS = [
+  ['x64', 'the addons for musl, on a Node for musl', tryOnMusl],
+  ['arm64', 'the addons for musl and arm64, on a Bun for musl', loadOnMusl],
 ];
 
 const totals = { passed: 0, failed: 0 };
@@ -139,9 +145,15 @@ await runMain(async () => {
       join(ROOT, 'scripts', 'build-native.mjs'),
       '--all',
       '--check',
+      ...(values.install ? ['--install'] : []),
     ]);
     return told.trim().replaceAll('\n', '; ');
   });
+  for (const [arch, name, attempt] of MUSL_TRIALS) {
+    const missing = missingForMusl(arch) ?? (values.install || findMuslRuntime(arch) ? undefined : '--install');
+    if (missing) console.log(`skip  ${name}: needs ${missing}`);
+    else await check(name, async () => attempt(await fetchMuslRuntime(arch)));
+  }
   await check('addons with AddressSanitizer and UndefinedBehaviorSanitizer', () => buildSanitized(compiler));
   const env = await sanitizedEnvironment(compiler);
   await check('the sanitized addons are those that are loaded', () => loaded(env));
@@ -170,4 +182,33 @@ async function loaded(env) {
     const maps = require('node:fs').readFileSync('/proc/self/maps', 'utf8');
     if (!${JSON.stringify(PACKAGES)}.every((name) => maps.includes('/sanitized/' + name + '/'))) process.exit(1);`;
   await run('addons', process.execPath, ['-e', code], { env });
+}
+
+/** blockdev/test/on-musl.mjs, then each scenario of both addons' stress programs. */
+async function tryOnMusl([command, ...args]) {
+  const start = (name, programArgs, env) =>
+    run('musl', command, [...args, ...programArgs], { cwd: join(ROOT, 'packages', name), env, timeoutMs: 60_000 });
+  // Without LIBC our own code has to find out that this is no glibc, for the machine is not Alpine; node-gyp-build would not.
+  const told = await start('blockdev', [join('test', 'on-musl.mjs')], { LIBC: '' });
+  let count = 0;
+  for (const name of PACKAGES) {
+    const program = join('test', 'addon-stress.mjs');
+    const source = readFileSync(join(ROOT, 'packages', name, program), 'utf8');
+    for (const [, scenario] of source.matchAll(/^ {2}async '([^']+)'\(/gm)) {
+      await start(name, ['--expose-gc', program, scenario, '1', '500'], { LIBC: 'musl' });
+      count++;
+    }
+  }
+  return `${told.trim()}, ${count} scenarios`;
+}
+
+/** Bun has no libuv, and qemu-user no io_uring: it is enough that both load, which takes a library that has every symbol. */
+async function loadOnMusl([command, ...args]) {
+  const code = `for (const name of ${JSON.stringify(PACKAGES)}) {
+    const build = '${ROOT}/packages/' + name + '/prebuilds/linux-arm64/' + name + '.musl.node';
+    if (Object.keys(require(build)).length === 0) throw new Error(build);
+  }
+  if (process.arch !== 'arm64') throw new Error(process.arch);
+  console.log('Bun ' + process.versions.bun + ': loaded');`;
+  return (await run('musl', command, [...args, '-e', code], { timeoutMs: 120_000 })).trim();
 }

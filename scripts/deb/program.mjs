@@ -96,7 +96,8 @@ async function buildPackage(folder, target, architecture) {
   if (!existsSync(addons)) throw new StepError('deb', `${addons} is missing; see scripts/build-native.mjs --all`);
   cpSync(addons, join(target, 'prebuilds', `linux-${architecture}`), {
     recursive: true,
-    filter: (path) => !path.endsWith('.sources'),
+    // Debian's Node is of glibc.
+    filter: (path) => !/\.sources$|\.musl\.node$/.test(path),
   });
 }
 

@@ -2,12 +2,16 @@
 import { readFileSync } from 'node:fs';
 
 const MACHINES = { 62: 'x64', 183: 'arm64' };
-const SectionType = { dynamic: 6, neededVersions: 0x6ffffffe };
+const SectionType = { dynamic: 6, dynamicSymbols: 11, neededVersions: 0x6ffffffe };
 const DT_NEEDED = 1;
+const SHN_UNDEF = 0;
+const STB_WEAK = 2;
+const SYMBOL_BYTES = 24;
 
 /**
- * `{ arch, libraries, versions }`: Node's name of the processor, the libraries that it names, and the versions that it needs
- * of them: `{ library, version }`. Errors: TypeError for what is no such file.
+ * `{ arch, libraries, versions, symbols }`: Node's name of the processor, the libraries that it names, the versions that it
+ * needs of them: `{ library, version }`, and all that the loader sees of it: `{ name, defined, weak }`.
+ * Errors: TypeError for what is no such file.
  */
 export function readRequirements(path) {
   const file = readFileSync(path);
@@ -27,6 +31,7 @@ export function readRequirements(path) {
     arch,
     libraries: ofType(SectionType.dynamic).flatMap((section) => neededLibraries(file, section, text)),
     versions: ofType(SectionType.neededVersions).flatMap((section) => neededVersions(file, section, text)),
+    symbols: ofType(SectionType.dynamicSymbols).flatMap((section) => dynamicSymbols(file, section, text)),
   };
 }
 
@@ -48,6 +53,17 @@ function neededLibraries(file, section, text) {
   const found = [];
   for (let at = section.offset; at < section.offset + section.bytes; at += 16) {
     if (Number(file.readBigUInt64LE(at)) === DT_NEEDED) found.push(text(section, Number(file.readBigUInt64LE(at + 8))));
+  }
+  return found;
+}
+
+/** Without the first, which has no name, as those of sections have none. */
+function dynamicSymbols(file, section, text) {
+  const found = [];
+  for (let at = section.offset; at < section.offset + section.bytes; at += SYMBOL_BYTES) {
+    const name = text(section, file.readUInt32LE(at));
+    const defined = file.readUInt16LE(at + 6) !== SHN_UNDEF;
+    if (name !== '') found.push({ name, defined, weak: file[at + 4] >> 4 === STB_WEAK });
   }
   return found;
 }

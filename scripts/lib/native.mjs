@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
+import { MUSL_LINKS, muslFlags } from './musl.mjs';
 import { run } from './steps.mjs';
 import { ROOT } from './workspace.mjs';
 
@@ -11,10 +12,26 @@ export const LINK_FLAGS = '-Wl,--gc-sections -Wl,--build-id=none -s'.split(' ');
 
 /** What makes a build load on other machines than this: scripts/native has why. */
 const PORTABLE = join(ROOT, 'scripts', 'native');
-export const PORTABLE_FLAGS = ['-include', join(PORTABLE, 'portable.h'), `-ffile-prefix-map=${ROOT}=.`];
-/** libdl is in glibc's own since 2.34, and was a library before; `-ldl` would not name it in the addon. */
-export const PORTABLE_LINKS = { '-ldl': ['-Wl,--push-state,--no-as-needed', '-l:libdl.so.2', '-Wl,--pop-state'] };
-export const PORTABLE_SOURCES = ['portable.cc', 'portable.h'].map((name) => join(PORTABLE, name));
+const PORTABLE_SOURCE = join(PORTABLE, 'portable.cc');
+const PORTABLE_HEADERS = { glibc: join(PORTABLE, 'portable.h'), musl: join(PORTABLE, 'musl.h') };
+/**
+ * By C library and library of a binding.gyp. libdl is in glibc's own since 2.34, and was a library before; `-ldl` would not
+ * name it in the addon. It is in musl's.
+ */
+const PORTABLE_LINKS = {
+  glibc: { '-ldl': ['-Wl,--push-state,--no-as-needed', '-l:libdl.so.2', '-Wl,--pop-state'] },
+  musl: { '-ldl': [] },
+};
+
+/** What a portable build depends on beside the sources of its addon: flags, and files. The same in every clone. */
+export function portableInputs(libc) {
+  const flags = [FLAGS, LINK_FLAGS, portableFlags(libc), PORTABLE_LINKS[libc], libc === 'musl' ? MUSL_LINKS : []];
+  return { flags: JSON.stringify(flags).replaceAll(ROOT, '.'), files: [PORTABLE_SOURCE, PORTABLE_HEADERS[libc]] };
+}
+
+function portableFlags(libc) {
+  return ['-include', PORTABLE_HEADERS[libc], `-ffile-prefix-map=${ROOT}=.`];
+}
 
 /** The target of a binding.gyp. node-gyp reads Python's notation; ours keep to what is JSON too. */
 export function readTarget(folder) {
@@ -29,23 +46,28 @@ function includeFolders() {
 }
 
 /**
- * Compiles the addon of a package's folder to `output`, with the compiler's `flags`. `portable`: for glibc 2.28 and newer,
- * with nothing of libstdc++ left to load; else for this machine.
+ * Compiles the addon of a package's folder to `output`, with the compiler's `flags`. `portable`: for glibc 2.28 and newer, or
+ * with `musl` ({@link findMusl}) for that, with nothing of libstdc++ left to load; else for this machine.
  */
-export async function compileAddon(folder, compiler, flags, output, { portable = false } = {}) {
+export async function compileAddon(folder, compiler, flags, output, { portable = false, musl } = {}) {
   const target = readTarget(folder);
-  const links = (target.libraries ?? []).flatMap((library) => (portable && PORTABLE_LINKS[library]) || [library]);
+  const libc = musl ? 'musl' : 'glibc';
+  const links = (target.libraries ?? []).flatMap((name) => (portable && PORTABLE_LINKS[libc][name]) || [name]);
+  const static_ = ['-static-libstdc++', '-static-libgcc'];
+  const ofMusl = musl ? await muslFlags(compiler, musl) : { compile: [], link: portable ? static_ : [] };
   const args = [
     ...flags.filter((flag) => !isLinkFlag(flag)),
     ...(target.cflags_cc ?? ['-std=c++17']),
     '-DBUILDING_NODE_EXTENSION',
     `-DNODE_GYP_MODULE_NAME=${target.target_name.replace(/\W/g, '_')}`,
     ...(target.defines ?? []).map((define) => `-D${define}`),
+    ...ofMusl.compile,
     ...includeFolders().flatMap((include) => ['-isystem', include]),
-    ...(portable ? PORTABLE_FLAGS : []),
+    ...(portable ? portableFlags(libc) : []),
     ...target.sources,
-    ...(portable ? [PORTABLE_SOURCES[0], '-static-libstdc++', '-static-libgcc'] : []),
+    ...(portable ? [PORTABLE_SOURCE] : []),
     ...flags.filter(isLinkFlag),
+    ...ofMusl.link,
     ...links,
     '-o',
     output,

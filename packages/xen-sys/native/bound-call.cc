@@ -1,5 +1,6 @@
 #include "bound-call.h"
 
+#include <linux/ioctl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>

@@ -1,6 +1,7 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
+#include <linux/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

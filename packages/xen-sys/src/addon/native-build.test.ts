@@ -21,6 +21,7 @@ import { loadAddon } from './addon.js';
 const run = promisify(execFile);
 const ROOT = fileURLToPath(packageRoot());
 const PREBUILD = `prebuilds/linux-${process.arch}/xen-sys.glibc.node`;
+const MUSL_PREBUILD = `prebuilds/linux-${process.arch}/xen-sys.musl.node`;
 
 /** An installed copy of the package, without a build of the addon. */
 let copy: string;
@@ -76,6 +77,21 @@ describe('an addon that cannot be had', () => {
     );
     expect(outcome).toContain(`|${join(copy, PREBUILD)}|2`);
   });
+
+  needs('Linux').it(
+    'because its build for musl is no library, where Node runs with musl and Linux is not Alpine',
+    async () => {
+      install(PREBUILD, 'not a library');
+      install(MUSL_PREBUILD, 'not a library either');
+      const loaders = ['/lib/ld-musl-x86_64.so.1', join(copy, 'node')];
+      writeFileSync(join(copy, 'node'), 'the beginning of an executable, with /lib/ld-musl-aarch64.so.1 as its loader');
+      for (const path of loaders) {
+        const outcome = await load(`Object.defineProperty(process, 'execPath', { value: ${JSON.stringify(path)} })`);
+        expect(outcome).toContain(`|${join(copy, MUSL_PREBUILD)}|2`);
+      }
+      expect(await load()).toContain(`|${join(copy, PREBUILD)}|2`);
+    },
+  );
 
   needs(working('the native addon', loadAddon), 'Linux').it(
     'because its build is for a newer C library: the message names the version',

@@ -1,3 +1,4 @@
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +11,7 @@ interface NodeGypBuild {
 
 /**
  * Loads the native addon of the package `name`, whose folder is `root` ({@link packageFolder}): what node-gyp has built
- * there, or the prebuild for this machine. Nothing is looked for before it is called, and by Node's own require, so that a
+ * there, or the prebuild for this processor and C library (glibc, musl). Nothing is looked for before it is called, and by Node's own require, so that a
  * bundle neither needs the addon nor takes it in.
  * Errors: ERR_NOT_LINUX; ERR_NO_ADDON there is no build for this machine; ERR_ADDON_LOAD there is one, and it does not load:
  * the message has the loader's words.
@@ -26,7 +27,7 @@ export function loadNativeBuild(name: string, root: URL): unknown {
   for (const place of [folder, join(folder, 'native')]) {
     let path: string | undefined;
     try {
-      path = (require('node-gyp-build') as NodeGypBuild).path(place);
+      path = forThisLibrary((require('node-gyp-build') as NodeGypBuild).path(place));
       return require(path);
     } catch (cause) {
       causes.push({ path, cause });
@@ -42,6 +43,28 @@ export function loadNativeBuild(name: string, root: URL): unknown {
   const words = String((refused.cause as Error).message).split('\n')[0];
   const message = `the addon of ${name} does not load on ${machine()}: ${words}; ${advice}`;
   throw loadError('ERR_ADDON_LOAD', message, refused.path, errors);
+}
+
+/** node-gyp-build takes every Linux for one with glibc but Alpine, and but where LIBC in the environment says `musl`. */
+function forThisLibrary(path: string): string {
+  const other = path.replace(/\.glibc\.node$/, '.musl.node');
+  return other !== path && existsSync(other) && isMusl() ? other : path;
+}
+
+/** Where an executable names its loader, with room to spare. */
+const HEAD_BYTES = 8192;
+
+/** By the loader that Node names, or that was started with Node as its argument. */
+function isMusl(): boolean {
+  if (process.execPath.includes('/ld-musl-')) return true;
+  const head = new Uint8Array(HEAD_BYTES);
+  const file = openSync(process.execPath, 'r');
+  try {
+    readSync(file, head);
+  } finally {
+    closeSync(file);
+  }
+  return Buffer.from(head.buffer).includes('/ld-musl-');
 }
 
 function loadError(
