@@ -14,32 +14,11 @@ int Mapping::Unmap() {
   return release_(address, bytes_);
 }
 
-namespace {
-
-/**
- * Adds to the bytes that V8 believes that a collection could free. From Node 24 on nothing: there V8 takes a buffer off
- * the account before the buffer's finalizer can put its bytes back, and ends the process where it falls below zero.
- */
-void AddCountedBytes(Napi::Env env, int64_t bytes) {
-  const napi_node_version* version = nullptr;
-  if (napi_get_node_version(env, &version) != napi_ok || version->major >= 24) return;
-  Napi::MemoryManagement::AdjustExternalMemory(env, bytes);
-}
-
-}  // namespace
-
 Napi::Value MappingTable::Add(Napi::Env env, std::shared_ptr<Mapping> mapping) {
   using Owner = std::shared_ptr<Mapping>;
-  // V8 counts the bytes of a buffer as memory that a collection could free, and collects early for it. These are pages of
-  // a guest or of a file: a hundred guests' would cost collections of some 30 ms, and free nothing.
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(
-      env, mapping->address(), mapping->bytes(),
-      [](Napi::Env env, void*, Owner* owner) {
-        AddCountedBytes(env, static_cast<int64_t>((*owner)->bytes()));
-        delete owner;
-      },
+      env, mapping->address(), mapping->bytes(), [](Napi::Env, void*, Owner* owner) { delete owner; },
       new Owner(mapping));
-  AddCountedBytes(env, -static_cast<int64_t>(mapping->bytes()));
   mappings_[mapping->address()] = std::move(mapping);
   return buffer;
 }

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PerformanceObserver } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { needs } from '@xenpv/test-support';
@@ -11,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadAddon } from '../addon/addon.js';
 import { packageRoot } from '../package-root.js';
 import { sdNotify } from '../posix/sd-notify.js';
-import { mapSharedFile, mapSparseFile } from '../posix/shared-file.js';
+import { mapSharedFile } from '../posix/shared-file.js';
 import { nativeProvider } from './provider.js';
 
 const ROOT = fileURLToPath(packageRoot());
@@ -26,8 +25,6 @@ function works(attempt: () => unknown): boolean {
   }
 }
 
-/** Later ones cannot be told: native/mapping.cc. */
-const olderNode = { name: 'Node 20 or 22', met: () => Number(process.versions.node.split('.')[0]) < 24 };
 const addon = { name: 'the native addon', met: () => works(loadAddon) };
 
 const folder = mkdtempSync(join(tmpdir(), 'xen-sys-'));
@@ -149,20 +146,6 @@ needs(addon).describe('mapSharedFile', () => {
     expect(() => mapSharedFile(path, 4096)).toThrow(expect.objectContaining({ code: 'ENOENT', path }));
     expect(() => mapSharedFile(folder, 4096)).toThrow(expect.objectContaining({ code: 'EISDIR' }));
     expect(() => mapSharedFile(join(folder, 'empty'), 0)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
-  });
-
-  needs(olderNode).it('mapped pages are no memory that V8 collects for', async () => {
-    let collections = 0;
-    const observer = new PerformanceObserver((list) => {
-      collections += list.getEntries().length;
-    });
-    observer.observe({ entryTypes: ['gc'] });
-    // It would collect for each 64 MiB; the odd one has other reasons.
-    const mappings = Array.from({ length: 1000 }, (_, n) => mapSparseFile(join(folder, `large-${n}`), 32 << 20));
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    observer.disconnect();
-    for (const mapping of mappings) mapping.close();
-    expect(collections).toBeLessThan(20);
   });
 });
 
