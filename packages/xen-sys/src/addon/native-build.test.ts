@@ -90,6 +90,8 @@ describe('an addon that cannot be had', () => {
         expect(outcome).toContain(`|${join(copy, MUSL_PREBUILD)}|2`);
       }
       expect(await load()).toContain(`|${join(copy, PREBUILD)}|2`);
+      const gone = "Object.defineProperty(process, 'execPath', { value: '/gone/node' })";
+      expect(await load(gone)).toContain(`|${join(copy, PREBUILD)}|2`);
     },
   );
 

@@ -11,8 +11,8 @@ interface NodeGypBuild {
 
 /**
  * Loads the native addon of the package `name`, whose folder is `root` ({@link packageFolder}): what node-gyp has built
- * there, or the prebuild for this processor and C library (glibc, musl). Nothing is looked for before it is called, and by Node's own require, so that a
- * bundle neither needs the addon nor takes it in.
+ * there, or the prebuild for this processor and C library (glibc, musl). Nothing is looked for before it is called, and by
+ * Node's own require, so that a bundle neither needs the addon nor takes it in.
  * Errors: ERR_NOT_LINUX; ERR_NO_ADDON there is no build for this machine; ERR_ADDON_LOAD there is one, and it does not load:
  * the message has the loader's words.
  */
@@ -56,15 +56,22 @@ const HEAD_BYTES = 8192;
 
 /** By the loader that Node names, or that was started with Node as its argument. */
 function isMusl(): boolean {
-  if (process.execPath.includes('/ld-musl-')) return true;
-  const head = new Uint8Array(HEAD_BYTES);
-  const file = openSync(process.execPath, 'r');
+  return process.execPath.includes('/ld-musl-') || headOf(process.execPath).includes('/ld-musl-');
+}
+
+/** Empty for a file that is gone: a Node that runs may have been replaced by an upgrade. */
+function headOf(path: string): Buffer {
+  const head = Buffer.alloc(HEAD_BYTES);
   try {
-    readSync(file, head);
-  } finally {
-    closeSync(file);
+    const file = openSync(path, 'r');
+    try {
+      return head.subarray(0, readSync(file, head));
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return head.subarray(0, 0);
   }
-  return Buffer.from(head.buffer).includes('/ld-musl-');
 }
 
 function loadError(
