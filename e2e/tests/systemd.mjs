@@ -44,6 +44,8 @@ async function limits() {
     PrivateMounts: 'yes',
     ProtectSystem: 'full',
     RuntimeDirectoryPreserve: 'yes',
+    WatchdogUSec: '1min',
+    WatchdogSignal: '9',
   };
   const found = await unit.show(...Object.keys(wanted));
   const wrong = Object.entries(wanted).filter(([name, value]) => found[name] !== value);
@@ -54,6 +56,7 @@ async function limits() {
     ['core file size', '0 +0', `/proc/${pid}/limits`],
     ['locked memory', 'unlimited +unlimited', `/proc/${pid}/limits`],
     ['NoNewPrivs:', '1', `/proc/${pid}/status`],
+    ['xen-blockd', '', `/proc/${pid}/comm`],
     ['Seccomp:', '2', `/proc/${pid}/status`],
     // DAC_OVERRIDE, KILL, SETGID, SETUID, SETPCAP, SYS_CHROOT, SYS_ADMIN.
     ['CapBnd:', '00000000002401e2', `/proc/${pid}/status`],
@@ -120,6 +123,13 @@ const ENDS = [
     helperLives: true,
   },
   { name: 'upgraded', command: `dpkg -i ${PACKAGE}` },
+  // As threads that are stuck: the watchdog ends it after a minute.
+  {
+    name: 'stopped',
+    command: 'systemctl kill -s STOP --kill-whom=main xen-blockd',
+    counts: true,
+    helperLives: true,
+  },
 ];
 
 async function endsInTurn() {
@@ -245,7 +255,7 @@ group('systemd', { inOrder: true }, [
   ),
   test('raw, qcow2 and NBD are served under the hardened unit', servesHardened, { minutes: 8 }),
   test('a guest verifies what it wrote over kills, restarts and upgrades in turn', endsInTurn, {
-    minutes: 12 + run.kills,
+    minutes: 16 + run.kills,
   }),
   test(
     'xen-blockd upgrade replaces a daemon under load, and refuses while something stands against it',

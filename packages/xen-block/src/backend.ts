@@ -179,6 +179,14 @@ export class XenBlockBackend implements AsyncDisposable {
   }
 
   /**
+   * Resolves when every thread that serves rings has come round its event loop once more: for a watchdog, since one that is
+   * stuck never does. Rejects when one has ended.
+   */
+  async ping(): Promise<void> {
+    await Promise.all(this.hosts.map((host) => host.ping()));
+  }
+
+  /**
    * What is offered to the frontends of devices that appear from now on; those that are there keep their limits.
    * RangeError: one is out of its range, and nothing was changed.
    */

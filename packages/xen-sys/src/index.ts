@@ -52,6 +52,7 @@ export { type FileLock, lockFile } from './posix/file-lock.js';
 export { futexWait, futexWake } from './posix/futex.js';
 export { sdNotify } from './posix/sd-notify.js';
 export { mapSharedFile, mapSparseFile, type SharedFile } from './posix/shared-file.js';
+export { nameThread } from './posix/thread-name.js';
 export { type ListenOptions, listenOnUnixSocket, prepareSocketPath } from './posix/unix-socket.js';
 export type { ProviderFeatures, SharedProvider, XenProvider } from './provider.js';
 export type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';

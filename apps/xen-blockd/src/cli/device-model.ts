@@ -1,3 +1,4 @@
+import { nameThread } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import type { Command } from 'commander';
 import { pino } from 'pino';
@@ -34,6 +35,7 @@ export function addDeviceModel(program: Command): void {
     .option('--emulator <dir>', 'the emulated host in this folder, not this machine')
     .addHelpText('after', HELP)
     .action(async (words: readonly string[], { control, emulator }: DeviceModelOptions) => {
+      nameThread('xen-blockd-dm');
       const args = readDeviceModelArguments(words);
       const ending = new AbortController();
       for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => ending.abort());

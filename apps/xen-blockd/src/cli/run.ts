@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ON_ERROR } from '@xenpv/xen-block';
+import { nameThread } from '@xenpv/xen-sys';
 import { errorMessage } from '@xenpv/xenbus';
 import { type Command, Option } from 'commander';
 import type { Logger } from 'pino';
@@ -85,6 +86,7 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
     )
     .addHelpText('after', RUN_EXAMPLES)
     .action(async (options: RunArguments) => {
+      nameThread('xen-blockd');
       const load = () => loadConfig(options.config, overridesOf(options));
       const config = load();
       const { logger, sink } = createLogger(config['log-level'], options.logFormat);

@@ -10,6 +10,7 @@ import { checkJournalFolder } from './journal-folder.js';
 import { Reload } from './reload.js';
 import { tellServiceManager } from './service-manager/notify.js';
 import { Readiness } from './service-manager/readiness.js';
+import { ServiceWatchdog } from './service-manager/service-watchdog.js';
 import { Sockets, type SocketsOptions } from './sockets.js';
 import { StopSignal } from './stop-signal.js';
 
@@ -89,6 +90,8 @@ async function serve(
   logger.info({ domid: daemon.backend.ownDomid, types: config.types.join(','), provider: provider.name }, 'ready');
   ready?.();
   using _readiness = new Readiness(daemon, logger);
+  const asksThreads = config.engine !== 'sync';
+  using _watchdog = new ServiceWatchdog({ backend: daemon.backend, logger, asksThreads });
   const ended = await Promise.race([stop.wait(), daemon.backend.closed]);
   if (ended instanceof Error) {
     logger.fatal({ reason: ended.message }, 'xenstored went away');

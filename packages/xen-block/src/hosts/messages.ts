@@ -38,7 +38,7 @@ export type WorkerRequest = { readonly id: number } & (
   | { readonly do: 'setTrace'; readonly ring: number; readonly trace: SharedArrayBuffer | undefined }
   | { readonly do: 'setGeometry'; readonly ring: number; readonly geometry: DiskGeometry }
   | { readonly do: 'setImage'; readonly ring: number; readonly image: ImageToShare | undefined }
-  | { readonly do: 'close' }
+  | { readonly do: 'ping' | 'close' }
 );
 
 /** Errors cross threads as plain data: classes do not survive the clone. */

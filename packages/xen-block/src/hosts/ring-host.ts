@@ -10,6 +10,8 @@ export interface RingHost extends AsyncDisposable {
   accepts(image: BlockImage | undefined): boolean;
   /** Rings served now, to spread them. */
   readonly ringCount: number;
+  /** Resolves when the thread has come round its event loop once more: one that is stuck never does. Rejects when it is gone. */
+  ping(): Promise<void>;
   /** Ends the plane, and the thread if it has one. */
   close(): Promise<void>;
 }
@@ -33,6 +35,11 @@ export class LocalRingHost implements RingHost {
 
   get ringCount(): number {
     return this.#plane.ringCount;
+  }
+
+  /** Resolves after a turn of the event loop. */
+  ping(): Promise<void> {
+    return new Promise((resolve) => setImmediate(resolve));
   }
 
   /** Ends the plane, and the thread if it has one. */

@@ -109,3 +109,26 @@ it('a queue moves from thread to thread under load, and nobody notices', async (
   expect(host.device.statistics().read.bytes).toBe(6 * PAGES * 4096);
   await disk.close();
 });
+
+it('a thread that is stuck does not answer a ping, and does when it goes on', async () => {
+  const host = await startHost({ threads: 2 });
+  const guest = await host.guest();
+  await host.backend.ping();
+  const gate = new Int32Array(new SharedArrayBuffer(4));
+  const image = memoryImage({ size: MIB });
+  const { module, data } = { ...image.share(), module: new URL('../testing/stuck-image.mjs', import.meta.url).href };
+  host.images.set('disk', () => Object.assign(image, { share: () => ({ module, data: { gate: gate.buffer, data } }) }));
+  const connecting = guest.connect();
+  await expect.poll(() => host.backend.hosts.some(({ ringCount }) => ringCount > 0)).toBe(true);
+  let isAnswered = false;
+  const pinged = host.backend.ping().then(() => {
+    isAnswered = true;
+  });
+  await host.backend.hosts[0].ping();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(isAnswered).toBe(false);
+  Atomics.store(gate, 0, 1);
+  Atomics.notify(gate, 0);
+  await pinged;
+  await (await connecting).close();
+});

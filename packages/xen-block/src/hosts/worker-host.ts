@@ -89,6 +89,11 @@ export class WorkerRingHost implements RingHost {
     }
   }
 
+  /** Resolves when the thread has answered: one that is stuck never does. Rejects when it has ended. */
+  async ping(): Promise<void> {
+    await this.#ask({ do: 'ping' });
+  }
+
   /** Ends the plane and its thread. Harmless when repeated. */
   close(): Promise<void> {
     this.#closing ??= this.#close();

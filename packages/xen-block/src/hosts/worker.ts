@@ -1,8 +1,8 @@
 /** A data plane's thread: it opens what its starter shares and does what it is told, in order for each ring. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort, threadId, workerData } from 'node:worker_threads';
 import { ABIS } from '@xenpv/blkif';
 import type { BlockImage } from '@xenpv/blockdev';
-import type { XenProvider } from '@xenpv/xen-sys';
+import { nameThread, type XenProvider } from '@xenpv/xen-sys';
 import { errorMessage } from '@xenpv/xenbus';
 import { failedChannel, overlookedChannel, type PlaneFailedEvent, type RingOverlookedEvent } from '../diagnostics.js';
 import type { DiskGeometry } from '../disk-description.js';
@@ -157,6 +157,8 @@ async function perform(plane: DataPlane, request: WorkerRequest): Promise<Worker
       return undefined;
     case 'detach':
       return detach(request.ring, request.kept);
+    case 'ping':
+      return undefined;
     case 'close':
       await plane.close();
       return undefined;
@@ -184,6 +186,7 @@ function forwardEvents(): void {
 }
 
 async function main(): Promise<void> {
+  nameThread(`xen-block/${threadId}`);
   const { provider, options } = workerData as WorkerStart;
   const { attachProvider } = await import(provider.module);
   const xen: XenProvider = await attachProvider(provider.data);
