@@ -87,6 +87,7 @@ async function tryNode(line, { folder, tarballs, options, isFirst }) {
     return project.install(tarballs, others);
   });
   if (!installed) return cells;
+  await add('install --global', () => project.installsGlobally(tarballs));
   for (const { name, once, run } of trials(options)) {
     if (!once || isFirst) await add(name, () => run(project, line));
   }

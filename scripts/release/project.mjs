@@ -1,5 +1,5 @@
 /** One empty project with all packages installed from their tarballs, and what is tried in it. */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { run } from '../lib/steps.mjs';
@@ -8,6 +8,8 @@ import { arm64Command, bunProgram, typescripts } from './toolchain.mjs';
 
 const require = createRequire(import.meta.url);
 const MOST_MS = 120_000;
+/** No package runs a script. */
+const INSTALL_OPTIONS = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
 
 /** What npm itself is, so that another Node than the one in PATH can run it. */
 async function npmProgram() {
@@ -29,12 +31,23 @@ export class Project {
     writeFileSync(join(folder, 'package.json'), '{ "name": "empty", "private": true, "version": "1.0.0" }\n');
   }
 
-  /** Installs with the project's Node; nothing but its dependencies may run a script. */
+  /** Installs with the project's Node. */
   async install(tarballs, others = []) {
-    const options = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
-    await this.#run('install', [await npmProgram(), 'install', ...options, ...tarballs, ...others]);
+    await this.#run('install', [await npmProgram(), 'install', ...INSTALL_OPTIONS, ...tarballs, ...others]);
     const scoped = readdirSync(join(this.#folder, 'node_modules', '@xenpv')).length;
     return `${scoped} libraries`;
+  }
+
+  /** As an operator installs it: the commands and the manual page are found by whoever has the prefix in PATH. */
+  async installsGlobally(tarballs) {
+    const prefix = join(this.#folder, 'global');
+    const options = ['--global', '--prefix', prefix, ...INSTALL_OPTIONS];
+    await this.#run('install --global', [await npmProgram(), 'install', ...options, ...tarballs]);
+    const version = await this.#within('xen-blockd', join(prefix, 'bin', 'xen-blockd'), ['--version']);
+    await this.#within('xenstore', join(prefix, 'bin', 'xenstore'), ['--help']);
+    const page = readFileSync(join(prefix, 'share', 'man', 'man8', 'xen-blockd.8'), 'utf8');
+    if (!page.includes('.TH ')) throw new Error('xen-blockd.8 is no manual page');
+    return version.trim();
   }
 
   async imports(system) {
