@@ -1,6 +1,6 @@
 /**
- * docs/reference.md, every setting and every command and event of the control socket, made from the daemon's code: what is
- * allowed and the members are those that it checks by, the words are the comments there. `node scripts/reference-page.mjs`
+ * docs/reference.md, every setting, every command and event of the control socket and every key of xenstore, made from the
+ * code: what is allowed and the members are those that it checks by, the words are the comments there. `node scripts/reference-page.mjs`
  * writes the page; `npm test` checks that it is in step, and that nothing goes without words.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -14,9 +14,10 @@ const APP = 'apps/xen-blockd';
 const CONFIG = `${APP}/src/daemon/config.ts`;
 const COMMANDS = `${APP}/src/control/commands`;
 const EVENTS = `${APP}/src/control/events.ts`;
+const KEYS = 'packages/blkif/src/keys.ts';
 const PAGE = join(ROOT, 'docs', 'reference.md');
 
-const HEAD = `# Settings and QMP commands
+const HEAD = `# Settings, QMP commands and keys of xenstore
 
 This page is made from the daemon's code by \`node scripts/reference-page.mjs\`. How settings are used is in
 [operations.md](operations.md#configuration), metrics in [metrics.md](metrics.md), log lines in [log-events.md](log-events.md).
@@ -42,6 +43,12 @@ const EVENTS_HEAD = `## Events
 Every client that has negotiated gets them. \`device\` is the disk's name, or the \`id\` of its \`device_add\`.
 `;
 
+const KEYS_HEAD = `## Keys of xenstore
+
+Of a disk's two directories, \`/local/domain/<backend>/backend/<type>/<domid>/<devid>\` and \`/local/domain/<domid>/device/vbd/<devid>\`.
+\`uint\` is a whole number from 0 on, \`boolean\` 0 or 1. Sizes are in bytes unless the text says otherwise. \`xen-blockd show DISK\` has those of a disk.
+`;
+
 const parse = (path) => ts.createSourceFile(path, readFileSync(join(ROOT, path), 'utf8'), ts.ScriptTarget.Latest, true);
 
 /** The comments of all members of object literals in a file, by the member's name; the first one counts. */
@@ -50,9 +57,8 @@ function comments(path) {
   const visit = (node) => {
     if (ts.isPropertyAssignment(node)) {
       const name = ts.isStringLiteral(node.name) ? node.name.text : node.name.getText();
-      const doc = ts.getJSDocCommentsAndTags(node).find(ts.isJSDoc);
-      const text = typeof doc?.comment === 'string' ? doc.comment : ts.getTextOfJSDocComment(doc?.comment);
-      if (text && !found.has(name)) found.set(name, text.replace(/\s+/g, ' ').trim());
+      const text = wordsOf(node);
+      if (text && !found.has(name)) found.set(name, text);
     }
     ts.forEachChild(node, visit);
   };
@@ -122,9 +128,44 @@ async function events() {
   return `${EVENTS_HEAD}\n| event | tells | members |\n|---|---|---|\n${rows.join('\n')}\n`;
 }
 
-/** The page as it should be. Errors: a setting, command or event without a comment. */
+/** The words of a comment, on one line. */
+function wordsOf(node) {
+  const doc = ts.getJSDocCommentsAndTags(node).find(ts.isJSDoc);
+  const text = typeof doc?.comment === 'string' ? doc.comment : ts.getTextOfJSDocComment(doc?.comment);
+  return text
+    ?.replace(/\{@link (\w+)\}/g, '`$1`')
+    .replace(/\s+/g, ' ')
+    .trim();
+}
+
+/** The keys that a schema has itself. */
+function ownKeys(initializer) {
+  let object = initializer;
+  while (ts.isSatisfiesExpression(object) || ts.isAsExpression(object)) object = object.expression;
+  return ts.isObjectLiteralExpression(object) ? object.properties.filter(ts.isPropertyAssignment) : [];
+}
+
+async function keys() {
+  const schemas = await importBundled(`export * from './keys.js';`, 'packages/blkif');
+  const declared = parse(KEYS).statements.filter(ts.isVariableStatement);
+  const sections = declared.flatMap((statement) => {
+    const [{ name, initializer }] = statement.declarationList.declarations;
+    const schema = schemas[name.text];
+    const rows = ownKeys(initializer).map((property) => {
+      const key = ts.isStringLiteral(property.name) ? property.name.text : property.name.getText();
+      const text = wordsOf(property);
+      if (text === undefined) throw new Error(`${KEYS}: ${key} has no comment`);
+      return `| ${code(key)} | ${schema[key].type} | ${cell(text)} |`;
+    });
+    if (schema === undefined || rows.length === 0) return [];
+    return `${wordsOf(statement)}\n\n| key | is | tells |\n|---|---|---|\n${rows.join('\n')}\n`;
+  });
+  return [KEYS_HEAD, ...sections].join('\n');
+}
+
+/** The page as it should be. Errors: a setting, command, event or key without a comment. */
 async function page() {
-  return [HEAD, await settings(), await commands(), await events()].join('\n');
+  return [HEAD, await settings(), await commands(), await events(), await keys()].join('\n');
 }
 
 export async function checkReferencePage() {

@@ -36,7 +36,7 @@ export const deviceKeys = {
    * resizes a connected disk writes it, and then state Connected once more.
    */
   sectors: { type: 'uint64' },
-  /** A bitmap of {@link VdiskInfo}. */
+  /** A bitmap of {@link VdiskInfo}: 1 a CD-ROM, 2 removable, 4 read-only. */
   info: { type: 'uint', default: 0 },
   /** Bytes of a logical sector, a power of two from 512 on: what requests must be aligned to. Absent: 512. */
   'sector-size': { type: 'uint', default: 512 },
@@ -104,7 +104,10 @@ export const toolstackKeys = {
 
 /** What a frontend publishes once for all its queues (io/blkif.h, "Frontend XenBus Nodes"). */
 export const frontendKeys = {
-  /** See {@link abiOfProtocol}. A string, so that the backend can say which one it does not know. */
+  /**
+   * The layout of the frontend's structures: `x86_32-abi`, `x86_64-abi` or `arm-abi`, see {@link abiOfProtocol}. Absent:
+   * `x86_32-abi` on an x86 machine. A string, so that the backend can say which one it does not know.
+   */
   protocol: { type: 'string', optional: true },
   /** log2 of the pages of each ring. Absent: `num-ring-pages` says it. Without both: one page, named by `ring-ref`. */
   'ring-page-order': { type: 'uint', optional: true },
