@@ -51,6 +51,21 @@ export interface NbdUnkeptEvent {
   readonly reason: string;
 }
 
+/**
+ * Published on `blockdev:nbd:dropped` when writes that a process before has kept, and no flush has covered, are not sent to
+ * their image: somebody else has written it since, or the path is another image now.
+ */
+export interface NbdDroppedEvent {
+  /** The file that they were kept in. */
+  readonly path: string;
+  /** The socket of the server, or `host:port`. */
+  readonly socket: string;
+  /** Of memory that they took, what they are described by included. */
+  readonly bytes: number;
+  /** Why, for people. */
+  readonly reason: string;
+}
+
 /** Published on `blockdev:image:odd-size` when an image does not end with a sector, once for each such size. */
 export interface OddSize {
   /** The image: the path of a file or device, or words that say which NBD export it is. */
@@ -102,9 +117,14 @@ export function reportFallback(message: EngineFallback): void {
 export const nbdLostChannel = channel('blockdev:nbd:lost');
 export const nbdRestoredChannel = channel('blockdev:nbd:restored');
 const unkept = channel('blockdev:nbd:unkept');
+const dropped = channel('blockdev:nbd:dropped');
 
 export function reportUnkept(message: NbdUnkeptEvent): void {
   if (unkept.hasSubscribers) unkept.publish(message);
+}
+
+export function reportDropped(message: NbdDroppedEvent): void {
+  if (dropped.hasSubscribers) dropped.publish(message);
 }
 
 export function reportOddSize(message: OddSize): void {

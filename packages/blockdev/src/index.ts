@@ -12,6 +12,7 @@ export {
 export type {
   EngineFallback,
   LockUnavailable,
+  NbdDroppedEvent,
   NbdLostEvent,
   NbdRestoredEvent,
   NbdUnkeptEvent,

@@ -1,6 +1,7 @@
 import type {
   EngineFallback,
   LockUnavailable,
+  NbdDroppedEvent,
   NbdLostEvent,
   NbdRestoredEvent,
   NbdUnkeptEvent,
@@ -178,6 +179,12 @@ const LINES: Record<string, (event: never) => Line> = {
     level: 'warn',
     message: 'unflushed writes are kept by this process only',
     fields: { path, socket, reason },
+  }),
+  'blockdev:nbd:dropped': ({ path, socket, bytes, reason }: NbdDroppedEvent) => ({
+    about: path,
+    level: 'error',
+    message: 'writes of an earlier process that were not flushed are dropped',
+    fields: { path, socket, bytes, reason },
   }),
   'blockdev:image:odd-size': ({ path, size, served, sectorSize }: OddSize) => ({
     about: path,

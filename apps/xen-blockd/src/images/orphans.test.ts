@@ -1,4 +1,4 @@
-import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
 import { Blkfront } from '@xenpv/blkfront';
 import { joinHost, RemoteHost } from '@xenpv/emulator';
 import { needs, working } from '@xenpv/test-support';
@@ -135,6 +135,19 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('while no daem
     const next = await guestOf(guest.path);
     daemon = await host.daemon();
     await expectContent(next, 'nothing');
+    expect(daemon.stderr).toMatch(/"reason":"the image was changed since".*were not flushed are dropped/);
+  });
+
+  it('an image is not there for a while: what was written waits for it', async () => {
+    const guest = await guestOf(await qcow2());
+    await write(guest);
+    await killDaemon([guest.path]);
+    await remote.destroyDomain(guest.domid);
+    renameSync(guest.path, `${guest.path}-away`);
+    daemon = await host.daemon();
+    await daemon.says('what was written to it and not flushed is kept until it is');
+    renameSync(`${guest.path}-away`, guest.path);
+    await expectContent(await guestOf(guest.path), 'what was written');
   });
 
   it('xenstored loses a guest that lives: its helper stays, and goes on when the guest is known again', async () => {

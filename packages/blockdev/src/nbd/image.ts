@@ -9,7 +9,7 @@ import {
   type RefreshOptions,
   type SharedImage,
 } from '../block-image.js';
-import { reportUnkept } from '../diagnostics.js';
+import { reportDropped, reportUnkept } from '../diagnostics.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { attachModule } from '../package-root.js';
@@ -354,8 +354,10 @@ export function openNbdImage(
   { unflushed = {}, signal, ...options }: OpenNbdImageOptions = {},
 ): Promise<BlockImage> {
   const open = () => {
-    const { log, unusable } = UnflushedLog.open(unflushed);
-    if (unusable) reportUnkept({ path: unflushed.path ?? '', socket: addressText(address), reason: unusable.message });
+    const { log, unusable, dropped } = UnflushedLog.open(unflushed);
+    const about = { path: unflushed.path ?? '', socket: addressText(address) };
+    if (unusable) reportUnkept({ ...about, reason: unusable.message });
+    if (dropped) reportDropped({ ...about, ...dropped });
     return log;
   };
   return openExport(address, options, new KeptLog(open, 'first'), signal);

@@ -97,6 +97,10 @@ export const STORAGE_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: 'b47440bd5e5d4cff9e81cfe47afe168f',
     tells: 'Writes that an NBD server has not flushed are lost with the process',
   },
+  'blockdev:nbd:dropped': {
+    id: '25efed036b98400f990c76711cd340d8',
+    tells: 'Writes of an earlier process that were not flushed are not sent to an image that was changed since',
+  },
   'blockdev:image:odd-size': { id: '921cd7fef8574ebc8753d935858cf4d2', tells: 'An image does not end with a sector' },
   'blockdev:image:unquiet': {
     id: '228e27791bc84a1bb0429f1d0e95de6a',

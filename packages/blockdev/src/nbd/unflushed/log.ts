@@ -55,6 +55,16 @@ export interface OpenedLog {
   readonly log: UnflushedLog;
   /** Why the file cannot be used, so that the writes do not outlive this process. */
   readonly unusable?: Error | undefined;
+  /** What was left and is not sent. */
+  readonly dropped?: DroppedWrites | undefined;
+}
+
+/** Writes that an earlier process has kept for an image that is not the one that it was. */
+export interface DroppedWrites {
+  /** Of memory that they took. */
+  readonly bytes: number;
+  /** Why, for people. */
+  readonly reason: string;
 }
 
 /** A write that no flush has covered. */
@@ -92,8 +102,8 @@ export class UnflushedLog {
     const most = 2 ** Math.floor(Math.log2(Math.max(bytes, LEAST_BYTES)));
     const { file, unusable, isDamaged = false }: MappedLog = path === undefined ? {} : mapLog(path, most, adopt);
     const log = file ? UnflushedLog.#ofFile(file) : UnflushedLog.#ofMemory(most);
-    log.#begin({ adopt, identity, isDamaged, changedAt });
-    return { log, unusable };
+    const dropped = log.#begin({ adopt, identity, isDamaged, changedAt });
+    return { log, unusable, dropped };
   }
 
   static #ofFile(file: SharedFile): UnflushedLog {
@@ -216,13 +226,18 @@ export class UnflushedLog {
     return (Atomics.load(this.words, LogWord.tail) - Atomics.load(this.words, LogWord.head)) | 0;
   }
 
-  #begin({ adopt, identity, isDamaged, changedAt }: Beginning): void {
+  /** Gives what is dropped. */
+  #begin({ adopt, identity, isDamaged, changedAt }: Beginning): DroppedWrites | undefined {
     const { words } = this;
     const isNew = words[LogWord.magic] === 0;
     const known = words[LogWord.magic] === MAGIC && words[LogWord.units] === this.#units;
     const isCurrent = changedAt === undefined || changedAt < 1000 * (words[LogWord.at] >>> 0) + CHANGED_AFTER_MS;
-    const ofImage = words[LogWord.identity] === identity && isCurrent;
-    const sound = known && ofImage && this.#used >= 0 && this.#used <= this.#units;
+    const isSame = words[LogWord.identity] === identity;
+    const isWhole = known && this.#used >= 0 && this.#used <= this.#units;
+    const sound = isWhole && isSame && isCurrent;
+    const reason = isSame ? 'the image was changed since' : 'the path is another image now';
+    const dropped =
+      adopt && isWhole && !sound && this.#used > 0 ? { bytes: this.#used * UNIT_BYTES, reason } : undefined;
     if (!(adopt && sound)) {
       Atomics.store(words, LogWord.magic, 0);
       words.fill(0, 1, HEADER_BYTES / 4);
@@ -239,6 +254,7 @@ export class UnflushedLog {
     words.fill(0, LogWord.mender, HEADER_BYTES / 4);
     words[LogWord.at] = Date.now() / 1000;
     words[LogWord.losses] = words[LogWord.mended] + (this.isEmpty ? 0 : 1);
+    return dropped;
   }
 
   #reserve(units: number): number | undefined {

@@ -148,8 +148,8 @@ export class Orphans implements AsyncDisposable {
     const { directory, bounds } = this.#options;
     if (!holdsUnflushed(HelperDirectory.filesIn(directory, name).unflushed)) return;
     const image = HelperDirectory.imageIn(directory, name);
-    if (!image || !(isNetworkDriver(image.format) || existsSync(image.path))) return;
-    if (deviceFolder(device, [image.path, image.format, false]) !== name) return;
+    if (!image || deviceFolder(device, [image.path, image.format, false]) !== name) return;
+    if (!isNetworkDriver(image.format) && !existsSync(image.path)) throw notThere(image.path);
     for (let attempts = 1; ; attempts++) {
       try {
         return await writeBack({ directory, device, image, bounds: bounds?.() });
@@ -166,6 +166,12 @@ export class Orphans implements AsyncDisposable {
     this.#told.add(name);
     this.#options.onFailure({ path: `${this.#options.directory}/${name}`, error });
   }
+}
+
+/** It may come back, as with a folder that is mounted late. */
+function notThere(path: string): BlockdError {
+  const text = `${path} is not there; what was written to it and not flushed is kept until it is`;
+  return new BlockdError('ERR_IMAGE', 'open image', text, { path });
 }
 
 function notWrittenBack(path: string, { message }: Error): BlockdError {
