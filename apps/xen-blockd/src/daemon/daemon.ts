@@ -11,10 +11,12 @@ import { removeLeftDirectories } from '../images/storage-daemon/helper-directory
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
 import { deviceStatus } from '../status/device-status.js';
+import type { DiskErrors } from '../status/disk-errors.js';
 import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
+import { DiskErrorsKept } from './observed/disk-errors.js';
 import { GuestNames } from './observed/guest-names.js';
 import { HelperFailures } from './observed/helper-failures.js';
 import { Xentop } from './observed/xentop.js';
@@ -40,6 +42,7 @@ interface Parts {
   readonly log: LimitedLog;
   readonly guestNames: GuestNames;
   readonly helperFailures: HelperFailures;
+  readonly diskErrors: DiskErrorsKept;
   readonly images: { options: ImageOptions };
   readonly cleanup: Cleanup;
 }
@@ -125,14 +128,20 @@ export class Daemon implements AsyncDisposable {
     return this.#parts.guestNames.ofDevice(device);
   }
 
+  /** What went wrong with `qdisk-5-51712`. */
+  errorsOf(device: string): DiskErrors {
+    return this.#parts.diskErrors.of(device);
+  }
+
   #measured(device: BlockDevice): MeasuredDisk {
     const { guestNames, helperFailures } = this.#parts;
+    const name = deviceName(device.address);
     return {
-      status: deviceStatus(device),
+      status: deviceStatus(device, this.errorsOf(name)),
       format: device.config?.format,
       guest: guestNames.of(device.address.domid),
       uuid: device.config?.vm?.replace(/^\/vm\//, ''),
-      helperFailures: helperFailures.of(deviceName(device.address)),
+      helperFailures: helperFailures.of(name),
     };
   }
 
@@ -186,14 +195,16 @@ function observe(
 ) {
   const guestNames = cleanup.use(new GuestNames(store));
   const helperFailures = cleanup.use(new HelperFailures());
+  const diskErrors = cleanup.use(new DiskErrorsKept());
   const guestOf = (device: string) => guestNames.ofDevice(device);
   const onLine: LimitedLogOptions['onLine'] = (...said) => {
     helperFailures.logged(...said);
+    diskErrors.logged(...said);
     told?.(...said);
   };
   const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
   cleanup.use(logEvents(log));
-  return { log, guestNames, helperFailures };
+  return { log, guestNames, helperFailures, diskErrors };
 }
 
 function orphansOf(
