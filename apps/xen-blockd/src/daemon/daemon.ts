@@ -10,12 +10,12 @@ import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
-import { deviceStatus } from '../status/device-status.js';
-import type { DiskErrors } from '../status/disk-errors.js';
+import { deviceStatus, type Observed } from '../status/device-status.js';
 import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
+import { AveragesKept } from './observed/averages-kept.js';
 import { DiskErrorsKept } from './observed/disk-errors.js';
 import { GuestNames } from './observed/guest-names.js';
 import { HelperFailures } from './observed/helper-failures.js';
@@ -43,6 +43,7 @@ interface Parts {
   readonly guestNames: GuestNames;
   readonly helperFailures: HelperFailures;
   readonly diskErrors: DiskErrorsKept;
+  readonly averages: AveragesKept;
   readonly images: { options: ImageOptions };
   readonly cleanup: Cleanup;
 }
@@ -83,7 +84,9 @@ export class Daemon implements AsyncDisposable {
       );
       xentop.start(backend);
       if (orphans) orphans.start();
-      return new Daemon({ backend, store, ...observed, images, cleanup });
+      const daemon = new Daemon({ backend, store, ...observed, images, cleanup });
+      observed.averages.start(() => daemon.sampledDisks());
+      return daemon;
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -128,20 +131,21 @@ export class Daemon implements AsyncDisposable {
     return this.#parts.guestNames.ofDevice(device);
   }
 
-  /** What went wrong with `qdisk-5-51712`. */
-  errorsOf(device: string): DiskErrors {
-    return this.#parts.diskErrors.of(device);
+  /** What was seen of a disk: what went wrong, and what it did in the last minutes. */
+  observedOf(device: BlockDevice): Observed {
+    const { diskErrors, averages } = this.#parts;
+    const name = deviceName(device.address);
+    return { ...diskErrors.of(name), averages: averages.of(name, device) };
   }
 
   #measured(device: BlockDevice): MeasuredDisk {
     const { guestNames, helperFailures } = this.#parts;
-    const name = deviceName(device.address);
     return {
-      status: deviceStatus(device, this.errorsOf(name)),
+      status: deviceStatus(device, this.observedOf(device)),
       format: device.config?.format,
       guest: guestNames.of(device.address.domid),
       uuid: device.config?.vm?.replace(/^\/vm\//, ''),
-      helperFailures: helperFailures.of(name),
+      helperFailures: helperFailures.of(deviceName(device.address)),
     };
   }
 
@@ -196,6 +200,7 @@ function observe(
   const guestNames = cleanup.use(new GuestNames(store));
   const helperFailures = cleanup.use(new HelperFailures());
   const diskErrors = cleanup.use(new DiskErrorsKept());
+  const averages = cleanup.use(new AveragesKept());
   const guestOf = (device: string) => guestNames.ofDevice(device);
   const onLine: LimitedLogOptions['onLine'] = (...said) => {
     helperFailures.logged(...said);
@@ -204,7 +209,7 @@ function observe(
   };
   const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
   cleanup.use(logEvents(log));
-  return { log, guestNames, helperFailures, diskErrors };
+  return { log, guestNames, helperFailures, diskErrors, averages };
 }
 
 function orphansOf(

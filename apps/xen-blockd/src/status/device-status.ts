@@ -7,6 +7,7 @@ import {
   type OnError,
 } from '@xenpv/xen-block';
 import { deviceName, type HeldDevice } from '@xenpv/xenbus';
+import type { Averages } from './averages.js';
 import type { DiskErrors } from './disk-errors.js';
 
 /** What is offered to the guest beside reading and writing. */
@@ -69,6 +70,13 @@ export interface DeviceStatus {
   /** In the answer to `resume`: whether the disk was stopped before. */
   readonly wasStopped?: boolean;
   readonly statistics: DiskStatistics;
+  /** Of the last minutes. An older daemon does not say it. */
+  readonly averages: Averages | undefined;
+}
+
+/** What the daemon has seen of a disk. */
+export interface Observed extends DiskErrors {
+  readonly averages?: Averages | undefined;
 }
 
 /** A disk as the control socket tells of it: with what is known of its guest. */
@@ -79,7 +87,10 @@ export interface DiskReport extends DeviceStatus {
   readonly backendPath: string;
 }
 
-export function deviceStatus(device: BlockDevice, errors: DiskErrors): DeviceStatus {
+export function deviceStatus(
+  device: BlockDevice,
+  { refused, lastError, lastStorageError, averages }: Observed,
+): DeviceStatus {
   const { address, config, limits, stopped, held, oldestRequestMs } = device;
   return {
     device: deviceName(address),
@@ -94,12 +105,13 @@ export function deviceStatus(device: BlockDevice, errors: DiskErrors): DeviceSta
     paused: device.paused?.toISOString(),
     stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
     held: held && { ...held, since: held.since.toISOString() },
-    refused: errors.refused,
-    lastError: errors.lastError,
-    lastStorageError: errors.lastStorageError,
+    refused,
+    lastError,
+    lastStorageError,
     orphanedSince: device.orphanedSince?.toISOString(),
     oldestRequestMs: Math.round(oldestRequestMs),
     statistics: device.statistics(),
+    averages,
   };
 }
 

@@ -1,4 +1,5 @@
 import { printable } from '@xenpv/xenbus';
+import { averageText } from './averages.js';
 import type { DiskReport } from './device-status.js';
 import { adviceOf, diskState, STATE_STYLES, stateSince, storageErrorText, troubleOf } from './disk-state.js';
 import { formatBytes, formatDuration } from './format.js';
@@ -116,7 +117,7 @@ function limitsOf({ limits, guestLimits }: DiskReport): Entry[] {
   ];
 }
 
-function requestsOf({ statistics, oldestRequestMs, lastStorageError }: DiskReport, now: number): Entry[] {
+function requestsOf({ statistics, oldestRequestMs, averages, lastStorageError }: DiskReport, now: number): Entry[] {
   const { inFlight, kept, recovered, throttledTimeNs, unknown } = statistics;
   const errors = [statistics.read, statistics.write, statistics.flush, statistics.discard].flatMap((counted) =>
     Object.entries(counted.errors),
@@ -127,6 +128,8 @@ function requestsOf({ statistics, oldestRequestMs, lastStorageError }: DiskRepor
   return [
     ['in flight', `${inFlight}${kept > 0 ? `, of which ${kept} wait for resume` : ''}`],
     ['oldest', oldestRequestMs > 0 ? `${(oldestRequestMs / 1000).toFixed(1)} s in flight` : undefined],
+    ['last minute', averages && averageText(averages, 'minute')],
+    ['last 5 minutes', averages && averageText(averages, 'fiveMinutes')],
     ['storage errors', list || 'none'],
     ['the last one', lastStorageError && `${storageErrorText(lastStorageError)}, ${when(lastStorageError.at, now)}`],
     ['recovered', `${recovered}`],

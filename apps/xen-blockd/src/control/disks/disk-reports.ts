@@ -1,5 +1,5 @@
 import type { BlockDevice } from '@xenpv/xen-block';
-import { backendPath, deviceName } from '@xenpv/xenbus';
+import { backendPath } from '@xenpv/xenbus';
 import { type DiskReport, deviceStatus } from '../../status/device-status.js';
 import type { Controlled } from '../controlled.js';
 import { nameOfDomain } from '../guest-names.js';
@@ -13,7 +13,7 @@ export async function reportsOf(controlled: Controlled, devices: readonly BlockD
     await Promise.all(domids.map(async (domid) => [domid, await nameOfDomain(store, domid)] as const)),
   );
   return devices.map((device) => ({
-    ...deviceStatus(device, controlled.errorsOf(deviceName(device.address))),
+    ...deviceStatus(device, controlled.observedOf(device)),
     guest: names.get(device.address.domid),
     backendPath: backendPath(ownDomid, device.address),
   }));
