@@ -8,8 +8,8 @@ const FIGURES = [
   { key: 'latency', title: 'Latency', format: latency },
 ];
 /** A mark for each state, so that its colour says nothing alone. */
-const MARKS = { connected: '●', waiting: '○', paused: '‖', held: '◆', stopped: '■' };
-const STATE_ORDER = ['stopped', 'held', 'paused', 'connected', 'waiting'];
+const MARKS = { connected: '●', waiting: '○', paused: '‖', refused: '✕', held: '◆', stopped: '■' };
+const STATE_ORDER = ['stopped', 'held', 'refused', 'paused', 'connected', 'waiting'];
 const MOST_ROWS = 1000;
 
 const ORDERS = {
@@ -141,7 +141,7 @@ function showState(element, state) {
   setText(element, `${MARKS[state] ?? '?'} ${state}`);
 }
 
-/** Held, stopped and paused disks, and drives whose medium cannot be loaded. */
+/** Refused, held, stopped and paused disks, and drives whose medium cannot be loaded. */
 function showTroubles(section, disks) {
   const wanted = disks.filter(({ why }) => why !== null);
   const boxes = wanted.slice(0, 20).map((disk) => {

@@ -2,6 +2,7 @@ import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { TargetPolicy } from '../images/copy/target.js';
+import type { Observed } from '../status/device-status.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './disks/find-disk.js';
@@ -16,6 +17,8 @@ export interface Controlled {
   readonly configuration: string | undefined;
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
+  /** What was seen of a disk until now. */
+  readonly observedOf: (device: BlockDevice) => Observed;
   /** Which files and servers images may be. */
   readonly imagePolicy: () => TargetPolicy;
   /** The process ends as after SIGTERM. */

@@ -10,11 +10,13 @@ import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
-import { deviceStatus } from '../status/device-status.js';
+import { deviceStatus, type Observed } from '../status/device-status.js';
 import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
+import { AveragesKept } from './observed/averages-kept.js';
+import { DiskErrorsKept } from './observed/disk-errors.js';
 import { GuestNames } from './observed/guest-names.js';
 import { HelperFailures } from './observed/helper-failures.js';
 import { Xentop } from './observed/xentop.js';
@@ -40,6 +42,8 @@ interface Parts {
   readonly log: LimitedLog;
   readonly guestNames: GuestNames;
   readonly helperFailures: HelperFailures;
+  readonly diskErrors: DiskErrorsKept;
+  readonly averages: AveragesKept;
   readonly images: { options: ImageOptions };
   readonly cleanup: Cleanup;
 }
@@ -80,7 +84,9 @@ export class Daemon implements AsyncDisposable {
       );
       xentop.start(backend);
       if (orphans) orphans.start();
-      return new Daemon({ backend, store, ...observed, images, cleanup });
+      const daemon = new Daemon({ backend, store, ...observed, images, cleanup });
+      observed.averages.start(() => daemon.sampledDisks());
+      return daemon;
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
       throw error;
@@ -125,10 +131,17 @@ export class Daemon implements AsyncDisposable {
     return this.#parts.guestNames.ofDevice(device);
   }
 
+  /** What was seen of a disk: what went wrong, and what it did in the last minutes. */
+  observedOf(device: BlockDevice): Observed {
+    const { diskErrors, averages } = this.#parts;
+    const name = deviceName(device.address);
+    return { ...diskErrors.of(name), averages: averages.of(name, device) };
+  }
+
   #measured(device: BlockDevice): MeasuredDisk {
     const { guestNames, helperFailures } = this.#parts;
     return {
-      status: deviceStatus(device),
+      status: deviceStatus(device, this.observedOf(device)),
       format: device.config?.format,
       guest: guestNames.of(device.address.domid),
       uuid: device.config?.vm?.replace(/^\/vm\//, ''),
@@ -186,14 +199,17 @@ function observe(
 ) {
   const guestNames = cleanup.use(new GuestNames(store));
   const helperFailures = cleanup.use(new HelperFailures());
+  const diskErrors = cleanup.use(new DiskErrorsKept());
+  const averages = cleanup.use(new AveragesKept());
   const guestOf = (device: string) => guestNames.ofDevice(device);
   const onLine: LimitedLogOptions['onLine'] = (...said) => {
     helperFailures.logged(...said);
+    diskErrors.logged(...said);
     told?.(...said);
   };
   const log = cleanup.use(new LimitedLog(logger, { guestOf, onLine }));
   cleanup.use(logEvents(log));
-  return { log, guestNames, helperFailures };
+  return { log, guestNames, helperFailures, diskErrors, averages };
 }
 
 function orphansOf(

@@ -125,6 +125,7 @@ export class Sockets implements AsyncDisposable {
       ...about,
       backend: () => this.#daemon?.backend,
       store: () => this.#daemon?.store,
+      observedOf: (device) => this.#daemon?.observedOf(device) ?? {},
       imagePolicy: () => this.#daemon?.imagePolicy ?? {},
       quit: () => process.emit('SIGTERM', 'SIGTERM'),
     };

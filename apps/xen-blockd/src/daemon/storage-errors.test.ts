@@ -119,6 +119,7 @@ needs('mount', { name: 'the right to mount', met: mayMount }).describe('a file s
       expect(shown).toMatch(/^ {2}why +ENOSPC on write of \d+ bytes at \d+$/m);
       expect(shown).toMatch(new RegExp(`^  remedy +mend that, then: xen-blockd resume ${device}$`, 'm'));
       expect(shown).toMatch(/^ {2}storage errors +ENOSPC [1-9]/m);
+      expect(shown).toMatch(/^ {2}the last one +ENOSPC on write of \d+ bytes at \d+, \d{4}-.*Z, \d+ s ago$/m);
       // A pause waits for what is kept no longer than it is told to, and leaves the stop as it is.
       const paused = await blockd('pause', device, '--wait', '0');
       expect([paused.code, paused.stderr]).toEqual([

@@ -1,6 +1,6 @@
 import { printable } from '@xenpv/xenbus';
 import type { DiskReport } from './device-status.js';
-import { DISK_STATES, type DiskState, diskState, remedyOf, STATE_STYLES, stateSince, troubleOf } from './disk-state.js';
+import { adviceOf, DISK_STATES, type DiskState, diskState, STATE_STYLES, stateSince, troubleOf } from './disk-state.js';
 import { formatBytes, formatDuration } from './format.js';
 import { type Look, PLAIN } from './look.js';
 
@@ -51,9 +51,9 @@ function problemsOf(disk: DiskReport, now: number): string[] {
   const name = `${device} (${guest ?? domid}:${vdev ?? '-'})`;
   const [state, trouble, since] = [diskState(disk), troubleOf(disk), stateSince(disk)];
   const problems: string[] = [];
-  if (state === 'held' || state === 'stopped') {
+  if (state === 'held' || state === 'stopped' || state === 'refused') {
     const time = since === undefined ? '' : ` for ${formatDuration(now - Date.parse(since))}`;
-    problems.push(`${name} is ${state}${time}: ${trouble}; mend that, then: ${remedyOf(disk)}`);
+    problems.push(`${name} is ${state}${time}: ${trouble}; ${adviceOf(disk)}`);
   } else if (trouble !== undefined && state !== 'paused') problems.push(`${name}: ${trouble}`);
   if (oldestRequestMs >= STALL_MS) {
     problems.push(`${name}: a request is in flight for ${formatDuration(oldestRequestMs)}: its storage hangs`);

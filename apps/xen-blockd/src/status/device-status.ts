@@ -7,6 +7,8 @@ import {
   type OnError,
 } from '@xenpv/xen-block';
 import { deviceName, type HeldDevice } from '@xenpv/xenbus';
+import type { Averages } from './averages.js';
+import type { DiskErrors } from './disk-errors.js';
 
 /** What is offered to the guest beside reading and writing. */
 export type DiskFeatures = Pick<DiskGeometry, 'flush' | 'discard' | 'secureDiscard' | 'maxIndirectSegments'>;
@@ -57,6 +59,10 @@ export interface DeviceStatus {
   readonly stopped: (Omit<DiskStop, 'since'> & { readonly since: string }) | undefined;
   /** Why a disk whose frontend is connected cannot be served now. It is tried again. */
   readonly held: (Omit<HeldDevice, 'since'> & { readonly since: string }) | undefined;
+  /** Why its guest does not get it, and what went wrong last. An older daemon does not say it. */
+  readonly refused: DiskErrors['refused'];
+  readonly lastError: DiskErrors['lastError'];
+  readonly lastStorageError: DiskErrors['lastStorageError'];
   /** Since when xenstored does not know the disk, which is served on. */
   readonly orphanedSince: string | undefined;
   /** Milliseconds that the oldest request is in flight, short by up to a second; 0 for none. */
@@ -64,6 +70,13 @@ export interface DeviceStatus {
   /** In the answer to `resume`: whether the disk was stopped before. */
   readonly wasStopped?: boolean;
   readonly statistics: DiskStatistics;
+  /** Of the last minutes. An older daemon does not say it. */
+  readonly averages: Averages | undefined;
+}
+
+/** What the daemon has seen of a disk. */
+export interface Observed extends DiskErrors {
+  readonly averages?: Averages | undefined;
 }
 
 /** A disk as the control socket tells of it: with what is known of its guest. */
@@ -74,7 +87,10 @@ export interface DiskReport extends DeviceStatus {
   readonly backendPath: string;
 }
 
-export function deviceStatus(device: BlockDevice): DeviceStatus {
+export function deviceStatus(
+  device: BlockDevice,
+  { refused, lastError, lastStorageError, averages }: Observed,
+): DeviceStatus {
   const { address, config, limits, stopped, held, oldestRequestMs } = device;
   return {
     device: deviceName(address),
@@ -89,9 +105,13 @@ export function deviceStatus(device: BlockDevice): DeviceStatus {
     paused: device.paused?.toISOString(),
     stopped: stopped && { ...stopped, since: stopped.since.toISOString() },
     held: held && { ...held, since: held.since.toISOString() },
+    refused,
+    lastError,
+    lastStorageError,
     orphanedSince: device.orphanedSince?.toISOString(),
     oldestRequestMs: Math.round(oldestRequestMs),
     statistics: device.statistics(),
+    averages,
   };
 }
 

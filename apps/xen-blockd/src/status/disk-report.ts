@@ -1,6 +1,7 @@
 import { printable } from '@xenpv/xenbus';
+import { averageText } from './averages.js';
 import type { DiskReport } from './device-status.js';
-import { diskState, remedyOf, STATE_STYLES, stateSince, troubleOf } from './disk-state.js';
+import { adviceOf, diskState, STATE_STYLES, stateSince, storageErrorText, troubleOf } from './disk-state.js';
 import { formatBytes, formatDuration } from './format.js';
 import { type Look, PLAIN } from './look.js';
 import { formatStatistics } from './statistics-table.js';
@@ -16,7 +17,7 @@ export function formatDisk(disk: DiskReport, look: Look = PLAIN, now: number = D
     ['image', imageOf(disk)],
     ['connection', connectionOf(disk)],
     ['limits', limitsOf(disk)],
-    ['requests', requestsOf(disk)],
+    ['requests', requestsOf(disk, now)],
   ];
   const width = Math.max(...groups.flatMap(([, entries]) => entries.map(([name]) => name.length)));
   const texts = groups.map(([title, entries]) => {
@@ -42,17 +43,27 @@ function stateOf(disk: DiskReport, { paint }: Look, now: number): Entry[] {
   const state = diskState(disk);
   const since = stateSince(disk);
   const trouble = troubleOf(disk);
-  const remedy = remedyOf(disk);
+  const advice = adviceOf(disk);
   return [
     ['state', paint(STATE_STYLES[state], state === 'waiting' ? 'waiting for its frontend' : state)],
     ['since', since && `${since}, for ${formatDuration(now - Date.parse(since))}`],
     ['why', trouble && printable(trouble)],
     ['tries', disk.held && `${disk.held.attempts}, the next one comes by itself`],
-    ['remedy', remedy && `${state === 'paused' ? '' : 'mend that, then: '}${printable(remedy)}`],
+    ['remedy', advice && printable(advice)],
     ['paused', disk.paused && state !== 'paused' ? `too, since ${disk.paused}` : undefined],
+    ['last error', lastErrorOf(disk, now)],
     ['on error', disk.onError],
   ];
 }
+
+/** Whether it is over or not. */
+function lastErrorOf({ lastError }: DiskReport, now: number): string | undefined {
+  if (!lastError) return undefined;
+  const { at, message, count } = lastError;
+  return `${when(at, now)}${count > 1 ? `, ${count} times` : ''}: ${printable(message)}`;
+}
+
+const when = (at: string, now: number): string => `${at}, ${formatDuration(now - Date.parse(at))} ago`;
 
 function imageOf({ image, target, format, engine, size, sectorSize, readOnly, identity, shared }: DiskReport): Entry[] {
   return [
@@ -106,7 +117,7 @@ function limitsOf({ limits, guestLimits }: DiskReport): Entry[] {
   ];
 }
 
-function requestsOf({ statistics, oldestRequestMs }: DiskReport): Entry[] {
+function requestsOf({ statistics, oldestRequestMs, averages, lastStorageError }: DiskReport, now: number): Entry[] {
   const { inFlight, kept, recovered, throttledTimeNs, unknown } = statistics;
   const errors = [statistics.read, statistics.write, statistics.flush, statistics.discard].flatMap((counted) =>
     Object.entries(counted.errors),
@@ -117,7 +128,10 @@ function requestsOf({ statistics, oldestRequestMs }: DiskReport): Entry[] {
   return [
     ['in flight', `${inFlight}${kept > 0 ? `, of which ${kept} wait for resume` : ''}`],
     ['oldest', oldestRequestMs > 0 ? `${(oldestRequestMs / 1000).toFixed(1)} s in flight` : undefined],
+    ['last minute', averages && averageText(averages, 'minute')],
+    ['last 5 minutes', averages && averageText(averages, 'fiveMinutes')],
     ['storage errors', list || 'none'],
+    ['the last one', lastStorageError && `${storageErrorText(lastStorageError)}, ${when(lastStorageError.at, now)}`],
     ['recovered', `${recovered}`],
     ['throttled', `${(throttledTimeNs / 1e9).toFixed(1)} s`],
     ['unknown', unknown > 0 ? `${unknown} requests of no known operation` : undefined],

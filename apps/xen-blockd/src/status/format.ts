@@ -13,6 +13,17 @@ export function formatBytes(bytes: number): string {
   return unit === 0 ? `${bytes} B` : `${bytes.toFixed(1)} ${UNITS[unit]}`;
 }
 
+/** Requests a second, for people. */
+export function formatRate(rate: number | undefined): string {
+  if (rate === undefined) return '-';
+  return rate.toFixed(rate > 0 && rate < 10 ? 1 : 0);
+}
+
+/** Bytes a second as MB/s, of 1000000 bytes. */
+export function formatBandwidth(bandwidth: number | undefined): string {
+  return bandwidth === undefined ? '-' : (bandwidth / 1e6).toFixed(1);
+}
+
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;

@@ -1,7 +1,8 @@
 import type { DiskStatistics } from '@xenpv/xen-block';
 import { describe, expect, it } from 'vitest';
 import type { DiskReport } from '../../status/device-status.js';
-import { formatBandwidth, formatRate, RateMeter } from './rates.js';
+import { formatBandwidth, formatRate } from '../../status/format.js';
+import { RateMeter } from './rates.js';
 
 /** As much of a disk as rates are made of. */
 function disk(device: string, [reads, writes]: [number, number]): DiskReport {

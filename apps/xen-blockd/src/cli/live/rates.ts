@@ -76,14 +76,3 @@ function ratesOf(before: Totals, after: Totals, seconds: number): Rates | undefi
     latency: answered > 0 ? (after.timeNs - before.timeNs) / answered / 1000 : undefined,
   };
 }
-
-/** Requests a second, for people. */
-export function formatRate(rate: number | undefined): string {
-  if (rate === undefined) return '-';
-  return rate.toFixed(rate > 0 && rate < 10 ? 1 : 0);
-}
-
-/** Bytes a second as MB/s, of 1000000 bytes. */
-export function formatBandwidth(bandwidth: number | undefined): string {
-  return bandwidth === undefined ? '-' : (bandwidth / 1e6).toFixed(1);
-}

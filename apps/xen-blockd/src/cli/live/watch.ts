@@ -1,12 +1,12 @@
 import { printable } from '@xenpv/xenbus';
 import { diskState, STATE_STYLES } from '../../status/disk-state.js';
-import { cutTo, formatTable } from '../../status/format.js';
+import { cutTo, formatBandwidth, formatRate, formatTable } from '../../status/format.js';
 import { formatMicroseconds } from '../../status/latency.js';
 import { type Look as Appearance, isDumb, lookOf } from '../../status/look.js';
 import type { Filters } from '../queries/filters.js';
 import type { QueryOptions } from '../queries/query.js';
 import { type Look, looks } from './looks.js';
-import { formatBandwidth, formatRate, type MeasuredDisk } from './rates.js';
+import type { MeasuredDisk } from './rates.js';
 
 const HEADER = ['device', 'guest', 'state', 'read/s', 'MB/s', 'write/s', 'MB/s', 'mean', 'in flight'];
 const STATE = HEADER.indexOf('state');

@@ -76,6 +76,31 @@ describe('show', () => {
     expect(Date.parse(report.since)).not.toBeNaN();
   });
 
+  it('has what the disk did in the last minutes, and how long it was looked at', { timeout: 60_000 }, async () => {
+    const { domid } = await daemon.attach('web1');
+    const guest = await daemon.host.connectGuest(domid);
+    const averages = async () => {
+      const { stdout } = await blockd('show', 'web1:xvda', '--json');
+      return (JSON.parse(stdout) as DiskReport).averages;
+    };
+    expect(await averages()).toBeDefined();
+    const known = async () => {
+      await guest.read(0, 4096);
+      return (await averages())?.minute;
+    };
+    await expect
+      .poll(known, { timeout: 40_000, interval: 500 })
+      .toMatchObject({ readIops: expect.toSatisfy((n) => n > 0) });
+    const { fiveMinutes } = (await averages()) ?? {};
+    expect(fiveMinutes).toMatchObject({ writeIops: 0, writeBandwidth: 0 });
+    expect(fiveMinutes?.seconds).toBeLessThan(60);
+    const values = await shown('web1:xvda');
+    expect(values['last minute']).toMatch(
+      /^[\d.]+ IOPS \(read [\d.]+, write 0\), read 0\.\d MB\/s, write 0\.0 MB\/s; of \d+ s$/,
+    );
+    expect(values['last 5 minutes']).toMatch(/; of \d+ s$/);
+  });
+
   it('of a name that fits two disks says which they are', async () => {
     const { domid } = await daemon.attach('image');
     const other = await daemon.host.host.createDomain({ name: 'other' });

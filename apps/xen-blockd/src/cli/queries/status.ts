@@ -5,8 +5,8 @@ import { formatJson } from '../../status/format.js';
 import { addQuery, answerOf, disksOf, print, type QueryOptions } from './query.js';
 
 const HELP = `
-Exit codes, for monitoring: 0 all is well; 1 something is wrong, such as a disk that is held or stopped; 69 the daemon is not
-there, or does not answer. With --json the members problems and running say the same.
+Exit codes, for monitoring: 0 all is well; 1 something is wrong, such as a disk that is refused, held or stopped; 69 the daemon
+is not there, or does not answer. With --json the members problems and running say the same.
 `;
 
 /** `xen-blockd status`; `ended` gets the exit code. */

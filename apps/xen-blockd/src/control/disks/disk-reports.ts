@@ -13,7 +13,7 @@ export async function reportsOf(controlled: Controlled, devices: readonly BlockD
     await Promise.all(domids.map(async (domid) => [domid, await nameOfDomain(store, domid)] as const)),
   );
   return devices.map((device) => ({
-    ...deviceStatus(device),
+    ...deviceStatus(device, controlled.observedOf(device)),
     guest: names.get(device.address.domid),
     backendPath: backendPath(ownDomid, device.address),
   }));

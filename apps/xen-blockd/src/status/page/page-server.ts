@@ -5,11 +5,12 @@ import { BlockdError } from '../../errors.js';
 import { isLoopbackHost, LOOPBACK_ADDRESS_FORM, parseLoopbackAddress } from '../../listen-address.js';
 import { packageVersion } from '../../package-root.js';
 import { HttpListener, sendPieces } from '../http/http-listener.js';
+import type { NotedLine } from '../line-text.js';
 import type { DiskKeys } from './disk-keys.js';
 import { diskDocument, type PageDisk, wholeDiskDocument } from './documents.js';
 import { type PageFile, readPageFiles } from './files.js';
 import { DiskHistory, SAMPLE_SECONDS, type SampledDisk } from './history.js';
-import { type NotedLine, RecentErrors } from './recent-errors.js';
+import { RecentErrors } from './recent-errors.js';
 
 /** What the page tells of. */
 export interface PageSource {

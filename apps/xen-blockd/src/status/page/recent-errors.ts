@@ -1,19 +1,10 @@
-import { printable } from '@xenpv/xenbus';
+import { lineText, type NotedLine } from '../line-text.js';
 
 /** How long a line is of interest. */
 const KEPT_MS = 3_600_000;
 /** Kinds of lines, each of one disk or image. */
 const MAX_ENTRIES = 500;
-/** One that a guest caused to be long. */
-const MAX_LENGTH = 500;
 const LEVELS: readonly string[] = ['warn', 'error', 'fatal'];
-
-/** A line as the log gets it. */
-export interface NotedLine {
-  readonly level: string;
-  readonly message: string;
-  readonly fields?: Readonly<Record<string, unknown>> | undefined;
-}
 
 /** Lines of one kind about one disk or image. */
 export interface RecentError {
@@ -49,18 +40,14 @@ export class RecentErrors {
   }
 
   /** `now` is in milliseconds, of a clock that never goes back. */
-  note(kind: string, subject: string | undefined, { level, message, fields }: NotedLine, now: number): void {
+  note(kind: string, subject: string | undefined, line: NotedLine, now: number): void {
+    const { level } = line;
     if (!LEVELS.includes(level)) return;
     const key = `${kind} ${subject ?? ''}`;
     const count = (this.#entries.get(key)?.count ?? 0) + 1;
-    const { operation, errno, reason } = fields ?? {};
-    const details = [operation, errno, reason].filter(
-      (value) => typeof value === 'string' || typeof value === 'number',
-    );
-    const text = printable([message, ...details].join(' ').slice(0, MAX_LENGTH));
     this.#entries.delete(key);
     const about = subject ?? null;
-    this.#entries.set(key, { about, guest: this.#guest(about), kind, level, message: text, count, at: now });
+    this.#entries.set(key, { about, guest: this.#guest(about), kind, level, message: lineText(line), count, at: now });
     if (this.#entries.size > MAX_ENTRIES) this.#entries.delete(this.#entries.keys().next().value ?? '');
   }
 

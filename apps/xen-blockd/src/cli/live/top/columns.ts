@@ -1,8 +1,9 @@
 import { printable } from '@xenpv/xenbus';
 import { diskState, STATE_STYLES } from '../../../status/disk-state.js';
+import { formatBandwidth, formatRate } from '../../../status/format.js';
 import { formatMicroseconds } from '../../../status/latency.js';
 import type { Style } from '../../../status/look.js';
-import { formatBandwidth, formatRate, type MeasuredDisk } from '../rates.js';
+import type { MeasuredDisk } from '../rates.js';
 import type { SortOrder } from './sorting.js';
 
 /** A column of the view: what it shows, and how soon it gives way when there is no room for all. */
