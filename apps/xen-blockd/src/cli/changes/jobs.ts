@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QmpClient, type QmpEvent } from '@xenpv/qmp';
 import { BlockdError } from '../../errors.js';
-import { formatBytes } from '../../status/format.js';
+import { progressOn } from '../../status/progress.js';
 import type { QueryOptions } from '../queries/query.js';
 
 const POLL_MS = 250;
@@ -52,11 +52,11 @@ export class JobWatch implements Disposable {
    * what it rejects with is the error.
    */
   async end(op: string, complete?: () => Promise<unknown>): Promise<string | undefined> {
-    const isShown = process.stderr.isTTY === true;
+    using progress = progressOn(process.stderr);
     try {
       // The event comes before the job is known no more.
       for (let job = await this.job(); job && this.#ended.length === 0; job = await this.job()) {
-        if (isShown) process.stderr.write(`\r${progressOf(job)}`);
+        progress.update(job.offset, job.len);
         if (job.ready && complete) {
           await complete();
           await this.#told();
@@ -66,8 +66,6 @@ export class JobWatch implements Disposable {
       if (cause instanceof BlockdError) throw cause;
       const reason = `the daemon has ended: ${(cause as Error).message}; see xen-blockd list, and try again`;
       throw new BlockdError('ERR_SOCKET', op, `${this.#device}: ${reason}`, { cause });
-    } finally {
-      if (isShown) process.stderr.write('\n');
     }
     const [end] = this.#ended;
     if (end?.event === 'BLOCK_JOB_COMPLETED' && end.data?.error === undefined) return undefined;
@@ -83,9 +81,4 @@ export class JobWatch implements Disposable {
   [Symbol.dispose](): void {
     this.#client.close();
   }
-}
-
-function progressOf({ offset, len }: Job): string {
-  const percent = len === 0 ? 100 : Math.floor((100 * offset) / len);
-  return `${percent} %, ${formatBytes(offset)} of ${formatBytes(len)}`.padEnd(40);
 }
