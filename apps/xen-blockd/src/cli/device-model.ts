@@ -17,6 +17,9 @@ The daemon must serve the type qdisk (types = ["qdisk"] in its configuration). F
 QEMU would have are not there.
 
 libxl's own options, of which -xen-domid and -chardev matter, come after --.
+
+Examples:
+  xen-blockd device-model -- -xen-domid 5 -chardev socket,id=libxl-cmd,path=/run/xen/qmp-libxl-5,server=on,wait=off
 `;
 
 interface DeviceModelOptions {

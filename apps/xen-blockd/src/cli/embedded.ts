@@ -52,11 +52,12 @@ export function addEmbedded(program: Command, ended: (code: number) => void): vo
 }
 
 const HOST_EXAMPLES = `
-Examples, each in a terminal of its own:
+Each of these runs in a terminal of its own, and then kill -9 the daemon and start it again: the guest sees a pause.
+
+Examples:
   xen-blockd host --dir /dev/shm/xen
   xen-blockd run --emulator /dev/shm/xen --control-socket /tmp/blockd.sock
-  xen-blockd guest disk.img --dir /dev/shm/xen --writable --load --seconds 60
-Then kill -9 the daemon and start it again: the guest sees a pause.`;
+  xen-blockd guest disk.img --dir /dev/shm/xen --writable --load --seconds 60`;
 
 const GUEST_EXAMPLES = `
 Examples:

@@ -47,11 +47,20 @@ export function addAttach(program: Command): void {
 /** An image may be slow to open, and a guest slow to let go. */
 const LONG_MS = 120_000;
 
+const DETACH_HELP = `
+The guest is asked to let go of it, for ten seconds. One that does not do so keeps the disk, and the exit code is 1.
+
+Examples:
+  xen-blockd detach web1:xvdb
+  xen-blockd detach qdisk-5-51728 --force           a guest that hangs is not asked
+`;
+
 /** `xen-blockd detach`. */
 export function addDetach(program: Command): void {
   addQuery(program, 'detach', 'take a disk away from its guest')
     .argument('<disk>', DISK)
     .option('--force', 'the guest is not asked: it loses the disk, and what it has not written')
+    .addHelpText('after', DETACH_HELP)
     .action((disk: string, options: QueryOptions & { force?: boolean }) =>
       ask(options, { command: 'x-detach', args: { disk, force: options.force }, answerMs: LONG_MS }, formatDevices),
     );

@@ -12,6 +12,11 @@ so that the guest waits for them until it is restarted. Where that matters, deta
 
 --accept-image has the guest go on with what is in the place of its image now. What it has in its memory of the other
 image does not fit to it, and will be written to it.
+
+Examples:
+  xen-blockd list --held                            which disks wait for this, and why
+  xen-blockd resume web1:xvda                       its storage is well again
+  xen-blockd resume web1:xvda --without-journal     the risk that is told above is taken
 `;
 
 /** `xen-blockd resume`. */

@@ -49,7 +49,7 @@ function withSubcommands(command: CommandSpec): CommandSpec[] {
 }
 
 /** What it offers does not depend on how many arguments there are before: values of options cannot be told from them. */
-function caseOf(command: Omit<CommandSpec, 'description'>): string {
+function caseOf(command: Pick<CommandSpec, 'name' | 'options' | 'arguments' | 'subcommands'>): string {
   const { name, options, subcommands } = command;
   const offered = [assignment(command.arguments[0]), ...subcommandWords(subcommands)].join(' ');
   const flags = options.flatMap((option) => option.flags).join(' ');

@@ -14,6 +14,8 @@ export interface OptionSpec {
 export interface CommandSpec {
   readonly name: string;
   readonly description: string;
+  /** What `--help` has behind the options: notes and examples. */
+  readonly notes: string;
   readonly options: readonly OptionSpec[];
   /** Of its arguments, in order. */
   readonly arguments: readonly Values[];
@@ -48,10 +50,23 @@ function commandSpec(command: Command): CommandSpec {
   return {
     name: command.name(),
     description: oneLine(command.description()),
+    notes: notesOf(command),
     options: optionsOf(command),
     arguments: command.registeredArguments.map((argument) => valuesOf(argument.name(), argument.argChoices)),
     subcommands: subcommandsOf(command),
   };
+}
+
+/** What `addHelpText` was given for behind the help, which only writing the whole tells. */
+function notesOf(command: Command): string {
+  let written = '';
+  const writeOut = (text: string) => {
+    written += text;
+  };
+  const before = command.configureOutput();
+  command.configureOutput({ ...before, writeOut }).outputHelp();
+  command.configureOutput(before);
+  return written.slice(command.helpInformation().length).trim();
 }
 
 function optionsOf(command: Command): OptionSpec[] {
