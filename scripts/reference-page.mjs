@@ -6,12 +6,10 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import ts from 'typescript';
 import { importBundled } from './lib/bundled.mjs';
+import { APP, comments, settings } from './lib/settings.mjs';
 import { ROOT } from './lib/workspace.mjs';
 
-const APP = 'apps/xen-blockd';
-const CONFIG = `${APP}/src/daemon/config.ts`;
 const COMMANDS = `${APP}/src/control/commands`;
 const EVENTS = `${APP}/src/control/events.ts`;
 const PAGE = join(ROOT, 'docs', 'reference.md');
@@ -42,35 +40,13 @@ const EVENTS_HEAD = `## Events
 Every client that has negotiated gets them. \`device\` is the disk's name, or the \`id\` of its \`device_add\`.
 `;
 
-const parse = (path) => ts.createSourceFile(path, readFileSync(join(ROOT, path), 'utf8'), ts.ScriptTarget.Latest, true);
-
-/** The comments of all members of object literals in a file, by the member's name; the first one counts. */
-function comments(path) {
-  const found = new Map();
-  const visit = (node) => {
-    if (ts.isPropertyAssignment(node)) {
-      const name = ts.isStringLiteral(node.name) ? node.name.text : node.name.getText();
-      const doc = ts.getJSDocCommentsAndTags(node).find(ts.isJSDoc);
-      const text = typeof doc?.comment === 'string' ? doc.comment : ts.getTextOfJSDocComment(doc?.comment);
-      if (text && !found.has(name)) found.set(name, text.replace(/\s+/g, ' ').trim());
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(parse(path));
-  return found;
-}
-
 const cell = (text) => text.replaceAll('|', '\\|');
 const code = (text) => `\`${text}\``;
 
-async function settings() {
-  const { CONFIG_KEYS, DEFAULTS, ALLOWED } = await importBundled(`export * from './daemon/config.js';`, APP);
-  const words = comments(CONFIG);
-  const rows = CONFIG_KEYS.map((key) => {
-    const text = words.get(key);
-    if (text === undefined) throw new Error(`${CONFIG}: ${key} of the schema has no comment`);
-    const value = DEFAULTS[key];
-    return `| ${code(key)} | ${cell(text)} | ${cell(ALLOWED[key])} | ${value === undefined ? '–' : code(JSON.stringify(value))} |`;
+async function settingsTable() {
+  const rows = (await settings()).map(({ key, text, allowed, value }) => {
+    const given = value === undefined ? '–' : code(JSON.stringify(value));
+    return `| ${code(key)} | ${cell(text)} | ${cell(allowed)} | ${given} |`;
   });
   return `${SETTINGS_HEAD}\n${rows.join('\n')}\n`;
 }
@@ -124,7 +100,7 @@ async function events() {
 
 /** The page as it should be. Errors: a setting, command or event without a comment. */
 async function page() {
-  return [HEAD, await settings(), await commands(), await events()].join('\n');
+  return [HEAD, await settingsTable(), await commands(), await events()].join('\n');
 }
 
 export async function checkReferencePage() {

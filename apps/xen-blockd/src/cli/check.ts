@@ -8,6 +8,9 @@ import { ExitCode } from '../errors.js';
 import { formatJson } from '../status/format.js';
 
 const HELP = `
+It looks at devices, xenstored and its quotas, others that serve the same disks, the hotplug script, io_uring, limits, the journal
+folder, the storage helper and its drivers, the unit, daemons that run, and all mistakes of the configuration.
+
 Exit codes: 0 the daemon can serve, though there may be notes; 69 something is missing or in the way; 78 all that is wrong is the
 configuration. With --json each finding has name, ok, needed, detail, and remedy where something is to be done.
 

@@ -32,7 +32,7 @@ export function addDeviceModel(program: Command): void {
   program
     .command('device-model')
     .description("stand in for the QEMU that libxl starts for a guest's qdisk disks")
-    .argument('[options...]', "libxl's options for a QEMU")
+    .argument('[libxl-options...]', 'what libxl has given its QEMU')
     .option('--control <path>', "the daemon's control socket", DEFAULTS['control-socket'])
     .option('--emulator <dir>', 'the emulated host in this folder, not this machine')
     .addHelpText('after', HELP)

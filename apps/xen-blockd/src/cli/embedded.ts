@@ -52,7 +52,7 @@ export function addEmbedded(program: Command, ended: (code: number) => void): vo
 }
 
 const HOST_EXAMPLES = `
-Each of these runs in a terminal of its own, and then kill -9 the daemon and start it again: the guest sees a pause.
+The host, the daemon and each guest have a terminal of their own. Kill the daemon with -9 and start it again: the guest sees a pause.
 
 Examples:
   xen-blockd host --dir /dev/shm/xen
@@ -60,6 +60,8 @@ Examples:
   xen-blockd guest disk.img --dir /dev/shm/xen --writable --load --seconds 60`;
 
 const GUEST_EXAMPLES = `
+With --writable --load it overwrites the image at random, checks each sector that it wrote, and tells the longest pause.
+
 Examples:
   xen-blockd guest disk.img --dir /dev/shm/xen                    read it all, print its sha256
   xen-blockd guest disk.img --dir /dev/shm/xen --writable --load  exit code 1 if anything was lost or refused

@@ -6,7 +6,7 @@ import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 const ATTACH_HELP = `
 The disk is written into xenstore as xl writes one, so that any guest may have it, whatever its toolstack is; xl sees it too
 where the guest is xl's. It is there until it is detached, or the guest ends. A guest whose driver does not connect in time
-keeps the disk, and may connect later; one that the daemon refuses is taken away again.
+keeps the disk, and may connect later; one that the daemon refuses is taken away again. Only dom0 may do this.
 
 Examples:
   xen-blockd attach web1 /images/data.img                     the first free vdev

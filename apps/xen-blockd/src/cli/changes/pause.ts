@@ -21,7 +21,7 @@ const MORE_MS = 50_000;
 export function addPause(program: Command): void {
   addQuery(program, 'pause', "take no more requests from a disk's guest, until unpause")
     .argument('<disk>', DISK)
-    .option('--wait <seconds>', `for requests that were taken; ${WAIT} by default`, integer([0, 3600]), WAIT)
+    .option('--wait <seconds>', 'for requests that were taken', integer([0, 3600]), WAIT)
     .addHelpText('after', PAUSE_HELP)
     .action(async (disk: string, options: QueryOptions & { wait: number }) => {
       const waitMs = 1000 * options.wait;

@@ -10,7 +10,7 @@ interface RefreshArguments extends QueryOptions, Filters {
 
 const HELP = `
 An image that has become smaller is an error, and its guest is not told, unless --allow-shrink is there: the guest loses what was
-behind the new end.
+behind the new end. An image that does not end with a sector is served up to its last whole one.
 
 Examples:
   truncate -s 20G /images/web1.img && xen-blockd refresh web1:xvda

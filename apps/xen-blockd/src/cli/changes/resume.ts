@@ -4,6 +4,8 @@ import { formatResumed } from '../../status/device-table.js';
 import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 
 const RESUME_HELP = `
+Requests that an error of the storage has stopped were kept, and are done again.
+
 A disk that a daemon before this one served is held when it cannot be taken over safely; list and the log say why.
 
 --without-journal risks the guest's data: which of its requests were carried out is not known. All that its rings show as

@@ -3,6 +3,8 @@ import { formatDisk } from '../../status/disk-report.js';
 import { addQuery, DISK, diskOf, print, type QueryOptions } from './query.js';
 
 const HELP = `
+That is its guest, its state and why, the command that goes on with it, its image, what its frontend uses, its limits, and its requests.
+
 Examples:
   xen-blockd show web1:xvda
   xen-blockd show /images/web1.img                  whichever disk has this image
