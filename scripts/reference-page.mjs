@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { importBundled } from './lib/bundled.mjs';
+import { comments, parse, wordsOf } from './lib/doc-comments.mjs';
+import { APP, settings } from './lib/settings.mjs';
 import { ROOT } from './lib/workspace.mjs';
 
-const APP = 'apps/xen-blockd';
-const CONFIG = `${APP}/src/daemon/config.ts`;
 const COMMANDS = `${APP}/src/control/commands`;
 const EVENTS = `${APP}/src/control/events.ts`;
 const KEYS = 'packages/blkif/src/keys.ts';
@@ -49,34 +49,13 @@ Of a disk's two directories, \`/local/domain/<backend>/backend/<type>/<domid>/<d
 \`uint\` is a whole number from 0 on, \`boolean\` 0 or 1. Sizes are in bytes unless the text says otherwise. \`xen-blockd show DISK\` has those of a disk.
 `;
 
-const parse = (path) => ts.createSourceFile(path, readFileSync(join(ROOT, path), 'utf8'), ts.ScriptTarget.Latest, true);
-
-/** The comments of all members of object literals in a file, by the member's name; the first one counts. */
-function comments(path) {
-  const found = new Map();
-  const visit = (node) => {
-    if (ts.isPropertyAssignment(node)) {
-      const name = ts.isStringLiteral(node.name) ? node.name.text : node.name.getText();
-      const text = wordsOf(node);
-      if (text && !found.has(name)) found.set(name, text);
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(parse(path));
-  return found;
-}
-
 const cell = (text) => text.replaceAll('|', '\\|');
 const code = (text) => `\`${text}\``;
 
-async function settings() {
-  const { CONFIG_KEYS, DEFAULTS, ALLOWED } = await importBundled(`export * from './daemon/config.js';`, APP);
-  const words = comments(CONFIG);
-  const rows = CONFIG_KEYS.map((key) => {
-    const text = words.get(key);
-    if (text === undefined) throw new Error(`${CONFIG}: ${key} of the schema has no comment`);
-    const value = DEFAULTS[key];
-    return `| ${code(key)} | ${cell(text)} | ${cell(ALLOWED[key])} | ${value === undefined ? '–' : code(JSON.stringify(value))} |`;
+async function settingsTable() {
+  const rows = (await settings()).map(({ key, text, allowed, value }) => {
+    const given = value === undefined ? '–' : code(JSON.stringify(value));
+    return `| ${code(key)} | ${cell(text)} | ${cell(allowed)} | ${given} |`;
   });
   return `${SETTINGS_HEAD}\n${rows.join('\n')}\n`;
 }
@@ -128,16 +107,6 @@ async function events() {
   return `${EVENTS_HEAD}\n| event | tells | members |\n|---|---|---|\n${rows.join('\n')}\n`;
 }
 
-/** The words of a comment, on one line. */
-function wordsOf(node) {
-  const doc = ts.getJSDocCommentsAndTags(node).find(ts.isJSDoc);
-  const text = typeof doc?.comment === 'string' ? doc.comment : ts.getTextOfJSDocComment(doc?.comment);
-  return text
-    ?.replace(/\{@link (\w+)\}/g, '`$1`')
-    .replace(/\s+/g, ' ')
-    .trim();
-}
-
 /** The keys that a schema has itself. */
 function ownKeys(initializer) {
   let object = initializer;
@@ -165,7 +134,7 @@ async function keys() {
 
 /** The page as it should be. Errors: a setting, command, event or key without a comment. */
 async function page() {
-  return [HEAD, await settings(), await commands(), await events(), await keys()].join('\n');
+  return [HEAD, await settingsTable(), await commands(), await events(), await keys()].join('\n');
 }
 
 export async function checkReferencePage() {

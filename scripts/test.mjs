@@ -55,6 +55,7 @@ async function checkSources() {
   await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());
   await check('log events page', async () => (await import('./log-events-page.mjs')).checkLogEventsPage());
   await check('reference page', async () => (await import('./reference-page.mjs')).checkReferencePage());
+  await check('man page', async () => (await import('./man-page.mjs')).checkManPage());
   await check('CommonJS builds', checkCommonJs);
   await check('size budgets', checkCodeSizes);
 }

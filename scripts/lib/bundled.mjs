@@ -1,5 +1,5 @@
 /** Modules of the daemon as they run, for pages that are made from what they say. */
-import { mkdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -10,9 +10,8 @@ const { build } = createRequire(createRequire(import.meta.url).resolve('tsup'))(
 
 /** What this source text exports, whose imports are those of a file in `folder`. Other packages must be built. */
 export async function importBundled(contents, folder) {
-  const cache = join(ROOT, folder, 'node_modules', '.cache');
-  const outfile = join(cache, `page-${process.pid}-${Date.now()}.mjs`);
-  mkdirSync(cache, { recursive: true });
+  // One folder below the package, as src/ and dist/ are: its modules look for the package there.
+  const outfile = join(ROOT, folder, 'node_modules', `.page-${process.pid}-${Date.now()}.mjs`);
   try {
     await build({
       stdin: { contents, loader: 'ts', resolveDir: join(ROOT, folder, 'src'), sourcefile: 'page.ts' },

@@ -8,8 +8,16 @@ import { ExitCode } from '../errors.js';
 import { formatJson } from '../status/format.js';
 
 const HELP = `
+It looks at devices, xenstored and its quotas, others that serve the same disks, the hotplug script, io_uring, limits, the journal
+folder, the storage helper and its drivers, the unit, daemons that run, and all mistakes of the configuration.
+
 Exit codes: 0 the daemon can serve, though there may be notes; 69 something is missing or in the way; 78 all that is wrong is the
 configuration. With --json each finding has name, ok, needed, detail, and remedy where something is to be done.
+
+Examples:
+  xen-blockd check                                  the machine, with its /etc/xen-blockd.toml
+  xen-blockd check --config /tmp/xen-blockd.toml    a configuration, before it is put in its place
+  xen-blockd check --json | jq '.[] | select(.ok | not)'
 `;
 
 /** `xen-blockd check`; `ended` gets the exit code. */

@@ -57,7 +57,8 @@ function printError(message: string): void {
   sink[Symbol.dispose]();
 }
 
-function makeProgram({ ended, ready }: RunListener): Command {
+/** All commands, as commander has them; none runs by itself. */
+export function makeProgram({ ended, ready }: RunListener): Command {
   const program = new Command('xen-blockd')
     .description('Serves disk images to Xen guests over the paravirtual block protocol.')
     .version(packageVersion())

@@ -18,6 +18,9 @@ The daemon must serve the type qdisk (types = ["qdisk"] in its configuration). F
 QEMU would have are not there.
 
 libxl's own options, of which -xen-domid and -chardev matter, come after --.
+
+Examples:
+  xen-blockd device-model -- -xen-domid 5 -chardev socket,id=libxl-cmd,path=/run/xen/qmp-libxl-5,server=on,wait=off
 `;
 
 interface DeviceModelOptions {
@@ -30,7 +33,7 @@ export function addDeviceModel(program: Command): void {
   program
     .command('device-model')
     .description("stand in for the QEMU that libxl starts for a guest's qdisk disks")
-    .argument('[options...]', "libxl's options for a QEMU")
+    .argument('[libxl-options...]', 'what libxl has given its QEMU')
     .option('--control <path>', "the daemon's control socket", DEFAULTS['control-socket'])
     .option('--emulator <dir>', 'the emulated host in this folder, not this machine')
     .addHelpText('after', HELP)

@@ -52,13 +52,16 @@ export function addEmbedded(program: Command, ended: (code: number) => void): vo
 }
 
 const HOST_EXAMPLES = `
-Examples, each in a terminal of its own:
+The host, the daemon and each guest have a terminal of their own. Kill the daemon with -9 and start it again: the guest sees a pause.
+
+Examples:
   xen-blockd host --dir /dev/shm/xen
   xen-blockd run --emulator /dev/shm/xen --control-socket /tmp/blockd.sock
-  xen-blockd guest disk.img --dir /dev/shm/xen --writable --load --seconds 60
-Then kill -9 the daemon and start it again: the guest sees a pause.`;
+  xen-blockd guest disk.img --dir /dev/shm/xen --writable --load --seconds 60`;
 
 const GUEST_EXAMPLES = `
+With --writable --load it overwrites the image at random, checks each sector that it wrote, and tells the longest pause.
+
 Examples:
   xen-blockd guest disk.img --dir /dev/shm/xen                    read it all, print its sha256
   xen-blockd guest disk.img --dir /dev/shm/xen --writable --load  exit code 1 if anything was lost or refused

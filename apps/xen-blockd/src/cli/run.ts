@@ -182,6 +182,8 @@ Examples:
   xen-blockd run --page localhost:9106            disks for a browser, on this machine only
   xen-blockd run --emulator /dev/shm/xen          without Xen: see xen-blockd host --help
 
+With --emulator journal, locks and the control socket are in the folder too.
+
 SIGTERM answers the requests that were taken and leaves the disks connected for the next process; SIGHUP reads the
 configuration anew. Exit codes: 2 usage, 69 Xen or xenstored is not there (worth another try), 75 another daemon serves
 this domain, 78 the configuration is wrong, 1 anything else.`;

@@ -1,4 +1,4 @@
-import { QmpClient, QmpError } from '@xenpv/qmp';
+import { QmpClient, QmpError, type QmpEvent } from '@xenpv/qmp';
 import { BlockdError, errorCode } from '../errors.js';
 import { packageVersion } from '../package-root.js';
 import type { DiskReport } from '../status/device-status.js';
@@ -23,29 +23,37 @@ export async function askDaemon<T = readonly DiskReport[]>(
   { command, args, answerMs = ANSWER_MS }: DaemonRequest,
   signal?: AbortSignal,
 ): Promise<T> {
-  await using conversation = new Conversation(path, answerMs, signal);
+  await using conversation = new Conversation(path, { answerMs, signal });
   return conversation.ask<T>(command, args);
+}
+
+/** How a conversation is held. */
+export interface ConversationOptions {
+  /** Milliseconds for each answer. */
+  readonly answerMs?: number | undefined;
+  /** Ends it at once. */
+  readonly signal?: AbortSignal | undefined;
+  /** Takes what the daemon tells by itself, from the first answer on. */
+  readonly onEvent?: ((event: QmpEvent) => void) | undefined;
 }
 
 /** Commands to a daemon that belong together: it ends what belongs to a conversation with it. */
 export class Conversation implements AsyncDisposable {
   readonly #path: string;
-  readonly #answerMs: number;
-  readonly #signal: AbortSignal | undefined;
+  readonly #options: ConversationOptions & { readonly answerMs: number };
   #client: QmpClient | undefined;
 
-  /** `answerMs`: milliseconds for each answer. With `signal` it ends at once. */
-  constructor(path: string, answerMs = ANSWER_MS, signal?: AbortSignal) {
+  constructor(path: string, { answerMs = ANSWER_MS, ...options }: ConversationOptions = {}) {
     this.#path = path;
-    this.#answerMs = answerMs;
-    this.#signal = signal;
+    this.#options = { answerMs, ...options };
   }
 
   /** Resolves with what the command returns, which is `T`. Error: as {@link askDaemon}, or the signal's reason. */
   async ask<T>(command: string, args?: Readonly<Record<string, unknown>>): Promise<T> {
-    const [path, answerMs, signal] = [this.#path, this.#answerMs, this.#signal];
+    const path = this.#path;
+    const { answerMs, signal } = this.#options;
     try {
-      this.#client ??= await QmpClient.connect(path, { answerMs, signal });
+      this.#client ??= await QmpClient.connect(path, this.#options);
       return (await this.#client.execute(command, args)) as T;
     } catch (error) {
       signal?.throwIfAborted();

@@ -89,7 +89,8 @@ export class Reload implements AsyncDisposable {
   }
 }
 
-function isReloaded(key: string): boolean {
+/** Whether a key takes effect without another start. */
+export function isReloaded(key: string): boolean {
   return (RELOADED as readonly string[]).includes(key);
 }
 

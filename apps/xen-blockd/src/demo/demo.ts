@@ -6,12 +6,12 @@ import { Daemon } from '../daemon/daemon.js';
 import { StopSignal } from '../daemon/stop-signal.js';
 import { ExitCode } from '../errors.js';
 import { createLogger } from '../log/logger.js';
+import { NO_PROGRESS, type Progress, progressOn } from '../status/progress.js';
 import { prepareSocketPath } from '../unix-socket.js';
 import { GuestThread } from './guest-thread.js';
 import { HandshakeTrace } from './handshake.js';
 import { findImage, makeImage } from './image.js';
 import type { DemoOptions } from './options.js';
-import { NO_PROGRESS, type Progress, progressOn } from './progress-bar.js';
 import { type DemoReporter, type GuestReport, jsonReporter, textReporter } from './report.js';
 
 const TYPE = 'qdisk';

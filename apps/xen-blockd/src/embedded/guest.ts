@@ -9,8 +9,8 @@ import { Deadline } from '../deadline.js';
 import { guestNbdDisk } from '../demo/guest-disk.js';
 import { hashDisk } from '../demo/hash.js';
 import { findImage } from '../demo/image.js';
-import { NO_PROGRESS, progressOn } from '../demo/progress-bar.js';
 import { BlockdError, ExitCode } from '../errors.js';
+import { NO_PROGRESS, progressOn } from '../status/progress.js';
 import { listenOnUnixSocket } from '../unix-socket.js';
 import { verifiedLoad } from './verified-load.js';
 

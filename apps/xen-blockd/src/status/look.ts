@@ -25,7 +25,7 @@ const RENDITION: Readonly<Record<Style, readonly [begin: number, end: number]>> 
 /** Where output goes, as far as its look depends on it. */
 export interface OutputStream {
   readonly isTTY?: boolean;
-  readonly columns?: number;
+  readonly columns?: number | undefined;
 }
 
 /**

@@ -6,7 +6,7 @@ import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 const ATTACH_HELP = `
 The disk is written into xenstore as xl writes one, so that any guest may have it, whatever its toolstack is; xl sees it too
 where the guest is xl's. It is there until it is detached, or the guest ends. A guest whose driver does not connect in time
-keeps the disk, and may connect later; one that the daemon refuses is taken away again.
+keeps the disk, and may connect later; one that the daemon refuses is taken away again. Only dom0 may do this.
 
 Examples:
   xen-blockd attach web1 /images/data.img                     the first free vdev
@@ -47,11 +47,20 @@ export function addAttach(program: Command): void {
 /** An image may be slow to open, and a guest slow to let go. */
 const LONG_MS = 120_000;
 
+const DETACH_HELP = `
+The guest is asked to let go of it, for ten seconds. One that does not do so keeps the disk, and the exit code is 1.
+
+Examples:
+  xen-blockd detach web1:xvdb
+  xen-blockd detach qdisk-5-51728 --force           a guest that hangs is not asked
+`;
+
 /** `xen-blockd detach`. */
 export function addDetach(program: Command): void {
   addQuery(program, 'detach', 'take a disk away from its guest')
     .argument('<disk>', DISK)
     .option('--force', 'the guest is not asked: it loses the disk, and what it has not written')
+    .addHelpText('after', DETACH_HELP)
     .action((disk: string, options: QueryOptions & { force?: boolean }) =>
       ask(options, { command: 'x-detach', args: { disk, force: options.force }, answerMs: LONG_MS }, formatDevices),
     );

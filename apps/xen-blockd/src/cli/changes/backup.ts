@@ -73,7 +73,7 @@ async function backup(disk: string, file: string, options: BackupOptions): Promi
     ...{ format: options.format ?? (isServer ? 'raw' : 'qcow2') },
     mode: isServer || options.existing ? 'existing' : 'absolute-paths',
   };
-  using watch = await JobWatch.open(options, device);
+  await using watch = await JobWatch.open(options, device);
   const ofBitmap = { node: device, name: bitmap };
   if (isNew) await answerOf(options, { command: 'block-dirty-bitmap-add', args: { ...ofBitmap, persistent: true } });
   try {

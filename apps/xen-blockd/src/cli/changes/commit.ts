@@ -46,11 +46,12 @@ async function commit(disk: string, options: CommitOptions): Promise<void> {
   const { device } = await diskOf(options, disk);
   if (options.cancel) {
     await answerOf(options, { command: 'block-job-cancel', args: { device, force: true } });
+    print(options, { device, cancelled: true }, () => `${device} is not committed any further\n`);
     return;
   }
   const [base, top] = [options.base, options.top].map((file) => file && resolve(file));
   const speed = options.speed === undefined ? 0 : parseSize(options.speed).bytes;
-  using watch = await JobWatch.open(options, device);
+  await using watch = await JobWatch.open(options, device);
   // One that was left to go on is watched again.
   if (!(await watch.job())) {
     await answerOf(options, { command: 'block-commit', args: { device, base, top, speed }, answerMs: LONG_MS });

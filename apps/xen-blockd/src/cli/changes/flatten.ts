@@ -36,10 +36,11 @@ async function flatten(disk: string, options: FlattenOptions): Promise<void> {
   const { device } = await diskOf(options, disk);
   if (options.cancel) {
     await answerOf(options, { command: 'block-job-cancel', args: { device } });
+    print(options, { device, cancelled: true }, () => `${device} is not flattened any further\n`);
     return;
   }
   const speed = options.speed === undefined ? 0 : parseSize(options.speed).bytes;
-  using watch = await JobWatch.open(options, device);
+  await using watch = await JobWatch.open(options, device);
   // One that was left to go on is watched again.
   if (!(await watch.job())) await answerOf(options, { command: 'block-stream', args: { device, speed } });
   const reason = options.wait ? await watch.end('flatten') : undefined;

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpEvent } from '@xenpv/qmp';
+import { Conversation } from '../../control/ask-daemon.js';
 import { BlockdError } from '../../errors.js';
-import { formatBytes } from '../../status/format.js';
+import { progressOn } from '../../status/progress.js';
 import type { QueryOptions } from '../queries/query.js';
 
 const POLL_MS = 250;
@@ -20,58 +21,69 @@ export interface Job {
 }
 
 /** A job of a disk, and how it gets on. */
-export class JobWatch implements Disposable {
-  readonly #client: QmpClient;
+export class JobWatch implements AsyncDisposable {
+  readonly #conversation: Conversation;
   readonly #device: string;
   readonly #ended: readonly QmpEvent[];
 
-  private constructor(client: QmpClient, device: string, ended: readonly QmpEvent[]) {
-    this.#client = client;
+  private constructor(conversation: Conversation, device: string, ended: readonly QmpEvent[]) {
+    this.#conversation = conversation;
     this.#device = device;
     this.#ended = ended;
   }
 
   /** Before the job begins, so that its end is heard. Error: ERR_SOCKET. */
-  static async open({ socket }: QueryOptions, device: string): Promise<JobWatch> {
+  static async open({ socket, timeout }: QueryOptions, device: string): Promise<JobWatch> {
     const ended: QmpEvent[] = [];
     const onEvent = (event: QmpEvent) => {
       if (ENDS.includes(event.event) && event.data?.device === device) ended.push(event);
     };
-    return new JobWatch(await QmpClient.connect(socket, { onEvent }), device, ended);
+    const answerMs = timeout === undefined ? undefined : timeout * 1000;
+    const watch = new JobWatch(new Conversation(socket, { answerMs, onEvent }), device, ended);
+    try {
+      // The conversation begins with the first question.
+      await watch.job();
+      return watch;
+    } catch (error) {
+      await watch[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
-  /** Undefined: there is none, or no more. */
+  /** Undefined: there is none, or no more. Error: ERR_SOCKET. */
   async job(): Promise<Job | undefined> {
-    const jobs = (await this.#client.execute('query-block-jobs')) as readonly Job[];
+    const jobs = await this.#conversation.ask<readonly Job[]>('query-block-jobs');
     return jobs.find((job) => job.device === this.#device);
   }
 
   /**
    * Resolves when the job has ended: with why it has failed, or undefined if it has not. Shows on a terminal how far it is.
-   * Error: ERR_SOCKET, the daemon has ended; `op` is what the operator wanted. `complete` is called once, for a job that is ready;
-   * what it rejects with is the error.
+   * Error: ERR_SOCKET, the daemon does not tell any more; `op` is what the operator wanted. `complete` is called once, for a job
+   * that is ready; what it rejects with is the error.
    */
   async end(op: string, complete?: () => Promise<unknown>): Promise<string | undefined> {
-    const isShown = process.stderr.isTTY === true;
-    try {
-      // The event comes before the job is known no more.
-      for (let job = await this.job(); job && this.#ended.length === 0; job = await this.job()) {
-        if (isShown) process.stderr.write(`\r${progressOf(job)}`);
-        if (job.ready && complete) {
-          await complete();
-          await this.#told();
-        } else await sleep(POLL_MS);
-      }
-    } catch (cause) {
-      if (cause instanceof BlockdError) throw cause;
-      const reason = `the daemon has ended: ${(cause as Error).message}; see xen-blockd list, and try again`;
-      throw new BlockdError('ERR_SOCKET', op, `${this.#device}: ${reason}`, { cause });
-    } finally {
-      if (isShown) process.stderr.write('\n');
+    using progress = progressOn(process.stderr);
+    // The event comes before the job is known no more.
+    for (let job = await this.#look(op); job && this.#ended.length === 0; job = await this.#look(op)) {
+      progress.update(job.offset, job.len);
+      if (job.ready && complete) {
+        await complete();
+        await this.#told();
+      } else await sleep(POLL_MS);
     }
     const [end] = this.#ended;
     if (end?.event === 'BLOCK_JOB_COMPLETED' && end.data?.error === undefined) return undefined;
     return end === undefined ? 'its storage helper has ended' : `${end.data?.error ?? 'the job was cancelled'}`;
+  }
+
+  /** The job, once it has begun. */
+  async #look(op: string): Promise<Job | undefined> {
+    try {
+      return await this.job();
+    } catch (cause) {
+      const message = `${this.#device}: how its job ends is not known: ${(cause as Error).message}`;
+      throw new BlockdError('ERR_SOCKET', op, `${message}; see xen-blockd list, and try again`, { cause });
+    }
   }
 
   /** What is complete is told soon. */
@@ -80,12 +92,7 @@ export class JobWatch implements Disposable {
     while (this.#ended.length === 0 && performance.now() < deadline) await sleep(TOLD_POLL_MS);
   }
 
-  [Symbol.dispose](): void {
-    this.#client.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#conversation[Symbol.asyncDispose]();
   }
-}
-
-function progressOf({ offset, len }: Job): string {
-  const percent = len === 0 ? 100 : Math.floor((100 * offset) / len);
-  return `${percent} %, ${formatBytes(offset)} of ${formatBytes(len)}`.padEnd(40);
 }

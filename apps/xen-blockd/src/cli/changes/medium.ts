@@ -11,10 +11,17 @@ const LOOK_MS = 100;
 
 const DRIVE = `a cdrom drive: ${DISK}`;
 
+const EJECT_HELP = `
+Examples:
+  xen-blockd eject web1:xvdd
+  xen-blockd eject web1:xvdd --timeout 60           its storage is slow to let go
+`;
+
 /** `xen-blockd eject`. */
 export function addEject(program: Command): void {
   addQuery(program, 'eject', 'take the medium out of a cdrom drive')
     .argument('<disk>', DRIVE)
+    .addHelpText('after', EJECT_HELP)
     .action(async (disk: string, options: QueryOptions) => {
       const { device } = await diskOf(options, disk);
       await answerOf(options, { command: 'eject', args: { device } });
@@ -26,8 +33,9 @@ const INSERT_HELP = `
 What was in the drive is taken out. A medium that cannot be opened leaves the drive empty, and the exit code is 1; the
 daemon tries it again until there is another one.
 
-Example:
+Examples:
   xen-blockd insert web1:xvdd /images/install.iso
+  xen-blockd insert web1:xvdd /images/install.qcow2 --format qcow2
 `;
 
 /** `xen-blockd insert`. */

@@ -4,12 +4,12 @@ import { formatDevices } from '../../status/device-table.js';
 import { integer } from '../option-parsers.js';
 import { addQuery, ask, DISK, disksOf, print, type QueryOptions } from '../queries/query.js';
 
-const HELP = `
+const PAUSE_HELP = `
 Requests of the guest wait in its ring; those that were taken are answered first, so that nothing reads or writes the image any
 more when this ends with exit code 0. What is in the image then is what a power cut would leave. The pause outlasts the daemon,
 and the guest's restart: only unpause ends it, and the end of the disk. Guests have time limits of their own.
 
-Example:
+Examples:
   xen-blockd pause web1:xvda && cp --reflink=always /images/a.img /images/copy.img; xen-blockd unpause web1:xvda
 `;
 
@@ -21,8 +21,8 @@ const MORE_MS = 50_000;
 export function addPause(program: Command): void {
   addQuery(program, 'pause', "take no more requests from a disk's guest, until unpause")
     .argument('<disk>', DISK)
-    .option('--wait <seconds>', `for requests that were taken; ${WAIT} by default`, integer([0, 3600]), WAIT)
-    .addHelpText('after', HELP)
+    .option('--wait <seconds>', 'for requests that were taken', integer([0, 3600]), WAIT)
+    .addHelpText('after', PAUSE_HELP)
     .action(async (disk: string, options: QueryOptions & { wait: number }) => {
       const waitMs = 1000 * options.wait;
       const args = { disk, 'wait-ms': waitMs };
@@ -36,10 +36,17 @@ export function addPause(program: Command): void {
     });
 }
 
+const UNPAUSE_HELP = `
+Examples:
+  xen-blockd unpause web1:xvda
+  xen-blockd list --state paused                    which disks wait for it
+`;
+
 /** `xen-blockd unpause`. */
 export function addUnpause(program: Command): void {
   addQuery(program, 'unpause', 'take requests again from the guest of a disk that is paused')
     .argument('<disk>', DISK)
+    .addHelpText('after', UNPAUSE_HELP)
     .action((disk: string, options: QueryOptions) =>
       ask(options, { command: 'x-unpause', args: { disk } }, formatDevices),
     );

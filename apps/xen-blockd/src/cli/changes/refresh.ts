@@ -8,11 +8,22 @@ interface RefreshArguments extends QueryOptions, Filters {
   readonly allowShrink?: boolean;
 }
 
+const HELP = `
+An image that has become smaller is an error, and its guest is not told, unless --allow-shrink is there: the guest loses what was
+behind the new end. An image that does not end with a sector is served up to its last whole one.
+
+Examples:
+  truncate -s 20G /images/web1.img && xen-blockd refresh web1:xvda
+  xen-blockd refresh --guest web1                   all disks of a guest
+  xen-blockd refresh web1:xvda --allow-shrink       the image has become smaller, and that is meant
+`;
+
 /** `xen-blockd refresh`. */
 export function addRefresh(program: Command): void {
   addFilters(addQuery(program, 'refresh', 'look at the sizes of images again, and tell the guests'))
     .argument('[disk]', `only this one: ${DISK}`)
     .option('--allow-shrink', 'the image may have become smaller: the guest loses its end')
+    .addHelpText('after', HELP)
     .action(async (disk: string | undefined, options: RefreshArguments) => {
       const { allowShrink } = options;
       if (allowShrink && disk === undefined) {

@@ -4,6 +4,8 @@ import { formatResumed } from '../../status/device-table.js';
 import { addQuery, ask, DISK, type QueryOptions } from '../queries/query.js';
 
 const RESUME_HELP = `
+Requests that an error of the storage has stopped were kept, and are done again.
+
 A disk that a daemon before this one served is held when it cannot be taken over safely; list and the log say why.
 
 --without-journal risks the guest's data: which of its requests were carried out is not known. All that its rings show as
@@ -12,6 +14,11 @@ so that the guest waits for them until it is restarted. Where that matters, deta
 
 --accept-image has the guest go on with what is in the place of its image now. What it has in its memory of the other
 image does not fit to it, and will be written to it.
+
+Examples:
+  xen-blockd list --held                            which disks wait for this, and why
+  xen-blockd resume web1:xvda                       its storage is well again
+  xen-blockd resume web1:xvda --without-journal     the risk that is told above is taken
 `;
 
 /** `xen-blockd resume`. */

@@ -1,9 +1,9 @@
-import type { CommandSpec, CommandTree, OptionSpec, Values } from './command-tree.js';
+import type { ArgumentSpec, CommandSpec, CommandTree, OptionSpec, Values } from './command-tree.js';
 
 /** A completion for bash, which needs nothing else: bash-completion only loads it when it is asked for. */
 export function bashCompletion({ commands, options }: CommandTree): string {
   const names = ['help', ...commands.map(({ name }) => name)];
-  const top = { name: '', options, arguments: [{ choices: names }], subcommands: [] };
+  const top = { name: '', options, arguments: [{ values: { choices: names } }], subcommands: [] };
   const cases = [top, ...commands.flatMap(withSubcommands)].map(caseOf).join('\n');
   const pairs = commands.flatMap(({ name, subcommands }) => subcommands.map((sub) => `'${name} ${sub.name}'`));
   return `# bash completion of xen-blockd; made by: xen-blockd completion bash
@@ -48,10 +48,15 @@ function withSubcommands(command: CommandSpec): CommandSpec[] {
   return [command, ...command.subcommands.map((sub) => ({ ...sub, name: `${command.name} ${sub.name}` }))];
 }
 
+/** What is completed behind a command's name, or at the top behind the program's. */
+interface Completed extends Pick<CommandSpec, 'name' | 'options' | 'subcommands'> {
+  readonly arguments: readonly Pick<ArgumentSpec, 'values'>[];
+}
+
 /** What it offers does not depend on how many arguments there are before: values of options cannot be told from them. */
-function caseOf(command: Omit<CommandSpec, 'description'>): string {
+function caseOf(command: Completed): string {
   const { name, options, subcommands } = command;
-  const offered = [assignment(command.arguments[0]), ...subcommandWords(subcommands)].join(' ');
+  const offered = [assignment(command.arguments[0]?.values), ...subcommandWords(subcommands)].join(' ');
   const flags = options.flatMap((option) => option.flags).join(' ');
   const withValue = options.flatMap(optionCase).join('\n');
   return `    '${name}')

@@ -25,7 +25,7 @@ function linesOf(command: CommandSpec, condition: string): string[] {
   const own = names === '' ? condition : `${condition}; and not __fish_seen_subcommand_from ${names}`;
   return [
     ...options.map((option) => line(own, option)),
-    ...(argument ? [`complete -c xen-blockd -n ${quoted(own)} ${offered(argument)}`] : []),
+    ...(argument ? [`complete -c xen-blockd -n ${quoted(own)} ${offered(argument.values)}`] : []),
     ...subcommands.flatMap((sub) => [
       `complete -c xen-blockd -n ${quoted(own)} -a ${sub.name} -d ${quoted(sub.description)}`,
       ...linesOf(sub, `${condition}; and __fish_seen_subcommand_from ${sub.name}`),

@@ -49,7 +49,7 @@ function subcommandOf(subcommand: CommandSpec): string {
 
 function argumentsOf(command: CommandSpec): string {
   const names = command.subcommands.map(({ name }) => name).join(' ');
-  const positions = command.arguments.map((values, i) => {
+  const positions = command.arguments.map(({ values }, i) => {
     const offered = action(values);
     return quoted(`${i + 1}: :${i === 0 && names !== '' ? `{${offered}; compadd ${names}}` : offered}`);
   });

@@ -32,8 +32,17 @@ const ASKING = [
   ['trace', 'web1:xvda'],
   ['attach', 'web1', '/a.img'],
   ['detach', 'web1:xvda'],
+  ['snapshot', 'web1:xvda', '/a.qcow2'],
+  ['flatten', 'web1:xvda'],
+  ['flatten', 'web1:xvda', '--cancel'],
+  ['commit', 'web1:xvda'],
+  ['commit', 'web1:xvda', '--cancel'],
+  ['backup', 'web1:xvda', '/a.qcow2'],
   ['upgrade'],
 ];
+
+/** One of each way to ask. */
+const WAYS = ['status', 'list', 'stats', 'resize', 'trace', 'upgrade', 'snapshot', 'flatten', 'commit', 'backup'];
 
 describe('without a daemon', () => {
   let directory: string;
@@ -61,8 +70,7 @@ describe('without a daemon', () => {
   });
 
   it('a command waits for one that does not answer as long as --timeout says', async () => {
-    // One of each way to ask.
-    const asking = ASKING.filter(([name]) => ['status', 'list', 'stats', 'resize', 'trace', 'upgrade'].includes(name));
+    const asking = ASKING.filter(([name]) => WAYS.includes(name));
     server = createServer((socket) => socket.on('error', () => {}).resume());
     await once(server.listen(path()), 'listening');
     const outcomes = await Promise.all(

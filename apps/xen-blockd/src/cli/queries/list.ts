@@ -8,6 +8,8 @@ interface ListArguments extends QueryOptions, Filters {}
 const ALL = { command: 'x-query-disks' };
 
 const LIST_HELP = `
+One that is not served has the reason in its line.
+
 Examples:
   xen-blockd list --held                   what keeps guests waiting
   xen-blockd list --guest web1             the disks of one guest

@@ -7,6 +7,11 @@ import { addQuery, answerOf, disksOf, print, type QueryOptions } from './query.j
 const HELP = `
 Exit codes, for monitoring: 0 all is well; 1 something is wrong, such as a disk that is refused, held or stopped; 69 the daemon
 is not there, or does not answer. With --json the members problems and running say the same.
+
+Examples:
+  xen-blockd status                                 how it is, in a few lines
+  xen-blockd status --timeout 5 > /dev/null         for monitoring: the exit code says it
+  xen-blockd status --json | jq -r '.problems[]'    only what is wrong
 `;
 
 /** `xen-blockd status`; `ended` gets the exit code. */

@@ -6,6 +6,11 @@ const HELP = `
 Keys: i, b, l and n put the disks in order by IOPS, bandwidth, latency or name; / filters by a part of a name, guest, vdev or
 image; arrows choose a disk and Enter shows all of it, as show does; q goes back, and quits. Columns give way on narrow
 terminals. Elsewhere than on a terminal use stats --watch.
+
+Examples:
+  xen-blockd top
+  xen-blockd top --guest web1 --interval 0.5        one guest's disks, twice a second
+  xen-blockd top --held                             those that are not served
 `;
 
 /** Seconds between two looks. */

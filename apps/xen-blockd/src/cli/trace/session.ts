@@ -47,7 +47,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 async function traceUntil(disk: string, options: TraceOptions, signal: AbortSignal): Promise<void> {
   const answerMs = options.timeout === undefined ? ANSWER_MS : options.timeout * 1000;
-  await using conversation = new Conversation(options.socket, answerMs);
+  await using conversation = new Conversation(options.socket, { answerMs });
   const start = await conversation.ask<TraceStart>('x-trace-start', {
     disk,
     ...(options.op ? { operations: options.op } : {}),

@@ -8,6 +8,11 @@ whether a restart is safe now, restarts the service, waits until every disk that
 not served. Guests' requests wait meanwhile; none is lost. It refuses while something stands against it, and says what.
 
 Exit codes: 0 done, or nothing to do; 1 refused, or not all disks are back; 69 there is no daemon.
+
+Examples:
+  npm install -g xen-blockd && xen-blockd upgrade
+  xen-blockd upgrade --check                        whether a restart is safe now, and what is in its way
+  xen-blockd upgrade --force                        a restart into the same version
 `;
 
 /** `xen-blockd upgrade`; `ended` gets the exit code. */

@@ -22,7 +22,7 @@ export async function checkRunning(pids: readonly number[], socket: string | fal
 async function answering(socket: string): Promise<Finding> {
   const name = 'control socket';
   try {
-    await using conversation = new Conversation(socket, ANSWER_MS);
+    await using conversation = new Conversation(socket, { answerMs: ANSWER_MS });
     const { version, pid, configuration } = await conversation.ask<DaemonStatus>('x-query-daemon');
     const installed = `xen-blockd ${packageVersion()}`;
     if (version !== installed) {
