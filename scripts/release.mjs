@@ -43,6 +43,7 @@ function trials({ quick }) {
     { name: 'readmes, cjs', run: (project) => project.readmes('cjs') },
     { name: 'examples', run: (project) => project.examples() },
     { name: 'xen-blockd', run: (project) => project.daemon() },
+    { name: 'xen-blockd alone', once: true, run: (project, _, tarballs) => project.withoutEmulator(tarballs) },
     ...bundles('esbuild'),
   ];
   if (quick) return all;
@@ -89,7 +90,7 @@ async function tryNode(line, { folder, tarballs, options, isFirst }) {
   if (!installed) return cells;
   await add('install --global', () => project.installsGlobally(tarballs));
   for (const { name, once, run } of trials(options)) {
-    if (!once || isFirst) await add(name, () => run(project, line));
+    if (!once || isFirst) await add(name, () => run(project, line, tarballs));
   }
   return cells;
 }
