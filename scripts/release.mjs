@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { readArguments, runMain, sayOnStderr, usageError } from './lib/program.mjs';
 import { buildAddons, setup, turbo } from './lib/setup.mjs';
 import { StepError } from './lib/steps.mjs';
+import { tryFaultTest, tryTemplate } from './release/authors.mjs';
 import { packAll } from './release/pack.mjs';
 import { Project } from './release/project.mjs';
 import { checkPackedSizes } from './release/sizes.mjs';
@@ -16,10 +17,11 @@ import { NODES, nodeProgram, TYPESCRIPTS } from './release/toolchain.mjs';
 const USAGE = `usage: npm run release [-- options]
 
 Packs all packages, installs them into empty projects on Node ${NODES.join(', ')}, and tries them there: ES modules and CommonJS,
-bundled and not, the examples, the types with TypeScript ${TYPESCRIPTS.join(', ')}, Bun, and arm64 under qemu-user.
+bundled and not, the examples, the template of a backend, the types with TypeScript ${TYPESCRIPTS.join(', ')}, Bun, and
+arm64 under qemu-user.
 Publishes nothing.
 
-  --quick      this Node alone, one bundler, no TypeScript, no other machine
+  --quick      this Node alone, one bundler, no TypeScript, no template, no other machine
   --node LINE  this line of Node alone; may be given again
   --no-build   of what is in dist
   --json       the results as JSON on standard output
@@ -48,7 +50,18 @@ function trials({ quick }) {
   ];
   if (quick) return all;
   const types = (version) => ({ name: `TypeScript ${version}`, once: true, run: (project) => project.types(version) });
+  const folderOf = (project, name) => join(`${project.folder}-authors`, name);
   const others = [
+    {
+      name: 'the template',
+      once: true,
+      run: (project, _, tarballs) => tryTemplate(folderOf(project, 'template'), project.node, tarballs),
+    },
+    {
+      name: 'fault-test',
+      once: true,
+      run: (project, _, tarballs) => tryFaultTest(folderOf(project, 'fault-test'), project.node, tarballs),
+    },
     { name: 'Bun', once: true, run: (project) => project.bun() },
     { name: 'arm64 (qemu-user)', once: true, run: (project, line) => project.arm64(line) },
   ];

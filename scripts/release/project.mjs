@@ -9,10 +9,10 @@ import { arm64Command, bunProgram, typescripts } from './toolchain.mjs';
 const require = createRequire(import.meta.url);
 const MOST_MS = 120_000;
 /** No package runs a script. */
-const INSTALL_OPTIONS = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
+export const INSTALL_OPTIONS = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
 
 /** What npm itself is, so that another Node than the one in PATH can run it. */
-async function npmProgram() {
+export async function npmProgram() {
   const root = (await run('npm root', 'npm', ['root', '--global'])).trim();
   return join(root, 'npm', 'bin', 'npm-cli.js');
 }
@@ -29,6 +29,15 @@ export class Project {
     this.#env = { PATH: `${dirname(node)}:${process.env.PATH}`, NODE_PATH: '' };
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, 'package.json'), '{ "name": "empty", "private": true, "version": "1.0.0" }\n');
+  }
+
+  get folder() {
+    return this.#folder;
+  }
+
+  /** The program. */
+  get node() {
+    return this.#node;
   }
 
   /** Installs with the project's Node. */
