@@ -57,7 +57,6 @@ async function installed(folder, node, tarballs, tools = []) {
 
 /** What vitest says of its tests, without its colours. */
 function passed(output) {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what colours are.
   const [, count] = /Tests +(\d+) passed/.exec(output.replace(/\x1b\[\d+m/g, '')) ?? [];
   if (count === undefined) throw Object.assign(new Error('no test has passed'), { output });
   return `${count} tests`;
