@@ -1,7 +1,9 @@
 /**
- * `npm run docs:api`: the reference of all libraries, from their docstrings, in build/api. With `--check` it writes
- * nothing, and fails where something exported is not documented, or names a type that users cannot import.
+ * `npm run docs:api`: the reference of all libraries and all that they export, `./testing` too, from their docstrings, in
+ * build/api. With `--check` it writes nothing, and fails where something exported is not documented, names a type that
+ * users cannot import, or links to nothing.
  */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { readArguments, runMain } from './lib/program.mjs';
@@ -38,11 +40,25 @@ function libraries(only) {
     .filter(({ folder }) => only === undefined || folder === `packages/${only}`);
 }
 
+/** The sources of what users import, `.` and such as `./testing`, as tsup.config.ts names them. Error: StepError. */
+function entryPoints({ folder, manifest }) {
+  const config = readFileSync(join(ROOT, folder, 'tsup.config.ts'), 'utf8');
+  return Object.keys(manifest.exports)
+    .filter((entry) => entry !== './package.json')
+    .map((entry) => {
+      if (entry === '.') return join(ROOT, folder, 'src/index.ts');
+      const [, source] = new RegExp(`\\b${entry.slice(2)}: '(src/[^']+)'`).exec(config) ?? [];
+      if (source === undefined) throw new StepError(folder, `tsup.config.ts does not say what ${entry} is made of`);
+      return join(ROOT, folder, source);
+    });
+}
+
 /** Converts one package; gives typedoc's model, and its warnings as lines. */
-async function convert({ folder }, typedoc) {
+async function convert(one, typedoc) {
+  const { folder } = one;
   const warnings = [];
   const app = await typedoc.Application.bootstrap({
-    entryPoints: [join(ROOT, folder, 'src/index.ts')],
+    entryPoints: entryPoints(one),
     tsconfig: join(ROOT, folder, 'tsconfig.json'),
     basePath: ROOT,
     readme: join(ROOT, folder, 'README.md'),
@@ -51,7 +67,7 @@ async function convert({ folder }, typedoc) {
     excludePrivate: true,
     excludeExternals: true,
     skipErrorChecking: true,
-    validation: { notExported: true, invalidLink: false, notDocumented: true },
+    validation: { notExported: true, invalidLink: true, notDocumented: true },
     requiredToBeDocumented: DOCUMENTED,
     logLevel: 'Warn',
     disableGit: true,
@@ -77,9 +93,21 @@ const PARTS = {
   xenstore: ['Presence', 'NumberRange', 'NumberType', 'ScalarValues', 'ChangeOf', 'ContentOf', 'ListItem', 'Request'],
 };
 
-/** Of the language, with one meaning everywhere; what is protected; and links of a README to folders. */
-const NOTHING_TO_SAY =
-  /\.\[(asyncDispose|dispose|asyncIterator)\] |XenstoreClient\.send |Transaction\.send |\.__type\.|^The relative path /;
+/** Warnings that nobody could do anything about, and why. */
+const NOTHING_TO_SAY = new RegExp(
+  [
+    // Of the language, with one meaning everywhere.
+    /\.\[(asyncDispose|dispose|asyncIterator)\] /,
+    // Protected: what a subclass of ours calls, which users see and cannot.
+    /XenstoreClient\.send |Transaction\.send /,
+    // Members of a type without a name, which the comment of what has it tells of.
+    /\.__type\./,
+    // A README links to folders, which are pages on the forge and none here.
+    /^The relative path /,
+  ]
+    .map(({ source }) => source)
+    .join('|'),
+);
 
 /** `warnings`: what is not documented, or cannot be imported, of all libraries or of the one of this name. */
 async function apiDocs({ only, write }) {

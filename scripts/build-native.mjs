@@ -43,6 +43,9 @@ Builds the native addons for this machine, with glibc.
   --help     this text
 `;
 
+/** `npm run test:native` looks for it. */
+const NOT_COMPARED = 'NOT COMPARED with what lies in prebuilds/';
+
 const ARCHITECTURES = ['x64', 'arm64'];
 
 /** What Node brings to an addon: Node-API, and libuv. */
@@ -105,9 +108,8 @@ async function check(folder, target) {
     if (!builds[0].equals(builds[1])) throw new StepError('build-native', `two builds of ${name} differ`);
     const present = placeOf(folder, target);
     if (present.compiler !== target.version) {
-      console.log(
-        `${name}: the same twice; what lies in prebuilds/ is of ${present.compiler ?? 'an unknown compiler'}`,
-      );
+      const other = present.compiler ?? 'an unknown compiler';
+      console.log(`${name}: the same twice; ${NOT_COMPARED}, which is of ${other}, this of ${target.version}`);
     } else if (builds[0].equals(readFileSync(present.output))) {
       console.log(`${name}: the same twice, and what lies in prebuilds/`);
     } else {

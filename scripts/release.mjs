@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { readArguments, runMain, sayOnStderr, usageError } from './lib/program.mjs';
 import { buildAddons, setup, turbo } from './lib/setup.mjs';
 import { StepError } from './lib/steps.mjs';
+import { tryFaultTest, tryTemplate } from './release/authors.mjs';
 import { packAll } from './release/pack.mjs';
 import { Project } from './release/project.mjs';
 import { checkPackedSizes } from './release/sizes.mjs';
@@ -16,10 +17,11 @@ import { NODES, nodeProgram, TYPESCRIPTS } from './release/toolchain.mjs';
 const USAGE = `usage: npm run release [-- options]
 
 Packs all packages, installs them into empty projects on Node ${NODES.join(', ')}, and tries them there: ES modules and CommonJS,
-bundled and not, the examples, the types with TypeScript ${TYPESCRIPTS.join(', ')}, Bun, and arm64 under qemu-user.
+bundled and not, the examples, the template of a backend, the types with TypeScript ${TYPESCRIPTS.join(', ')}, Bun, and
+arm64 under qemu-user.
 Publishes nothing.
 
-  --quick      this Node alone, one bundler, no TypeScript, no other machine
+  --quick      this Node alone, one bundler, no TypeScript, no template, no other machine
   --node LINE  this line of Node alone; may be given again
   --no-build   of what is in dist
   --json       the results as JSON on standard output
@@ -43,11 +45,23 @@ function trials({ quick }) {
     { name: 'readmes, cjs', run: (project) => project.readmes('cjs') },
     { name: 'examples', run: (project) => project.examples() },
     { name: 'xen-blockd', run: (project) => project.daemon() },
+    { name: 'xen-blockd alone', once: true, run: (project, _, tarballs) => project.withoutEmulator(tarballs) },
     ...bundles('esbuild'),
   ];
   if (quick) return all;
   const types = (version) => ({ name: `TypeScript ${version}`, once: true, run: (project) => project.types(version) });
+  const folderOf = (project, name) => join(`${project.folder}-authors`, name);
   const others = [
+    {
+      name: 'the template',
+      once: true,
+      run: (project, _, tarballs) => tryTemplate(folderOf(project, 'template'), project.node, tarballs),
+    },
+    {
+      name: 'fault-test',
+      once: true,
+      run: (project, _, tarballs) => tryFaultTest(folderOf(project, 'fault-test'), project.node, tarballs),
+    },
     { name: 'Bun', once: true, run: (project) => project.bun() },
     { name: 'arm64 (qemu-user)', once: true, run: (project, line) => project.arm64(line) },
   ];
@@ -89,7 +103,7 @@ async function tryNode(line, { folder, tarballs, options, isFirst }) {
   if (!installed) return cells;
   await add('install --global', () => project.installsGlobally(tarballs));
   for (const { name, once, run } of trials(options)) {
-    if (!once || isFirst) await add(name, () => run(project, line));
+    if (!once || isFirst) await add(name, () => run(project, line, tarballs));
   }
   return cells;
 }

@@ -5,13 +5,14 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { install } from './lib/debian.mjs';
+import { DEBIAN, install } from './lib/debian.mjs';
 import { fetchMuslRuntime, findMuslRuntime, missingForMusl } from './lib/musl-runtime.mjs';
 import { compileAddon, compilerFor, readTarget } from './lib/native.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { buildAddons, setup } from './lib/setup.mjs';
 import { run, StepError, seconds } from './lib/steps.mjs';
 import { ROOT } from './lib/workspace.mjs';
+import { arm64Command } from './release/toolchain.mjs';
 
 const USAGE = `usage: npm run test:native [-- options]
 
@@ -20,7 +21,8 @@ with them; then the engine without JavaScript under both and under valgrind.
 
   --rounds N   of values drawn by chance, in each test that draws them; 3000
   --seed SEED  they are drawn from; 1
-  --install    first installs what is missing of Debian: g++, valgrind (needs root and apt), and fetches musl and a Node for it
+  --install    first installs what is missing of Debian: g++ for x64 and arm64, qemu-user, valgrind (needs root and apt), and fetches
+               musl, a Node for it and one for arm64
   --help       this text
 `;
 
@@ -55,6 +57,9 @@ const MUSL_TRIALS = [
   ['x64', 'the addons for musl, on a Node for musl', tryOnMusl],
   ['arm64', 'the addons for musl and arm64, on a Bun for musl', loadOnMusl],
 ];
+
+/** What build-native says of builds that it has not made, or has not compared with those that are there. */
+const NOT_DONE = /NOT COMPARED|skipped/;
 
 const totals = { passed: 0, failed: 0 };
 
@@ -132,8 +137,8 @@ await runMain(async () => {
     install: { type: 'boolean', default: false },
   };
   const { values } = readArguments(USAGE, options);
-  const needed = { 'g++': { package: 'g++' }, valgrind: { package: 'valgrind' } };
-  if (values.install) await install('--install', needed, { say: sayOnStderr });
+  // The cross compiler is none on arm64, whose own it is.
+  if (values.install) await install('--install', DEBIAN.native, { say: sayOnStderr, all: false });
   await setup(sayOnStderr);
   await buildAddons();
   const compiler = await compilerFor(process.arch);
@@ -147,13 +152,18 @@ await runMain(async () => {
       '--check',
       ...(values.install ? ['--install'] : []),
     ]);
-    return told.trim().replaceAll('\n', '; ');
+    const lines = told.trim().split('\n');
+    const left = lines.filter((line) => NOT_DONE.test(line));
+    // Each on a line of its own: whoever reads `ok` takes all of them for compared.
+    for (const line of left) console.log(`skip  ${line}`);
+    return lines.filter((line) => !left.includes(line)).join('; ');
   });
   for (const [arch, name, attempt] of MUSL_TRIALS) {
     const missing = missingForMusl(arch) ?? (values.install || findMuslRuntime(arch) ? undefined : '--install');
     if (missing) console.log(`skip  ${name}: needs ${missing}`);
     else await check(name, async () => attempt(await fetchMuslRuntime(arch)));
   }
+  await tryOnArm64(values.install);
   await check('addons with AddressSanitizer and UndefinedBehaviorSanitizer', () => buildSanitized(compiler));
   const env = await sanitizedEnvironment(compiler);
   await check('the sanitized addons are those that are loaded', () => loaded(env));
@@ -200,6 +210,23 @@ async function tryOnMusl([command, ...args]) {
     }
   }
   return `${told.trim()}, ${count} scenarios`;
+}
+
+/** Node for the other processor comes from npm. qemu-user has no io_uring, and no Xen: it is enough that both load. */
+async function tryOnArm64(mayFetch) {
+  const name = 'the addons for arm64, on a Node under qemu-user';
+  const [program, ...args] = (mayFetch && (await arm64Command(process.versions.node.split('.')[0]))) || [];
+  if (program === undefined) {
+    console.log(`skip  ${name}: needs --install, qemu-user and g++-aarch64-linux-gnu`);
+    return;
+  }
+  const code = `for (const name of ${JSON.stringify(PACKAGES)}) {
+    const build = '${ROOT}/packages/' + name + '/prebuilds/linux-arm64/' + name + '.glibc.node';
+    if (Object.keys(require(build)).length === 0) throw new Error(build);
+  }
+  if (process.arch !== 'arm64') throw new Error(process.arch);
+  console.log('Node ' + process.versions.node + ': loaded');`;
+  await check(name, async () => (await run('arm64', program, [...args, '-e', code], { timeoutMs: 120_000 })).trim());
 }
 
 /** Bun has no libuv, and qemu-user no io_uring: it is enough that both load, which takes a library that has every symbol. */

@@ -4,8 +4,8 @@ import { base } from '../../tsup.base.js';
 
 type Plugin = NonNullable<Options['esbuildPlugins']>[number];
 
-/** Tests of the process replace the machine's Xen there. */
-const NOT_BUNDLED = '@xenpv/xen-sys';
+/** Tests of the process replace the machine's Xen in the first; the second is only there where somebody wants it. */
+const NOT_BUNDLED = ['@xenpv/xen-sys', '@xenpv/emulator'];
 const OURS = /^@xenpv\/([^/]+)$/;
 
 /**
@@ -16,7 +16,7 @@ const sources: Plugin = {
   name: 'sources',
   setup({ onResolve }) {
     onResolve({ filter: OURS }, ({ path }) => {
-      if (path === NOT_BUNDLED) return { path, external: true };
+      if (NOT_BUNDLED.includes(path)) return { path, external: true };
       return {
         path: fileURLToPath(new URL(`../../packages/${OURS.exec(path)?.[1]}/src/index.ts`, import.meta.url)),
         sideEffects: false,

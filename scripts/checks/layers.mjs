@@ -116,7 +116,7 @@ export const FLOORS = {
     ['daemon'],
     ['control'],
     ['images'],
-    ['status', 'log', 'privileges'],
+    ['status', 'log', 'privileges', 'provider'],
     ['unix-socket.ts', 'listen-address.ts', 'tools.ts', 'cleanup.ts', 'proc.ts'],
     ['errors.ts', 'package-root.ts', 'signals.ts', 'code-cache.ts', 'deadline.ts'],
     ['early-stop.ts'],

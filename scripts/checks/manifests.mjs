@@ -81,6 +81,10 @@ function entryPoint(entry) {
 function problemsOf(manifest, wanted) {
   const fields = Object.keys(wanted).filter((field) => text(manifest[field]) !== text(wanted[field]));
   const problems = fields.map((field) => `${field} is ${text(manifest[field])}, expected ${text(wanted[field])}`);
+  // Of a peer with a narrower range, changesets would make each minor version a major one of whoever has it.
+  for (const [name, range] of Object.entries(manifest.peerDependencies ?? {})) {
+    if (range !== 'workspace:<1') problems.push(`${name} as a peer is ${range}, expected workspace:<1`);
+  }
   if (!manifest.description) problems.push('description is missing');
   if (!manifest.private) problems.push(...keywordProblems(manifest.keywords ?? []));
   return [...problems, ...versionProblems({ ...manifest.dependencies, ...manifest.devDependencies })];

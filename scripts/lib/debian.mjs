@@ -7,7 +7,7 @@ import { ROOT } from './workspace.mjs';
 
 /**
  * By purpose (`tests`; `networkStorage`: what `npm run test:ceph` needs besides; `toBuild`: what tests need of the
- * workspace's own build; `lab`) and name: the package, and the
+ * workspace's own build; `native`: what `npm run test:native` needs; `lab`) and name: the package, and the
  * file that it brings where that is no program in PATH.
  */
 export const DEBIAN = JSON.parse(readFileSync(join(ROOT, 'test-support', 'debian-packages.json'), 'utf8'));

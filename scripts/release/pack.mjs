@@ -40,14 +40,17 @@ function stagePackage(folder, stage, manifest, versions) {
   writeFileSync(join(stage, 'package.json'), `${JSON.stringify(asPublished(manifest, versions), null, 2)}\n`);
 }
 
-/** Of a workspace's range, what pnpm would publish. */
+/** Of a workspace's ranges, what pnpm would publish. */
 function asPublished(manifest, versions) {
-  const dependencies = Object.entries(manifest.dependencies ?? {}).map(([name, range]) => [
-    name,
-    range.startsWith('workspace:') ? range.replace('workspace:', '') + versions.get(name) : range,
-  ]);
   const { devDependencies: _, scripts: __, ...published } = manifest;
-  return { ...published, dependencies: Object.fromEntries(dependencies) };
+  for (const kind of ['dependencies', 'peerDependencies'].filter((key) => manifest[key] !== undefined)) {
+    const ranges = Object.entries(manifest[kind]).map(([name, range]) => [
+      name,
+      range.replace('workspace:^', `^${versions.get(name)}`).replace('workspace:', ''),
+    ]);
+    published[kind] = Object.fromEntries(ranges);
+  }
+  return published;
 }
 
 /** The files of dist that the entry points of tsup.config.ts reach, with their types and maps. */

@@ -7,11 +7,11 @@ const IMPORT = /^import (\{[^}]*\}) from ('[^']+');$/gm;
 const OPENING_PROGRAM = /^# [^\n]*\n\n(?:[^`\n][^\n]*\n)*\n?```js\n(.*?)```/s;
 const SINGLE_FILE = /^[\w-]+\.ts$/;
 
-/** What users import: `@xenpv/ring`, `@xenpv/xen-sys/testing`; without suites, which need vitest, and modules that are workers. */
+/** What users import: `@xenpv/ring`, `@xenpv/xen-sys/testing`; without modules that are workers. */
 function entryPoints() {
   return publishedPackages().flatMap(({ manifest }) =>
     Object.entries(manifest.exports)
-      .filter(([entry, target]) => typeof target === 'object' && !/testing$|worker$/.test(entry))
+      .filter(([entry, target]) => typeof target === 'object' && !/worker$/.test(entry))
       .map(([entry]) => join(manifest.name, entry)),
   );
 }

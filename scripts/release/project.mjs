@@ -1,5 +1,5 @@
 /** One empty project with all packages installed from their tarballs, and what is tried in it. */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { run } from '../lib/steps.mjs';
@@ -9,10 +9,10 @@ import { arm64Command, bunProgram, typescripts } from './toolchain.mjs';
 const require = createRequire(import.meta.url);
 const MOST_MS = 120_000;
 /** No package runs a script. */
-const INSTALL_OPTIONS = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
+export const INSTALL_OPTIONS = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error', '--ignore-scripts'];
 
 /** What npm itself is, so that another Node than the one in PATH can run it. */
-async function npmProgram() {
+export async function npmProgram() {
   const root = (await run('npm root', 'npm', ['root', '--global'])).trim();
   return join(root, 'npm', 'bin', 'npm-cli.js');
 }
@@ -29,6 +29,15 @@ export class Project {
     this.#env = { PATH: `${dirname(node)}:${process.env.PATH}`, NODE_PATH: '' };
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, 'package.json'), '{ "name": "empty", "private": true, "version": "1.0.0" }\n');
+  }
+
+  get folder() {
+    return this.#folder;
+  }
+
+  /** The program. */
+  get node() {
+    return this.#node;
   }
 
   /** Installs with the project's Node. */
@@ -48,6 +57,23 @@ export class Project {
     const page = readFileSync(join(prefix, 'share', 'man', 'man8', 'xen-blockd.8'), 'utf8');
     if (!page.includes('.TH ')) throw new Error('xen-blockd.8 is no manual page');
     return version.trim();
+  }
+
+  /** The daemon of who serves guests of Xen: npm fetches no emulator, and what needs it names it. */
+  async withoutEmulator(tarballs) {
+    // Beside the project: in it, modules of the project would be found.
+    const prefix = `${this.#folder}-alone`;
+    const options = ['--prefix', prefix, ...INSTALL_OPTIONS];
+    mkdirSync(prefix);
+    const ours = tarballs.filter((tarball) => !/xenpv-(emulator|xenstored)-/.test(tarball));
+    await this.#run('install', [await npmProgram(), 'install', ...options, ...ours]);
+    if (existsSync(join(prefix, 'node_modules', '@xenpv', 'emulator'))) throw new Error('npm fetched the emulator');
+    const program = join(prefix, 'node_modules', 'xen-blockd', 'dist', 'main.js');
+    await this.#run('xen-blockd', [program, '--version']);
+    const failed = await this.#run('demo', [program, 'demo']).catch((error) => error);
+    const said = /needs @xenpv\/emulator, which is not installed: npm install @xenpv\/emulator/;
+    if (!said.test(failed.output ?? '')) throw new Error('demo does not say what it needs');
+    return 'demo names what it needs';
   }
 
   async imports(system) {

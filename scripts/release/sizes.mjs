@@ -8,7 +8,7 @@ const KIB = 1024;
 
 /** By folder, in KiB: `code` is what `import` of the main entry reads of the package itself; `packed` the tarball. */
 const BUDGETS = {
-  'apps/xen-blockd': { code: 2150, packed: 1560 },
+  'apps/xen-blockd': { code: 1840, packed: 740 },
   'packages/blkfront': { code: 60, packed: 100 },
   'packages/blkif': { code: 24, packed: 50 },
   'packages/blockdev': { code: 180, packed: 580 },

@@ -37,6 +37,6 @@ it('each program and file is found where it is, or not at all', () => {
 });
 
 it('a package is told for each program and file', () => {
-  const entries = Object.values({ ...debian.tests, ...debian.toBuild, ...debian.lab });
+  const entries = Object.values({ ...debian.tests, ...debian.toBuild, ...debian.native, ...debian.lab });
   for (const entry of entries) expect(entry.package).toMatch(/^[a-z0-9][a-z0-9+.-]*\*?$/);
 });

@@ -79,7 +79,7 @@ export class EmulatedProvider implements XenProvider {
 }
 
 /**
- * Opens on this thread a provider that another thread shared ({@link XenProvider.share}). Errors: ERR_NO_DEVICE when
+ * Opens on this thread a provider that another thread shared (`share` of a provider). Errors: ERR_NO_DEVICE when
  * the host is gone or has not answered within 10 s, EOPNOTSUPP when it has a seed and this is another thread than its.
  */
 export async function attachProvider(data: unknown): Promise<EmulatedProvider> {

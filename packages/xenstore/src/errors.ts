@@ -71,7 +71,7 @@ export class XenstoreError extends Error {
   /** The node, where there is one. */
   readonly path: string | undefined;
 
-  /** `message` is the reason; {@link XenstoreError.message} tells operation, path and code before it. */
+  /** `message` is the reason; the error's own tells operation, path and code before it. */
   constructor(
     code: XenstoreErrorCode,
     op: string,

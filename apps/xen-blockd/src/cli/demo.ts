@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { RANGES, type Range } from '../daemon/config.js';
 import { checkDemoOptions, type DemoArguments } from '../demo/options.js';
+import { withEmulator } from '../provider/emulator.js';
 import { integer } from './option-parsers.js';
 
 const GUESTS: Range = [1, 64];
@@ -26,8 +27,7 @@ export function addDemo(program: Command, ended: (code: number) => void): void {
     .option('--xenstore <socket>', 'let the embedded xenstored listen on this Unix socket too')
     .addHelpText('after', DEMO_EXAMPLES)
     .action(async (image: string | undefined, options: Omit<DemoArguments, 'image'>) => {
-      // The daemon itself needs no emulator.
-      const { runDemo } = await import('../demo/demo.js');
+      const { runDemo } = await withEmulator(() => import('../demo/demo.js'));
       ended(await runDemo(checkDemoOptions({ image, ...options })));
     });
 }

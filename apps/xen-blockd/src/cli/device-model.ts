@@ -3,10 +3,10 @@ import { XenstoreClient } from '@xenpv/xenstore';
 import type { Command } from 'commander';
 import { pino } from 'pino';
 import { DEFAULTS } from '../daemon/config.js';
-import { joinEmulatedHost, openNativeProvider } from '../daemon/native-provider.js';
 import { readDeviceModelArguments } from '../device-model/arguments.js';
 import { runDeviceModel } from '../device-model/device-model.js';
 import { xenUnavailable } from '../errors.js';
+import { openProvider } from '../provider/open-provider.js';
 
 const HELP = `
 For PV and PVH guests of dom0 whose disks have backendtype=qdisk: libxl starts this program where it would start a QEMU, by
@@ -42,7 +42,7 @@ export function addDeviceModel(program: Command): void {
       const args = readDeviceModelArguments(words);
       const ending = new AbortController();
       for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => ending.abort());
-      const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
+      const provider = await openProvider(emulator);
       const transport = await provider.connectXenstore().catch((error) => {
         throw xenUnavailable('connect to xenstored', error);
       });

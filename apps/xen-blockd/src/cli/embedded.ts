@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { RANGES, type Range } from '../daemon/config.js';
 import type { GuestOptions } from '../embedded/guest.js';
 import type { HostOptions } from '../embedded/host.js';
+import { withEmulator } from '../provider/emulator.js';
 import { integer } from './option-parsers.js';
 
 const DEPTH: Range = [1, 256];
@@ -18,7 +19,7 @@ export function addEmbedded(program: Command, ended: (code: number) => void): vo
     .option('--memory-mib <n>', 'memory of domain 0', integer(MEMORY))
     .addHelpText('after', HOST_EXAMPLES)
     .action(async (options: HostOptions) => {
-      const { runHost } = await import('../embedded/host.js');
+      const { runHost } = await withEmulator(() => import('../embedded/host.js'));
       ended(await runHost(options));
     });
   program
@@ -46,7 +47,7 @@ export function addEmbedded(program: Command, ended: (code: number) => void): vo
     .option('--json', 'print JSON instead of text')
     .addHelpText('after', GUEST_EXAMPLES)
     .action(async (image: string, options: Omit<GuestOptions, 'image'>) => {
-      const { runGuest } = await import('../embedded/guest.js');
+      const { runGuest } = await withEmulator(() => import('../embedded/guest.js'));
       ended(await runGuest({ image, ...options }));
     });
 }

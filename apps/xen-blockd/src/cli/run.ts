@@ -20,11 +20,11 @@ import {
   type ServedType,
 } from '../daemon/config.js';
 import { lockInstance } from '../daemon/instance-lock.js';
-import { joinEmulatedHost, openNativeProvider } from '../daemon/native-provider.js';
 import { runDaemon } from '../daemon/process.js';
 import { pauseBeforeRestart } from '../daemon/service-manager/restart-pause.js';
 import { BlockdError, ExitCode } from '../errors.js';
 import { createLogger, defaultLogFormat, type LogFormat } from '../log/logger.js';
+import { openProvider } from '../provider/open-provider.js';
 import { integer } from './option-parsers.js';
 
 /** What commander makes of the command line. */
@@ -95,7 +95,7 @@ export function addRun(program: Command, { ended, ready }: RunListener): void {
       const processOptions = { load: keepingTheFile(load), linesLost: () => sink.lost, configuration, ready };
       const { emulator } = options;
       const code = await pausingAfterFailure(logger, async () => {
-        const provider = emulator === undefined ? openNativeProvider() : await joinEmulatedHost(emulator);
+        const provider = await openProvider(emulator);
         using _lock = lockInstance(config.types, emulator === undefined ? undefined : resolve(emulator, 'locks'));
         return await runDaemon(config, provider, logger, processOptions);
       });

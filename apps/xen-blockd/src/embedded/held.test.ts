@@ -4,8 +4,8 @@ import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { joinEmulatedHost } from '../daemon/native-provider.js';
 import { packageRoot } from '../package-root.js';
+import { joinEmulatedHost } from '../provider/emulated-host.js';
 import { FolderHost } from '../testing/folder-host.js';
 import { BlockdProcess, runBlockd } from '../testing/process.js';
 

@@ -104,7 +104,7 @@ export interface ServedRing {
   restart(): Promise<void>;
   /** What is done when the storage fails a request, once it resolves. */
   setOnError(policy: OnError): Promise<void>;
-  /** Its requests are written to `trace` from now on, the memory of a {@link TraceBuffer}; or to none. Resolves when that is so. */
+  /** Its requests are written to `trace` from now on, the memory of a `TraceBuffer`; or to none. Resolves when that is so. */
   setTrace(trace: SharedArrayBuffer | undefined): Promise<void>;
   /**
    * Ends serving: answers the taken requests, closes the event channel and unmaps the ring. Requests that are kept by an

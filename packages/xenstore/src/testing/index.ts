@@ -1,4 +1,4 @@
-export type { ClientCase } from './client/case.js';
+export type { ClientCase, OpenClient } from './client/case.js';
 export { clientCases, runClientCase } from './client/run.js';
 export type { ConformanceCase } from './conformance/case.js';
 export { type KnownDifference, knownDifferences } from './conformance/differences.js';
@@ -8,5 +8,6 @@ export {
   conformanceCases,
   runConformanceCase,
 } from './conformance/run.js';
-export type { ConformanceTarget, Scene, ServerKind } from './conformance/scene.js';
+export type { ConformanceTarget, Guest, Scene, ServerKind } from './conformance/scene.js';
+export type { WireConnection } from './conformance/wire-connection.js';
 export { type GenuineKind, GenuineServer } from './genuine-server/genuine-server.js';

@@ -2,6 +2,7 @@ import type { Scene } from './scene.js';
 
 /** One thing that a client can see of a server. */
 export interface ConformanceCase {
+  /** What is looked at, unlike that of any other case. */
   readonly name: string;
   /** Needs a domain other than 0. */
   readonly guests?: true;

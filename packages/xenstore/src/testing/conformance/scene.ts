@@ -6,6 +6,7 @@ export type ServerKind = 'xenstored' | 'xenstored-4.20' | 'oxenstored' | 'oxenst
 
 /** A server that the suite runs against. Its store is changed under `/case` and `/local/domain/<N>` only. */
 export interface ConformanceTarget {
+  /** Whose known differences are allowed. */
   readonly kind: ServerKind;
   /** A new connection of domain 0. */
   connect(): Promise<XenstoreTransport>;
@@ -23,9 +24,11 @@ export function connectGuest(target: ConformanceTarget, domid: number): Promise<
 
 /** A domain of a case. */
 export interface Guest {
+  /** Its number. */
   readonly domid: number;
   /** `/local/domain/<domid>`, owned by the domain. */
   readonly home: string;
+  /** A connection of its own. */
   readonly wire: WireConnection;
 }
 
@@ -94,6 +97,7 @@ export class Scene {
     return JSON.parse(text);
   }
 
+  /** Closes every connection, and takes away what the case has made: `/case` and its domains. */
   async clear(): Promise<void> {
     const cleaner = new WireConnection(await this.#target.connect());
     await cleaner.remove('/case');

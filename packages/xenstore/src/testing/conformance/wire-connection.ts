@@ -43,18 +43,27 @@ export class WireConnection {
     });
   }
 
+  /** Asks for a value. */
   read = (path: string, transaction?: number) => this.ask(XsOp.read, [path], transaction);
+  /** Asks for the names of a node's children. */
   list = (path: string, transaction?: number) => this.ask(XsOp.directory, [path], transaction);
+  /** Asks for an empty node. */
   mkdir = (path: string, transaction?: number) => this.ask(XsOp.mkdir, [path], transaction);
+  /** Asks that a node goes, with all below it. */
   remove = (path: string, transaction?: number) => this.ask(XsOp.remove, [path], transaction);
+  /** Asks who may read and write a node. */
   permissions = (path: string, transaction?: number) => this.ask(XsOp.getPermissions, [path], transaction);
+  /** Asks for events of a node and all below it. */
   watch = (path: string, token: string) => this.ask(XsOp.watch, [path, token]);
+  /** Asks for an end of those. */
   unwatch = (path: string, token: string) => this.ask(XsOp.unwatch, [path, token]);
 
+  /** Asks that a value is written. */
   write(path: string, value: string | Uint8Array, transaction?: number): Promise<string> {
     return this.ask(XsOp.write, Buffer.concat([encodeStrings(path), Buffer.from(value)]), transaction);
   }
 
+  /** Asks for other permissions, as xenstored writes them: `n0`, `r1`. */
   permit(path: string, ...permissions: string[]): Promise<string> {
     return this.ask(XsOp.setPermissions, [path, ...permissions]);
   }
@@ -64,6 +73,7 @@ export class WireConnection {
     return Number.parseInt(await this.ask(XsOp.transactionStart, ['']), 10);
   }
 
+  /** Asks for a transaction's end: `T` commits it, `F` does not. */
   end(transaction: number, verdict: 'T' | 'F' | string): Promise<string> {
     return this.ask(XsOp.transactionEnd, [verdict], transaction);
   }
@@ -86,6 +96,7 @@ export class WireConnection {
     return [...before, ...after];
   }
 
+  /** Ends it; what is not answered yet is answered `closed`. */
   async close(): Promise<void> {
     await this.#transport.close();
     this.#end();
