@@ -174,9 +174,11 @@ export class Blkfront implements AsyncDisposable {
 
   /**
    * Keeps the rings full of requests of one kind, for measurements: no promise, object or copy per request. Nothing
-   * else may be in flight meanwhile. Rejects with ERR_RANGE, ERR_ALIGNMENT, ERR_READ_ONLY for a wrong `blockSize`.
+   * else may be in flight meanwhile. Rejects with ERR_RANGE, ERR_ALIGNMENT, ERR_READ_ONLY for a wrong `blockSize`, or the
+   * signal's reason.
    */
   async load(options: LoadOptions): Promise<LoadResult> {
+    options.signal?.throwIfAborted();
     const wrong = this.#check(options.operation, 0, options.blockSize);
     if (wrong !== undefined) throw wrong;
     const { queues } = this.#lanes;

@@ -100,6 +100,8 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
   readonly limits?: OfferedLimits | undefined;
+  /** Aborting ends the start, which rejects with its reason. Later it means nothing: there is `close`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Options with their defaults. RangeError when one is out of its range. */

@@ -1,5 +1,6 @@
 import { BlkifOp, BlkifStatus, SECTOR_SIZE } from '@xenpv/blkif';
 import type { EventChannels } from '@xenpv/xen-sys';
+import { unlessAborted } from '../rings/call.js';
 import type { FrontendQueue } from '../rings/queue.js';
 import { type Latency, LatencyHistogram } from './latency.js';
 
@@ -24,6 +25,11 @@ export interface LoadOptions {
   readonly latency?: boolean | undefined;
   /** Looks at the ring this often in vain before it sleeps. Default 2000. */
   readonly spins?: number | undefined;
+  /**
+   * Aborting rejects with its reason, except while the thread is blocked. What was sent by then the backend may carry out
+   * all the same; its answers count for nobody.
+   */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a load came to. */
@@ -70,7 +76,7 @@ export async function runLoad(
       load.run();
       if (load.done) break;
       if (options.blocking) block(queues, events);
-      else await load.response();
+      else await unlessAborted(options, () => load.response());
     }
     return load.result((performance.now() - begin) / 1000);
   } finally {
