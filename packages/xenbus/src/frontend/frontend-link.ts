@@ -40,7 +40,7 @@ export class FrontendLink implements Disposable {
    * Pages that follow each other, granted to the backend's domain; one if not told otherwise. With `writable` false it
    * may only read them. Errors: ENOSPC, ENOMEM.
    */
-  grant(pages = 1, { writable = true }: { readonly writable?: boolean } = {}): LentPages {
+  grant(pages = 1, { writable = true }: { readonly writable?: boolean | undefined } = {}): LentPages {
     const { refs, buffer, offsets } = this.#allocator.allocate(this.domid, pages, { writable });
     return {
       refs: Array.from(refs) as [number, ...number[]],
