@@ -91,6 +91,23 @@ describe('a backend that breaks the protocol is not trusted any more', () => {
   });
 });
 
+describe('a load ends when the backend breaks the protocol, seen by an event or by looking', () => {
+  it.each([
+    ['an event', 0],
+    ['looking', 1_000_000],
+  ])('%s', async (_name, spins) => {
+    await using backend = await connectTo((_ring, _response, _request, shared) => Atomics.store(shared, 2, 2));
+    const front = await backend.front;
+    const broken = expect.objectContaining({ code: 'ERR_BACKEND', op: 'ring' });
+    const load = { operation: 'read', blockSize: 512, requests: 1, spins } as const;
+    await expect(front.load(load)).rejects.toThrow(broken);
+    await expect(front.load(load)).rejects.toThrow(broken);
+    await expect(front.read(0, 512)).rejects.toThrow(broken);
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await front.closed;
+  });
+});
+
 describe('answers', () => {
   it.each([
     [BlkifStatus.error, 'EIO'],
@@ -126,6 +143,17 @@ describe('answers', () => {
     await expect(front.flush({ signal })).rejects.toThrow('enough');
     expect(front.inFlight).toBe(2);
     await backend.store.write(`${backend.backendPath}/state`, 6);
+    await front.closed;
+  });
+
+  it('that never come to a load are an error when the backend is gone', async () => {
+    await using backend = await connectTo(() => {});
+    const front = await backend.front;
+    const loading = front.load({ operation: 'read', blockSize: 512, requests: 5 });
+    const gone = expect.objectContaining({ code: 'ERR_CLOSED' });
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await expect(loading).rejects.toThrow(gone);
+    await expect(front.load({ operation: 'read', blockSize: 512, requests: 5 })).rejects.toThrow(gone);
     await front.closed;
   });
 

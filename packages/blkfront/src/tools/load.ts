@@ -1,5 +1,6 @@
 import { BlkifOp, BlkifStatus, SECTOR_SIZE } from '@xenpv/blkif';
 import type { EventChannels } from '@xenpv/xen-sys';
+import { BlkfrontError } from '../errors.js';
 import { unlessAborted } from '../rings/call.js';
 import type { FrontendQueue } from '../rings/queue.js';
 import { type Latency, LatencyHistogram } from './latency.js';
@@ -59,7 +60,7 @@ const WAIT_MS = 100;
 /**
  * Keeps requests in flight until `options.requests` were answered, without a promise or an object per request. The
  * data stays in the granted pages: what is read is not looked at, what is written is whatever they hold. The queues
- * must be idle, and are as before afterwards. Rejects with Error when the backend breaks the protocol.
+ * must be idle, and are as before afterwards. Rejects with ERR_BACKEND when the backend breaks the protocol.
  */
 export async function runLoad(
   queues: readonly FrontendQueue[],
@@ -182,7 +183,7 @@ class Load {
     let taken = 0;
     for (const queue of this.#queues) {
       const count = queue.poll();
-      if (count < 0) throw new Error(`the backend is broken: ${queue.broken}`);
+      if (count < 0) throw new BlkfrontError('ERR_BACKEND', 'ring', `the backend is broken: ${queue.broken}`);
       taken += count;
     }
     return taken;
