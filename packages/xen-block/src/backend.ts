@@ -1,4 +1,4 @@
-import type { XenProvider } from '@xenpv/xen-sys';
+import type { Domid, XenProvider } from '@xenpv/xen-sys';
 import {
   BackendBus,
   type BackendContext,
@@ -169,7 +169,7 @@ export class XenBlockBackend implements AsyncDisposable {
   }
 
   /** The domain that this backend runs in. */
-  get ownDomid(): number {
+  get ownDomid(): Domid {
     return this.#bus.ownDomid;
   }
 

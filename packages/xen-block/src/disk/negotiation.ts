@@ -8,6 +8,7 @@ import {
   queueKeys,
   ringRefKeys,
 } from '@xenpv/blkif';
+import type { EvtchnPort } from '@xenpv/xen-sys';
 import type { OperationOptions, XenstoreOperations } from '@xenpv/xenstore';
 import { XenBlockError } from '../errors.js';
 import { readHints } from './hints.js';
@@ -25,7 +26,7 @@ export interface NegotiatedRing {
   /** Grant references of its pages, in order: of `ring-ref`, or of `ring-ref0` and on. */
   readonly refs: Uint32Array;
   /** The key `event-channel`: the unbound port that the frontend has allocated for the backend's domain. */
-  readonly eventChannel: number;
+  readonly eventChannel: EvtchnPort;
 }
 
 /** What the frontend chose. */
