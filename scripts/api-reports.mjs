@@ -12,12 +12,18 @@ const USAGE = `usage: node scripts/api-reports.mjs [--check] [PACKAGE_FOLDER ...
 
 Writes api.md of these libraries, or of all, from the types in their dist; "npm run build" makes those.
 
-  --check  writes nothing, and ends with 1 where a report is not what it would be
+  --check  writes nothing, and ends with 1 where a report is not what it would be, or an optional property's type does
+           not say "| undefined"
   --help   this text
 `;
 
 /** Resolves with a note. Errors: one that has what differs as `output`. */
 export async function checkApiReports(reports = apiReports()) {
+  const strict = reports.flatMap(({ folder, strictOptions }) => strictOptions.map((option) => `${folder}: ${option}`));
+  if (strict.length > 0) {
+    const message = 'under exactOptionalPropertyTypes nobody can hand on an option of these that he was not given';
+    throw Object.assign(new Error(message), { output: strict.join('\n') });
+  }
   const problems = reports.flatMap(({ folder, text }) => {
     const lines = differences(checkedInReport(folder), text);
     return lines.length === 0 ? [] : [`${folder}/api.md:`, ...lines.map((line) => `  ${line}`)];

@@ -14,7 +14,7 @@ import type { BackendContext, LinkChannel, PvConnection, PvDevice } from '@xenpv
 import { attachDevice, FrontendDevice, removeDevice, servePv } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 
-const KEYS = { 'ring-ref': { type: 'uint' }, port: { type: 'uint' } } as const;
+const KEYS = { 'ring-ref': { type: 'gref' }, port: { type: 'port' } } as const;
 /** What a client that comes late is shown, and what one that does not read may be behind, in bytes. */
 const BACKLOG = 64 * 1024;
 

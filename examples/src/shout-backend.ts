@@ -7,7 +7,7 @@ import { EmulatedHost } from '@xenpv/emulator';
 import { attachDevice, FrontendDevice, type PvConnection, type PvDevice, removeDevice, servePv } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 
-const KEYS = { 'page-ref': { type: 'uint' }, 'event-channel': { type: 'uint' } } as const;
+const KEYS = { 'page-ref': { type: 'gref' }, 'event-channel': { type: 'port' } } as const;
 
 /** The page: length of the line in bytes (u32), then the line. */
 const LINE = 4;

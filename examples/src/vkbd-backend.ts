@@ -17,8 +17,8 @@ import { attachDevice, FrontendDevice, removeDevice, servePv } from '@xenpv/xenb
 import { XenstoreClient } from '@xenpv/xenstore';
 
 const KEYS = {
-  'page-gref': { type: 'uint' },
-  'event-channel': { type: 'uint' },
+  'page-gref': { type: 'gref' },
+  'event-channel': { type: 'port' },
   'request-abs-pointer': { type: 'uint', default: 0 },
 } as const;
 /** The types of events, xen/io/kbdif.h: a byte. Numbers of an event begin behind it, at the next word. */

@@ -62,7 +62,7 @@ export const FLOORS = {
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],
     ['machine'],
-    ['errors.ts', 'lines.ts', 'layers.ts', 'package-root.ts'],
+    ['errors.ts', 'lines.ts', 'layers.ts', 'package-root.ts', 'unless-aborted.ts'],
   ],
   'packages/blockdev': [
     ['attach.ts'],

@@ -16,8 +16,8 @@ const COMPILER_OPTIONS = {
 };
 
 /**
- * The reports of these libraries of the workspace, or of all: `{ folder, text }`. They are read from the types in
- * dist, which must be built. Errors: one that names the entry point whose types are not there.
+ * The reports of these libraries of the workspace, or of all: `{ folder, text, strictOptions }`, the last of these the
+ * optional properties whose types lack undefined, in words. They are read from the types in dist, which must be built. Errors: one that names the entry point whose types are not there.
  */
 export function apiReports(folders) {
   const packages = publishedPackages()
@@ -26,7 +26,7 @@ export function apiReports(folders) {
     .map(({ folder, manifest }) => ({ folder, name: manifest.name, entries: entriesOf(folder, manifest) }));
   const files = packages.flatMap(({ entries }) => entries.map(({ file }) => file));
   const program = ts.createProgram(files, COMPILER_OPTIONS);
-  return packages.map((one) => ({ folder: one.folder, text: reportOf(program, one) }));
+  return packages.map((one) => reportOf(program, one));
 }
 
 function entriesOf(folder, { name, exports }) {
@@ -36,13 +36,15 @@ function entriesOf(folder, { name, exports }) {
 }
 
 function reportOf(program, { folder, name, entries }) {
-  const sections = entries.map((entry) => sectionOf(program, join(ROOT, folder), entry));
+  const found = entries.map((entry) => sectionOf(program, join(ROOT, folder), entry));
+  const sections = found.map(({ text }) => text);
+  const strictOptions = [...new Set(found.flatMap(({ strictOptions }) => strictOptions))];
   const head = `# What ${name} exports
 
 Made from the package's types by \`node scripts/api-reports.mjs\`, and checked by \`npm test\`: whoever changes what users see,
 sees it here. Comments and private members are left out.
 `;
-  return [head, ...sections].join('\n');
+  return { folder, text: [head, ...sections].join('\n'), strictOptions };
 }
 
 function sectionOf(program, folder, { name, file }) {
@@ -57,9 +59,10 @@ function sectionOf(program, folder, { name, file }) {
   const texts = meanings.sort(byName(({ symbol }) => symbol.name)).map((one) => own.textOfExport(one));
   const hidden = own.reachedFrom(published).sort(byName((symbol) => symbol.name));
   const parts = [`## \`${name}\`\n`, ...block(texts.length === 0 ? ['export {};'] : texts)];
-  if (hidden.length === 0) return parts.join('\n');
+  const strictOptions = [...published, ...hidden].flatMap((symbol) => own.strictOptionsOf(symbol));
+  if (hidden.length === 0) return { text: parts.join('\n'), strictOptions };
   const note = '\nNot exported, but named by what is:\n';
-  return [...parts, note, ...block(hidden.map((symbol) => own.textOf(symbol)))].join('\n');
+  return { text: [...parts, note, ...block(hidden.map((symbol) => own.textOf(symbol)))].join('\n'), strictOptions };
 }
 
 const block = (texts) => ['```ts', texts.join('\n\n'), '```\n'];
@@ -93,6 +96,23 @@ class OwnSymbols {
 
   textOf(symbol) {
     return symbol.declarations.map((declaration) => printed(statementOf(declaration))).join('\n');
+  }
+
+  /**
+   * The optional properties in a symbol's declarations whose types do not say undefined. With exactOptionalPropertyTypes
+   * their users cannot hand on an option that they were not given themselves.
+   */
+  strictOptionsOf(symbol) {
+    const found = [];
+    const visit = (node) => {
+      if (isPrivate(node)) return;
+      if (isOptionalProperty(node) && !saysUndefined(node.type)) {
+        found.push(`${symbol.name}: ${node.name?.getText() ?? node.getText()}? without "| undefined"`);
+      }
+      ts.forEachChild(node, visit);
+    };
+    for (const declaration of (symbol.declarations ?? []).filter((node) => this.#isOwn(node))) visit(declaration);
+    return found;
   }
 
   /** The package's own symbols that the declarations of these name, and theirs, without these. */
@@ -140,6 +160,19 @@ class OwnSymbols {
 /** A variable is printed with its `declare const`. */
 function statementOf(declaration) {
   return ts.isVariableDeclaration(declaration) ? declaration.parent.parent : declaration;
+}
+
+/** One that users may give: not a class's own, nor a mark that is of types only, as xen-sys has on its numbers. */
+function isOptionalProperty(node) {
+  if (!ts.isPropertySignature(node) && !ts.isMappedTypeNode(node)) return false;
+  if (ts.isPropertySignature(node) && ts.isStringLiteral(node.name) && node.name.text.startsWith('~')) return false;
+  return node.questionToken !== undefined && node.questionToken.kind !== ts.SyntaxKind.MinusToken;
+}
+
+function saysUndefined(type) {
+  if (type === undefined || ts.isUnionTypeNode(type)) return type === undefined || type.types.some(saysUndefined);
+  const { UndefinedKeyword, UnknownKeyword, AnyKeyword } = ts.SyntaxKind;
+  return [UndefinedKeyword, UnknownKeyword, AnyKeyword].includes(type.kind);
 }
 
 function isPrivate(node) {

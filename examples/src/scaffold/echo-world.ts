@@ -17,7 +17,7 @@ import {
 import { XenstoreClient } from '@xenpv/xenstore';
 import { vi } from 'vitest';
 
-export const KEYS = { 'page-ref': { type: 'uint' }, 'event-channel': { type: 'uint' } } as const;
+export const KEYS = { 'page-ref': { type: 'gref' }, 'event-channel': { type: 'port' } } as const;
 export const CONFIG = { colour: { type: 'string', default: 'grey' } } as const;
 
 export type Hook = 'create' | 'prepare' | 'connect' | 'event' | 'changed' | 'disconnect' | 'close';

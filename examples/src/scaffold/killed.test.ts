@@ -19,7 +19,7 @@ import { servePv } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 const provider = await joinHost(process.argv[2]);
 const store = XenstoreClient.open(await provider.connectXenstore());
-const keys = { 'page-ref': { type: 'uint' }, 'event-channel': { type: 'uint' } };
+const keys = { 'page-ref': { type: 'gref' }, 'event-channel': { type: 'port' } };
 await servePv({
   provider, store, type: 'count', keys,
   device: () => ({

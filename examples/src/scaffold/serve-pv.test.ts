@@ -3,11 +3,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { RawPage } from '@xenpv/blkfront/testing';
 import {
   attachDevice,
   deleteDevice,
   errorNodePath,
   FrontendDevice,
+  type LentPages,
+  type PvConnection,
   removeDevice,
   servePv,
   XenbusError,
@@ -15,7 +18,7 @@ import {
 } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { EchoWorld, type Hook, until } from './echo-world.js';
+import { EchoWorld, type Hook, type KEYS, until } from './echo-world.js';
 
 const NOTHING = { mapped: 0, ports: 0 };
 
@@ -80,7 +83,7 @@ describe('a backend of a class of one’s own', () => {
 
 describe('what a guest wrote becomes the device’s error, and disturbs no other', () => {
   const badKeys: readonly [what: string, keys: Record<string, string | number>, error: RegExp][] = [
-    ['a key that is missing', { 'page-ref': 8 }, /^ENOENT .*event-channel.*expected a uint/],
+    ['a key that is missing', { 'page-ref': 8 }, /^ENOENT .*event-channel.*expected a port/],
     ['no keys at all', {}, /^ENOENT .*page-ref/],
     ['a key that is nonsense', { 'page-ref': 'x', 'event-channel': 1 }, /^ERR_INVALID_VALUE .*"x".*whole number/],
     ['a number that is too large', { 'page-ref': 2 ** 32, 'event-channel': 1 }, /^ERR_INVALID_VALUE .*from 0 to/],
@@ -508,3 +511,20 @@ describe('the backend', () => {
     await server.close();
   });
 });
+
+/** Never run: the compiler says what holds for whoever declares references and ports as what they are. */
+export function isCompiled({ keys, link }: PvConnection<typeof KEYS>, lent: LentPages, raw: RawPage): void {
+  const channel = link.bind(keys['event-channel'], () => {});
+  link.map(keys['page-ref'], { writable: true });
+  link.map(lent.refs, { writable: true });
+  // @ts-expect-error a port is no grant reference
+  link.map(keys['event-channel'], { writable: true });
+  // @ts-expect-error a grant reference is no port
+  link.bind(keys['page-ref'], () => {});
+  // @ts-expect-error a port is no grant reference
+  link.map(channel.port, { writable: true });
+  // @ts-expect-error a lent page is no port
+  link.bind(lent.refs[0], () => {});
+  // @ts-expect-error a raw page is no port
+  link.bind(raw.gref, () => {});
+}

@@ -5,15 +5,15 @@ export const TYPE = 'vtemplate';
 
 /** What a frontend writes into its directory. */
 export const FRONTEND_KEYS = {
-  'page-ref': { type: 'uint' },
-  'event-channel': { type: 'uint' },
-} as const satisfies TreeSchema;
+  'page-ref': { type: 'gref' },
+  'event-channel': { type: 'port' },
+} satisfies TreeSchema;
 
 /** What a toolstack writes into the backend's directory. */
-export const CONFIG = { factor: { type: 'uint', default: 2, max: 1000 } } as const satisfies TreeSchema;
+export const CONFIG = { factor: { type: 'uint', default: 2, max: 1000 } } satisfies TreeSchema;
 
 /** What the backend publishes for its frontend. */
-export const BACKEND_KEYS = { 'max-question': { type: 'uint' } } as const satisfies TreeSchema;
+export const BACKEND_KEYS = { 'max-question': { type: 'uint' } } satisfies TreeSchema;
 
 /** Where in the shared page what is, in bytes; each is a u32. The number of a question goes up by one with each. */
 export const Page = { asked: 0, question: 4, answered: 8, answer: 12 } as const;

@@ -174,16 +174,30 @@ export class Blkfront implements AsyncDisposable {
 
   /**
    * Keeps the rings full of requests of one kind, for measurements: no promise, object or copy per request. Nothing
-   * else may be in flight meanwhile. Rejects with ERR_RANGE, ERR_ALIGNMENT, ERR_READ_ONLY for a wrong `blockSize`.
+   * else may be in flight meanwhile. Rejects with ERR_RANGE, ERR_ALIGNMENT, ERR_READ_ONLY for a wrong `blockSize`, ERR_BACKEND
+   * and ERR_CLOSED when the backend breaks the protocol or is gone, or the signal's reason.
    */
   async load(options: LoadOptions): Promise<LoadResult> {
+    options.signal?.throwIfAborted();
     const wrong = this.#check(options.operation, 0, options.blockSize);
     if (wrong !== undefined) throw wrong;
     const { queues } = this.#lanes;
     if (options.blockSize > queues[0].maxBytes) {
       throw new BlkfrontError('ERR_RANGE', 'load', `a request has at most ${queues[0].maxBytes} bytes`);
     }
-    return runLoad(queues, this.#connection.resources.events, this.size, options);
+    if (this.#lanes.failure !== undefined) throw this.#lanes.failure;
+    const failed = new AbortController();
+    const signals = options.signal === undefined ? [failed.signal] : [failed.signal, options.signal];
+    this.#lanes.onFail = (error) => failed.abort(error);
+    try {
+      const { events } = this.#connection.resources;
+      return await runLoad(queues, events, this.size, { ...options, signal: AbortSignal.any(signals) });
+    } catch (error) {
+      if (error instanceof BlkfrontError) this.#lanes.fail((this.#lanes.failure ??= error));
+      throw error;
+    } finally {
+      this.#lanes.onFail = undefined;
+    }
   }
 
   /**

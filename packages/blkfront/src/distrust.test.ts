@@ -2,7 +2,7 @@ import { ABIS, BlkifStatus, encodeResponse, requestIdHigh, requestIdLow, request
 import { EmulatedHost } from '@xenpv/emulator';
 import { BackRing } from '@xenpv/ring';
 import { XenstoreClient } from '@xenpv/xenstore';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { Blkfront } from './index.js';
 import { rawQueue } from './testing/index.js';
 
@@ -91,6 +91,23 @@ describe('a backend that breaks the protocol is not trusted any more', () => {
   });
 });
 
+describe('a load ends when the backend breaks the protocol, seen by an event or by looking', () => {
+  it.each([
+    ['an event', 0],
+    ['looking', 1_000_000],
+  ])('%s', async (_name, spins) => {
+    await using backend = await connectTo((_ring, _response, _request, shared) => Atomics.store(shared, 2, 2));
+    const front = await backend.front;
+    const broken = expect.objectContaining({ code: 'ERR_BACKEND', op: 'ring' });
+    const load = { operation: 'read', blockSize: 512, requests: 1, spins } as const;
+    await expect(front.load(load)).rejects.toThrow(broken);
+    await expect(front.load(load)).rejects.toThrow(broken);
+    await expect(front.read(0, 512)).rejects.toThrow(broken);
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await front.closed;
+  });
+});
+
 describe('answers', () => {
   it.each([
     [BlkifStatus.error, 'EIO'],
@@ -125,6 +142,57 @@ describe('answers', () => {
     for (const request of waiting) await expect(request).rejects.toThrow('enough');
     await expect(front.flush({ signal })).rejects.toThrow('enough');
     expect(front.inFlight).toBe(2);
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await front.closed;
+  });
+
+  it('that never come to a load are an error when the backend is gone', async () => {
+    await using backend = await connectTo(() => {});
+    const front = await backend.front;
+    const loading = front.load({ operation: 'read', blockSize: 512, requests: 5 });
+    const gone = expect.objectContaining({ code: 'ERR_CLOSED' });
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await expect(loading).rejects.toThrow(gone);
+    await expect(front.load({ operation: 'read', blockSize: 512, requests: 5 })).rejects.toThrow(gone);
+    await front.closed;
+  });
+
+  it('that do not come to a load are waited for until the signal aborts', async () => {
+    await using backend = await connectTo(() => {});
+    const front = await backend.front;
+    const abort = new AbortController();
+    const load = { operation: 'read', blockSize: 512, depth: 3, requests: 5, signal: abort.signal } as const;
+    const loading = front.load(load);
+    await vi.waitFor(() => expect(front.inFlight).toBe(3));
+    abort.abort(new Error('enough'));
+    await expect(loading).rejects.toThrow('enough');
+    await expect(front.load(load)).rejects.toThrow('enough');
+    expect(front.inFlight).toBe(3);
+    await backend.store.write(`${backend.backendPath}/state`, 6);
+    await front.closed;
+  });
+
+  it('that come after a load was aborted disturb nobody', async () => {
+    const late: (() => void)[] = [];
+    let isLate = true;
+    const okay = reply(() => {});
+    await using backend = await connectTo((ring, response, request, shared) => {
+      const answer = () => okay(ring, response, request, shared);
+      // It wants to hear of the next request, too.
+      ring.finalCheck();
+      if (isLate) late.push(answer);
+      else answer();
+    });
+    const front = await backend.front;
+    const abort = new AbortController();
+    const loading = front.load({ operation: 'read', blockSize: 512, requests: 1, signal: abort.signal });
+    await vi.waitFor(() => expect(late).toHaveLength(1));
+    abort.abort(new Error('enough'));
+    await expect(loading).rejects.toThrow('enough');
+    isLate = false;
+    late[0]();
+    expect(await front.read(0, 512)).toHaveLength(512);
+    expect(front.inFlight).toBe(0);
     await backend.store.write(`${backend.backendPath}/state`, 6);
     await front.closed;
   });

@@ -9,6 +9,8 @@ import {
   discardFlag,
   discardSectors,
   encodeResponse,
+  encodeSegment,
+  type Gref,
   indirectGref,
   indirectHandle,
   indirectNrSegments,
@@ -181,3 +183,20 @@ describe('protocol names', () => {
 it('has 32 slots a page, whatever the order', () => {
   expect([0, 1, 2, 3, 4].map(ringSlotsForOrder)).toEqual([32, 64, 128, 256, 512]);
 });
+
+/** Never run: the compiler says what holds. The marks are those of @xenpv/xen-sys. */
+export function isCompiled(
+  request: RequestWriter,
+  gref: Gref,
+  port: number & { readonly '~kind'?: 'evtchn port' },
+): void {
+  request.segment(0, gref, 0, 7);
+  request.segment(0, 1234, 0, 7);
+  request.indirectGref(0, segmentGref(request.words, 0));
+  // @ts-expect-error a port is no grant reference
+  request.segment(0, port, 0, 7);
+  // @ts-expect-error a port is no grant reference
+  request.indirectGref(0, port);
+  // @ts-expect-error a port is no grant reference
+  encodeSegment(request.words, 0, port, 0, 7);
+}

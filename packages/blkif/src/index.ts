@@ -1,4 +1,5 @@
 export { ABIS, type Abi, type AbiName, abiOfProtocol } from './abi.js';
+export type { Gref } from './gref.js';
 export {
   formatKeys,
   type KeyField,

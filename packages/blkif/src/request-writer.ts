@@ -1,4 +1,5 @@
 import type { Abi } from './abi.js';
+import type { Gref } from './gref.js';
 import { BlkifOp, MAX_INDIRECT_PAGES } from './protocol.js';
 import { encodeSegment, SEGMENT_WORDS } from './segment.js';
 
@@ -47,7 +48,7 @@ export class RequestWriter {
   }
 
   /** The `index`-th segment of that request. */
-  segment(index: number, gref: number, first: number, last: number): void {
+  segment(index: number, gref: Gref, first: number, last: number): void {
     encodeSegment(this.words, this.abi.segmentsWord + SEGMENT_WORDS * index, gref, first, last);
   }
 
@@ -78,7 +79,7 @@ export class RequestWriter {
   }
 
   /** The grant reference of the `index`-th page of segments of that request. */
-  indirectGref(index: number, gref: number): void {
+  indirectGref(index: number, gref: Gref): void {
     this.words[this.abi.indirectGrefsWord + index] = gref;
   }
 

@@ -1,4 +1,5 @@
 import type { Abi } from './abi.js';
+import type { Gref } from './gref.js';
 
 /*
  * Fields of a request at `words[at ..]`.
@@ -71,6 +72,6 @@ export function indirectHandle(words: Int32Array, at: number, abi: Abi): number 
 }
 
 /** The grant reference of the `index`-th page of segments, u32. */
-export function indirectGref(words: Int32Array, at: number, abi: Abi, index: number): number {
+export function indirectGref(words: Int32Array, at: number, abi: Abi, index: number): Gref {
   return words[at + abi.indirectGrefsWord + index] >>> 0;
 }

@@ -4,11 +4,13 @@
  * in a page.
  */
 
+import type { Gref } from './gref.js';
+
 /** Words of a segment. */
 export const SEGMENT_WORDS = 2;
 
 /** The grant reference of the page, u32. */
-export function segmentGref(words: Int32Array, at: number): number {
+export function segmentGref(words: Int32Array, at: number): Gref {
   return words[at] >>> 0;
 }
 
@@ -23,7 +25,7 @@ export function segmentLast(words: Int32Array, at: number): number {
 }
 
 /** Writes a segment, its padding zero. */
-export function encodeSegment(target: Int32Array, at: number, gref: number, first: number, last: number): void {
+export function encodeSegment(target: Int32Array, at: number, gref: Gref, first: number, last: number): void {
   target[at] = gref;
   target[at + 1] = first | (last << 8);
 }

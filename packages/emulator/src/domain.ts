@@ -18,6 +18,12 @@ export interface DomainConfig {
   readonly console?: boolean | undefined;
 }
 
+/** How making or ending a domain ends early. */
+export interface DomainCallOptions {
+  /** Rejects with its reason. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Why a domain is not running any more: SHUTDOWN_* of Xen's sched.h. */
 export type ShutdownReason = 'poweroff' | 'reboot' | 'suspend' | 'crash' | 'watchdog';
 
@@ -27,7 +33,7 @@ const SHUTDOWN_REASONS: readonly ShutdownReason[] = ['poweroff', 'reboot', 'susp
 /** What a domain asks of its host. */
 interface DomainActions {
   usage(): DomainUsage;
-  destroy(): Promise<void>;
+  destroy(options?: DomainCallOptions): Promise<void>;
   /** It has shut down. */
   shutDown(): void;
 }
@@ -102,8 +108,8 @@ export class EmulatedDomain implements AsyncDisposable {
   }
 
   /** {@link EmulatedHost.destroyDomain}. */
-  destroy(): Promise<void> {
-    return this.#actions.destroy();
+  destroy(options?: DomainCallOptions): Promise<void> {
+    return this.#actions.destroy(options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

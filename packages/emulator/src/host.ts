@@ -9,7 +9,7 @@ import { DOMID_SELF, type Domid, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-s
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { type ControlledHost, ControlServer } from './control/server.js';
-import { type DomainConfig, EmulatedDomain } from './domain.js';
+import { type DomainCallOptions, type DomainConfig, EmulatedDomain } from './domain.js';
 import { ToolstackError } from './errors.js';
 import { HostFaults } from './faults/host-faults.js';
 import { GuestConsole, removeConsoleBackend } from './guest-console.js';
@@ -24,6 +24,7 @@ import { misuseError, StrictMemory } from './strict-memory.js';
 import { HostMachine } from './threads/host-machine.js';
 import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
 import { Toolstack } from './toolstack/toolstack.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** RAM of a domain unless told otherwise. Untouched pages cost nothing. */
 const DEFAULT_MEMORY_MIB = 64;
@@ -156,9 +157,11 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
 
   /**
    * Makes a domain and its xenstore nodes, as `xl create` does, and introduces it to xenstored.
-   * Error: {@link ToolstackError} ERR_EXISTS for a domid in use.
+   * Errors: {@link ToolstackError} ERR_EXISTS for a domid in use; the signal's reason. There is no domain then, though
+   * nodes of one may be in xenstore, until the next of its domid.
    */
-  async createDomain(config: DomainConfig): Promise<EmulatedDomain> {
+  async createDomain(config: DomainConfig, { signal }: DomainCallOptions = {}): Promise<EmulatedDomain> {
+    signal?.throwIfAborted();
     const domid = config.domid ?? this.#freeDomid();
     if (domid < 1 || domid >= DOMID_SELF || this.#machine.find(domid) !== undefined) {
       throw new ToolstackError('ERR_EXISTS', 'createDomain', `domid ${domid} is not free`);
@@ -169,15 +172,24 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
     const description = { domid, name: config.name, uuid: randomUUID(), memoryMiB, driverDomain };
     const provider = this.provider(domid);
     const console = config.console === true ? new GuestConsole(provider) : undefined;
-    await this.#store.transaction(async (tx) => {
-      await writeDomainNodes(tx, description);
-      await console?.writeNodes(tx, domid);
-    });
-    await this.#listen(domid);
+    try {
+      await this.#store.transaction(
+        async (tx) => {
+          await writeDomainNodes(tx, description);
+          await console?.writeNodes(tx, domid);
+        },
+        { signal },
+      );
+      await this.#listen(domid);
+    } catch (error) {
+      console?.close();
+      this.#machine.destroy(domid);
+      throw error;
+    }
     this.xenstored.introduceDomain(domid);
     const actions = {
       usage: () => this.#machine.usage(machineDomain),
-      destroy: () => this.destroyDomain(domid),
+      destroy: (options?: DomainCallOptions) => this.destroyDomain(domid, options),
       shutDown: () => this.xenstored.domainShutDown(domid),
     };
     const domain = new EmulatedDomain(config.name, provider, machineDomain, actions, console);
@@ -187,9 +199,14 @@ export class EmulatedHost implements AsyncDisposable, ControlledHost {
 
   /**
    * Ends a domain, as `xl destroy` does: its devices of every kind are detached by force, its event channels and
-   * mappings end, its nodes go. Pages that others still have mapped stay with them. Harmless when repeated.
+   * mappings end, its nodes go. Pages that others still have mapped stay with them. Harmless when repeated. `signal` ends
+   * the wait alone, for backends that do not let go of its devices: half a domain would be left, so it ends all the same.
    */
-  destroyDomain(domid: Domid): Promise<void> {
+  destroyDomain(domid: Domid, { signal }: DomainCallOptions = {}): Promise<void> {
+    return unlessAborted(signal, () => this.#destroyOnce(domid));
+  }
+
+  #destroyOnce(domid: Domid): Promise<void> {
     if (!this.#domains.has(domid)) return Promise.resolve();
     let promise = this.#destroying.get(domid);
     if (promise === undefined) {

@@ -1,7 +1,7 @@
 export { type CallOptions, RemoteHost } from './control/client.js';
 export type { DomainSummary, RemoteDomainConfig } from './control/commands.js';
 export type { ControlledHost } from './control/server.js';
-export type { DomainConfig, EmulatedDomain, ShutdownReason } from './domain.js';
+export type { DomainCallOptions, DomainConfig, EmulatedDomain, ShutdownReason } from './domain.js';
 export { ToolstackError, type ToolstackErrorCode } from './errors.js';
 export type { FaultTimes, HostFault } from './faults/host-fault.js';
 export type { HostFaults } from './faults/host-faults.js';
@@ -13,7 +13,7 @@ export type { EmulatedEventChannels } from './handles/event-channels.js';
 export { EmulatedHost, type EmulatedHostOptions } from './host.js';
 export type { MemoryMisuse } from './machine/free-frames.js';
 export type { DomainUsage } from './machine/machine.js';
-export { attachProvider, type EmulatedProvider, joinHost } from './provider.js';
+export { attachProvider, type EmulatedProvider, type JoinOptions, joinHost } from './provider.js';
 export { type FailingSeed, findFailingSeed } from './seed/find-failing-seed.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';
 export type { XlDevice } from './toolstack/device-nodes.js';

@@ -19,6 +19,7 @@ import type { DirectoryMachine } from './processes/directory.js';
 import { joinMachine } from './processes/joined-machine.js';
 import type { SharedMachine } from './threads/announcements.js';
 import { machineNamed } from './threads/attached-machine.js';
+import { unlessAborted } from './unless-aborted.js';
 
 /** Xen as an emulated domain sees it, on this thread. */
 export class EmulatedProvider implements XenProvider {
@@ -88,13 +89,19 @@ export async function attachProvider(data: unknown): Promise<EmulatedProvider> {
   return new EmulatedProvider(await machineNamed(shared), shared.domid);
 }
 
+/** As which domain a host is joined, and for how long that is tried. */
+export interface JoinOptions {
+  /** 0 by default. */
+  readonly domid?: Domid | undefined;
+  /** Rejects with its reason. The wait alone ends: the thread joins once, for all who ask. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * Xen as domain `domid`, 0 if not given, of the host in a folder sees it, on this thread: a host that another process
- * made with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON.
+ * made with {@link EmulatedHost.create}. Errors: ERR_NO_DEVICE no host answers there; ERR_NO_ADDON; the signal's reason.
  */
-export async function joinHost(
-  directory: string,
-  options: { readonly domid?: Domid | undefined } = {},
-): Promise<EmulatedProvider> {
-  return new EmulatedProvider(await joinMachine(directory), options.domid ?? 0);
+export async function joinHost(directory: string, options: JoinOptions = {}): Promise<EmulatedProvider> {
+  const { domid = 0, signal } = options;
+  return new EmulatedProvider(await unlessAborted(signal, () => joinMachine(directory)), domid);
 }

@@ -1,4 +1,4 @@
-import type { XenProvider } from '@xenpv/xen-sys';
+import type { Domid, XenProvider } from '@xenpv/xen-sys';
 import {
   BackendBus,
   type BackendContext,
@@ -7,6 +7,7 @@ import {
   errorMessage,
   type GuestCounters,
 } from '@xenpv/xenbus';
+import type { OperationOptions } from '@xenpv/xenstore';
 import { BlockDevice, type BlockDeviceOptions, type TakeOverConsent } from './disk/disk.js';
 import { openRawImage } from './disk/raw-image.js';
 import { codeOf, XenBlockError } from './errors.js';
@@ -16,6 +17,7 @@ import { GuestBudgets } from './limits/guest-budgets.js';
 import { type CheckedOptions, checkOptions, type OfferedLimits, type XenBlockBackendOptions } from './options.js';
 import { DataPlane } from './plane/data-plane.js';
 import { removeStaleJournals } from './plane/journal/stale-journals.js';
+import { unlessAborted } from './within.js';
 
 /** How often storage that hangs is looked for, at least. */
 const WATCH_MS = 1000;
@@ -67,15 +69,18 @@ export class XenBlockBackend implements AsyncDisposable {
 
   /**
    * Devices that exist already are being adopted when it resolves: see {@link settled}. When it rejects, nothing is left
-   * running. RangeError: an option is out of its range.
+   * running; after `signal` aborted it, what has begun ends as soon as xenstored lets it. RangeError: an option is out of
+   * its range.
    */
   static async start(options: XenBlockBackendOptions): Promise<XenBlockBackend> {
     const checked = checkOptions(options);
+    options.signal?.throwIfAborted();
     const hosts = await startHosts(options.provider, checked, options.onThreadLost ?? throwUncaught);
     try {
       return await XenBlockBackend.#startOn(hosts, options, checked);
     } catch (error) {
-      await closeHosts(hosts);
+      // With rings of devices that xenstored keeps from stopping, a host closes later.
+      await (options.signal?.aborted ? closeIdleHosts(hosts) : closeHosts(hosts));
       throw error;
     }
   }
@@ -110,7 +115,7 @@ export class XenBlockBackend implements AsyncDisposable {
     const devices = new Map<string, BlockDevice>();
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
-    const { abortTimeoutMs, stopTimeoutMs, guestPaces } = options;
+    const { abortTimeoutMs, stopTimeoutMs, guestPaces, signal } = options;
     const bus = await BackendBus.start({
       store,
       types,
@@ -121,13 +126,18 @@ export class XenBlockBackend implements AsyncDisposable {
       abortTimeoutMs,
       stopTimeoutMs,
       guestPaces,
+      signal,
     });
     try {
       const isServed = (address: DeviceAddress) => bus.get(address) !== undefined;
-      const asked = { provider: options.provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd', isServed };
+      const { provider } = options;
+      const asked = { provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd', isServed, signal };
       if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, asked);
+      signal?.throwIfAborted();
     } catch (error) {
-      await bus.close();
+      // A xenstored that is silent may be why it was aborted.
+      const closed = bus.close();
+      if (!signal?.aborted) await closed;
       throw error;
     }
     const watchMs = Math.min(WATCH_MS, Math.ceil(stallMs / 4));
@@ -154,12 +164,12 @@ export class XenBlockBackend implements AsyncDisposable {
    * Resolves when each disk that is there now was adopted, is held, waits for its frontend, or is tried again later; or
    * when `signal` is aborted: an image that hangs would keep it from that. Never rejects.
    */
-  settled(options: { readonly signal: AbortSignal }): Promise<void> {
+  settled(options: OperationOptions = {}): Promise<void> {
     return this.#bus.settled(options);
   }
 
   /** The domain that this backend runs in. */
-  get ownDomid(): number {
+  get ownDomid(): Domid {
     return this.#bus.ownDomid;
   }
 
@@ -201,10 +211,11 @@ export class XenBlockBackend implements AsyncDisposable {
 
   /**
    * Looks at the size of every image again. Rejects when that fails for some, or one has shrunk, after all were looked
-   * at; see {@link BlockDevice.refresh}, which one disk alone can be refreshed with.
+   * at; see {@link BlockDevice.refresh}, which one disk alone can be refreshed with. `signal` ends the wait alone.
    */
-  async refresh(): Promise<void> {
-    const looks = await Promise.allSettled([...this.#devices.values()].map((device) => device.refresh()));
+  async refresh({ signal }: OperationOptions = {}): Promise<void> {
+    const refreshed = () => Promise.allSettled([...this.#devices.values()].map((device) => device.refresh()));
+    const looks = await unlessAborted(signal, refreshed);
     const errors = looks.flatMap((look) => (look.status === 'rejected' ? [look.reason as unknown] : []));
     if (errors.length === 0) return;
     const message = errors.map(errorMessage).join('; ');

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { MAX_RING_PAGE_ORDER } from '@xenpv/blkif';
-import type { XenProvider } from '@xenpv/xen-sys';
+import type { Domid, XenProvider } from '@xenpv/xen-sys';
 import type { GuestPaces } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { ImageOpener, OnErrorChoice, SectorSizePolicy } from './disk/disk.js';
@@ -38,7 +38,7 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   /** Backend types to serve. `['qdisk']` when not given. */
   readonly types?: readonly string[] | undefined;
   /** The domain that this process runs in; read from the store when not given. */
-  readonly ownDomid?: number | undefined;
+  readonly ownDomid?: Domid | undefined;
   /** Types for which Connected waits for a hotplug script; `vbd` and `vbd3` when not given. */
   readonly hotplugTypes?: readonly string[] | undefined;
   /** Delete a device's directory when the toolstack is done with it; by default in every domain but 0. */
@@ -100,6 +100,8 @@ export interface XenBlockBackendOptions extends DataPlaneOptions {
   readonly openImage?: ImageOpener | undefined;
   /** What is offered to frontends, see {@link ProtocolLimits}. */
   readonly limits?: OfferedLimits | undefined;
+  /** Aborting ends the start, which rejects with its reason. Later it means nothing: there is `close`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Options with their defaults. RangeError when one is out of its range. */

@@ -1,3 +1,4 @@
+import type { OperationOptions } from '@xenpv/xenstore';
 import { ConnectedKeys } from './connected-keys.js';
 import { DeviceNodes, type DeviceNodesOptions, STALE } from './device-nodes.js';
 import { errorChannel, frontendChannel, onlineChannel } from './diagnostics.js';
@@ -17,7 +18,7 @@ import { type DeviceAddress, deviceName } from './paths.js';
 import { type DeviceAction, type DeviceView, nextAction } from './reducer.js';
 import { XenbusState } from './states.js';
 import { Backoff } from './waiting/backoff.js';
-import { LATE, withinDeadline } from './waiting/deadline.js';
+import { endedOrAborted, LATE, withinDeadline } from './waiting/deadline.js';
 import { LastingWatch } from './waiting/lasting-watch.js';
 import type { Turn } from './waiting/takeovers.js';
 import { isXenstoreTrouble } from './waiting/xenstore-trouble.js';
@@ -167,10 +168,11 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
 
   /**
    * Resolves when the steps in hand are taken: the device is served, held, waits for its frontend, or is tried again
-   * later. Never rejects.
+   * later; or when `signal` is aborted, since a handler that hangs would keep it from that. Never rejects.
    */
-  async settled(): Promise<void> {
-    await this.#running;
+  async settled({ signal }: OperationOptions = {}): Promise<void> {
+    const steps = this.#running ?? Promise.resolve();
+    await (signal === undefined ? steps : endedOrAborted(steps, signal));
   }
 
   /** Stops serving and releases everything, leaving the store as it is, so that the next process can adopt it. */

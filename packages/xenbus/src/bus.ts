@@ -1,5 +1,5 @@
 import type { Domid } from '@xenpv/xen-sys';
-import type { XenstoreClient } from '@xenpv/xenstore';
+import type { OperationOptions, XenstoreClient } from '@xenpv/xenstore';
 import { BackendDevice, type HandlerFactory } from './backend-device.js';
 import { addedChannel, errorChannel, removedChannel, scanChannel } from './diagnostics.js';
 import { removeStaleErrorNodes } from './error-nodes/error-node.js';
@@ -146,7 +146,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
    * Resolves when each device that is known now was adopted, is held, waits for its frontend, or is tried again later;
    * or when `signal` is aborted, since a handler that hangs would keep it from that. Never rejects.
    */
-  async settled({ signal }: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+  async settled({ signal }: OperationOptions = {}): Promise<void> {
     const all = Promise.all([...this.#devices.values()].map((device) => device.settled()));
     await (signal === undefined ? all : endedOrAborted(all, signal));
   }

@@ -44,6 +44,7 @@ describe('a bus is settled', () => {
     stop.abort();
     await waiting;
     await bus.settled({ signal: stop.signal });
+    for (const device of bus.devices) await device.settled({ signal: stop.signal });
     expect([...bus.devices].map(({ connected }) => connected)).toEqual([false]);
   });
 

@@ -17,6 +17,8 @@ interface Lane {
 export class Lanes {
   /** Why nothing can be asked any more. */
   failure: BlkfrontError | undefined;
+  /** Is told when all fails, for who asks the queues themselves. */
+  onFail: ((error: BlkfrontError) => void) | undefined;
   readonly #events: EventChannels;
   readonly #lanes: Lane[] = [];
   readonly #backlog: Piece[] = [];
@@ -95,6 +97,7 @@ export class Lanes {
       }
       lane.raw.fail(error);
     }
+    this.onFail?.(error);
     this.#whenIdle?.();
   }
 

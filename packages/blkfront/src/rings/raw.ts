@@ -1,5 +1,6 @@
 import { type Abi, responseIdHigh, responseIdLow, responseOperation, responseStatus } from '@xenpv/blkif';
 import type { FrontRing } from '@xenpv/ring';
+import type { Gref } from '@xenpv/xen-sys';
 import { BlkfrontError } from '../errors.js';
 import type { FrontendPages } from './pages.js';
 import type { FrontendQueue } from './queue.js';
@@ -21,7 +22,7 @@ export interface RawResponse {
 /** A granted page for raw requests. */
 export interface RawPage {
   /** What the backend may map or copy, to read and write. */
-  readonly gref: number;
+  readonly gref: Gref;
   /** The page itself, 4096 bytes, which the backend may change at any time. */
   readonly bytes: Uint8Array;
   /** Gives it back. */

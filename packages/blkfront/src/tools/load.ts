@@ -1,5 +1,7 @@
 import { BlkifOp, BlkifStatus, SECTOR_SIZE } from '@xenpv/blkif';
 import type { EventChannels } from '@xenpv/xen-sys';
+import { BlkfrontError } from '../errors.js';
+import { unlessAborted } from '../rings/call.js';
 import type { FrontendQueue } from '../rings/queue.js';
 import { type Latency, LatencyHistogram } from './latency.js';
 
@@ -24,6 +26,11 @@ export interface LoadOptions {
   readonly latency?: boolean | undefined;
   /** Looks at the ring this often in vain before it sleeps. Default 2000. */
   readonly spins?: number | undefined;
+  /**
+   * Aborting rejects with its reason, except while the thread is blocked. What was sent by then the backend may carry out
+   * all the same; its answers count for nobody.
+   */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a load came to. */
@@ -53,7 +60,7 @@ const WAIT_MS = 100;
 /**
  * Keeps requests in flight until `options.requests` were answered, without a promise or an object per request. The
  * data stays in the granted pages: what is read is not looked at, what is written is whatever they hold. The queues
- * must be idle, and are as before afterwards. Rejects with Error when the backend breaks the protocol.
+ * must be idle, and are as before afterwards. Rejects with ERR_BACKEND when the backend breaks the protocol.
  */
 export async function runLoad(
   queues: readonly FrontendQueue[],
@@ -70,7 +77,7 @@ export async function runLoad(
       load.run();
       if (load.done) break;
       if (options.blocking) block(queues, events);
-      else await load.response();
+      else await unlessAborted(options, () => load.response());
     }
     return load.result((performance.now() - begin) / 1000);
   } finally {
@@ -176,7 +183,7 @@ class Load {
     let taken = 0;
     for (const queue of this.#queues) {
       const count = queue.poll();
-      if (count < 0) throw new Error(`the backend is broken: ${queue.broken}`);
+      if (count < 0) throw new BlkfrontError('ERR_BACKEND', 'ring', `the backend is broken: ${queue.broken}`);
       taken += count;
     }
     return taken;

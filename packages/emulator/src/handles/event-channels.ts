@@ -1,4 +1,12 @@
-import { DOMID_SELF, Errno, type EventChannels, type EventListener, XenSysError } from '@xenpv/xen-sys';
+import {
+  DOMID_SELF,
+  type Domid,
+  Errno,
+  type EventChannels,
+  type EventListener,
+  type EvtchnPort,
+  XenSysError,
+} from '@xenpv/xen-sys';
 import type { Doorbell } from '../machine/doorbell.js';
 import type { Machine, MachineDomain } from '../machine/machine.js';
 import { PortState } from '../machine/ports.js';
@@ -40,7 +48,7 @@ export class EmulatedEventChannels implements EventChannels {
     this.#ports = new Uint32Array(Math.min(domain.memory.size.ports, BATCH));
   }
 
-  bindInterdomain(domid: number, remotePort: number): number {
+  bindInterdomain(domid: Domid, remotePort: EvtchnPort): EvtchnPort {
     const op = 'evtchn.bindInterdomain';
     this.#checkOpen(op);
     const remote = this.#findDomain(domid, op);
@@ -52,7 +60,7 @@ export class EmulatedEventChannels implements EventChannels {
     return port;
   }
 
-  bindUnbound(domid: number): number {
+  bindUnbound(domid: Domid): EvtchnPort {
     const op = 'evtchn.bindUnbound';
     this.#checkOpen(op);
     const remote = this.#findDomain(domid, op);
@@ -61,13 +69,13 @@ export class EmulatedEventChannels implements EventChannels {
     return port;
   }
 
-  unbind(port: number): void {
+  unbind(port: EvtchnPort): void {
     this.#checkOpen('evtchn.unbind');
     if (!this.#isMine(port)) throw new XenSysError('EINVAL', 'evtchn.unbind', `port ${port} is not bound here`);
     this.#release(port);
   }
 
-  notify(port: number): number {
+  notify(port: EvtchnPort): number {
     if (!this.#isMine(port)) return Errno.EINVAL;
     const { memory, ports } = this.#domain;
     const state = ports.state(port);

@@ -1,8 +1,18 @@
-import { GrantCopyBatch, type GrantedPages, type GrantMapping, GrantStatus, XEN_PAGE_SIZE } from '@xenpv/xen-sys';
+import {
+  type Domid,
+  type EvtchnPort,
+  GrantCopyBatch,
+  type GrantedPages,
+  type GrantMapping,
+  GrantStatus,
+  type Gref,
+  XEN_PAGE_SIZE,
+} from '@xenpv/xen-sys';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { EmulatedDomain } from '../domain.js';
 import { EmulatedHost } from '../host.js';
+import type { EmulatedEventChannels } from './event-channels.js';
 
 let host: EmulatedHost;
 let guest: EmulatedDomain;
@@ -240,3 +250,20 @@ describe('grants', () => {
     table.close();
   });
 });
+
+/** Never run: the compiler says what holds. */
+export function isCompiled(
+  events: EmulatedEventChannels,
+  { domid, gref, port }: { domid: Domid; gref: Gref; port: EvtchnPort },
+): void {
+  events.notify(events.bindInterdomain(domid, port));
+  events.bindInterdomain(5, 7);
+  // @ts-expect-error domain and port are swapped
+  events.bindInterdomain(port, domid);
+  // @ts-expect-error a domain is no port
+  events.unbind(domid);
+  // @ts-expect-error a grant reference is no port
+  events.notify(gref);
+  // @ts-expect-error what is bound is a port, and no domain
+  events.bindUnbound(events.bindUnbound(domid));
+}

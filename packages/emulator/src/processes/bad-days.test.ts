@@ -1,12 +1,13 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 // The other process cannot load TypeScript, so this one too runs what was built.
-import { EmulatedHost } from '@xenpv/emulator';
+import { EmulatedHost, joinHost } from '@xenpv/emulator';
 import { needs } from '@xenpv/test-support';
-import { expect, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { addon } from '../testing/addon.js';
 
 const suite = needs(addon);
@@ -54,4 +55,23 @@ suite.describe('a process that joined a host', () => {
     expect(await outcome('map')).toBe('done');
     expect(host.misuses()).toEqual([]);
   });
+});
+
+it('a host that takes a process in and never says so is waited for until the signal is aborted', async () => {
+  const directory = mkdtempSync(join('/dev/shm', 'emulator-'));
+  const silent = createServer();
+  silent.listen(join(directory, 'host.sock'));
+  const abort = new AbortController();
+  const { signal } = abort;
+  const joining = joinHost(directory, { signal });
+  const [socket] = await once(silent, 'connection');
+  const other = joinHost(directory);
+  abort.abort(new Error('enough'));
+  await expect(joining).rejects.toThrow('enough');
+  await expect(joinHost(directory, { signal })).rejects.toThrow('enough');
+  // It is joined once, and whoever else asked waits on.
+  socket.destroy();
+  await expect(other).rejects.toMatchObject({ code: 'ERR_NO_DEVICE' });
+  silent.close();
+  rmSync(directory, { recursive: true });
 });

@@ -93,6 +93,22 @@ describe('a domain', () => {
   });
 });
 
+it.each([0, 10, 100])('a domain whose making is given up after %i steps is not there', async (steps) => {
+  const abort = new AbortController();
+  const config = { name: 'late', domid: 7, console: true };
+  const making = host.createDomain(config, { signal: abort.signal });
+  for (let i = 0; i < steps; i++) await Promise.resolve();
+  abort.abort(new Error('enough'));
+  await expect(making).rejects.toThrow('enough');
+  expect(host.domains).toEqual([guest]);
+  expect(() => host.provider(7).openEventChannels()).toThrow();
+  await expect(host.createDomain(config, { signal: abort.signal })).rejects.toThrow('enough');
+  const next = await host.createDomain(config);
+  expect(await store.read('/local/domain/7/name')).toBe('late');
+  await next.destroy();
+  expect(await store.exists('/local/domain/7')).toBe(false);
+});
+
 describe('block-attach', () => {
   it('writes a qdisk as xl does, and does not wait', async () => {
     const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: '/images/a.img' });
@@ -260,6 +276,22 @@ describe('cd-insert and cd-eject', () => {
 });
 
 describe('the end of a domain', () => {
+  it('goes on when nobody waits for it any more', async () => {
+    const slow = await EmulatedHost.create({ toolstackTimeoutMs: 50 });
+    const domain = await slow.createDomain({ name: 'guest' });
+    await slow.toolstack.attachDisk(domain.domid, { vdev: 'xvda', target: 'x' });
+    const abort = new AbortController();
+    const { signal } = abort;
+    const waits = [domain.destroy({ signal }), slow.destroyDomain(domain.domid, { signal })];
+    abort.abort(new Error('enough'));
+    for (const wait of waits) await expect(wait).rejects.toThrow('enough');
+    await expect(domain.destroy({ signal })).rejects.toThrow('enough');
+    expect(domain.alive).toBe(true);
+    await domain.destroy();
+    expect(domain.alive).toBe(false);
+    await slow.close();
+  });
+
   it('forces its disks off, and goes on without a backend', async () => {
     const disk = await host.toolstack.attachDisk(1, { vdev: 'xvda', target: 'x' });
     await guest.destroy();

@@ -14,7 +14,7 @@ export interface QmpCommandDefinition<Members extends QmpMembers> {
   /** The members of its `arguments`. One that is missing, unknown or of a wrong type is refused before `run`. */
   readonly members: Members;
   /** Of the result; an empty object by default. Results are not checked. */
-  readonly returns?: QmpType;
+  readonly returns?: QmpType | undefined;
   /** What it throws reaches the client: a QmpError with its class, another error as a GenericError. */
   run(args: QmpArguments<Members>, context: QmpCommandContext): unknown;
 }

@@ -10,11 +10,11 @@ export interface QmpServerOptions {
   /** By name. Those of the protocol itself are the server's own: qmp_capabilities, query-version and the like. */
   readonly commands: Readonly<Record<string, QmpCommand>>;
   /** What clients may be told of, with the members of its data. */
-  readonly events?: Readonly<Record<string, QmpMembers>>;
+  readonly events?: Readonly<Record<string, QmpMembers>> | undefined;
   /** As `query-version` tells it. Clients decide by it what they may ask of a QEMU. */
   readonly version: QmpVersion;
   /** Clients at a time; 64 by default. One more is told so and let go. */
-  readonly clients?: number;
+  readonly clients?: number | undefined;
 }
 
 const CLIENTS = 64;

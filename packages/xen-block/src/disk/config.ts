@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
 import { formatVdev, type KeySchema, toolstackKeys } from '@xenpv/blkif';
 import type { DeviceAddress, KeyTexts } from '@xenpv/xenbus';
-import type { XenstoreOperations } from '@xenpv/xenstore';
+import type { OperationOptions, XenstoreOperations } from '@xenpv/xenstore';
 import { ignoredChannel } from '../diagnostics.js';
 import { type DiskConfig, ON_ERROR, type OnError } from '../disk-description.js';
 import { XenBlockError } from '../errors.js';
@@ -29,8 +29,9 @@ export async function readDiskConfig(
   store: XenstoreOperations,
   path: string,
   address: DeviceAddress,
+  options: OperationOptions = {},
 ): Promise<DiskConfig> {
-  const [keys, vm] = await Promise.all([readHints(store, path, configKeys), readVm(store, address)]);
+  const [keys, vm] = await Promise.all([readHints(store, path, configKeys, options), readVm(store, address, options)]);
   // As blkback: xenopsd writes floppy too, which is a disk.
   const deviceType = keys['device-type'] === 'cdrom' ? 'cdrom' : 'disk';
   const params = keys.params ?? (deviceType === 'cdrom' ? '' : undefined);
@@ -107,9 +108,13 @@ function isOnError(text: string): text is OnError {
 }
 
 /** A driver domain may not read it, and then a domain is its own machine. */
-async function readVm(store: XenstoreOperations, { domid }: DeviceAddress): Promise<string | undefined> {
+async function readVm(
+  store: XenstoreOperations,
+  { domid }: DeviceAddress,
+  options: OperationOptions,
+): Promise<string | undefined> {
   try {
-    return await store.tryRead(`/local/domain/${domid}/vm`);
+    return await store.tryRead(`/local/domain/${domid}/vm`, options);
   } catch (error) {
     if ((error as { code?: unknown }).code === 'EACCES') return undefined;
     throw error;

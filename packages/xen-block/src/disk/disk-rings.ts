@@ -86,8 +86,8 @@ export class DiskRings {
   }
 
   /** What the requests of all queues do from then on, over all connections. */
-  trace(): Promise<DiskTrace> {
-    return this.#tracing.open();
+  trace(signal: AbortSignal | undefined): Promise<DiskTrace> {
+    return this.#tracing.open(signal);
   }
 
   /** The disk is gone, and with it its traces. */

@@ -11,6 +11,7 @@ import {
   type KeyTexts,
   type XenstoreValues,
 } from '@xenpv/xenbus';
+import type { OperationOptions } from '@xenpv/xenstore';
 import {
   abandonedChannel,
   closedChannel,
@@ -36,7 +37,7 @@ import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { formatRateLimits, type RateLimits } from '../rate-limits.js';
-import { beforeAbort, within } from '../within.js';
+import { beforeAbort, unlessAborted, within } from '../within.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
 import {
   type DataPathChoice,
@@ -271,14 +272,16 @@ export class BlockDevice implements BackendHandler {
   /**
    * Goes on after an error of the storage has stopped the disk: requests that were kept are done again, and more is
    * taken. Resolves with whether it was stopped. It stops again when the storage still fails. A disk that could not be
-   * taken over is tried again, with that `consent`.
+   * taken over is tried again, with that `consent`. `signal` ends the wait alone: the disk goes on all the same.
    */
-  resume(consent: TakeOverConsent = {}): Promise<boolean> {
-    if (!this.#negotiated) {
-      this.#options.consents.set(this.#context.name, consent);
-      this.retry();
-    }
-    return this.#stops.resume();
+  resume({ signal, ...consent }: TakeOverConsent & OperationOptions = {}): Promise<boolean> {
+    return unlessAborted(signal, () => {
+      if (!this.#negotiated) {
+        this.#options.consents.set(this.#context.name, consent);
+        this.retry();
+      }
+      return this.#stops.resume();
+    });
   }
 
   /**
@@ -302,9 +305,14 @@ export class BlockDevice implements BackendHandler {
 
   /**
    * Notes in the disk's directory what it may do, or what all disks of its guest may do together; undefined takes the note
-   * back. It is in force when this resolves, and for as long as the disk is there, whatever process serves it.
+   * back. It is in force when this resolves, and for as long as the disk is there, whatever process serves it. `signal` ends
+   * the wait alone: half a change would be one of the two, so it is made all the same, as soon as xenstored answers.
    */
-  async setLimits(of: 'disk' | 'guest', limits: RateLimits | undefined): Promise<void> {
+  setLimits(of: 'disk' | 'guest', limits: RateLimits | undefined, { signal }: OperationOptions = {}): Promise<void> {
+    return unlessAborted(signal, () => this.#setLimits(of, limits));
+  }
+
+  async #setLimits(of: 'disk' | 'guest', limits: RateLimits | undefined): Promise<void> {
     await this.#note(of === 'disk' ? 'limits' : 'guest-limits', limits && formatRateLimits(limits));
     await this.#inTurn(async () => {
       if (!this.#config) return;
@@ -315,9 +323,14 @@ export class BlockDevice implements BackendHandler {
   /**
    * Has the disk take no requests, or take them again. It is noted in the disk's directory, and holds for as long as the
    * disk is there, whatever process serves it and whatever frontend connects. Nothing more is taken when this resolves;
-   * {@link drain} tells when all that was taken is answered. Pausing twice changes nothing.
+   * {@link drain} tells when all that was taken is answered. Pausing twice changes nothing. `signal` ends the wait alone, as
+   * of {@link setLimits}.
    */
-  async setPaused(paused: boolean): Promise<void> {
+  setPaused(paused: boolean, { signal }: OperationOptions = {}): Promise<void> {
+    return unlessAborted(signal, () => this.#setPaused(paused));
+  }
+
+  async #setPaused(paused: boolean): Promise<void> {
     if (paused && this.paused) return;
     const since = paused ? new Date() : undefined;
     await this.#note('paused', since?.toISOString());
@@ -338,9 +351,12 @@ export class BlockDevice implements BackendHandler {
     });
   }
 
-  /** What its requests do from then on, until the disk is gone or the result is disposed of. */
-  trace(): Promise<DiskTrace> {
-    return this.#rings.trace();
+  /**
+   * What its requests do from then on, until the disk is gone or the result is disposed of. After `signal` was aborted
+   * nothing is traced.
+   */
+  trace({ signal }: OperationOptions = {}): Promise<DiskTrace> {
+    return this.#rings.trace(signal);
   }
 
   /** What it has done so far. */
@@ -351,12 +367,15 @@ export class BlockDevice implements BackendHandler {
   /** `offered`: the frontend may have chosen from what an earlier process offered, which is kept to then. */
   async prepare(call: CallOptions & { offered: boolean }): Promise<XenstoreValues> {
     const { store, backendPath, address } = this.#context;
+    const { signal } = call;
     this.#isPrepared = false;
-    [this.#terms, this.#config] = await store.transaction((tx) =>
-      Promise.all([
-        call.offered ? readTerms(tx, backendPath) : this.#ownTerms,
-        readDiskConfig(tx, backendPath, address),
-      ]),
+    [this.#terms, this.#config] = await store.transaction(
+      (tx) =>
+        Promise.all([
+          call.offered ? readTerms(tx, backendPath) : this.#ownTerms,
+          readDiskConfig(tx, backendPath, address),
+        ]),
+      { signal },
     );
     this.#applyLimits();
     this.#applyPause();
@@ -384,7 +403,8 @@ export class BlockDevice implements BackendHandler {
   }
 
   async #connect({ adopt, signal }: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
-    const negotiated = await readNegotiated(this.#context.store, this.#context.frontendPath, this.#terms.limits);
+    const { store, frontendPath } = this.#context;
+    const negotiated = await readNegotiated(store, frontendPath, this.#terms.limits, { signal });
     // What is written now must not be overtaken by what the earlier connection wrote.
     if (this.#abandoned) await beforeAbort(this.#abandoned, signal);
     signal.throwIfAborted();
@@ -486,15 +506,19 @@ export class BlockDevice implements BackendHandler {
   /**
    * Looks at the image's size again and tells the frontend when it is another. The image is checked as when it was
    * opened; a cdrom drive takes one that became empty for no medium, and one that was empty for a new medium. Rejects
-   * with EINVAL when the image is smaller than before and may not shrink, which leaves all as it is.
+   * with EINVAL when the image is smaller than before and may not shrink, which leaves all as it is. `signal` ends the
+   * wait, and the look at the image where that goes on; what it has found by then is told all the same.
    */
   refresh(options: RefreshOptions = {}): Promise<void> {
-    return this.#inTurn(async () => {
-      // One that is being opened is opened as it is now.
-      if (!this.#config || !this.#isPrepared) return;
-      if (this.#image) await this.#resize(this.#image, options).catch((error) => this.#resizeFailed(error, options));
-      else if (this.#config.target !== '') await this.#loadMedium(this.#config, untilItIsDone());
-    });
+    return unlessAborted(options.signal, () => this.#inTurn(() => this.#refresh(options)));
+  }
+
+  async #refresh(options: RefreshOptions): Promise<void> {
+    options.signal?.throwIfAborted();
+    // One that is being opened is opened as it is now.
+    if (!this.#config || !this.#isPrepared) return;
+    if (this.#image) await this.#resize(this.#image, options).catch((error) => this.#resizeFailed(error, options));
+    else if (this.#config.target !== '') await this.#loadMedium(this.#config, untilItIsDone());
   }
 
   /**
@@ -698,9 +722,9 @@ export class BlockDevice implements BackendHandler {
     await this.#context.update(values).catch((error) => this.#context.report(error));
   }
 
-  async #resize(image: BlockImage, { mayShrink = false }: RefreshOptions): Promise<void> {
+  async #resize(image: BlockImage, { mayShrink = false, signal }: RefreshOptions): Promise<void> {
     const before = this.#geometry!.sectors;
-    const found = await image.refresh({ mayShrink });
+    const found = await image.refresh({ mayShrink, signal });
     const size = Math.min(found, image.size);
     if (size < before * SECTOR_SIZE && !mayShrink) {
       const sizes = `from ${before * SECTOR_SIZE} to ${size} bytes`;

@@ -1,5 +1,5 @@
 import { type KeySchema, type KeyValues, parseKeys } from '@xenpv/blkif';
-import { readTree, type XenstoreOperations } from '@xenpv/xenstore';
+import { type OperationOptions, readTree, type XenstoreOperations } from '@xenpv/xenstore';
 
 /**
  * Reads keys of a directory, given a client in one transaction, as Linux's xenbus_scanf does with "%u": a number is the digits at the
@@ -10,9 +10,10 @@ export async function readHints<const S extends KeySchema>(
   store: XenstoreOperations,
   path: string,
   schema: S,
+  options: OperationOptions = {},
 ): Promise<KeyValues<S>> {
   const names = Object.keys(schema);
-  const texts = await readTree(store, path, Object.fromEntries(names.map((name) => [name, TEXT])));
+  const texts = await readTree(store, path, Object.fromEntries(names.map((name) => [name, TEXT])), options);
   const digits = names.map((name) => [name, schema[name].type === 'string' ? texts[name] : digitsOf(texts[name])]);
   return parseKeys(schema, Object.fromEntries(digits));
 }

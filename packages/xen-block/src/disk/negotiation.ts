@@ -8,7 +8,8 @@ import {
   queueKeys,
   ringRefKeys,
 } from '@xenpv/blkif';
-import type { XenstoreOperations } from '@xenpv/xenstore';
+import type { EvtchnPort } from '@xenpv/xen-sys';
+import type { OperationOptions, XenstoreOperations } from '@xenpv/xenstore';
 import { XenBlockError } from '../errors.js';
 import { readHints } from './hints.js';
 
@@ -25,7 +26,7 @@ export interface NegotiatedRing {
   /** Grant references of its pages, in order: of `ring-ref`, or of `ring-ref0` and on. */
   readonly refs: Uint32Array;
   /** The key `event-channel`: the unbound port that the frontend has allocated for the backend's domain. */
-  readonly eventChannel: number;
+  readonly eventChannel: EvtchnPort;
 }
 
 /** What the frontend chose. */
@@ -40,14 +41,15 @@ export interface Negotiated {
 
 /**
  * Reads a frontend's choice and checks it against what was offered. Throws a {@link XenBlockError} that names the
- * key, what it says and what was expected.
+ * key, what it says and what was expected. Rejects with the signal's reason, too.
  */
 export async function readNegotiated(
   store: XenstoreOperations,
   path: string,
   limits: NegotiationLimits,
+  options: OperationOptions = {},
 ): Promise<Negotiated> {
-  const keys = await readHints(store, path, frontendKeys);
+  const keys = await readHints(store, path, frontendKeys, options);
   const abi = abiOfProtocol(keys.protocol);
   if (!abi) throw refused(`${path}/protocol`, `"${keys.protocol}"`, 'x86_32-abi, x86_64-abi or arm-abi');
   const queues = keys['multi-queue-num-queues'];
@@ -59,8 +61,9 @@ export async function readNegotiated(
     throw refused(`${path}/ring-page-order`, String(order), `0 to ${limits.maxRingPageOrder}`);
   }
   const directories = Array.from({ length: queues }, (_, queue) => queueDirectory(queue, queues));
+  const read: Read = (key) => store.tryRead(key, options);
   const rings = await Promise.all(
-    directories.map((directory) => readRing(store, directory ? `${path}/${directory}` : path, order)),
+    directories.map((directory) => readRing(read, directory ? `${path}/${directory}` : path, order)),
   );
   return { abi, persistent: keys['feature-persistent'], rings };
 }
@@ -73,31 +76,25 @@ function ringPageOrder(path: string, order: number | undefined, pages: number | 
   return fromPages;
 }
 
-async function readRing(store: XenstoreOperations, path: string, order: number | undefined): Promise<NegotiatedRing> {
+/** A key as a text, by its path; undefined for one that is not there. */
+type Read = (path: string) => Promise<string | undefined>;
+
+async function readRing(read: Read, path: string, order: number | undefined): Promise<NegotiatedRing> {
   const [eventChannel, ...refs] = await Promise.all([
-    readNumber(store, `${path}/event-channel`, queueKeys['event-channel']),
-    ...ringRefKeys(order).map((key) => readRef(store, path, key, order)),
+    readNumber(read, `${path}/event-channel`, queueKeys['event-channel']),
+    ...ringRefKeys(order).map((key) => readRef(read, path, key, order)),
   ]);
   return { eventChannel, refs: Uint32Array.from(refs) };
 }
 
 /** A ring of one page may be named either way, whatever the order key says. */
-async function readRef(
-  store: XenstoreOperations,
-  path: string,
-  key: string,
-  order: number | undefined,
-): Promise<number> {
-  const plain = order === 0 && (await store.tryRead(`${path}/${key}`)) === undefined;
-  return readNumber(store, `${path}/${plain ? 'ring-ref' : key}`, queueKeys['ring-ref']);
+async function readRef(read: Read, path: string, key: string, order: number | undefined): Promise<number> {
+  const plain = order === 0 && (await read(`${path}/${key}`)) === undefined;
+  return readNumber(read, `${path}/${plain ? 'ring-ref' : key}`, queueKeys['ring-ref']);
 }
 
-async function readNumber(
-  store: XenstoreOperations,
-  path: string,
-  field: KeyField & { type: 'uint' },
-): Promise<number> {
-  const text = await store.tryRead(path);
+async function readNumber(read: Read, path: string, field: KeyField & { type: 'uint' }): Promise<number> {
+  const text = await read(path);
   const value = parseKey(field, text);
   if (value !== undefined) return value;
   throw refused(path, text === undefined ? 'missing' : `"${text}"`, 'a number');

@@ -7,7 +7,7 @@ import { RECORD_WORDS, RecordWord, TRACE_POINTS } from '../plane/trace/trace-buf
 import { GatedImage } from '../testing/gated-image.js';
 import { TestHost } from '../testing/host.js';
 import { indirects } from '../testing/indirect-requests.js';
-import type { TraceBatch } from './tracing.js';
+import { DiskTracing, type TraceBatch } from './tracing.js';
 
 async function startHost(options: Partial<XenBlockBackendOptions> = {}): Promise<TestHost> {
   const host = await TestHost.start(options);
@@ -160,4 +160,16 @@ it('two readers get all, each at its own pace, and a slow one is told what it ha
   expect(batch.lost).toBe(all - batch.records.length / RECORD_WORDS);
   expect(batch.lost).toBeGreaterThan(0);
   await disk.close();
+});
+
+it('a signal ends the wait for rings that do not begin to write, and nobody reads then', async () => {
+  const tracing = new DiskTracing(() => new Promise(() => {}));
+  const abort = new AbortController();
+  const opening = tracing.open(abort.signal);
+  expect(tracing.memoryOf(0)).toBeDefined();
+  abort.abort(new Error('enough'));
+  await expect(opening).rejects.toThrow('enough');
+  expect(tracing.memoryOf(0)).toBeUndefined();
+  await expect(tracing.open(abort.signal)).rejects.toThrow('enough');
+  expect(tracing.memoryOf(0)).toBeUndefined();
 });

@@ -1,4 +1,5 @@
 import { RECORD_WORDS, RecordWord, TraceBuffer } from '../plane/trace/trace-buffer.js';
+import { unlessAborted } from '../within.js';
 
 /** What a trace has seen since it was read last. */
 export interface TraceBatch {
@@ -34,15 +35,21 @@ export class DiskTracing {
     return (this.#buffers[queue] ??= TraceBuffer.create()).memory;
   }
 
-  /** Resolves when the rings write. */
-  async open(): Promise<DiskTrace> {
+  /** Resolves when the rings write. When it rejects, with the signal's reason too, nobody reads. */
+  async open(signal?: AbortSignal): Promise<DiskTrace> {
+    signal?.throwIfAborted();
     const reader = new Reader({
       buffers: () => this.#buffers,
       hasEnded: () => this.#ended,
       closed: () => this.#closed(reader),
     });
     this.#readers.add(reader);
-    await this.#apply();
+    try {
+      await unlessAborted(signal, this.#apply);
+    } catch (error) {
+      reader[Symbol.dispose]();
+      throw error;
+    }
     return reader;
   }
 

@@ -92,7 +92,7 @@ export type PlannedFault<Op extends FaultOperation> =
   | ((call: FaultKinds[Op]['call']) => FaultKinds[Op]['fault'] | undefined);
 
 /** What goes wrong, and when: `{ map: { at: 3, error: 'EAGAIN' } }`. */
-export type FaultPlan = { readonly [Op in FaultOperation]?: PlannedFault<Op> } & {
+export type FaultPlan = { readonly [Op in FaultOperation]?: PlannedFault<Op> | undefined } & {
   /**
    * Features that the provider is to be without, as on an older kernel: `features` says so, and what needs them is
    * refused.

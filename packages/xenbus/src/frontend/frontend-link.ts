@@ -1,11 +1,11 @@
-import { type Domid, type GrantAllocator, XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
+import { type Domid, type GrantAllocator, type Gref, XEN_PAGE_SIZE, type XenProvider } from '@xenpv/xen-sys';
 import type { Channel, LinkChannel } from '../link/channel.js';
 import { EventRouter } from '../link/event-router.js';
 
 /** Pages that a frontend lends its backend. */
 export interface LentPages {
   /** What the backend maps them by, one of each page: goes into a key each. */
-  readonly refs: readonly [number, ...number[]];
+  readonly refs: readonly [Gref, ...Gref[]];
   /** Their bytes, zeroed at first: a RingMemory of @xenpv/ring. The backend may write there at any time. */
   readonly bytes: Buffer;
 }
@@ -40,10 +40,10 @@ export class FrontendLink implements Disposable {
    * Pages that follow each other, granted to the backend's domain; one if not told otherwise. With `writable` false it
    * may only read them. Errors: ENOSPC, ENOMEM.
    */
-  grant(pages = 1, { writable = true }: { readonly writable?: boolean } = {}): LentPages {
+  grant(pages = 1, { writable = true }: { readonly writable?: boolean | undefined } = {}): LentPages {
     const { refs, buffer, offsets } = this.#allocator.allocate(this.domid, pages, { writable });
     return {
-      refs: Array.from(refs) as [number, ...number[]],
+      refs: Array.from(refs) as [Gref, ...Gref[]],
       bytes: Buffer.from(buffer, offsets[0], pages * XEN_PAGE_SIZE),
     };
   }

@@ -1,5 +1,5 @@
 import type { Domid, EvtchnPort } from '@xenpv/xen-sys';
-import type { XenstoreClient } from '@xenpv/xenstore';
+import type { OperationOptions, XenstoreClient } from '@xenpv/xenstore';
 import { errorCode } from '../errors.js';
 import { backendPath, type DeviceAddress, domainPath } from '../paths.js';
 import { frontendPath } from '../toolstack/halves.js';
@@ -20,6 +20,8 @@ export interface GoneDeviceOptions {
   readonly ownDomid: Domid;
   /** The frontend's class below `device/`: `vbd` for every kind of disk backend. */
   readonly frontendType: string;
+  /** Aborting rejects with its reason. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Never bound, in any domain. */
@@ -32,13 +34,13 @@ const NO_PORT = 0;
  * tells, or when it was taken from a domain that xenstored knows. Rejects with errors of the store.
  */
 export async function isDeviceGone(address: DeviceAddress, options: GoneDeviceOptions): Promise<boolean> {
-  const { store, ownDomid, provider, frontendType } = options;
+  const { store, ownDomid, provider, frontendType, signal } = options;
   if (!isDomainThere(provider, address.domid)) return true;
-  if (await store.exists(backendPath(ownDomid, address))) return false;
-  if (!(await isDomainKnown(store, address.domid))) return false;
-  if (!(await isSeen(store, frontendPath(address, frontendType)))) return true;
+  if (await store.exists(backendPath(ownDomid, address), { signal })) return false;
+  if (!(await isDomainKnown(store, address.domid, { signal }))) return false;
+  if (!(await isSeen(store, frontendPath(address, frontendType), { signal }))) return true;
   // Toolstacks remove the frontend's half first, or both at once; nodes that are written again come in any order.
-  return store.exists(`${domainPath(ownDomid)}/backend`);
+  return store.exists(`${domainPath(ownDomid)}/backend`, { signal });
 }
 
 /** Whether the hypervisor has a domain of that number. True where it cannot be asked. */
@@ -56,19 +58,22 @@ function isDomainThere(provider: DomainProbe, domid: Domid): boolean {
   }
 }
 
-async function isDomainKnown(store: XenstoreClient, domid: Domid): Promise<boolean> {
+async function isDomainKnown(store: XenstoreClient, domid: Domid, options: OperationOptions): Promise<boolean> {
   try {
-    return await store.exists(domainPath(domid));
+    return await store.exists(domainPath(domid), options);
   } catch (error) {
     if (errorCode(error) !== 'EACCES') throw error;
     // A driver domain may not look at other domains' nodes, nor may it ask every xenstored.
-    return store.isDomainIntroduced(domid).catch(() => false);
+    return store.isDomainIntroduced(domid, options).catch(() => {
+      options.signal?.throwIfAborted();
+      return false;
+    });
   }
 }
 
-async function isSeen(store: XenstoreClient, path: string): Promise<boolean> {
+async function isSeen(store: XenstoreClient, path: string, options: OperationOptions): Promise<boolean> {
   try {
-    return await store.exists(path);
+    return await store.exists(path, options);
   } catch (error) {
     if (errorCode(error) === 'EACCES') return false;
     throw error;

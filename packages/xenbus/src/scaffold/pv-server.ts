@@ -1,4 +1,4 @@
-import type { TreeSchema } from '@xenpv/xenstore';
+import type { OperationOptions, TreeSchema } from '@xenpv/xenstore';
 import type { BackendBus } from '../bus.js';
 import type { PvDevice } from './pv-device.js';
 import type { PvHandler } from './pv-handler.js';
@@ -36,7 +36,7 @@ export class PvServer<K extends TreeSchema, C extends TreeSchema, D extends PvDe
   }
 
   /** See {@link BackendBus.settled}. */
-  settled(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<void> {
+  settled(options: OperationOptions = {}): Promise<void> {
     return this.bus.settled(options);
   }
 

@@ -185,6 +185,25 @@ async function restore(store: XenstoreClient, listing: string): Promise<void> {
   }
 }
 
+// The stock tool does not look for the socket where XENSTORED_PATH says.
+needs('xenstored', 'xenctrl.h', 'cc').it('control prints what the daemon answers, or refuses', async () => {
+  await using server = await GenuineServer.start('xenstored');
+  process.env.XENSTORED_PATH = server.socketPath;
+  const outcomes = [];
+  for (const args of [['check'], ['help'], ['--json', 'check'], ['nonsense', 'argument']]) {
+    outcomes.push(await ours(['control', ...args]));
+  }
+  const enough = new Error('enough');
+  await expect(ours(['control', 'check'], undefined, AbortSignal.abort(enough))).rejects.toBe(enough);
+  delete process.env.XENSTORED_PATH;
+  expect(outcomes).toEqual([
+    { code: 0, out: 'OK\n', error: '' },
+    { code: 0, out: expect.stringMatching(/check.*\n$/s), error: '' },
+    { code: 0, out: '"OK"\n', error: '' },
+    { code: 1, out: '', error: expect.stringMatching(/^nonsense: .*\n$/) },
+  ]);
+});
+
 describe('command lines that are wrong', () => {
   it.each([
     [[], 1, 'Usage: xenstore <mode>'],
@@ -196,6 +215,7 @@ describe('command lines that are wrong', () => {
     [['write', '/a', '1', '/b'], 1, 'Usage: xenstore write'],
     [['chmod', '/a'], 1, 'Usage: xenstore chmod'],
     [['watch'], 1, 'Usage: xenstore watch'],
+    [['control'], 1, 'Usage: xenstore control'],
   ])('%j', async (argv, code, error) => {
     const outcome = await ours(argv);
     expect([outcome.code, outcome.out]).toEqual([code, '']);

@@ -7,7 +7,7 @@ export interface ClientCase {
   /** `open` gives another client of domain 0, `openGuest` one of a new domain that has `/client` for its own. */
   readonly run: (store: XenstoreClient, open: OpenClient, openGuest: OpenClient) => Promise<void>;
   /** Needs a domain other than 0. */
-  readonly guests?: true;
+  readonly guests?: true | undefined;
 }
 
 /** Another client, which is closed when the case has ended. */

@@ -12,7 +12,7 @@ import { wireCases } from './wire-rules.js';
 
 /** What came out of one case. */
 export type ConformanceResult =
-  | { readonly outcome: 'same' | 'differs' | 'skipped'; readonly note?: string }
+  | { readonly outcome: 'same' | 'differs' | 'skipped'; readonly note?: string | undefined }
   | { readonly outcome: 'wrong'; readonly observed: unknown; readonly expected: unknown };
 
 /** All cases; their names are unique. */
