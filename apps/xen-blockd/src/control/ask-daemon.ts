@@ -1,7 +1,7 @@
 import { QmpClient, QmpError, type QmpEvent } from '@xenpv/qmp';
 import { BlockdError, errorCode } from '../errors.js';
 import { packageVersion } from '../package-root.js';
-import type { DiskReport } from '../status/device-status.js';
+import type { DiskReport } from '../status/disks/device-status.js';
 
 /** A command of the daemon. */
 export interface DaemonRequest {

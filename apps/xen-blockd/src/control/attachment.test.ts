@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { Blkfront } from '@xenpv/blkfront';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { DeviceStatus } from '../status/device-status.js';
+import type { DeviceStatus } from '../status/disks/device-status.js';
 import { TestDaemon } from '../testing/daemon.js';
 import { runBlockd } from '../testing/process.js';
 import { askDaemon } from './ask-daemon.js';

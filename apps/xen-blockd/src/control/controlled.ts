@@ -2,7 +2,7 @@ import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { TargetPolicy } from '../images/copy/target.js';
-import type { Observed } from '../status/device-status.js';
+import type { Observed } from '../status/disks/device-status.js';
 import type { BlockNodes } from './block-nodes.js';
 import type { DeviceIds } from './device-ids.js';
 import { findDisk } from './disks/find-disk.js';

@@ -10,7 +10,7 @@ import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
-import { deviceStatus, type Observed } from '../status/device-status.js';
+import { deviceStatus, type Observed } from '../status/disks/device-status.js';
 import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';

@@ -1,6 +1,14 @@
 import { printable } from '@xenpv/xenbus';
-import type { DiskReport } from './device-status.js';
-import { adviceOf, DISK_STATES, type DiskState, diskState, STATE_STYLES, stateSince, troubleOf } from './disk-state.js';
+import type { DiskReport } from './disks/device-status.js';
+import {
+  adviceOf,
+  DISK_STATES,
+  type DiskState,
+  diskState,
+  STATE_STYLES,
+  stateSince,
+  troubleOf,
+} from './disks/disk-state.js';
 import { formatBytes, formatDuration } from './format.js';
 import { type Look, PLAIN } from './look.js';
 

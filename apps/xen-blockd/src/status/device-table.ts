@@ -1,6 +1,6 @@
 import { printable } from '@xenpv/xenbus';
-import type { DeviceStatus, DiskReport } from './device-status.js';
-import { diskState, remedyOf, STATE_STYLES, troubleOf } from './disk-state.js';
+import type { DeviceStatus, DiskReport } from './disks/device-status.js';
+import { diskState, remedyOf, STATE_STYLES, troubleOf } from './disks/disk-state.js';
 import { formatBytes, formatTable } from './format.js';
 import { type Look, PLAIN } from './look.js';
 import { formatStatistics } from './statistics-table.js';

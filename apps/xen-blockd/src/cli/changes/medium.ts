@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
-import type { DiskReport } from '../../status/device-status.js';
 import { formatDevices } from '../../status/device-table.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
 
 /** How long the drive may take for what it was told, in milliseconds; and how often it is looked at. */

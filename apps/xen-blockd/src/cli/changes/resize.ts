@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
-import type { DiskReport } from '../../status/device-status.js';
 import { formatDevices } from '../../status/device-table.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 import { formatBytes } from '../../status/format.js';
 import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
 import { parseSize } from './size.js';

@@ -1,6 +1,6 @@
 import type { DiskStatistics } from '@xenpv/xen-block';
 import { describe, expect, it } from 'vitest';
-import type { DiskReport } from '../../status/device-status.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 import { formatBandwidth, formatRate } from '../../status/format.js';
 import { RateMeter } from './rates.js';
 

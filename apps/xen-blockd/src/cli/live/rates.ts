@@ -1,5 +1,5 @@
 import { ACCOUNTING_CLASSES, type DiskStatistics } from '@xenpv/xen-block';
-import type { DiskReport } from '../../status/device-status.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 
 /** What a disk does in a second. */
 export interface Rates {

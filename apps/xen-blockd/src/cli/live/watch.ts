@@ -1,5 +1,5 @@
 import { printable } from '@xenpv/xenbus';
-import { diskState, STATE_STYLES } from '../../status/disk-state.js';
+import { diskState, STATE_STYLES } from '../../status/disks/disk-state.js';
 import { cutTo, formatBandwidth, formatRate, formatTable } from '../../status/format.js';
 import { formatMicroseconds } from '../../status/latency.js';
 import { type Look as Appearance, isDumb, lookOf } from '../../status/look.js';

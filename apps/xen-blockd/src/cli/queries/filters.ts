@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
-import type { DiskReport } from '../../status/device-status.js';
-import { DISK_STATES, type DiskState, diskState } from '../../status/disk-state.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
+import { DISK_STATES, type DiskState, diskState } from '../../status/disks/disk-state.js';
 
 /** Which disks a command is about; all those for which each of them holds. */
 export interface Filters {

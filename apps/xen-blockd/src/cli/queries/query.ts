@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { askDaemon, type DaemonRequest } from '../../control/ask-daemon.js';
 import { DEFAULTS } from '../../daemon/config.js';
-import type { DiskReport } from '../../status/device-status.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 import { formatJson } from '../../status/format.js';
 import { type Look, lookOf } from '../../status/look.js';
 

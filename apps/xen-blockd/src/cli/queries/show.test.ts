@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { DiskReport } from '../../status/device-status.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
 

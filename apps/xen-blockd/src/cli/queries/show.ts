@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatDisk } from '../../status/disk-report.js';
+import { formatDisk } from '../../status/disks/disk-report.js';
 import { addQuery, DISK, diskOf, print, type QueryOptions } from './query.js';
 
 const HELP = `

@@ -3,7 +3,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { withoutRoot } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { askDaemon } from '../../control/ask-daemon.js';
-import type { DiskReport } from '../../status/device-status.js';
+import type { DiskReport } from '../../status/disks/device-status.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
 

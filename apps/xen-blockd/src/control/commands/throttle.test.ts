@@ -1,6 +1,6 @@
 import type { Blkfront } from '@xenpv/blkfront';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { DeviceStatus } from '../../status/device-status.js';
+import type { DeviceStatus } from '../../status/disks/device-status.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
 

@@ -1,6 +1,6 @@
 import type { BlockDevice } from '@xenpv/xen-block';
 import { backendPath } from '@xenpv/xenbus';
-import { type DiskReport, deviceStatus } from '../../status/device-status.js';
+import { type DiskReport, deviceStatus } from '../../status/disks/device-status.js';
 import type { Controlled } from '../controlled.js';
 import { nameOfDomain } from '../guest-names.js';
 

@@ -1,6 +1,6 @@
 import type { ACCOUNTING_CLASSES, DiskStatistics } from '@xenpv/xen-block';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { averageText } from '../../status/averages.js';
+import { averageText } from '../../status/disks/averages.js';
 import type { SampledDisk } from '../../status/page/history.js';
 import { AveragesKept } from './averages-kept.js';
 

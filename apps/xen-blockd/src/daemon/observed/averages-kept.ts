@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { ACCOUNTING_CLASSES, type DiskStatistics } from '@xenpv/xen-block';
-import { type AverageRates, type Averages, LOOK_SECONDS, WINDOWS } from '../../status/averages.js';
+import { type AverageRates, type Averages, LOOK_SECONDS, WINDOWS } from '../../status/disks/averages.js';
 import type { SampledDisk } from '../../status/page/history.js';
 
 const STEP_MS = 1000 * LOOK_SECONDS;

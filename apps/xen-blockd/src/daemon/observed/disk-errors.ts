@@ -7,7 +7,7 @@ import {
   XenbusState,
 } from '@xenpv/xenbus';
 import type { LimitedLine } from '../../log/limited-log.js';
-import type { DiskErrors } from '../../status/disk-errors.js';
+import type { DiskErrors } from '../../status/disks/disk-errors.js';
 import { lineText } from '../../status/line-text.js';
 import { subscriptions } from './subscriptions.js';
 

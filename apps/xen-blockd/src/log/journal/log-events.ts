@@ -191,6 +191,10 @@ export const DAEMON_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: 'a0d7d1fe4d494729b9f9abfabecef120',
     tells: 'xentop has no figures of vbd3 disks',
   },
+  'a thread that serves disks does not answer': {
+    id: 'aa827b967c954fc394558ff55117ca99',
+    tells: 'A thread that serves disks does not answer, and systemd will end the process',
+  },
   'the service manager cannot be told': {
     id: '0919655902464419976ee6a87c22a882',
     tells: 'The service manager cannot be told',

@@ -1,6 +1,6 @@
 import type { ClassStatistics } from '@xenpv/xen-block';
 import type { GuestCounters } from '@xenpv/xenbus';
-import type { DeviceStatus } from '../device-status.js';
+import type { DeviceStatus } from '../disks/device-status.js';
 import type { OF_DISKS, OF_GUESTS, OF_OPERATIONS } from './catalogue.js';
 
 /** A disk as the metrics tell of it. */

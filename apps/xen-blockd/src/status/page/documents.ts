@@ -1,7 +1,7 @@
 import { ACCOUNTING_CLASSES, type ClassStatistics, LATENCY_BUCKETS } from '@xenpv/xen-block';
 import { printable } from '@xenpv/xenbus';
-import type { DeviceStatus } from '../device-status.js';
-import { type DiskState, diskState, remedyOf, stateSince, troubleOf } from '../disk-state.js';
+import type { DeviceStatus } from '../disks/device-status.js';
+import { type DiskState, diskState, remedyOf, stateSince, troubleOf } from '../disks/disk-state.js';
 import { percentile } from '../latency.js';
 import type { DiskKeys } from './disk-keys.js';
 import type { DiskHistory, Series } from './history.js';

@@ -1,5 +1,5 @@
 import { printable } from '@xenpv/xenbus';
-import { diskState, STATE_STYLES } from '../../../status/disk-state.js';
+import { diskState, STATE_STYLES } from '../../../status/disks/disk-state.js';
 import { formatBandwidth, formatRate } from '../../../status/format.js';
 import { formatMicroseconds } from '../../../status/latency.js';
 import type { Style } from '../../../status/look.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { DiskReport } from '../../../status/device-status.js';
+import type { DiskReport } from '../../../status/disks/device-status.js';
 import { PLAIN } from '../../../status/look.js';
 import type { MeasuredDisk, Rates } from '../rates.js';
 import { keysOf } from './keys.js';

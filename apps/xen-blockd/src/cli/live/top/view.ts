@@ -1,5 +1,5 @@
 import { printable } from '@xenpv/xenbus';
-import { formatDisk } from '../../../status/disk-report.js';
+import { formatDisk } from '../../../status/disks/disk-report.js';
 import { cutTo } from '../../../status/format.js';
 import type { Look as Appearance } from '../../../status/look.js';
 import type { Look } from '../looks.js';

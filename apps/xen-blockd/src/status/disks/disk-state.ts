@@ -1,6 +1,6 @@
+import type { Style } from '../look.js';
 import type { DeviceStatus } from './device-status.js';
 import type { StorageFailure } from './disk-errors.js';
-import type { Style } from './look.js';
 
 /**
  * What a disk does, for an operator. `waiting`: for its frontend. `refused`: its guest does not get it, until it is

@@ -1,4 +1,4 @@
-import { formatBandwidth, formatRate } from './format.js';
+import { formatBandwidth, formatRate } from '../format.js';
 
 /** What a disk did in a second, on average over a time. */
 export interface AverageRates {

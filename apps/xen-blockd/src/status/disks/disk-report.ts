@@ -1,10 +1,10 @@
 import { printable } from '@xenpv/xenbus';
+import { formatBytes, formatDuration } from '../format.js';
+import { type Look, PLAIN } from '../look.js';
+import { formatStatistics } from '../statistics-table.js';
 import { averageText } from './averages.js';
 import type { DiskReport } from './device-status.js';
 import { adviceOf, diskState, STATE_STYLES, stateSince, storageErrorText, troubleOf } from './disk-state.js';
-import { formatBytes, formatDuration } from './format.js';
-import { type Look, PLAIN } from './look.js';
-import { formatStatistics } from './statistics-table.js';
 
 /** A line of a group; one without a value is left out. */
 type Entry = readonly [name: string, value: string | undefined];
