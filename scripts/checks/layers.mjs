@@ -32,7 +32,7 @@ export const FLOORS = {
     [
       'provider.ts event-channels.ts foreign-memory.ts grant-allocator.ts grant-copy.ts grant-table.ts xenstore-transport.ts',
     ],
-    ['errors.ts errno.ts numbers.ts', 'package-root.ts'],
+    ['errors.ts errno.ts numbers.ts', 'package-root.ts', 'unless-aborted.ts'],
   ],
   'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
   'packages/xenstored': [

@@ -1,10 +1,11 @@
 import { type Abi, BlkifOp, DISCARD_SECURE, MAX_SEGMENTS, SECTOR_SIZE, SECTORS_PER_PAGE } from '@xenpv/blkif';
+import { unlessAborted } from '@xenpv/xen-sys';
 import { XenbusState } from '@xenpv/xenbus';
 import { CLOSE_TIMEOUT_MS, type Connection, negotiate } from './connection.js';
 import { BlkfrontError } from './errors.js';
 import { type BlkfrontFeatures, type BlkfrontGeometry, readGeometry } from './handshake.js';
 import type { BlkfrontOptions } from './options.js';
-import { Call, type RequestOptions, unlessAborted } from './rings/call.js';
+import { Call, type RequestOptions } from './rings/call.js';
 import type { Lanes } from './rings/lanes.js';
 import type { RawQueue } from './rings/raw.js';
 import { type LoadOptions, type LoadResult, runLoad } from './tools/load.js';
@@ -134,7 +135,7 @@ export class Blkfront implements AsyncDisposable {
 
   /** Reads `target.length` bytes at `offset`. After an abort, what comes late may still be written into `target`. */
   readInto(offset: number, target: Uint8Array, options?: RequestOptions): Promise<void> {
-    return unlessAborted(options, () => this.#move('read', BlkifOp.read, offset, target));
+    return unlessAborted(options?.signal, () => this.#move('read', BlkifOp.read, offset, target));
   }
 
   /**
@@ -147,12 +148,12 @@ export class Blkfront implements AsyncDisposable {
     options: RequestOptions & { readonly mode?: WriteMode | undefined } = {},
   ): Promise<void> {
     const operation = writeOperations[options.mode ?? 'plain'];
-    return unlessAborted(options, () => this.#move('write', operation, offset, data));
+    return unlessAborted(options?.signal, () => this.#move('write', operation, offset, data));
   }
 
   /** Brings everything written before to stable storage. Does nothing where the backend has no cache to flush. */
   flush(options?: RequestOptions): Promise<void> {
-    return unlessAborted(options, () => {
+    return unlessAborted(options?.signal, () => {
       if (this.features.flush) return this.#single('flush', BlkifOp.flushDiskcache, 0, 0, 0);
       if (this.features.barrier) return this.#single('flush', BlkifOp.writeBarrier, 0, 0, 0);
       return this.#refusal('flush') ?? Promise.resolve();
@@ -169,7 +170,9 @@ export class Blkfront implements AsyncDisposable {
     if (wrong !== undefined) return Promise.reject(wrong);
     const flag = options.secure ? DISCARD_SECURE : 0;
     const from = offset / SECTOR_SIZE;
-    return unlessAborted(options, () => this.#single('discard', BlkifOp.discard, from, length / SECTOR_SIZE, flag));
+    return unlessAborted(options?.signal, () =>
+      this.#single('discard', BlkifOp.discard, from, length / SECTOR_SIZE, flag),
+    );
   }
 
   /**

@@ -5,7 +5,7 @@
  * the end. Nothing here keeps the process alive, and no end is carried out twice.
  */
 import { randomUUID } from 'node:crypto';
-import { DOMID_SELF, type Domid, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
+import { DOMID_SELF, type Domid, unlessAborted, XEN_PAGE_SIZE, XenSysError } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { EmulatedXenstored, type EmulatedXenstoredOptions } from '@xenpv/xenstored';
 import { type ControlledHost, ControlServer } from './control/server.js';
@@ -24,7 +24,6 @@ import { misuseError, StrictMemory } from './strict-memory.js';
 import { HostMachine } from './threads/host-machine.js';
 import { removeDomainNodes, writeDomainNodes } from './toolstack/domain-nodes.js';
 import { Toolstack } from './toolstack/toolstack.js';
-import { unlessAborted } from './unless-aborted.js';
 
 /** RAM of a domain unless told otherwise. Untouched pages cost nothing. */
 const DEFAULT_MEMORY_MIB = 64;

@@ -5,6 +5,7 @@ import {
   type GrantTable,
   type ProviderFeatures,
   type SharedProvider,
+  unlessAborted,
   type XenProvider,
   XenSysError,
   type XenstoreTransport,
@@ -19,7 +20,6 @@ import type { DirectoryMachine } from './processes/directory.js';
 import { joinMachine } from './processes/joined-machine.js';
 import type { SharedMachine } from './threads/announcements.js';
 import { machineNamed } from './threads/attached-machine.js';
-import { unlessAborted } from './unless-aborted.js';
 
 /** Xen as an emulated domain sees it, on this thread. */
 export class EmulatedProvider implements XenProvider {

@@ -1,4 +1,4 @@
-import type { Domid, XenProvider } from '@xenpv/xen-sys';
+import { type Domid, unlessAborted, type XenProvider } from '@xenpv/xen-sys';
 import {
   BackendBus,
   type BackendContext,
@@ -17,7 +17,6 @@ import { GuestBudgets } from './limits/guest-budgets.js';
 import { type CheckedOptions, checkOptions, type OfferedLimits, type XenBlockBackendOptions } from './options.js';
 import { DataPlane } from './plane/data-plane.js';
 import { removeStaleJournals } from './plane/journal/stale-journals.js';
-import { unlessAborted } from './within.js';
 
 /** How often storage that hangs is looked for, at least. */
 const WATCH_MS = 1000;

@@ -55,4 +55,5 @@ export { mapSharedFile, mapSparseFile, type SharedFile } from './posix/shared-fi
 export { nameThread } from './posix/thread-name.js';
 export { type ListenOptions, listenOnUnixSocket, prepareSocketPath } from './posix/unix-socket.js';
 export type { ProviderFeatures, SharedProvider, XenProvider } from './provider.js';
+export { unlessAborted } from './unless-aborted.js';
 export type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';

@@ -80,17 +80,3 @@ function failure(piece: Piece, status: number): BlkfrontError {
   const { op } = piece.call;
   return new BlkfrontError(code, op, `${op} of ${piece.sectors} sectors at ${piece.sector}: status ${status}`);
 }
-
-/** What `ask` gives; or the reason of the signal, once that is aborted. The request goes on: nothing takes it back. */
-export function unlessAborted(options: RequestOptions | undefined, ask: () => Promise<void>): Promise<void> {
-  const signal = options?.signal;
-  if (signal === undefined) return ask();
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    ask()
-      .then(resolve, reject)
-      .finally(() => signal.removeEventListener('abort', abort));
-  });
-}

@@ -1,7 +1,6 @@
 import { BlkifOp, BlkifStatus, SECTOR_SIZE } from '@xenpv/blkif';
-import type { EventChannels } from '@xenpv/xen-sys';
+import { type EventChannels, unlessAborted } from '@xenpv/xen-sys';
 import { BlkfrontError } from '../errors.js';
-import { unlessAborted } from '../rings/call.js';
 import type { FrontendQueue } from '../rings/queue.js';
 import { type Latency, LatencyHistogram } from './latency.js';
 
@@ -77,7 +76,7 @@ export async function runLoad(
       load.run();
       if (load.done) break;
       if (options.blocking) block(queues, events);
-      else await unlessAborted(options, () => load.response());
+      else await unlessAborted(options.signal, () => load.response());
     }
     return load.result((performance.now() - begin) / 1000);
   } finally {

@@ -1,5 +1,6 @@
 import { BlkifOp, SECTOR_SIZE } from '@xenpv/blkif';
 import { type BlockImage, type RefreshOptions, rmwImage } from '@xenpv/blockdev';
+import { unlessAborted } from '@xenpv/xen-sys';
 import {
   type BackendContext,
   type BackendHandler,
@@ -37,7 +38,7 @@ import { ImageRecord, type KnownImage } from '../plane/journal/image-record.js';
 import { type BadRequest, badRequestText } from '../plane/requests/bad-request.js';
 import type { RingListener } from '../plane/rings/ring-options.js';
 import { formatRateLimits, type RateLimits } from '../rate-limits.js';
-import { beforeAbort, unlessAborted, within } from '../within.js';
+import { beforeAbort, within } from '../within.js';
 import { readDiskConfig, withChangedKeys } from './config.js';
 import {
   type DataPathChoice,

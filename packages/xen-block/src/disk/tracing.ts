@@ -1,5 +1,5 @@
+import { unlessAborted } from '@xenpv/xen-sys';
 import { RECORD_WORDS, RecordWord, TraceBuffer } from '../plane/trace/trace-buffer.js';
-import { unlessAborted } from '../within.js';
 
 /** What a trace has seen since it was read last. */
 export interface TraceBatch {
