@@ -77,6 +77,17 @@ export class BlockNodes {
     for (const [name, other] of this.#users) if (other === user) this.#users.delete(name);
   }
 
+  /** The disk that has a node, by what it was called in {@link use}. */
+  userOf(name: string): string | undefined {
+    return this.#users.get(name);
+  }
+
+  /** The node that a disk has. */
+  nodeOf(user: string): string | undefined {
+    for (const [name, other] of this.#users) if (other === user) return name;
+    return undefined;
+  }
+
   /** Those that no disk has. */
   get unused(): BlockNode[] {
     return [...this.#nodes.values()].filter(({ name }) => !this.#users.has(name));

@@ -10,12 +10,13 @@ import { bitmapCommands } from './commands/jobs/bitmaps.js';
 import { commitCommands } from './commands/jobs/commit.js';
 import { jobCommands } from './commands/jobs/jobs.js';
 import { mirrorCommands } from './commands/jobs/mirror.js';
+import { transactionCommands } from './commands/jobs/transaction.js';
 import { layerCommands } from './commands/layers.js';
 import { mediumCommands } from './commands/media.js';
 import { processCommands } from './commands/process.js';
 import { throttleCommands } from './commands/throttle.js';
 import { traceCommands } from './commands/trace.js';
-import type { Controlled } from './controlled.js';
+import { type Controlled, nodeNameOf } from './controlled.js';
 import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
 import { KnownJobs } from './known-jobs.js';
@@ -43,6 +44,7 @@ export class ControlServer implements AsyncDisposable {
       ...mirrorCommands(context),
       ...bitmapCommands(context),
       ...backupCommands(context),
+      ...transactionCommands(context),
       ...throttleCommands(context),
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),
@@ -56,7 +58,8 @@ export class ControlServer implements AsyncDisposable {
         return;
       }
       const id = context.ids.idOf(device);
-      this.#server.announce(event, { ...data, device: id });
+      const node = 'node-name' in data ? { 'node-name': nodeNameOf(context, device) } : {};
+      this.#server.announce(event, { ...data, ...node, device: id });
       if (event !== 'DEVICE_DELETED') return;
       context.ids.remove(device);
       context.nodes.release(id);

@@ -32,6 +32,11 @@ export interface ControlContext extends Controlled {
   readonly jobs: KnownJobs;
 }
 
+/** What the image of a disk is called: its node of blockdev-add, or the disk's own name. */
+export function nodeNameOf({ ids, nodes }: Pick<ControlContext, 'ids' | 'nodes'>, device: string): string {
+  return nodes.nodeOf(ids.idOf(device)) ?? device;
+}
+
 /** What serves. Error: DeviceNotActive while the daemon starts. */
 export function servingParts({ backend, store }: Controlled): { store: XenstoreClient; ownDomid: number } {
   const [serving, client] = [backend(), store()];
@@ -44,10 +49,12 @@ export function disksOf({ backend }: Controlled): BlockDevice[] {
   return [...(backend()?.devices ?? [])];
 }
 
-/** The disk that a client names, by what a client called it or see findDisk. Error: DeviceNotFound. */
+/** The disk that a client names, by what a client called it or its node, or see findDisk. Error: DeviceNotFound. */
 export async function namedDisk(controlled: ControlContext, name: string): Promise<BlockDevice> {
+  const { ids, nodes } = controlled;
+  const id = ids.has(name) ? name : (nodes.userOf(name) ?? name);
   try {
-    return await findDisk(controlled.ids.deviceOf(name), {
+    return await findDisk(ids.deviceOf(id), {
       devices: disksOf(controlled),
       ownDomid: controlled.backend()?.ownDomid ?? 0,
       nameOfDomain: (domid) => nameOfDomain(controlled.store(), domid),

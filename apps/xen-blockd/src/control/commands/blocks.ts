@@ -2,7 +2,7 @@
 import { type QmpCommand, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice, ClassStatistics, RateLimits } from '@xenpv/xen-block';
 import { backendPath, deviceName } from '@xenpv/xenbus';
-import { type ControlContext, disksOf } from '../controlled.js';
+import { type ControlContext, disksOf, nodeNameOf } from '../controlled.js';
 import { bitmapsOf } from './jobs/bitmaps.js';
 
 export function blockCommands(controlled: ControlContext): Record<string, QmpCommand> {
@@ -12,12 +12,16 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
     const id = controlled.ids.idOf(name);
     return id === name ? backendPath(controlled.backend()?.ownDomid ?? 0, address) : id;
   };
+  const namesOf = (device: BlockDevice): Names => ({
+    qdev: qdevOf(device),
+    node: nodeNameOf(controlled, deviceName(device.address)),
+  });
   return {
     /** All disks, as BlockInfo: the image, whether it is read-only, and the state of its errors. */
     'query-block': qmpCommand({
       members: {},
       returns: { array: 'any' },
-      run: () => Promise.all(disksOf(controlled).map((device) => blockInfo(device, qdevOf(device)))),
+      run: () => Promise.all(disksOf(controlled).map((device) => blockInfo(device, namesOf(device)))),
     }),
     /** What each disk has done, as BlockStats; with `query-nodes` each image. */
     'query-blockstats': qmpCommand({
@@ -26,14 +30,16 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
       run: ({ 'query-nodes': nodes = false }) =>
         disksOf(controlled)
           .filter(({ image }) => !nodes || image !== undefined)
-          .map((device) => blockStats(device, qdevOf(device), nodes)),
+          .map((device) => blockStats(device, namesOf(device), nodes)),
     }),
     /** The images of disks, and the nodes of blockdev-add that no disk has. */
     'query-named-block-nodes': qmpCommand({
       members: { 'flat?': 'bool' },
       returns: { array: 'any' },
       run: async () => [
-        ...(await Promise.all(disksOf(controlled).map(insertedOf))).filter((node) => node !== undefined),
+        ...(await Promise.all(disksOf(controlled).map((device) => insertedOf(device, namesOf(device))))).filter(
+          (node) => node !== undefined,
+        ),
         ...controlled.nodes.unused.map(({ name, driver, filename, readOnly }) => ({
           'node-name': name,
           drv: driver,
@@ -45,14 +51,20 @@ export function blockCommands(controlled: ControlContext): Record<string, QmpCom
   };
 }
 
+interface Names {
+  readonly qdev: string;
+  /** Of its image. */
+  readonly node: string;
+}
+
 /** BlockInfo. The device has the name that `xen-blockd list` shows. */
-async function blockInfo(device: BlockDevice, qdev: string) {
+async function blockInfo(device: BlockDevice, names: Names) {
   const { address, config, stopped, image } = device;
   const removable = config?.deviceType === 'cdrom';
-  const inserted = await insertedOf(device);
+  const inserted = await insertedOf(device, names);
   return {
     device: deviceName(address),
-    qdev,
+    qdev: names.qdev,
     type: 'unknown',
     removable,
     locked: false,
@@ -63,15 +75,15 @@ async function blockInfo(device: BlockDevice, qdev: string) {
 }
 
 /** BlockDeviceInfo, or undefined for a drive without a medium. */
-async function insertedOf(device: BlockDevice) {
-  const { address, config, image, limits } = device;
+async function insertedOf(device: BlockDevice, { node }: Names) {
+  const { config, image, limits } = device;
   if (!image || !config) return undefined;
   const { description, readOnly, size } = image;
   const drv = config.format === 'vhd' ? 'vpc' : config.format;
   const bitmaps = await bitmapsOf(device);
   return {
     file: description,
-    'node-name': deviceName(address),
+    'node-name': node,
     ro: readOnly,
     drv,
     encrypted: false,
@@ -101,12 +113,11 @@ function throttleOf({ iops = 0, bandwidth = 0, iopsBurst, bandwidthBurst }: Rate
 }
 
 /** BlockStats. */
-function blockStats(device: BlockDevice, qdev: string, asNode: boolean) {
+function blockStats(device: BlockDevice, { qdev, node }: Names, asNode: boolean) {
   const { read, write, flush, discard } = device.statistics();
-  const name = deviceName(device.address);
   return {
-    ...(asNode ? {} : { device: name, qdev }),
-    ...(device.image ? { 'node-name': name } : {}),
+    ...(asNode ? {} : { device: deviceName(device.address), qdev }),
+    ...(device.image ? { 'node-name': node } : {}),
     stats: {
       ...countersOf('rd', read),
       ...countersOf('wr', write),

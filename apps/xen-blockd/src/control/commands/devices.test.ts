@@ -39,7 +39,10 @@ async function addAndRemove(format: string): Promise<void> {
   await execute('device_add', { driver: 'xen-disk', id: 'data', vdev: 'xvdn', drive: 'q', 'frontend-id': domid });
   const guest = await daemon.host.connectGuest(domid, { vdev: 'xvdn' });
   await guest.write(0, randomBytes(4096));
-  expect(await execute('query-block', {})).toMatchObject([{ qdev: 'data', inserted: { file: image(), drv: format } }]);
+  const inserted = { file: image(), drv: format, 'node-name': 'q' };
+  expect(await execute('query-block', {})).toMatchObject([{ qdev: 'data', inserted }]);
+  expect(await execute('query-blockstats', { 'query-nodes': true })).toMatchObject([{ 'node-name': 'q' }]);
+  expect(await execute('x-query-disks', { disk: 'q' })).toHaveLength(1);
   await execute('block_resize', { device: 'data', size: 3 * MIB });
   await expect.poll(() => guest.size).toBe(3 * MIB);
   await expect(execute('blockdev-del', { 'node-name': 'q' })).rejects.toThrow('Node q is in use by data');

@@ -5,6 +5,7 @@
 import type { QmpClient } from '@xenpv/qmp';
 import { TARGET } from '../storage-daemon/adoption/left-targets.js';
 import { EXPORT } from '../storage-daemon/arguments.js';
+import { atOnce, type CarryOut } from '../storage-daemon/monitor/actions.js';
 import { flushNode } from '../storage-daemon/monitor/finalize.js';
 import { type CopiedDisk, CopyJob, type OpenTarget } from './copy-job.js';
 
@@ -22,27 +23,30 @@ export interface BackupTask {
 export class Backup extends CopyJob {
   readonly type = 'backup';
   readonly #task: Omit<BackupTask, 'id'>;
+  readonly #carryOut: CarryOut;
 
-  private constructor(disk: CopiedDisk, { id, ...task }: BackupTask) {
+  private constructor(disk: CopiedDisk, { id, ...task }: BackupTask, carryOut: CarryOut) {
     super(disk, id);
     this.#task = task;
+    this.#carryOut = carryOut;
   }
 
   /**
    * Begins a backup; BLOCK_JOB_COMPLETED or BLOCK_JOB_CANCELLED of the helper tells its end. Errors: QmpError, QEMU refuses
-   * it, or another job runs; what `open` rejects with. Then nothing is left of it.
+   * it, or another job runs; what `open` or `carryOut` rejects with. Then nothing is left of it.
    */
-  static start(disk: CopiedDisk, task: BackupTask, open: OpenTarget): Promise<void> {
-    return new Backup(disk, task).begin(open);
+  static start(disk: CopiedDisk, task: BackupTask, open: OpenTarget, carryOut = atOnce): Promise<void> {
+    return new Backup(disk, task, carryOut).begin(open);
   }
 
   protected startJob(monitor: QmpClient): Promise<unknown> {
-    return monitor.execute('blockdev-backup', {
+    const data = {
       ...{ 'job-id': this.id, device: EXPORT, target: TARGET, ...this.#task },
       ...{ 'on-source-error': 'report', 'on-target-error': 'report' },
       // The target is to be settled first.
       'auto-finalize': false,
-    });
+    };
+    return this.#carryOut(monitor, { type: 'blockdev-backup', data });
   }
 
   /** On the connection that has written: a server need not flush what others have. */

@@ -3,6 +3,7 @@ import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { EXPORT } from '../../../images/storage-daemon/arguments.js';
 import { helperOf } from '../../../images/storage-daemon/format-image.js';
+import { atOnce } from '../../../images/storage-daemon/monitor/actions.js';
 import { bitmapsIn, type DirtyBitmap } from '../../../images/storage-daemon/monitor/bitmaps.js';
 import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
 import { type ControlContext, namedDisk } from '../../controlled.js';
@@ -24,20 +25,24 @@ const ON_BITMAPS = {
 /** A helper that does not answer is not worth a query without an end. */
 const ANSWER_MS = 5000;
 
-export function bitmapCommands(controlled: ControlContext): Record<string, QmpCommand> {
-  return Object.fromEntries(
-    Object.entries(ON_BITMAPS).map(([command, members]) => [
-      command,
-      qmpCommand({
-        members: { node: 'str', name: 'str', ...members },
-        async run({ node, ...args }) {
-          const disk = await namedDisk(controlled, node);
-          const helper = helperNeeded(disk, node, 'dirty bitmaps');
-          await (await helper.monitor()).execute(command, { node: EXPORT, ...args });
-        },
-      }),
-    ]),
-  );
+/** They are done at once, or as `carryOut` says. */
+export function bitmapCommands(controlled: ControlContext, carryOut = atOnce): Record<string, QmpCommand> {
+  const run = async (type: string, { node, ...args }: { readonly node: string }) => {
+    const helper = helperNeeded(await namedDisk(controlled, node), node, 'dirty bitmaps');
+    await carryOut(await helper.monitor(), { type, data: { node: EXPORT, ...args } });
+  };
+  const named = Object.entries(ON_BITMAPS).map(([type, members]) => [
+    type,
+    qmpCommand({ members: { node: 'str', name: 'str', ...members }, run: (args) => run(type, args) }),
+  ]);
+  return {
+    ...Object.fromEntries(named),
+    /** Adds what other bitmaps of the disk have noted to one of them. */
+    'block-dirty-bitmap-merge': qmpCommand({
+      members: { node: 'str', target: 'str', bitmaps: { array: 'str' } },
+      run: (args) => run('block-dirty-bitmap-merge', args),
+    }),
+  };
 }
 
 /** The helper that does what only images with one have. Error: QmpError. */

@@ -18,6 +18,9 @@ export interface BlockJob {
 const ENDS: readonly string[] = ['BLOCK_JOB_COMPLETED', 'BLOCK_JOB_CANCELLED'];
 const JOB_EVENTS: readonly string[] = [...ENDS, 'BLOCK_JOB_READY', 'JOB_STATUS_CHANGE'];
 
+/** The id of a job that is only tried, in a transaction that is aborted. Nobody is told of it. */
+export const TRIED_JOB = 'x-tried';
+
 export function isJobEvent({ event }: Pick<QmpEvent, 'event'>): boolean {
   return JOB_EVENTS.includes(event);
 }

@@ -1,5 +1,5 @@
 import { QmpError, type QmpEvent } from '@xenpv/qmp';
-import { isEndOfJob, isJobEvent } from './jobs.js';
+import { isEndOfJob, isJobEvent, TRIED_JOB } from './jobs.js';
 
 /** An event that tells how a job has ended. */
 export type JobEnd = Pick<QmpEvent, 'event' | 'data'>;
@@ -82,7 +82,7 @@ export class OwnedJobs {
    * ended has done what is left to do, with why it has failed besides.
    */
   hear(event: QmpEvent, tell: (reason?: string) => void): Promise<void> {
-    if (!isJobEvent(event)) return this.#told;
+    if (!isJobEvent(event) || event.data?.id === TRIED_JOB) return this.#told;
     if (event.event === 'JOB_STATUS_CHANGE') this.#note(event.data as { id: string; status: string });
     else if (isEndOfJob(event)) this.#known.delete(event.data?.device as string);
     const job = this.get(event.data?.device);
