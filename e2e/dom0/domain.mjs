@@ -37,10 +37,11 @@ export class Domain {
   }
 
   /** Creates a guest from an initrd. `disks` are xl disk strings; `fio` says that it carries fio; `type` is xl's. */
-  static async guest(name, { disks = [], fio = false, type = 'pv', memory, lines = [] } = {}) {
+  static async guest(name, { disks = [], fio = false, type = 'pv', memory, vcpus = 1, lines = [] } = {}) {
     const boot = guestBoot({ fio });
     const bootLines = [`kernel="${boot.kernel}"`, `ramdisk="${boot.initrd}"`, `extra="${boot.arguments}"`];
-    return Domain.#ofDisks(name, { disks, type, memory: memory ?? boot.memory, lines: [...bootLines, ...lines] });
+    const all = [...bootLines, ...lines];
+    return Domain.#ofDisks(name, { disks, type, memory: memory ?? boot.memory, vcpus, lines: all });
   }
 
   /** Creates a PVH guest whose boot loader reads `guestBoot` from its first disk. */
@@ -49,12 +50,12 @@ export class Domain {
     return Domain.#ofDisks(name, { disks, type: 'pvh', memory: 2 * guestBoot({ fio }).memory, lines });
   }
 
-  static async #ofDisks(name, { disks, type, memory, lines }) {
+  static async #ofDisks(name, { disks, type, memory, vcpus = 1, lines }) {
     const config = [
       `name="${name}"`,
       `type="${type}"`,
       `memory=${memory}`,
-      'vcpus=1',
+      `vcpus=${vcpus}`,
       'cpus="1"',
       `disk=[${disks.map((disk) => `'${disk}'`).join(', ')}]`,
       ...lines,

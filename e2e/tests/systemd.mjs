@@ -19,12 +19,19 @@ const DROP_IN = '/etc/systemd/system/xen-blockd.service.d/hardened.conf';
 const SIZE = 64;
 /** A life under load, between two ends. */
 const LIFE_MS = 2500;
+/** Limits of what a connection may be: one that is there stays as it is, whatever a new configuration says. */
+const LARGE = ['max-queues = 4', 'max-ring-page-order = 4'];
+const SMALL = ['max-queues = 1', 'max-ring-page-order = 0', 'max-indirect-segments = 32'];
 const unit = new Unit('xen-blockd.service');
+
+function configure(limits) {
+  writeFileSync('/etc/xen-blockd.toml', ['types = ["vbd3"]', 'log-level = "debug"', ...limits, ''].join('\n'));
+}
 
 async function install() {
   await sh(`apt-get install -y ${PACKAGE}`, { timeout: 400 });
   if (await unit.isActive()) throw new Error('a first installation has started the daemon');
-  writeFileSync('/etc/xen-blockd.toml', 'types = ["vbd3"]\nmax-queues = 4\nlog-level = "debug"\n');
+  configure(LARGE);
   // It gives each part ten seconds, which a busy machine may need more than.
   await sh('for i in 1 2 3 4 5; do xen-blockd check && exit 0; done; exit 1', { timeout: 240 });
   await sh('systemctl enable --now xen-blockd', { timeout: 120 });
@@ -115,14 +122,14 @@ async function servesHardened() {
 /** What ends a life, in turn, and whether the storage helper lives on: a daemon that stops ends its helper itself. */
 const ENDS = [
   { name: 'killed with its helper', command: 'systemctl kill -s KILL xen-blockd', counts: true },
-  { name: 'restarted', command: 'systemctl restart xen-blockd' },
+  { name: 'restarted with smaller limits', command: 'systemctl restart xen-blockd', limits: SMALL },
   {
     name: 'killed alone',
     command: 'systemctl kill -s KILL --kill-whom=main xen-blockd',
     counts: true,
     helperLives: true,
   },
-  { name: 'upgraded', command: `dpkg -i ${PACKAGE}` },
+  { name: 'upgraded, with the limits as before', command: `dpkg -i ${PACKAGE}`, limits: LARGE },
   // As threads that are stuck: the watchdog ends it after a minute.
   {
     name: 'stopped',
@@ -133,7 +140,10 @@ const ENDS = [
 ];
 
 async function endsInTurn() {
-  const guest = await guestOfTwoDisks();
+  // With queues enough to have more than one.
+  const guest = await guestOfTwoDisks({ vcpus: 2 });
+  const before = await connections();
+  if (!before.some(({ queues }) => queues === 2)) throw new Error(`connections are small: ${JSON.stringify(before)}`);
   const busy = new BusyGuest(guest.domain, { plain: 'xvda', tree: 'xvdb' });
   await busy.start();
   let counted = 0;
@@ -141,9 +151,12 @@ async function endsInTurn() {
     const end = ENDS[turn % ENDS.length];
     await sleep(LIFE_MS);
     // The guest waits for its disks meanwhile: it has time to answer.
+    if (end.limits) configure(end.limits);
     await Promise.all([endOnce(end), busy.check()]);
     if (end.counts) counted++;
   }
+  configure(LARGE);
+  await sameConnections(before);
   await busy.endProbe();
   await busy.finish();
   await guest.domain.shutdown();
@@ -152,6 +165,22 @@ async function endsInTurn() {
   const { services, recovering, recovered } = await unit.recovered();
   if (recovering === 0) throw new Error(`none of ${services} services recovered a request`);
   return `${counted} kills, ${recovering} of ${services} services of a disk recovered ${recovered} requests`;
+}
+
+/** What was negotiated with each disk's frontend. */
+async function connections() {
+  const disks = JSON.parse(await sh('xen-blockd list --json', { timeout: 120 }));
+  return disks.map(({ device, queues, ringPages }) => ({ device, queues, ringPages }));
+}
+
+/** Errors: a disk has another connection than before, once it is served. */
+async function sameConnections(before) {
+  const wanted = JSON.stringify(before);
+  for (let second = 0; second < 60; second++) {
+    if (JSON.stringify(await connections()) === wanted) return;
+    await sleep(1000);
+  }
+  throw new Error(`connections were ${wanted}, and are ${JSON.stringify(await connections())}`);
 }
 
 async function endOnce({ name, command, counts = false, helperLives = false }) {
@@ -178,11 +207,11 @@ async function helperPid() {
   return (await sh(`pgrep -x ${HELPER} || true`)).trim();
 }
 
-async function guestOfTwoDisks() {
+async function guestOfTwoDisks({ vcpus = 1 } = {}) {
   await sh(`mkdir -p ${IMAGES} && truncate -s ${SIZE}M ${IMAGES}/unit.raw`);
   await sh(`qemu-img create -q -f qcow2 ${IMAGES}/unit.qcow2 ${SIZE}M`);
   const raw = `vdev=xvda,format=raw,access=rw,backendtype=tap,script=block-xen-blockd,target=${IMAGES}/unit.raw`;
-  const domain = await Domain.guest('unit', { disks: [raw], fio: true });
+  const domain = await Domain.guest('unit', { disks: [raw], fio: true, vcpus });
   const byHand = await DiskByHand.attach(domain, 'xvdb', `qcow2:${IMAGES}/unit.qcow2`);
   for (const disk of ['xvda', 'xvdb']) await domain.disk(disk);
   return { domain, byHand };
