@@ -153,6 +153,14 @@ export interface JournalFailedEvent {
   readonly error: Error;
 }
 
+/** Published on `xen-block:journal:made`: what `xen-block:journal:failed` told of is over, and the disk is noted. */
+export interface JournalMadeEvent {
+  /** The disk. */
+  readonly address: DeviceAddress;
+  /** Undefined: it is which image the disk has that is noted now. */
+  readonly queue: number | undefined;
+}
+
 /** Published on `xen-block:device:left`: the backend closed before all requests of a disk were answered. */
 export interface DeviceLeftEvent {
   /** The disk that was left behind. */
@@ -279,6 +287,7 @@ export const disconnectedChannel = channel('xen-block:device:disconnected');
 export const closedChannel = channel('xen-block:device:closed');
 export const connectedChannel = channel('xen-block:device:connected');
 export const journalFailedChannel = channel('xen-block:journal:failed');
+export const journalMadeChannel = channel('xen-block:journal:made');
 export const leftChannel = channel('xen-block:device:left');
 export const abandonedChannel = channel('xen-block:device:abandoned');
 export const journalDroppedChannel = channel('xen-block:journal:dropped');

@@ -13,6 +13,7 @@ export type {
   DeviceStoppedEvent,
   JournalDroppedEvent,
   JournalFailedEvent,
+  JournalMadeEvent,
   PlaneFailedEvent,
   PlaneRestedEvent,
   RequestEvent,

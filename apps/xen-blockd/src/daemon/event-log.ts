@@ -20,6 +20,7 @@ import type {
   DeviceStoppedEvent,
   JournalDroppedEvent,
   JournalFailedEvent,
+  JournalMadeEvent,
   PlaneFailedEvent,
   RequestGaveUpEvent,
   RequestRefusedEvent,
@@ -116,6 +117,10 @@ const LINES: Record<string, (event: never) => Line> = {
   'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) => {
     const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
     return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
+  },
+  'xen-block:journal:made': ({ address, queue }: JournalMadeEvent) => {
+    const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
+    return about(address, { level: 'info', message: `${what} noted again` });
   },
   'xen-block:device:limited': ({ address, disk, guest }: DeviceLimitedEvent) =>
     about(address, {

@@ -1,9 +1,8 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type { Blkfront } from '@xenpv/blkfront';
@@ -12,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vit
 import { askDaemon } from '../control/ask-daemon.js';
 import { TestDaemon } from '../testing/daemon.js';
 import { runBlockd } from '../testing/process.js';
+import { mounting, mountTmpfs } from '../testing/tmpfs.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -41,32 +41,7 @@ const line = (msg: string) => daemon.lines.find((found) => found.msg === msg);
 const list = async () => (await askDaemon(daemon.host.path('control'), { command: 'x-query-disks' }))[0];
 const blockd = (...args: string[]) => runBlockd(...args, '--socket', daemon.host.path('control'));
 
-/** A file system in memory of this size, which can grow. */
-function mountTmpfs(bytes: number): { path: string; resize(bytes: number): void } {
-  const path = mkdtempSync(join(tmpdir(), 'small-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'none', path]);
-  onTestFinished(() => {
-    execFileSync('umount', ['--lazy', path]);
-    rmSync(path, { recursive: true });
-  });
-  const resize = (to: number) => execFileSync('mount', ['-o', `remount,size=${to}`, path]);
-  return { path, resize };
-}
-
-function mayMount(): boolean {
-  const path = mkdtempSync(join(tmpdir(), 'probe-'));
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', 'none', path], { stdio: 'ignore' });
-    execFileSync('umount', [path]);
-    return true;
-  } catch {
-    return false;
-  } finally {
-    rmSync(path, { recursive: true });
-  }
-}
-
-needs('mount', { name: 'the right to mount', met: mayMount }).describe('a file system that gets full', () => {
+needs(...mounting).describe('a file system that gets full', () => {
   const data = randomBytes(4 * MIB);
 
   /** Every part of the disk is written, with a flush now and then. */

@@ -1,7 +1,8 @@
+import { existsSync } from 'node:fs';
 import type { BlockImage } from '@xenpv/blockdev';
 import type { BackendContext } from '@xenpv/xenbus';
 import { errorMessage } from '@xenpv/xenbus';
-import { journalFailedChannel } from '../diagnostics.js';
+import { journalFailedChannel, journalMadeChannel } from '../diagnostics.js';
 import type { DiskGeometry, OnError } from '../disk-description.js';
 import { codeOf, XenBlockError } from '../errors.js';
 import { chooseHost, type RingHost, type RingHosts } from '../hosts/ring-host.js';
@@ -10,6 +11,8 @@ import { RingCounters } from '../plane/accounting/ring-counters.js';
 import { type DiskStatistics, readStatistics } from '../plane/accounting/statistics.js';
 import type { DetachedRing, KeptRequests, ServedRing } from '../plane/data-plane.js';
 import type { JournalOptions } from '../plane/journal/adopt-ring.js';
+import { canCreateJournalFile } from '../plane/journal/journal-file.js';
+import { journalBytes } from '../plane/journal/layout.js';
 import { journalPath } from '../plane/journal/ring-journal.js';
 import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
 import type { Negotiated } from './negotiation.js';
@@ -59,6 +62,8 @@ export class DiskRings {
   #rings: ServedRing[] = [];
   /** Where each is served. */
   #hosts: RingHost[] = [];
+  /** Queues that are served without the journal that they should have, which was told. */
+  readonly #unnoted = new Set<number>();
   /** Pauses of the disk that were not ended: what rings that are attached meanwhile begin with. */
   #pauses = 0;
   /** Resolves when the rings that are being attached are so, and idle if the disk is paused; or undefined. */
@@ -139,6 +144,7 @@ export class DiskRings {
   async detach(kept: KeptRequests): Promise<DetachedRing> {
     const rings = this.#rings;
     this.#rings = [];
+    this.#unnoted.clear();
     const detached = await Promise.all(rings.map((ring) => ring.detach(kept)));
     return {
       inFlight: detached.reduce((sum, { inFlight }) => sum + inFlight, 0),
@@ -182,6 +188,31 @@ export class DiskRings {
       });
       throw ringError(cause, queue);
     }
+  }
+
+  /**
+   * Queues that are without a journal and could have one now: there is room again, or the folder is back. They get it by
+   * a {@link move} to where they are. A journal whose file somebody has removed is told of here.
+   */
+  queuesToNote({ abi }: Negotiated): number[] {
+    const { journalDirectory } = this.#options;
+    if (journalDirectory === undefined) return [];
+    const queues = [...this.#rings.keys()];
+    for (const queue of queues) {
+      const path = this.#journalPath(journalDirectory, queue);
+      if (this.#unnoted.has(queue) || existsSync(path)) continue;
+      this.#tellUnnoted(queue, new XenBlockError('ERR_JOURNAL', 'serve', `${path} was removed`, { path }));
+    }
+    return queues.filter((queue) => {
+      if (!this.#unnoted.has(queue)) return false;
+      const bytes = journalBytes({ slots: this.#rings[queue].size, slotWords: abi.slotWords });
+      return canCreateJournalFile(this.#journalPath(journalDirectory, queue), bytes);
+    });
+  }
+
+  /** Where a queue is served. */
+  hostOf(queue: number): RingHost {
+    return this.#hosts[queue];
   }
 
   #attachAt(queue: number, host: RingHost, disk: ServedDisk): Promise<void> {
@@ -248,14 +279,25 @@ export class DiskRings {
     const options = this.#ringOptions(disk, queue);
     const { journalDirectory } = this.#options;
     if (journalDirectory === undefined) return host.attach(options);
-    const path = journalPath(journalDirectory, this.#context.name, queue);
+    const path = this.#journalPath(journalDirectory, queue);
     try {
-      return await host.attach({ ...options, journal: { path, ...taking } });
+      const ring = await host.attach({ ...options, journal: { path, ...taking } });
+      if (this.#unnoted.delete(queue)) journalMadeChannel.publish({ address: this.#context.address, queue });
+      return ring;
     } catch (error) {
       if (codeOf(error) !== 'ERR_JOURNAL') throw error;
-      journalFailedChannel.publish({ address: this.#context.address, queue, error: error as Error });
+      this.#tellUnnoted(queue, error as Error);
       return host.attach(options);
     }
+  }
+
+  #tellUnnoted(queue: number, error: Error): void {
+    this.#unnoted.add(queue);
+    journalFailedChannel.publish({ address: this.#context.address, queue, error });
+  }
+
+  #journalPath(directory: string, queue: number): string {
+    return journalPath(directory, this.#context.name, queue);
   }
 
   #ringOptions({ negotiated, geometry, image, onError, dataPath, budgets }: ServedDisk, queue: number): RingOptions {

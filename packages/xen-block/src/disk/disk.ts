@@ -21,6 +21,7 @@ import {
   disconnectedChannel,
   journalDroppedChannel,
   journalFailedChannel,
+  journalMadeChannel,
   leftChannel,
   limitedChannel,
   mediumChannel,
@@ -64,6 +65,8 @@ export type SectorSizePolicy = 512 | 'image';
 
 /** For storage that is away for a moment to take what was written, before an image is exchanged. */
 const SETTLE_MS = 10_000;
+/** A journal that is missing is looked for so often, and not while a request is as old. */
+const WATCH_JOURNALS_MS = 5000;
 
 /**
  * Opens the image that a disk's configuration names. Never called for an empty drive. `signal` is aborted when the image
@@ -161,6 +164,9 @@ export class BlockDevice implements BackendHandler {
   /** The rings have a pause because somebody has paused the disk. */
   #isPaused = false;
   #closed = false;
+  #journalsWatchedAt = 0;
+  /** The record of which image the disk has could not be written, which was told. */
+  #isImageUnknown = false;
   /** Requests of an earlier connection are at the storage, and nobody waits for them: resolves when they have ended. */
   #abandoned: Promise<void> | undefined;
   /** Connecting, media changes, resizes and moves of queues, one at a time. */
@@ -260,6 +266,7 @@ export class BlockDevice implements BackendHandler {
     const now = performance.now();
     this.#rings.nextSpan(now);
     void this.#watchGrowth(now);
+    void this.#watchJournals(now);
     const { inFlight, kept } = this.statistics();
     this.#stallWatch.look(this.oldestRequestMs, inFlight - kept);
   }
@@ -268,6 +275,19 @@ export class BlockDevice implements BackendHandler {
     // A medium that grows is being written: it is looked at when somebody says that it is whole.
     const image = this.#negotiated && this.#config?.deviceType === 'disk' ? this.#opened : undefined;
     if (await this.#growthWatch.look(image, now)) await this.refresh().catch((error) => this.#context.report(error));
+  }
+
+  /**
+   * Rings without a journal, because its folder was full or is gone, get one when they can. They take a pause for it, which
+   * is short unless the storage hangs or fails.
+   */
+  async #watchJournals(now: number): Promise<void> {
+    if (now < this.#journalsWatchedAt + WATCH_JOURNALS_MS || !this.#negotiated) return;
+    this.#journalsWatchedAt = now;
+    if (this.stopped || this.oldestRequestMs > WATCH_JOURNALS_MS) return;
+    const queues = this.#rings.queuesToNote(this.#negotiated);
+    for (const queue of queues) await this.moveQueue(queue, this.#rings.hostOf(queue)).catch(() => {});
+    if ((queues.length > 0 || this.#isImageUnknown) && this.#negotiated) this.#recordImage();
   }
 
   /**
@@ -631,8 +651,13 @@ export class BlockDevice implements BackendHandler {
   #recordImage(): void {
     try {
       this.#imageRecord?.write(this.#knownImage);
+      if (this.#isImageUnknown) journalMadeChannel.publish({ address: this.address, queue: undefined });
+      this.#isImageUnknown = false;
     } catch (error) {
-      journalFailedChannel.publish({ address: this.address, queue: undefined, error: error as Error });
+      if (!this.#isImageUnknown) {
+        journalFailedChannel.publish({ address: this.address, queue: undefined, error: error as Error });
+      }
+      this.#isImageUnknown = true;
     }
   }
 

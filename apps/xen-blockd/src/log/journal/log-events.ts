@@ -73,6 +73,10 @@ export const REQUEST_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: 'b3147b7454d244599a7397d079b00d76',
     tells: 'Requests in flight would be lost with the process',
   },
+  'xen-block:journal:made': {
+    id: 'f937e46106da4b38891e672fdfc7a8c2',
+    tells: 'Requests in flight would be lost with the process no more',
+  },
   'xen-block:ring:overlooked': {
     id: '8c33e7afb47041698ce44ab2e41d0236',
     tells: 'Nobody had looked at a ring with requests for a second',

@@ -17,11 +17,23 @@ const SEEDS = Math.max(2, Math.ceil(LONG / 1000));
 const SCHEDULES = Math.max(1000, LONG);
 const TIMEOUT = LONG > 0 ? 3_600_000 : 60_000;
 
-/** A small ring comes round often: 8 slots of 6 words. */
 const SLOT_WORDS = 6;
-const RING_BYTES = 64 + 8 * SLOT_WORDS * 4;
 const RESPONSE_WORDS = 4;
-const PASSES = 8;
+/** How much a schedule does: a small ring comes round often. */
+interface Size {
+  /** Of the ring. */
+  readonly slots: number;
+  readonly passes: number;
+}
+const USUAL: Size = { slots: 8, passes: 8 };
+/** For all pairs of deaths. */
+const SMALL: Size = { slots: 4, passes: 2 };
+/** What a workload for all pairs must show, beyond requests that are answered. */
+const KINDS = [
+  'an answer over a request in flight',
+  'requests that are left for another pass',
+  'an entry that comes round',
+];
 /** Where the indices of the ring begin: some of its passes are beyond their end, or beyond the greatest positive one. */
 const BEGINNINGS = [0, 2 ** 31 - 9, 2 ** 32 - 9];
 
@@ -41,13 +53,15 @@ function randomOf(seed: number): () => number {
 /** A frontend whose requests are their numbers, and who knows which of them were answered. */
 class Frontend {
   readonly memory: Uint8Array<SharedArrayBuffer>;
+  /** Of KINDS. */
+  readonly shown = new Set<string>();
   readonly asked = new Set<number>();
   readonly answered = new Set<number>();
   readonly #ring: FrontRing;
   #next = 1;
 
-  constructor(beginning: number) {
-    const buffer = new SharedArrayBuffer(RING_BYTES);
+  constructor(beginning: number, slots: number) {
+    const buffer = new SharedArrayBuffer(64 + slots * SLOT_WORDS * 4);
     const words = new Int32Array(buffer);
     // req_prod, req_event, rsp_prod, rsp_event
     words.set([beginning, beginning + 1, beginning, beginning + 1]);
@@ -83,6 +97,7 @@ class Backend {
   readonly #back: BackRing;
   readonly #journal: RingJournal;
   readonly #inFlight: { number: number; entry: number }[] = [];
+  #taken = 0;
 
   constructor(front: Frontend, adopt: boolean) {
     this.#front = front;
@@ -107,8 +122,13 @@ class Backend {
       this.#begin(words, this.#journal.take(words, 0, index));
     }
     const ends = Math.floor(random() * (this.#inFlight.length + 1));
+    const { shown } = this.#front;
+    if (this.#inFlight.length > ends) shown.add(KINDS[1]);
+    if (this.#taken > this.#back.size) shown.add(KINDS[2]);
     for (let i = 0; i < ends; i++) {
-      const [{ number, entry }] = this.#inFlight.splice(Math.floor(random() * this.#inFlight.length), 1);
+      const which = Math.floor(random() * this.#inFlight.length);
+      if (which > 0) shown.add(KINDS[0]);
+      const [{ number, entry }] = this.#inFlight.splice(which, 1);
       this.#journal.answer(entry, this.#back.responsesProduced);
       this.#back.putResponse(Int32Array.of(number, 0, 0, 0), 0, RESPONSE_WORDS);
     }
@@ -120,17 +140,27 @@ class Backend {
     const [number] = words;
     if (words.some((word) => word !== number)) throw new Error('a request that is not what was asked');
     if (this.#front.answered.has(number)) throw new Error('a request is carried out after its answer was seen');
+    this.#taken++;
     this.#inFlight.push({ number, entry });
   }
 }
 
-/** Runs one schedule; returns how many stores it had. The n-th life dies before its `kills[n]`-th store. */
-function schedule(seed: number, kills: readonly number[], beginning: number): number {
+/** What a schedule came to. */
+interface Schedule {
+  readonly stores: number;
+  /** How many of the deaths that were asked for came. */
+  readonly deaths: number;
+  readonly shown: ReadonlySet<string>;
+}
+
+/** Runs one schedule. The n-th life dies before its `kills[n]`-th store. */
+function schedule(seed: number, kills: readonly number[], beginning: number, size = USUAL): Schedule {
   journals.clear();
   const random = randomOf(seed);
   const points = new StorePoints();
-  const front = new Frontend(beginning);
+  const front = new Frontend(beginning, size.slots);
   let lives = 0;
+  let deaths = 0;
   let backend: Backend | undefined;
   const live = (act: () => void) => {
     try {
@@ -138,6 +168,7 @@ function schedule(seed: number, kills: readonly number[], beginning: number): nu
     } catch (error) {
       if (!(error instanceof Killed)) throw error;
       backend = undefined;
+      deaths++;
       points.killAt(kills[lives]);
     }
   };
@@ -149,39 +180,61 @@ function schedule(seed: number, kills: readonly number[], beginning: number): nu
     }
   };
   points.killAt(kills[0]);
-  for (let pass = 0; pass < PASSES; pass++) {
+  for (let pass = 0; pass < size.passes; pass++) {
     start();
     front.ask(Math.floor(random() * 8));
     live(() => backend?.pass(random));
     front.collect();
   }
-  points.killAt(undefined);
   for (let i = 0; i < 50 && front.asked.size > 0; i++) {
     start();
     live(() => backend?.pass(() => 0.999));
     front.collect();
   }
   if (front.asked.size > 0) throw new Error('requests are never answered');
-  return points.count;
+  return { stores: points.count, deaths, shown: front.shown };
 }
 
 /** Runs a schedule; what is wrong names it, so that it can be run again. */
-function checked(seed: number, kills: readonly number[], beginning: number): void {
+function checked(seed: number, kills: readonly number[], beginning: number, size = USUAL): Schedule {
   try {
-    schedule(seed, kills, beginning);
+    return schedule(seed, kills, beginning, size);
   } catch (cause) {
     const { message } = cause as Error;
     throw new Error(`${message}: seed ${seed}, killed before stores ${kills}, from index ${beginning}`, { cause });
   }
 }
 
+/** The seed of the workload with the fewest stores that shows all kinds. */
+function smallest(): number {
+  let found = { seed: 0, stores: Number.POSITIVE_INFINITY };
+  for (let seed = 1; seed <= 200; seed++) {
+    const { stores, shown } = schedule(seed, [], 0, SMALL);
+    if (shown.size === KINDS.length && stores < found.stores) found = { seed, stores };
+  }
+  return found.seed;
+}
+
 describe.each(BEGINNINGS)('a backend that dies before any store, at a ring from index %s on', (beginning) => {
   it('answers every request once in its second life, whichever store it was', { timeout: TIMEOUT }, () => {
     for (let seed = 1; seed <= SEEDS; seed++) {
-      const stores = schedule(seed, [], beginning);
+      const { stores } = schedule(seed, [], beginning);
       expect(stores).toBeGreaterThan(100);
       for (let store = 1; store <= stores; store++) checked(seed, [store], beginning);
     }
+  });
+
+  it('and before any store of its second life, answers every request once: all pairs', { timeout: TIMEOUT }, () => {
+    let pairs = 0;
+    const seed = smallest();
+    const { stores } = schedule(seed, [], beginning, SMALL);
+    for (let first = 1; first <= stores; first++) {
+      // A death that does not come any more is beyond the last store, and ends the row.
+      let second = 1;
+      while (checked(seed, [first, second], beginning, SMALL).deaths === 2) second++;
+      pairs += second - 1;
+    }
+    expect(pairs).toBeGreaterThan((stores * stores) / 4);
   });
 
   it.each([2, 3, 4])('and %s times, answers every request once', { timeout: TIMEOUT }, (times) => {

@@ -1,5 +1,6 @@
 /** The files of journals: one has its name only when it is whole, and what is there is never lengthened or made. */
-import { lstatSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { mapSharedFile, type SharedFile } from '@xenpv/xen-sys';
 import { errorCode } from '@xenpv/xenbus';
 import { XenBlockError } from '../../errors.js';
@@ -28,8 +29,7 @@ export function createJournalFile(path: string, bytes: number, write: (words: In
   const begun = path + NEW;
   let file: SharedFile | undefined;
   try {
-    rmSync(begun, { force: true });
-    file = mapSharedFile(begun, bytes);
+    file = mapNew(begun, bytes, path);
     write(new Int32Array(file.buffer));
     renameSync(begun, path);
     return file;
@@ -37,6 +37,36 @@ export function createJournalFile(path: string, bytes: number, write: (words: In
     file?.close();
     for (const name of [begun, path]) removeJournalFile(name);
     throw failed(path, cause);
+  }
+}
+
+/** In a folder without room for two, the one that is there makes room: it means nothing any more. */
+function mapNew(begun: string, bytes: number, old: string): SharedFile {
+  rmSync(begun, { force: true });
+  try {
+    return mapSharedFile(begun, bytes);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOSPC' || !existsSync(old)) throw error;
+    rmSync(old);
+    return mapSharedFile(begun, bytes);
+  }
+}
+
+/**
+ * Whether a journal of so many bytes could be made now, by making a file of that size. A folder that is gone is made
+ * anew: a journal that is missing was in it.
+ */
+export function canCreateJournalFile(path: string, bytes: number): boolean {
+  const begun = path + NEW;
+  try {
+    if (!existsSync(dirname(path))) mkdirSync(dirname(path), { mode: 0o700 });
+    rmSync(begun, { force: true });
+    mapSharedFile(begun, bytes).close();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    removeJournalFile(begun);
   }
 }
 
