@@ -53,15 +53,16 @@ export interface NbdUnkeptEvent {
 
 /**
  * Published on `blockdev:nbd:dropped` when writes that a process before has kept, and no flush has covered, are not sent to
- * their image: somebody else has written it since, or the path is another image now.
+ * their image: somebody else has written it since, the path is another image now, the file that they were in is damaged, or
+ * the server refuses them.
  */
 export interface NbdDroppedEvent {
   /** The file that they were kept in. */
   readonly path: string;
   /** The socket of the server, or `host:port`. */
   readonly socket: string;
-  /** Of memory that they took, what they are described by included. */
-  readonly bytes: number;
+  /** Of memory that they took, or of the image that the server refuses; undefined for a file that is damaged. */
+  readonly bytes?: number | undefined;
   /** Why, for people. */
   readonly reason: string;
 }

@@ -57,6 +57,7 @@ const PROGRAM = `
   new Uint8Array(driver.queue.memory).fill(Number(fill));
   console.log('open');
   process.stdin.once('data', async () => {
+    console.log('begins');
     const done = driver.run(Number(op), 0, ${BYTES});
     console.log('begun');
     console.log('result ' + await done);
@@ -98,10 +99,10 @@ class Server {
     return this.#output;
   }
 
-  /** Begins its operation. */
-  async begin(): Promise<void> {
+  /** Begins its operation. What waits for the storage itself says no more until that is over. */
+  async begin({ engine }: FileImageOptions): Promise<void> {
     this.child.stdin?.write('now\n');
-    await this.says('begun');
+    await this.says(engine === 'sync' ? 'begins' : 'begun');
   }
 }
 
@@ -174,9 +175,9 @@ needs(uring, throttle, 'losetup').describe('requests in flight of a process that
     const server = new Server(device.path, options, op);
     await server.says('open');
     device.add(server.child.pid);
-    await server.begin();
-    // A thread of the pool is on its way to its system call.
-    if (options.engine === 'threads') await expect.poll(() => taskStates(server.child.pid)).toContain('D');
+    await server.begin(options);
+    // A thread is on its way to its system call.
+    if (options.engine !== 'io_uring') await expect.poll(() => taskStates(server.child.pid)).toContain('D');
     server.child.kill('SIGKILL');
     return server;
   }
@@ -222,6 +223,7 @@ needs(uring, throttle, 'losetup').describe('requests in flight of a process that
   it.each([
     ['through the page cache', { engine: 'io_uring', direct: false }],
     ['of a thread, past the page cache', { engine: 'threads', direct: true }],
+    ['of the thread that asks, past the page cache', { engine: 'sync', direct: true }],
   ] as const)('are waited for: a read %s', async (_name, way) => {
     const options = { ...way, quietFor: disk };
     const server = await killed(BlockOp.read, options);
@@ -278,7 +280,7 @@ needs(uring, throttle, 'losetup').describe('requests in flight of a process that
       const server = new Server(path, URING);
       await server.says('open');
       device.add(server.child.pid);
-      await server.begin();
+      await server.begin(URING);
       server.child.kill('SIGKILL');
       const opening = new Opening(path, URING);
       await opening.waits();
@@ -295,13 +297,13 @@ needs(uring, throttle, 'losetup').describe('requests in flight of a process that
     }
   });
 
-  it.each(['io_uring', 'threads'] as const)(
+  it.each(['io_uring', 'threads', 'sync'] as const)(
     'written by %s through the page cache stay below what a successor writes past it',
     async (engine) => {
       const through: FileImageOptions = { engine, direct: false, quietFor: disk };
       const server = new Server(device.path, through);
       await server.says('open');
-      await server.begin();
+      await server.begin(through);
       await server.says(`result ${BYTES}`);
       // It is not flushed: the page is dirty when the process ends.
       server.child.kill('SIGKILL');

@@ -23,7 +23,7 @@ import { RequestTimes } from './request-times.js';
 import { SilenceWatch } from './silence.js';
 import type { UnflushedLog } from './unflushed/log.js';
 import { Member } from './unflushed/members.js';
-import { Resending } from './unflushed/resending.js';
+import { type RefusedWrites, Resending } from './unflushed/resending.js';
 import { openWire } from './wire.js';
 
 const RECEIVE_BYTES = 256 << 10;
@@ -56,6 +56,8 @@ export interface NbdConnectionOptions {
   readonly silence: number;
   /** Makes the log of unflushed writes, or none, when the export is known. */
   readonly openLog: (found: NbdExport) => UnflushedLog | undefined;
+  /** The server does not take what the log had when it was opened. */
+  readonly onRefused?: ((refused: RefusedWrites) => void) | undefined;
 }
 
 /** `joined`: the server is there, and other requests come first, see unflushed/members.ts. */
@@ -397,9 +399,13 @@ export class NbdConnection {
         for (const cookie of cookies) this.#own.add(cookie);
         this.#sendAll(socket, cookies);
       },
-      done: ({ resent, failed }) => {
+      done: ({ resent, refused }) => {
         this.#mending = undefined;
-        if (failed > 0) log.lost();
+        if (refused) {
+          log.lost();
+          // Later there is a server that comes back, of which is told that it does without them.
+          if (this.#onFirst) this.#options.onRefused?.(refused);
+        }
         member.mended(resent);
         this.#look();
       },

@@ -10,7 +10,7 @@ import {
   type SharedImage,
 } from '../block-image.js';
 import { reportDropped, reportUnkept } from '../diagnostics.js';
-import { BlockDeviceError, openError } from '../errors.js';
+import { BlockDeviceError, errnoNameOf, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
@@ -20,6 +20,7 @@ import { untilAborted } from '../until-aborted.js';
 import { absolute, addressText, exportUri, type NbdAddress } from './address.js';
 import { NbdConnection } from './connection.js';
 import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed/log.js';
+import type { RefusedWrites } from './unflushed/resending.js';
 
 /** How `openNbdImage` opens an export. */
 export interface NbdImageOptions {
@@ -353,14 +354,16 @@ export function openNbdImage(
   address: NbdAddress,
   { unflushed = {}, signal, ...options }: OpenNbdImageOptions = {},
 ): Promise<BlockImage> {
+  const about = { path: unflushed.path ?? '', socket: addressText(address) };
   const open = () => {
     const { log, unusable, dropped } = UnflushedLog.open(unflushed);
-    const about = { path: unflushed.path ?? '', socket: addressText(address) };
     if (unusable) reportUnkept({ ...about, reason: unusable.message });
     if (dropped) reportDropped({ ...about, ...dropped });
     return log;
   };
-  return openExport(address, options, new KeptLog(open, 'first'), signal);
+  const onRefused = ({ bytes, errno }: RefusedWrites) =>
+    reportDropped({ ...about, bytes, reason: `the server refuses them: ${errnoNameOf(errno)}` });
+  return openExport({ address, options, log: new KeptLog(open, 'first'), onRefused, signal });
 }
 
 /**
@@ -372,7 +375,7 @@ export async function attachNbdImage({ address, options, log }: SharedNbdImage):
     if (!log) throw new NbdError('ERR_PROTOCOL', 'connect', 'the export can be flushed now, and could not before');
     return UnflushedLog.attach(log);
   };
-  const attach = () => openExport(address, options, new KeptLog(open, 'another'), undefined);
+  const attach = () => openExport({ address, options, log: new KeptLog(open, 'another') });
   return tryFor(Math.min(options.reconnect ?? ATTACH_MS, ATTACH_MS), attach, isAway);
 }
 
@@ -419,16 +422,20 @@ async function askForBytes(
   }
 }
 
-async function openExport(
-  address: NbdAddress,
-  options: NbdImageOptions,
-  log: KeptLog,
-  signal: AbortSignal | undefined,
-): Promise<BlockImage> {
+/** How an export is opened on one thread. */
+interface ExportOpening {
+  readonly address: NbdAddress;
+  readonly options: NbdImageOptions;
+  readonly log: KeptLog;
+  readonly onRefused?: (refused: RefusedWrites) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+async function openExport({ address, options, log, onRefused, signal }: ExportOpening): Promise<BlockImage> {
   const { exportName = '', reconnect = Number.POSITIVE_INFINITY } = options;
   const openLog = (found: NbdExport) => log.openFor(found, options);
   const { negotiation = NEGOTIATION_MS, silence = Math.max(SILENCE_LEAST_MS, reconnect / 2) } = options;
-  const connection = new NbdConnection({ address, exportName, reconnect, negotiation, silence, openLog });
+  const connection = new NbdConnection({ address, exportName, reconnect, negotiation, silence, openLog, onRefused });
   try {
     const found = await connection.open(signal);
     const sectorSize = options.sectorSize ?? Math.max(512, found.minimumBlock);

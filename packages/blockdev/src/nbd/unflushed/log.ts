@@ -59,10 +59,10 @@ export interface OpenedLog {
   readonly dropped?: DroppedWrites | undefined;
 }
 
-/** Writes that an earlier process has kept for an image that is not the one that it was. */
+/** Writes that an earlier process has kept, and that are of no use: the image is not what it was, or they are not. */
 export interface DroppedWrites {
-  /** Of memory that they took. */
-  readonly bytes: number;
+  /** Of memory that they took, where that is known. */
+  readonly bytes?: number | undefined;
   /** Why, for people. */
   readonly reason: string;
 }
@@ -235,16 +235,20 @@ export class UnflushedLog {
     const isSame = words[LogWord.identity] === identity;
     const isWhole = known && this.#used >= 0 && this.#used <= this.#units;
     const sound = isWhole && isSame && isCurrent;
-    const reason = isSame ? 'the image was changed since' : 'the path is another image now';
-    const dropped =
-      adopt && isWhole && !sound && this.#used > 0 ? { bytes: this.#used * UNIT_BYTES, reason } : undefined;
+    const hadLost = isWhole && this.hasLost;
+    let dropped: DroppedWrites | undefined;
+    if (adopt && (isDamaged || !(isNew || isWhole))) dropped = { reason: 'the file is damaged' };
+    else if (adopt && !isNew && !sound && this.#used > 0) {
+      const reason = isSame ? 'the image was changed since' : 'the path is another image now';
+      dropped = { bytes: this.#used * UNIT_BYTES, reason };
+    }
     if (!(adopt && sound)) {
       Atomics.store(words, LogWord.magic, 0);
       words.fill(0, 1, HEADER_BYTES / 4);
       words[LogWord.units] = this.#units;
       words[LogWord.identity] = identity;
       words[LogWord.nonce] = Math.trunc(Math.random() * 2 ** 32);
-      if (adopt && (isDamaged || !isNew)) words[LogWord.lost] = 1;
+      if (dropped || (adopt && hadLost)) words[LogWord.lost] = 1;
       Atomics.store(words, LogWord.magic, MAGIC);
     }
     // The guest whose flush would fail is not there any more.

@@ -7,8 +7,23 @@ export interface ResendingOptions {
   readonly log: UnflushedLog;
   /** Sends writes to the server; `ended` is to be called for each, with 0 or a negative errno. */
   send(writes: readonly UnflushedWrite[]): void;
-  /** All have ended; of `resent` the server has refused `failed`. */
-  done(counts: { readonly resent: number; readonly failed: number }): void;
+  /** All have ended. */
+  done(outcome: ResendingOutcome): void;
+}
+
+/** What came of it. */
+export interface ResendingOutcome {
+  /** Writes that were sent, the refused ones included. */
+  readonly resent: number;
+  readonly refused: RefusedWrites | undefined;
+}
+
+/** Writes that a server had acknowledged, and does not take again. */
+export interface RefusedWrites {
+  /** Of the image. */
+  readonly bytes: number;
+  /** The server's answer to the first of them: a negative errno. */
+  readonly errno: number;
 }
 
 /**
@@ -21,7 +36,7 @@ export class Resending {
   readonly #inFlight = new Set<UnflushedWrite>();
   #next: UnflushedWrite | undefined;
   #resent = 0;
-  #failed = 0;
+  #refused: RefusedWrites | undefined;
 
   constructor(options: ResendingOptions) {
     this.#options = options;
@@ -35,7 +50,10 @@ export class Resending {
 
   ended(write: UnflushedWrite, result: number): void {
     this.#inFlight.delete(write);
-    if (result < 0) this.#failed++;
+    if (result < 0) {
+      const { bytes, errno } = this.#refused ?? { bytes: 0, errno: result };
+      this.#refused = { bytes: bytes + write.length, errno };
+    }
     this.#go();
   }
 
@@ -49,7 +67,7 @@ export class Resending {
     }
     if (batch.length > 0) this.#options.send(batch);
     else if (!this.#next && this.#inFlight.size === 0) {
-      this.#options.done({ resent: this.#resent, failed: this.#failed });
+      this.#options.done({ resent: this.#resent, refused: this.#refused });
     }
   }
 

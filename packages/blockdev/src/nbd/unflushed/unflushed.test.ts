@@ -1,10 +1,11 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { attachImage } from '../../attach.js';
 import { type BlockImage, BlockOp } from '../../block-image.js';
 import { allocateMemory } from '../../queue/buffer.js';
@@ -206,6 +207,15 @@ describe('a queue that is given up', () => {
 needs(addon).describe('in a file', () => {
   const path = () => join(folder, 'unflushed');
 
+  /** What is told of writes that are dropped, while the test runs. */
+  function told(): unknown[] {
+    const events: unknown[] = [];
+    const listener = (event: unknown) => void events.push(event);
+    subscribe('blockdev:nbd:dropped', listener);
+    onTestFinished(() => void unsubscribe('blockdev:nbd:dropped', listener));
+    return events;
+  }
+
   /** What a killed process leaves. */
   async function left(): Promise<Buffer> {
     const client = new Client(await open({ unflushed: { path: path() } }));
@@ -274,18 +284,48 @@ needs(addon).describe('in a file', () => {
     return bytes;
   };
 
-  it.each<[string, (bytes: Buffer) => Buffer, number]>([
-    ['of another image', (bytes) => bytes, 7],
-    ['with an impossible end', withWord(5, 0x7ffffff), 0],
-    ['of another version', withWord(0, 1), 0],
-    ['cut off', (bytes) => bytes.subarray(0, 5000), 0],
-  ])('one %s is not sent, and fails the next flush once', async (_, spoil, identity) => {
+  const ANOTHER = { bytes: 2 * (4096 + 64), reason: 'the path is another image now' };
+  const DAMAGED = { bytes: undefined, reason: 'the file is damaged' };
+
+  it.each<[string, (bytes: Buffer) => Buffer, number, object]>([
+    ['of another image', (bytes) => bytes, 7, ANOTHER],
+    ['with an impossible end', withWord(5, 0x7ffffff), 0, DAMAGED],
+    ['of another version', withWord(0, 1), 0, DAMAGED],
+    ['cut off', (bytes) => bytes.subarray(0, 5000), 0, DAMAGED],
+  ])('one %s is not sent, which is told, and fails the next flush once', async (_, spoil, identity, why) => {
+    const events = told();
     writeFileSync(path(), spoil(await left()), { mode: 0o600 });
     server.stable.fill(9);
     await restart();
     const client = new Client(await open({ unflushed: { path: path(), adopt: true, identity } }));
+    expect(events).toEqual([{ path: path(), socket: server.socket, ...why }]);
     expect(await client.read(0, 4096)).toEqual([9]);
     expect([await client.flush(), await client.flush()]).toEqual([-EOWNERDEAD, 0]);
+  });
+
+  it('one of another image without a write in it is nobody’s loss', async () => {
+    const events = told();
+    const client = new Client(await open({ unflushed: { path: path() } }));
+    await client.write(0, 4096, 1);
+    await client.flush();
+    const bytes = readFileSync(path());
+    await images.pop()?.close();
+    writeFileSync(path(), bytes, { mode: 0o600 });
+    const next = new Client(await open({ unflushed: { path: path(), adopt: true, identity: 7 } }));
+    expect([await next.flush(), events]).toEqual([0, []]);
+  });
+
+  it('they are refused by the server of the next process: that is told, and the next flush of any connection fails, once', async () => {
+    const events = told();
+    writeFileSync(path(), await left(), { mode: 0o600 });
+    server.onWrite = () => Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    await restart();
+    const first = await open({ unflushed: { path: path(), adopt: true } });
+    const reason = 'the server refuses them: ENOSPC';
+    expect(events).toEqual([{ path: path(), socket: server.socket, bytes: 8192, reason }]);
+    const [one, other] = [new Client(first), new Client(await attach(first))];
+    expect([await other.flush(), await one.flush(), await other.flush()]).toEqual([-EOWNERDEAD, 0, 0]);
+    expect(events).toHaveLength(1);
   });
 
   it('what was not noted to its end is left out, and what follows it is not', async () => {
