@@ -7,6 +7,7 @@ import { join, relative } from 'node:path';
 import { checkCommonJs } from './checks/commonjs.mjs';
 import { checkDocumentedPaths } from './checks/documented-paths.mjs';
 import { checkDocumentedTests } from './checks/documented-tests.mjs';
+import { checkFindings } from './checks/findings.mjs';
 import { checkManifests } from './checks/manifests.mjs';
 import { checkNativeBuilds } from './checks/native-builds.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
@@ -50,6 +51,7 @@ async function checkSources() {
   );
   await check('manifests', checkManifests);
   await check('documented paths', checkDocumentedPaths);
+  await check('findings by name', checkFindings);
   // Imported late: a fresh clone has their libraries only now.
   await check('diagnostics page', async () => (await import('./diagnostics-page.mjs')).checkDiagnosticsPage());
   await check('metrics page', async () => (await import('./metrics-page.mjs')).checkMetricsPage());

@@ -8,7 +8,7 @@ export interface Target {
 }
 
 /** What a target throws: the input shows a fault. */
-class Fault extends Error {
+export class Fault extends Error {
   override readonly name = 'Fault';
 }
 

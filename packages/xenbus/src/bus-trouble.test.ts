@@ -296,7 +296,7 @@ describe('what a handler must know', () => {
     await params(world, 'b');
   });
 
-  it('is told though it changed while the handler was preparing', async () => {
+  it('QEMU 240cc11369: is told though it changed while the handler was preparing', async () => {
     await using world = await ToyWorld.create({ keys: ['params'] });
     let go = () => {};
     const waits = new Promise<void>((resolve) => (go = resolve));

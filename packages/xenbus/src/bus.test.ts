@@ -169,11 +169,13 @@ describe('a device from creation to removal', () => {
     await backendIs(S.connected);
   });
 
-  it('comes back after Closed while it is online', async () => {
+  it('QEMU 67bc8e00f7: comes back after Closed while it is online, when the frontend begins', async () => {
     await startBus();
     await connected();
     await frontend(S.closed);
     await backendIs(S.closed);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await dom0.read(`${back}/state`)).toBe('6');
     await frontend(S.initialising);
     await backendIs(S.initWait);
     await frontend(S.initialised);
@@ -209,7 +211,7 @@ describe('a device from creation to removal', () => {
     await vi.waitFor(() => expect(offered).toEqual([false, true, true]));
   });
 
-  it('ends when the toolstack says so and the frontend agrees', async () => {
+  it('QEMU cb32314607: ends when the toolstack says so and the frontend agrees', async () => {
     await startBus();
     await connected();
     const removal = removeDevice(dom0, device);
@@ -265,7 +267,7 @@ describe('a device from creation to removal', () => {
     await noDevices();
   });
 
-  it('is Closed when the frontend directory is gone, and let go of before', async () => {
+  it('QEMU ef916ab3ec: is Closed when the frontend directory is gone, and let go of before', async () => {
     await startBus();
     await create();
     await backendIs(S.initWait);
@@ -290,7 +292,7 @@ describe('a device from creation to removal', () => {
     expect(written).toEqual(['Initialising > InitWait', 'Closing > Closed']);
   });
 
-  it('is released when its directory is deleted while it serves, and nothing is written again', async () => {
+  it('QEMU 3809f7583b: is released when its directory is deleted while it serves, and nothing is written again', async () => {
     await startBus();
     await connected();
     await dom0.remove(back);
@@ -308,7 +310,7 @@ describe('a device from creation to removal', () => {
     expect(toys[0].calls.at(-1)).toBe('close');
   });
 
-  it('survives a frontend that toggles its state a thousand times', async () => {
+  it('XSA-349: survives a frontend that toggles its state a thousand times', async () => {
     await startBus();
     await connected();
     const states = [S.closing, S.closed, S.initialising, S.initialised, S.connected];

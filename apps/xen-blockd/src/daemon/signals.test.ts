@@ -59,7 +59,7 @@ describe('signals', () => {
     await program.ended;
   });
 
-  it.each(['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)('%s stops, and leaves the disks connected', async (signal) => {
+  it.each(['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)('QEMU e7bc0204: %s stops, and leaves the disks connected', async (signal) => {
     const daemon = folder.run([], { env: environment() });
     await daemon.ready();
     await daemon.attach(folder.image);

@@ -97,7 +97,7 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
-  it.each([0, 1])('of a disk whose guest connects again is not followed again, with %s threads', async (threads) => {
+  it.each([0, 1])('G5: of a disk whose guest connects again is not followed again, with %s threads', async (threads) => {
     await using outside = new Cleanup();
     const ended = daemon.start({ threads, 'image-directories': [host.directory] });
     await daemon.says('ready');

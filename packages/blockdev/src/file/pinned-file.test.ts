@@ -104,7 +104,7 @@ linux.describe('a file that is pinned', () => {
     await pinned.close();
   });
 
-  it('is never one from outside, while another process exchanges it and its folder as fast as it can', async () => {
+  it('G5: is never one from outside, while another process exchanges it and its folder as fast as it can', async () => {
     image('group/disk');
     mkdirSync(join(folder, 'bad'));
     writeFileSync(join(folder, 'bad/disk'), 'S'.repeat(512));

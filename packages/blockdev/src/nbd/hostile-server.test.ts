@@ -65,7 +65,7 @@ function read(image: BlockImage): Promise<number> {
   return driverOf(image).run(BlockOp.read, 0, 4096);
 }
 
-describe('the errors of a server', () => {
+describe('G1: the errors of a server', () => {
   test.each([1, 5, 12, 22, 28, 75, 95])('%i, which the protocol has, is passed on', async (errno) => {
     const image = await openFrom((socket, { cookie }) => socket.write(simpleReply(cookie, errno)));
     expect(await read(image)).toBe(-errno);
@@ -106,7 +106,7 @@ test.each<[string, (cookie: Buffer) => Buffer]>([
   expect(await read(image)).toBe(-EIO);
 });
 
-describe('a write that is answered before it was read', () => {
+describe('G2: a write that is answered before it was read', () => {
   /** Answers the read that comes first and each write at once, and reads no more of the writes until it is let to. */
   async function hasty(
     writes: number,
@@ -242,7 +242,7 @@ describe('an export that comes back as another one is not used', () => {
   });
 });
 
-describe('sizes that make no sense', () => {
+describe('G4: sizes that make no sense', () => {
   test.each<[string, HostileExport, string]>([
     ['an empty export', { size: 0, flags: FLAGS }, 'ERR_IMAGE_EMPTY'],
     ['less than a sector', { size: 511, flags: FLAGS }, 'ERR_IMAGE_UNALIGNED'],
@@ -270,7 +270,7 @@ describe('sizes that make no sense', () => {
   });
 });
 
-describe('a silent server', () => {
+describe('G3: a silent server', () => {
   const soon = { negotiation: 100, silence: 60, reconnect: 150 };
 
   test.each<[string, (socket: Socket) => void]>([

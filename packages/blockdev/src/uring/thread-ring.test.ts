@@ -15,7 +15,7 @@ writeFileSync(path, new Uint8Array(1 << 20).fill(7));
 
 const uring = { name: 'io_uring', met: () => typeof threadRing() !== 'string' };
 
-needs(uring).it('what is started within a delivery, and never polled for, ends too', async () => {
+needs(uring).it('H3: what is started within a delivery, and never polled for, ends too', async () => {
   await using image = await openFileImage(path, { engine: 'io_uring', direct: false });
   await using queue = image.createQueue({ depth: 4, memory: allocateMemory(4096) });
   const iov = Float64Array.of(0, 0, 4096);

@@ -47,9 +47,9 @@ export class QmpSession {
   }
 
   /** What is no QMP any more ends the conversation, after a word about it. */
-  #split(splitter: MessageSplitter, chunk: string): Piece[] {
+  *#split(splitter: MessageSplitter, chunk: string): Generator<Piece, void> {
     try {
-      return splitter.push(chunk);
+      yield* splitter.push(chunk);
     } catch (error) {
       this.#socket.end(`${JSON.stringify({ error: refusalOf(error) })}\n`);
       throw error;

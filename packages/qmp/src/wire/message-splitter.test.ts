@@ -54,6 +54,21 @@ describe('a stream of objects', () => {
     }
   });
 
+  it('what comes before one that is refused counts, however it is cut', () => {
+    const text = `{"a":1}{"b":"${'x'.repeat(100)}"}`;
+    for (const length of [text.length, 30, 7]) {
+      const splitter = new MessageSplitter(100);
+      const pieces: Piece[] = [];
+      const feed = () => {
+        for (let at = 0; at < text.length; at += length) {
+          for (const piece of splitter.push(text.slice(at, at + length))) pieces.push(piece);
+        }
+      };
+      expect(feed).toThrow('longer than 100 characters');
+      expect(pieces).toEqual([object('{"a":1}')]);
+    }
+  });
+
   it('an object that is too deep is refused', () => {
     expect(() => split(`{"a":${'['.repeat(1024)}`)).toThrow('JSON is deeper than 1024 levels');
     expect(split(`{"a":${'['.repeat(1023)}${']'.repeat(1023)}}`)).toHaveLength(1);

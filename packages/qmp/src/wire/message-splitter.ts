@@ -24,9 +24,12 @@ export class MessageSplitter {
     this.#most = most;
   }
 
-  /** The pieces that are whole now. Error: ERR_PROTOCOL, one is too long or too deep; the splitter is of no use then. */
-  push(chunk: string): Piece[] {
-    const pieces: Piece[] = [];
+  /**
+   * The pieces that are whole now, each as soon as it is found: what comes before one that is refused counts, however the
+   * stream is cut. To be read to its end before the next chunk. Error: ERR_PROTOCOL, one is too long or too deep; the
+   * splitter is of no use then.
+   */
+  *push(chunk: string): Generator<Piece, void> {
     let begin = 0;
     for (let at = 0; at < chunk.length; at++) {
       const character = chunk[at];
@@ -41,13 +44,13 @@ export class MessageSplitter {
       const text = this.#text + chunk.slice(begin, at + 1);
       this.#text = '';
       this.#check(text.length);
-      pieces.push(this.#inGarbage ? { garbage: text.trimEnd() } : { object: text });
+      const piece = this.#inGarbage ? { garbage: text.trimEnd() } : { object: text };
       this.#inGarbage = false;
+      yield piece;
     }
-    if (this.#isBetween) return pieces;
+    if (this.#isBetween) return;
     this.#text += chunk.slice(begin);
     this.#check(this.#text.length);
-    return pieces;
   }
 
   get #isBetween(): boolean {

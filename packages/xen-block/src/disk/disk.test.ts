@@ -136,7 +136,7 @@ describe('every way to connect', () => {
     }
   }
 
-  it('without a protocol key an x86 backend takes x86_32', async () => {
+  it('QEMU a1c1082908: without a protocol key an x86 backend takes x86_32', async () => {
     const disk = await guest.connect({ abi: 'x86_32', testing: { announceProtocol: false } });
     await works(disk);
     await disk.close();
@@ -203,7 +203,7 @@ describe('a frontend that publishes nonsense', () => {
 });
 
 describe('images', () => {
-  it('that cannot be opened: error node, Closed, and forgotten with the directory', async () => {
+  it('QEMU eb6ae7a682: that cannot be opened: error node, Closed, and forgotten with the directory', async () => {
     let fail = true;
     host.images.set('flaky', async () => {
       if (fail) throw Object.assign(new Error('no such image: /flaky'), { code: 'ENOENT' });

@@ -38,7 +38,7 @@ describe('storage that hangs', () => {
   }
 
   it.each(['copy', 'map', 'persistent'] as const)(
-    'does not keep a domain that is gone, with data path %s: its ring is unmapped and its port closed',
+    'G3: does not keep a domain that is gone, with data path %s: its ring is unmapped and its port closed',
     async (dataPath) => {
       const { told, host, gate, guest } = await setting({ dataPath });
       const ports = () => host.xen.usage(0).ports;

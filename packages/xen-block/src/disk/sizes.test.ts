@@ -143,7 +143,7 @@ describe.each([0, 2])('images of any size, on %i threads', (threads) => {
   });
 });
 
-describe('a discard of a large disk', () => {
+describe('QEMU 15f084505a: a discard of a large disk', () => {
   const SIZE = 2 ** 42;
   const cases = [2 ** 31 - 512, 2 ** 31, 2 ** 32, 2 ** 32 + 512, 2 ** 40, SIZE].flatMap((length) =>
     [false, true].map((secure) => [length, secure] as const),

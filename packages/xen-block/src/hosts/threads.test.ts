@@ -94,7 +94,7 @@ it('an image that cannot be shared is served on the main thread', async () => {
   await vi.waitFor(async () => expect(host.device.negotiated).toBeUndefined());
 });
 
-it('a queue moves from thread to thread under load, and nobody notices', async () => {
+it('QEMU 32d0b7be68: a queue moves from thread to thread under load, and nobody notices', async () => {
   const host = await startHost({ threads: 2 });
   const guest = await host.guest();
   const data = randomBytes(MIB);

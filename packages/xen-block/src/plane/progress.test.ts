@@ -50,7 +50,7 @@ it('more large requests than there are pages of memory are all answered', async 
   for (const { status } of await Promise.all(answers)) expect(status).toBe(BlkifStatus.okay);
 });
 
-it('a request that waits for memory has its segments copied once, however long it waits', async () => {
+it('H2: a request that waits for memory has its segments copied once, however long it waits', async () => {
   const { host, gate, disk } = await setting();
   gate.open = false;
   const raw = rawQueue(disk);

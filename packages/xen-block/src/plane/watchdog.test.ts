@@ -33,7 +33,7 @@ async function setting(threads: number) {
 it.each([
   ['the main thread', 0],
   ['a worker thread', 1],
-])('a ring on %s whose event was lost is told, counted and looked at', async (_name, threads) => {
+])('H3: a ring on %s whose event was lost is told, counted and looked at', async (_name, threads) => {
   const { host, guest, disk, deaf, overlooked } = await setting(threads);
   expect(host.backend.hosts[threads].ringCount).toBe(1);
   const count = () => host.device.statistics().overlooked;

@@ -24,7 +24,7 @@ describe('watches', () => {
     expect((await watch.next()).value?.path).toBe('/a/x');
   });
 
-  it('become one event of the watched path when too many differ', async () => {
+  it('XSA-349: become one event of the watched path when too many differ', async () => {
     const { transport, client } = fakeConnection();
     const watching = client.watch('/a');
     const token = await transport.confirmWatch();

@@ -74,7 +74,7 @@ const NO_DATA_FILE = /^its data file .* is not the name of a file, and nothing e
 const json = (path: string) => `json:${JSON.stringify({ driver: 'raw', file: { driver: 'file', filename: path } })}`;
 const DIFFERENCING = Uint8Array.of(0, 0, 0, 4);
 
-needs('qemu-img').describe('a name in an image is refused, and no helper is started, for', () => {
+needs('qemu-img').describe('F6: a name in an image is refused, and no helper is started, for', () => {
   let started: string;
   beforeEach(() => {
     started = bench.path('started');

@@ -37,7 +37,7 @@ needs('qemu-img', 'qemu-storage-daemon', cage).describe('a storage helper', () =
   it.each([
     ['of root', undefined, 0, '0000000000000000'],
     ['of another user', 'nobody', 65534, '0000000000000002'],
-  ])('%s sees its image and no other file, has no process beside it, no network, no rights', async (...row) => {
+  ])('F6: %s sees its image and no other file, has no process beside it, no network, no rights', async (...row) => {
     const [, user, uid, capabilities] = row;
     const base = bench.path('base');
     writeFileSync(base, Buffer.alloc(1 << 20, 'B'));

@@ -81,7 +81,7 @@ async function hang(
   return { guests, answers };
 }
 
-describe('storage that hangs', () => {
+describe('H1: storage that hangs', () => {
   it.each([1, 4])('of %i guests with large requests keeps no other guest waiting', async (count) => {
     const all = await setting();
     const { gate, deviceOf, disk } = all;
@@ -163,7 +163,7 @@ it('slow storage keeps no other guest waiting', async () => {
   await Promise.all(answers);
 });
 
-describe('a guest that floods', () => {
+describe('H1: a guest that floods', () => {
   it.each([
     ['discards', BlkifOp.discard],
     ['flushes', BlkifOp.flushDiskcache],

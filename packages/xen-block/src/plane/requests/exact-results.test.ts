@@ -110,7 +110,7 @@ it.each<[string, Lie]>([
   ['late once more', (_length, result) => ({ results: [result], late: [result] })],
   ['late as an error', (_length, result) => ({ results: [result], late: [-constants.errno.EIO] })],
   ['many times', (_length, result) => ({ results: [result, 0, result, -5], late: [result, 7] })],
-])('operations that end %s are answered once, with the right data', async (_name, lie) => {
+])('QEMU 36d883ba0d: operations that end %s are answered once, with the right data', async (_name, lie) => {
   const state = await setting();
   state.lie = lie;
   for (let round = 0; round < 20; round++) {

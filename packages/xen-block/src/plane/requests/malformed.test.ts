@@ -156,7 +156,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
     await host[Symbol.asyncDispose]();
   });
 
-  it('are answered as the table says, each once, with clean padding', async () => {
+  it('XSA-216: are answered as the table says, each once, with clean padding', async () => {
     const raw = rawQueue(disk);
     for (const [index, test] of CASES.entries()) {
       const id = 1000 + index;
@@ -210,7 +210,7 @@ describe.each(Object.keys(ABIS) as AbiName[])('requests in %s', (abi) => {
     for (const test of misaligned) expect((await send(raw, test)).status, test.name).toBe(test.status);
   });
 
-  it('a request that changes after it was taken is carried out as it was', async () => {
+  it('XSA-155: a request that changes after it was taken is carried out as it was', async () => {
     await disk.close();
     await guest.detach();
     const gate = new GatedImage(memoryImage({ data: Uint8Array.from({ length: 65536 }, (_, i) => i >> 12) }));

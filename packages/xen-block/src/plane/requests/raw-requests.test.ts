@@ -171,7 +171,7 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
     });
   });
 
-  it('leaves nothing of the slot in a response', async () => {
+  it('XSA-216: leaves nothing of the slot in a response', async () => {
     await inSetting(abi, async ({ front }) => {
       const words = new Int32Array(abi.slotWords).fill(-1);
       words[0] = 0xff;
@@ -207,7 +207,7 @@ describe.each(Object.values(ABIS))('$name', (abi) => {
     );
   });
 
-  it('answers any words with their id, and goes on', async () => {
+  it('QEMU 209bef3e01: answers any words with their id, and goes on', async () => {
     await inSetting(abi, async ({ front, gref }) => {
       const word = fc.oneof(
         fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
@@ -281,7 +281,7 @@ describe('a ring whose producer is impossible', () => {
   });
 });
 
-it('does not care what a guest does to a request after it was taken', async () => {
+it('XSA-155: does not care what a guest does to a request after it was taken', async () => {
   const abi = ABIS.x86_64;
   await inSetting(abi, async ({ front, gref }) => {
     const { shared } = rawQueue(front);
