@@ -17,7 +17,7 @@ import { arm64Command } from './release/toolchain.mjs';
 const USAGE = `usage: npm run test:native [-- options]
 
 Builds both native addons with AddressSanitizer and UndefinedBehaviorSanitizer, and runs the tests that reach native code
-with them; then the engine without JavaScript under both and under valgrind.
+with them; then the engine without JavaScript under both and under valgrind, and both addons in Node under valgrind.
 
   --rounds N   of values drawn by chance, in each test that draws them; 3000
   --seed SEED  they are drawn from; 1
@@ -52,6 +52,16 @@ const ENGINE_SOURCES = [
   'slots',
   'uring',
 ];
+
+/** Scenarios of the stress programs, for each of which Node takes some 10 s under valgrind: where memory may be touched wrongly. */
+const IN_VALGRIND = {
+  'xen-sys': ['one class for another', 'short arguments of requests', 'buffers taken away'],
+  blockdev: ['odd operations', 'buffers taken away'],
+};
+const VALGRIND_ROUNDS = '50';
+/** Node writes its code itself: without a just-in-time compiler, and with a look at what has changed of the rest. */
+const VALGRIND = ['-q', '--smc-check=all-non-file', '--error-exitcode=9'];
+const NODE_IN_VALGRIND = ['--jitless', '--expose-gc'];
 
 const MUSL_TRIALS = [
   ['x64', 'the addons for musl, on a Node for musl', tryOnMusl],
@@ -176,12 +186,26 @@ await runMain(async () => {
     const args = ['-q', '--error-exitcode=9', '--leak-check=full', harness, values.seed, values.rounds];
     return (await run('engine', 'valgrind', args)).trim();
   });
+  for (const [name, scenarios] of Object.entries(IN_VALGRIND)) {
+    await check(`${name} in Node under valgrind`, () => runInValgrind(name, scenarios, values.seed));
+  }
   const drawn = { NATIVE_ROUNDS: values.rounds, NATIVE_SEED: values.seed };
   for (const name of PACKAGES) await runSuites(name, { ...env, ...drawn });
 
   console.log(`   Time  ${seconds(began)}\n\n${totals.passed} passed, ${totals.failed} failed`);
   if (totals.failed > 0) process.exitCode = 1;
 });
+
+/** With the builds of this clone: a wrong access of theirs is an error, a leak is not looked for. */
+async function runInValgrind(name, scenarios, seed) {
+  const program = join('test', 'addon-stress.mjs');
+  const cwd = join(ROOT, 'packages', name);
+  for (const scenario of scenarios) {
+    const args = [...VALGRIND, process.execPath, ...NODE_IN_VALGRIND, program, scenario, seed, VALGRIND_ROUNDS];
+    await run('valgrind', 'valgrind', args, { cwd, timeoutMs: 120_000 });
+  }
+  return `${scenarios.length} scenarios`;
+}
 
 /** A run with other builds would show nothing. */
 async function loaded(env) {

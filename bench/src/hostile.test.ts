@@ -37,6 +37,7 @@ const SMALL: Fixed = {
   pollMicroseconds: 0,
   depth: 32,
   odd: false,
+  hangs: false,
   races: false,
   scribbles: false,
   burners: 0,
@@ -56,10 +57,13 @@ describe('each request is answered once, with the right data, no ring stops, and
     ['whose sectors are large, which guests are not told', { sectorSize: 4096 }],
     ['from a file', { engine: 'io_uring', depth: 64 }],
     ['on storage that hangs, fails and lies', { odd: true, depth: 8 }],
+    ['on storage that hangs for longer than anybody waits', { hangs: true, lives: 4, depth: 8 }],
+    ['on a server of blocks', { engine: 'nbd' }],
     ['with words that are exchanged after the push', { races: true }],
     ['with nonsense in the headers of rings', { scribbles: true }],
     ['on rings that are moved', { moves: true, lives: 3 }],
     ['while backends take over from each other', { takeOvers: true }],
+    ['while backends end with requests in flight', { takeOvers: true, hangs: true, depth: 64 }],
     ['until the power is cut', { engine: 'power-cut' }],
   ])('%s', async (_name, fixed) => {
     const round = await runRound(drawSetup(11, 800, { ...SMALL, ...fixed }));
@@ -72,6 +76,8 @@ describe('each request is answered once, with the right data, no ring stops, and
     const fixed = ['--threads', '1', '--guest-threads', '1', '--guests', '2', '--lives', '2', '--engine', 'memory'];
     const rest = [
       '--odd',
+      '0',
+      '--hangs',
       '0',
       '--races',
       '1',

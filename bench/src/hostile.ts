@@ -22,7 +22,7 @@ host of their own in each round; connections end well, or by ${LIFE_ENDS.join(',
   --help             this text
 
 Fixed in all rounds, instead of drawn:
-  --engine memory | io_uring | threads | power-cut
+  --engine memory | io_uring | threads | power-cut | nbd
   --transfer copy | map | persistent
   --direct 0 | 1     past the page cache
   --memory MIB       the backend's buffer memory
@@ -33,13 +33,14 @@ Fixed in all rounds, instead of drawn:
   --guest-threads 0 | 1    guests on the backend's own thread, or on two others
   --depth N          requests in flight on each ring
   --odd 0 | 1        storage that ends operations late and in any order, hangs, fails some, and lies about others
+  --hangs 0 | 1      storage that answers some operations seconds later, for which nobody waits
   --races 0 | 1      words of requests are exchanged after they were sent
   --scribbles 0 | 1  what is the backend's in a ring's header is written to
   --burners N        threads that only use the processor
   --moves 0 | 1      rings are detached and attached again, on another thread if there is one
   --take-overs 0 | 1       another backend takes over from time to time
   --patience S       seconds until a ring counts as dead; 20
-  --victim MS        what the victim's p99 must be below; 2000
+  --victim MS        what the victim's p99 must be below on a machine that nobody else uses; 2000
 `;
 
 const QUICK_ROUND = 400_000;
@@ -62,6 +63,7 @@ const args = new ProgramArguments(USAGE, [
   'guest-threads',
   'depth',
   'odd',
+  'hangs',
   'races',
   'scribbles',
   'burners',
@@ -77,7 +79,7 @@ function oneOf<T extends string>(name: 'engine' | 'transfer', all: readonly T[])
   return text as T | undefined;
 }
 
-function flag(name: 'direct' | 'odd' | 'races' | 'scribbles' | 'moves' | 'take-overs'): boolean | undefined {
+function flag(name: 'direct' | 'odd' | 'hangs' | 'races' | 'scribbles' | 'moves' | 'take-overs'): boolean | undefined {
   const text = args.values[name];
   if (text !== undefined && text !== '0' && text !== '1') args.refuse(`--${name} is ${text}; expected 0 or 1`);
   return text === undefined ? undefined : text === '1';
@@ -96,6 +98,7 @@ function readFixed(): Fixed {
     guestThreads: args.wholeNumber('guest-threads'),
     depth: args.wholeNumber('depth'),
     odd: flag('odd'),
+    hangs: flag('hangs'),
     races: flag('races'),
     scribbles: flag('scribbles'),
     burners: args.wholeNumber('burners'),
@@ -184,22 +187,27 @@ const ROOM_MIB = 256;
 
 /** Nothing of a round stays in the process. What is made once, and kept, is there after the first ones. */
 function checkProcess(rounds: number): void {
-  const { descriptors, threads, memoryMiB } = processTraces();
+  const now = processTraces();
   if (rounds <= SETTLED_AFTER) {
     most = {
-      descriptors: Math.max(most.descriptors, descriptors),
-      threads: Math.max(most.threads, threads),
-      memoryMiB: Math.max(most.memoryMiB, memoryMiB),
+      descriptors: Math.max(most.descriptors, now.descriptors),
+      threads: Math.max(most.threads, now.threads),
+      bufferMiB: Math.max(most.bufferMiB, now.bufferMiB),
+      memoryMiB: Math.max(most.memoryMiB, now.memoryMiB),
     };
   }
-  const { descriptors: fds, threads: tasks, memoryMiB: memory } = most;
-  const room = { descriptors: fds + ROOM, threads: tasks + ROOM, memoryMiB: memory + ROOM_MIB };
-  const more = moreThan(room, { descriptors, threads, memoryMiB });
+  const room = {
+    descriptors: most.descriptors + ROOM,
+    threads: most.threads + ROOM,
+    bufferMiB: most.bufferMiB + ROOM_MIB,
+    memoryMiB: most.memoryMiB + ROOM_MIB,
+  };
+  const more = moreThan(room, now);
   if (more !== undefined) throw new Error(`something of the round is left in the process: ${more}`);
 }
 
 function add(results: Results, round: RoundResult): void {
-  const { answered, verified, lives, refused, moves, takeOvers, checks, logged, victim, seconds } = round;
+  const { answered, verified, lives, refused, moves, takeOvers, checks, logged, victim, share, seconds } = round;
   results.verified += verified;
   results.rounds++;
   results.requests += answered;
@@ -211,7 +219,7 @@ function add(results: Results, round: RoundResult): void {
   results.logged += logged;
   results.victimP99 = Math.max(results.victimP99, victim.p99);
   results.seconds += seconds;
-  const latency = `the victim's median ${victim.p50.toFixed(2)}, p99 ${victim.p99.toFixed(2)} ms`;
+  const latency = `the victim's median ${victim.p50.toFixed(2)}, p99 ${victim.p99.toFixed(2)} ms, with ${Math.round(100 * share)} % of the processor`;
   console.log(`  ${answered} requests, ${lives} connections in ${seconds.toFixed(1)} s; ${latency}`);
 }
 

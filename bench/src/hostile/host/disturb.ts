@@ -30,6 +30,8 @@ export async function takeOver(served: ServedBackend, { seed }: Setup, signal: A
     await sleep(random.from(50, 800), undefined, { signal }).catch(() => {});
     if (signal.aborted) break;
     await served.takeOver();
+    // A machine that is busy must not spend all its time on the next one.
+    await served.backend.settled({ signal });
     times++;
   }
   return times;

@@ -5,6 +5,7 @@ import {
   type CompletionListener,
   ImageWrapper,
   QueueWrapper,
+  type SharedImage,
 } from '@xenpv/blockdev';
 import { Random } from '../../program/random.js';
 
@@ -17,21 +18,76 @@ const HANGS_MS = 400;
 /** One operation in so many is told to have ended twice. */
 const TWICE_ONE_IN = 500;
 
-/** Storage that ends operations late and in any order, several or one at a time, hangs, fails some and lies about others. */
-export class OddImage extends ImageWrapper {
-  readonly #random: Random;
+/** One operation in so many hangs for long, between so many milliseconds, where storage hangs. */
+const HANGS_LONG_ONE_IN = 2000;
+const LONG_MS = { least: 500, most: 3000 } as const;
 
-  constructor(inner: BlockImage, seed: number) {
+/** In which ways storage is odd. */
+export interface Oddities {
+  readonly seed: number;
+  /** It ends operations late and in any order, several or one at a time, fails some and lies about others. */
+  readonly odd: boolean;
+  /** Some operations are answered seconds later: for longer than anybody waits for them. */
+  readonly hangs: boolean;
+}
+
+/** What a thread makes the same storage of. */
+export interface SharedOddImage {
+  readonly inner: SharedImage;
+  readonly oddities: Oddities;
+}
+
+/** Storage that does what it is asked for, but does not say so as it should. */
+export class OddImage extends ImageWrapper {
+  /** Resolves when it is closed: whoever opens the same storage again finds all of it done. */
+  readonly closed: Promise<void>;
+  readonly #random: Random;
+  readonly #oddities: Oddities;
+  readonly #queues = new Set<OddQueue>();
+  #isClosed: () => void = () => {};
+
+  constructor(inner: BlockImage, oddities: Oddities) {
     super(inner);
-    this.#random = new Random(seed);
+    this.#oddities = oddities;
+    this.#random = new Random(oddities.seed);
+    this.closed = new Promise((resolve) => {
+      this.#isClosed = resolve;
+    });
   }
 
   override createQueue(options: { depth: number; memory: ArrayBufferLike }): BlockQueue {
-    return new OddQueue(this.inner.createQueue(options), this.#random);
+    const queue = new OddQueue(this.inner.createQueue(options), this.#random, this.#oddities);
+    this.#queues.add(queue);
+    return queue;
   }
 
-  override share(): undefined {
-    return undefined;
+  /** With the same oddities on another thread. */
+  override share(): SharedImage | undefined {
+    const inner = this.inner.share();
+    if (inner === undefined) return undefined;
+    const data: SharedOddImage = { inner, oddities: this.#oddities };
+    return { module: new URL('./threads/odd-image.js', import.meta.url).href, data };
+  }
+
+  /**
+   * The process that uses it has ended, with operations in flight: from now on it says nothing. Resolves when they are done,
+   * and whatever it had open is closed.
+   */
+  async die(): Promise<void> {
+    for (const queue of this.#queues) queue.die();
+    await Promise.all([...this.#queues].map((queue) => queue.closeInner()));
+    await this.inner.close();
+    this.#isClosed();
+  }
+
+  /** What was not told since {@link die}, so that what waits for it may end: by now nobody is there to be told wrongly. */
+  bury(): void {
+    for (const queue of this.#queues) queue.bury();
+  }
+
+  protected override async closeOnce(): Promise<void> {
+    await super.closeOnce();
+    this.#isClosed();
   }
 }
 
@@ -43,16 +99,22 @@ interface Ended {
 
 class OddQueue extends QueueWrapper {
   readonly #random: Random;
+  readonly #oddities: Oddities;
   #listener: CompletionListener = () => {};
+  #dead = false;
+  #closingInner: Promise<void> | undefined;
+  /** Of a queue that is dead: what was in flight. */
+  readonly #tags = new Set<number>();
   #held: Ended[] = [];
   #failing: number[] = [];
   #inFlight = 0;
   #scheduled = false;
   #whenIdle: (() => void)[] = [];
 
-  constructor(inner: BlockQueue, random: Random) {
+  constructor(inner: BlockQueue, random: Random, oddities: Oddities) {
     super(inner);
     this.#random = random;
+    this.#oddities = oddities;
     inner.onComplete((tags, results, count) => {
       for (let i = 0; i < count; i++) this.#end(tags[i], results[i]);
       this.#schedule();
@@ -76,7 +138,9 @@ class OddQueue extends QueueWrapper {
   ): boolean {
     if (this.#inFlight === this.depth) return false;
     this.#inFlight++;
-    if (op !== BlockOp.flush && this.#random.oneIn(2 * ODD_ONE_IN)) {
+    this.#tags.add(tag);
+    if (this.#dead) return true;
+    if (this.#oddities.odd && op !== BlockOp.flush && this.#random.oneIn(2 * ODD_ONE_IN)) {
       this.#failing.push(tag);
       return true;
     }
@@ -84,6 +148,7 @@ class OddQueue extends QueueWrapper {
   }
 
   override submit(): void {
+    if (this.#dead) return;
     this.inner.submit();
     for (const tag of this.#failing.splice(0)) this.#held.push({ tag, result: EIO, again: false });
     if (this.#held.length > 0) this.#schedule();
@@ -91,6 +156,7 @@ class OddQueue extends QueueWrapper {
 
   /** Sometimes it has something, sometimes not. */
   override poll(): number {
+    if (this.#dead) return 0;
     this.inner.poll();
     return this.#random.oneIn(2) ? this.#deliver() : 0;
   }
@@ -101,23 +167,43 @@ class OddQueue extends QueueWrapper {
 
   override async close(): Promise<void> {
     if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
-    await super.close();
+    await this.closeInner();
+  }
+
+  closeInner(): Promise<void> {
+    this.#closingInner ??= super.close();
+    return this.#closingInner;
+  }
+
+  die(): void {
+    this.#dead = true;
+  }
+
+  bury(): void {
+    const tags = [...this.#tags];
+    this.#tags.clear();
+    this.#inFlight = 0;
+    if (tags.length > 0) this.#listener(Int32Array.from(tags), new Int32Array(tags.length).fill(EIO), tags.length);
+    for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
   /** What storage says of an operation that has ended. */
   #end(tag: number, result: number): void {
     const random = this.#random;
+    const { odd, hangs } = this.#oddities;
     const wrong = [0, 1, 511, result - 512, result + 512, 2 ** 31 - 1, -(2 ** 31), -4096, -1];
-    const said = random.oneIn(2 * ODD_ONE_IN) ? random.pick(wrong) : result;
+    const said = odd && random.oneIn(2 * ODD_ONE_IN) ? random.pick(wrong) : result;
     const ended = { tag, result: said, again: false };
-    if (random.oneIn(HANGS_ONE_IN)) {
-      setTimeout(() => {
-        this.#held.push(ended);
-        this.#schedule();
-      }, random.below(HANGS_MS));
-    } else {
+    if (hangs && random.oneIn(HANGS_LONG_ONE_IN)) this.#hold(ended, random.from(LONG_MS.least, LONG_MS.most));
+    else if (odd && random.oneIn(HANGS_ONE_IN)) this.#hold(ended, random.below(HANGS_MS));
+    else this.#held.push(ended);
+  }
+
+  #hold(ended: Ended, milliseconds: number): void {
+    setTimeout(() => {
       this.#held.push(ended);
-    }
+      this.#schedule();
+    }, milliseconds);
   }
 
   #schedule(): void {
@@ -133,16 +219,21 @@ class OddQueue extends QueueWrapper {
   }
 
   #deliver(): number {
+    if (this.#dead) return 0;
     const count = this.#random.from(Math.min(1, this.#held.length), this.#held.length);
     const going = Array.from({ length: count }, () => this.#held.splice(this.#random.below(this.#held.length), 1)[0]);
     if (count === 0) return 0;
-    this.#inFlight -= going.filter(({ again }) => !again).length;
+    for (const { again, tag } of going) {
+      if (again) continue;
+      this.#inFlight--;
+      this.#tags.delete(tag);
+    }
     this.#listener(
       Int32Array.from(going, ({ tag }) => tag),
       Int32Array.from(going, ({ result }) => result),
       count,
     );
-    const again = going.filter((ended) => !ended.again && this.#random.oneIn(TWICE_ONE_IN));
+    const again = going.filter((ended) => this.#oddities.odd && !ended.again && this.#random.oneIn(TWICE_ONE_IN));
     for (const ended of again) this.#held.push({ ...ended, again: true });
     if (this.#inFlight === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
     return count;

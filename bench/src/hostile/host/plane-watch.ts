@@ -26,6 +26,8 @@ export class PlaneWatch implements Disposable {
   checks = 0;
   /** Messages that a log would have. */
   logged = 0;
+  /** Of them all: as large as a line with all that they tell. */
+  loggedBytes = 0;
   failed = false;
   /** Never resolves; rejects with the first rule that does not hold. */
   readonly broken: Promise<never>;
@@ -42,8 +44,9 @@ export class PlaneWatch implements Disposable {
       this.failed = true;
       reject(new Error(text));
     };
-    const count = () => {
+    const count = (event: unknown) => {
       this.logged++;
+      this.loggedBytes += JSON.stringify(event, errorText)?.length ?? 0;
     };
     this.#listeners = {
       ...Object.fromEntries(LOGGED.map((channel) => [channel, count])),
@@ -67,4 +70,8 @@ export class PlaneWatch implements Disposable {
   [Symbol.dispose](): void {
     for (const [name, listener] of Object.entries(this.#listeners)) unsubscribe(name, listener as (e: unknown) => void);
   }
+}
+
+function errorText(_key: string, value: unknown): unknown {
+  return value instanceof Error ? value.message : value;
 }

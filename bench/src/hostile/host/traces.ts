@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { EmulatedHost } from '@xenpv/emulator';
@@ -47,21 +47,58 @@ export function hostTraces(xen: EmulatedHost, domids: readonly number[]): HostTr
 /** What this process has. */
 export interface ProcessTraces {
   readonly descriptors: number;
+  /** Without those that the kernel keeps for io_uring. */
   readonly threads: number;
-  /** Resident, after a collection of garbage. */
+  /** Of buffers, after a collection of garbage. */
+  readonly bufferMiB: number;
+  /** Resident, then. */
   readonly memoryMiB: number;
 }
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
+const KERNEL_THREAD = /^iou-/;
 
 export function processTraces(): ProcessTraces {
   collectGarbage();
+  const { rss, arrayBuffers } = process.memoryUsage();
   return {
     descriptors: readdirSync('/proc/self/fd').length,
-    threads: readdirSync('/proc/self/task').length,
-    memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+    threads: readdirSync('/proc/self/task').filter((task) => !KERNEL_THREAD.test(nameOf(task))).length,
+    bufferMiB: Math.round(arrayBuffers / 2 ** 20),
+    memoryMiB: Math.round(rss / 2 ** 20),
   };
+}
+
+/** Of a thread, which may have ended by now. */
+function nameOf(task: string): string {
+  try {
+    return readFileSync(`/proc/self/task/${task}/comm`, 'latin1');
+  } catch {
+    return 'iou-';
+  }
+}
+
+/** What is made once, and kept, such as the threads that do system calls. */
+const ROOM = { descriptors: 10, threads: 10, bufferMiB: 48 };
+const SETTLE_MS = 3000;
+const LOOK_MS = 50;
+
+/** Waits until this process has what it had before a round, and no more. Rejects with what is left. */
+export async function checkProcess({ descriptors, threads, bufferMiB }: ProcessTraces): Promise<void> {
+  const room = {
+    descriptors: descriptors + ROOM.descriptors,
+    threads: threads + ROOM.threads,
+    bufferMiB: bufferMiB + ROOM.bufferMiB,
+    memoryMiB: Number.POSITIVE_INFINITY,
+  };
+  const until = performance.now() + SETTLE_MS;
+  for (;;) {
+    const more = moreThan(room, processTraces());
+    if (more === undefined) return;
+    if (performance.now() > until) throw new Error(`left behind in the process: ${more}`);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
 }
 
 /** What there is more of, in words, or undefined. */
