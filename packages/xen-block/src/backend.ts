@@ -2,6 +2,7 @@ import { type Domid, unlessAborted, type XenProvider } from '@xenpv/xen-sys';
 import {
   BackendBus,
   type BackendContext,
+  type BackendDevice,
   type DeviceAddress,
   deviceName,
   errorMessage,
@@ -175,6 +176,16 @@ export class XenBlockBackend implements AsyncDisposable {
   /** The disks and drives there are now, each once: one that is opened anew while somebody goes through them is not met twice. */
   get devices(): Iterable<BlockDevice> {
     return [...this.#devices.values()];
+  }
+
+  /**
+   * Where there are disks that are not among {@link devices}, because nothing has opened them: their frontends had closed
+   * them before this process found them, and have not come back. None that the toolstack takes away.
+   */
+  get unopened(): DeviceAddress[] {
+    const isUnopened = ({ name, online, handler }: BackendDevice) =>
+      online && handler === undefined && !this.#devices.has(name);
+    return [...this.#bus.devices].filter(isUnopened).map(({ address }) => address);
   }
 
   /** What each guest that has disks has made this backend do in xenstore. */

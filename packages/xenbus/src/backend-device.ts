@@ -136,6 +136,11 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
     return this.#seenBackend ?? XenbusState.unknown;
   }
 
+  /** Whether the toolstack wants the device to go on, as the last look found it: false before the first one. */
+  get online(): boolean {
+    return this.#seenOnline;
+  }
+
   /** The handler that {@link BackendDeviceOptions.createHandler} made, or undefined while there is none. */
   get handler(): H | undefined {
     return this.#handler?.handler;

@@ -24,7 +24,8 @@ export async function askDaemon<T = readonly DiskReport[]>(
   signal?: AbortSignal,
 ): Promise<T> {
   await using conversation = new Conversation(path, { answerMs, signal });
-  return conversation.ask<T>(command, args);
+  // Awaited here: the conversation ends with this function.
+  return await conversation.ask<T>(command, args);
 }
 
 /** How a conversation is held. */

@@ -71,7 +71,11 @@ export async function attachDisk(controlled: Controlled, disk: NewDisk, signal: 
  * Takes a disk away: its guest is asked to let go of it, for ten seconds as by libxl; with `force` it is not asked.
  * Errors: QmpError, it does not let go.
  */
-export async function detachDisk(controlled: Controlled, { address }: BlockDevice, force: boolean): Promise<void> {
+export async function detachDisk(
+  controlled: Controlled,
+  { address }: Pick<BlockDevice, 'address'>,
+  force: boolean,
+): Promise<void> {
   const { store, ownDomid } = servingParts(controlled);
   const device = { backendDomid: ownDomid, address, frontendType: FRONTEND_TYPE };
   if (force) await store.remove(frontendPath(address, FRONTEND_TYPE)).catch((error) => throwDenied(error));

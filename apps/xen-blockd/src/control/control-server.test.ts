@@ -271,6 +271,15 @@ describe('what happens', () => {
 });
 
 describe('a question to the daemon', () => {
+  it('is let go of by who asks, whether it refuses or not: one who looks again and again keeps nobody out', async () => {
+    for (let i = 0; i < 40; i++) {
+      await askDaemon(path(), { command: 'x-query-disks' });
+      await expect(askDaemon(path(), { command: 'dance' })).rejects.toMatchObject({
+        cause: { class: 'CommandNotFound' },
+      });
+    }
+  });
+
   it('rejects with the words of the daemon', async () => {
     await expect(askDaemon(path(), { command: 'dance' })).rejects.toMatchObject({
       code: 'ERR_SOCKET',

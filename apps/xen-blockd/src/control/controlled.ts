@@ -1,5 +1,6 @@
 import { QmpError } from '@xenpv/qmp';
 import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
+import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { TargetPolicy } from '../images/copy/target.js';
 import type { Observed } from '../status/disks/device-status.js';
@@ -18,11 +19,16 @@ export interface Controlled {
   readonly backend: () => XenBlockBackend | undefined;
   readonly store: () => XenstoreClient | undefined;
   /** What was seen of a disk until now. */
-  readonly observedOf: (device: BlockDevice) => Observed;
+  readonly observedOf: (device: BlockDevice | UnopenedDisk) => Observed;
   /** Which files and servers images may be. */
   readonly imagePolicy: () => TargetPolicy;
   /** The process ends as after SIGTERM. */
   readonly quit: () => void;
+}
+
+/** A disk that nothing has opened. */
+export interface UnopenedDisk {
+  readonly address: DeviceAddress;
 }
 
 /** What the commands of a control socket share. */
@@ -49,13 +55,27 @@ export function disksOf({ backend }: Controlled): BlockDevice[] {
   return [...(backend()?.devices ?? [])];
 }
 
-/** The disk that a client names, by what a client called it or its node, or see findDisk. Error: DeviceNotFound. */
+/** Where there are disks that nothing has opened; none while the daemon starts. */
+export function unopenedOf({ backend }: Controlled): DeviceAddress[] {
+  return backend()?.unopened ?? [];
+}
+
+/** The disk that a client names, by what a client called it or its node, or see findDisk. Errors: DeviceNotFound, DeviceNotActive. */
 export async function namedDisk(controlled: ControlContext, name: string): Promise<BlockDevice> {
+  const found = await namedAddress(controlled, name);
+  if ('statistics' in found) return found;
+  const message = `${deviceName(found.address)} is not open: its guest has closed it, and has to connect to it anew`;
+  throw QmpError.refusal(message, 'DeviceNotActive');
+}
+
+/** The same, also of a disk that is not open, which has its address only. Error: DeviceNotFound. */
+export async function namedAddress(controlled: ControlContext, name: string): Promise<BlockDevice | UnopenedDisk> {
   const { ids, nodes } = controlled;
   const id = ids.has(name) ? name : (nodes.userOf(name) ?? name);
+  const unopened: UnopenedDisk[] = unopenedOf(controlled).map((address) => ({ address }));
   try {
-    return await findDisk(ids.deviceOf(id), {
-      devices: disksOf(controlled),
+    return await findDisk<BlockDevice | UnopenedDisk>(ids.deviceOf(id), {
+      devices: [...disksOf(controlled), ...unopened],
       ownDomid: controlled.backend()?.ownDomid ?? 0,
       nameOfDomain: (domid) => nameOfDomain(controlled.store(), domid),
     });

@@ -10,7 +10,7 @@ import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
-import { deviceStatus, type Observed } from '../status/disks/device-status.js';
+import { deviceStatus, type Observed, unopenedStatus } from '../status/disks/device-status.js';
 import type { MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
@@ -19,6 +19,7 @@ import { AveragesKept } from './observed/averages-kept.js';
 import { DiskErrorsKept } from './observed/disk-errors.js';
 import { GuestNames } from './observed/guest-names.js';
 import { HelperFailures } from './observed/helper-failures.js';
+import { noteLeftErrors } from './observed/left-errors.js';
 import { Xentop } from './observed/xentop.js';
 
 export interface DaemonOptions extends ImageOptions {
@@ -86,6 +87,8 @@ export class Daemon implements AsyncDisposable {
       if (orphans) orphans.start();
       const daemon = new Daemon({ backend, store, ...observed, images, cleanup });
       observed.averages.start(() => daemon.sampledDisks());
+      // Nobody waits for it. A xenstored that is away just then leaves such disks without a reason.
+      void backend.settled().then(() => noteLeftErrors(backend, store, observed.diskErrors).catch(() => {}));
       return daemon;
     } catch (error) {
       await cleanup[Symbol.asyncDispose]();
@@ -111,12 +114,14 @@ export class Daemon implements AsyncDisposable {
   *measuredDisks(): Generator<MeasuredDisk> {
     this.#parts.guestNames.review();
     for (const device of this.backend.devices) yield this.#measured(device);
+    for (const address of this.backend.unopened) yield this.#measuredUnopened(address);
   }
 
   /** One of them by its name, `qdisk-5-51712`. */
   measuredDisk(name: string): MeasuredDisk | undefined {
     for (const device of this.backend.devices) if (deviceName(device.address) === name) return this.#measured(device);
-    return undefined;
+    const unopened = this.backend.unopened.find((address) => deviceName(address) === name);
+    return unopened && this.#measuredUnopened(unopened);
   }
 
   /** The disks there are now, to be looked at again and again. */
@@ -132,7 +137,7 @@ export class Daemon implements AsyncDisposable {
   }
 
   /** What was seen of a disk: what went wrong, and what it did in the last minutes. */
-  observedOf(device: BlockDevice): Observed {
+  observedOf(device: Pick<BlockDevice, 'address'>): Observed {
     const { diskErrors, averages } = this.#parts;
     const name = deviceName(device.address);
     return { ...diskErrors.of(name), averages: averages.of(name, device) };
@@ -146,6 +151,17 @@ export class Daemon implements AsyncDisposable {
       guest: guestNames.of(device.address.domid),
       uuid: device.config?.vm?.replace(/^\/vm\//, ''),
       helperFailures: helperFailures.of(deviceName(device.address)),
+    };
+  }
+
+  #measuredUnopened(address: DeviceAddress): MeasuredDisk {
+    const { guestNames } = this.#parts;
+    return {
+      status: unopenedStatus(address, this.observedOf({ address })),
+      format: undefined,
+      guest: guestNames.of(address.domid),
+      uuid: undefined,
+      helperFailures: 0,
     };
   }
 

@@ -63,6 +63,7 @@ describe('the metrics', () => {
     expect(empty).toEqual([
       'xen_blockd_held_since_timestamp_seconds',
       'xen_blockd_stopped_since_timestamp_seconds',
+      'xen_blockd_refused_since_timestamp_seconds',
       'xen_blockd_paused_since_timestamp_seconds',
       'xen_blockd_storage_errors_total',
     ]);
@@ -206,6 +207,21 @@ describe('the metrics', () => {
     await expect.poll(held, SOON).toBe(0);
     expect((await scrape()).all('xen_blockd_held_since_timestamp_seconds')).toEqual([]);
     await guest.read(0, 4096);
+  });
+
+  it('say since when a disk is refused, and nothing of one that is served', async () => {
+    await start();
+    const { domid } = await host.host.createDomain({ name: 'guest' });
+    await host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: host.path('gone') });
+    const began = Date.now() / 1000;
+    await expect.poll(async () => (await scrape()).value('xen_blockd_refused', DISK), SOON).toBe(1);
+    const since = (await scrape()).value('xen_blockd_refused_since_timestamp_seconds', DISK);
+    expect(Math.abs((since ?? 0) - began)).toBeLessThan(30);
+    await host.host.toolstack.detachDisk(domid, 'xvda');
+    await connectedDisk('other');
+    const now = await scrape();
+    expect(now.all('xen_blockd_refused')).toMatchObject([{ value: 0 }]);
+    expect(now.all('xen_blockd_refused_since_timestamp_seconds')).toEqual([]);
   });
 
   needs('qemu-img', 'qemu-storage-daemon', working('the addon of xen-sys', requireNativeAddon)).it(

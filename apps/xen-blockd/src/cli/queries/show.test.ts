@@ -73,7 +73,7 @@ describe('show', () => {
     expect(code).toBe(0);
     const report: DiskReport = JSON.parse(stdout);
     expect(report).toMatchObject({ guest: 'web1', connected: false, format: 'raw', queues: 0, ringPages: 0 });
-    expect(Date.parse(report.since)).not.toBeNaN();
+    expect(Date.parse(report.since ?? '')).not.toBeNaN();
   });
 
   it('has what the disk did in the last minutes, and how long it was looked at', { timeout: 60_000 }, async () => {

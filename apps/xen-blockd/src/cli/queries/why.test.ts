@@ -122,6 +122,41 @@ describe('a disk whose image is missing', () => {
   });
 });
 
+it('a refused disk whose frontend is Closed is so after a restart too, until its guest comes back', async () => {
+  const domid = await attach(image('late'));
+  const device = `qdisk-${domid}-51712`;
+  await refused('web1');
+  // As Linux answers Closing.
+  await daemon.host.store.write(`/local/domain/${domid}/device/vbd/51712/state`, '6');
+  await expect
+    .poll(() => daemon.host.store.read(`/local/domain/0/backend/qdisk/${domid}/51712/state`), { timeout: 5000 })
+    .toBe('6');
+  daemon.stop();
+  await daemon.ended();
+  daemon.start(SETTINGS);
+  await daemon.says('ready');
+  await refused('web1');
+  expect(await listed(device)).toMatch(/ refused .*late does not exist$/);
+  expect((await blockd('show', 'web1:xvda')).stdout).toMatch(/^ {2}why +\S+late does not exist$/m);
+  expect((await blockd('status')).code).toBe(1);
+  writeFileSync(image('late'), Buffer.alloc(65_536));
+  await daemon.host.store.write(`/local/domain/${domid}/device/vbd/51712/state`, '1');
+  await expect.poll(() => listed(device)).toMatch(/not connected .* -$/);
+});
+
+it('a disk that its guest has closed is not refused after a restart', async () => {
+  const { domid } = await daemon.attach('image');
+  const guest = await daemon.host.connectGuest(domid);
+  await guest.close();
+  await expect.poll(() => listed(`qdisk-${domid}-51712`)).toMatch(/not connected .* -$/);
+  daemon.stop();
+  await daemon.ended();
+  daemon.start(SETTINGS);
+  await daemon.says('every disk that was found is served or held');
+  await expect.poll(() => listed(`qdisk-${domid}-51712`)).toMatch(/not connected .* -$/);
+  expect((await report(`${domid}:xvda`)).refused).toBeUndefined();
+});
+
 it('a disk whose image another one has is refused, and show says who has it', async () => {
   const { domid } = await daemon.attach('image');
   await daemon.host.connectGuest(domid);

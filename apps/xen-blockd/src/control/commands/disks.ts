@@ -4,7 +4,7 @@ import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-block';
 import { Deadline } from '../../deadline.js';
 import { attachDisk, detachDisk } from '../attachment.js';
-import { type ControlContext, disksOf, namedDisk } from '../controlled.js';
+import { type ControlContext, disksOf, namedAddress, namedDisk, type UnopenedDisk, unopenedOf } from '../controlled.js';
 import { reportsOf } from '../disks/disk-reports.js';
 
 /** For a guest's driver to connect: what libxl waits for a backend. */
@@ -22,7 +22,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       members: { 'disk?': 'str' },
       returns: DISKS,
       run: async ({ disk }) =>
-        reportsOf(controlled, disk === undefined ? disksOf(controlled) : [await namedDisk(controlled, disk)]),
+        reportsOf(controlled, disk === undefined ? allOf(controlled) : [await namedAddress(controlled, disk)]),
     }),
     /** Looks at the sizes of images again: of all disks, or of one, which may be allowed to shrink. */
     'x-refresh': qmpCommand({
@@ -32,7 +32,7 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
         if (mayShrink && disk === undefined) throw QmpError.refusal("'allow-shrink' needs 'disk'");
         if (disk === undefined) await controlled.backend()?.refresh();
         else await (await namedDisk(controlled, disk)).refresh({ mayShrink });
-        return reportsOf(controlled, disksOf(controlled));
+        return reportsOf(controlled, allOf(controlled));
       },
     }),
     /** Goes on with a disk that is stopped or held. The flags are for one that cannot be taken over. */
@@ -92,8 +92,8 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       members: { disk: 'str', 'force?': 'bool' },
       returns: DISKS,
       async run({ disk, force = false }) {
-        await detachDisk(controlled, await namedDisk(controlled, disk), force);
-        return reportsOf(controlled, disksOf(controlled));
+        await detachDisk(controlled, await namedAddress(controlled, disk), force);
+        return reportsOf(controlled, allOf(controlled));
       },
     }),
     /** What a disk may do in a second, or with `guest` all disks of its guest. Without `limits` nothing is changed. */
@@ -114,6 +114,11 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       },
     }),
   };
+}
+
+/** Those too that are not open. */
+function allOf(controlled: ControlContext): (BlockDevice | UnopenedDisk)[] {
+  return [...disksOf(controlled), ...unopenedOf(controlled).map((address) => ({ address }))];
 }
 
 function disksOfGuest(devices: readonly BlockDevice[], { address }: BlockDevice): BlockDevice[] {

@@ -84,6 +84,38 @@ describe('a disk is refused', () => {
   });
 });
 
+describe('what an earlier process has refused', () => {
+  const left = (told: string) => errors.left(address, told);
+
+  it('is refused for what its error node says', () => {
+    frontend(S.closed);
+    left('ENOENT /images/a\u001b[2J does not exist');
+    expect(refused()).toEqual({
+      since: expect.stringMatching(/^\d{4}-.*Z$/),
+      code: 'ENOENT',
+      reason: '/images/a\\u001b[2J does not exist',
+    });
+    expect(errors.of(DEVICE).lastError).toBeUndefined();
+  });
+
+  it('is so for what another program has written there', () => {
+    left('19 xenbus_dev_probe on device');
+    expect(refused()).toMatchObject({ code: '', reason: '19 xenbus_dev_probe on device' });
+  });
+
+  it('until it is opened', () => {
+    left('ENOENT gone');
+    publish('xen-block:device:prepared');
+    expect(refused()).toBeUndefined();
+  });
+
+  it('not when this process has tried it meanwhile', () => {
+    state(S.closed, S.closing);
+    left('ENOENT gone');
+    expect(refused()).toBeUndefined();
+  });
+});
+
 it.each([S.closing, S.closed, S.unknown])('a guest that ends a disk after an error is not refused: %i', (ends) => {
   publish('xen-block:device:prepared');
   state(S.connected);

@@ -26,6 +26,8 @@ interface Kept {
   /** Told since the device went on last: it may be what the device is refused for. */
   untried: DiskErrors['refused'];
   isOpen: boolean;
+  /** This process has opened it, or written its state. */
+  isTried: boolean;
   frontend: XenbusState | undefined;
 }
 
@@ -37,15 +39,22 @@ export class DiskErrorsKept implements Disposable {
   readonly #disks = new Map<string, Kept>();
   readonly #subscriptions = subscriptions({
     'xenbus:device:added': ({ address }: DeviceEvent) =>
-      void this.#disks.set(deviceName(address), { errors: {}, untried: undefined, isOpen: false, frontend: undefined }),
+      void this.#disks.set(deviceName(address), {
+        errors: {},
+        untried: undefined,
+        isOpen: false,
+        isTried: false,
+        frontend: undefined,
+      }),
     'xenbus:device:removed': ({ address }: DeviceEvent) => void this.#disks.delete(deviceName(address)),
     'xenbus:device:frontend': ({ address, state }: FrontendStateEvent) => this.#change(address, { frontend: state }),
     'xenbus:device:state': ({ address, from, to }: DeviceStateEvent) => {
+      this.#change(address, { isTried: true });
       if (GOING_ON.includes(to)) this.#goesOn(address);
       else if (to === S.closing) this.#closes(address, from);
     },
     'xen-block:device:prepared': ({ address }: DevicePreparedEvent) => {
-      this.#change(address, { isOpen: true });
+      this.#change(address, { isOpen: true, isTried: true });
       this.#goesOn(address);
     },
     'xen-block:device:closed': ({ address }: BlockDeviceEvent) => this.#change(address, { isOpen: false }),
@@ -55,6 +64,13 @@ export class DiskErrorsKept implements Disposable {
 
   of(device: string): DiskErrors {
     return this.#disks.get(device)?.errors ?? {};
+  }
+
+  /** An earlier process has refused the disk, and said why in its error node: `CODE message`. Since when is not known. */
+  left(address: DeviceEvent['address'], told: string): void {
+    if (this.#disks.get(deviceName(address))?.isTried) return;
+    const [, code = '', message = told] = /^([A-Z][A-Z0-9_]*) (.*)$/s.exec(told) ?? [];
+    this.#note(address, { refused: { since: now(), code, reason: lineText({ level: 'error', message }) } });
   }
 
   /** What is told to the log, whether it is written or not. */

@@ -1,3 +1,4 @@
+import { formatVdev } from '@xenpv/blkif';
 import {
   type BlockDevice,
   type DiskGeometry,
@@ -5,8 +6,9 @@ import {
   type DiskStop,
   formatRateLimits,
   type OnError,
+  readStatistics,
 } from '@xenpv/xen-block';
-import { deviceName, type HeldDevice } from '@xenpv/xenbus';
+import { type DeviceAddress, deviceName, type HeldDevice } from '@xenpv/xenbus';
 import type { Averages } from './averages.js';
 import type { DiskErrors } from './disk-errors.js';
 
@@ -24,7 +26,7 @@ export interface DeviceStatus {
   readonly deviceType: string | undefined;
   /** Undefined for a drive without a medium. */
   readonly image: string | undefined;
-  /** What the toolstack's params name, whether it could be opened or not; empty for a drive without a medium. */
+  /** What the toolstack's params name, whether it could be opened or not; empty for a drive without a medium, undefined if not read. */
   readonly target: string | undefined;
   /** Why the medium of a drive could not be loaded: the drive is empty, and it is tried again. */
   readonly mediumTrouble: string | undefined;
@@ -42,8 +44,8 @@ export interface DeviceStatus {
   readonly features: DiskFeatures | undefined;
   /** Whether a frontend is served. */
   readonly connected: boolean;
-  /** Since when a frontend is served; where none is, since when it is waited for. */
-  readonly since: string;
+  /** Since when a frontend is served; where none is, since when it is waited for. Undefined for a disk that is not open. */
+  readonly since: string | undefined;
   readonly abi: string | undefined;
   readonly queues: number;
   /** Pages of each ring; 0 while no frontend is connected. */
@@ -96,7 +98,6 @@ export function deviceStatus(
     device: deviceName(address),
     ...address,
     vdev: config?.vdev,
-    deviceType: config?.deviceType,
     ...imageStatus(device),
     ...connectionStatus(device),
     onError: device.onError,
@@ -115,9 +116,37 @@ export function deviceStatus(
   };
 }
 
-function imageStatus({ config, image, geometry, mediumTrouble }: BlockDevice) {
+/** Of a disk that nothing has opened: its frontend had closed it before this process found it. */
+export function unopenedStatus(
+  address: DeviceAddress,
+  { refused, lastError, lastStorageError, averages }: Observed,
+): DeviceStatus {
+  return {
+    device: deviceName(address),
+    ...address,
+    vdev: formatVdev(address.devid),
+    ...imageStatus({}),
+    ...connectionStatus({}),
+    onError: undefined,
+    limits: formatRateLimits({}),
+    guestLimits: formatRateLimits({}),
+    paused: undefined,
+    stopped: undefined,
+    held: undefined,
+    refused,
+    lastError,
+    lastStorageError,
+    orphanedSince: undefined,
+    oldestRequestMs: 0,
+    statistics: readStatistics([]),
+    averages,
+  };
+}
+
+function imageStatus({ config, image, geometry, mediumTrouble }: Partial<BlockDevice>) {
   const { flush = false, discard = false, secureDiscard = false, maxIndirectSegments = 0 } = geometry ?? {};
   return {
+    deviceType: config?.deviceType,
     image: image?.description,
     target: config?.target,
     mediumTrouble,
@@ -132,10 +161,10 @@ function imageStatus({ config, image, geometry, mediumTrouble }: BlockDevice) {
   };
 }
 
-function connectionStatus({ negotiated, since }: BlockDevice) {
+function connectionStatus({ negotiated, since }: Partial<BlockDevice>) {
   return {
     connected: negotiated !== undefined,
-    since: since.toISOString(),
+    since: since?.toISOString(),
     abi: negotiated?.abi.name,
     queues: negotiated?.rings.length ?? 0,
     ringPages: negotiated?.rings[0]?.refs.length ?? 0,

@@ -67,7 +67,10 @@ const when = (at: string, now: number): string => `${at}, ${formatDuration(now -
 
 function imageOf({ image, target, format, engine, size, sectorSize, readOnly, identity, shared }: DiskReport): Entry[] {
   return [
-    ['image', text(image) ?? (target ? `${printable(target)}, not open` : 'no medium')],
+    [
+      'image',
+      text(image) ?? (target === '' ? 'no medium' : [...(target ? [printable(target)] : []), 'not open'].join(', ')),
+    ],
     ['format', text(format)],
     ['engine', engine],
     ['size', size === undefined ? undefined : `${formatBytes(size)} (${size} bytes)`],

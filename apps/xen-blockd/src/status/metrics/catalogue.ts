@@ -43,6 +43,11 @@ export const OF_DISKS = {
     type: 'gauge',
     help: 'Since when it is stopped; no value while it is not',
   },
+  xen_blockd_refused: { type: 'gauge', help: 'Whether the guest does not get the disk, because of an error (0 or 1)' },
+  xen_blockd_refused_since_timestamp_seconds: {
+    type: 'gauge',
+    help: 'Since when it is refused; no value while it is not',
+  },
   xen_blockd_paused: { type: 'gauge', help: 'Whether somebody has paused the disk (0 or 1)' },
   xen_blockd_paused_since_timestamp_seconds: {
     type: 'gauge',

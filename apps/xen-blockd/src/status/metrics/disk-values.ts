@@ -23,6 +23,8 @@ export const DISK_VALUES: Record<keyof typeof OF_DISKS, (disk: MeasuredDisk) => 
   xen_blockd_held_since_timestamp_seconds: ({ status }) => timestamp(status.held?.since),
   xen_blockd_stopped: ({ status }) => Number(status.stopped !== undefined),
   xen_blockd_stopped_since_timestamp_seconds: ({ status }) => timestamp(status.stopped?.since),
+  xen_blockd_refused: ({ status }) => Number(status.refused !== undefined),
+  xen_blockd_refused_since_timestamp_seconds: ({ status }) => timestamp(status.refused?.since),
   xen_blockd_paused: ({ status }) => Number(status.paused !== undefined),
   xen_blockd_paused_since_timestamp_seconds: ({ status }) => timestamp(status.paused),
   xen_blockd_orphaned: ({ status }) => Number(status.orphanedSince !== undefined),
