@@ -148,15 +148,18 @@ export async function joinMachine(folder: string): Promise<Machine> {
   // On the host's own thread a hypercall would wait for itself.
   const own = machines.get(path);
   if (own !== undefined) return own;
-  const known = await joined.get(path);
-  if (known?.isHostAlive) return known;
-  const machine = join(new HostDirectory(path));
+  // What is waited for by the first who asks is waited for by all: nothing may come between the look and the note.
+  const known = joined.get(path);
+  const machine = known === undefined ? join(path) : known.then((it) => (it.isHostAlive ? it : join(path)));
   joined.set(path, machine);
-  machine.catch(() => joined.delete(path));
+  machine.catch(() => {
+    if (joined.get(path) === machine) joined.delete(path);
+  });
   return machine;
 }
 
-async function join(directory: HostDirectory): Promise<JoinedMachine> {
+async function join(path: string): Promise<JoinedMachine> {
+  const directory = new HostDirectory(path);
   const life = createConnection(directory.hostSocket);
   try {
     const { page } = JSON.parse(await firstLine(life)) as { page: string };

@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 // The other processes cannot load TypeScript, so this one too runs what was built: a host is known by its module.
 import { EmulatedHost, joinHost } from '@xenpv/emulator';
@@ -28,6 +28,12 @@ async function leaksOf(host: HostProcess, domids: readonly number[]): Promise<st
     }
   }
   return lines;
+}
+
+/** Connections that a server has on its Unix socket, as the system lists them. */
+function connectionsTo(path: string): number {
+  const connected = new RegExp(` 03 +\\d+ ${path}$`, 'gm');
+  return readFileSync('/proc/net/unix', 'utf8').match(connected)?.length ?? 0;
 }
 
 testProvider(
@@ -135,6 +141,18 @@ suite.describe('a host that several processes share', () => {
     await expect(joinHost(directory)).rejects.toMatchObject({ code: 'ERR_NO_DEVICE' });
     host = await HostProcess.start(directory);
     (await joinHost(directory)).openEventChannels().close();
+  });
+
+  suite.it('is joined once by a thread, however many ask at once, also when it was started anew', async () => {
+    const allOnce = async () => {
+      await Promise.all([0, 0, 0].map((domid) => joinHost(directory, { domid })));
+      return connectionsTo(join(directory, 'host.sock'));
+    };
+    expect(await allOnce()).toBe(1);
+    await host.kill();
+    host = await HostProcess.start(directory);
+    expect(await allOnce()).toBe(1);
+    expect(await allOnce()).toBe(1);
   });
 
   suite.it('leaves nothing behind when it closes', async () => {

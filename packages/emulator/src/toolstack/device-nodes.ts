@@ -9,7 +9,7 @@ import {
   writeLibxlDevice,
   type XenstoreValues,
 } from '@xenpv/xenbus';
-import type { XenstoreOperations } from '@xenpv/xenstore';
+import type { OperationOptions, XenstoreOperations } from '@xenpv/xenstore';
 
 /** A device of any kind, as a toolstack describes it. */
 export interface XlDevice {
@@ -55,23 +55,29 @@ export async function libxlDevice(
   domid: Domid,
   frontendType: string,
   devid: number,
+  options?: OperationOptions,
 ): Promise<KnownDevice | undefined> {
-  return deviceBehind(await ops.tryRead(`${libxlPath({ domid, devid }, frontendType)}/backend`), domid, frontendType);
+  const backend = await ops.tryRead(`${libxlPath({ domid, devid }, frontendType)}/backend`, options);
+  return deviceBehind(backend, domid, frontendType);
 }
 
 /**
  * All devices of a domain: those that libxl knows, and those that something else attached. Of the latter only the
  * guest's directory tells, which the guest may write: the backend's must name it.
  */
-export async function devicesOf(ops: XenstoreOperations, domid: Domid): Promise<KnownDevice[]> {
+export async function devicesOf(
+  ops: XenstoreOperations,
+  domid: Domid,
+  options?: OperationOptions,
+): Promise<KnownDevice[]> {
   const found = new Map<string, KnownDevice>();
   for (const root of [`/libxl/${domid}/device`, `/local/domain/${domid}/device`]) {
-    for (const frontendType of (await ops.tryDirectory(root)) ?? []) {
-      for (const devid of (await ops.tryDirectory(`${root}/${frontendType}`)) ?? []) {
-        const backend = await ops.tryRead(`${root}/${frontendType}/${devid}/backend`);
+    for (const frontendType of (await ops.tryDirectory(root, options)) ?? []) {
+      for (const devid of (await ops.tryDirectory(`${root}/${frontendType}`, options)) ?? []) {
+        const backend = await ops.tryRead(`${root}/${frontendType}/${devid}/backend`, options);
         const device = deviceBehind(backend, domid, frontendType);
         if (device === undefined || backend === undefined || found.has(backend)) continue;
-        if (root.startsWith('/libxl/') || (await namesFrontend(ops, device))) found.set(backend, device);
+        if (root.startsWith('/libxl/') || (await namesFrontend(ops, device, options))) found.set(backend, device);
       }
     }
   }
@@ -85,8 +91,12 @@ function deviceBehind(backend = '', domid: Domid, frontendType: string): KnownDe
   return { backendDomid, address, frontendType };
 }
 
-async function namesFrontend(ops: XenstoreOperations, device: KnownDevice): Promise<boolean> {
+async function namesFrontend(
+  ops: XenstoreOperations,
+  device: KnownDevice,
+  options?: OperationOptions,
+): Promise<boolean> {
   const { backendDomid, address, frontendType } = device;
-  const named = await ops.tryRead(`${backendPath(backendDomid, address)}/frontend`);
+  const named = await ops.tryRead(`${backendPath(backendDomid, address)}/frontend`, options);
   return named === frontendPath(address, frontendType);
 }

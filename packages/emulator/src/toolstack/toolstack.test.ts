@@ -262,6 +262,16 @@ describe('block-detach', () => {
     await host.toolstack.detachDisk(1, 'xvda');
     await backend;
   });
+
+  it('does not wait by force for a driver domain that keeps its directory, nor does the end of the guest', async () => {
+    const { domid: backendDomid } = await host.createDomain({ name: 'storage', driverDomain: true });
+    for (const vdev of ['xvda', 'xvdb']) await host.toolstack.attachDisk(1, { vdev, target: 'x', backendDomid });
+    await expect(host.toolstack.detachDisk(1, 'xvda')).rejects.toMatchObject({ code: 'ERR_TIMEOUT' });
+    await host.toolstack.detachDisk(1, 'xvda', { force: true });
+    expect(await host.toolstack.disks(1)).toEqual([51728]);
+    await guest.destroy();
+    expect(host.domains.map(({ name }) => name)).toEqual(['storage']);
+  });
 });
 
 describe('cd-insert and cd-eject', () => {

@@ -109,8 +109,7 @@ export class Toolstack {
     devid: number,
     options: DetachOptions = {},
   ): Promise<void> {
-    const device = await knownDevice(this.#store, 'detachDevice', frontendDomid, frontendType, devid);
-    await this.#detach('detachDevice', device, options);
+    await this.#detachKnown('detachDevice', frontendDomid, frontendType, devid, options);
   }
 
   /**
@@ -120,8 +119,7 @@ export class Toolstack {
    */
   async detachDisk(frontendDomid: Domid, vdev: string, options: DetachOptions = {}): Promise<void> {
     const devid = devidOf('detachDisk', vdev);
-    const disk = await knownDevice(this.#store, 'detachDisk', frontendDomid, FRONTEND_TYPE, devid);
-    await this.#detach('detachDisk', disk, options);
+    await this.#detachKnown('detachDisk', frontendDomid, FRONTEND_TYPE, devid, options);
   }
 
   /**
@@ -151,31 +149,30 @@ export class Toolstack {
    * reason.
    */
   async detachAll(frontendDomid: Domid, { signal }: AttachOptions = {}): Promise<void> {
-    signal?.throwIfAborted();
-    const devices = await devicesOf(this.#store, frontendDomid);
+    const devices = await devicesOf(this.#store, frontendDomid, { signal });
     await Promise.all(devices.map((device) => this.#detach('detachAll', device, { force: true, signal })));
+  }
+
+  async #detachKnown(op: string, domid: Domid, type: string, devid: number, options: DetachOptions): Promise<void> {
+    const { signal } = options;
+    await this.#detach(op, await knownDevice(this.#store, op, domid, type, devid, { signal }), options);
   }
 
   async #detach(op: string, device: KnownDevice, options: DetachOptions): Promise<void> {
     const { address, backendDomid, frontendType } = device;
     const frontend = frontendPath(address, frontendType);
     const { signal } = options;
-    signal?.throwIfAborted();
     if (options.force) await this.#store.remove(frontend, { signal });
-    await unplugDevice(this.#store, backendDomid, address);
+    await unplugDevice(this.#store, backendDomid, address, { signal });
     const waiting = { op, signal };
     const backend = backendPath(backendDomid, address);
-    try {
-      await this.#wait.closed(backend, waiting);
-    } catch (error) {
-      if (!options.force || !(error instanceof ToolstackError)) throw error;
-    }
+    await unlessForced(options, this.#wait.closed(backend, waiting));
     const served = backendDomid === 0;
     await this.#store.transaction(async (tx) => {
       for (const path of [frontend, libxlPath(address, frontendType)]) await tx.remove(path);
       if (served) await removeWithEmptyParents(tx, backend);
     }, waiting);
-    if (!served) await this.#wait.removed(backend, waiting);
+    if (!served) await unlessForced(options, this.#wait.removed(backend, waiting));
   }
 
   /** What the block script of a backend that needs one leaves. */
@@ -184,6 +181,15 @@ export class Toolstack {
       await tx.write(`${backend}/physical-device-path`, target);
       await tx.write(`${backend}/hotplug-status`, 'connected');
     }, options);
+  }
+}
+
+/** By force, a backend that is late is left alone. */
+async function unlessForced({ force }: DetachOptions, waited: Promise<void>): Promise<void> {
+  try {
+    await waited;
+  } catch (error) {
+    if (!force || !(error instanceof ToolstackError)) throw error;
   }
 }
 
@@ -218,8 +224,9 @@ async function knownDevice(
   domid: Domid,
   frontendType: string,
   devid: number,
+  options: AttachOptions = {},
 ): Promise<KnownDevice> {
-  const device = await libxlDevice(ops, domid, frontendType, devid);
+  const device = await libxlDevice(ops, domid, frontendType, devid, options);
   if (device !== undefined) return device;
   const what = frontendType === FRONTEND_TYPE ? 'disk' : `${frontendType} ${devid}`;
   const path = libxlPath({ domid, devid }, frontendType);
