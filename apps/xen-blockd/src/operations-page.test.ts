@@ -30,6 +30,16 @@ describe('the commands of the page for operators', () => {
     for (const { lab, why } of commands) expect(lab ?? why).toBeDefined();
   });
 
+  it('of installing are what README has in a line', () => {
+    const [line = ''] = readFileSync(new URL('README.md', root), 'utf8').match(/^- \*\*Operators\*\*.*(\n .*)*/m) ?? [];
+    const told = [...line.matchAll(/`((?:apt|npm) install .+?)`/g)].map(([, command]) => command);
+    expect(told).toHaveLength(2);
+    const blocks = codeBlocks(readFileSync(new URL('docs/operations.md', root), 'utf8'));
+    const installing = blocks.filter(({ section }) => section === 'Installing').map(({ text }) => text);
+    const lines = installing.join('\n').split('\n');
+    expect(told.filter((command) => !lines.includes(command))).toEqual([]);
+  });
+
   it('are found with their heading, which is not a line of a block', () => {
     const page = fenced('console lab', '# date\n## no heading') + fenced('sh lab in web1, soon', 'true');
     expect(codeBlocks(page)).toMatchObject([

@@ -87,7 +87,8 @@ function messageOf(error: unknown, { path, command, answerMs, version }: Asked):
   if (code === 'ERR_COMMAND') return `the daemon answers: ${message}`;
   if (code === 'ERR_ENDED') return `socket ${path}: the daemon closed the connection`;
   if (code === 'ERR_TIMEOUT') {
-    const late = `the daemon does not answer within ${answerMs / 1000} seconds`;
+    const seconds = answerMs / 1000;
+    const late = `the daemon does not answer within ${seconds} ${seconds === 1 ? 'second' : 'seconds'}`;
     return `socket ${path}: ${late}; see its log, journalctl -u xen-blockd, or wait longer with --timeout`;
   }
   return `socket ${path}: what answers there is no xen-blockd of this version: ${message}`;
