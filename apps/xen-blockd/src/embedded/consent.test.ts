@@ -43,11 +43,11 @@ needs(addon, throttle, 'mke2fs', 'losetup').describe('a guest with requests in f
     mkdirSync(mount);
     execFileSync('mount', [device, mount]);
     cleanup.defer(() => execFileSync('umount', [mount]));
-    cleanup.defer(() => host.kill(daemon));
     image = host.path('mount/image');
     writeFileSync(image, new Uint8Array(BYTES).fill(OLD));
     execFileSync('sync', ['-f', image]);
     daemon = await host.daemon();
+    cleanup.defer(() => host.kill(daemon));
     disk = await attachTo(host.directory, cleanup, { target: image });
     await disk.write(0, new Uint8Array(PAGE).fill(NEW));
     devices.add(daemon.child.pid);

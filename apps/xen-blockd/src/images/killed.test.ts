@@ -150,6 +150,42 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     await loaded.end();
   });
 
+  it.each<[string, string, object]>([
+    ['a backup', 'drive-backup', { speed: 65_536 }],
+    ['a mirror that copies', 'drive-mirror', { speed: 65_536 }],
+    ['a mirror that follows', 'drive-mirror', {}],
+  ])(
+    '%s ends with a planned restart, which is told, and what it wrote is gone',
+    {
+      timeout: TIMEOUT_MS,
+    },
+    async (name, command, args) => {
+      const path = await qcow2('disk.qcow2');
+      const loaded = load(await attach({ target: path, format: 'qcow2' }));
+      await loaded.goesOn();
+      const target = host.path('copy.qcow2');
+      const blocks = async () => (await ask('query-block')) as { device: string; inserted: { file: string } }[];
+      const [{ device }] = await blocks();
+      await ask(command, { device, target, sync: 'full', ...args });
+      if (name.endsWith('follows')) {
+        const isReady = async () => ((await ask('query-block-jobs')) as { ready: boolean }[])[0]?.ready;
+        await expect.poll(isReady, { timeout: 20_000 }).toBe(true);
+      }
+      await loaded.goesOn();
+      const stopping = daemon;
+      await host.kill(stopping, 'SIGTERM');
+      const { code, stderr } = await stopping.ended;
+      expect({ code, told: stderr }).toEqual({ code: 0, told: expect.stringMatching(/"msg":"block job (was|has) /) });
+      // Before the next one is there to tidy up.
+      expect(readdirSync(host.directory).filter((file) => file.includes('copy'))).toEqual([]);
+      daemon = await host.daemon('--threads', '2');
+      await loaded.goesOn();
+      expect(await ask('query-block-jobs')).toEqual([]);
+      expect(await blocks()).toMatchObject([{ device, inserted: { file: path } }]);
+      await loaded.end();
+    },
+  );
+
   it('a commit that is cut off at any instant leaves a disk with all that its guest wrote', {
     timeout: 60_000 + KILLS * 60_000,
   }, async () => {
