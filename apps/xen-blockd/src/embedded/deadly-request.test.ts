@@ -1,22 +1,18 @@
 import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { Blkfront } from '@xenpv/blkfront';
-import { type RawQueue, rawQueue } from '@xenpv/blkfront/testing';
-import { BlkifOp, RequestWriter } from '@xenpv/blkif';
+import { rawQueue } from '@xenpv/blkfront/testing';
 import { joinHost, RemoteHost } from '@xenpv/emulator';
 import { needs, working } from '@xenpv/test-support';
 import { requireNativeAddon } from '@xenpv/xen-sys';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Cleanup } from '../cleanup.js';
-import { packageRoot } from '../package-root.js';
+import { diesOf, writePages } from '../testing/deadly-request.js';
 import { FolderHost } from '../testing/folder-host.js';
-import { BlockdProcess } from '../testing/process.js';
 
 const PAGE = 4096;
 const PAGES = [10, 20, 30, 40, 50, 60];
 const DEADLY = 30;
-const PRELOAD = fileURLToPath(new URL('src/testing/deadly-request.mjs', packageRoot));
 
 let host: FolderHost;
 let cleanup: Cleanup;
@@ -46,33 +42,12 @@ async function guestWithoutDaemon(): Promise<Blkfront> {
   return disk;
 }
 
-/** Puts a write of each page, together. */
-function writePages(raw: RawQueue): Promise<{ status: number }>[] {
-  const answers = PAGES.map((page) => {
-    const data = raw.page();
-    data.bytes.fill(page);
-    const words = new Int32Array(raw.abi.slotWords);
-    const request = new RequestWriter(words, raw.abi);
-    request.readWrite(BlkifOp.write, 1, page, 0, page * 8);
-    request.segment(0, data.gref, 0, 7);
-    return raw.put(words);
-  });
-  raw.push();
-  return answers;
-}
-
-/** A daemon that dies of the request in page 30; resolves when it is dead. */
-async function dies(point: 'queued' | 'completed'): Promise<void> {
-  const args = ['run', '--emulator', host.directory, '--log-format', 'json'];
-  const env = { XEN_BLOCKD_DEADLY: JSON.stringify({ point, offset: DEADLY * PAGE }) };
-  const { code } = await new BlockdProcess(args, env, { preload: ['--import', PRELOAD] }).ended;
-  expect(code).toBe(null);
-}
+const dies = (point: 'queued' | 'completed') => diesOf(host.directory, { point, offset: DEADLY * PAGE });
 
 needs(working('the addon of xen-sys', requireNativeAddon)).describe('a request that kills the daemon', () => {
   it('is carried out once more, alone, then answered with an error and told; all others succeed', async () => {
     const disk = await guestWithoutDaemon();
-    const answers = writePages(rawQueue(disk));
+    const answers = writePages(rawQueue(disk), PAGES);
     // Taken; carried out again with the others; and alone, behind the first two.
     for (let lives = 0; lives < 3; lives++) await dies('queued');
     const daemon = await host.daemon();
@@ -89,7 +64,7 @@ needs(working('the addon of xen-sys', requireNativeAddon)).describe('a request t
 
   it('when its completion is looked at, but does so no more after one strike, is carried out', async () => {
     const disk = await guestWithoutDaemon();
-    const answers = writePages(rawQueue(disk));
+    const answers = writePages(rawQueue(disk), PAGES);
     for (let lives = 0; lives < 2; lives++) await dies('completed');
     await host.daemon();
     expect((await Promise.all(answers)).map(({ status }) => status)).toEqual([0, 0, 0, 0, 0, 0]);

@@ -1,0 +1,129 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { Blkfront } from '@xenpv/blkfront';
+import { rawQueue } from '@xenpv/blkfront/testing';
+import { joinHost, RemoteHost } from '@xenpv/emulator';
+import { needs, working } from '@xenpv/test-support';
+import { requireNativeAddon } from '@xenpv/xen-sys';
+import { XenstoreClient } from '@xenpv/xenstore';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { Cleanup } from '../cleanup.js';
+import { diesOf, writePages } from '../testing/deadly-request.js';
+import { FolderHost } from '../testing/folder-host.js';
+import type { BlockdProcess } from '../testing/process.js';
+
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 30_000 });
+
+const PAGE = 4096;
+const PAGES = [10, 20, 30, 40, 50, 60];
+const SOON = { timeout: 20_000 };
+/** What another writer has put there meanwhile. */
+const OTHER = Buffer.alloc(1024 * 1024, 0xee);
+
+let host: FolderHost;
+let cleanup: Cleanup;
+let remote: RemoteHost;
+let image: string;
+let journal: string;
+
+beforeEach(async () => {
+  host = await FolderHost.start();
+  cleanup = new Cleanup();
+  remote = cleanup.use(await RemoteHost.connect(host.directory));
+  image = host.path('image');
+  journal = host.path('journal');
+  mkdirSync(journal, { mode: 0o700 });
+  writeFileSync(image, Buffer.alloc(OTHER.length));
+});
+afterEach(async () => {
+  await cleanup[Symbol.asyncDispose]();
+  await host[Symbol.asyncDispose]();
+});
+
+async function createGuest(domid?: number): Promise<number> {
+  const guest = await remote.createDomain({ name: 'guest', transient: true, domid });
+  await remote.attachDisk(guest.domid, { vdev: 'xvda', target: image });
+  return guest.domid;
+}
+
+async function connect(domid: number, options: { waitForInitWait: boolean }): Promise<Blkfront> {
+  const provider = await joinHost(host.directory, { domid });
+  const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
+  const disk = await Blkfront.connect({ provider, store, vdev: 'xvda', closeTimeoutMs: 500, testing: options });
+  // Its domain may be gone then.
+  cleanup.defer(() => disk.close().catch(() => {}));
+  return disk;
+}
+
+/** A guest whose daemon was killed with writes in flight that are noted. Resolves with its domid. */
+async function killedInFlight(): Promise<number> {
+  const first = await host.daemon();
+  const domid = await createGuest();
+  const disk = await connect(domid, { waitForInitWait: true });
+  await host.kill(first);
+  for (const answer of writePages(rawQueue(disk), PAGES)) answer.catch(() => {});
+  await diesOf(host.directory, { point: 'queued', offset: PAGES[2] * PAGE });
+  expect(readdirSync(journal)).toContain(`qdisk-${domid}-51712-0`);
+  return domid;
+}
+
+/** All disks that were left are dealt with. */
+const isStarted = (daemon: BlockdProcess) =>
+  expect.poll(() => daemon.stderr, SOON).toContain('every disk that was found is served or held');
+
+/** Mappings of this process below the folder of journals. */
+const mapped = ({ child }: BlockdProcess) =>
+  readFileSync(`/proc/${child.pid}/maps`, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes(journal));
+
+needs(working('the addon of xen-sys', requireNativeAddon), 'Linux').describe(
+  'a guest that is gone when the next daemon comes, migrated away or destroyed',
+  () => {
+    it('has none of its requests carried out in the image that somebody else has, and leaves nothing', async () => {
+      await remote.destroyDomain(await killedInFlight());
+      writeFileSync(image, OTHER);
+      const daemon = await host.daemon();
+      await isStarted(daemon);
+      await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
+      expect(mapped(daemon)).toEqual([]);
+      await host.kill(daemon, 'SIGTERM');
+      expect(readFileSync(image).equals(OTHER)).toBe(true);
+    });
+
+    it('has none carried out when its disk alone is taken away', async () => {
+      const domid = await killedInFlight();
+      await remote.detachDisk(domid, 'xvda', { force: true });
+      writeFileSync(image, OTHER);
+      const daemon = await host.daemon();
+      await isStarted(daemon);
+      await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
+      await host.kill(daemon, 'SIGTERM');
+      expect(readFileSync(image).equals(OTHER)).toBe(true);
+    });
+
+    it.each([true, false])(
+      'has none carried out for a new guest of its number on the same image (which waits for the backend: %s)',
+      async (waitForInitWait) => {
+        const domid = await killedInFlight();
+        await remote.destroyDomain(domid);
+        writeFileSync(image, OTHER);
+        expect(await createGuest(domid)).toBe(domid);
+        const connecting = connect(domid, { waitForInitWait });
+        const store = cleanup.use(XenstoreClient.open(await (await joinHost(host.directory)).connectXenstore()));
+        const state = () => store.read(`/local/domain/${domid}/device/vbd/51712/state`);
+        if (!waitForInitWait) await expect.poll(state, SOON).toBe('3');
+        const daemon = await host.daemon();
+        const disk = await connecting;
+        expect(Buffer.compare(await disk.read(0, OTHER.length), OTHER)).toBe(0);
+        await expect.poll(() => daemon.stderr, SOON).toContain('"recovered":0');
+        const data = Buffer.alloc(PAGE, 7);
+        await disk.write(30 * PAGE, data);
+        await disk.close();
+        await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
+        const expected = Buffer.from(OTHER);
+        data.copy(expected, 30 * PAGE);
+        expect(readFileSync(image).equals(expected)).toBe(true);
+      },
+    );
+  },
+);
