@@ -1,6 +1,7 @@
 /**
- * node dist/fairness.js [--quick] [--json FILE] [--only NEIGHBOUR]: what a guest notices of its neighbours on the same thread. It reads 4 KiB,
- * one at a time, from the null engine, alone and beside each kind of neighbour in turn.
+ * node dist/fairness.js [--quick] [--json FILE] [--only NEIGHBOUR] [--check]: what a guest notices of its neighbours on the same thread. It reads 4 KiB,
+ * one at a time, from the null engine, alone and beside each kind of neighbour in turn. With --check the exit code is 1 if
+ * a neighbour makes its median twice as long or longer, or its p99 5 ms longer or more.
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -12,12 +13,20 @@ import { StalledImage } from './fairness/stalled-image.js';
 import type { StormOptions } from './threads/embedded-guest.js';
 
 const { values } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, json: { type: 'string' }, only: { type: 'string' } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    only: { type: 'string' },
+    check: { type: 'boolean', default: false },
+  },
 });
 const REQUESTS = values.quick ? 4000 : 20_000;
 const ROUNDS = values.quick ? 3 : 5;
 const DISK_BYTES = 1 << 30;
 const LARGEST = 1024 * 1024;
+/** What a neighbour may do to a guest stays below these. */
+const MEDIAN_RATIO = 2;
+const P99_MORE_US = 5000;
 
 interface Neighbour {
   readonly name: string;
@@ -93,6 +102,7 @@ function medians(latencies: readonly Latency[]): Latency {
 }
 
 const results: Record<string, number> = {};
+const unfair: string[] = [];
 const us = (value: number) => value.toFixed(0).padStart(8);
 console.log(`${'neighbour'.padEnd(34)} p50 alone   beside  ratio  p99 alone   beside      max (us)`);
 for (const one of NEIGHBOURS) {
@@ -102,9 +112,15 @@ for (const one of NEIGHBOURS) {
   console.log(
     `${one.name.padEnd(34)} ${us(alone.p50)} ${us(with_.p50)} ${ratio.toFixed(2).padStart(6)}   ${us(alone.p99)} ${us(with_.p99)}  ${us(with_.max)}`,
   );
+  if (ratio >= MEDIAN_RATIO || with_.p99 - alone.p99 >= P99_MORE_US) unfair.push(one.name);
   const key = one.name.replace(/\W+/g, '_');
   results[`fairness_${key}_p50_ratio`] = Number(ratio.toFixed(2));
   results[`fairness_${key}_p99_more_us`] = Math.round(with_.p99 - alone.p99);
 }
 if (values.json) writeFileSync(values.json, `${JSON.stringify(results)}\n`);
-process.exit();
+if (values.check && Object.keys(results).length === 0) unfair.push('no neighbour has that name');
+if (values.check) {
+  const told = unfair.length === 0 ? 'within' : `NOT within, beside: ${unfair.join('; ')}`;
+  console.log(`the goal, a median below ${MEDIAN_RATIO} times and a p99 below ${P99_MORE_US} us more: ${told}`);
+}
+process.exit(values.check && unfair.length > 0 ? 1 : 0);

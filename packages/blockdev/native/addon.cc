@@ -61,7 +61,8 @@ Napi::Value RingOpen(const Napi::CallbackInfo& info) {
   Arguments given(info, "ringOpen");
   Napi::Function on_ready = given.Function(0, "onReady");
   TypedMemory ready = Int32Array(given, 1, "ready", 2);
-  return given.refused() ? Nothing(info) : Int(info, ThreadEngine::Open(info.Env(), on_ready, ready));
+  bool with_ring = given.Flag(2, "uring");
+  return given.refused() ? Nothing(info) : Int(info, ThreadEngine::Open(info.Env(), on_ready, ready, with_ring));
 }
 
 // ringReaper: the function has the engine at hand, because looking it up takes longer than most calls have to do.

@@ -13,7 +13,9 @@
         "registrations.cc",
         "slots.cc",
         "thread-engine.cc",
-        "uring.cc"
+        "transfers.cc",
+        "uring.cc",
+        "work-threads.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS"],

@@ -1,19 +1,13 @@
 #include "bounce.h"
 
-#include <sys/syscall.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "guarded-memory.h"
 #include "ranges.h"
-
-#ifndef RWF_DSYNC
-#define RWF_DSYNC 0x2
-#endif
+#include "transfers.h"
 
 namespace blockdev {
 
@@ -33,12 +27,6 @@ void Copy(const Slot& slot, char* bounce, size_t bytes, bool gather) {
   }
 }
 
-/** pwritev2(2), for which musl has a function since 1.2.5. On 64 bits, the first half of the offset is all of it. */
-ssize_t WriteAndSync(int fd, char* from, size_t bytes, off_t at) {
-  iovec piece = {from, bytes};
-  return syscall(SYS_pwritev2, fd, &piece, 1L, static_cast<long>(at), 0L, static_cast<long>(RWF_DSYNC));
-}
-
 }  // namespace
 
 size_t BounceBytes(const Slot& slot) { return static_cast<size_t>(std::min<uint64_t>(slot.left, kMostBytes)); }
@@ -54,11 +42,8 @@ std::shared_ptr<char> MakeBounce(const Slot& slot) {
 void TakeBounce(const Slot& slot, size_t bytes) { Copy(slot, slot.bounce.get(), bytes, false); }
 
 int MoveBounce(int op, int fd, char* bounce, size_t bytes, uint64_t offset) {
-  auto at = static_cast<off_t>(offset);
-  ssize_t moved = op == kRead       ? pread(fd, bounce, bytes, at)
-                  : op == kWriteFua ? WriteAndSync(fd, bounce, bytes, at)
-                                    : pwrite(fd, bounce, bytes, at);
-  return moved < 0 ? -errno : static_cast<int>(moved);
+  iovec piece = {bounce, bytes};
+  return Perform(op, fd, &piece, 1, offset);
 }
 
 }  // namespace blockdev

@@ -1,12 +1,15 @@
 #include "engine.h"
 
 #include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "bounce.h"
 #include "ranges.h"
+#include "transfers.h"
 
 namespace blockdev {
 
@@ -16,6 +19,8 @@ const unsigned kEntries = 1024;
 const unsigned kFewEntries = 16;
 const unsigned kCompletionsPerEntry = 8;
 const uint32_t kLargeBatch = 8;
+// Threads of the kernel beyond those that all queues could take: about what it would have by itself.
+const uint32_t kSpareWorkers = 16;
 // Large batches that are begun at once after one whose beginning was answered within the call.
 const uint32_t kNotEarly = 255;
 
@@ -23,7 +28,12 @@ uint64_t UserData(uint32_t queue, uint32_t slot) { return static_cast<uint64_t>(
 
 }  // namespace
 
-int Engine::Open() {
+int Engine::Open(bool with_ring) {
+  with_ring_ = with_ring;
+  if (!with_ring) {
+    own_event_fd_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    return own_event_fd_ < 0 ? -errno : 0;
+  }
   int result = -ENOMEM;
   // The rings count as locked memory (RLIMIT_MEMLOCK) of users without CAP_IPC_LOCK: small ones are better than none.
   for (unsigned entries = kEntries; result == -ENOMEM && entries >= kFewEntries; entries /= 4) {
@@ -32,6 +42,24 @@ int Engine::Open() {
   if (result < 0) return result;
   registrations_.Open();
   return 0;
+}
+
+Engine::~Engine() {
+  if (own_event_fd_ >= 0) close(own_event_fd_);
+}
+
+void Engine::ClearEvent() {
+  eventfd_t count;
+  eventfd_read(event_fd(), &count);
+}
+
+// The kernel does what would block by threads of its own, four for each processor unless told otherwise, for all queues of
+// a thread: those of a disk whose storage hangs must leave some to the others.
+void Engine::LimitWorkers() {
+  if (!with_ring_ || depths_ <= workers_) return;
+  // Not at each queue.
+  workers_ = std::max(2 * workers_, depths_ + kSpareWorkers);
+  ring_.AllowWorkers(workers_);
 }
 
 Queue* Engine::AddQueue(uint32_t depth, const QueueFiles& files) {
@@ -44,16 +72,24 @@ Queue* Engine::AddQueue(uint32_t depth, const QueueFiles& files) {
   queue->files = files;
   queue->files.main_fixed = registrations_.AddFile(files.main);
   InitSlots(queue, depth);
+  depths_ += depth;
+  LimitWorkers();
   return queue;
 }
 
 void Engine::RemoveQueue(Queue* queue) {
+  depths_ -= static_cast<uint32_t>(queue->slots.size());
   registrations_.RemoveMemory(queue->memory_fixed);
   registrations_.RemoveFile(queue->files.main_fixed);
   queues_[queue->id].reset();
 }
 
 void Engine::Start(Queue* queue, uint32_t count) {
+  if (!with_ring_) {
+    queue->started = true;
+    for (uint32_t i = 0; i < count; i++) StartOne(queue, queue->staged.operations + i * kStagedWords);
+    return;
+  }
   bool early = TakeEarly(queue, count);
   // Registering pins the memory, so it waits until the queue is used.
   if (queue->files.direct() && !queue->started) {
@@ -115,7 +151,11 @@ void Engine::StartOne(Queue* queue, const double* words) {
 
 void Engine::Issue(Queue* queue, uint32_t index) {
   Slot& slot = queue->slots[index];
-  if (NeedsThread(*queue, slot, limits_)) {
+  if (!with_ring_ && slot.op < 0) {
+    WorkDone(queue->id, index, 0);
+    return;
+  }
+  if (!with_ring_ || NeedsThread(*queue, slot, limits_)) {
     IssueWork(*queue, index, slot);
     return;
   }
@@ -127,6 +167,13 @@ void Engine::Issue(Queue* queue, uint32_t index) {
 void Engine::IssueWork(const Queue& queue, uint32_t index, Slot& slot) {
   const int op = slot.op, fd = queue.files.main;
   const uint64_t offset = slot.offset, left = slot.left;
+  if (!slot.bounced && slot.op <= kFlush) {
+    // The slot keeps its list until it is over.
+    const iovec* iov = slot.iov.data() + slot.iov_at;
+    const size_t count = slot.iov.size() - slot.iov_at;
+    run_work_(queue.id, index, [=] { return Perform(op, fd, iov, count, offset); });
+    return;
+  }
   if (!slot.bounced) {
     const bool block_device = queue.files.block_device;
     run_work_(queue.id, index, [=] { return PerformRange(op, fd, block_device, offset, left); });
@@ -150,7 +197,7 @@ uint32_t Engine::Reap(int32_t* ready, uint32_t room) {
     finished_.pop_back();
     Handle(queue, done.slot, done.result);
   }
-  while (const io_uring_cqe* cqe = ring_.Peek()) {
+  while (const io_uring_cqe* cqe = with_ring_ ? ring_.Peek() : nullptr) {
     Queue* queue = queues_[cqe->user_data >> 32].get();
     if (!Room(queue, ready, room)) break;
     uint32_t slot = static_cast<uint32_t>(cqe->user_data);
@@ -203,7 +250,7 @@ void Engine::Drain(int seconds) {
     if (on_ring_ == 0) break;
     pollfd wait = {ring_.event_fd(), POLLIN, 0};
     poll(&wait, 1, 100);
-    ring_.ClearEvent();
+    ClearEvent();
   }
 }
 

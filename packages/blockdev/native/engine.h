@@ -16,7 +16,7 @@ namespace blockdev {
 // Does the work of an operation off this thread, then calls Engine::WorkDone with its result on this one.
 using WorkRunner = std::function<void(uint32_t queue, uint32_t slot, std::function<int()> work)>;
 
-// All io_uring queues of one thread: one ring, one descriptor to poll. A batch in is one call of Start, completions of
+// All queues of one thread that have the same engine, io_uring or threads: one ring, one descriptor to poll. A batch in is one call of Start, completions of
 // all queues out is one call of Reap.
 //
 // What must hold: a queue's arrays and regions live until nothing of it is in flight; no more operations are in flight
@@ -25,10 +25,14 @@ using WorkRunner = std::function<void(uint32_t queue, uint32_t slot, std::functi
 class Engine {
  public:
   explicit Engine(WorkRunner runner) : run_work_(std::move(runner)) {}
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
 
-  int Open();
-  int event_fd() const { return ring_.event_fd(); }
-  void ClearEvent() { ring_.ClearEvent(); }
+  // `with_ring`: io_uring. Without, all work is off this thread.
+  int Open(bool with_ring);
+  int event_fd() const { return with_ring_ ? ring_.event_fd() : own_event_fd_; }
+  void ClearEvent();
   uint32_t in_flight() const { return in_flight_; }
 
   Queue* AddQueue(uint32_t depth, const QueueFiles& files);
@@ -39,7 +43,7 @@ class Engine {
   // Starts the first `count` staged operations, for which the queue has free slots. Entries that the kernel refuses for now stay pending.
   void Start(Queue* queue, uint32_t count);
   // Whether Reap must be called without waiting for the event.
-  bool Ready() const { return ring_.pending() > 0 || ring_.Ready(); }
+  bool Ready() const { return !finished_.empty() || ring_.pending() > 0 || ring_.Ready(); }
 
   // Collects completions: writes pairs (queue id, count) to `ready`; the queues' arrays hold the rest. Returns the
   // number of pairs, at most `room`; when it is `room` there may be more.
@@ -62,10 +66,13 @@ class Engine {
   void StartOne(Queue* queue, const double* words);
   void Issue(Queue* queue, uint32_t index);
   void IssueWork(const Queue& queue, uint32_t index, Slot& slot);
+  void LimitWorkers();
   void Handle(Queue* queue, uint32_t index, int result);
   void Finish(Queue* queue, uint32_t index);
   bool Room(Queue* queue, int32_t* ready, uint32_t room);
 
+  bool with_ring_ = false;
+  int own_event_fd_ = -1;  // without a ring
   Uring ring_;
   Registrations registrations_{ring_};
   WorkRunner run_work_;
@@ -76,6 +83,8 @@ class Engine {
   uint32_t in_flight_ = 0;
   uint32_t on_ring_ = 0;  // those of them that the kernel's ring knows
   uint32_t ready_count_ = 0;
+  uint32_t depths_ = 0;   // of all queues
+  uint32_t workers_ = 0;  // that the kernel was allowed
 };
 
 }  // namespace blockdev

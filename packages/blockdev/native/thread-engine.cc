@@ -1,16 +1,18 @@
 #include "thread-engine.h"
 
+#include <poll.h>
+
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
-
-#include "pool-work.h"
 
 namespace blockdev {
 
 namespace {
 
 const int kDrainSeconds = 30;
+// Of a queue. As many calls as libuv's pool has at once for all that a process does.
+const unsigned kThreadsOfQueue = 4;
 
 // The environment's engines by their ids; nullptr when the thread is about to end.
 struct InstanceData {
@@ -32,11 +34,11 @@ ThreadEngine::ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, c
   ready_room_ = static_cast<uint32_t>(ready.length / 2);
 }
 
-int ThreadEngine::Open(Napi::Env env, Napi::Function on_ready, const TypedMemory& ready) {
+int ThreadEngine::Open(Napi::Env env, Napi::Function on_ready, const TypedMemory& ready, bool with_ring) {
   std::vector<ThreadEngine*>& engines = EnginesOf(env);
   auto id = static_cast<uint32_t>(engines.size());
   std::unique_ptr<ThreadEngine> engine(new ThreadEngine(env, id, on_ready, ready));
-  int result = engine->Attach();
+  int result = engine->Attach(with_ring);
   if (result < 0) return result;
   engines.push_back(engine.release());
   return static_cast<int>(id);
@@ -47,9 +49,10 @@ ThreadEngine* ThreadEngine::Find(Napi::Env env, uint32_t id) {
   return id < engines.size() ? engines[id] : nullptr;
 }
 
-int ThreadEngine::Attach() {
-  int result = engine_.Open();
+int ThreadEngine::Attach(bool with_ring) {
+  int result = engine_.Open(with_ring);
   if (result < 0) return result;
+  finished_ = std::make_shared<FinishedWork>(engine_.event_fd());
   uv_loop_s* loop = nullptr;
   if (napi_get_uv_event_loop(env_, &loop) != napi_ok) return -ENOTSUP;
   poll_ = static_cast<uv_poll_s*>(calloc(1, uv_handle_size(kUvPollHandle)));
@@ -83,6 +86,7 @@ void ThreadEngine::CallJavaScript() {
 }
 
 uint32_t ThreadEngine::Reap() {
+  if (working_ > 0) TakeWork();
   uint32_t count = engine_.Reap(ready_words_, ready_room_);
   UpdateReference();
   return count;
@@ -111,17 +115,35 @@ void ThreadEngine::Keep(const Queue& queue, size_t place, Napi::Value array) {
 }
 
 void ThreadEngine::LetGo(const Queue& queue) {
-  if (queue.id < kept_.size()) kept_[queue.id] = {};
+  if (queue.id >= kept_.size()) return;
+  if (kept_[queue.id].threads) kept_[queue.id].threads->Close();
+  kept_[queue.id] = {};
 }
 
 void ThreadEngine::RunWork(uint32_t queue, uint32_t slot, std::function<int()> work) {
-  auto done = [id = id_, queue, slot](Napi::Env env, int result) {
-    ThreadEngine* self = Find(env, id);
-    if (!self) return;
-    self->engine_.WorkDone(queue, slot, result);
-    self->CallJavaScript();
-  };
-  PoolWork::Start(env_, std::move(work), done);
+  std::shared_ptr<WorkThreads>& threads = kept_[queue].threads;
+  if (!threads) threads = std::make_shared<WorkThreads>(kThreadsOfQueue);
+  working_++;
+  auto run = [finished = finished_, queue, slot, work = std::move(work)] { finished->Add({queue, slot, work()}); };
+  if (!threads->Start(std::move(run))) finished_->Add({queue, slot, -ENOMEM});
+}
+
+// What threads have finished, to the engine.
+void ThreadEngine::TakeWork() {
+  finished_->Take(taken_);
+  for (const FinishedWork::Result& done : taken_) engine_.WorkDone(done.queue, done.slot, done.result);
+  working_ -= static_cast<uint32_t>(taken_.size());
+  taken_.clear();
+}
+
+void ThreadEngine::DrainWork(int seconds) {
+  for (int turn = 0; turn < seconds * 10; turn++) {
+    TakeWork();
+    if (working_ == 0) return;
+    pollfd wait = {engine_.event_fd(), POLLIN, 0};
+    poll(&wait, 1, 100);
+    engine_.ClearEvent();
+  }
 }
 
 // The thread ends, perhaps with operations in flight: their memory must outlive them.
@@ -129,6 +151,10 @@ void ThreadEngine::OnExit(napi_async_cleanup_hook_handle, void* data) {
   auto* self = static_cast<ThreadEngine*>(data);
   EnginesOf(self->env_)[self->id_] = nullptr;
   self->engine_.Drain(kDrainSeconds);
+  self->DrainWork(kDrainSeconds);
+  for (auto& queue : self->kept_) {
+    if (queue.threads) queue.threads->Close();
+  }
   uv_close(self->poll_, OnClosed);
 }
 
@@ -143,7 +169,8 @@ void ThreadEngine::OnClosed(uv_poll_s* handle) {
     for (auto& kept : queue.places) kept.array.SuppressDestruct();
     for (auto& kept : queue.retired) kept.array.SuppressDestruct();
   }
-  delete self;
+  // Storage that hangs may still write to the memory.
+  if (self->working_ == 0) delete self;
   napi_remove_async_cleanup_hook(cleanup);
 }
 

@@ -13,17 +13,18 @@
 #include "guarded-memory.h"
 #include "typed-memory.h"
 #include "uv-poll.h"
+#include "work-threads.h"
 
 namespace blockdev {
 
-// The io_uring engine of one JavaScript thread in its event loop, or one of them: a thread that loads the package both
-// as ES modules and as CommonJS has two. It lives as long as its thread, and then until the kernel is done with the
+// The engine of one JavaScript thread in its event loop, or one of them: there is one with io_uring and one that has threads
+// do all, and a thread that loads the package both as ES modules and as CommonJS has each twice. It lives as long as its thread, and then until the kernel is done with the
 // thread's memory.
 class ThreadEngine {
  public:
   // Makes one and adds it to the environment's. Its id, or a negative errno. `on_ready` is called by the event loop
-  // when there are completions, for which `ready` has room in pairs.
-  static int Open(Napi::Env env, Napi::Function on_ready, const TypedMemory& ready);
+  // when there are completions, for which `ready` has room in pairs. `with_ring`: of io_uring; else threads do all.
+  static int Open(Napi::Env env, Napi::Function on_ready, const TypedMemory& ready, bool with_ring);
   // nullptr when there is none, or the thread is about to end.
   static ThreadEngine* Find(Napi::Env env, uint32_t id);
 
@@ -35,7 +36,7 @@ class ThreadEngine {
   // Keeps the memory of a typed array for a queue, in that place of its list, instead of what is there. What operations
   // in flight may still use is kept until they are over. Anything else than an object empties the place.
   void Keep(const Queue& queue, size_t place, Napi::Value array);
-  // Lets go of all that a queue has; nothing of it is in flight.
+  // Lets go of all that a queue has; nothing of it is in flight. Its threads end.
   void LetGo(const Queue& queue);
 
  private:
@@ -47,13 +48,16 @@ class ThreadEngine {
   struct KeptOfQueue {
     std::vector<Kept> places;
     std::vector<Kept> retired;
+    std::shared_ptr<WorkThreads> threads;
   };
 
   ThreadEngine(napi_env env, uint32_t id, Napi::Function on_ready, const TypedMemory& ready);
 
-  int Attach();
+  int Attach(bool with_ring);
   void CallJavaScript();
   void RunWork(uint32_t queue, uint32_t slot, std::function<int()> work);
+  void TakeWork();
+  void DrainWork(int seconds);
   static void OnReadable(uv_poll_s* handle, int status, int events);
   static void OnExit(napi_async_cleanup_hook_handle handle, void* data);
   static void OnClosed(uv_poll_s* handle);
@@ -68,6 +72,9 @@ class ThreadEngine {
   bool referenced_ = false;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
   std::vector<KeptOfQueue> kept_;  // by queue
+  std::shared_ptr<FinishedWork> finished_;
+  std::vector<FinishedWork::Result> taken_;
+  uint32_t working_ = 0;  // operations that threads have
   Engine engine_{[this](uint32_t queue, uint32_t slot, auto work) { RunWork(queue, slot, std::move(work)); }};
 };
 

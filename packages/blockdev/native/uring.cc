@@ -52,6 +52,9 @@ const unsigned kModes[] = {
 const unsigned kOperations[] = {IORING_OP_NOP,  IORING_OP_READV, IORING_OP_WRITEV,   IORING_OP_FSYNC,
                                 IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FALLOCATE};
 
+// IORING_REGISTER_IOWQ_MAX_WORKERS, for older headers.
+const unsigned kRegisterWorkers = 19;
+
 const unsigned kFeatures = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
 
 }  // namespace
@@ -127,11 +130,6 @@ int Uring::MakeEvent() {
   return Register(IORING_REGISTER_EVENTFD, &event_fd_, 1);
 }
 
-void Uring::ClearEvent() {
-  eventfd_t count;
-  eventfd_read(event_fd_, &count);
-}
-
 void Uring::Close() {
   if (sqes_) munmap(sqes_, sqes_bytes_);
   if (rings_) munmap(rings_, rings_bytes_);
@@ -184,6 +182,11 @@ const io_uring_cqe* Uring::Peek() {
 }
 
 void Uring::Seen() { __atomic_store_n(cq_head_, *cq_head_ + 1, __ATOMIC_RELEASE); }
+
+void Uring::AllowWorkers(unsigned most) {
+  unsigned counts[2] = {most, 0};  // of files and block devices; of all else, which stays as it is
+  Register(kRegisterWorkers, counts, 2);
+}
 
 int Uring::Register(unsigned what, const void* argument, unsigned count) {
   long result = syscall(__NR_io_uring_register, fd_, what, argument, count);

@@ -21,9 +21,8 @@ class Uring {
   int Open(unsigned entries, unsigned completions);
   void Close();
 
-  // Readable when there may be completions, until ClearEvent().
+  // Readable when there may be completions, until it is read.
   int event_fd() const { return event_fd_; }
-  void ClearEvent();
   unsigned pending() const { return tail_ - submitted_; }
 
   // A zeroed entry, or nullptr when the submission queue is full: then Submit() first.
@@ -32,10 +31,15 @@ class Uring {
   int Submit();
   // While quiet, the event descriptor stays as it is. Who ends that must look whether anything is Ready().
   void SetQuiet(bool quiet);
+  // Takes a ring that was never opened too.
   bool Ready() const;
   // The oldest completion, or nullptr. Enters the kernel only when it holds completions back.
   const io_uring_cqe* Peek();
   void Seen();
+
+  // How many threads of the kernel may do at once, for this thread, what would block (5.15; older ones keep their own
+  // number). They are made as they are needed.
+  void AllowWorkers(unsigned most);
 
   int Register(unsigned what, const void* argument, unsigned count);
 

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { needs, working } from '@xenpv/test-support';
-import { expect } from 'vitest';
+import { describe, expect } from 'vitest';
 import { loadAddon } from './addon.js';
 import { packageRoot } from './package-root.js';
 import { allocateMemory } from './queue/buffer.js';
@@ -16,8 +16,8 @@ const { NATIVE_ROUNDS = '1000', NATIVE_SEED = '1' } = process.env;
 const SECONDS = 120;
 
 /** A process of its own: what goes wrong there would end this one. */
-async function stress(scenario: string): Promise<string> {
-  const args = ['--expose-gc', STRESS, scenario, NATIVE_SEED, NATIVE_ROUNDS];
+async function stress(scenario: string, kind = 'io_uring'): Promise<string> {
+  const args = ['--expose-gc', STRESS, scenario, NATIVE_SEED, NATIVE_ROUNDS, kind];
   return (await promisify(execFile)(process.execPath, args)).stdout;
 }
 
@@ -27,15 +27,15 @@ needs(addon).it(
   SECONDS * 1000,
 );
 
-needs(addon, uring).describe('a queue of the addon, with nothing that checks before it', () => {
-  needs().it.each([
+describe.each(['io_uring', 'threads'])('a queue of the addon with %s, with nothing that checks before it', (kind) => {
+  (kind === 'io_uring' ? needs(addon, uring) : needs(addon)).it.each([
     ['ends each operation once, whatever is staged, and touches its regions only', 'odd operations'],
     ['is closed once, with nothing in flight, and not by the handle of an earlier one', 'closed and closed again'],
     ['takes no more than it has slots, and no arrays that could be taken away', 'more than fits'],
     ['keeps memory that JavaScript lets go of while operations use it', 'buffers taken away'],
     ['refuses operations on regions that it does not have any more', 'regions that went'],
     ['moves data at addresses that O_DIRECT refuses', 'odd addresses'],
-  ])('%s', async (_title, scenario) => void (await stress(scenario)), SECONDS * 1000);
+  ])('%s', async (_title, scenario) => void (await stress(scenario, kind)), SECONDS * 1000);
 });
 
 needs(addon).describe('buffer memory', () => {

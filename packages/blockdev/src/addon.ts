@@ -9,9 +9,10 @@ import { packageRoot } from './package-root.js';
 export interface Addon {
   /**
    * Makes a ring for this thread and returns its number. `onReady` is called by the event loop while there are
-   * completions to reap; `ready` receives what is found then.
+   * completions to reap; `ready` receives what is found then. Its work is done by io_uring with `uring`, and otherwise by
+   * threads that each queue has for itself.
    */
-  ringOpen(onReady: () => void, ready: Int32Array): number;
+  ringOpen(onReady: () => void, ready: Int32Array, uring: boolean): number;
   /** A function that collects completions. */
   ringReaper(ring: number): Reap;
   /** The eventfd that becomes readable with completions. */

@@ -6,7 +6,7 @@ export interface EngineFallback {
   readonly path: string;
   /** The first choice of the engine `auto`. */
   readonly wanted: 'io_uring';
-  /** Plain calls on libuv's thread pool. */
+  /** Threads that each queue has for itself, or without the addon those of libuv's pool. */
   readonly used: 'threads';
   /** Why, for people. */
   readonly reason: string;

@@ -1,4 +1,4 @@
-// What native.test.ts runs, each in a process of its own: node addon-stress.mjs NAME [SEED [ROUNDS]].
+// What addon.test.ts runs, each in a process of its own: node addon-stress.mjs NAME [SEED [ROUNDS [io_uring|threads]]].
 import assert from 'node:assert/strict';
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,8 @@ import { callOddly, ODD_NUMBERS, Random, SMALL_NUMBERS, takeAway } from '@xenpv/
 import nodeGypBuild from 'node-gyp-build';
 
 const addon = nodeGypBuild(fileURLToPath(new URL('..', import.meta.url)));
-const [, , scenario, seed = '1', rounds = '2000'] = process.argv;
+const [, , scenario, seed = '1', rounds = '2000', kind = 'io_uring'] = process.argv;
+const uring = kind === 'io_uring';
 const random = new Random(Number(seed));
 
 const PAGE = 4096;
@@ -48,7 +49,7 @@ class Queue {
   ended = [];
 
   static open() {
-    Queue.ring ??= addon.ringOpen(() => Queue.deliver(), Queue.ready);
+    Queue.ring ??= addon.ringOpen(() => Queue.deliver(), Queue.ready, uring);
     Queue.reap ??= addon.ringReaper(Queue.ring);
     return new Queue();
   }
@@ -100,7 +101,7 @@ const PAGE_READ = [READ, 42, 0, PAGE, 0, 1];
 const PAGE_IOV = [0, 0, PAGE];
 
 async function hasIoUring() {
-  const ring = addon.ringOpen(() => {}, int32(2));
+  const ring = addon.ringOpen(() => {}, int32(2), uring);
   return ring >= 0;
 }
 
@@ -127,11 +128,11 @@ const scenarios = {
         allocate: { call: addon.allocate, valid: () => [PAGE] },
         address: { call: addon.address, valid: () => [new Uint8Array(8)] },
         ringOpen: {
-          call: (onReady, ready) =>
+          call: (onReady, ready, byUring) =>
             typeof onReady === 'function' && ready instanceof Int32Array && rings++ > 4
               ? undefined
-              : addon.ringOpen(onReady, ready),
-          valid: () => [noop, int32(4)],
+              : addon.ringOpen(onReady, ready, byUring),
+          valid: () => [noop, int32(4), uring],
         },
         ringReaper: { call: addon.ringReaper, valid: () => [ring] },
         ringEventFd: { call: addon.ringEventFd, valid: () => [ring] },

@@ -96,7 +96,7 @@ void Run(uint32_t seed, uint32_t rounds) {
   Engine engine([&](uint32_t queue, uint32_t slot, std::function<int()> run) {
     works.push_back({queue, slot, std::move(run)});
   });
-  if (engine.Open() < 0) {
+  if (engine.Open(true) < 0) {
     printf("no io_uring here\n");
     return;
   }

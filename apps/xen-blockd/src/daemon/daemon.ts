@@ -11,7 +11,7 @@ import { removeLeftDirectories } from '../images/storage-daemon/helper-directory
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
 import { LimitedLog, type LimitedLogOptions } from '../log/limited-log.js';
 import { deviceStatus, type Observed, unopenedStatus } from '../status/disks/device-status.js';
-import type { MeasuredDisk } from '../status/metrics/disk-values.js';
+import type { GuestFigures, MeasuredDisk } from '../status/metrics/disk-values.js';
 import type { SampledDisk } from '../status/page/history.js';
 import type { BackendOptions, ImageOptions } from './backend-options.js';
 import { logEvents } from './event-log.js';
@@ -108,6 +108,14 @@ export class Daemon implements AsyncDisposable {
   /** Lines that were left out of the log, too many of one kind. */
   get suppressedLines(): number {
     return this.#parts.log.suppressed;
+  }
+
+  /** What each guest that has disks has made the daemon do. */
+  *guests(): Generator<GuestFigures> {
+    for (const counters of this.backend.guests) {
+      const { written, suppressed } = this.#parts.log.linesOf(counters.domid);
+      yield { ...counters, logLines: written, logLinesSuppressed: suppressed };
+    }
   }
 
   /** The disks there are now, as the metrics tell of them. */

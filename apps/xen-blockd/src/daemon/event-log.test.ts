@@ -17,7 +17,10 @@ beforeEach(() => {
   lines = [];
   now = 0;
   const logger = pino({ level: 'trace', base: null }, { write: (line) => lines.push(JSON.parse(line)) });
-  log = new LimitedLog(logger, { limit: new RateLimit(5, INTERVAL_MS, () => now) });
+  log = new LimitedLog(logger, {
+    limit: new RateLimit(5, INTERVAL_MS, () => now),
+    guestLimit: new RateLimit(200, INTERVAL_MS, () => now),
+  });
   events = logEvents(log);
 });
 afterEach(() => {
@@ -50,6 +53,37 @@ describe('the events in the log', () => {
       expect(log.suppressed).toBe(TIMES - 5);
     },
   );
+
+  it('of one guest hide none of another’s, however many disks it has and whatever happens to them', () => {
+    const flood = (domid: number, devid: number, n: number) => {
+      const address = { type: 'qdisk', domid, devid };
+      for (const name of ['xenbus:device:error', 'xenbus:device:state', 'xen-block:device:resized']) {
+        channel(name).publish({ ...event(n), address });
+      }
+    };
+    for (let n = 0; n < TIMES; n++) flood(5, 51712 + 16 * (n % 500), n);
+    expect(lines).toHaveLength(200);
+    expect(log.linesOf(5)).toMatchObject({ written: 200, suppressed: 3 * TIMES - 200 });
+    expect(log.suppressed).toBe(3 * TIMES - 200);
+    flood(6, 51712, 1);
+    expect(lines.slice(200)).toMatchObject([1, 2, 3].map(() => ({ device: 'qdisk-6-51712' })));
+    expect(log.linesOf(6)).toMatchObject({ written: 3, suppressed: 0 });
+    now = INTERVAL_MS;
+    log.tellSuppressed();
+    expect(lines.at(-1)).toMatchObject({ about: 'domain 5' });
+  });
+
+  it('are counted by guest until its last disk is gone', () => {
+    const gone = (devid: number) =>
+      channel('xenbus:device:removed').publish({ address: { type: 'qdisk', domid: 5, devid } });
+    for (const devid of [51712, 51728]) {
+      channel('xenbus:device:error').publish({ ...event(0), address: { type: 'qdisk', domid: 5, devid } });
+    }
+    gone(51712);
+    expect(log.linesOf(5)).toMatchObject({ written: 3, suppressed: 0 });
+    gone(51728);
+    expect(log.linesOf(5)).toMatchObject({ written: 0, suppressed: 0 });
+  });
 
   it('say in the next line how many were left out', () => {
     for (let n = 0; n < TIMES; n++) channel('xenbus:device:error').publish(event(n));

@@ -69,7 +69,7 @@ export class Sockets implements AsyncDisposable {
     if (address === undefined) return;
     const source: MetricsSource = {
       disks: () => this.#daemon?.measuredDisks() ?? [],
-      guests: () => this.#daemon?.backend.guests ?? [],
+      guests: () => this.#daemon?.guests() ?? [],
       daemon: () => ({
         xenstoreConnected: this.#xenstore.connected,
         xenstoreLosses: this.#xenstore.losses,

@@ -12,7 +12,7 @@ export interface FileCalls {
   fdatasync(fd: number, done: (error: NodeJS.ErrnoException | null) => void): void;
 }
 
-/** On libuv's thread pool. */
+/** On libuv's thread pool, which all disks share: for where the addon is not. */
 export const pooledCalls: FileCalls = fs;
 
 /** At once, on the calling thread, which does nothing else meanwhile. */

@@ -1,7 +1,7 @@
 /**
  * Raw files and block devices. `openFileImage` finds out what there is (file/probe.ts), what it can do
- * (file/features.ts), and which engine serves it: io_uring of the thread, or plain calls on libuv's pool or on the
- * calling thread. The path is looked at once (file/pinned-file.ts). An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written.
+ * (file/features.ts), and which engine serves it: io_uring of the thread, threads of each queue's own, or plain
+ * calls on libuv's pool or on the calling thread. The path is looked at once (file/pinned-file.ts). An image has one or two descriptors: with O_DIRECT the second one, buffered, is never read or written.
  * Other threads have duplicates of both, so that a lock on them speaks for the I/O of all. The size is that of the last
  * look: changes past it are refused even if the file has grown since. A format is never probed: what is opened here is raw.
  */
@@ -21,7 +21,7 @@ import type { QueueOptions } from '../queue/engine-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
 import { untilAborted } from '../until-aborted.js';
 import { PageCache } from '../uring/page-cache.js';
-import { IoUringQueue } from '../uring/queue.js';
+import { RingQueue } from '../uring/queue.js';
 import type { ThreadRing } from '../uring/thread-ring.js';
 import { immediateCalls, pooledCalls } from './calls.js';
 import { DIRECT_FLAG, directWorks } from './direct-io.js';
@@ -51,7 +51,7 @@ export interface OpenedFile {
   readonly closeFiles?: ((files: FileDescriptors) => Promise<void>) | undefined;
   readonly lock?: ImageLock | undefined;
   readonly mark?: DiskMark | undefined;
-  /** Undefined: plain calls, on the pool or on the calling thread. */
+  /** Of io_uring or of threads. Undefined: plain calls, on libuv's pool or on the calling thread. */
   readonly ring: ThreadRing | undefined;
 }
 
@@ -81,7 +81,7 @@ export class FileImage implements BlockImage {
 
   constructor(opened: OpenedFile) {
     const { path, options, facts, size, files, ring } = opened;
-    this.engine = ring ? 'io_uring' : options.engine === 'sync' ? 'sync' : 'threads';
+    this.engine = ring?.kind ?? (options.engine === 'sync' ? 'sync' : 'threads');
     this.description = path;
     this.identity = opened.identity;
     this.#options = options;
@@ -97,7 +97,8 @@ export class FileImage implements BlockImage {
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
     this.features = { ...fileFeatures(files.buffered, facts, options), repeatableFlush: this.direct };
-    if (ring && this.direct && !this.readOnly) this.#cache = new PageCache(ring.addon, files.buffered);
+    if (ring?.kind === 'io_uring' && this.direct && !this.readOnly)
+      this.#cache = new PageCache(ring.addon, files.buffered);
   }
 
   get size(): number {
@@ -114,7 +115,7 @@ export class FileImage implements BlockImage {
   createQueue(options: QueueOptions): BlockQueue {
     const files = this.#files;
     const [ring, blockDevice, cache] = [this.#ring, this.#blockDevice, this.#cache];
-    if (ring) return this.#queues.add(new IoUringQueue(this, options, { ring, files, blockDevice, cache }));
+    if (ring) return this.#queues.add(new RingQueue(this, options, { ring, files, blockDevice, cache }));
     const calls = this.engine === 'sync' ? immediateCalls : pooledCalls;
     return this.#queues.add(new FileQueue(this, options, { files, calls, rangeWorker: this.#rangeWorker() }));
   }
@@ -248,7 +249,7 @@ async function openDirect(
   { facts, sectorSize, options, ring }: DirectChoice,
 ): Promise<number | undefined> {
   const { direct = 'auto' } = options;
-  if (direct === false || (direct === 'auto' && !ring)) return undefined;
+  if (direct === false || (direct === 'auto' && ring?.kind !== 'io_uring')) return undefined;
   const fd = await pinned.open(flags | DIRECT_FLAG).catch(() => undefined);
   if (fd !== undefined) {
     if (await directWorks(fd, facts, sectorSize)) return fd;

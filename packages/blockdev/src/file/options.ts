@@ -14,7 +14,8 @@ export interface FileImageOptions {
   /** The image must be in or below one of these directories once links are followed; anywhere if undefined. */
   readonly within?: readonly string[] | undefined;
   /**
-   * `auto`, the default, is io_uring where it works and threads elsewhere: libuv's pool, of UV_THREADPOOL_SIZE, or 4.
+   * `auto`, the default, is io_uring where it works and threads elsewhere: up to 4 of each queue's own. Without the addon
+   * they are those of libuv's pool, which all images share.
    * `sync` reads and writes on the calling thread, which waits for the storage.
    */
   readonly engine?: 'auto' | FileEngine | undefined;

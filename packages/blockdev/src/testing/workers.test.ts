@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { needs } from '@xenpv/test-support';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { openFileImage } from '../file/image.js';
 import { memoryImage } from '../memory/image.js';
 import { packageRoot } from '../package-root.js';
@@ -57,12 +57,13 @@ test('a file is opened on several threads', async () => {
   await image.close();
 });
 
-// Without it there is no memory that the kernel still writes to when a thread is gone.
-needs(uring).describe('io_uring', () => {
+describe.each(['io_uring', 'threads'] as const)('%s', (engine) => {
+  const { test } = engine === 'io_uring' ? needs(uring) : needs();
+
   test('a thread may be terminated with operations in flight', async () => {
     const path = join(folder, 'terminated.img');
     writeFileSync(path, new Uint8Array(8 << 20).fill(6));
-    const image = await openFileImage(path, { engine: 'io_uring', direct: true });
+    const image = await openFileImage(path, { engine, direct: true });
     for (let round = 0; round < 5; round++) {
       const worker = start(
         image.share(),
@@ -88,7 +89,7 @@ needs(uring).describe('io_uring', () => {
   test('an idle queue does not keep a thread alive', async () => {
     const path = join(folder, 'idle.img');
     writeFileSync(path, new Uint8Array(65536));
-    const image = await openFileImage(path, { engine: 'io_uring' });
+    const image = await openFileImage(path, { engine });
     const worker = start(image.share(), `await open(1, 4096).run(BlockOp.read, 0, 4096);`);
     expect(await new Promise((resolve) => worker.once('exit', resolve))).toBe(0);
     await image.close();

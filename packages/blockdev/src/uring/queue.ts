@@ -6,8 +6,8 @@ import { EngineQueue, type QueueOptions } from '../queue/engine-queue.js';
 import type { PageCache } from './page-cache.js';
 import type { RingMember, ThreadRing } from './thread-ring.js';
 
-/** How an IoUringQueue reaches its image. */
-export interface UringAccess {
+/** How a RingQueue reaches its image. */
+export interface RingAccess {
   readonly ring: ThreadRing;
   readonly files: FileDescriptors;
   readonly blockDevice: boolean;
@@ -15,8 +15,8 @@ export interface UringAccess {
   readonly cache: PageCache | undefined;
 }
 
-/** A queue on the thread's io_uring: one system call a `submit`, and the addon fills the completion arrays. */
-export class IoUringQueue extends EngineQueue implements RingMember {
+/** A queue on a ring of the thread: one call of the addon a `submit`, and the addon fills the completion arrays. */
+export class RingQueue extends EngineQueue implements RingMember {
   readonly #ring: ThreadRing;
   readonly #queue: number;
   readonly #start: Start;
@@ -24,7 +24,7 @@ export class IoUringQueue extends EngineQueue implements RingMember {
   #iov: Float64Array;
   #delivered = 0;
 
-  constructor(image: BlockImage, options: QueueOptions, { ring, files, blockDevice, cache }: UringAccess) {
+  constructor(image: BlockImage, options: QueueOptions, { ring, files, blockDevice, cache }: RingAccess) {
     super(image, options, guardedMemory);
     this.#ring = ring;
     this.#cache = cache;

@@ -12,37 +12,41 @@ export interface RingMember {
   completed(count: number): void;
 }
 
-let current: ThreadRing | string | undefined;
+/** What does the work of a ring's queues: io_uring, or threads that each queue has for itself. */
+export type RingKind = 'io_uring' | 'threads';
 
-/** This thread's ring, made when first asked for, or why there is none. */
-export function threadRing(): ThreadRing | string {
-  current ??= openRing();
-  return current;
+const current: { [kind in RingKind]?: ThreadRing | string } = {};
+
+/** This thread's ring of a kind, made when first asked for, or why there is none. */
+export function threadRing(kind: RingKind = 'io_uring'): ThreadRing | string {
+  current[kind] ??= openRing(kind);
+  return current[kind];
 }
 
-function openRing(): ThreadRing | string {
+function openRing(kind: RingKind): ThreadRing | string {
   // Its event loop is not libuv: the functions that the ring needs of that end the process.
-  if (process.versions.bun !== undefined) return 'Bun has no event loop that io_uring could wake';
+  if (process.versions.bun !== undefined) return `Bun has no event loop that ${kind} could wake`;
   let addon: Addon;
   try {
     addon = loadAddon();
   } catch (error) {
     return `the addon is not there: ${(error as Error).message}`;
   }
-  const ring = new ThreadRing(addon);
-  return ring.id < 0 ? `io_uring does not work here: ${errnoNameOf(ring.id)}` : ring;
+  const ring = new ThreadRing(addon, kind);
+  return ring.id < 0 ? `${kind} does not work here: ${errnoNameOf(ring.id)}` : ring;
 }
 
 /**
- * The io_uring of this thread, which all its queues use. One call of the addon starts what a queue has staged, one
+ * What all queues of this thread with the same engine use: its io_uring, or what stands for one where threads do the work. One call of the addon starts what a queue has staged, one
  * collects the completions of all queues; the eventfd and the event loop tell of those that nobody has asked for.
  *
  * A listener may throw, push, submit and poll: what it interrupts is delivered by the event loop's next turn, nothing
  * is delivered twice, and no delivery begins inside another one. Memory of a queue is the kernel's from its start to
- * its completion; a thread that ends early is kept by the addon until the kernel is done with it.
+ * its completion; a thread that ends early is kept by the addon until the kernel is done with it, half a minute at most.
  */
 export class ThreadRing {
   readonly addon: Addon;
+  readonly kind: RingKind;
   /** Its number in the addon, or a negative errno when it could not be made. */
   readonly id: number;
   /** The eventfd that becomes readable with completions that did not come at once. */
@@ -65,11 +69,12 @@ export class ThreadRing {
     this.poll();
   };
 
-  constructor(addon: Addon) {
+  constructor(addon: Addon, kind: RingKind) {
     this.addon = addon;
+    this.kind = kind;
     const { buffer, at } = guardedMemory(2 * READY_QUEUES * Int32Array.BYTES_PER_ELEMENT);
     this.#ready = new Int32Array(buffer, at, 2 * READY_QUEUES);
-    this.id = addon.ringOpen(this.#poll, this.#ready);
+    this.id = addon.ringOpen(this.#poll, this.#ready, kind === 'io_uring');
     this.eventFd = this.id < 0 ? -1 : addon.ringEventFd(this.id);
     this.#reap = this.id < 0 ? () => 0 : addon.ringReaper(this.id);
   }

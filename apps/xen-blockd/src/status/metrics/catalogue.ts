@@ -117,7 +117,7 @@ export const ERRORS = {
   },
 } as const satisfies Families;
 
-/** Of each guest that has disks: what it makes the daemon do by what it writes to xenstore. */
+/** Of each guest that has disks: what it makes the daemon do. */
 export const GUEST_LABELS = ['domid'] as const;
 export const OF_GUESTS = {
   xen_blockd_watch_events_total: { type: 'counter', help: "Watch events of the guest's frontends" },
@@ -134,6 +134,11 @@ export const OF_GUESTS = {
   xen_blockd_error_nodes_delayed_total: {
     type: 'counter',
     help: 'Writes of error nodes that came too fast, and waited for later ones',
+  },
+  xen_blockd_guest_log_lines_total: { type: 'counter', help: "Lines of the log about the guest's disks" },
+  xen_blockd_guest_log_lines_suppressed_total: {
+    type: 'counter',
+    help: "Lines about the guest's disks left out of the log, too many of one kind or of all",
   },
 } as const satisfies Families;
 

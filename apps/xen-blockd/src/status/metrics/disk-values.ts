@@ -54,14 +54,22 @@ export const OPERATION_VALUES: Record<keyof typeof OF_OPERATIONS, keyof ClassSta
   xen_blockd_requests_merged_total: 'merged',
 };
 
+/** What a guest has made the daemon do in xenstore, and the lines of the log about its disks. */
+export interface GuestFigures extends GuestCounters {
+  readonly logLines: number;
+  readonly logLinesSuppressed: number;
+}
+
 /** Of each guest. */
-export const GUEST_VALUES: Record<keyof typeof OF_GUESTS, Exclude<keyof GuestCounters, 'domid'>> = {
+export const GUEST_VALUES: Record<keyof typeof OF_GUESTS, Exclude<keyof GuestFigures, 'domid'>> = {
   xen_blockd_watch_events_total: 'watchEvents',
   xen_blockd_watch_events_delayed_total: 'watchEventsDelayed',
   xen_blockd_reconnects_total: 'reconnects',
   xen_blockd_reconnects_delayed_total: 'reconnectsDelayed',
   xen_blockd_error_nodes_total: 'errorNodes',
   xen_blockd_error_nodes_delayed_total: 'errorNodesDelayed',
+  xen_blockd_guest_log_lines_total: 'logLines',
+  xen_blockd_guest_log_lines_suppressed_total: 'logLinesSuppressed',
 };
 
 type CountOf<T> = { [K in keyof T]: T[K] extends number ? K : never }[keyof T];

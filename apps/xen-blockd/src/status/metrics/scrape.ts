@@ -1,6 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
 import { ACCOUNTING_CLASSES } from '@xenpv/xen-block';
-import type { GuestCounters } from '@xenpv/xenbus';
 import { packageVersion } from '../../package-root.js';
 import {
   BUILD_INFO_LABELS,
@@ -17,7 +16,7 @@ import {
   OF_OPERATIONS,
   OPERATION_LABELS,
 } from './catalogue.js';
-import { DISK_VALUES, GUEST_VALUES, type MeasuredDisk, OPERATION_VALUES } from './disk-values.js';
+import { DISK_VALUES, GUEST_VALUES, type GuestFigures, type MeasuredDisk, OPERATION_VALUES } from './disk-values.js';
 import { durations } from './durations.js';
 import { eventLoopLag, processValues } from './process-values.js';
 import { type Labels, labelText, MetricsText } from './text.js';
@@ -25,8 +24,8 @@ import { type Labels, labelText, MetricsText } from './text.js';
 /** What the metrics tell of. */
 export interface MetricsSource {
   disks(): Iterable<MeasuredDisk>;
-  /** What guests that have disks have made the daemon do in xenstore. */
-  guests(): Iterable<GuestCounters>;
+  /** What guests that have disks have made the daemon do. */
+  guests(): Iterable<GuestFigures>;
   daemon(): DaemonFigures;
 }
 
