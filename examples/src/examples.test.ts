@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -21,4 +22,10 @@ describe('each example runs as it stands', () => {
     const { stdout, stderr } = await run(process.execPath, [program]);
     expect({ stdout, stderr }).toEqual({ stdout: expected, stderr: '' });
   });
+});
+
+// README.md says so. Blank lines and comments count, as in `wc -l`: it is what one has to read.
+it.each(['console', 'vkbd'])('the %s backend, both ends, has no more than 150 lines', (name) => {
+  const source = readFileSync(new URL(`${name}-backend.ts`, import.meta.url), 'utf8');
+  expect(source.match(/\n/g)?.length).toBeLessThanOrEqual(150);
 });

@@ -32,7 +32,7 @@ export const FLOORS = {
     [
       'provider.ts event-channels.ts foreign-memory.ts grant-allocator.ts grant-copy.ts grant-table.ts xenstore-transport.ts',
     ],
-    ['errors.ts errno.ts numbers.ts', 'package-root.ts', 'unless-aborted.ts'],
+    ['errors.ts errno.ts numbers.ts', 'package-root.ts', 'abort.ts'],
   ],
   'packages/xenstore': [['cli'], ['tree'], ['client'], ['wire'], ['errors.ts diagnostics.ts', 'package-root.ts']],
   'packages/xenstored': [
@@ -62,7 +62,7 @@ export const FLOORS = {
     ['toolstack', 'provider.ts'],
     ['threads', 'processes', 'handles'],
     ['machine'],
-    ['errors.ts', 'lines.ts', 'layers.ts', 'package-root.ts', 'unless-aborted.ts'],
+    ['errors.ts', 'lines.ts', 'layers.ts', 'package-root.ts'],
   ],
   'packages/blockdev': [
     ['attach.ts'],
@@ -70,7 +70,7 @@ export const FLOORS = {
     ['locks'],
     ['uring'],
     ['queue'],
-    ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts', 'until-aborted.ts'],
+    ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts'],
   ],
   'packages/xen-block': [
     ['backend.ts'],

@@ -1,3 +1,4 @@
+export { onAbort, unlessAborted, untilAborted } from './abort.js';
 export { loadNativeBuild } from './addon/native-build.js';
 export { Errno } from './errno.js';
 export { type ErrnoName, XenSysError, type XenSysErrorCode, type XenSysErrorOptions } from './errors.js';
@@ -55,5 +56,4 @@ export { mapSharedFile, mapSparseFile, type SharedFile } from './posix/shared-fi
 export { nameThread } from './posix/thread-name.js';
 export { type ListenOptions, listenOnUnixSocket, prepareSocketPath } from './posix/unix-socket.js';
 export type { ProviderFeatures, SharedProvider, XenProvider } from './provider.js';
-export { unlessAborted } from './unless-aborted.js';
 export type { XenstoreTransport, XenstoreTransportListener } from './xenstore-transport.js';

@@ -8,6 +8,7 @@
 import { close, constants, fstat, ftruncate } from 'node:fs';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { untilAborted } from '@xenpv/xen-sys';
 import { optionalAddon } from '../addon.js';
 import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
 import { BlockDeviceError, openError } from '../errors.js';
@@ -19,7 +20,6 @@ import { attachModule } from '../package-root.js';
 import type { FileDescriptors } from '../queue/descriptors.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
-import { untilAborted } from '../until-aborted.js';
 import { PageCache } from '../uring/page-cache.js';
 import { RingQueue } from '../uring/queue.js';
 import type { ThreadRing } from '../uring/thread-ring.js';

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdError, type NbdExport, NbdFlag } from '@xenpv/nbd';
+import { untilAborted } from '@xenpv/xen-sys';
 import {
   type BlockFeatures,
   type BlockImage,
@@ -16,7 +17,6 @@ import { attachModule } from '../package-root.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
-import { untilAborted } from '../until-aborted.js';
 import { absolute, addressText, exportUri, type NbdAddress } from './address.js';
 import { NbdConnection } from './connection.js';
 import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed/log.js';

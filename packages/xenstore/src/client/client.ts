@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Domid, EvtchnPort, XenstoreTransport } from '@xenpv/xen-sys';
+import { type Domid, type EvtchnPort, untilAborted, type XenstoreTransport } from '@xenpv/xen-sys';
 import { isXenstoreError } from '../errors.js';
 import type { Request } from '../wire/connection.js';
 import { XsOp } from '../wire/wire.js';
-import { abortable } from './abortable.js';
 import { daemonRequests } from './daemon-requests.js';
 import { type LocateOptions, locateXenstored } from './locate.js';
 import { NodeOperations } from './node-operations.js';
@@ -286,7 +285,7 @@ export class XenstoreClient extends NodeOperations implements AsyncDisposable {
   async #transactionOnce<T>(fn: (transaction: XenstoreOperations) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const transaction = await this.begin({ signal });
     try {
-      const result = await abortable(fn(transaction), signal);
+      const result = await untilAborted(fn(transaction), signal);
       signal?.throwIfAborted();
       await transaction.commit();
       return result;

@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { XenstoreTransport } from '@xenpv/xen-sys';
+import { untilAborted, type XenstoreTransport } from '@xenpv/xen-sys';
 import { lostChannel, restoredChannel } from '../diagnostics.js';
 import type { XenstoreError } from '../errors.js';
 import { Connection, closedHere, type Request } from '../wire/connection.js';
 import { xsOpName } from '../wire/wire.js';
-import { abortable } from './abortable.js';
 import { daemonRequests, XenstoreFeature } from './daemon-requests.js';
 import type { WatchOptions, WatchSink } from './watch.js';
 import { WatchTable } from './watch-table.js';
@@ -82,7 +81,7 @@ export class Session {
   /** Registers a watch; the function that it gives ends the watch. */
   async subscribe(path: string, sink: WatchSink, options: WatchOptions): Promise<() => Promise<void>> {
     const { signal, depth } = options;
-    const tellDepth = depth !== undefined && (await abortable(this.#knowsDepth(), signal));
+    const tellDepth = depth !== undefined && (await untilAborted(this.#knowsDepth(), signal));
     const registration = await this.#watches.register({ path, depth, tellDepth, sink }, signal);
     return () => this.#watches.unregister(registration);
   }
@@ -93,7 +92,7 @@ export class Session {
     const op = xsOpName(request.type);
     if (this.#reconnecting === undefined) throw closedHere(op, request.path, this.#failure);
     try {
-      return await abortable(this.#reconnecting, signal);
+      return await untilAborted(this.#reconnecting, signal);
     } catch (error) {
       signal?.throwIfAborted();
       throw closedHere(op, request.path, error as Error);
@@ -187,7 +186,7 @@ export class Session {
     const connection = this.#adopt(await reopen({ signal }));
     if (!this.#keepsAlive) connection.unref();
     try {
-      await abortable(
+      await untilAborted(
         this.#watches.registerAgain((request) => connection.request(request)),
         signal,
       );

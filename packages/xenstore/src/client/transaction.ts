@@ -1,7 +1,7 @@
+import { untilAborted } from '@xenpv/xen-sys';
 import { isXenstoreError, XenstoreError } from '../errors.js';
 import type { Connection, Request } from '../wire/connection.js';
 import { decodeNumber, encodeStrings, nothing, XsOp } from '../wire/wire.js';
-import { abortable } from './abortable.js';
 import { NodeOperations } from './node-operations.js';
 import type { OperationOptions } from './operations.js';
 
@@ -39,7 +39,7 @@ export class Transaction extends NodeOperations implements AsyncDisposable {
   async abort(options: OperationOptions = {}): Promise<void> {
     const ended = this.#ended ?? this.#end('F', undefined);
     this.#ended = ended;
-    await abortable(
+    await untilAborted(
       ended.catch(() => {}),
       options.signal,
     );
@@ -76,7 +76,7 @@ export async function beginTransaction(connection: Connection, signal: AbortSign
   signal?.throwIfAborted();
   const begun = begin(connection, signal);
   try {
-    return await abortable(begun, signal);
+    return await untilAborted(begun, signal);
   } catch (error) {
     // The request is on its way all the same: nobody wants what comes of it.
     if (signal?.aborted) begun.then((transaction) => transaction.abort()).catch(() => {});

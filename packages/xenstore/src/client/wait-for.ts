@@ -1,6 +1,6 @@
+import { untilAborted } from '@xenpv/xen-sys';
 import { closedHere, type Request } from '../wire/connection.js';
 import { XsOp } from '../wire/wire.js';
-import { abortable } from './abortable.js';
 import { NodeOperations } from './node-operations.js';
 import type { OperationOptions, XenstoreOperations } from './operations.js';
 import type { WatchSink } from './watch.js';
@@ -38,7 +38,7 @@ export async function waitFor<T>(
       await scope.changed();
     }
   } finally {
-    await abortable(scope.close(), signal);
+    await untilAborted(scope.close(), signal);
   }
 }
 

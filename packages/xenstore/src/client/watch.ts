@@ -1,4 +1,4 @@
-import { abortable } from './abortable.js';
+import { untilAborted } from '@xenpv/xen-sys';
 import type { OperationOptions } from './operations.js';
 
 /** Something changed: a node at or below the one that is watched. */
@@ -96,7 +96,7 @@ export class Watch implements AsyncIterableIterator<WatchEvent, undefined>, Asyn
     this.#failure = undefined;
     if (this.#over) return;
     this.ended();
-    await abortable(this.#unregister(), signal);
+    await untilAborted(this.#unregister(), signal);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,5 @@
-import type { XenstoreTransport } from '@xenpv/xen-sys';
+import { onAbort, type XenstoreTransport } from '@xenpv/xen-sys';
 import { refusedByDaemon, XenstoreError } from '../errors.js';
-import { onAbort } from './on-abort.js';
 import { pathError } from './paths.js';
 import { decodeStrings, encodeMessage, MessageDecoder, type XsMessage, XsOp, xsOpName } from './wire.js';
 

@@ -53,7 +53,7 @@ async function commit(disk: string, options: CommitOptions): Promise<void> {
   const speed = options.speed === undefined ? 0 : parseSize(options.speed).bytes;
   await using watch = await JobWatch.open(options, device);
   // One that was left to go on is watched again.
-  if (!(await watch.job())) {
+  if (!watch.wasRunning) {
     await answerOf(options, { command: 'block-commit', args: { device, base, top, speed }, answerMs: LONG_MS });
   }
   if (!options.wait) {

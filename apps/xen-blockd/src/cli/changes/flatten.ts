@@ -42,7 +42,7 @@ async function flatten(disk: string, options: FlattenOptions): Promise<void> {
   const speed = options.speed === undefined ? 0 : parseSize(options.speed).bytes;
   await using watch = await JobWatch.open(options, device);
   // One that was left to go on is watched again.
-  if (!(await watch.job())) await answerOf(options, { command: 'block-stream', args: { device, speed } });
+  if (!watch.wasRunning) await answerOf(options, { command: 'block-stream', args: { device, speed } });
   const reason = options.wait ? await watch.end('flatten') : undefined;
   if (reason !== undefined) {
     throw new BlockdError('ERR_IMAGE', 'flatten', `${device} still needs its snapshots: ${reason}; try again`);

@@ -23,6 +23,8 @@ let directory: string;
 /** In the daemon's place, so that a job is as far as the test wants it. */
 let server: QmpServer;
 let hangs: boolean;
+/** How often the daemon was asked for its jobs. */
+let asked: number;
 let job: { device: string; offset: number; len: number } | undefined;
 const path = () => join(directory, 'control');
 
@@ -30,6 +32,7 @@ beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'jobs-test-'));
   job = undefined;
   hangs = false;
+  asked = 0;
   const begin = () => {
     job = { device: DEVICE, offset: 0, len: 4 * GIB };
   };
@@ -42,7 +45,10 @@ beforeEach(async () => {
     'query-block-jobs': qmpCommand({
       members: {},
       returns: { array: 'any' },
-      run: () => (hangs ? new Promise<never>(() => {}) : job ? [job] : []),
+      run: () => {
+        asked++;
+        return hangs ? new Promise<never>(() => {}) : job ? [job] : [];
+      },
     }),
     'block-job-cancel': qmpCommand({ members: { device: 'str', 'force?': 'bool' }, run: () => {} }),
     ...Object.fromEntries(
@@ -77,6 +83,18 @@ it.each(JOBS)('%s waits for an answer about its job as long as --timeout says', 
     /^xen-blockd: socket .*: the daemon does not answer within 0\.3 seconds; .* --timeout\n$/,
   );
   expect(job).toBeUndefined();
+});
+
+it.each(JOBS)('%s asks once which jobs there are before it begins its own', async (...args) => {
+  expect((await runBlockd(...args, '--socket', path(), '--no-wait')).code).toBe(0);
+  expect([asked, job]).toEqual([1, expect.anything()]);
+});
+
+it.each(['flatten', 'commit'])('%s begins no job where one runs that was left to go on', async (name) => {
+  const left = { device: DEVICE, offset: GIB, len: 4 * GIB };
+  job = left;
+  expect((await runBlockd(name, 'web1:xvda', '--socket', path(), '--no-wait')).code).toBe(0);
+  expect([asked, job]).toEqual([1, left]);
 });
 
 it.each(JOBS)('%s says so when the daemon goes, or hangs, while its job runs', async (...args) => {

@@ -22,14 +22,20 @@ export interface Job {
 
 /** A job of a disk, and how it gets on. */
 export class JobWatch implements AsyncDisposable {
+  /** Whether the disk had one when the watch began: one that was left to go on. */
+  readonly wasRunning: boolean;
   readonly #conversation: Conversation;
   readonly #device: string;
   readonly #ended: readonly QmpEvent[];
 
-  private constructor(conversation: Conversation, device: string, ended: readonly QmpEvent[]) {
+  private constructor(
+    conversation: Conversation,
+    { device, ended, wasRunning }: { device: string; ended: readonly QmpEvent[]; wasRunning: boolean },
+  ) {
     this.#conversation = conversation;
     this.#device = device;
     this.#ended = ended;
+    this.wasRunning = wasRunning;
   }
 
   /** Before the job begins, so that its end is heard. Error: ERR_SOCKET. */
@@ -39,21 +45,15 @@ export class JobWatch implements AsyncDisposable {
       if (ENDS.includes(event.event) && event.data?.device === device) ended.push(event);
     };
     const answerMs = timeout === undefined ? undefined : timeout * 1000;
-    const watch = new JobWatch(new Conversation(socket, { answerMs, onEvent }), device, ended);
+    const conversation = new Conversation(socket, { answerMs, onEvent });
     try {
       // The conversation begins with the first question.
-      await watch.job();
-      return watch;
+      const wasRunning = (await jobOf(conversation, device)) !== undefined;
+      return new JobWatch(conversation, { device, ended, wasRunning });
     } catch (error) {
-      await watch[Symbol.asyncDispose]();
+      await conversation[Symbol.asyncDispose]();
       throw error;
     }
-  }
-
-  /** Undefined: there is none, or no more. Error: ERR_SOCKET. */
-  async job(): Promise<Job | undefined> {
-    const jobs = await this.#conversation.ask<readonly Job[]>('query-block-jobs');
-    return jobs.find((job) => job.device === this.#device);
   }
 
   /**
@@ -79,7 +79,7 @@ export class JobWatch implements AsyncDisposable {
   /** The job, once it has begun. */
   async #look(op: string): Promise<Job | undefined> {
     try {
-      return await this.job();
+      return await jobOf(this.#conversation, this.#device);
     } catch (cause) {
       const message = `${this.#device}: how its job ends is not known: ${(cause as Error).message}`;
       throw new BlockdError('ERR_SOCKET', op, `${message}; see xen-blockd list, and try again`, { cause });
@@ -95,4 +95,10 @@ export class JobWatch implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#conversation[Symbol.asyncDispose]();
   }
+}
+
+/** Undefined: there is none, or no more. Error: ERR_SOCKET. */
+async function jobOf(conversation: Conversation, device: string): Promise<Job | undefined> {
+  const jobs = await conversation.ask<readonly Job[]>('query-block-jobs');
+  return jobs.find((job) => job.device === device);
 }
