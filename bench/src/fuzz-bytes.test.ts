@@ -122,6 +122,7 @@ it.each<[string, NbdRepliesDefect]>([
   [
     'never ends what nobody answers',
     {
+      endsMs: 2000,
       wrap: wrapIn(
         lying((listener) => (tags, results, count) => {
           for (let i = 0; i < count; i++) if (results[i] !== -5) listener(tags.subarray(i), results.subarray(i), 1);

@@ -42,7 +42,8 @@ const ESHUTDOWN = 108;
 const EIO = 5;
 /** Those of the protocol. */
 const ERRNOS = [1, EIO, 12, 22, 28, 75, 95];
-const ENDS_MS = 5000;
+/** A process of low priority may stand still for seconds. */
+const ENDS_MS = 60_000;
 /** All requests and the data of the write. */
 const ALL_ASKED = ASKED.length * REQUEST_BYTES + 512;
 
@@ -87,13 +88,19 @@ export interface NbdRepliesDefect {
   /** What the client is given instead of what the server says: as one that misreads it would act. */
   readonly misread?: (bytes: Buffer) => Buffer;
   readonly wrap?: (image: BlockImage) => BlockImage;
+  /** Milliseconds after which a request has no end. */
+  readonly endsMs?: number;
 }
 
 /**
  * The client's part of the transmission with a server of no goodwill, over a real socket: each request ends once, as what
  * the server said of it has it; what is read is what was sent for it; nothing else in memory is written to.
  */
-export function nbdRepliesOf({ misread = (bytes) => bytes, wrap = (image) => image }: NbdRepliesDefect = {}): Target {
+export function nbdRepliesOf({
+  misread = (bytes) => bytes,
+  wrap = (image) => image,
+  endsMs = ENDS_MS,
+}: NbdRepliesDefect = {}): Target {
   return {
     name: 'nbd-replies',
     async read(bytes, random) {
@@ -101,7 +108,7 @@ export function nbdRepliesOf({ misread = (bytes) => bytes, wrap = (image) => ima
       const server = await serve(join(folder, 'socket'), cut(random, misread(bytes)));
       try {
         const image = wrap(await openNbdImage(join(folder, 'socket'), { reconnect: 0 }));
-        await checkEnds(image, expectedOf(bytes)).finally(() => image.close());
+        await checkEnds(image, expectedOf(bytes), endsMs).finally(() => image.close());
       } finally {
         server.close();
         rmSync(folder, { recursive: true });
@@ -141,14 +148,14 @@ function converse(socket: Socket, pieces: readonly Buffer[]): void {
   });
 }
 
-async function checkEnds(image: BlockImage, { results, read }: Expected): Promise<void> {
+async function checkEnds(image: BlockImage, { results, read }: Expected, endsMs: number): Promise<void> {
   const memory = allocateMemory(MEMORY_BYTES);
   const bytes = Buffer.from(memory).fill(BEFORE);
   const queue = image.createQueue({ depth: ASKED.length, memory });
   const ends = ASKED.map((): number[] => []);
   const late = { timer: undefined as NodeJS.Timeout | undefined };
   const allEnded = new Promise<void>((resolve) => {
-    late.timer = setTimeout(resolve, ENDS_MS);
+    late.timer = setTimeout(resolve, endsMs);
     queue.onComplete((tags, values, count) => {
       for (let i = 0; i < count; i++) ends[tags[i]]?.push(values[i]);
       if (ends.every(({ length }) => length > 0)) resolve();

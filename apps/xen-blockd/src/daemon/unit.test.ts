@@ -115,6 +115,37 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
     expect(daemon.stderr).not.toMatch(/not caged|"level":[56]0/);
   });
 
+  it.each<[string, Partial<Record<'served' | 'isCaged' | 'isLeft', boolean>>]>([
+    ['CAP_SYS_ADMIN', { isCaged: false }],
+    ['CAP_SYS_CHROOT', { isCaged: false }],
+    ['CAP_SETUID', { served: false }],
+    ['CAP_SETGID', { served: false }],
+    ['CAP_DAC_OVERRIDE', { served: false }],
+    ['CAP_KILL', { isLeft: true }],
+  ])('each is needed: without %s the helper of another user’s image is not as it must be', async (missing, wrong) => {
+    writeFileSync(host.path('config'), 'helper-user = "nobody"\n');
+    const daemon = await host.daemonUnder(underAll(UNIT, missing), '--config', host.path('config'));
+    const kind = 'a qcow2 image of another user';
+    const served = await writesAndReads(kind, await kinds[kind](), AbortSignal.timeout(30_000)).then(
+      () => true,
+      () => false,
+    );
+    await host.kill(daemon, 'SIGTERM');
+    const left = processesWith(host.path('other.qcow2'));
+    cleanup.defer(() => {
+      for (const pid of left) process.kill(pid, 'SIGKILL');
+    });
+    const isCaged = !daemon.stderr.includes('not caged');
+    expect({ served, isCaged, isLeft: left.length > 0 }).toMatchObject(wrong);
+  });
+
+  /** What starts a daemon with the capabilities of unit files, without one of them. */
+  function underAll(unit: string, missing: string): string[] {
+    const names = setting('CapabilityBoundingSet', unit).filter((name) => name !== missing);
+    const sets = ['-all', ...names.map((name) => `+${name.replace(/^CAP_/, '').toLowerCase()}`)].join(',');
+    return ['setpriv', `--bounding-set=${sets}`, '--inh-caps=-all', '--no-new-privs', '--'];
+  }
+
   /** That the daemon has these capabilities, and its storage helper none but that for files of others. */
   async function checkTells(daemon: BlockdProcess, { names, uid }: { names: string[]; uid: number }): Promise<void> {
     const findings: Finding[] = JSON.parse((await runBlockd('check', '--json')).stdout);
@@ -138,13 +169,13 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
     return blockd('backup', disk?.device ?? 'none', host.path('backup.qcow2'));
   }
 
-  async function writesAndReads(kind: string, disk: XlTarget): Promise<void> {
+  async function writesAndReads(kind: string, disk: XlTarget, signal?: AbortSignal): Promise<void> {
     const remote = cleanup.use(await RemoteHost.connect(host.directory));
     const { domid } = await remote.createDomain({ name: 'guest', transient: true });
     await remote.attachDisk(domid, { vdev: 'xvda', ...disk });
     const provider = await joinHost(host.directory, { domid });
     const store = cleanup.use(XenstoreClient.open(await provider.connectXenstore()));
-    const blkfront = cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', closeTimeoutMs: 50 }));
+    const blkfront = cleanup.use(await Blkfront.connect({ provider, store, vdev: 'xvda', closeTimeoutMs: 50, signal }));
     await blkfront.write(4096, Buffer.alloc(4096, kind));
     await blkfront.flush();
     await blkfront.discard(8192, 4096);
