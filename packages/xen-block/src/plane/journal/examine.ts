@@ -191,7 +191,7 @@ class Entries {
   /**
    * Requests are taken one after the other, so that the last one is as far ahead of the ring's answers as there are
    * requests in flight, and none is beyond it but one whose note may have begun. Entries come into use one after the
-   * other, so that a free one before one in use has lost its state, as has a free one with a request that was taken.
+   * other, so that a free one before one in use has lost its state, as has a free one with a request that was taken last.
    */
   #isConsistent(mended: readonly MendedEntry[]): boolean {
     const words = this.#words;
@@ -203,7 +203,9 @@ class Entries {
       const at = entryAt(i, slotWords);
       const ahead = (words[at + Entry.taken] - last) >>> 0;
       if (words[at + Entry.state] === State.free) {
-        if (ahead !== 1 && this.#isWhole(at)) return false;
+        // Zero is the request whose note has begun.
+        const behind = (1 - ahead) >>> 0;
+        if (behind > 0 && behind <= slots && this.#isWhole(at)) return false;
         isUnused = true;
         continue;
       }

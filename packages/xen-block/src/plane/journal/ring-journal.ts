@@ -91,7 +91,10 @@ export class RingJournal {
     const inUse = new Set(left);
     for (let i = 0; i < ring.slots; i++) {
       const at = entryAt(i, ring.slotWords);
-      if (!inUse.has(at)) journal.#giveBack(at);
+      if (inUse.has(at)) continue;
+      // A note that had begun: its request will be noted elsewhere, and is none that has lost its state.
+      if (words[at + Entry.state] === State.free) words[at + Entry.sum] = ~words[at + Entry.sum];
+      journal.#giveBack(at);
     }
     return journal;
   }
