@@ -2,6 +2,8 @@ import { type Domid, unlessAborted } from '@xenpv/xen-sys';
 import { joinMachine } from './processes/joined-machine.js';
 import { EmulatedProvider } from './provider.js';
 
+export type { EmulatedProvider };
+
 /** As which domain a host is joined, and for how long that is tried. */
 export interface JoinOptions {
   /** 0 by default. */
