@@ -5,8 +5,8 @@ import { base } from '../../tsup.base.js';
 type Plugin = NonNullable<Options['esbuildPlugins']>[number];
 
 /** Tests of the process replace the machine's Xen in the first; the second is only there where somebody wants it. */
-const NOT_BUNDLED = ['@xenpv/xen-sys', '@xenpv/emulator'];
-const OURS = /^@xenpv\/([^/]+)$/;
+const NOT_BUNDLED = ['@xenpv/xen-sys', '@xenpv/emulator', '@xenpv/emulator/join'];
+const OURS = /^@xenpv\/([^/]+)/;
 
 /**
  * Our own packages come into the program from their sources, so that no other package must be built first. They are its

@@ -5,6 +5,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { compareHosts } from './embedded/hosts.js';
 import { measureDecoding, measureGrantCopy, measureRingAlone } from './embedded/layers.js';
 import { measureIdle, measureRing } from './embedded/measures.js';
 import { compareWithStorageDaemon } from './embedded/storage-daemon.js';
@@ -35,6 +36,16 @@ for (const depth of [1, 32, 512]) {
     results.ring_requests_per_s_per_core = Math.round(ring.perCore);
     results.ring_requests_per_s = Math.round(ring.requestsPerSecond);
   }
+}
+
+console.log('the same, on a host in a folder and on one that is of this process alone');
+for (const depth of [1, 32]) {
+  const hosts = await compareHosts({ seconds: quick ? 0.5 : 2, rounds, depth });
+  results[`folder_vs_own_depth_${depth}`] = Number(hosts.ratio.toFixed(3));
+  row(
+    `depth ${depth}, requests/s: own, folder, ratio`,
+    `${thousands(hosts.own)}, ${thousands(hosts.folder)}, ${hosts.ratio.toFixed(2)}`,
+  );
 }
 
 console.log('many disks');

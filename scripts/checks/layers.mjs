@@ -54,9 +54,8 @@ export const FLOORS = {
     ['errors.ts', 'paths.ts', 'states.ts'],
   ],
   'packages/emulator': [
-    ['attach.ts'],
-    ['host.ts'],
-    ['control', 'faults', 'strict-memory.ts', 'seed'],
+    ['host.ts', 'attach.ts'],
+    ['control', 'faults', 'join.ts', 'strict-memory.ts', 'seed'],
     ['domain.ts'],
     ['guest-console.ts'],
     ['toolstack', 'provider.ts'],

@@ -24,11 +24,17 @@ export class BenchHost {
     this.#store = store;
   }
 
-  /** `openImage` is told the disk's target, `disk` unless {@link BenchGuest.connect} was given another. */
-  static async start(openImage: (target: string) => Promise<BlockImage> | BlockImage): Promise<BenchHost> {
+  /**
+   * `openImage` is told the disk's target, `disk` unless {@link BenchGuest.connect} was given another. With `directory` the
+   * host is one that other processes can join.
+   */
+  static async start(
+    openImage: (target: string) => Promise<BlockImage> | BlockImage,
+    directory?: string,
+  ): Promise<BenchHost> {
     // A guest with hundreds of disks needs more than a domain usually may.
     const quotas = { nodes: 100_000, watches: 10_000 };
-    const xen = await EmulatedHost.create({ memoryMiB: 16, xenstored: { quotas } });
+    const xen = await EmulatedHost.create({ memoryMiB: 16, xenstored: { quotas }, directory });
     const store = XenstoreClient.open(await xen.provider(0).connectXenstore());
     const backend = await XenBlockBackend.start({
       provider: xen.provider(0),

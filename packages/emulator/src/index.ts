@@ -1,3 +1,4 @@
+export { attachProvider } from './attach.js';
 export { type CallOptions, RemoteHost } from './control/client.js';
 export type { DomainSummary, RemoteDomainConfig } from './control/commands.js';
 export type { ControlledHost } from './control/server.js';
@@ -11,9 +12,10 @@ export type { WatchTarget } from './faults/xenstore-faults.js';
 export type { GuestConsole } from './guest-console.js';
 export type { EmulatedEventChannels } from './handles/event-channels.js';
 export { EmulatedHost, type EmulatedHostOptions } from './host.js';
+export { type JoinOptions, joinHost } from './join.js';
 export type { MemoryMisuse } from './machine/free-frames.js';
 export type { DomainUsage } from './machine/machine.js';
-export { attachProvider, type EmulatedProvider, type JoinOptions, joinHost } from './provider.js';
+export type { EmulatedProvider } from './provider.js';
 export { type FailingSeed, findFailingSeed } from './seed/find-failing-seed.js';
 export { XL_TIMEOUT_MS } from './toolstack/backend-wait.js';
 export type { XlDevice } from './toolstack/device-nodes.js';

@@ -1,8 +1,8 @@
 import { testProvider } from '@xenpv/xen-sys/testing';
 import { describe, it } from 'vitest';
+import { attachProvider } from './attach.js';
 import type { EmulatedDomain } from './domain.js';
 import { EmulatedHost } from './host.js';
-import { attachProvider } from './provider.js';
 
 async function hostWithDomain(options = {}): Promise<{ host: EmulatedHost; guest: EmulatedDomain }> {
   const host = await EmulatedHost.create(options);

@@ -1,4 +1,4 @@
-import { joinHost } from '@xenpv/emulator';
+import { joinHost } from '@xenpv/emulator/join';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { xenUnavailable } from '../errors.js';
 

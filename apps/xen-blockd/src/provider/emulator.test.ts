@@ -48,9 +48,28 @@ describe('an installation without the emulator', () => {
   });
 });
 
+describe('a daemon that joins a host', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'blockd-'));
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  it('loads what joining takes, and all of it once', async () => {
+    const daemon = new BlockdProcess(['run', '--emulator', directory], { NODE_DEBUG: 'module' });
+    const { stderr } = await daemon.ended;
+    const loaded = [...stderr.matchAll(/load "[^"]*\/([^/]+)\/dist\/(index|join|attach)\.cjs"/g)];
+    expect(loaded.map(([, name, file]) => `${name}/${file}`).sort()).toEqual(['emulator/join', 'xen-sys/index']);
+  });
+});
+
 describe('what needs the emulator', () => {
   const missing = (name: string) =>
     Object.assign(new Error(`Cannot find package '${name}' imported from x`), { code: 'ERR_MODULE_NOT_FOUND' });
+
+  it.each([
+    ['itself', '@xenpv/emulator'],
+    ['an entry of it', '@xenpv/emulator/join'],
+  ])('is named where %s is missing', async (_, name) => {
+    await expect(withEmulator(() => Promise.reject(missing(name)))).rejects.toMatchObject({ code: 'ERR_XEN' });
+  });
 
   it('is loaded where it is there', async () => {
     expect(await withEmulator(async () => 'loaded')).toBe('loaded');
