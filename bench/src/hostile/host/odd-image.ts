@@ -19,8 +19,8 @@ const HANGS_MS = 400;
 const TWICE_ONE_IN = 500;
 
 /** One operation in so many hangs for long, between so many milliseconds, where storage hangs. */
-const HANGS_LONG_ONE_IN = 2000;
-const LONG_MS = { least: 500, most: 3000 } as const;
+const HANGS_LONG_ONE_IN = 400;
+const LONG_MS = { least: 300, most: 2000 } as const;
 
 /** In which ways storage is odd. */
 export interface Oddities {
@@ -70,14 +70,16 @@ export class OddImage extends ImageWrapper {
   }
 
   /**
-   * The process that uses it has ended, with operations in flight: from now on it says nothing. Resolves when they are done,
-   * and whatever it had open is closed.
+   * The process that uses it has ended, with operations in flight: from now on it says nothing. Resolves when they are done
+   * and whatever it had open is closed, with how many they were.
    */
-  async die(): Promise<void> {
+  async die(): Promise<number> {
     for (const queue of this.#queues) queue.die();
+    const inFlight = [...this.#queues].reduce((sum, queue) => sum + queue.inFlight, 0);
     await Promise.all([...this.#queues].map((queue) => queue.closeInner()));
     await this.inner.close();
     this.#isClosed();
+    return inFlight;
   }
 
   /** What was not told since {@link die}, so that what waits for it may end: by now nobody is there to be told wrongly. */
@@ -145,6 +147,10 @@ class OddQueue extends QueueWrapper {
       return true;
     }
     return this.inner.push(op, tag, offset, length, iov, iovCount);
+  }
+
+  override removeRegion(region: number): void {
+    if (!this.#dead) super.removeRegion(region);
   }
 
   override submit(): void {

@@ -29,6 +29,8 @@ export class Storage {
   readonly #memories = new Map<string, MemoryImage>();
   readonly #servers = new Map<string, NbdStorage>();
   #cuts = 0;
+  /** Operations that were in flight when a process that waited for them ended. */
+  leftInFlight = 0;
   readonly #cuttable = new Map<string, PowerCutImage>();
   /** By target, the last one that was opened. */
   readonly #odd = new Map<string, OddImage>();
@@ -53,8 +55,9 @@ export class Storage {
   /** The process that has the disks open ends with operations in flight: resolves when they were done, unseen. */
   async userDies(): Promise<void> {
     const images = [...this.#odd.values()];
+    this.#odd.clear();
     this.#dead.push(...images);
-    await Promise.all(images.map((image) => image.die()));
+    for (const inFlight of await Promise.all(images.map((image) => image.die()))) this.leftInFlight += inFlight;
   }
 
   /** At the end: what is left of such processes is to end. */

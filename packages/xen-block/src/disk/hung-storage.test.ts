@@ -1,4 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { rawQueue } from '@xenpv/blkfront/testing';
+import { BlkifOp, RequestWriter } from '@xenpv/blkif';
 import { memoryImage } from '@xenpv/blockdev';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -62,6 +64,34 @@ describe('storage that hangs', () => {
       expect(await Promise.all(requests)).toEqual(['gone', 'gone', 'gone']);
     },
   );
+
+  it('is asked for nothing more that waited behind what hangs, when the domain is gone and the image closed', async () => {
+    const { told, host, gate, guest } = await setting();
+    const failed: unknown[] = [];
+    const listener = (event: unknown) => void failed.push(event);
+    subscribe('xen-block:plane:failed', listener);
+    onTestFinished(() => void unsubscribe('xen-block:plane:failed', listener));
+    const disk = await guest.connect();
+    disk.write(0, new Uint8Array(PAGE)).catch(() => {});
+    await vi.waitFor(() => expect(gate.held).toHaveLength(1), SOON);
+    const { abi } = rawQueue(disk);
+    const words = new Int32Array(abi.slotWords);
+    new RequestWriter(words, abi).readWrite(BlkifOp.writeBarrier, 0, 7, 0, 0);
+    rawQueue(disk)
+      .request(words)
+      .catch(() => {});
+    await vi.waitFor(() => expect([...host.backend.devices][0].statistics().inFlight).toBe(2), SOON);
+    await guest.destroy();
+    await vi.waitFor(() => expect(told).toHaveLength(1), SOON);
+    await vi.waitFor(() => expect([...host.backend.devices]).toEqual([]), SOON);
+    gate.open = true;
+    gate.release();
+    // When the next guest has been served, the ring that was let go of has had its turn.
+    const other = await (await host.guest()).connect({}, { target: 'other' });
+    await other.write(0, new Uint8Array(PAGE));
+    expect(gate.log).toHaveLength(1);
+    expect(failed).toEqual([]);
+  });
 
   it('does not keep the next guest from being served, nor does its answer that comes later get to anybody', async () => {
     const { told, host, gate, guest, bytes } = await setting();

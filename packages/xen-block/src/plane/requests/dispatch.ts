@@ -237,7 +237,12 @@ export class RequestDispatch {
     const lists = this.#lists;
     if (lists.restart.count === 0) return;
     const list = lists.takeRestart();
-    for (let i = 0; i < list.count; i++) this.#begin(list.items[i]);
+    for (let i = 0; i < list.count; i++) {
+      const row = list.items[i];
+      // Of a frontend that is gone nothing more is begun: nobody waits for it, and the image may be closed.
+      if (this.#table.ringOf(row).broken) this.#table.status[row] = BlkifStatus.error;
+      this.#begin(row);
+    }
     list.clear();
   }
 
