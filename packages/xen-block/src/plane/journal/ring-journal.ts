@@ -31,6 +31,7 @@ import {
   SUM_EVEN,
   SUM_ODD,
   SUM_PRIME,
+  slotSum,
   writeHeader,
 } from './layout.js';
 import { nextLife, type Tries, triesOf, working } from './tries.js';
@@ -92,8 +93,7 @@ export class RingJournal {
     for (let i = 0; i < ring.slots; i++) {
       const at = entryAt(i, ring.slotWords);
       if (inUse.has(at)) continue;
-      // A note that had begun: its request will be noted elsewhere, and is none that has lost its state.
-      if (words[at + Entry.state] === State.free) words[at + Entry.sum] = ~words[at + Entry.sum];
+      if (words[at + Entry.state] === State.free) journal.#spoil(at);
       journal.#giveBack(at);
     }
     return journal;
@@ -177,6 +177,12 @@ export class RingJournal {
   #storeIndex(at: number, index: number): void {
     this.#words[at + 1] = ~index;
     Atomics.store(this.#words, at, index | 0);
+  }
+
+  /** A note may have begun here: its request will be noted elsewhere, and is none whose entry has lost its state. */
+  #spoil(entry: number): void {
+    const words = this.#words;
+    words[entry + Entry.sum] = ~slotSum(words, entry + ENTRY_WORDS, this.#slotWords, words[entry + Entry.taken]);
   }
 
   #giveBack(entry: number): void {
