@@ -10,7 +10,15 @@ export function workspacePackages() {
   const folders = ['packages', 'apps'].flatMap((group) =>
     readdirSync(join(ROOT, group)).map((name) => `${group}/${name}`),
   );
-  return [...folders, 'examples', 'examples/disk-lister', 'examples/fault-test', 'bench', 'test-support']
+  return [
+    ...folders,
+    'examples',
+    'examples/disk-lister',
+    'examples/entropy-device',
+    'examples/fault-test',
+    'bench',
+    'test-support',
+  ]
     .filter((folder) => existsSync(join(ROOT, folder, 'package.json')))
     .sort()
     .map((folder) => ({ folder, manifest: JSON.parse(readFileSync(join(ROOT, folder, 'package.json'), 'utf8')) }));

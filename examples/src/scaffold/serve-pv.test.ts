@@ -4,6 +4,7 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RawPage } from '@xenpv/blkfront/testing';
+import { Errno, GrantCopyBatch } from '@xenpv/xen-sys';
 import {
   attachDevice,
   deleteDevice,
@@ -355,6 +356,27 @@ describe('a connection that ends', () => {
     expect(other.alive).toBe(true);
   });
 
+  it('takes back the buffers of its copies, and registers none after', async () => {
+    let batch = new GrantCopyBatch(1);
+    world.act = (hook, device) => {
+      if (hook !== 'connect') return;
+      const { keys, link } = device.connection!;
+      const buffer = new ArrayBuffer(8);
+      batch = new GrantCopyBatch(1, link.register(buffer));
+      batch.toGrant(link.domid, keys['page-ref'], 0, 0, 8);
+      new Uint8Array(buffer).fill(7);
+      expect(link.grants.copy(batch)).toBe(0);
+    };
+    await world.serve();
+    await world.attach();
+    const frontend = await world.connect();
+    expect(frontend.shared.page.subarray(4, 9)).toEqual(Buffer.of(7, 7, 7, 7, 0));
+    const { link } = world.made[0].connection!;
+    await frontend.close();
+    expect(link.grants.copy(batch)).toBe(Errno.EFAULT);
+    expect(() => link.register(new ArrayBuffer(8))).toThrow(expect.objectContaining({ code: 'ERR_CLOSED' }));
+  });
+
   it('has listeners that may map and unmap, and unmap twice', async () => {
     await world.serve();
     await world.attach();
@@ -457,6 +479,23 @@ describe('the backend', () => {
     device?.retry();
     await until(() => device?.connected);
     expect(frontend.connected).toBe(true);
+  });
+
+  it('lets go of a frontend that it must not adopt, and serves it when it comes back', async () => {
+    const first = await world.serve();
+    await world.attach();
+    const frontend = await world.connect();
+    await first.close();
+    world.act = (hook, { context, calls }) => {
+      if (hook === 'connect' && calls.includes('adopt')) context.fail(new Error('no ring any more'));
+    };
+    await world.serve();
+    expect(await frontend.disconnected).toMatchObject({ code: 'ERR_CLOSED' });
+    expect(await world.error()).toBe('EIO no ring any more');
+    expect(world.held).toEqual(NOTHING);
+    world.act = () => {};
+    await frontend.reconnect();
+    expect(await world.error()).toBeUndefined();
   });
 
   it('closes when its signal is aborted', async () => {

@@ -130,7 +130,8 @@ export class BackRing {
 
   /**
    * Copies the whole next slot ({@link slotWords} words) once to `target[at ..]` and advances req_cons. Only as
-   * often as {@link harvest} allowed. Returns the u32 ring index that the request had.
+   * often as {@link harvest} allowed. Returns the u32 ring index that the request had. The words are signed: read an
+   * unsigned field with `>>> 0`, or through a Uint32Array over the same buffer.
    */
   takeRequest(target: Int32Array, at: number): number {
     const index = this.#reqCons;

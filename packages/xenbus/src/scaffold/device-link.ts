@@ -39,6 +39,7 @@ export class DeviceLink implements Link {
   readonly #end = new AbortController();
   readonly #channels: Channel[] = [];
   readonly #pages = new Map<Buffer, GrantMapping>();
+  readonly #buffers = new Set<ArrayBufferLike>();
   #isOpen = false;
 
   constructor(options: DeviceLinkOptions) {
@@ -76,6 +77,13 @@ export class DeviceLink implements Link {
     this.grants.unmap(mapping);
   }
 
+  register(buffer: ArrayBufferLike): number {
+    this.#checkOpen('register');
+    const address = this.grants.register(buffer);
+    this.#buffers.add(buffer);
+    return address;
+  }
+
   bind(remotePort: EvtchnPort, onEvent: () => void | Promise<void>): LinkChannel {
     this.#checkOpen('bind');
     const what = `port ${remotePort} of domain ${this.domid}`;
@@ -109,7 +117,7 @@ export class DeviceLink implements Link {
     await Promise.all(this.#channels.map((channel) => channel.quiet()));
   }
 
-  /** Unbinds the ports, then unmaps the pages, the newest first. Whatever fails, the rest is let go of; then it throws. */
+  /** Unbinds the ports, then unmaps the pages, the newest first, then unregisters the buffers. Whatever fails, the rest is let go of; then it throws. */
   unwind(): void {
     const { router } = this.#options;
     const steps = [
@@ -118,7 +126,9 @@ export class DeviceLink implements Link {
         .map((channel) => () => router.unbind(channel))
         .reverse(),
       ...[...this.#pages.keys()].map((bytes) => () => this.unmap(bytes)).reverse(),
+      ...[...this.#buffers].map((buffer) => () => this.grants.unregister(buffer)),
     ];
+    this.#buffers.clear();
     const errors = steps.flatMap((step) => errorsOf(step));
     if (errors.length > 0) throw errors[0];
   }

@@ -3,14 +3,14 @@ import type { LinkChannel } from '../link/channel.js';
 
 /**
  * What a device shares with its frontend while they are connected. All of it is taken back by itself at the end of the
- * connection: ports first, then pages, the newest first, also when `connect` fails half-way.
+ * connection: ports first, then pages, the newest first, then buffers, also when `connect` fails half-way.
  */
 export interface Link {
   /** The frontend's domain. */
   readonly domid: Domid;
   /** Aborted when the connection ends, before `disconnect` is called: for what a device waits for meanwhile. */
   readonly signal: AbortSignal;
-  /** For grant copies. What is mapped through it directly is the device's to unmap. */
+  /** For grant copies: see {@link register}. What is mapped or registered through it directly is the device's to undo. */
   readonly grants: GrantTable;
   /**
    * Maps pages of the frontend and gives their bytes, which are the guest's memory: it may write there at any time, so
@@ -21,6 +21,12 @@ export interface Link {
   map(refs: Gref | readonly Gref[] | Uint32Array, options: { readonly writable: boolean }): Buffer;
   /** Unmaps what {@link map} gave, before the end of the connection. Harmless when repeated. */
   unmap(bytes: Buffer): void;
+  /**
+   * Makes a buffer of the device's a local side of copies by {@link grants}, until the connection ends. Returns the address
+   * of its first byte, the base of a GrantCopyBatch of @xenpv/xen-sys. A buffer is of one connection: another one's end
+   * would take it away from this one.
+   */
+  register(buffer: ArrayBufferLike): number;
   /**
    * Binds to a port that the frontend left for us. `onEvent` is called for each event, from when `connect` has returned;
    * at least once, since events may have been sent before. While a promise that it gives is pending it is not called
