@@ -21,9 +21,10 @@ type End = keyof typeof ENDS;
 const EARLY_MS = 25;
 const SERVING_MS = 150;
 const STOPPING_MS = 40;
-/** How old something may become before a life is spared, and how long it is then, at most. */
+/** How old something may become before a life is spared. */
 const PATIENT_MS = 2000;
-const SPARED_MS = 5000;
+/** Of the patience: how long a life is spared then, at most. On a busy machine an image with a helper takes long to open. */
+const SPARED_PART = 1 / 4;
 /** How long a daemon that was told to end may take; its own limit is less. */
 const STOP_TIMEOUT_MS = 30_000;
 /** From how many lives it is learnt how long a start takes. */
@@ -37,6 +38,8 @@ export interface KillerOptions {
   readonly kills: number;
   /** No kill after that. */
   readonly over: AbortSignal;
+  /** How long guests wait until that is a failure, in milliseconds. */
+  readonly patienceMs: number;
   /** The age of the oldest thing that is waited for, in milliseconds. */
   readonly oldest: () => number;
   /** What the guests have had answered. */
@@ -192,7 +195,7 @@ export class Killer {
 
   /** Somebody waits for long: this life goes on until that is over. */
   async #spare(): Promise<void> {
-    const until = performance.now() + SPARED_MS;
+    const until = performance.now() + SPARED_PART * this.#options.patienceMs;
     while (this.#spares() && performance.now() < until && !this.#options.watch.failed.aborted) await sleep(POLL_MS);
   }
 

@@ -39,7 +39,8 @@ export async function runRound(setup: Setup, options: RoundOptions): Promise<Rou
   return { ...killer.figures, ...guests.result(), seconds: (performance.now() - began) / 1000 };
 }
 
-function killerOf(guests: CrashHost, { seed }: Setup, { kills, over, breaks, progress }: RoundOptions): Killer {
+function killerOf(guests: CrashHost, { seed }: Setup, options: RoundOptions): Killer {
+  const { kills, over, breaks, patienceMs, progress } = options;
   const random = new Random(seed ^ 0x5eed);
   return new Killer({
     daemon: guests.daemon,
@@ -47,6 +48,7 @@ function killerOf(guests: CrashHost, { seed }: Setup, { kills, over, breaks, pro
     watch: guests.watch,
     kills,
     over,
+    patienceMs,
     oldest: () => guests.oldest().ms,
     operations: () => guests.figures.reduce((sum, { operations }) => sum + operations, 0),
     longest: () => Math.max(...guests.figures.map((figures) => figures.takeLongest())),

@@ -27,7 +27,7 @@ export interface Sample {
   readonly seconds: number;
   readonly happenings: number;
   readonly counts: Counts;
-  /** Of the daemon and of its helpers, without what is shared with others. */
+  /** Of the daemon after it has collected garbage, and of its helpers, without what is shared with others. */
   readonly memoryMiB: number;
   readonly helperMemoryMiB: number;
 }

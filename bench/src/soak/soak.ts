@@ -69,6 +69,9 @@ async function lap(guests: CrashHost, { lapMs, over }: SoakOptions): Promise<voi
 /** A sample when two in a row have the same counts, or when that takes too long. */
 async function atRest(guests: CrashHost, daemon: DaemonLife): Promise<Omit<Sample, 'seconds'>> {
   const until = performance.now() + REST_MS;
+  // Without work V8 leaves garbage where it is for many minutes.
+  daemon.collect();
+  await sleep(POLL_MS);
   for (let before = ''; ; ) {
     const sample = look(guests, daemon.pid, guests.hostFolder);
     const counts = JSON.stringify(sample.counts);
