@@ -383,10 +383,9 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
   async #prepare(view: DeviceView, next: XenbusState | undefined): Promise<void> {
     const takesOver = next === undefined && view.backend === XenbusState.connected;
     // State Initialising while we hold a device: the toolstack deleted the directory and made it again.
-    if (takesOver) await this.#releaseHandler({ leave: true });
-    else await this.#release({ leave: false });
+    if (!takesOver) await this.#release({ leave: false });
     try {
-      const handler = this.#makeHandler(await this.#followFrontend());
+      const handler = takesOver ? await this.#anotherHandler() : this.#makeHandler(await this.#followFrontend());
       const values = await this.#whileWanted(stillPrepares(view), () =>
         handler.prepare({ offered: next === undefined }),
       );
@@ -572,6 +571,17 @@ export class BackendDevice<H extends BackendHandler = BackendHandler> {
     this.#keys.end();
     this.#enter('released');
     for (const error of (await handler?.release(how)) ?? []) await this.#errors.report(error);
+  }
+
+  /** Nothing is waited for between the old one and the new one: a device that is held has one for whoever looks. */
+  async #anotherHandler(): Promise<HeldHandler<H>> {
+    let path: string;
+    try {
+      path = await this.#followFrontend();
+    } finally {
+      await this.#releaseHandler({ leave: true });
+    }
+    return this.#makeHandler(path);
   }
 
   #makeHandler(frontendPath: string): HeldHandler<H> {

@@ -126,6 +126,6 @@ function tellOfJob(news: BlockJobEvent, tell: Tell): void {
   } = news;
   tell(JOB_EVENTS[kind], {
     ...{ device: id, ...figures, speed: 0 },
-    ...('reason' in news ? { error: news.reason } : {}),
+    ...(news.kind === 'job-failed' ? { error: news.reason } : {}),
   });
 }

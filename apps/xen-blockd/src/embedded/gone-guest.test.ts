@@ -1,4 +1,5 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Blkfront } from '@xenpv/blkfront';
 import { rawQueue } from '@xenpv/blkfront/testing';
 import { joinHost, RemoteHost } from '@xenpv/emulator';
@@ -66,6 +67,20 @@ async function killedInFlight(): Promise<number> {
   return domid;
 }
 
+/** What xenstore has at and below some paths; resolves with what writes it there again, all at once. */
+async function keysOf(store: XenstoreClient, ...paths: string[]): Promise<() => Promise<void>> {
+  const keys: [string, string][] = [];
+  const visit = async (path: string): Promise<void> => {
+    keys.push([path, await store.read(path)]);
+    for (const name of await store.directory(path)) await visit(`${path}/${name}`);
+  };
+  for (const path of paths) await visit(path);
+  return () =>
+    store.transaction(async (tx) => {
+      for (const [path, value] of keys) await tx.write(path, value);
+    });
+}
+
 /** All disks that were left are dealt with. */
 const isStarted = (daemon: BlockdProcess) =>
   expect.poll(() => daemon.stderr, SOON).toContain('every disk that was found is served or held');
@@ -84,6 +99,28 @@ needs(working('the addon of xen-sys', requireNativeAddon), 'Linux').describe(
       writeFileSync(image, OTHER);
       const daemon = await host.daemon();
       await isStarted(daemon);
+      await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
+      expect(mapped(daemon)).toEqual([]);
+      await host.kill(daemon, 'SIGTERM');
+      expect(readFileSync(image).equals(OTHER)).toBe(true);
+    });
+
+    it.each<[string, (domid: number) => string[]]>([
+      ['backend', (domid) => [`/local/domain/0/backend/qdisk/${domid}`]],
+      ['backend and frontend', (domid) => [`/local/domain/0/backend/qdisk/${domid}`, `/local/domain/${domid}`]],
+    ])('has none carried out though a toolstack that crashed has left the keys of its %s', async (_, paths) => {
+      const domid = await killedInFlight();
+      const store = cleanup.use(XenstoreClient.open(await (await joinHost(host.directory)).connectXenstore()));
+      const leave = await keysOf(store, ...paths(domid));
+      await remote.destroyDomain(domid);
+      await leave();
+      writeFileSync(image, OTHER);
+      const daemon = await host.daemon();
+      await isStarted(daemon);
+      // Longer than it takes to try again.
+      await sleep(2000);
+      expect(readFileSync(image).equals(OTHER)).toBe(true);
+      for (const path of paths(domid)) await store.remove(path);
       await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
       expect(mapped(daemon)).toEqual([]);
       await host.kill(daemon, 'SIGTERM');

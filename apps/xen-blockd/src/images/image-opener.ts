@@ -154,7 +154,7 @@ function isJobNews(event: StorageDaemonEvent): event is BlockJobEvent {
 }
 
 function jobFields({ id, type, offset, len }: EndedJob) {
-  return { job: id, type, done: offset, of: len };
+  return { job: id, type, ...(len > 0 && { done: offset, of: len }) };
 }
 
 function tell(

@@ -14,6 +14,7 @@ import type { JournalOptions } from '../plane/journal/adopt-ring.js';
 import { canCreateJournalFile } from '../plane/journal/journal-file.js';
 import { journalBytes } from '../plane/journal/layout.js';
 import { journalPath } from '../plane/journal/ring-journal.js';
+import { removeJournalsOf } from '../plane/journal/stale-journals.js';
 import type { DataPath, RingListener, RingOptions } from '../plane/rings/ring-options.js';
 import type { Negotiated } from './negotiation.js';
 import { type DiskTrace, DiskTracing } from './tracing.js';
@@ -150,6 +151,12 @@ export class DiskRings {
       inFlight: detached.reduce((sum, { inFlight }) => sum + inFlight, 0),
       ended: Promise.all(detached.map(({ ended }) => ended)).then(() => {}),
     };
+  }
+
+  /** What any process has noted of connections of this device goes. Only without rings. */
+  async removeJournals(): Promise<void> {
+    const { journalDirectory } = this.#options;
+    if (journalDirectory !== undefined) await removeJournalsOf(journalDirectory, this.#context.name);
   }
 
   /** Nothing more is taken until {@link restart}. */

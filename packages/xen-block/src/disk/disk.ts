@@ -478,6 +478,8 @@ export class BlockDevice implements BackendHandler {
     if (inFlight > 0) this.#abandon(inFlight, ended);
     if (!leaves) {
       this.#imageRecord?.remove();
+      // Those of an earlier process whose rings were not adopted are nobody's now.
+      await this.#rings.removeJournals();
       this.#options.consents.delete(this.#context.name);
     }
     this.#stops.disconnected(leaves ? 'leave' : 'disconnect');

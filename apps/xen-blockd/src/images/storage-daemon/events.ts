@@ -19,12 +19,15 @@ export type StorageDaemonEvent =
   /** A block job has copied all, and goes on with what is written, until it is completed or cancelled. */
   | { readonly kind: 'job-ready'; readonly job: EndedJob }
   /** A block job has ended: `offset` of its `len` bytes are done. */
-  | { readonly kind: 'job-ended' | 'job-cancelled'; readonly job: EndedJob }
+  | { readonly kind: 'job-ended'; readonly job: EndedJob }
+  /** Somebody has cancelled it, or what is given as the reason. */
+  | { readonly kind: 'job-cancelled'; readonly job: EndedJob; readonly reason?: string }
   | { readonly kind: 'job-failed'; readonly job: EndedJob; readonly reason: string };
 
 export interface EndedJob {
   readonly id: string;
   readonly type: string;
+  /** Both 0 of one that ended unseen. */
   readonly offset: number;
   readonly len: number;
 }
@@ -72,12 +75,16 @@ export class FailureReport {
   /** An event of its monitor; `reason` is why a job has failed of which QEMU does not know that. */
   monitorSays(event: QmpEvent, reason?: string): void {
     if (!isJobEvent(event)) return;
-    const { device: id, type, offset, len, error = reason, status } = event.data as Record<string, never>;
+    const { device: id, type, offset, len, error, status } = event.data as Record<string, never>;
+    const why = error ?? reason;
     const job = { id, type, offset, len };
     if (event.event === 'JOB_STATUS_CHANGE')
       this.#listener({ kind: 'job-status', id: (event.data as { id: string }).id, status });
     else if (event.event === 'BLOCK_JOB_READY') this.#listener({ kind: 'job-ready', job });
-    else if (error !== undefined) this.#listener({ kind: 'job-failed', job, reason: error });
+    // QEMU gives none with a cancelled one: it was stopped, together with its helper.
+    else if (error !== undefined && event.event === 'BLOCK_JOB_CANCELLED')
+      this.#listener({ kind: 'job-cancelled', job, reason: error });
+    else if (why !== undefined) this.#listener({ kind: 'job-failed', job, reason: why });
     else this.#listener({ kind: event.event === 'BLOCK_JOB_CANCELLED' ? 'job-cancelled' : 'job-ended', job });
   }
 

@@ -294,7 +294,7 @@ export class StorageDaemon implements AsyncDisposable {
       this.#report.stuck(this.#helper?.pid);
     }
     await this.jobs.abandon();
-    this.#tellLostJobs();
+    this.#tellLostJobs('stopped');
     if (this.#isLeft) this.#directory.leave();
     else this.#directory.remove();
   }
@@ -529,7 +529,7 @@ export class StorageDaemon implements AsyncDisposable {
       const end = await helper.ended;
       if (signal.aborted) return;
       const down = performance.now();
-      this.#tellLostJobs();
+      this.#tellLostJobs(this.#awaited ? 'stopped' : 'died');
       if (down - began >= this.#times.wellMs) this.#backoff.reset();
       let pause = this.#awaited ? 0 : this.#failed('ended', this.#reason(end));
       let next: Helper | undefined;
@@ -554,8 +554,8 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   /** Jobs end with their helper, and nobody else says so. */
-  #tellLostJobs(): void {
-    for (const event of this.jobs.lost('its storage helper has ended')) this.#report.monitorSays(event);
+  #tellLostJobs(how: 'stopped' | 'died'): void {
+    for (const event of this.jobs.lost(how)) this.#report.monitorSays(event);
   }
 
   /** Returns the milliseconds to wait before the next start. */

@@ -1,6 +1,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone } from '@xenpv/xenbus';
+import { removeJournalFile } from './journal-file.js';
 
 /** As `journalPath` and `ImageRecord` name them: type, frontend's domain, device, and queue or `image`. */
 const NAME = /^(\w+)-(\d+)-(\d+)-(?:\d+|image)(?:\.new)?$/;
@@ -30,5 +31,13 @@ export async function removeStaleJournals(directory: string, options: StaleJourn
       // A device of that name may have come meanwhile, and begun its journal.
       if (!options.isServed(address)) await rm(join(directory, file), { force: true });
     }
+  }
+}
+
+/** Removes what is left of one device, whose connection is over. One that cannot be removed is adopted by nobody. */
+export async function removeJournalsOf(directory: string, device: string): Promise<void> {
+  for (const file of await readdir(directory).catch(() => [])) {
+    const [, type, domid, devid] = NAME.exec(file) ?? [];
+    if (devid !== undefined && `${type}-${domid}-${devid}` === device) removeJournalFile(join(directory, file));
   }
 }

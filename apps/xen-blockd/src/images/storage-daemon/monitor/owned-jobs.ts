@@ -48,8 +48,8 @@ export class OwnedJobs {
   #job: OwnedJob | undefined;
   #ending: EndingJob | undefined;
   #told: Promise<void> = Promise.resolve();
-  /** QEMU has told of them, and not that they are gone. */
-  readonly #known = new Set<string>();
+  /** The types, by their ids, of those that QEMU has told of, and not that they are gone. Owners may go before. */
+  readonly #known = new Map<string, string>();
 
   /** Error: QmpError, there is one. */
   add(job: OwnedJob): void {
@@ -92,13 +92,13 @@ export class OwnedJobs {
     return this.#told;
   }
 
-  /** Those that end with their helper: an event for each, as if QEMU had told it. */
-  lost(reason: string): QmpEvent[] {
-    const lost = [...this.#known].flatMap((id) => {
-      const type = this.get(id)?.type ?? 'stream';
+  /** Those that have ended unseen with their helper, which was stopped or died by itself: an event for each, as if QEMU had told it. */
+  lost(how: 'stopped' | 'died'): QmpEvent[] {
+    const lost = [...this.#known].flatMap(([id, type]) => {
+      const reason = how === 'stopped' ? 'its storage helper was stopped' : 'its storage helper has ended';
       const data = { device: id, type, len: 0, offset: 0, speed: 0, error: reason };
       return [
-        { event: 'BLOCK_JOB_COMPLETED', data },
+        { event: how === 'stopped' ? 'BLOCK_JOB_CANCELLED' : 'BLOCK_JOB_COMPLETED', data },
         { event: 'JOB_STATUS_CHANGE', data: { id, status: 'concluded' } },
         { event: 'JOB_STATUS_CHANGE', data: { id, status: 'null' } },
       ];
@@ -110,7 +110,7 @@ export class OwnedJobs {
   #note({ id, status }: { readonly id: string; readonly status: string }): void {
     // What comes after it tells nothing new of it.
     if (ENDING.includes(status)) this.#known.delete(id);
-    else this.#known.add(id);
+    else if (!this.#known.has(id)) this.#known.set(id, this.get(id)?.type ?? 'stream');
   }
 
   #end(job: OwnedJob, event: QmpEvent): Promise<string | undefined> {
