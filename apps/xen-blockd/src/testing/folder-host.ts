@@ -4,6 +4,9 @@ import { endProcessesOf, ownFolder } from '@xenpv/test-support/own-folder';
 import { expect } from 'vitest';
 import { BlockdProcess } from './process.js';
 
+/** A machine that does much else starts a process in more than 15 seconds. */
+const READY_MS = 60_000;
+
 /** `xen-blockd host` in a folder of its own, and the daemons of it: each the real program in a process. */
 export class FolderHost implements AsyncDisposable {
   readonly directory: string;
@@ -34,7 +37,7 @@ export class FolderHost implements AsyncDisposable {
   /** A daemon with more in its environment, that is ready. */
   async daemonIn(env: NodeJS.ProcessEnv, ...args: string[]): Promise<BlockdProcess> {
     const daemon = this.#start(env, args);
-    await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"ready"');
+    await expect.poll(() => daemon.stderr, { timeout: READY_MS }).toContain('"ready"');
     return daemon;
   }
 
