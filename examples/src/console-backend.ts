@@ -12,9 +12,9 @@ import { ByteRing, CONSOLE_RING } from '@xenpv/ring';
 import { nativeProvider, type XenProvider } from '@xenpv/xen-sys';
 import type { BackendContext, LinkChannel, PvConnection, PvDevice } from '@xenpv/xenbus';
 import { attachDevice, FrontendDevice, removeDevice, servePv } from '@xenpv/xenbus';
-import { XenstoreClient } from '@xenpv/xenstore';
+import { treeSchema, XenstoreClient } from '@xenpv/xenstore';
 
-const KEYS = { 'ring-ref': { type: 'gref' }, port: { type: 'port' } } as const;
+const KEYS = treeSchema({ 'ring-ref': { type: 'gref' }, port: { type: 'port' } });
 /** What a client that comes late is shown, and what one that does not read may be behind, in bytes. */
 const BACKLOG = 64 * 1024;
 

@@ -5,9 +5,9 @@
 import { EventEmitter, once } from 'node:events';
 import { EmulatedHost } from '@xenpv/emulator';
 import { attachDevice, FrontendDevice, type PvConnection, type PvDevice, removeDevice, servePv } from '@xenpv/xenbus';
-import { XenstoreClient } from '@xenpv/xenstore';
+import { treeSchema, XenstoreClient } from '@xenpv/xenstore';
 
-const KEYS = { 'page-ref': { type: 'gref' }, 'event-channel': { type: 'port' } } as const;
+const KEYS = treeSchema({ 'page-ref': { type: 'gref' }, 'event-channel': { type: 'port' } });
 
 /** The page: length of the line in bytes (u32), then the line. */
 const LINE = 4;

@@ -14,13 +14,13 @@ import { EventRing, KEYBOARD_PAGE } from '@xenpv/ring';
 import { nativeProvider, type XenProvider } from '@xenpv/xen-sys';
 import type { BackendContext, LinkChannel, PvConnection, PvDevice } from '@xenpv/xenbus';
 import { attachDevice, FrontendDevice, removeDevice, servePv } from '@xenpv/xenbus';
-import { XenstoreClient } from '@xenpv/xenstore';
+import { treeSchema, XenstoreClient } from '@xenpv/xenstore';
 
-const KEYS = {
+const KEYS = treeSchema({
   'page-gref': { type: 'gref' },
   'event-channel': { type: 'port' },
   'request-abs-pointer': { type: 'uint', default: 0 },
-} as const;
+});
 /** The types of events, xen/io/kbdif.h: a byte. Numbers of an event begin behind it, at the next word. */
 const Type = { move: 1, key: 3, at: 4 } as const;
 

@@ -13,7 +13,26 @@ export type ToolstackErrorCode =
   /** No emulated host answers. */
   | 'ERR_HOST'
   /** A host was asked for something that it does not know. */
-  | 'ERR_COMMAND';
+  | 'ERR_COMMAND'
+  /** A host met another error, such as one of xenstore: the `cause` has its `code`, if it had one. */
+  | 'ERR_FAILED';
+
+/** All of them; the type says that none is missing. */
+const CODES: Readonly<Record<ToolstackErrorCode, true>> = {
+  ERR_NO_DOMAIN: true,
+  ERR_EXISTS: true,
+  ERR_VDEV: true,
+  ERR_NO_DEVICE: true,
+  ERR_TIMEOUT: true,
+  ERR_HOST: true,
+  ERR_COMMAND: true,
+  ERR_FAILED: true,
+};
+
+/** Whether a code that came from elsewhere is one of a ToolstackError. */
+export function isToolstackErrorCode(code: string): code is ToolstackErrorCode {
+  return Object.hasOwn(CODES, code);
+}
 
 /** On every ToolstackError, whichever copy of this package it comes from: ES modules, CommonJS, another version. */
 const BRAND = Symbol.for('@xenpv/emulator.ToolstackError');
@@ -22,7 +41,6 @@ const BRAND = Symbol.for('@xenpv/emulator.ToolstackError');
 export class ToolstackError extends Error {
   /** The same for all; `instanceof` also knows the errors of another copy of this package. */
   override readonly name = 'ToolstackError';
-  /** A {@link RemoteHost} may also give the code of another error that the host met, such as an errno's name. */
   readonly code: ToolstackErrorCode;
   /** The operation: `attachDisk`. */
   readonly op: string;

@@ -1,8 +1,9 @@
 /*
- * Byte streams by Xen's own headers, for testing ours against them: one end of a console page, with the structure and
- * the mask of io/console.h, or of a 9pfs ring, with the functions that DEFINE_XEN_FLEX_RING makes.
+ * Byte streams by Xen's own headers, for testing ours against them: one end of a page of a console or of xenstore, with
+ * the structures and the masks of io/console.h and io/xs_wire.h, or of a flex ring, with the functions that
+ * DEFINE_XEN_FLEX_RING makes: of io/9pfs.h, or of io/pvcalls.h where it is compiled with -DPVCALLS.
  *
- *   interop-bytes console|9pfs guest|backend FILE BYTES COUNT
+ *   interop-bytes console|xenstore|flex guest|backend FILE BYTES COUNT
  *
  * COUNT bytes go each way, and what byte n must be follows from n. An event is a byte on standard output, a wake-up is
  * one on standard input. Exits with 1 and a message when anything is wrong.
@@ -16,8 +17,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <xenctrl.h>
-#include <xen/io/9pfs.h>
 #include <xen/io/console.h>
+#include <xen/io/xs_wire.h>
+#ifdef PVCALLS
+#include <xen/io/pvcalls.h>
+#define FLEX(name) pvcalls_##name
+#else
+#include <xen/io/9pfs.h>
+#define FLEX(name) xen_9pfs_##name
+#endif
 
 #define CHECK(condition) do { if (!(condition)) fail(#condition, __LINE__); } while (0)
 #define GET(index) __atomic_load_n(&(index), __ATOMIC_SEQ_CST)
@@ -63,20 +71,20 @@ static uint32_t make(uint8_t *bytes, uint32_t room)
     return length;
 }
 
-static uint32_t console_read(const char *ring, XENCONS_RING_IDX size, XENCONS_RING_IDX *cons, XENCONS_RING_IDX *prod)
+static uint32_t page_read(const char *ring, uint32_t size, uint32_t *cons, uint32_t *prod)
 {
-    XENCONS_RING_IDX from = GET(*cons), to = GET(*prod);
+    uint32_t from = GET(*cons), to = GET(*prod);
     CHECK(to - from <= size);
-    for (XENCONS_RING_IDX at = from; at != to; at++)
+    for (uint32_t at = from; at != to; at++)
         check((const uint8_t *)&ring[at & (size - 1)], 1);
     SET(*cons, to);
     return to - from;
 }
 
-static uint32_t console_write(char *ring, XENCONS_RING_IDX size, XENCONS_RING_IDX *cons, XENCONS_RING_IDX *prod)
+static uint32_t page_write(char *ring, uint32_t size, uint32_t *cons, uint32_t *prod)
 {
     uint8_t bytes[4096];
-    XENCONS_RING_IDX at = GET(*prod), used = at - GET(*cons);
+    uint32_t at = GET(*prod), used = at - GET(*cons);
     CHECK(used <= size);
     uint32_t length = make(bytes, size - used);
     for (uint32_t i = 0; i < length; i++)
@@ -90,19 +98,30 @@ static uint32_t console_step(void *memory, int backend)
     struct xencons_interface *page = memory;
     CHECK(MASK_XENCONS_IDX(sizeof page->in + 1, page->in) == 1);
     if (backend)
-        return console_read(page->out, sizeof page->out, &page->out_cons, &page->out_prod) +
-               console_write(page->in, sizeof page->in, &page->in_cons, &page->in_prod);
-    return console_read(page->in, sizeof page->in, &page->in_cons, &page->in_prod) +
-           console_write(page->out, sizeof page->out, &page->out_cons, &page->out_prod);
+        return page_read(page->out, sizeof page->out, &page->out_cons, &page->out_prod) +
+               page_write(page->in, sizeof page->in, &page->in_cons, &page->in_prod);
+    return page_read(page->in, sizeof page->in, &page->in_cons, &page->in_prod) +
+           page_write(page->out, sizeof page->out, &page->out_cons, &page->out_prod);
+}
+
+static uint32_t xenstore_step(void *memory, int backend)
+{
+    struct xenstore_domain_interface *page = memory;
+    CHECK(MASK_XENSTORE_IDX(sizeof page->req + 1) == 1 && MASK_XENSTORE_IDX(sizeof page->rsp + 1) == 1);
+    if (backend)
+        return page_read(page->req, sizeof page->req, &page->req_cons, &page->req_prod) +
+               page_write(page->rsp, sizeof page->rsp, &page->rsp_cons, &page->rsp_prod);
+    return page_read(page->rsp, sizeof page->rsp, &page->rsp_cons, &page->rsp_prod) +
+           page_write(page->req, sizeof page->req, &page->req_cons, &page->req_prod);
 }
 
 static uint32_t flex_read(const unsigned char *ring, RING_IDX size, RING_IDX *cons, RING_IDX *prod)
 {
     uint8_t *bytes = malloc(size);
-    RING_IDX from = GET(*cons), to = GET(*prod), length = xen_9pfs_queued(to, from, size);
+    RING_IDX from = GET(*cons), to = GET(*prod), length = FLEX(queued)(to, from, size);
     CHECK(to - from <= size);
-    RING_IDX masked = xen_9pfs_mask(from, size);
-    xen_9pfs_read_packet(bytes, ring, length, xen_9pfs_mask(to, size), &masked, size);
+    RING_IDX masked = FLEX(mask)(from, size);
+    FLEX(read_packet)(bytes, ring, length, FLEX(mask)(to, size), &masked, size);
     check(bytes, length);
     SET(*cons, from + length);
     free(bytes);
@@ -114,9 +133,9 @@ static uint32_t flex_write(unsigned char *ring, RING_IDX size, RING_IDX *cons, R
     uint8_t *bytes = malloc(size);
     RING_IDX at = GET(*prod), from = GET(*cons);
     CHECK(at - from <= size);
-    uint32_t length = make(bytes, size - xen_9pfs_queued(at, from, size));
-    RING_IDX masked = xen_9pfs_mask(at, size);
-    xen_9pfs_write_packet(ring, bytes, length, &masked, xen_9pfs_mask(from, size), size);
+    uint32_t length = make(bytes, size - FLEX(queued)(at, from, size));
+    RING_IDX masked = FLEX(mask)(at, size);
+    FLEX(write_packet)(ring, bytes, length, &masked, FLEX(mask)(from, size), size);
     SET(*prod, at + length);
     free(bytes);
     return length;
@@ -124,7 +143,7 @@ static uint32_t flex_write(unsigned char *ring, RING_IDX size, RING_IDX *cons, R
 
 static uint32_t flex_step(void *memory, int backend)
 {
-    struct xen_9pfs_data_intf *page = memory;
+    struct FLEX(data_intf) *page = memory;
     unsigned char *in = (unsigned char *)memory + XC_PAGE_SIZE;
     RING_IDX size = XEN_FLEX_RING_SIZE(page->ring_order);
     if (backend)
@@ -137,7 +156,10 @@ static uint32_t flex_step(void *memory, int backend)
 int main(int argc, char **argv)
 {
     CHECK(argc == 6);
-    int flex = strcmp(argv[1], "9pfs") == 0, backend = strcmp(argv[2], "backend") == 0;
+    uint32_t (*step)(void *memory, int backend) = strcmp(argv[1], "flex") == 0       ? flex_step
+                                                : strcmp(argv[1], "xenstore") == 0 ? xenstore_step
+                                                                                   : console_step;
+    int backend = strcmp(argv[2], "backend") == 0;
     size_t bytes = strtoul(argv[4], NULL, 10);
     count = strtoul(argv[5], NULL, 10);
     signal(SIGPIPE, SIG_IGN);
@@ -147,7 +169,7 @@ int main(int argc, char **argv)
     CHECK(memory != MAP_FAILED);
     char events[64];
     while (sent < count || received < count) {
-        if ((flex ? flex_step : console_step)(memory, backend) == 0)
+        if (step(memory, backend) == 0)
             CHECK(read(0, events, sizeof events) > 0);
         else if (write(1, "!", 1) < 0)
             return sent < count || received < count;

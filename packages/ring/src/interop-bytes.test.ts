@@ -10,6 +10,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type ByteReader,
   ByteRing,
+  type ByteRingLayout,
   type ByteWriter,
   CONSOLE_RING,
   DISPLAY_EVENT_PAGE,
@@ -32,7 +33,7 @@ import {
 const COUNT = 50_000;
 const PAGE = 4096;
 
-type Kind = 'console' | '9pfs';
+type Kind = 'console' | 'xenstore' | '9pfs' | 'pvcalls';
 type Side = 'guest' | 'backend';
 
 const byteOf = (number: number) => Math.imul(number, 2654435761) >>> 24;
@@ -45,8 +46,12 @@ needs('Linux', 'cc', 'xenctrl.h').describe("against Xen's headers", () => {
   beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'bytes-'));
     const source = (name: string) => fileURLToPath(new URL(name, import.meta.url));
-    for (const name of ['bytes', 'layout']) {
-      execFileSync('cc', ['-O2', '-Wall', '-o', join(folder, name), source(`interop-${name}.c`)]);
+    for (const [name, file, ...flags] of [
+      ['bytes', 'bytes'],
+      ['pvcalls', 'bytes', '-DPVCALLS'],
+      ['layout', 'layout'],
+    ]) {
+      execFileSync('cc', ['-O2', '-Wall', ...flags, '-o', join(folder, name!), source(`interop-${file}.c`)]);
     }
     execFileSync('cc', ['-O2', '-shared', '-fPIC', '-o', join(folder, 'map.node'), source('interop-map.c')]);
     map = createRequire(import.meta.url)(join(folder, 'map.node'));
@@ -81,12 +86,13 @@ needs('Linux', 'cc', 'xenctrl.h').describe("against Xen's headers", () => {
   /** The memory of a stream, with all indices at `start`, mapped here. */
   function memoryOf(name: string, kind: Kind, order: number, start: number): { file: string; memory: Uint8Array } {
     const file = join(folder, name);
-    const bytes = kind === 'console' ? PAGE : PAGE + (PAGE << order);
+    const rings = PAGES[kind];
+    const bytes = rings ? PAGE : PAGE + (PAGE << order);
     writeFileSync(file, Buffer.alloc(bytes));
     const memory = new Uint8Array(map(file, bytes));
-    if (kind === '9pfs') initFlexRing(memory.subarray(0, PAGE), order, []);
+    if (!rings) initFlexRing(memory.subarray(0, PAGE), order, []);
     const view = new DataView(memory.buffer);
-    for (const { consumer, producer } of Object.values(kind === 'console' ? CONSOLE_RING : flexIndices)) {
+    for (const { consumer, producer } of Object.values(rings ?? flexIndices)) {
       view.setUint32(consumer, start, true);
       view.setUint32(producer, start, true);
     }
@@ -94,8 +100,10 @@ needs('Linux', 'cc', 'xenctrl.h').describe("against Xen's headers", () => {
   }
 
   function theirs(kind: Kind, side: Side, file: string, bytes: number): ChildProcess {
-    const args = [kind, side, file, String(bytes), String(COUNT)];
-    const child = spawn(join(folder, 'bytes'), args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const args = [PAGES[kind] ? kind : 'flex', side, file, String(bytes), String(COUNT)];
+    const child = spawn(join(folder, kind === 'pvcalls' ? 'pvcalls' : 'bytes'), args, {
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
     children.push(child);
     // It may have all it wanted, and be gone, when the last event comes.
     child.stdin?.on('error', () => {});
@@ -105,8 +113,12 @@ needs('Linux', 'cc', 'xenctrl.h').describe("against Xen's headers", () => {
   const cases = [
     ['console', 'guest', 0, 0],
     ['console', 'backend', 0, 2 ** 32 - 5000],
+    ['xenstore', 'guest', 0, 2 ** 32 - 1],
+    ['xenstore', 'backend', 0, 2 ** 31 - 100],
     ['9pfs', 'guest', 0, 2 ** 31 - 100],
     ['9pfs', 'backend', 3, 2 ** 32 - 1],
+    ['pvcalls', 'guest', 1, 2 ** 32 - 5000],
+    ['pvcalls', 'backend', 0, 0],
   ] as const;
 
   it.each(cases)('%s: ours is the %s, order %i, from %i', async (kind, side, order, start) => {
@@ -146,14 +158,20 @@ needs('Linux', 'cc', 'xenctrl.h').describe("against Xen's headers", () => {
   });
 });
 
+/** The pages that have their rings in them, `input` being to the guest; those of the others are flex rings. */
+const PAGES: Partial<Record<Kind, Record<'input' | 'output', ByteRingLayout>>> = {
+  console: CONSOLE_RING,
+  xenstore: { input: XENSTORE_RING.responses, output: XENSTORE_RING.requests },
+};
 const flexIndices = { input: FLEX_INTERFACE.input, output: FLEX_INTERFACE.output };
 
 function endOf(kind: Kind, side: Side, memory: Uint8Array): { reader: ByteReader; writer: ByteWriter } {
-  if (kind === '9pfs') {
+  const rings = PAGES[kind];
+  if (!rings) {
     const end = side === 'guest' ? 'front' : 'back';
     return new FlexRing(memory.subarray(0, PAGE), memory.subarray(PAGE), end);
   }
-  const [input, output] = [CONSOLE_RING.input, CONSOLE_RING.output].map((layout) => new ByteRing(memory, layout));
+  const [input, output] = [new ByteRing(memory, rings.input), new ByteRing(memory, rings.output)];
   return side === 'guest' ? { reader: input, writer: output } : { reader: output, writer: input };
 }
 

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createConnection, type Socket } from 'node:net';
 import type { Domid } from '@xenpv/xen-sys';
 import type { ShutdownReason } from '../domain.js';
-import { ToolstackError, type ToolstackErrorCode } from '../errors.js';
+import { isToolstackErrorCode, ToolstackError } from '../errors.js';
 import { onLines } from '../lines.js';
 import { HostDirectory } from '../processes/directory.js';
 import type { XlDisk } from '../toolstack/disk-config.js';
@@ -22,7 +22,8 @@ interface Call {
 
 /**
  * The host in a folder, from another process: makes and destroys domains, attaches and detaches disks. To act as one of
- * the domains is `joinHost`. Errors of all operations: ToolstackError, with ERR_HOST when the host is gone.
+ * the domains is `joinHost`. Errors of all operations: ToolstackError, with ERR_HOST when the host is gone, and ERR_FAILED
+ * for what another code of the host says.
  */
 export class RemoteHost implements AsyncDisposable {
   readonly #socket: Socket;
@@ -131,12 +132,17 @@ export class RemoteHost implements AsyncDisposable {
     const call = this.#calls.get(answer.id);
     this.#calls.delete(answer.id);
     if ('error' in answer) {
-      const { code, op, message } = answer.error;
-      call?.reject(new ToolstackError(code as ToolstackErrorCode, op, message));
+      call?.reject(errorOf(answer.error));
     } else {
       call?.resolve(answer.result as never);
     }
   }
+}
+
+/** What a host said went wrong. Its other errors keep their code in the `cause`, and any version of a host may have more. */
+function errorOf({ code, op, message }: { code: string; op: string; message: string }): ToolstackError {
+  if (isToolstackErrorCode(code)) return new ToolstackError(code, op, message);
+  return new ToolstackError('ERR_FAILED', op, message, { cause: Object.assign(new Error(message), { code }) });
 }
 
 function hostGone(): ToolstackError {

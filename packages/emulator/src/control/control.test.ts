@@ -94,6 +94,14 @@ suite.describe('a host that is asked by other programs', () => {
     await expect(RemoteHost.connect(directory)).rejects.toMatchObject({ code: 'ERR_HOST' });
   });
 
+  suite.it('gives the code of another error that the host met as the cause of ERR_FAILED', async () => {
+    const { domid } = await remote.createDomain({ name: 'long' });
+    // More than xenstore takes.
+    const attached = remote.attachDisk(domid, { vdev: 'xvda', target: 'x'.repeat(9000) });
+    const expected = { name: 'ToolstackError', code: 'ERR_FAILED', cause: { code: 'ERR_TOO_LARGE' } };
+    await expect(attached).rejects.toMatchObject(expected);
+  });
+
   suite.it('ends a connection that says nonsense, and goes on', async () => {
     for (const nonsense of [
       '{}\n',
