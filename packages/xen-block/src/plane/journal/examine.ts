@@ -190,18 +190,24 @@ class Entries {
 
   /**
    * Requests are taken one after the other, so that the last one is as far ahead of the ring's answers as there are
-   * requests in flight, and none is beyond it but one whose note may have begun.
+   * requests in flight, and none is beyond it but one whose note may have begun. Entries come into use one after the
+   * other, so that a free one before one in use has lost its state, as has a free one with a request that was taken.
    */
   #isConsistent(mended: readonly MendedEntry[]): boolean {
     const words = this.#words;
     const { slots, slotWords } = this.#ring;
-    if (this.#left.length === 0) return true;
     const last = this.#rspProd + this.#left.length - 1;
-    let reached = mended.some(({ index }) => index === last >>> 0);
+    let isUnused = false;
+    let reached = this.#left.length === 0 || mended.some(({ index }) => index === last >>> 0);
     for (let i = 0; i < slots; i++) {
       const at = entryAt(i, slotWords);
-      if (words[at + Entry.state] === State.free) continue;
       const ahead = (words[at + Entry.taken] - last) >>> 0;
+      if (words[at + Entry.state] === State.free) {
+        if (ahead !== 1 && this.#isWhole(at)) return false;
+        isUnused = true;
+        continue;
+      }
+      if (isUnused) return false;
       // The note may have begun in the very entry that was the last one's.
       const most = this.#left.includes(at) ? 0 : 1;
       if (ahead <= most) reached = true;

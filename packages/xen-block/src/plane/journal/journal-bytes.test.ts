@@ -125,4 +125,15 @@ describe.each<[string, () => Killed]>([
     );
     expect(tryAll(one, longer)).toEqual({ good: longer.length, lost: 0 });
   });
+
+  it('with any word of it that of another one, of the same connection, is understood as it was, or lost', () => {
+    const { bytes } = killed(24, [1, 0], [4]);
+    const mixed = Array.from({ length: one.bytes.length / 4 }, (_none, word) => {
+      const at = 4 * word;
+      const parts = [one.bytes.subarray(0, at), bytes.subarray(at, at + 4), one.bytes.subarray(at + 4)];
+      return [`word ${word}`, Buffer.concat(parts)] as const;
+    });
+    const { good, lost } = tryAll(one, mixed);
+    expect(good + lost).toBe(mixed.length);
+  });
 });
