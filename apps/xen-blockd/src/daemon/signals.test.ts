@@ -59,13 +59,16 @@ describe('signals', () => {
     await program.ended;
   });
 
-  it.each(['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)('QEMU e7bc0204: %s stops, and leaves the disks connected', async (signal) => {
-    const daemon = folder.run([], { env: environment() });
-    await daemon.ready();
-    await daemon.attach(folder.image);
-    daemon.signal(signal);
-    const { code, stderr } = await daemon.ended;
-    expect(code).toBe(0);
-    expect(stderr).toContain(`"signal":"${signal}"`);
-  });
+  it.each(['SIGTERM', 'SIGINT', 'SIGQUIT'] as const)(
+    'QEMU e7bc0204: %s stops, and leaves the disks connected',
+    async (signal) => {
+      const daemon = folder.run([], { env: environment() });
+      await daemon.ready();
+      await daemon.attach(folder.image);
+      daemon.signal(signal);
+      const { code, stderr } = await daemon.ended;
+      expect(code).toBe(0);
+      expect(stderr).toContain(`"signal":"${signal}"`);
+    },
+  );
 });

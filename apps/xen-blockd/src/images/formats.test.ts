@@ -97,28 +97,31 @@ describe('the daemon', () => {
     expect(await ended).toBe(0);
   });
 
-  it.each([0, 1])('G5: of a disk whose guest connects again is not followed again, with %s threads', async (threads) => {
-    await using outside = new Cleanup();
-    const ended = daemon.start({ threads, 'image-directories': [host.directory] });
-    await daemon.says('ready');
-    const { data, domid } = await daemon.attach();
-    const first = await host.connectGuest(domid);
-    expect(Buffer.from(await first.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
-    await first.close();
-    const secret = mkdtempSync(join(tmpdir(), 'blockd-secret-'));
-    outside.defer(() => rmSync(secret, { recursive: true }));
-    writeFileSync(join(secret, 'file'), Buffer.alloc(2 * MIB, 'S'));
-    rmSync(host.path('image'));
-    symlinkSync(join(secret, 'file'), host.path('image'));
-    const second = await host.connectGuest(domid);
-    expect(Buffer.from(await second.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
-    await second.write(512, data.subarray(0, 512));
-    await second.flush();
-    expect(readFileSync(join(secret, 'file')).equals(Buffer.alloc(2 * MIB, 'S'))).toBe(true);
-    await host.host.toolstack.detachDisk(domid, 'xvda');
-    daemon.stop();
-    expect(await ended).toBe(0);
-  });
+  it.each([0, 1])(
+    'G5: of a disk whose guest connects again is not followed again, with %s threads',
+    async (threads) => {
+      await using outside = new Cleanup();
+      const ended = daemon.start({ threads, 'image-directories': [host.directory] });
+      await daemon.says('ready');
+      const { data, domid } = await daemon.attach();
+      const first = await host.connectGuest(domid);
+      expect(Buffer.from(await first.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
+      await first.close();
+      const secret = mkdtempSync(join(tmpdir(), 'blockd-secret-'));
+      outside.defer(() => rmSync(secret, { recursive: true }));
+      writeFileSync(join(secret, 'file'), Buffer.alloc(2 * MIB, 'S'));
+      rmSync(host.path('image'));
+      symlinkSync(join(secret, 'file'), host.path('image'));
+      const second = await host.connectGuest(domid);
+      expect(Buffer.from(await second.read(0, 512)).equals(data.subarray(0, 512))).toBe(true);
+      await second.write(512, data.subarray(0, 512));
+      await second.flush();
+      expect(readFileSync(join(secret, 'file')).equals(Buffer.alloc(2 * MIB, 'S'))).toBe(true);
+      await host.host.toolstack.detachDisk(domid, 'xvda');
+      daemon.stop();
+      expect(await ended).toBe(0);
+    },
+  );
 
   it('CVE-2008-2004: takes a raw image for raw, though its guest wrote another format’s header into it', async () => {
     let ended = daemon.start();
