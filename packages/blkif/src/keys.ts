@@ -96,6 +96,11 @@ export const toolstackKeys = {
   'guest-limits': { type: 'string', optional: true },
   /** Of no toolstack either: since when the disk takes no requests, an ISO date. Absent: it takes them. */
   paused: { type: 'string', optional: true },
+  /**
+   * Of no toolstack either, by the backend itself: 1 for a disk whose guest migrates to this host and is not connected yet,
+   * 0 once it was. Absent: the guest's name says it.
+   */
+  incoming: { type: 'boolean', optional: true },
   /** `major:minor` of the block device, both in hexadecimal. Of the hotplug script, on Linux and NetBSD. */
   'physical-device': { type: 'string', optional: true },
   /** The absolute path of the block device or image. Of the hotplug script. */

@@ -1,5 +1,5 @@
 import { channel } from 'node:diagnostics_channel';
-import type { DeviceAddress } from '@xenpv/xenbus';
+import type { DeviceAddress, HeldDevice } from '@xenpv/xenbus';
 import type { DiskConfig, DiskGeometry, DiskStop } from './disk-description.js';
 import type { RateLimits } from './rate-limits.js';
 
@@ -192,6 +192,27 @@ export interface DeviceAbandonedEvent {
   readonly inFlight: number;
 }
 
+/**
+ * Published on `xen-block:image:awaited`, once for each code of errors: a guest has come from another host and waits, since its image
+ * cannot be had yet. It is tried again.
+ */
+export interface ImageAwaitedEvent extends HeldDevice {
+  /** The disk whose guest waits. */
+  readonly address: DeviceAddress;
+  /** What the last try threw; `reason` is its message. */
+  readonly error: unknown;
+}
+
+/** Published on `xen-block:image:wait-ended`, after `xen-block:image:awaited`. */
+export interface ImageWaitEndedEvent {
+  /** The disk whose guest waited. */
+  readonly address: DeviceAddress;
+  /** `taken`: the image is open, and this disk's. `given-up`: the guest or its toolstack waits no more, or this process ends. */
+  readonly by: 'taken' | 'given-up';
+  /** How long the guest waited, in milliseconds. */
+  readonly waitedMs: number;
+}
+
 /** Published on `xen-block:device:resized`. */
 export interface DeviceResizedEvent {
   /** The disk whose image has another size. */
@@ -293,6 +314,8 @@ export const abandonedChannel = channel('xen-block:device:abandoned');
 export const journalDroppedChannel = channel('xen-block:journal:dropped');
 export const gaveUpChannel = channel('xen-block:request:gave-up');
 export const limitedChannel = channel('xen-block:device:limited');
+export const awaitedChannel = channel('xen-block:image:awaited');
+export const waitEndedChannel = channel('xen-block:image:wait-ended');
 export const resizedChannel = channel('xen-block:device:resized');
 export const mediumChannel = channel('xen-block:device:medium');
 export const overlookedChannel = channel('xen-block:ring:overlooked');

@@ -54,6 +54,11 @@ export interface DiskConfig {
   readonly guestLimits: RateLimits | undefined;
   /** The key `paused`: since when the disk takes no requests, or undefined: it takes them. */
   readonly paused: Date | undefined;
+  /**
+   * The guest is on its way from another host and was not connected here yet: the key `incoming`, or without it a name of
+   * the guest that ends in `--incoming`. Its image is that host's until the guest connects.
+   */
+  readonly incoming: boolean;
 }
 
 /** What requests are checked against. */

@@ -11,6 +11,8 @@ export type {
   DeviceResizedEvent,
   DeviceResumedEvent,
   DeviceStoppedEvent,
+  ImageAwaitedEvent,
+  ImageWaitEndedEvent,
   JournalDroppedEvent,
   JournalFailedEvent,
   JournalMadeEvent,

@@ -18,6 +18,8 @@ import type {
   DeviceResizedEvent,
   DeviceResumedEvent,
   DeviceStoppedEvent,
+  ImageAwaitedEvent,
+  ImageWaitEndedEvent,
   JournalDroppedEvent,
   JournalFailedEvent,
   JournalMadeEvent,
@@ -72,6 +74,11 @@ const UNQUIET = 'not opened yet: the kernel still has requests of an earlier pro
 
 const GAVE_UP = 'a request has ended two processes: it is answered with an error, please report it';
 
+const WAIT_ENDED: Record<ImageWaitEndedEvent['by'], string> = {
+  taken: 'its guest has waited for the image, which is open now',
+  'given-up': 'its guest waits for the image no more',
+};
+
 const RESUMED: Record<DeviceResumedEvent['by'], string> = {
   resume: 'resumed',
   leave: 'stopped: its requests are left to the next process',
@@ -106,6 +113,14 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: 'info', message: 'xenstored knows it again' }),
   'xen-block:device:connected': ({ address, abi, queues, ringSlots, adopted, recovered }: DeviceConnectedEvent) =>
     about(address, { level: 'info', message: 'serving', fields: { abi, queues, ringSlots, adopted, recovered } }),
+  'xen-block:image:awaited': ({ address, reason, error }: ImageAwaitedEvent) =>
+    about(address, {
+      level: 'warn',
+      message: `its guest has come from another host and waits for the image; tried again: ${reason}`,
+      fields: { code: errorCode(error) },
+    }),
+  'xen-block:image:wait-ended': ({ address, by, waitedMs }: ImageWaitEndedEvent) =>
+    about(address, { level: 'info', message: WAIT_ENDED[by], fields: { seconds: seconds(waitedMs) } }),
   'xen-block:journal:dropped': ({ address, reason }: JournalDroppedEvent) =>
     about(address, { level: 'warn', message: `taken over without its journal: ${reason}` }),
   'xen-block:request:gave-up': ({ address, operation, sector, count }: RequestGaveUpEvent) =>

@@ -1,7 +1,16 @@
 import { EventEmitter } from 'node:events';
-import { realpathSync } from 'node:fs';
+import { constants, realpathSync } from 'node:fs';
+import { access } from 'node:fs/promises';
 import { type BlockImage, type FileImageOptions, type NbdAddress, openFileImage } from '@xenpv/blockdev';
-import { type DiskConfig, diskName, IMAGE_FORMATS, type ImageOpener, imagePath, imageUser } from '@xenpv/xen-block';
+import {
+  type DiskConfig,
+  diskName,
+  IMAGE_FORMATS,
+  type ImageOpener,
+  type ImageOpening,
+  imagePath,
+  imageUser,
+} from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
@@ -47,12 +56,7 @@ export interface ImageOpenerOptions extends NetworkPolicy {
 }
 
 /** What an opener may be told besides the disk. */
-interface OpeningOptions {
-  /** Ends the opening. */
-  readonly signal?: AbortSignal | undefined;
-  /** An earlier process may have served the disk. */
-  readonly offered?: boolean | undefined;
-}
+type OpeningOptions = Partial<ImageOpening>;
 
 /** Tells how block jobs get on. */
 export const jobNews = new EventEmitter<{ job: [BlockJobEvent] }>();
@@ -84,10 +88,10 @@ const LEVELS: Partial<Record<StorageDaemonEvent['kind'], 'info' | 'warn'>> = {
 
 /** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
 export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
-  return async (config, { signal, offered }) => {
+  return async (config, opening) => {
     const options = current();
-    const image = await openImage(config, { ...options, signal, offered });
-    if (!options.nbdDirectory || config.address.type !== 'vbd3') return image;
+    const image = await openImage(config, { ...options, ...opening });
+    if (opening.incoming === 'look' || !options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
       // A guest that boots by its own drivers does not miss it.
       tell(options, config.target, { level: 'warn', message: 'no NBD export for an HVM guest', reason: error.message });
@@ -98,7 +102,7 @@ export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
 
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   const { format, readOnly, shared } = config;
-  const { signal, offered, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
+  const { signal, offered, incoming, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
   const nbd = nbdTarget(config.target, options.nbdTls);
   const driver = format === 'raw' ? networkDriver(config.target) : undefined;
   const target = nbd || driver ? config.target : imagePath(config.target);
@@ -119,7 +123,7 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   const onEvent = (event: StorageDaemonEvent) => logStorageDaemon(event, config, options);
   const release = orphans && ((path: string) => orphans.release(path));
   // What others have written to the image comes before what this disk will.
-  if (!offered) await release?.(target);
+  if (!offered && incoming !== 'look') await release?.(target);
   return openFormatImage({
     ...common,
     ...helperBounds(options),
@@ -128,6 +132,8 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     shared,
     release,
     onEvent,
+    // Who has asked asks again.
+    times: incoming === 'take' ? { lockedMs: 0 } : undefined,
   });
 }
 
@@ -171,16 +177,28 @@ async function openRaw(config: DiskConfig, options: ImageOpenerOptions & Opening
     within: directories,
     readOnly: config.readOnly,
     lockFor: imageUser(config),
-    quietFor: diskName(config),
+    quietFor: options.incoming === 'look' ? undefined : diskName(config),
     signal: options.signal,
     engine: options.engine ?? 'auto',
     direct: config.direct || (options.direct ?? 'auto'),
     discard: config.discard ?? true,
   });
-  return opening.catch((error) => {
+  const image = await opening.catch((error) => {
     if (error.code !== 'ERR_IMAGE_OUTSIDE' || directories === undefined) throw error;
     throw refusal(config.target, outsideOf(directories), error);
   });
+  if (options.incoming === 'look') await mustBeWritable(image);
+  return image;
+}
+
+/** Better found out while the guest can still stay on its host. Errors: EROFS, EACCES. */
+async function mustBeWritable(image: BlockImage): Promise<void> {
+  try {
+    await access(image.description, constants.W_OK);
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
 }
 
 /** A server is an image like any other: what the configuration says of them holds for it. */

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { symlinkSync } from 'node:fs';
 import type { Blkfront } from '@xenpv/blkfront';
 import { needs } from '@xenpv/test-support';
@@ -37,8 +38,8 @@ async function connect(domid: number): Promise<Blkfront> {
 const backendPath = (domid: number) => `/local/domain/0/backend/qdisk/${domid}/51712`;
 
 /** Another guest with a disk on `target`; resolves with its domid. */
-async function second(target: string, disk: { readOnly?: boolean; vm?: string; mode?: string } = {}): Promise<number> {
-  const { domid } = await host.host.createDomain({ name: 'second' });
+async function second(target: string, disk: { readOnly?: boolean; vm?: string; name?: string } = {}): Promise<number> {
+  const { domid } = await host.host.createDomain({ name: disk.name ?? 'second' });
   if (disk.vm !== undefined) await host.store.write(`/local/domain/${domid}/vm`, disk.vm);
   await host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target, ...disk });
   return domid;
@@ -109,6 +110,28 @@ describe('an image that a guest may write', () => {
     await refused(await second(host.path('image')), `domain ${domid} `);
     expect(await host.store.read(`${backendPath(domid)}/state`)).toBe('4');
   });
+
+  needs('qemu-img', 'qemu-storage-daemon').it.each(['raw', 'qcow2'] as const)(
+    'of %s waits until its other domain is gone, when the same machine comes as one on its way in',
+    async (format) => {
+      const first = format === 'raw' ? await daemon.attach() : await daemon.attachQcow2(host.path('image'), 'first');
+      const leaving = 'guest' in first ? first.guest : await connect(first.domid);
+      const vm = await host.store.read(`/local/domain/${first.domid}/vm`);
+      const target = format === 'raw' ? host.path('image') : `qcow2:${host.path('image')}`;
+      const domid = await second(target, { vm, name: 'second--incoming' });
+      await expect.poll(() => host.store.read(`${backendPath(domid)}/state`)).toBe('2');
+      const data = randomBytes(4096);
+      await leaving.write(0, data);
+      const connecting = connect(domid);
+      await expect
+        .poll(() => daemon.lines.map(({ msg }) => String(msg)), { timeout: 10_000 })
+        .toContainEqual(expect.stringContaining('its guest has come from another host and waits for the image'));
+      expect(await host.store.read(`${backendPath(domid)}/state`)).toBe('2');
+      await host.host.toolstack.detachDisk(first.domid, 'xvda', { force: true });
+      const coming = await connecting;
+      expect(Buffer.compare(await coming.read(0, 4096), data)).toBe(0);
+    },
+  );
 
   needs('qemu-img').it('is resized by no tool of QEMU', async () => {
     const { domid } = await daemon.attach();

@@ -19,6 +19,7 @@ const configKeys = {
   limits: toolstackKeys.limits,
   'guest-limits': toolstackKeys['guest-limits'],
   paused: toolstackKeys.paused,
+  incoming: toolstackKeys.incoming,
 } as const satisfies KeySchema;
 
 /**
@@ -31,7 +32,11 @@ export async function readDiskConfig(
   address: DeviceAddress,
   options: OperationOptions = {},
 ): Promise<DiskConfig> {
-  const [keys, vm] = await Promise.all([readHints(store, path, configKeys, options), readVm(store, address, options)]);
+  const [keys, vm, name] = await Promise.all([
+    readHints(store, path, configKeys, options),
+    readOfDomain(store, address, 'vm', options),
+    readOfDomain(store, address, 'name', options),
+  ]);
   // As blkback: xenopsd writes floppy too, which is a disk.
   const deviceType = keys['device-type'] === 'cdrom' ? 'cdrom' : 'disk';
   const params = keys.params ?? (deviceType === 'cdrom' ? '' : undefined);
@@ -48,6 +53,7 @@ export async function readDiskConfig(
     vm,
     direct: keys['direct-io-safe'],
     discard: keys['discard-enable'],
+    incoming: keys.incoming ?? name?.endsWith(INCOMING) ?? false,
   };
 }
 
@@ -107,14 +113,18 @@ function isOnError(text: string): text is OnError {
   return (ON_ERROR as readonly string[]).includes(text);
 }
 
-/** A driver domain may not read it, and then a domain is its own machine. */
-async function readVm(
+/** What xl appends to the name of a domain while it migrates to this host; it is taken away before the guest goes on. */
+const INCOMING = '--incoming';
+
+/** A driver domain may not read it: there a domain is its own machine, and none is known to be on its way. */
+async function readOfDomain(
   store: XenstoreOperations,
   { domid }: DeviceAddress,
+  key: 'vm' | 'name',
   options: OperationOptions,
 ): Promise<string | undefined> {
   try {
-    return await store.tryRead(`/local/domain/${domid}/vm`, options);
+    return await store.tryRead(`/local/domain/${domid}/${key}`, options);
   } catch (error) {
     if ((error as { code?: unknown }).code === 'EACCES') return undefined;
     throw error;

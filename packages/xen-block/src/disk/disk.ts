@@ -51,6 +51,7 @@ import {
   type TakeOver,
 } from './disk-rings.js';
 import { diskGeometry } from './geometry.js';
+import { asLookedAt, IncomingImage, isHandedOver } from './incoming-image.js';
 import { type Negotiated, readNegotiated } from './negotiation.js';
 import { deviceValues, transportValues } from './published-keys.js';
 import { DiskStops } from './stops/disk-stops.js';
@@ -78,6 +79,13 @@ export type ImageOpener = (config: DiskConfig, options: ImageOpening) => Promise
 export interface ImageOpening extends CallOptions {
   /** An earlier process may have served the disk to its frontend: what it has left for this image counts. */
   readonly offered?: boolean | undefined;
+  /**
+   * Of a disk whose guest is on its way from another host, which may write the image still. `look`: only that it is there and how
+   * large is asked for. The configuration says read-only and shared then, so that nothing is written and no lock is taken,
+   * and the image is closed at once. `take`: the guest waits for it. What is in use is asked for again and again, so
+   * that an opener need not wait for it long.
+   */
+  readonly incoming?: 'look' | 'take' | undefined;
 }
 
 /** How another image comes in the place of one, see {@link BlockDevice.exchangeImage}. */
@@ -113,7 +121,7 @@ export interface BlockDeviceOptions extends DiskRingsOptions {
   readonly limits: ProtocolLimits;
   /** What new connections are served with. */
   readonly dataPath: DataPathChoice;
-  /** Called when the device is prepared, for each medium of a drive, and after an exchange of the image. */
+  /** Called when the device is prepared, and again when a guest from another host connects; for each medium of a drive, and after an exchange of the image. */
   readonly openImage: ImageOpener;
   /** For new connections; a frontend that an earlier process has connected keeps the `sector-size` that it knows. */
   readonly sectorSize: SectorSizePolicy;
@@ -154,6 +162,8 @@ export class BlockDevice implements BackendHandler {
   /** As it was opened; {@link image} may show it with other sectors. */
   #opened: BlockImage | undefined;
   #image: BlockImage | undefined;
+  /** The guest is on its way from another host, which may have the image still: it is not open here. */
+  #incoming: IncomingImage | undefined;
   #geometry: DiskGeometry | undefined;
   #negotiated: Negotiated | undefined;
   #since = new Date();
@@ -201,7 +211,7 @@ export class BlockDevice implements BackendHandler {
     return this.#config;
   }
 
-  /** The opened image, or undefined for an empty drive. */
+  /** The opened image, or undefined for an empty drive, and while another host may write it. */
   get image(): BlockImage | undefined {
     return this.#image;
   }
@@ -241,9 +251,12 @@ export class BlockDevice implements BackendHandler {
     return this.#stops.stop;
   }
 
-  /** Why the disk is not served though its frontend is connected, or undefined. It is tried again, see {@link retry}. */
+  /**
+   * Why the disk is not served though its frontend is connected, or is one that has come from another host and waits;
+   * or undefined. It is tried again, see {@link retry}.
+   */
   get held(): HeldDevice | undefined {
-    return this.#context.held;
+    return this.#context.held ?? this.#incoming?.waiting;
   }
 
   /** In words why the medium of a drive could not be loaded, which leaves it empty and is tried again; or undefined. */
@@ -412,13 +425,17 @@ export class BlockDevice implements BackendHandler {
   offer(): XenstoreValues {
     if (!this.#config || this.#terms === this.#ownTerms) return {};
     this.#terms = this.#ownTerms;
-    this.#image = this.#opened && this.#sized(this.#opened);
-    this.#geometry = diskGeometry(this.#image, this.#config, this.#terms);
+    if (!this.#incoming) {
+      this.#image = this.#opened && this.#sized(this.#opened);
+      this.#geometry = diskGeometry(this.#image, this.#config, this.#terms);
+    }
     return transportValues(this.#terms.limits, this.#config);
   }
 
   /** `adopt`: an earlier process served this very connection, whose rings are adopted. */
   async connect(call: CallOptions & { adopt: boolean }): Promise<XenstoreValues> {
+    // However long that takes, changes of the disk need not wait for it.
+    if (this.#incoming) await this.#takeImage(this.#incoming, call);
     // Not while a medium changes: rings must not come between the old image and the new one.
     return this.#inTurn(() => this.#connect(call));
   }
@@ -440,6 +457,14 @@ export class BlockDevice implements BackendHandler {
     this.#since = new Date();
     if (connectedChannel.hasSubscribers) connectedChannel.publish(this.#connectedEvent(negotiated, { adopted: adopt }));
     return this.#deviceValues();
+  }
+
+  async #takeImage(incoming: IncomingImage, { signal }: CallOptions): Promise<void> {
+    const open = () => this.#options.openImage(this.#config!, { signal, incoming: 'take' });
+    this.#opened = await incoming.take(open, signal);
+    this.#image = this.#sized(this.#opened);
+    this.#incoming = undefined;
+    await this.#setGeometry();
   }
 
   /** A medium that the rings cannot have, on whatever thread, leaves a drive empty, as when it is loaded. */
@@ -523,6 +548,7 @@ export class BlockDevice implements BackendHandler {
     else await closing;
     this.#image = undefined;
     this.#opened = undefined;
+    this.#incoming = undefined;
     closedChannel.publish({ address: this.address });
   }
 
@@ -539,7 +565,7 @@ export class BlockDevice implements BackendHandler {
   async #refresh(options: RefreshOptions): Promise<void> {
     options.signal?.throwIfAborted();
     // One that is being opened is opened as it is now.
-    if (!this.#config || !this.#isPrepared) return;
+    if (!this.#config || !this.#isPrepared || this.#incoming) return;
     if (this.#image) await this.#resize(this.#image, options).catch((error) => this.#resizeFailed(error, options));
     else if (this.#config.target !== '') await this.#loadMedium(this.#config, untilItIsDone());
   }
@@ -604,6 +630,8 @@ export class BlockDevice implements BackendHandler {
     const config = this.#config!;
     this.#opened = undefined;
     this.#image = undefined;
+    this.#incoming = undefined;
+    if (isHandedOver(config)) return this.#lookAtImage(config, call);
     if (config.target !== '') await this.#open(config, call);
     else if (config.deviceType !== 'cdrom') {
       throw new XenBlockError('ENOENT', 'prepare', 'params names no image; only a cdrom drive may be empty', {
@@ -611,6 +639,13 @@ export class BlockDevice implements BackendHandler {
       });
     }
     await this.#setGeometry();
+  }
+
+  async #lookAtImage(config: DiskConfig, { signal }: ImageOpening): Promise<void> {
+    const image = await this.#options.openImage(asLookedAt(config), { signal, incoming: 'look' });
+    this.#incoming = new IncomingImage(this.address, image);
+    this.#geometry = diskGeometry(this.#sized(image), config, this.#terms);
+    await image.close();
   }
 
   /** An empty file is a drive without a medium: libxl names one for empty drives of type vbd. */

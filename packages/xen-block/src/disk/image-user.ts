@@ -2,11 +2,12 @@ import type { ImageUser } from '@xenpv/blockdev';
 import type { DiskConfig } from '../disk-description.js';
 
 /** For whom a disk's image is locked, or undefined: mode `w!` shares it with anybody. */
-export function imageUser({ shared, vm, vdev, address }: DiskConfig): ImageUser | undefined {
+export function imageUser({ shared, vm, vdev, address, incoming }: DiskConfig): ImageUser | undefined {
   if (shared) return undefined;
   const { type, domid, devid } = address;
   return {
-    owner: vm ?? `domain ${domid}`,
+    // What the other domain of the machine has begun must not come after what this one writes.
+    owner: (incoming ? undefined : vm) ?? `domain ${domid}`,
     name: `${vdev} of domain ${domid} (backend/${type}/${domid}/${devid})`,
   };
 }

@@ -2,6 +2,7 @@ import { deviceKeys, formatKeys, toolstackKeys, transportKeys, VdiskInfo } from 
 import type { BlockImage } from '@xenpv/blockdev';
 import type { XenstoreValues } from '@xenpv/xenbus';
 import type { DiskConfig, DiskGeometry } from '../disk-description.js';
+import { isHandedOver } from './incoming-image.js';
 import type { ProtocolLimits } from './terms.js';
 
 /** What goes with InitWait: what the frontend may choose from. All keys, as an earlier process may have offered more. */
@@ -15,7 +16,8 @@ export function transportValues(limits: ProtocolLimits, config: DiskConfig): Xen
   });
   // Nobody's script does it for qdisk, and xenopsd waits for it.
   const status = config.address.type === 'qdisk' ? 'connected' : undefined;
-  return { ...transport, ...formatKeys(toolstackKeys, { 'hotplug-status': status }) };
+  const incoming = isHandedOver(config) ? true : undefined;
+  return { ...transport, ...formatKeys(toolstackKeys, { 'hotplug-status': status, incoming }) };
 }
 
 /** What goes with Connected: the disk. `sectors` counts 512 bytes, whatever the sector size. */
@@ -27,7 +29,9 @@ export function deviceValues(
 ): XenstoreValues {
   // Linux's blkfront takes discard only with both its granularity and its alignment.
   const discard = geometry.discard ? image?.features : undefined;
-  return formatKeys(deviceKeys, {
+  // A process after this one finds a disk like any other.
+  const incoming = isHandedOver(config) ? false : undefined;
+  const values = formatKeys(deviceKeys, {
     sectors: geometry.sectors,
     'sector-size': geometry.sectorSize,
     'physical-sector-size': image?.physicalSectorSize ?? geometry.sectorSize,
@@ -40,6 +44,7 @@ export function deviceValues(
     'discard-alignment': discard?.discardAlignment,
     'discard-secure': discard && geometry.secureDiscard,
   });
+  return { ...values, ...formatKeys(toolstackKeys, { incoming }) };
 }
 
 function diskInfo(config: DiskConfig, geometry: DiskGeometry): number {

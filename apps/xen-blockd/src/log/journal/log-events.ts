@@ -37,6 +37,14 @@ export const DISK_EVENTS: Readonly<Record<string, LogEvent>> = {
     id: 'f70879674ea44e55a3fd770cac63c6eb',
     tells: 'A disk is left to the next process with requests in flight',
   },
+  'xen-block:image:awaited': {
+    id: 'd7fe37bc8abe432bab85960aae2a7395',
+    tells: 'A guest has come from another host, and waits for its image',
+  },
+  'xen-block:image:wait-ended': {
+    id: 'c38bd2e2a79943ac921bb15f66cd2d58',
+    tells: 'A guest that has come from another host waits for its image no more',
+  },
   'xen-block:device:abandoned': {
     id: 'ac34afdf5ca3411b9ee87e6988470749',
     tells: 'A guest is gone, and its requests are left to storage that hangs',
