@@ -41,6 +41,7 @@ const BRAND = Symbol.for('@xenpv/emulator.ToolstackError');
 export class ToolstackError extends Error {
   /** The same for all; `instanceof` also knows the errors of another copy of this package. */
   override readonly name = 'ToolstackError';
+  /** What went wrong; what nobody here knows is `ERR_FAILED`, and `cause` has its own. */
   readonly code: ToolstackErrorCode;
   /** The operation: `attachDisk`. */
   readonly op: string;
