@@ -223,9 +223,11 @@ export async function openPinnedFile(
     const id = await storageId(buffered);
     if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, id, signal });
     if (user) holds.lock = await ImageLock.take({ path, fd: buffered, id, readOnly, user }, signal);
-    const size = wholeSectors(facts.size, sectorSize, path);
+    // Whoever has let go of it meanwhile may have changed its size.
+    const now = { ...facts, size: storageFacts(await statFile(buffered)).size };
+    const size = wholeSectors(now.size, sectorSize, path);
     if (facts.writeProtected && !readOnly) throw writeProtected(path);
-    return new FileImage({ path, options, facts, size, files, identity: id.key, ring, ...holds });
+    return new FileImage({ path, options, facts: now, size, files, identity: id.key, ring, ...holds });
   } catch (error) {
     holds.mark?.release();
     await closeOpened(files);

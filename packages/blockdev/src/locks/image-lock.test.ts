@@ -1,6 +1,6 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, linkSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, mkdtempSync, openSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -215,6 +215,17 @@ needs(addon, 'qemu-storage-daemon').it('a process that ends is waited for', asyn
   child.kill('SIGKILL');
   await ended;
   await opening;
+});
+
+it('an image that its last user makes larger before it lets go has that size', async () => {
+  const path = makeFile();
+  const first = await open(path);
+  const opening = open(path);
+  // It has looked at the file by now, and waits for a moment.
+  await sleep(100);
+  truncateSync(path, 2 * MIB);
+  await first.close();
+  expect((await opening).size).toBe(2 * MIB);
 });
 
 function losetup(...args: string[]): string {
