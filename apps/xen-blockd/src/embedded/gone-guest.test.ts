@@ -27,7 +27,8 @@ let image: string;
 let journal: string;
 
 beforeEach(async () => {
-  host = await FolderHost.start();
+  // No daemon is there to let go of a disk.
+  host = await FolderHost.start({ toolstackMs: 500 });
   cleanup = new Cleanup();
   remote = cleanup.use(await RemoteHost.connect(host.directory));
   image = host.path('image');

@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { EmulatedHost } from '@xenpv/emulator';
 import { endProcessesOf, ownFolder } from '@xenpv/test-support/own-folder';
 import { expect } from 'vitest';
 import { BlockdProcess } from './process.js';
@@ -7,22 +8,34 @@ import { BlockdProcess } from './process.js';
 /** A machine that does much else starts a process in more than 15 seconds. */
 const READY_MS = 60_000;
 
+interface FolderHostOptions {
+  /** How long its toolstack waits for a backend, in milliseconds. The host is in this process then: the program has libxl's ten seconds. */
+  readonly toolstackMs?: number | undefined;
+}
+
 /** `xen-blockd host` in a folder of its own, and the daemons of it: each the real program in a process. */
 export class FolderHost implements AsyncDisposable {
   readonly directory: string;
-  readonly #host: BlockdProcess;
+  readonly #endHost: () => Promise<unknown>;
   readonly #daemons = new Set<BlockdProcess>();
 
-  private constructor(directory: string, host: BlockdProcess) {
+  private constructor(directory: string, endHost: () => Promise<unknown>) {
     this.directory = directory;
-    this.#host = host;
+    this.#endHost = endHost;
   }
 
-  static async start(): Promise<FolderHost> {
+  static async start({ toolstackMs }: FolderHostOptions = {}): Promise<FolderHost> {
     const directory = ownFolder('/dev/shm', 'blockd');
+    if (toolstackMs !== undefined) {
+      const host = await EmulatedHost.create({ directory, toolstackTimeoutMs: toolstackMs });
+      return new FolderHost(directory, () => host.close());
+    }
     const host = new BlockdProcess(['host', '--dir', directory]);
     await host.line(`host ready ${directory}`);
-    return new FolderHost(directory, host);
+    return new FolderHost(directory, () => {
+      host.signal('SIGTERM');
+      return host.ended;
+    });
   }
 
   path(name: string): string {
@@ -68,8 +81,7 @@ export class FolderHost implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const daemon of this.#daemons) await this.kill(daemon);
-    this.#host.signal('SIGTERM');
-    await this.#host.ended;
+    await this.#endHost();
     // Storage helpers outlive their daemons.
     endProcessesOf(this.directory);
     rmSync(this.directory, { recursive: true });
