@@ -50,6 +50,7 @@ const ENGINE_SOURCES = [
   'ranges',
   'registrations',
   'slots',
+  'transfers',
   'uring',
 ];
 
