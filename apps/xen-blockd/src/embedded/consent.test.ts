@@ -10,6 +10,7 @@ import { Cleanup } from '../cleanup.js';
 import { FolderHost } from '../testing/folder-host.js';
 import { attachTo } from '../testing/guest-load.js';
 import { type BlockdProcess, runBlockd } from '../testing/process.js';
+import { Scrape } from '../testing/scrape.js';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
@@ -113,12 +114,14 @@ needs(addon, throttle, 'mke2fs', 'losetup').describe('a guest with requests in f
     await isHeld(/is another one than .*--accept-image/, '--without-journal');
     // A third daemon knows it as the second did.
     await host.kill(daemon);
-    daemon = await host.daemon();
+    daemon = await host.daemon('--metrics', host.path('metrics'));
     await isHeld(/is another one than .*--accept-image/, '--without-journal');
     expect(readFileSync(image).equals(other)).toBe(true);
     await resume('--accept-image');
     await goesOn();
     expect(daemon.stderr).toContain(`"recovered":${PAGES.length}`);
+    const metrics = await Scrape.from(host.path('metrics'));
+    expect(metrics.value('xen_blockd_recovered_requests_total')).toBe(PAGES.length);
     expect((await disk.read(PAGE, PAGE))[0]).toBe(OTHER);
     expect(written(`${image}.old`)).toEqual([0, ...PAGES]);
   });
