@@ -51,9 +51,21 @@ async function xentopDisk() {
   return { reads, writes, sectorsRead, sectorsWritten };
 }
 
+/** The same when it changes no more: figures are up to a second old, and a guest that has just come up reads still. */
+async function settledDisk() {
+  let before = '';
+  const settled = async () => {
+    const now = await xentopDisk();
+    const isSettled = JSON.stringify(now) === before;
+    before = JSON.stringify(now);
+    return isSettled && now;
+  };
+  return until('figures that stay', settled, { timeout: 60, every: 2 });
+}
+
 const xentop = test('xentop shows what a disk has done', async ({ way }) => {
   const guest = await diskGuest(way, 'top');
-  const before = await xentopDisk();
+  const before = await settledDisk();
   await guest.sh('dd if=/dev/xvda of=/dev/null bs=1M count=3 iflag=direct 2>/dev/null');
   await guest.sh('dd if=/dev/zero of=/dev/xvda bs=4k count=5 oflag=direct 2>/dev/null');
   const grown = async () => {
