@@ -79,6 +79,10 @@ const WAIT_ENDED: Record<ImageWaitEndedEvent['by'], string> = {
   'given-up': 'its guest waits for the image no more',
 };
 
+/** What a journal has: of a queue, or of the disk. */
+const notedOf = (queue: number | undefined) =>
+  queue === undefined ? 'which image it has is' : 'its requests in flight are';
+
 const RESUMED: Record<DeviceResumedEvent['by'], string> = {
   resume: 'resumed',
   leave: 'stopped: its requests are left to the next process',
@@ -129,14 +133,10 @@ const LINES: Record<string, (event: never) => Line> = {
     about(address, { level: noted ? 'warn' : 'error', message: noted ? LEFT : LOST, fields: { inFlight } }),
   'xen-block:device:abandoned': ({ address, inFlight }: DeviceAbandonedEvent) =>
     about(address, { level: 'warn', message: ABANDONED, fields: { inFlight } }),
-  'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) => {
-    const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
-    return about(address, { level: 'error', message: `${what} not noted: ${errorMessage(error)}` });
-  },
-  'xen-block:journal:made': ({ address, queue }: JournalMadeEvent) => {
-    const what = queue === undefined ? 'which image it has is' : 'its requests in flight are';
-    return about(address, { level: 'info', message: `${what} noted again` });
-  },
+  'xen-block:journal:failed': ({ address, queue, error }: JournalFailedEvent) =>
+    about(address, { level: 'error', message: `${notedOf(queue)} not noted: ${errorMessage(error)}` }),
+  'xen-block:journal:made': ({ address, queue }: JournalMadeEvent) =>
+    about(address, { level: 'info', message: `${notedOf(queue)} noted again` }),
   'xen-block:device:limited': ({ address, disk, guest }: DeviceLimitedEvent) =>
     about(address, {
       level: 'info',

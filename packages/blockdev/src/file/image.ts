@@ -224,7 +224,7 @@ export async function openPinnedFile(
     if (disk !== undefined) holds.mark = await DiskMark.take({ path, disk, files, id, signal });
     if (user) holds.lock = await ImageLock.take({ path, fd: buffered, id, readOnly, user }, signal);
     // Whoever has let go of it meanwhile may have changed its size.
-    const now = { ...facts, size: storageFacts(await statFile(buffered)).size };
+    const now = { ...facts, size: storageSize(await statFile(buffered)) };
     const size = wholeSectors(now.size, sectorSize, path);
     if (facts.writeProtected && !readOnly) throw writeProtected(path);
     return new FileImage({ path, options, facts: now, size, files, identity: id.key, ring, ...holds });
