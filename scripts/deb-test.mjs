@@ -9,7 +9,7 @@ import { sourceDate } from './deb/version.mjs';
 import { DEBIAN, install } from './lib/debian.mjs';
 import { readArguments, runMain, sayOnStderr } from './lib/program.mjs';
 import { setup } from './lib/setup.mjs';
-import { StepError, seconds } from './lib/steps.mjs';
+import { run, StepError, seconds } from './lib/steps.mjs';
 
 const USAGE = `usage: npm run test:deb [-- OPTIONS]
 
@@ -32,6 +32,13 @@ const STEPS = {
   'the same tree gives the same bytes': async ({ first, build }) => {
     const again = await build(first.version);
     assert.ok(readFileSync(first.path).equals(readFileSync(again.path)));
+  },
+  'lintian finds no error': async ({ first }) => {
+    const text = await run('lintian', 'lintian', ['--fail-on', 'none', '--tag-display-limit', '0', first.path]);
+    assert.deepEqual(
+      text.split('\n').filter((line) => line.startsWith('E:')),
+      [],
+    );
   },
   'apt install: nothing is started, and the program runs': async ({ root, first }) => {
     await aptInstall(root, first.path);

@@ -42,41 +42,52 @@ const workOnImage = test(
   { xen: ['4.20'], minutes: 5 },
 );
 
-/** What xentop shows of the guest's only disk. */
-async function xentopDisk() {
+/** A disk as xentop names it: the number that the frontend's directory has. */
+const XENTOP_NUMBER = { xvda: 51712, xvdb: 51728 };
+
+/** What xentop shows of a disk of the only guest; `null` if it shows none. */
+async function xentopDisk(vdev) {
   const shown = await sh('xentop -b -i 1 -x -f');
-  const numbers = /VBD.*?OO:\s*(\d+)\s+RD:\s*(\d+)\s+WR:\s*(\d+)\s+RSECT:\s*(\d+)\s+WSECT:\s*(\d+)/.exec(shown);
-  if (!numbers) throw new Error(`no disk in what xentop shows:\n${shown}`);
-  const [reads, writes, sectorsRead, sectorsWritten] = numbers.slice(2).map(Number);
+  const found = new RegExp(
+    `VBD \\S+ +${XENTOP_NUMBER[vdev]} .*?RD: *(\\d+) +WR: *(\\d+) +RSECT: *(\\d+) +WSECT: *(\\d+)`,
+  ).exec(shown);
+  if (!found) return null;
+  const [reads, writes, sectorsRead, sectorsWritten] = found.slice(1).map(Number);
   return { reads, writes, sectorsRead, sectorsWritten };
 }
 
 /** The same when it changes no more: figures are up to a second old, and a guest that has just come up reads still. */
-async function settledDisk() {
+async function settledDisk(vdev) {
   let before = '';
   const settled = async () => {
-    const now = await xentopDisk();
-    const isSettled = JSON.stringify(now) === before;
+    const now = await xentopDisk(vdev);
+    const isSettled = now !== null && now.reads > 0 && JSON.stringify(now) === before;
     before = JSON.stringify(now);
     return isSettled && now;
   };
-  return until('figures that stay', settled, { timeout: 60, every: 2 });
+  return until(`figures of ${vdev} that stay`, settled, { timeout: 120, every: 2 });
+}
+
+/** A guest reads 3 MiB and writes 20 KiB, and xentop shows just that. */
+async function looksWithXentop(guest, vdev) {
+  const before = await settledDisk(vdev);
+  await guest.sh(`dd if=/dev/${vdev} of=/dev/null bs=1M count=3 iflag=direct 2>/dev/null`);
+  await guest.sh(`dd if=/dev/zero of=/dev/${vdev} bs=4k count=5 oflag=direct 2>/dev/null`);
+  const grown = async () => {
+    const now = await xentopDisk(vdev);
+    return now !== null && now.writes - before.writes >= 5 && now;
+  };
+  const after = await until(`figures of the writes to ${vdev}`, grown, { timeout: 20 });
+  const [read, written] = ['sectorsRead', 'sectorsWritten'].map((of) => after[of] - before[of]);
+  if (read !== 3 * SECTORS_PER_MIB || written !== 40) throw new Error(`${read} sectors read, ${written} written`);
+  return `${vdev}: ${after.reads} reads, ${after.writes} writes`;
 }
 
 const xentop = test('xentop shows what a disk has done', async ({ way }) => {
   const guest = await diskGuest(way, 'top');
-  const before = await settledDisk();
-  await guest.sh('dd if=/dev/xvda of=/dev/null bs=1M count=3 iflag=direct 2>/dev/null');
-  await guest.sh('dd if=/dev/zero of=/dev/xvda bs=4k count=5 oflag=direct 2>/dev/null');
-  const grown = async () => {
-    const now = await xentopDisk();
-    return now.writes - before.writes >= 5 && now;
-  };
-  const after = await until('figures of the writes', grown, { timeout: 20 });
-  const [read, written] = ['sectorsRead', 'sectorsWritten'].map((of) => after[of] - before[of]);
-  if (read !== 3 * SECTORS_PER_MIB || written !== 40) throw new Error(`${read} sectors read, ${written} written`);
+  const seen = await looksWithXentop(guest, 'xvda');
   await guest.shutdown();
-  return `${after.reads} reads, ${after.writes} writes`;
+  return seen;
 });
 
 group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, namedFormat, workOnImage, xentop, attachDetach(25)]);
@@ -108,6 +119,7 @@ const asForQemu = test('a guest whose raw and qcow2 disks are qdisk, as for QEMU
   if ((await deviceModels()).length !== 1) throw new Error('there is no device model of ours');
   await verifyFio(guest, 'xvda', { size: '8M' });
   await verifyFio(guest, 'xvdb', { size: '8M' });
+  const seen = [await looksWithXentop(guest, 'xvda'), await looksWithXentop(guest, 'xvdb')];
   // xl attaches qdisk disks to a guest only if its device model runs.
   await guest.attach(way.disk('xvdc', 'hot'));
   await guest.disk('xvdc');
@@ -118,6 +130,7 @@ const asForQemu = test('a guest whose raw and qcow2 disks are qdisk, as for QEMU
   await checkQcow2(image);
   await until('end of the device model', async () => (await deviceModels()).length === 0, { timeout: 30 });
   if ((await listDomains()).some(({ name }) => name === 'asqemu')) throw new Error('the guest is there still');
+  return seen.join(', ');
 });
 
 group(

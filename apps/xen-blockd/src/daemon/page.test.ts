@@ -1,9 +1,10 @@
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { packageRoot } from '../package-root.js';
 import type { DiskDocument, WholeDiskDocument } from '../status/page/documents.js';
 import { PageServer } from '../status/page/page-server.js';
 import type { RecentError } from '../status/page/recent-errors.js';
@@ -211,3 +212,35 @@ describe('the page', () => {
     expect((await ask('/')).status).toBe(200);
   });
 });
+
+it('has just the fields that docs/page.md tells of', async () => {
+  await start();
+  const { domid } = await daemon.attach();
+  await host.connectGuest(domid);
+  const documented = fieldsOf(readFileSync(new URL('../../docs/page.md', packageRoot), 'utf8'));
+  const answer = JSON.parse((await ask('/api/disks')).body) as Record<string, unknown>;
+  const [disk] = answer.disks as [object];
+  const whole = JSON.parse((await ask(`/api/disks/qdisk-${domid}-51712`)).body) as { disk: object };
+  expect({
+    'GET /api/disks': Object.keys(answer).sort(),
+    'A disk': Object.keys(disk).sort(),
+    'GET /api/disks/qdisk-5-51712': Object.keys(whole.disk)
+      .filter((field) => !(field in disk))
+      .sort(),
+  }).toEqual(documented);
+  expect(Object.keys(whole).sort()).toEqual(['disk', 'instance', 'version']);
+});
+
+/** What the first column of each table names, by what stands before it. */
+function fieldsOf(page: string): Record<string, string[]> {
+  const tables = page.matchAll(/^`?(GET \/api[^`\s]+|A disk)`?:[^|]*((?:^\|.*\n)+)/gm);
+  return Object.fromEntries(
+    Array.from(tables, ([, about, rows]) => {
+      const first = (rows ?? '')
+        .split('\n')
+        .slice(2)
+        .map((row) => row.split('|')[1] ?? '');
+      return [about, Array.from(first.join().matchAll(/`(\w+)`/g), ([, field]) => field).sort()];
+    }),
+  );
+}

@@ -91,6 +91,18 @@ describe('in the place of a QEMU', () => {
     expect(await client.execute('query-blockstats')).toMatchObject([{ device, stats: { rd_bytes: 4096 } }]);
   });
 
+  it('its figures are of the last seconds while somebody looks again and again', async () => {
+    const guest = await daemon.host.connectGuest(domid);
+    await using client = await QmpClient.connect(daemon.host.path('stat'));
+    const bytesRead = async () => {
+      const [disk] = (await client.execute('query-blockstats')) as [{ stats: { rd_bytes: number } }];
+      return disk.stats.rd_bytes;
+    };
+    const before = await bytesRead();
+    await guest.read(0, 4096);
+    await expect.poll(bytesRead, { timeout: 10_000 }).toBe(before + 4096);
+  });
+
   it('it goes on while the daemon is away', async () => {
     daemon.stop();
     await daemon.ended();

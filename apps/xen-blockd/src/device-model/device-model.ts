@@ -11,6 +11,7 @@ import { Cleanup } from '../cleanup.js';
 import { qmpVersion } from '../control/qemu-version.js';
 import { listenPrivately } from '../unix-socket.js';
 import type { DeviceModelArguments } from './arguments.js';
+import { WatchedAnswer } from './watched.js';
 
 export interface DeviceModelOptions extends DeviceModelArguments {
   /** Of dom0. */
@@ -34,10 +35,11 @@ export async function runDeviceModel(options: DeviceModelOptions): Promise<void>
   ending.addEventListener('abort', end);
   if (ending.aborted) end();
   try {
+    const disks = disksOf(options);
+    for (const answer of Object.values(disks)) cleanup.use(answer);
+    const commands = commandsOf(disks, end);
     for (const path of sockets) {
-      const server = cleanup.use(
-        new QmpServer({ commands: commandsOf(options, end), version: qmpVersion(', no QEMU') }),
-      );
+      const server = cleanup.use(new QmpServer({ commands, version: qmpVersion(', no QEMU') }));
       await listenPrivately(server.listener, path);
     }
     // libxl waits for it for a minute, then for QMP.
@@ -51,13 +53,14 @@ export async function runDeviceModel(options: DeviceModelOptions): Promise<void>
   }
 }
 
-function commandsOf({ domid, control, logger }: DeviceModelOptions, end: () => void): Record<string, QmpCommand> {
-  const array = { array: 'any' } as const;
+type Disks = Record<'query-block' | 'query-blockstats', WatchedAnswer<unknown[]>>;
+
+function disksOf({ domid, control, logger }: DeviceModelOptions): Disks {
   /** The daemon's answer as far as it is about this guest; nothing where there is no daemon. */
-  const ofGuest = async (command: string, args?: object): Promise<unknown[]> => {
+  const ofGuest = async (command: keyof Disks): Promise<unknown[]> => {
     try {
       await using daemon = await QmpClient.connect(control, { answerMs: ANSWER_MS });
-      const all = (await daemon.execute(command, args)) as readonly { device?: string; 'node-name'?: string }[];
+      const all = (await daemon.execute(command)) as readonly { device?: string; 'node-name'?: string }[];
       const isOurs = new RegExp(`^[a-z0-9]+-${domid}-\\d+$`);
       return all.filter(({ device, 'node-name': node }) => isOurs.test(device ?? node ?? ''));
     } catch (error) {
@@ -65,6 +68,14 @@ function commandsOf({ domid, control, logger }: DeviceModelOptions, end: () => v
       return [];
     }
   };
+  return {
+    'query-block': new WatchedAnswer(() => ofGuest('query-block')),
+    'query-blockstats': new WatchedAnswer(() => ofGuest('query-blockstats')),
+  };
+}
+
+function commandsOf(disks: Disks, end: () => void): Record<string, QmpCommand> {
+  const array = { array: 'any' } as const;
   return {
     /** The consoles that QEMU would have: libxl asks for their terminals after the start. */
     'query-chardev': qmpCommand({ members: {}, returns: array, run: () => [] }),
@@ -74,8 +85,8 @@ function commandsOf({ domid, control, logger }: DeviceModelOptions, end: () => v
       returns: { object: { running: 'bool', status: 'str' } },
       run: () => ({ running: true, singlestep: false, status: 'running' }),
     }),
-    'query-block': qmpCommand({ members: {}, returns: array, run: () => ofGuest('query-block') }),
-    'query-blockstats': qmpCommand({ members: {}, returns: array, run: () => ofGuest('query-blockstats') }),
+    'query-block': qmpCommand({ members: {}, returns: array, run: () => disks['query-block'].get() }),
+    'query-blockstats': qmpCommand({ members: {}, returns: array, run: () => disks['query-blockstats'].get() }),
     /** Of a guest that is saved: there is no state of ours to keep, and disks have all that they were told was written. */
     stop: qmpCommand({ members: {}, run: () => {} }),
     cont: qmpCommand({ members: {}, run: () => {} }),
