@@ -16,6 +16,8 @@ export function makeCertificates(folder: string, { serverNames }: { readonly ser
     const by = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-days', '2'];
     openssl('x509', '-req', '-in', `${who}.csr`, ...by, '-out', `${who}-cert.pem`, '-extfile', `${who}.ext`);
   }
+  // Without it QEMU's server looks for a prime of its own at each start, for up to half a minute.
+  openssl('genpkey', '-genparam', '-algorithm', 'DH', '-pkeyopt', 'group:ffdhe2048', '-out', 'dh-params.pem');
 }
 
 /** What a client says and believes that has the certificates of a folder. */

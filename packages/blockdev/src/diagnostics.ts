@@ -24,6 +24,21 @@ export interface NbdLostEvent {
   readonly inFlight: number;
 }
 
+/**
+ * Published on `blockdev:nbd:unfit` when what answers in the place of a server that went away cannot be used, once for each
+ * reason: operations go on waiting.
+ */
+export interface NbdUnfitEvent {
+  /** The socket of the server, or `host:port`. */
+  readonly path: string;
+  /** Empty for the default export of the server. */
+  readonly exportName: string;
+  /** Why, for people. */
+  readonly reason: string;
+  /** Requests that wait for it. */
+  readonly inFlight: number;
+}
+
 /** Published on `blockdev:nbd:restored` when a server that went away is back and of use. */
 export interface NbdRestoredEvent {
   /** The socket of the server, or `host:port`. */
@@ -117,8 +132,13 @@ export function reportFallback(message: EngineFallback): void {
 
 export const nbdLostChannel = channel('blockdev:nbd:lost');
 export const nbdRestoredChannel = channel('blockdev:nbd:restored');
+const unfit = channel('blockdev:nbd:unfit');
 const unkept = channel('blockdev:nbd:unkept');
 const dropped = channel('blockdev:nbd:dropped');
+
+export function reportUnfit(message: NbdUnfitEvent): void {
+  if (unfit.hasSubscribers) unfit.publish(message);
+}
 
 export function reportUnkept(message: NbdUnkeptEvent): void {
   if (unkept.hasSubscribers) unkept.publish(message);

@@ -15,6 +15,7 @@ export type {
   NbdDroppedEvent,
   NbdLostEvent,
   NbdRestoredEvent,
+  NbdUnfitEvent,
   NbdUnkeptEvent,
   OddSize,
   UnquietImage,

@@ -148,7 +148,7 @@ const schema = v.strictObject({
   'growth-seconds': v.optional(whole(RANGES['growth-seconds']), DEFAULTS['growth-seconds']),
   /** How long a stop waits for requests in flight, before it leaves them to the next process. */
   'stop-seconds': v.optional(whole(RANGES['stop-seconds']), DEFAULTS['stop-seconds']),
-  /** For so long requests wait for an NBD server or storage helper that went away; without it for as long as it takes. */
+  /** For so long requests wait for an NBD or iSCSI server, or a storage helper, that went away; without it for as long as it takes. */
   'reconnect-seconds': v.optional(whole(RANGES['reconnect-seconds'])),
   /** Of each image behind an NBD server or helper: memory for writes that no flush has covered. They are sent again if it dies. */
   'unflushed-mebibytes': v.optional(whole(RANGES['unflushed-mebibytes']), DEFAULTS['unflushed-mebibytes']),

@@ -4,6 +4,7 @@ import type {
   NbdDroppedEvent,
   NbdLostEvent,
   NbdRestoredEvent,
+  NbdUnfitEvent,
   NbdUnkeptEvent,
   OddSize,
   UnquietImage,
@@ -186,6 +187,12 @@ const LINES: Record<string, (event: never) => Line> = {
     about: path,
     level: 'error',
     message: 'lost the NBD server',
+    fields: { path, export: exportName, reason, inFlight },
+  }),
+  'blockdev:nbd:unfit': ({ path, exportName, reason, inFlight }: NbdUnfitEvent) => ({
+    about: path,
+    level: 'error',
+    message: 'the NBD server is there, and cannot be used',
     fields: { path, export: exportName, reason, inFlight },
   }),
   'blockdev:nbd:restored': ({ path, exportName, awayMs, resent, lostWrites }: NbdRestoredEvent) => ({

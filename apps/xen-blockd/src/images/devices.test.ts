@@ -7,6 +7,7 @@ import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestDaemon } from '../testing/daemon.js';
 import type { EmbeddedHost } from '../testing/host.js';
+import { loopDevices } from '../testing/loop-devices.js';
 
 const MIB = 1 << 20;
 
@@ -23,18 +24,6 @@ function loopDevice(path: string): string {
   devices.push(device);
   return device;
 }
-
-const loop = {
-  name: 'loop devices',
-  met: () => {
-    try {
-      run('losetup', '--detach', run('losetup', '--find', '--show', process.execPath, '--read-only'));
-      return true;
-    } catch {
-      return false;
-    }
-  },
-};
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();
@@ -68,7 +57,7 @@ function rawDevice(): { data: Buffer; device: string } {
   return { data: data.subarray(0, 4096), device: loopDevice(host.path('raw')) };
 }
 
-needs('losetup', loop).describe('a target that is no whole path', () => {
+needs('losetup', loopDevices).describe('a target that is no whole path', () => {
   const ways: [string, Omit<XlDisk, 'vdev' | 'target'>][] = [
     ['phy', { backendType: 'phy' }],
     ['qdisk', { backendType: 'qdisk' }],
@@ -99,7 +88,7 @@ it('a target below /dev does not lead out of it', async () => {
   await expect.poll(() => host.store.tryRead(error)).toContain('../etc/passwd is not below /dev');
 });
 
-needs('losetup', loop, 'qemu-img', 'qemu-storage-daemon').describe('block devices', () => {
+needs('losetup', loopDevices, 'qemu-img', 'qemu-storage-daemon').describe('block devices', () => {
   it.each([
     ['qcow2', 'qcow2', []],
     ['vhd', 'vpc', ['-o', 'force_size=on']],

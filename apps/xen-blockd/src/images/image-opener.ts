@@ -15,6 +15,7 @@ import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
+import { iscsiTarget } from './network/iscsi-target.js';
 import { checkNetwork, type NetworkPolicy } from './network/policy.js';
 import type { NetworkSettings } from './network/settings.js';
 import { networkDriver } from './network/source.js';
@@ -109,7 +110,8 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
   if (nbd) checkServer(nbd.address, config.target, options);
   const device = deviceName(config.address);
   const unflushedBytes = unflushedMebibytes && unflushedMebibytes << 20;
-  const seconds = nbd?.reconnectSeconds ?? reconnectSeconds;
+  const named = driver === 'iscsi' ? iscsiTarget(target) : nbd;
+  const seconds = named?.reconnectSeconds ?? reconnectSeconds;
   const reconnect = seconds && 1000 * seconds;
   const common = { device, readOnly, adopt: offered, directory: helperDirectory, unflushedBytes, reconnect, signal };
   await orphans?.settled(device);

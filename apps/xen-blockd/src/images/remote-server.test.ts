@@ -1,20 +1,19 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { needs } from '@xenpv/test-support';
 import { makeCertificates } from '@xenpv/test-support/certificates';
-import { freePort, isListenedOn } from '@xenpv/test-support/ports';
+import { freePort } from '@xenpv/test-support/ports';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { Config } from '../daemon/config.js';
 import { TestDaemon } from '../testing/daemon.js';
+import { NbdExport } from '../testing/nbd-export.js';
 
 const MIB = 1 << 20;
 const SOON = { timeout: 30_000, interval: 20 };
 const qemu = needs('qemu-storage-daemon', 'Linux');
 
 let daemon: TestDaemon;
-let server: ChildProcess | undefined;
+let server: NbdExport | undefined;
 let port: number;
 
 beforeEach(async () => {
@@ -28,28 +27,12 @@ afterEach(async () => {
   await killServer();
 });
 
-/** QEMU's, on a port of this machine; `certificates`: by TLS, with those of a folder, which clients must have too. */
+/** `certificates`: by TLS, with those of a folder. */
 async function startServer(certificates?: string): Promise<void> {
-  const tls = `tls-creds-x509,id=tls,dir=${certificates},endpoint=server,verify-peer=on`;
-  server = spawn('qemu-storage-daemon', [
-    ...(certificates === undefined ? [] : ['--object', tls]),
-    ...['--blockdev', `driver=file,node-name=disk,filename=${daemon.host.path('image')}`],
-    ...[
-      '--nbd-server',
-      `addr.type=inet,addr.host=127.0.0.1,addr.port=${port}${certificates ? ',tls-creds=tls' : ''},max-connections=0`,
-    ],
-    ...['--export', 'type=nbd,id=disk,node-name=disk,name=web 1,writable=on'],
-  ]);
-  await expect.poll(() => isListenedOn(port), SOON).toBe(true);
+  server = await NbdExport.start({ place: port, image: daemon.host.path('image'), name: 'web 1', certificates });
 }
 
-async function killServer(): Promise<void> {
-  const killed = server;
-  server = undefined;
-  if (!killed || killed.exitCode !== null || killed.signalCode !== null) return;
-  killed.kill('SIGKILL');
-  await once(killed, 'exit');
-}
+const killServer = async () => server?.kill();
 
 async function attach(
   config: Partial<Config>,

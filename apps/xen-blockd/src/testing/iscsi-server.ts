@@ -60,6 +60,15 @@ export class IscsiServer implements AsyncDisposable {
     await once(server, 'exit');
   }
 
+  /** What a network that is cut looks like: it is there, and nothing comes of it. */
+  pause(): void {
+    this.#server?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#server?.kill('SIGCONT');
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
     for (const end of ['', '.lock']) rmSync(`/var/run/tgtd/socket.${CONTROL}${end}`, { force: true });

@@ -14,7 +14,7 @@ import {
   negotiateExport,
   type Speaker,
 } from '@xenpv/nbd';
-import { nbdLostChannel, nbdRestoredChannel } from '../diagnostics.js';
+import { nbdLostChannel, nbdRestoredChannel, reportUnfit } from '../diagnostics.js';
 import { BlockDeviceError } from '../errors.js';
 import { Errno } from '../queue/errno.js';
 import { addressText, type NbdAddress } from './address.js';
@@ -117,6 +117,8 @@ export class NbdConnection {
   #progress = false;
   /** It was told that the server is away, and not yet that it is back. */
   #toldLost = false;
+  /** Why the server that is there is of no use, as it was told last. */
+  #toldUnfit: string | undefined;
   #retry: NodeJS.Timeout | undefined;
   #retryMs = RETRY_MS;
   /** Queues whose requests are not worth waiting for. */
@@ -508,7 +510,7 @@ export class NbdConnection {
       this.#progress = false;
       this.#tellLost(failure);
       this.#member?.lost();
-    }
+    } else if (failure instanceof NbdError) this.#tellUnfit(failure.message);
     this.#state = 'down';
     this.#silence.stop();
     this.#unsent.length = 0;
@@ -552,9 +554,18 @@ export class NbdConnection {
     nbdLostChannel.publish({ path, exportName, reason: failure?.message, inFlight: this.inFlight });
   }
 
+  /** Somebody answers where the server was. Once for each reason: it is asked again and again. */
+  #tellUnfit(reason: string): void {
+    if (this.#toldUnfit === reason) return;
+    this.#toldUnfit = reason;
+    const { address, exportName } = this.#options;
+    reportUnfit({ path: addressText(address), exportName, reason, inFlight: this.inFlight });
+  }
+
   /** The server has answered, or is there and nothing was asked. */
   #useful(): void {
     this.#progress = true;
+    this.#toldUnfit = undefined;
     if (!this.#toldLost) return;
     this.#toldLost = false;
     if (!nbdRestoredChannel.hasSubscribers) return;

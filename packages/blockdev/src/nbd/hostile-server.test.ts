@@ -1,9 +1,10 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { mkdtempSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NBD_SIMPLE_REPLY_BYTES, NbdCommand, NbdFlag } from '@xenpv/nbd';
-import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { type BlockImage, BlockOp } from '../block-image.js';
 import { allocateMemory } from '../queue/buffer.js';
 import {
@@ -211,15 +212,19 @@ describe('an export that comes back as another one is not used', () => {
     flags: FLAGS | NbdFlag.sendFua | NbdFlag.sendTrim,
     blocks: [512, 4096, 1 << 20],
   };
-  test.each<[string, Partial<HostileExport>]>([
-    ['of a smaller size', { size: 32768 }],
-    ['without flush', { flags: before.flags & ~NbdFlag.sendFlush }],
-    ['without FUA', { flags: before.flags & ~NbdFlag.sendFua }],
-    ['without trim', { flags: before.flags & ~NbdFlag.sendTrim }],
-    ['that takes no writes', { flags: before.flags | NbdFlag.readOnly }],
-    ['with larger blocks', { blocks: [4096, 4096, 1 << 20] }],
-    ['that takes less at once', { blocks: [512, 4096, 4096] }],
-  ])('%s', async (_name, other) => {
+  test.each<[string, Partial<HostileExport>, reason: RegExp]>([
+    ['of a smaller size', { size: 32768 }, /smaller than before/],
+    ['without flush', { flags: before.flags & ~NbdFlag.sendFlush }, /does not know flush any more/],
+    ['without FUA', { flags: before.flags & ~NbdFlag.sendFua }, /does not know FUA any more/],
+    ['without trim', { flags: before.flags & ~NbdFlag.sendTrim }, /does not know trim any more/],
+    ['that takes no writes', { flags: before.flags | NbdFlag.readOnly }, /takes no writes any more/],
+    ['with larger blocks', { blocks: [4096, 4096, 1 << 20] }, /has larger blocks than before/],
+    ['that takes less at once', { blocks: [512, 4096, 4096] }, /takes less at once than before/],
+  ])('%s, and that is told once, however often it is tried', async (_name, other, reason) => {
+    const told: unknown[] = [];
+    const hear = (message: unknown) => void told.push(message);
+    subscribe('blockdev:nbd:unfit', hear);
+    onTestFinished(() => void unsubscribe('blockdev:nbd:unfit', hear));
     const server = await listen({
       exportOf: (connection) => (connection === 0 ? before : { ...before, ...other }),
       onRequest: (socket, { cookie, length }, connection) =>
@@ -228,6 +233,10 @@ describe('an export that comes back as another one is not used', () => {
     const image = await open(server);
     expect(await read(image)).toBe(-EIO);
     expect(image.size).toBe(65536);
+    await vi.waitFor(() => expect(server.clients.length).toBeGreaterThan(3));
+    expect(told).toEqual([
+      { path: server.path, exportName: '', reason: expect.stringMatching(reason), inFlight: expect.any(Number) },
+    ]);
   });
 
   test('and one that can do more is', async () => {

@@ -1,6 +1,7 @@
 import { refusal } from '../refusal.js';
+import { RECONNECT, reconnectSeconds } from './settings.js';
 
-/** A logical unit, as `iscsi://[USER@]HOST[:PORT]/IQN/LUN` names it. */
+/** A logical unit, as `iscsi://[USER@]HOST[:PORT]/IQN/LUN[?reconnect-seconds=N]` names it. */
 export interface IscsiTarget {
   readonly host: string;
   readonly port: number;
@@ -8,6 +9,7 @@ export interface IscsiTarget {
   readonly lun: number;
   /** For CHAP; undefined: nobody is asked who he is. */
   readonly user: string | undefined;
+  readonly reconnectSeconds: number | undefined;
 }
 
 const FORM = 'expected iscsi://HOST:PORT/IQN/LUN or iscsi://USER@HOST:PORT/IQN/LUN';
@@ -26,7 +28,7 @@ export function iscsiTarget(target: string): IscsiTarget {
   const [iqn = '', lun = '', ...others] = decoded(url.pathname, refused).slice(1).split('/');
   if (url.hostname === '' || iqn === '' || !/^\d+$/.test(lun) || others.length > 0) throw refused(FORM);
   if (Number(lun) > MOST_LUN) throw refused(`LUN ${lun} is more than ${MOST_LUN}`);
-  const [unknown] = url.searchParams.keys();
+  const unknown = [...url.searchParams.keys()].find((key) => key !== RECONNECT);
   if (unknown !== undefined) throw refused(`${unknown} is not known; ${FORM}`);
   return {
     // Of an IPv6 address the brackets are the URL's, and QEMU's too.
@@ -35,6 +37,7 @@ export function iscsiTarget(target: string): IscsiTarget {
     iqn,
     lun: Number(lun),
     user: url.username || undefined,
+    reconnectSeconds: reconnectSeconds(url.searchParams.get(RECONNECT) ?? undefined, refused),
   };
 }
 

@@ -5,8 +5,10 @@ import { freePort } from '@xenpv/test-support/ports';
 import { afterEach, beforeEach, expect } from 'vitest';
 import type { Config } from '../../daemon/config.js';
 import { TestDaemon } from '../../testing/daemon.js';
+import { GuestLoad } from '../../testing/guest-load.js';
 import { IscsiServer } from '../../testing/iscsi-server.js';
 import { commanded } from '../../testing/network-storage.js';
+import { processesWith } from '../../testing/storage-helpers.js';
 
 const MIB = 1 << 20;
 const SOON = { timeout: 60_000, interval: 50 };
@@ -56,6 +58,72 @@ iscsi.describe('a unit of an iSCSI server', { timeout: 120_000 }, () => {
     await written;
     expect(Buffer.from(await guest.read(2 * MIB, MIB)).equals(data)).toBe(true);
     await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
+  });
+
+  iscsi.it('loses nothing when its server is killed and cut off again and again under load', async () => {
+    const { domid } = await attach();
+    const load = new GuestLoad(await daemon.host.connectGuest(domid), { operations: 20, timeoutMs: 60_000 });
+    for (let round = 0; round < 2; round++) {
+      await load.goesOn();
+      await server.kill();
+      await server.start();
+      await load.goesOn();
+      server.pause();
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      server.resume();
+    }
+    await load.goesOn();
+    await load.end();
+    expect(daemon.lines.filter(({ msg }) => msg === 'qemu-storage-daemon ended')).toEqual([]);
+  });
+
+  iscsi.it.each<[string, number]>([
+    ['killed', 0],
+    ['cut off', 1],
+  ])(
+    'whose server is %s for longer than reconnect-seconds fails requests, and serves the next ones, with %s threads',
+    async (how, threads) => {
+      const { domid } = await attach(`${server.target()}?reconnect-seconds=4`, { threads });
+      const guest = await daemon.host.connectGuest(domid);
+      await guest.write(0, Buffer.alloc(4096, 1));
+      await guest.flush();
+      if (how === 'killed') await server.kill();
+      else server.pause();
+      const began = performance.now();
+      const failed = await Promise.allSettled([guest.write(0, Buffer.alloc(4096, 2)), guest.read(4096, 4096)]);
+      expect(failed.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+      expect(performance.now() - began).toBeGreaterThan(3000);
+      expect(daemon.lines.find(({ msg }) => msg === 'qemu-storage-daemon ended')).toMatchObject({
+        reason: expect.stringMatching(/^its storage has not answered for 2 seconds; is the server there\?/),
+      });
+      if (how === 'killed') await server.start();
+      else server.resume();
+      const written = () =>
+        guest.write(0, Buffer.alloc(4096, 3)).then(
+          () => true,
+          () => false,
+        );
+      await expect.poll(written, SOON).toBe(true);
+      await guest.flush();
+      // What has failed comes late no more.
+      expect((await guest.read(0, 4096)).every((byte) => byte === 3)).toBe(true);
+      await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
+      expect(
+        readFileSync(daemon.host.path('unit'))
+          .subarray(0, 4096)
+          .every((byte) => byte === 3),
+      ).toBe(true);
+    },
+  );
+
+  iscsi.it('that answers in time is left alone by reconnect-seconds', async () => {
+    const { domid } = await attach(undefined, { 'reconnect-seconds': 1 });
+    const guest = await daemon.host.connectGuest(domid);
+    const helpers = processesWith(server.target());
+    const data = randomBytes(4096);
+    for (const until = performance.now() + 2000; performance.now() < until; ) await guest.write(0, data);
+    expect(processesWith(server.target())).toEqual(helpers);
+    expect(Buffer.from(await guest.read(0, 4096)).equals(data)).toBe(true);
   });
 
   iscsi.it('that asks for a password gets the one of its user', async () => {

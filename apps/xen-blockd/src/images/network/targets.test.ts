@@ -38,8 +38,9 @@ describe('a target in a Ceph cluster', () => {
 describe('a target on an iSCSI server', () => {
   it('is taken apart', () => {
     expect(iscsiTarget('iscsi://joe@[::1]:33/iqn.2026-01.org.x:a%3Ab/2')).toEqual({
-      ...{ host: '[::1]', port: 33, iqn: 'iqn.2026-01.org.x:a:b', lun: 2, user: 'joe' },
+      ...{ host: '[::1]', port: 33, iqn: 'iqn.2026-01.org.x:a:b', lun: 2, user: 'joe', reconnectSeconds: undefined },
     });
+    expect(iscsiTarget('iscsi://san1/iqn.x/0?reconnect-seconds=30')).toMatchObject({ lun: 0, reconnectSeconds: 30 });
     expect(iscsiTarget('iscsi://san1/iqn.x/0')).toMatchObject({ host: 'san1', port: 3260, lun: 0, user: undefined });
   });
 
@@ -53,6 +54,7 @@ describe('a target on an iSCSI server', () => {
     ['iscsi://host/iqn%/1', /expected iscsi/],
     ['iscsi://host/iqn/99999', /LUN 99999 is more than 16383/],
     ['iscsi://host/iqn/1?timeout=3', /timeout is not known/],
+    ['iscsi://host/iqn/1?reconnect-seconds=0', /reconnect-seconds=0; expected a whole number from 1/],
   ])('%s is refused with what is wrong', (target, error) => {
     expect(() => iscsiTarget(target)).toThrow(error);
   });

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
 import { type BlockImage, ImageWrapper, openNbdImage, type RefreshOptions } from '@xenpv/blockdev';
 import { BlockdError } from '../../errors.js';
+import { Pulse } from '../network/pulse.js';
 import { isNetworkDriver } from '../network/source.js';
 import { EXPORT, PROGRAM } from './arguments.js';
 import { StorageDaemon, type StorageDaemonOptions } from './storage-daemon.js';
@@ -24,7 +25,10 @@ export interface FormatImageOptions extends StorageDaemonOptions {
  */
 export async function openFormatImage({ signal, ...options }: FormatImageOptions): Promise<BlockImage> {
   const daemon = new StorageDaemon(options);
-  const { path, format, readOnly, reconnect, adopt, unflushedBytes: bytes } = options;
+  const { path, format, readOnly, adopt, unflushedBytes: bytes } = options;
+  // Half of the time is for the server to answer, half for another helper to reach it.
+  const silentMs = format === 'iscsi' && options.reconnect !== undefined ? options.reconnect / 2 : undefined;
+  const reconnect = silentMs ?? options.reconnect;
   // One that hangs has storage that hangs, as a raw file would; its death is seen.
   const silence = Number.POSITIVE_INFINITY;
   // Writes that were kept belong to the image, whichever guest has it now.
@@ -35,7 +39,9 @@ export async function openFormatImage({ signal, ...options }: FormatImageOptions
   };
   try {
     const image = await daemon.open(connect, signal);
-    return new (isNetworkDriver(format) ? NetworkImage : FormatImage)({ image, path, daemon });
+    return isNetworkDriver(format)
+      ? new NetworkImage({ image, path, daemon }, silentMs)
+      : new FormatImage({ image, path, daemon });
   } catch (error) {
     await daemon.close();
     throw error;
@@ -108,6 +114,23 @@ class FormatImage extends ImageWrapper {
 
 /** An image that may grow where it is kept. */
 class NetworkImage extends FormatImage {
+  readonly #pulse: Pulse | undefined;
+
+  /** With `silentMs` a helper whose storage does not answer for so long is ended. */
+  constructor(opened: OpenedFormat, silentMs: number | undefined) {
+    super(opened);
+    if (silentMs === undefined) return;
+    const { daemon } = opened;
+    const onSilent = () => void daemon.endSilent(silentMs / 1000);
+    this.#pulse = new Pulse({ socket: daemon.socket, exportName: EXPORT, silentMs, onSilent });
+  }
+
+  protected override async closeOnce(): Promise<void> {
+    this.#pulse?.stop();
+    await super.closeOnce();
+    await this.#pulse?.[Symbol.asyncDispose]();
+  }
+
   override async refresh(options?: RefreshOptions): Promise<number> {
     await this.helper.reopen();
     return super.refresh(options);

@@ -106,6 +106,8 @@ export class StorageDaemon implements AsyncDisposable {
   #isCaged = false;
   /** Backing files that the helper may write, by their depth. */
   #written: readonly number[] = [];
+  /** Why the helper is ended, if it is for its storage's silence. */
+  #silence: string | undefined;
   /** Somebody waits for another helper in the place of this one. */
   #awaited: Awaited | undefined;
   /** The image's file, since it was first found. */
@@ -227,6 +229,18 @@ export class StorageDaemon implements AsyncDisposable {
       this.#awaited = undefined;
       this.#stop.signal.removeEventListener('abort', stop);
     }
+  }
+
+  /**
+   * Its storage has not answered for so many seconds. Another helper is started, which waits for it: what is asked of this one
+   * fails at last, and must not be done after that.
+   */
+  async endSilent(seconds: number): Promise<void> {
+    const helper = this.#helper;
+    if (!helper || helper.end || !this.#watching || this.#awaited) return;
+    const advice = this.#source ? `; ${this.#source.advice}` : '';
+    this.#silence = `its storage has not answered for ${seconds} seconds${advice}`;
+    if (!(await helper.stop(0))) this.#report.stuck(helper.pid);
   }
 
   /** An image on the network is opened anew, and has the size then that it has by now. Error: ERR_TOOL. */
@@ -531,7 +545,8 @@ export class StorageDaemon implements AsyncDisposable {
       const down = performance.now();
       this.#tellLostJobs(this.#awaited ? 'stopped' : 'died');
       if (down - began >= this.#times.wellMs) this.#backoff.reset();
-      let pause = this.#awaited ? 0 : this.#failed('ended', this.#reason(end));
+      let pause = this.#awaited ? 0 : this.#failed('ended', this.#silence ?? this.#reason(end));
+      this.#silence = undefined;
       let next: Helper | undefined;
       while (!next) {
         try {

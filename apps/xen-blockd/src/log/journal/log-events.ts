@@ -101,6 +101,10 @@ export const STORAGE_EVENTS: Readonly<Record<string, LogEvent>> = {
   'xen-block:storage:stalled': { id: '29d180790e584bf4b22c1e01ab3e8fd6', tells: 'The storage hangs' },
   'xen-block:storage:recovered': { id: 'b41718a56a934b0d9e849303f145b1b0', tells: 'The storage hangs no more' },
   'blockdev:nbd:lost': { id: '5df34d82c8a747e6a2c3be3f2630f041', tells: 'An NBD server, or a storage helper, is away' },
+  'blockdev:nbd:unfit': {
+    id: '50798d7c10634a9daf13a8e064b52903',
+    tells: 'What answers in the place of an NBD server that went away cannot be used',
+  },
   'blockdev:nbd:restored': {
     id: '18077afe073b49b8a7c493562398fb35',
     tells: 'The NBD server or the storage helper is back',
