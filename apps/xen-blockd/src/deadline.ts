@@ -1,3 +1,6 @@
+/** Timers take no more: beyond it they fire at once. */
+const MOST_MS = 2 ** 31 - 1;
+
 /**
  * Aborts with `signal`, or after `milliseconds`. Node 20 may collect an AbortSignal.timeout that only AbortSignal.any
  * refers to, and then it never fires.
@@ -12,7 +15,7 @@ export class Deadline implements Disposable {
     this.#signal = signal;
     this.#timer = setTimeout(
       () => this.#controller.abort(new Error(`nothing within ${milliseconds} ms`)),
-      milliseconds,
+      Math.min(milliseconds, MOST_MS),
     );
     signal.addEventListener('abort', this.#abort);
     if (signal.aborted) this.#abort();

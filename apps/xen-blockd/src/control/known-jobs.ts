@@ -1,3 +1,4 @@
+import { QmpError } from '@xenpv/qmp';
 import type { BlockJob } from '../images/storage-daemon/monitor/jobs.js';
 
 /** QEMU's JobInfo. */
@@ -19,9 +20,20 @@ export function jobInfo({ device: id, type, status, offset, len }: BlockJob): Jo
  * those that have ended and are to be dismissed by who has begun them.
  */
 export class KnownJobs {
+  /** Disks by the ids of their jobs. */
+  readonly #beginning = new Map<string, string>();
   readonly #completing = new Map<string, BlockJob>();
   /** Undefined: it has not ended. */
   readonly #kept = new Map<string, JobInfo | undefined>();
+
+  /** Until the result is disposed of no other job begins by that id, or of that disk. Error: QmpError, one does. */
+  beginning(id: string, disk: string): Disposable {
+    if (this.#beginning.has(id)) throw QmpError.refusal(`Job ID '${id}' already in use`);
+    const other = [...this.#beginning].find(([, each]) => each === disk);
+    if (other) throw QmpError.refusal(`block job ${other[0]} of ${disk} is being begun: it has one at a time`);
+    this.#beginning.set(id, disk);
+    return { [Symbol.dispose]: () => void this.#beginning.delete(id) };
+  }
 
   completing(job: BlockJob): void {
     this.#completing.set(job.device, job);

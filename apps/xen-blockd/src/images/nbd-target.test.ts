@@ -33,6 +33,16 @@ it.each([
   'nbd://host:99999/disk',
   'nbd://user@host/disk',
   'nbd://host/disk?socket=/s',
+  'nbd://:password@host/disk',
+  'nbd://host:0/disk',
+  'nbd://host/%ff',
+  'nbd://host/%',
+  'nbd://host/a%00b',
+  `nbd://host/${'n'.repeat(4097)}`,
+  'nbd+unix:///%ff?socket=/s',
+  'nbd+unix:///disk?socket=s',
+  'nbd+unix:///disk?socket=%00s',
+  'nbd+unix:///disk?socket=/a%00b',
 ])('%s names no server, and is refused', (target) => {
   expect(() => nbdTarget(target)).toThrow(
     'expected nbd+unix:///NAME?socket=PATH, nbd://HOST:PORT/NAME or nbds://HOST:PORT/NAME',

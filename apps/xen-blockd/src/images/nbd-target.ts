@@ -49,7 +49,7 @@ export function nbdTarget(target: string, tls?: string): NbdTarget | undefined {
   const reconnectSeconds = text === null ? undefined : Number(text);
   return {
     address: addressOf(url, target, tls),
-    exportName: decodeURIComponent(url.pathname.slice(1)),
+    exportName: decoded(url.pathname.slice(1), target),
     reconnectSeconds,
   };
 }
@@ -62,14 +62,30 @@ function parsed(target: string): URL {
   }
 }
 
+/** NBD's names are UTF-8, of at most so many bytes; a zero byte would end one in QEMU. */
+const MOST_NAME_BYTES = 4096;
+
+function decoded(path: string, target: string): string {
+  let name: string;
+  try {
+    name = decodeURIComponent(path);
+  } catch (cause) {
+    throw refusal(target, `the name of its export is no UTF-8 with %XX; ${FORMS}`, cause);
+  }
+  if (name.includes('\0') || Buffer.byteLength(name) > MOST_NAME_BYTES) throw refusal(target, FORMS);
+  return name;
+}
+
 function addressOf(url: URL, target: string, folder: string | undefined): NbdAddress {
-  const { protocol, hostname, port, searchParams, username } = url;
+  const { protocol, hostname, port, searchParams, username, password } = url;
   const socket = searchParams.get('socket');
   if (protocol === 'nbd+unix:') {
-    if (!socket) throw refusal(target, FORMS);
+    // A name without a slash would be one in the daemon's own folder, or an abstract socket.
+    if (!socket?.startsWith('/') || socket.includes('\0')) throw refusal(target, FORMS);
     return socket;
   }
-  if (hostname === '' || username !== '' || socket !== null) throw refusal(target, FORMS);
+  const isWrong = hostname === '' || username !== '' || password !== '' || port === '0' || socket !== null;
+  if (isWrong) throw refusal(target, FORMS);
   // Of an IPv6 address the brackets are the URL's.
   const server = { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: port === '' ? NBD_PORT : Number(port) };
   return protocol === 'nbds:' ? { ...server, tls: certificates(folder, target) } : server;

@@ -8,7 +8,7 @@ import { basename, dirname, join } from 'node:path';
 import type { ImageExchange } from '@xenpv/xen-block';
 import { errorCode } from '../errors.js';
 import { findTool, runTool } from '../tools.js';
-import { type ChainPolicy, OUTSIDE_OF_FOLDER } from './chain/chain.js';
+import { type ChainPolicy, nameInHeader, OUTSIDE_OF_FOLDER } from './chain/chain.js';
 import { isBelow, outsideOf, refusal } from './refusal.js';
 import { flushFile, makeAlike } from './stable-files.js';
 
@@ -105,8 +105,7 @@ export class Snapshot implements ImageExchange {
   }
 
   async #makeLayer({ path, size }: SnapshotTask): Promise<void> {
-    const isBeside = dirname(this.#snapshot) === dirname(this.#image);
-    const backing = isBeside ? basename(this.#snapshot) : this.#snapshot;
+    const backing = nameInHeader(this.#snapshot, this.#image);
     await rm(this.#layer, { force: true });
     // Unsafe is only that it does not look into the backing file, which is not to be opened by anybody but a helper.
     const args = ['create', '-q', '-u', '-f', FORMAT, '-F', FORMAT, '-b', backing, this.#layer, String(size)];

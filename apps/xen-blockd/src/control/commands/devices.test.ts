@@ -95,6 +95,7 @@ describe('what is refused', () => {
       { driver: 'file', 'node-name': 'f', filename: '/x' },
       "Duplicate nodes with node-name='f'",
     ],
+    ['the name of a disk', { driver: 'file', 'node-name': 'qdisk-1-51712', filename: '/x' }, 'disks have such names'],
     ['a name that is none', { driver: 'file', 'node-name': '#1', filename: '/x' }, "Invalid node-name: '#1'"],
     ['an unknown driver', { driver: 'ssh', 'node-name': 'a' }, "does not accept value 'ssh'"],
     [
@@ -119,14 +120,28 @@ describe('what is refused', () => {
     ['a drive that is not there', { drive: 'none' }, "Failed to find node with node-name='none'"],
     ['a guest that is not there', { drive: 'f', 'frontend-id': 99 }, 'there is no domain 99'],
     ['a vdev that is none', { drive: 'f', vdev: '#' }, '#'],
+    ['an id that is none', { drive: 'f', id: 'guest:xvda' }, "Invalid device ID 'guest:xvda'"],
+    ['the name of a disk', { drive: 'f', id: 'qdisk-1-51712' }, 'disks have such names by themselves'],
   ])('a device with %s, whose node is free then', async (_, args, message) => {
     await addNode();
     const device = { driver: 'xen-disk', id: 'data', 'frontend-id': domid, ...args };
     await expect(execute('device_add', device)).rejects.toThrow(message);
     await execute('device_add', { driver: 'xen-disk', id: 'data', drive: 'f', 'frontend-id': domid });
-    await expect(execute('device_add', { ...device, drive: 'f' })).rejects.toThrow("Duplicate device ID 'data'");
+    await expect(execute('device_add', { ...device, id: 'data', drive: 'f' })).rejects.toThrow(
+      "Duplicate device ID 'data'",
+    );
     const second = { driver: 'xen-disk', id: 'more', drive: 'f', 'frontend-id': domid };
     await expect(execute('device_add', second)).rejects.toThrow('Node f is in use by data');
+  });
+
+  it('an id that another client is adding a disk by', async () => {
+    const second = await QmpClient.connect(daemon.host.path('control'));
+    const device = { driver: 'xen-cdrom', id: 'drive', 'frontend-id': domid };
+    const added = [client, second].map((each) => each.execute('device_add', device));
+    const outcomes = (await Promise.allSettled(added)).map(({ status }) => status);
+    second.close();
+    expect(outcomes.sort()).toEqual(['fulfilled', 'rejected']);
+    expect(await execute('x-query-disks', {})).toHaveLength(1);
   });
 
   it('device_del of what is not there', async () => {

@@ -4,6 +4,7 @@ import { deviceName } from '@xenpv/xenbus';
 import { attachDisk, detachDisk } from '../attachment.js';
 import { NODE_DRIVERS } from '../block-nodes.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
+import { isNameOfDisk } from '../device-ids.js';
 
 const NODE = {
   driver: { enum: NODE_DRIVERS },
@@ -27,10 +28,18 @@ export function deviceCommands(
   controlled: ControlContext,
   unplugFailed: (id: string) => void,
 ): Record<string, QmpCommand> {
-  const { ids, nodes } = controlled;
+  const { ids, nodes, types } = controlled;
   return {
     /** A name for an image, which device_add makes disks of: a `file` or `host_device`, and a format on it. */
-    'blockdev-add': qmpCommand({ members: NODE, run: (node) => nodes.add(node) }),
+    'blockdev-add': qmpCommand({
+      members: NODE,
+      run(node) {
+        const { 'node-name': name } = node;
+        if (isNameOfDisk(name, types))
+          throw QmpError.refusal(`node-name '${name}': disks have such names by themselves`);
+        nodes.add(node);
+      },
+    }),
     /** Forgets such a name; the image stays. */
     'blockdev-del': qmpCommand({ members: { 'node-name': 'str' }, run: ({ 'node-name': name }) => nodes.remove(name) }),
     /** A `xen-disk` or `xen-cdrom` of a node, for the guest `frontend-id`. It returns before the guest has connected. */
@@ -44,7 +53,7 @@ export function deviceCommands(
         'drive?': 'str',
       },
       async run({ driver, id, 'frontend-id': domid, vdev, drive }, { signal }) {
-        if (ids.has(id)) throw QmpError.refusal(`Duplicate device ID '${id}'`);
+        using _adding = ids.adding(id, types);
         const cdrom = driver === 'xen-cdrom';
         if (!cdrom && drive === undefined) throw QmpError.refusal("Parameter 'drive' is missing");
         const node = drive === undefined ? undefined : nodes.get(drive);

@@ -1,8 +1,11 @@
 import type { Blkfront } from '@xenpv/blkfront';
+import { QmpClient } from '@xenpv/qmp';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DeviceStatus } from '../../status/disks/device-status.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
+
+const NO_LIMITS = { bps: 0, bps_rd: 0, bps_wr: 0, iops: 0, iops_rd: 0, iops_wr: 0 };
 
 let daemon: TestDaemon;
 let disk: Blkfront;
@@ -38,6 +41,23 @@ describe('xen-blockd throttle', () => {
     expect(performance.now() - since).toBeGreaterThan(290);
     expect(await status('throttle', device, 'default')).toMatchObject({ limits: 'iops=9000' });
     expect(await status('throttle', device, 'none')).toMatchObject({ limits: 'none' });
+  });
+
+  it('takes no limit that could not be read back', async () => {
+    const device = await start({ 'disk-limits': 'iops=9000' });
+    await using client = await QmpClient.connect(daemon.host.path('control'));
+    const limit = (values: object) =>
+      client.execute('block_set_io_throttle', { device, ...NO_LIMITS, iops: 1e15, ...values });
+    for (const values of [{ bps: 1e15 + 1 }, { iops: 2 ** 52 }, { bps: 1, bps_max: 2 ** 52 }])
+      await expect(limit(values)).rejects.toThrow('must be within [0, 1000000000000000]');
+    await limit({ bps: 1e15, bps_max: 1e15 });
+    daemon.stop();
+    await daemon.ended();
+    void daemon.start({ 'disk-limits': 'iops=9000' });
+    await daemon.says('ready');
+    const most = '976562500000K';
+    const limits = `iops=${most},bandwidth=${most},bandwidth-burst=${most}`;
+    await expect.poll(async () => (await status('throttle', device))?.limits).toBe(limits);
   });
 
   it('limits a guest', async () => {

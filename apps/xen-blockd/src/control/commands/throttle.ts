@@ -7,6 +7,9 @@ const DIRECTIONS = ['bps_rd', 'bps_wr', 'iops_rd', 'iops_wr'] as const;
 const DIRECTION_BURSTS = ['bps_rd_max', 'bps_wr_max', 'iops_rd_max', 'iops_wr_max'] as const;
 const UNUSED = [...DIRECTIONS, ...DIRECTION_BURSTS];
 
+/** QEMU's, and less than a text of limits may have: a larger one would not be understood when it is read back. */
+const MOST = 1e15;
+
 const MEMBERS = {
   'device?': 'str',
   'id?': 'str',
@@ -36,6 +39,8 @@ export function throttleCommands(controlled: ControlContext): Record<string, Qmp
         if (strange !== undefined) {
           throw QmpError.refusal(`${strange} must be 0: limits are for reads and writes together, see bps and iops`);
         }
+        const large = Object.entries(asked).find(([, value]) => (value ?? 0) > MOST);
+        if (large) throw QmpError.refusal(`${large[0]} must be within [0, ${MOST}]`);
         await disk.setLimits('disk', limitsOf(asked));
       },
     }),

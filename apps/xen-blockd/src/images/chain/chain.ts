@@ -1,5 +1,5 @@
-import { realpathSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readlinkSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { BlockDeviceError, PinnedFile } from '@xenpv/blockdev';
 import { outsideOf, refusal } from '../refusal.js';
 import { apparentDriver, readReferences } from './headers.js';
@@ -141,7 +141,7 @@ class ChainSearch {
   #directoriesOfOthers(): readonly string[] {
     const [image] = this.files;
     if (this.#policy.directories) return this.#policy.directories;
-    return image === undefined || image.blockDevice ? [] : [dirname(realpathSync(this.#path))];
+    return image === undefined || image.blockDevice ? [] : [dirname(pathOf(image))];
   }
 
   #explain(error: Error, path: string, what: string): Error {
@@ -172,6 +172,19 @@ class ChainSearch {
   #refused(reason: string, cause?: Error): Error {
     return refusal(this.#path, reason, cause);
   }
+}
+
+/** As the header of an image is to name another file: by its name alone in the same folder, so that both may be moved. */
+export function nameInHeader(file: string, image: string): string {
+  if (dirname(file) !== dirname(image)) return file;
+  const name = basename(file);
+  // What is before a colon would be a protocol, as in `json:`.
+  return name.includes(':') ? `./${name}` : name;
+}
+
+/** Of the file that was found, whatever its path has become since. */
+function pathOf({ path, reference }: PinnedFile): string {
+  return reference === path ? realpathSync(path) : readlinkSync(reference);
 }
 
 /** Formats of backing files, as headers call them. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { nbdDiskOf } from '@xenpv/blockdev';
 import { needs } from '@xenpv/test-support';
@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { HelperBench } from '../../testing/storage-helpers.js';
 import { runTool } from '../../tools.js';
 import { openFormatImage } from '../storage-daemon/format-image.js';
-import type { ChainPolicy } from './chain.js';
+import { type ChainPolicy, ImageChain } from './chain.js';
 
 const MIB = 1 << 20;
 
@@ -261,6 +261,19 @@ needs('qemu-img', 'qemu-storage-daemon').describe('an image that is made of seve
     expect(await refusal(format)).toMatch(reason);
     await made(format, {});
     await using _opened = await openFormatImage(bench.options(image(), { format }));
+  });
+
+  it('reaches no further than its own folder, whatever its path has become since it was found', async () => {
+    await overlay(secret);
+    const policy: ChainPolicy = {
+      // Asked when the header has been read.
+      get backingFiles() {
+        renameSync(image(), image('away'));
+        symlinkSync(secret, image());
+        return true;
+      },
+    };
+    await expect(ImageChain.open(image(), 'qcow2', policy)).rejects.toThrow("is not below the image's own folder");
   });
 
   it('has its data where qcow2 says so', async () => {

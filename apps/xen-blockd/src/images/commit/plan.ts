@@ -1,7 +1,8 @@
 /** What is committed into what: which layers of a chain, and whether that is possible. */
 import { realpathSync, statSync } from 'node:fs';
-import { basename, dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, isAbsolute, resolve } from 'node:path';
 import { QmpError } from '@xenpv/qmp';
+import { nameInHeader } from '../chain/chain.js';
 import { refusal } from '../refusal.js';
 import { nodeOfLayer } from '../storage-daemon/arguments.js';
 import type { ImageLayer } from '../storage-daemon/storage-daemon.js';
@@ -40,8 +41,7 @@ export function planCommit(layers: readonly ImageLayer[], { base, top }: CommitR
     return { top: above, base: below, file, name: undefined, overlay: undefined };
   }
   const overlay = layers[above - 1].path;
-  const isBeside = dirname(overlay) === dirname(layers[below].path);
-  const name = isBeside ? basename(layers[below].path) : layers[below].path;
+  const name = nameInHeader(layers[below].path, overlay);
   return { top: above, base: below, file, name, overlay };
 }
 

@@ -21,7 +21,7 @@ const MOST_LUN = 16_383;
 export function iscsiTarget(target: string): IscsiTarget {
   const refused = (reason: string) => refusal(target, reason);
   // libiscsi's form is USER%PASSWORD. Whoever reads xenstore would read it.
-  if (/^iscsi:\/*[^/@]*[:%][^/]*@/.test(target)) {
+  if (/^iscsi:[^@]*[:%][^@]*@/.test(target)) {
     throw refusal('iscsi:', 'a password is not taken from a target; put it into a file of the folder iscsi-secrets');
   }
   const url = parsed(target, refused);

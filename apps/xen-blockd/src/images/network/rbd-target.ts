@@ -53,7 +53,8 @@ function optionsOf(words: readonly string[], refused: (reason: string) => Error)
   if (conf !== undefined && !conf.startsWith('/')) throw refused(`conf=${conf} is no absolute path`);
   const user = options.get('id');
   if (user?.startsWith('client.')) throw refused(`id=${user}: write it without client.`);
-  if (user !== undefined && /\s/.test(user)) throw refused('id is a name without spaces');
+  // The keyring's path may have it: a slash would choose the folder.
+  if (user !== undefined && /[\s/]/.test(user)) throw refused('id is a name without spaces and slashes');
   return options;
 }
 

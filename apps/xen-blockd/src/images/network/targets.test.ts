@@ -28,6 +28,7 @@ describe('a target in a Ceph cluster', () => {
     ['rbd:pool/i:id=client.joe', /id=client.joe: write it without client\./],
     ['rbd:pool/i:id=a:id=b', /option id has no value, or is there twice/],
     ['rbd:pool/i:id=a --mon-host=b', /a name without spaces/],
+    ['rbd:pool/i:id=../../srv/images', /a name without spaces and slashes/],
     ['rbd:pool/i:reconnect-seconds=0', /reconnect-seconds=0; expected a whole number from 1/],
   ])('%s is refused with what is wrong', (target, error) => {
     expect(() => rbdTarget(target)).toThrow(error);
@@ -59,7 +60,7 @@ describe('a target on an iSCSI server', () => {
     expect(() => iscsiTarget(target)).toThrow(error);
   });
 
-  it.each(['iscsi://joe:hunter2@host/iqn/1', 'iscsi://joe%hunter2@host/iqn/1'])(
+  it.each(['iscsi://joe:hunter2@host/iqn/1', 'iscsi://joe%hunter2@host/iqn/1', 'iscsi://joe:a/hunter2@host/iqn/1'])(
     'with a password, %s, is refused, and it is not told',
     (target) => {
       expect(() => iscsiTarget(target)).toThrow(/a password is not taken from a target.*iscsi-secrets/);

@@ -134,6 +134,17 @@ qemu.describe('block-commit', () => {
     expect((await contentOf('disk.qcow2')).equals(content)).toBe(true);
   });
 
+  it('of layers whose names have a colon, as times do, leaves an image that can be opened', async () => {
+    const { device, isRight, detach } = await attach('at 09:00.qcow2', 'at 10:00.qcow2');
+    expect(await info('at 10:00.qcow2')).toMatchObject({ 'backing-filename': './at 09:00.qcow2' });
+    await execute('block-commit', { device, top: path('at 10:00.qcow2') });
+    await ended();
+    expect(await info('disk.qcow2')).toMatchObject({ 'backing-filename': './at 09:00.qcow2' });
+    for (const pid of processesWith(path('disk.qcow2'))) process.kill(pid, 'SIGKILL');
+    expect(await isRight()).toBe(true);
+    await detach();
+  });
+
   it('that is cancelled, before or after it is ready, changes nothing for the guest', async () => {
     const { device, content, write, isRight, detach } = await attach('monday.qcow2');
     await execute('block-commit', { device, speed: SLOW });

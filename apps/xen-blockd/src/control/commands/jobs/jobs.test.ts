@@ -60,6 +60,28 @@ qemu.it('an image that has fetched all needs its snapshot no more', async () => 
   await daemon.host.host.toolstack.detachDisk(domid, 'xvda');
 });
 
+qemu.it('an id is of one job, also when two clients begin one at once, and a disk has one job', async () => {
+  const [a, b] = [await daemon.attachQcow2(path('a.qcow2'), 'a'), await daemon.attachQcow2(path('b.qcow2'), 'b')];
+  const second = await QmpClient.connect(path('control'), { answerMs: 60_000 });
+  const backup = (by: QmpClient, device: string, name: string, id: string) =>
+    by.execute('drive-backup', { device, 'job-id': id, target: path(name), sync: 'full', speed: 1 });
+  for (const [device, id, reason] of [
+    [b.device, 'one', "Job ID 'one' already in use"],
+    [a.device, 'two', 'it has one at a time'],
+  ] as const) {
+    const begun = [backup(client, a.device, 'x', 'one'), backup(second, device, 'y', id)];
+    const refused = (await Promise.allSettled(begun)).filter(({ status }) => status === 'rejected');
+    expect(refused).toMatchObject([{ reason: { message: expect.stringContaining(reason) } }]);
+    const [job, ...others] = (await jobs()) as { device: string }[];
+    expect(others).toEqual([]);
+    await execute('block-job-cancel', { device: job?.device, force: true });
+    await expect.poll(jobs).toEqual([]);
+  }
+  for (const id of ['1', 'a b', '', 'x-tried'])
+    await expect(backup(second, a.device, 'x', id)).rejects.toThrow(`Invalid job ID '${id}'`);
+  second.close();
+});
+
 qemu.it('a job is watched, slowed, and cancelled; nothing else is done to its image meanwhile', async () => {
   const { guest, device } = await attachLayered();
   await execute('block-stream', { device, 'job-id': 'slow', speed: 65536 });

@@ -4,7 +4,7 @@ import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import { jobNews } from '../../../images/image-opener.js';
 import { helperOf } from '../../../images/storage-daemon/format-image.js';
-import { type BlockJob, jobsIn, startStream } from '../../../images/storage-daemon/monitor/jobs.js';
+import { type BlockJob, jobsIn, startStream, TRIED_JOB } from '../../../images/storage-daemon/monitor/jobs.js';
 import type { EndingJob, OwnedJob } from '../../../images/storage-daemon/monitor/owned-jobs.js';
 import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
 import { type ControlContext, disksOf, namedDisk } from '../../controlled.js';
@@ -21,6 +21,9 @@ const ON_JOBS = {
   /** Bytes a second that a job may move; 0 is no limit. */
   'block-job-set-speed': { speed: 'size' },
 } as const;
+
+/** QEMU's rule for ids. It is looked at before anything is begun: what is only tried has another id. */
+const JOB_ID = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
 const JOB_INFO = {
   ...{ id: 'str', type: 'str', status: 'str', 'current-progress': 'int', 'total-progress': 'int', 'error?': 'str' },
@@ -193,8 +196,8 @@ export interface JobChoice {
 }
 
 /**
- * Begins a job of a disk, by the id that is chosen for it, or the disk's name. Errors: QmpError, another job has that id, or
- * one of the disk runs; what `start` rejects with.
+ * Begins a job of a disk, by the id that is chosen for it, or the disk's name. Errors: QmpError, the id is none,
+ * another job has it, or one of the disk runs or is being begun; what `start` rejects with.
  */
 export async function beginJob<T>(
   controlled: ControlContext,
@@ -203,6 +206,9 @@ export async function beginJob<T>(
   start: (id: string) => Promise<T>,
 ): Promise<T> {
   const { jobs } = controlled;
+  if (!JOB_ID.test(id) || id === TRIED_JOB) throw QmpError.refusal(`Invalid job ID '${id}'`);
+  // No helper knows it before it has begun, and others ask meanwhile.
+  using _beginning = jobs.beginning(id, deviceName(disk.address));
   const isKnown = (await allJobs(controlled)).some(({ device }) => device === id) || jobs.concluded(id);
   if (isKnown) throw QmpError.refusal(`Job ID '${id}' already in use`);
   await refuseDuringJobs(disk);

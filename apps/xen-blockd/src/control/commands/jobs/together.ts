@@ -10,11 +10,21 @@ interface Member {
   readonly action: HelperAction;
 }
 
+/** Disks that do not move. */
+export interface Still {
+  /** Aborted when the client goes: what has not begun is not done then. What has begun is, as it is by QEMU. */
+  readonly client: AbortSignal;
+  /** Aborted when they move again: what is done then is of another instant. */
+  readonly late: AbortSignal;
+}
+
+export const LATE = 'a disk has requests that its storage does not answer, or a storage helper that does not answer';
+
 interface TogetherOptions {
   /** All is tried, and nothing is done. */
   readonly isAborted: boolean;
   /** Runs what it is given while the disks stand still. Rejects when that is not to be had. */
-  readonly still: (run: (signal: AbortSignal) => Promise<void>) => Promise<void>;
+  readonly still: (run: (still: Still) => Promise<void>) => Promise<void>;
 }
 
 /**
@@ -57,10 +67,10 @@ export class Together {
   }
 
   #begin(): void {
-    this.#resolve(this.#options.still((signal) => this.#carryOut(signal)));
+    this.#resolve(this.#options.still((still) => this.#carryOut(still)));
   }
 
-  async #carryOut(signal: AbortSignal): Promise<void> {
+  async #carryOut(still: Still): Promise<void> {
     const { isAborted } = this.#options;
     const byHelper = new Map<QmpClient, HelperAction[]>();
     for (const member of this.#members) {
@@ -68,43 +78,65 @@ export class Together {
       byHelper.set(member.monitor, [...(byHelper.get(member.monitor) ?? []), member.action]);
     }
     if (isAborted || byHelper.size > 1)
-      for (const [monitor, actions] of byHelper) await tryOut(monitor, actions, signal);
+      for (const [monitor, actions] of byHelper) await tryOut(monitor, actions, still);
     if (isAborted) throw QmpError.refusal(ABORTED);
-    const finished: [QmpClient, readonly HelperAction[]][] = [];
-    for (const [monitor, actions] of byHelper) {
-      try {
-        await monitor.execute('transaction', { actions }, { signal });
-      } catch (error) {
-        for (const each of finished) await undo(...each);
-        throw partlyDone(
-          finished.flatMap(([, done]) => done),
-          error as Error,
-        );
-      }
-      finished.push([monitor, actions]);
-    }
+    still.client.throwIfAborted();
+    await carryOutAll([...byHelper], still);
   }
 }
 
+type HelperActions = readonly [QmpClient, readonly HelperAction[]];
+
+/** From here on the client's leave changes nothing: half of it would be done. */
+async function carryOutAll(all: readonly HelperActions[], { late }: Still): Promise<void> {
+  const finished: HelperActions[] = [];
+  try {
+    for (const each of all) {
+      const [monitor, actions] = each;
+      throwIfLate(late);
+      // A helper does what it was told, whether its answer is waited for or not.
+      await monitor.execute('transaction', { actions });
+      finished.push(each);
+    }
+    throwIfLate(late);
+  } catch (error) {
+    for (const each of finished) await undo(...each);
+    throw partlyDone(
+      finished.flatMap(([, done]) => done),
+      error as Error,
+    );
+  }
+}
+
+function throwIfLate(late: AbortSignal): void {
+  if (late.aborted) throw QmpError.refusal(LATE);
+}
+
 /** Error: what QEMU does not do of it. */
-async function tryOut(monitor: QmpClient, actions: readonly HelperAction[], signal: AbortSignal): Promise<void> {
+async function tryOut(monitor: QmpClient, actions: readonly HelperAction[], { client, late }: Still): Promise<void> {
   const tried = actions.map(({ type, data }) => ({
     type,
     data: data['job-id'] === undefined ? data : { ...data, 'job-id': TRIED_JOB },
   }));
   const abort = { type: 'abort', data: {} };
+  const signal = AbortSignal.any([client, late]);
   try {
     await monitor.execute('transaction', { actions: [...tried, abort] }, { signal });
   } catch (error) {
+    throwIfLate(late);
     if ((error as Error).message !== ABORTED) throw error;
   }
 }
 
-const FOR_GOOD: readonly string[] = ['clear', 'remove', 'merge'].map((name) => `block-dirty-bitmap-${name}`);
+const FOR_GOOD: readonly string[] = ['clear', 'remove', 'merge', 'enable', 'disable'].map(
+  (name) => `block-dirty-bitmap-${name}`,
+);
 
-/** What a bitmap had forgotten it does not know again. */
+/** What a bitmap had forgotten it does not know again; nor is it known what it was before it was enabled. */
 function partlyDone(done: readonly HelperAction[], error: Error): Error {
-  const stays = done.filter(({ type }) => FOR_GOOD.includes(type)).map(({ type, data }) => `${type} of ${data.name}`);
+  const stays = done
+    .filter(({ type }) => FOR_GOOD.includes(type))
+    .map(({ type, data }) => `${type} of ${data.name ?? data.target}`);
   if (stays.length === 0) return error;
   return QmpError.refusal(`${error.message}; of another disk is done and stays so: ${stays.join(', ')}`);
 }

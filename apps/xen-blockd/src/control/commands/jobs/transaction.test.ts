@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { QmpClient, type QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
@@ -48,6 +49,12 @@ const bitmap = (what: string, node: string, name: string, more: object = {}) => 
   type: `block-dirty-bitmap-${what}`,
   data: { node, name, ...more },
 });
+/** A client that gives a command, and is gone when it hears of the first job. */
+async function goesAway(command: object): Promise<void> {
+  const socket = createConnection(path('control'));
+  socket.setEncoding('utf8').write(`{"execute":"qmp_capabilities"}${JSON.stringify(command)}`);
+  for await (const text of socket) if (text.includes('JOB_STATUS_CHANGE')) break;
+}
 async function bitmaps(): Promise<unknown[]> {
   const blocks = (await execute('query-block')) as { inserted: { 'dirty-bitmaps'?: { name: string }[] } }[];
   return blocks.flatMap(({ inserted }) => inserted['dirty-bitmaps'] ?? []).map(({ name }) => name);
@@ -117,6 +124,7 @@ qemu.describe('a transaction', () => {
       [backup('none', 'x'), /none/],
       [bitmap('clear', b.device, 'b', { node: 1 }), /node/],
       [{ type: 'block-dirty-bitmap-clear', data: null }, /./],
+      [backup(b.device, 'b', { 'job-id': '1 job' }), /Invalid job ID '1 job'/],
       [{ type: 'abort', data: {} }, /Transaction aborted using Abort action/],
     ];
     const good = [bitmap('add', a.device, 'x'), backup(a.device, 'a'), bitmap('add', b.device, 'y')];
@@ -137,6 +145,31 @@ qemu.describe('a transaction', () => {
     await ended(2);
     expect(await bitmaps()).toEqual(['x', 'y']);
     for (const { guest } of [a, b]) await guest.write(0, randomBytes(4096));
+  });
+
+  it('whose client goes away in the middle of it is done on all disks or on none', async () => {
+    const [a, b] = [await attach('a'), await attach('b')];
+    const all = async () => [(await bitmaps()).length, ((await execute('query-jobs')) as unknown[]).length];
+    for (let round = 0; round < 6; round++) {
+      const actions = [
+        ...[backup(a.device, 'a', { speed: 1 }), bitmap('add', a.device, 'x')],
+        ...[bitmap('add', b.device, 'x'), backup(b.device, 'b', { speed: 1 })],
+      ];
+      await goesAway({ execute: 'transaction', arguments: { actions } });
+      // Each backup has a bitmap of its own besides.
+      await expect
+        .poll(async () => [await all(), inBackup().length], SOON)
+        .toBeOneOf([
+          [[4, 2], 2],
+          [[0, 0], 0],
+        ]);
+      const isDone = (await all())[1] === 2;
+      for (const { device } of isDone ? [a, b] : []) {
+        await execute('block-job-cancel', { device, force: true });
+        await execute('block-dirty-bitmap-remove', { node: device, name: 'x' });
+      }
+      await expect.poll(async () => [await all(), inBackup().length], SOON).toEqual([[0, 0], 0]);
+    }
   });
 
   it('whose second helper does not answer ends, and guests go on', async () => {

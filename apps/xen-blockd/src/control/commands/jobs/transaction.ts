@@ -6,7 +6,10 @@ import { Deadline } from '../../../deadline.js';
 import { type ControlContext, namedDisk } from '../../controlled.js';
 import { backupCommands } from './backup.js';
 import { bitmapCommands } from './bitmaps.js';
-import { Together } from './together.js';
+import { LATE, type Still, Together } from './together.js';
+
+/** For what nobody ends. */
+const NEVER = new AbortController().signal;
 
 /** While several disks stand still: storage may hang, and their guests wait. */
 const STILL_MS = 5_000;
@@ -90,21 +93,26 @@ async function disksOfActions(controlled: ControlContext, actions: readonly Acti
 /** No request of their guests is under way meanwhile, if there are several. One helper's transaction is of one instant by itself. */
 async function standingStill(
   disks: ReadonlySet<BlockDevice>,
-  signal: AbortSignal,
-  run: (signal: AbortSignal) => Promise<void>,
+  client: AbortSignal,
+  run: (still: Still) => Promise<void>,
 ): Promise<void> {
-  using deadline = new Deadline(signal, STILL_MS);
-  if (disks.size < 2) return run(deadline.signal);
+  const still = { client, late: NEVER };
+  if (disks.size < 2) return run(still);
+  using deadline = new Deadline(NEVER, STILL_MS);
   const late = new Promise<never>((_, reject) => {
-    const tell = () => reject(QmpError.refusal('a disk has requests that its storage does not answer'));
+    const tell = () => reject(QmpError.refusal(LATE));
     deadline.signal.addEventListener('abort', tell, { once: true });
   });
   late.catch(() => {});
   const drained = [...disks].map((disk) => disk.drain());
+  let running: Promise<void> | undefined;
   try {
     await Promise.race([Promise.all(drained), late]);
-    await run(deadline.signal);
+    running = run({ ...still, late: deadline.signal });
+    await Promise.race([running, late]);
   } finally {
     for (const disk of disks) disk.undrain();
+    // What helpers were told is known, and undone, before anybody is told that it is not done.
+    await running?.catch(() => {});
   }
 }
