@@ -9,6 +9,8 @@ import { afterAll, expect, it } from 'vitest';
 
 const PROGRAM = fileURLToPath(new URL('../dist/crash.js', import.meta.url));
 const TIMEOUT_MS = 120_000;
+/** Of a round that has both storages, on one thread. */
+const HELPED_SEED = 7;
 const addon = working('the addon of xen-sys', requireNativeAddon);
 const folder = mkdtempSync(join(tmpdir(), 'xen-blockd-crash-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -35,6 +37,22 @@ needs(addon).describe('the daemon as a process that is killed at any instant', (
       expect(results.kills).toBe(12);
       expect(results.verified).toBeGreaterThan(0);
       // The kills hit something.
+      expect(results.recovered).toBeGreaterThan(0);
+    },
+    TIMEOUT_MS,
+  );
+
+  /** What was acknowledged and not flushed is kept by the daemon here, and helpers outlive it. */
+  needs('qemu-img', 'qemu-nbd', 'qemu-storage-daemon').it(
+    'loses nothing on qcow2 images and an NBD server',
+    async () => {
+      const { code, output, results } = await crash(
+        ...['--kills', '6', '--seed', String(HELPED_SEED), '--storage', 'qcow2,nbd', '--happenings', 'none'],
+      );
+      expect([code, output]).toEqual([0, expect.stringContaining('problems: 0')]);
+      expect(output).toMatch(/seed .*qcow2 .*nbd |seed .*nbd .*qcow2 /);
+      expect(results.kills).toBe(6);
+      expect(results.verified).toBeGreaterThan(0);
       expect(results.recovered).toBeGreaterThan(0);
     },
     TIMEOUT_MS,

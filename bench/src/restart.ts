@@ -3,7 +3,7 @@
  * read a page now and then, and the built program as a process of its own: killed, or stopped as planned, and started at
  * once. What counts is the longest read of each guest in each restart.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { EmulatedHost } from '@xenpv/emulator';
+import { helpersOf, missingFor } from './crash/storage/images.js';
 import type { RestartAsk } from './threads/restart-guest.js';
 
 const USAGE = `usage: node bench/dist/restart.js [options]
@@ -19,6 +20,7 @@ const USAGE = `usage: node bench/dist/restart.js [options]
   --restarts N   of each kind, for each number of disks; 20
   --program LIST the daemon's main.js, of several builds with commas, which take turns; this clone's
   --threads N    of the daemon; 0
+  --format NAME  of the images: raw, or qcow2, each of which has a storage helper; raw
   --quick        1 and 10 disks, 5 restarts
   --json FILE    writes results to FILE
   --help         this text
@@ -32,6 +34,7 @@ const { values } = parseArgs({
     restarts: STRING,
     program: STRING,
     threads: STRING,
+    format: STRING,
     json: STRING,
     quick: BOOLEAN,
     help: BOOLEAN,
@@ -42,6 +45,7 @@ const OWN = fileURLToPath(new URL('../../apps/xen-blockd/dist/main.js', import.m
 const PROGRAMS = (values.program ?? OWN).split(',').map((path) => resolve(path));
 const RESTARTS = Number(values.restarts ?? (values.quick ? 5 : 20));
 const DISKS = (values.disks ?? (values.quick ? '1,10' : '1,10,100')).split(',').map(Number);
+const FORMAT = values.format ?? 'raw';
 const IMAGE_BYTES = 1 << 20;
 const MEMORY_MIB = 2;
 /** Between restarts: the daemon is at rest again. */
@@ -111,6 +115,8 @@ class Bench {
     await this.#guests?.terminate();
     this.#daemon?.kill('SIGKILL');
     await this.#host.close();
+    // They outlive a daemon that is killed.
+    for (const pid of helpersOf(this.#directory)) process.kill(pid, 'SIGKILL');
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
@@ -140,15 +146,21 @@ class Bench {
     const guests: unknown[] = [];
     for (let n = 0; n < disks; n++) {
       const target = join(this.#directory, `image-${n}`);
-      writeFileSync(target, '');
-      truncateSync(target, IMAGE_BYTES);
+      createImage(target);
       const domain = await this.#host.createDomain({ name: `guest-${n}`, memoryMiB: MEMORY_MIB });
-      await this.#host.toolstack.attachDisk(domain.domid, { vdev: 'xvda', target });
+      await this.#host.toolstack.attachDisk(domain.domid, { vdev: 'xvda', target, format: FORMAT });
       guests.push(domain.share().data);
     }
     this.#guests = new Worker(new URL('./threads/restart-guest.js', import.meta.url), { workerData: { guests } });
     await once(this.#guests, 'message');
   }
+}
+
+function createImage(path: string): void {
+  if (FORMAT === 'raw') {
+    writeFileSync(path, '');
+    truncateSync(path, IMAGE_BYTES);
+  } else execFileSync('qemu-img', ['create', '-q', '-f', FORMAT, path, String(IMAGE_BYTES)]);
 }
 
 /** The value that `share` of all are not above. */
@@ -187,7 +199,8 @@ async function measure(disks: number, results: Record<string, number>): Promise<
     const which = PROGRAMS.length === 1 ? '' : ` #${index + 1}`;
     console.log(`  ${kind.padEnd(8)} ${String(disks).padStart(4)} disks${which}   ${texts.join('   ')}`);
     for (const [name, value] of Object.entries(figures)) {
-      results[`restart_${kind}_${disks}_disks${which.replace(' #', '_')}_${name}`] = Math.round(value);
+      const of = FORMAT === 'raw' ? '' : `_${FORMAT}`;
+      results[`restart${of}_${kind}_${disks}_disks${which.replace(' #', '_')}_${name}`] = Math.round(value);
     }
   }
 }
@@ -205,11 +218,21 @@ function residentMiB(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 }
 
+/** Why this format cannot be measured, or undefined. */
+function unusableFormat(): string | undefined {
+  if (FORMAT !== 'raw' && FORMAT !== 'qcow2') return `--format is ${FORMAT}; expected raw, qcow2`;
+  return FORMAT === 'raw' ? undefined : missingFor(FORMAT);
+}
+
+const refused = unusableFormat();
 if (values.help) {
   process.stdout.write(USAGE);
+} else if (refused !== undefined) {
+  console.error(refused);
+  process.exitCode = 2;
 } else {
   const results: Record<string, number> = {};
-  console.log(`the longest read of each guest, over ${RESTARTS} restarts of each kind`);
+  console.log(`the longest read of each guest, over ${RESTARTS} restarts of each kind, with ${FORMAT} images`);
   for (const disks of DISKS) await measure(disks, results);
   if (values.json) writeFileSync(values.json, `${JSON.stringify(results)}\n`);
 }

@@ -17,7 +17,7 @@ import { WorkerRingHost } from './hosts/worker-host.js';
 import { GuestBudgets } from './limits/guest-budgets.js';
 import { type CheckedOptions, checkOptions, type OfferedLimits, type XenBlockBackendOptions } from './options.js';
 import { DataPlane } from './plane/data-plane.js';
-import { removeStaleJournals } from './plane/journal/stale-journals.js';
+import { StaleJournals } from './plane/journal/stale-journals.js';
 
 /** How often storage that hangs is looked for, at least. */
 const WATCH_MS = 1000;
@@ -26,6 +26,7 @@ interface BackendParts {
   readonly bus: BackendBus;
   readonly hosts: RingHosts;
   readonly devices: Map<string, BlockDevice>;
+  readonly journals: StaleJournals | undefined;
   readonly watchMs: number;
   readonly setLimits: (limits: OfferedLimits) => void;
   readonly setRateLimits: (limits: ConfiguredLimits) => void;
@@ -53,15 +54,17 @@ export class XenBlockBackend implements AsyncDisposable {
   readonly #bus: BackendBus;
   readonly #hosts: RingHosts;
   readonly #devices: Map<string, BlockDevice>;
+  readonly #journals: StaleJournals | undefined;
   readonly #setLimits: (limits: OfferedLimits) => void;
   readonly #setRateLimits: (limits: ConfiguredLimits) => void;
   readonly #timer: NodeJS.Timeout;
   #closing: Promise<void> | undefined;
 
-  private constructor({ bus, hosts, devices, watchMs, setLimits, setRateLimits }: BackendParts) {
+  private constructor({ bus, hosts, devices, journals, watchMs, setLimits, setRateLimits }: BackendParts) {
     this.#bus = bus;
     this.#hosts = hosts;
     this.#devices = devices;
+    this.#journals = journals;
     this.#setLimits = setLimits;
     this.#setRateLimits = setRateLimits;
     this.#timer = setInterval(() => this.#watchStorage(), watchMs).unref();
@@ -116,6 +119,8 @@ export class XenBlockBackend implements AsyncDisposable {
     const createHandler = (context: BackendContext) => new TrackedDevice(context, { ...shared, limits }, devices);
     const { store, types = ['qdisk'], ownDomid, hotplugTypes, removeDirectories } = options;
     const { abortTimeoutMs, stopTimeoutMs, guestPaces, signal } = options;
+    let journals: StaleJournals | undefined;
+    const onGone = () => journals?.deviceGone();
     const bus = await BackendBus.start({
       store,
       types,
@@ -125,16 +130,21 @@ export class XenBlockBackend implements AsyncDisposable {
       removeDirectories,
       abortTimeoutMs,
       stopTimeoutMs,
+      onGone,
       guestPaces,
       signal,
     });
     try {
       const isServed = (address: DeviceAddress) => bus.get(address) !== undefined;
       const { provider } = options;
-      const asked = { provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd', isServed, signal };
-      if (journalDirectory !== undefined) await removeStaleJournals(journalDirectory, asked);
+      const asked = { provider, store, ownDomid: bus.ownDomid, frontendType: 'vbd', isServed };
+      if (journalDirectory !== undefined) {
+        journals = new StaleJournals(journalDirectory, asked);
+        await journals.start({ signal });
+      }
       signal?.throwIfAborted();
     } catch (error) {
+      journals?.[Symbol.dispose]();
       // A xenstored that is silent may be why it was aborted.
       const closed = bus.close();
       if (!signal?.aborted) await closed;
@@ -149,7 +159,7 @@ export class XenBlockBackend implements AsyncDisposable {
       guestBudgets.configure(configured.guestLimits ?? {});
       for (const device of devices.values()) device.reviewLimits();
     };
-    return new XenBlockBackend({ bus, hosts, devices, watchMs, setLimits, setRateLimits });
+    return new XenBlockBackend({ bus, hosts, devices, journals, watchMs, setLimits, setRateLimits });
   }
 
   /**
@@ -248,6 +258,7 @@ export class XenBlockBackend implements AsyncDisposable {
 
   async #close(): Promise<void> {
     clearInterval(this.#timer);
+    this.#journals?.[Symbol.dispose]();
     await this.#bus.close();
     for (const device of this.#devices.values()) device.tellLeft();
     await closeIdleHosts(this.#hosts);
@@ -268,9 +279,12 @@ class TrackedDevice extends BlockDevice {
     devices.set(deviceName(context.address), this);
   }
 
+  protected override get isCurrent(): boolean {
+    return this.#devices.get(deviceName(this.address)) === this;
+  }
+
   override async close(): Promise<void> {
-    const name = deviceName(this.address);
-    if (this.#devices.get(name) === this) this.#devices.delete(name);
+    if (this.isCurrent) this.#devices.delete(deviceName(this.address));
     await super.close();
   }
 }

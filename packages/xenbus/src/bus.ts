@@ -46,6 +46,8 @@ export interface BackendBusOptions<H extends BackendHandler = BackendHandler> {
    * which is reported as ETIMEDOUT.
    */
   readonly stopTimeoutMs?: number | undefined;
+  /** Called when a device's directory is gone, it holds nothing any more, and the bus does not know it. */
+  readonly onGone?: ((address: DeviceAddress) => void) | undefined;
   /** How fast a guest may make the bus do things; {@link GUEST_PACES} where not given. */
   readonly guestPaces?: Partial<GuestPaces> | undefined;
   /** Aborting ends the start, which rejects with its reason. Later it means nothing: there is {@link BackendBus.close}. */
@@ -275,6 +277,7 @@ export class BackendBus<H extends BackendHandler = BackendHandler> implements As
     this.#devices.delete(name);
     this.#guests.leave(address.domid);
     removedChannel.publish({ address });
+    this.#options.onGone?.(address);
     // It may have been created again between the last look and now.
     void this.#lookAt(address.type, backendPath(this.ownDomid, address));
   }

@@ -1,4 +1,14 @@
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Blkfront } from '@xenpv/blkfront';
 import { rawQueue } from '@xenpv/blkfront/testing';
@@ -11,6 +21,7 @@ import { Cleanup } from '../cleanup.js';
 import { diesOf, writePages } from '../testing/deadly-request.js';
 import { FolderHost } from '../testing/folder-host.js';
 import type { BlockdProcess } from '../testing/process.js';
+import { mounting, mountTmpfs, type SmallFileSystem } from '../testing/tmpfs.js';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 30_000 });
 
@@ -165,3 +176,99 @@ needs(working('the addon of xen-sys', requireNativeAddon), 'Linux').describe(
     );
   },
 );
+
+/** The image is not where it was, so that the next daemon holds the disk. */
+async function heldInFlight(): Promise<{ domid: number; daemon: BlockdProcess }> {
+  const domid = await killedInFlight();
+  renameSync(image, `${image}.away`);
+  const daemon = await host.daemon();
+  await expect.poll(() => daemon.stderr, SOON).toContain('"msg":"held, its guest waits');
+  expect(readdirSync(journal)).toContain(`qdisk-${domid}-51712-0`);
+  return { domid, daemon };
+}
+
+/** Writes into the folder of journals until there is no room. */
+function fill(): void {
+  expect(() => writeFileSync(join(journal, 'other'), Buffer.alloc(64 * 1024 * 1024))).toThrow('ENOSPC');
+}
+
+/** The image is back, changed by somebody else, and nobody has carried anything out in it. */
+async function isLeftAlone(daemon: BlockdProcess): Promise<void> {
+  writeFileSync(image, OTHER);
+  // Longer than it takes to try again.
+  await sleep(2000);
+  await host.kill(daemon, 'SIGTERM');
+  expect(readFileSync(image).equals(OTHER)).toBe(true);
+}
+
+needs(working('the addon of xen-sys', requireNativeAddon), 'Linux').describe('a held disk that goes', () => {
+  it.each<[string, (domid: number, store: XenstoreClient) => Promise<unknown>]>([
+    ['its guest is destroyed', (domid) => remote.destroyDomain(domid)],
+    ['it is detached by force', (domid) => remote.detachDisk(domid, 'xvda', { force: true })],
+    [
+      'both halves are removed at once',
+      (domid, store) =>
+        store.transaction(async (tx) => {
+          await tx.remove(`/local/domain/0/backend/qdisk/${domid}`);
+          await tx.remove(`/local/domain/${domid}/device/vbd/51712`);
+        }),
+    ],
+    [
+      'the half of its frontend is removed, and that of the backend when it has been tried again',
+      async (domid, store) => {
+        await store.remove(`/local/domain/${domid}/device/vbd/51712`);
+        await sleep(3000);
+        await store.remove(`/local/domain/0/backend/qdisk/${domid}`);
+      },
+    ],
+    [
+      'the half of the backend alone is removed',
+      async (domid, store) => {
+        await store.remove(`/local/domain/0/backend/qdisk/${domid}`);
+        await sleep(1000);
+        await store.remove(`/local/domain/${domid}/device/vbd/51712`);
+      },
+    ],
+  ])('because %s leaves no journal', async (_, go) => {
+    const { domid, daemon } = await heldInFlight();
+    const store = cleanup.use(XenstoreClient.open(await (await joinHost(host.directory)).connectXenstore()));
+    await go(domid, store);
+    await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
+    expect(mapped(daemon)).toEqual([]);
+    await isLeftAlone(daemon);
+  });
+
+  needs(...mounting).it.each<[string, (folder: SmallFileSystem) => void, (folder: SmallFileSystem) => void]>([
+    ['may not be written', (folder) => folder.remount('ro'), (folder) => folder.remount('rw')],
+    ['is full', () => fill(), () => rmSync(join(journal, 'other'))],
+  ])('while the folder of journals %s leaves none when that is over', async (_, spoil, mend) => {
+    const folder = mountTmpfs(4 * 1024 * 1024);
+    rmdirSync(journal);
+    symlinkSync(folder.path, journal);
+    const { domid, daemon } = await heldInFlight();
+    spoil(folder);
+    await remote.destroyDomain(domid);
+    await expect.poll(() => daemon.stderr, SOON).toContain('"msg":"device gone"');
+    mend(folder);
+    await expect.poll(() => readdirSync(journal), SOON).toEqual([]);
+    await isLeftAlone(daemon);
+  });
+
+  it('has nothing to do with a new guest of its number', async () => {
+    const { domid, daemon } = await heldInFlight();
+    await remote.destroyDomain(domid);
+    writeFileSync(image, OTHER);
+    expect(await createGuest(domid)).toBe(domid);
+    const disk = await connect(domid, { waitForInitWait: true });
+    const noted = () => readdirSync(journal).sort();
+    await expect.poll(noted, SOON).toEqual([`qdisk-${domid}-51712-0`, `qdisk-${domid}-51712-image`]);
+    // Longer than what is left over is looked for.
+    await sleep(7000);
+    expect(noted()).toHaveLength(2);
+    expect(daemon.stderr).not.toContain('are not noted');
+    expect(Buffer.compare(await disk.read(0, OTHER.length), OTHER)).toBe(0);
+    await host.kill(daemon);
+    await host.daemon();
+    expect(Buffer.compare(await disk.read(0, OTHER.length), OTHER)).toBe(0);
+  });
+});

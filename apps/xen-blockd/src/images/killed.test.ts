@@ -109,6 +109,24 @@ class HeldWrite {
   }
 }
 
+/** Writes that are not flushed when a helper is killed. */
+const KEPT = 5;
+const KEPT_VALUES = Array.from({ length: KEPT }, (_, i) => i + 1);
+const page = (value: number) => new Uint8Array(4096).fill(value);
+
+/** Of the first pages, each of which is one value. */
+async function valuesOf(disk: Blkfront): Promise<number[]> {
+  const bytes = await disk.read(0, (1 + KEPT) * 4096);
+  const pages = Array.from({ length: 1 + KEPT }, (_, i) => bytes.subarray(i * 4096, (i + 1) * 4096));
+  return pages.map((each) => (each.every((byte) => byte === each[0]) ? each[0] : -1));
+}
+
+/** How many kept writes the daemon that runs has sent again, each time. */
+function resent(): number[] {
+  const lines = daemon.stderr.split('\n').filter((line) => line.includes('"resent"'));
+  return lines.map((line) => JSON.parse(line).resent);
+}
+
 const killHelper = (path: string) => process.kill(helperOf(path), 'SIGKILL');
 
 needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses nothing on qcow2', () => {
@@ -163,7 +181,6 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     async () => {
       const path = await qcow2('disk.qcow2');
       const disk = await attach({ target: path, format: 'qcow2' });
-      const page = (value: number) => new Uint8Array(4096).fill(value);
       await disk.write(0, page(1));
       await disk.flush();
       const held = await HeldWrite.of(helperOf(path), disk);
@@ -183,6 +200,50 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
       await sleep(200);
       await disk.flush();
       expect((await disk.read(0, 4096)).every((byte) => byte === 3)).toBe(true);
+    },
+  );
+
+  // A thread that is held so does not end by SIGKILL either, as one that waits for storage in the kernel does not.
+  needs(root, 'strace').it.each<[string, string, (path: string) => Promise<unknown>]>([
+    ['which is killed because that takes too long', 'w!', async () => {}],
+    ['which somebody kills meanwhile', 'w', async (path) => killHelper(path)],
+    [
+      'which is killed with the next daemon',
+      'w!',
+      async (path) => {
+        killHelper(path);
+        await restart();
+      },
+    ],
+  ])(
+    'nor by a write that a dead daemon has left in its helper, %s (%s)',
+    { timeout: 2 * TIMEOUT_MS },
+    async (_, mode, happens) => {
+      const path = await qcow2('disk.qcow2');
+      const disk = await attach({ target: path, format: 'qcow2', backendKeys: { mode } });
+      await disk.write(0, page(1));
+      await disk.flush();
+      for (let i = 1; i <= KEPT; i++) await disk.write(i * 4096, page(i));
+      const held = await HeldWrite.of(helperOf(path), disk);
+      const answered: string[] = [];
+      const first = disk.write(0, page(2)).then(() => answered.push('first'));
+      const later = first.then(() => disk.write(0, page(3))).then(() => answered.push('later'));
+      later.catch(() => {});
+      await held.waits();
+      await restart();
+      await happens(path);
+      await expect.poll(() => daemon.stderr, { timeout: 90_000 }).toContain('"msg":"held, its guest waits');
+      expect(answered).toEqual([]);
+      await held.release();
+      await later;
+      expect(await valuesOf(disk)).toEqual([3, ...KEPT_VALUES]);
+      // What was kept is there once, and so is what was written since; a flush covers all of it.
+      for (const expected of [[KEPT + 2], [KEPT + 2, 0]]) {
+        killHelper(path);
+        expect(await valuesOf(disk)).toEqual([3, ...KEPT_VALUES]);
+        await expect.poll(resent, { timeout: 20_000 }).toEqual(expected);
+        await disk.flush();
+      }
     },
   );
 

@@ -206,6 +206,14 @@ export class BlockDevice implements BackendHandler {
     return this.#context.address;
   }
 
+  /**
+   * Whether what is noted under its name is this disk's. One whose opening hung is let go of when that has ended, and
+   * another one may have its name by then.
+   */
+  protected get isCurrent(): boolean {
+    return true;
+  }
+
   /** What the toolstack asked for, or undefined before the device is prepared. */
   get config(): DiskConfig | undefined {
     return this.#config;
@@ -501,7 +509,7 @@ export class BlockDevice implements BackendHandler {
     this.#negotiated = undefined;
     const { inFlight, ended } = await this.#rings.detach(leaves ? 'leave' : 'fail');
     if (inFlight > 0) this.#abandon(inFlight, ended);
-    if (!leaves) {
+    if (!leaves && this.isCurrent) {
       this.#imageRecord?.remove();
       // Those of an earlier process whose rings were not adopted are nobody's now.
       await this.#rings.removeJournals();

@@ -10,7 +10,7 @@ import type { NetworkSettings } from '../network/settings.js';
 import { isNetworkDriver, type NetworkSource, networkIdentity, openNetworkSource } from '../network/source.js';
 import { refusal } from '../refusal.js';
 import { abandonable } from './abandon.js';
-import { adoptHelper, endHelpers } from './adoption/adopt.js';
+import { adoptHelper, endHelpers, killedHelpersGone } from './adoption/adopt.js';
 import { endLeftTargets } from './adoption/left-targets.js';
 import { usersOf } from './adoption/processes.js';
 import {
@@ -393,6 +393,8 @@ export class StorageDaemon implements AsyncDisposable {
     signal.throwIfAborted();
     const adopted = await this.#adopted(signal);
     if (adopted) return adopted;
+    const { path, shared } = this.#options;
+    if (shared) await killedHelpersGone(path, signal);
     const program = findProgram(this.#options);
     const opened = await abandonable(this.#opened(), signal, closeFiles);
     try {

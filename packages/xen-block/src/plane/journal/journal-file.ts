@@ -70,11 +70,13 @@ export function canCreateJournalFile(path: string, bytes: number): boolean {
   }
 }
 
-export function removeJournalFile(path: string): void {
+/** False if it stays. It is of a connection that is over then: nobody adopts it. */
+export function removeJournalFile(path: string): boolean {
   try {
     rmSync(path, { force: true });
+    return true;
   } catch {
-    // A journal that stays is of a connection that is over: nobody adopts it.
+    return false;
   }
 }
 

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { QmpClient } from '@xenpv/qmp';
 import { BlockdError } from '../../../errors.js';
 import { commandLine } from '../../../proc.js';
@@ -9,10 +10,11 @@ import { jobsIn } from '../monitor/jobs.js';
 import { type MonitorOptions, openMonitor } from '../monitor/monitor.js';
 import type { StorageDaemonTimes } from '../times.js';
 import { cancelLeftBackups } from './left-targets.js';
-import { endHelper, goneHelper, hasOpen, helpersWith } from './processes.js';
+import { endHelper, endingHelpers, goneHelper, hasOpen, helpersWith } from './processes.js';
 
 /** A killed process that waits for its storage in the kernel ends when the storage answers. */
 const KILL_MS = 5000;
+const POLL_MS = 20;
 
 export interface AdoptionOptions {
   readonly directory: HelperDirectory;
@@ -108,9 +110,24 @@ export async function endHelpers(directory: HelperDirectory, path: string, grace
   const pids = helpersWith(directory.pidFile);
   const gone = await Promise.all(pids.map((pid) => endHelper(directory.pidFile, pid, graceMs, KILL_MS)));
   const stuck = pids.find((_, i) => !gone[i]);
-  if (stuck === undefined) return;
-  const message = `${path}: ${PROGRAM} of an earlier process (pid ${stuck}) was killed and does not end`;
-  throw new BlockdError('ERR_TIMEOUT', 'open image', message, { path });
+  if (stuck !== undefined) throw doesNotEnd(path, stuck);
+}
+
+/**
+ * Resolves when no helper that was killed can write the image any more. For an image that is not locked: of any other QEMU
+ * refuses a second writer until then. Errors: ERR_TIMEOUT, one waits for its storage; the signal's reason.
+ */
+export async function killedHelpersGone(path: string, signal: AbortSignal): Promise<void> {
+  const deadline = performance.now() + KILL_MS;
+  for (let [pid] = endingHelpers(path); pid !== undefined; [pid] = endingHelpers(path)) {
+    if (performance.now() > deadline) throw doesNotEnd(path, pid);
+    await sleep(POLL_MS, undefined, { signal });
+  }
+}
+
+function doesNotEnd(path: string, pid: number): BlockdError {
+  const message = `${path}: ${PROGRAM} of an earlier process (pid ${pid}) was killed and does not end`;
+  return new BlockdError('ERR_TIMEOUT', 'open image', message, { path });
 }
 
 function moved(path: string, pid: number): BlockdError {

@@ -1,8 +1,11 @@
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, type Stats, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { commandLine, namesIn, processIds } from '../../../proc.js';
+import { PROGRAM } from '../arguments.js';
 
 const POLL_MS = 5;
+/** The kernel keeps so many characters of a program's name. */
+const NAME = PROGRAM.slice(0, 15);
 
 /**
  * The processes that were started with `--pidfile` and this file, whoever started them. A folder's name is the only one
@@ -43,19 +46,42 @@ export function usersOf(path: string): (readonly string[])[] {
 /** Whether the process has the file open that is at `path` now. True where that cannot be found out. */
 export function hasOpen(pid: number, path: string): boolean {
   const wanted = statSync(path, { throwIfNoEntry: false });
-  if (!wanted) return true;
   const folder = `/proc/${pid}/fd`;
-  const names = namesIn(folder);
-  return (
-    names.length === 0 ||
-    names.some((name) => {
-      const found = tryStat(`${folder}/${name}`);
-      if (!found) return false;
-      return wanted.isBlockDevice()
-        ? found.isBlockDevice() && found.rdev === wanted.rdev
-        : found.dev === wanted.dev && found.ino === wanted.ino;
-    })
-  );
+  return !wanted || namesIn(folder).length === 0 || isAmong(folder, wanted);
+}
+
+/**
+ * Helpers that were killed, and of which a thread waits in the kernel for its storage with the file open that is at `path` now:
+ * what it does there may still happen. Such a process has its name, and no command line any more.
+ */
+export function endingHelpers(path: string): number[] {
+  const wanted = statSync(path, { throwIfNoEntry: false });
+  if (!wanted) return [];
+  return processIds().filter((pid) => {
+    if (commandLine(pid).length > 0 || nameOf(pid) !== NAME) return false;
+    const tasks = `/proc/${pid}/task`;
+    return namesIn(tasks).some((tid) => isAmong(`${tasks}/${tid}/fd`, wanted));
+  });
+}
+
+/** Whether a file is one of those that a folder of /proc has. */
+function isAmong(folder: string, wanted: Stats): boolean {
+  return namesIn(folder).some((name) => {
+    const found = tryStat(`${folder}/${name}`);
+    if (!found) return false;
+    return wanted.isBlockDevice()
+      ? found.isBlockDevice() && found.rdev === wanted.rdev
+      : found.dev === wanted.dev && found.ino === wanted.ino;
+  });
+}
+
+/** Of the process, as the kernel has it. */
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').trimEnd();
+  } catch {
+    return '';
+  }
 }
 
 /** Asks it to end, which makes it write back what it holds, and kills it after `graceMs`. Resolves with whether it is gone. */
