@@ -23,7 +23,7 @@ const INPUTS: Record<string, number> = {
   'nbd-server': 100,
   'xenstore-wire': 200,
   'qmp-client': 300,
-  'qmp-server': 300,
+  'qmp-server': 150,
 };
 
 /** Some hundreds of inputs; `npm run fuzz:bytes` is the long form. */

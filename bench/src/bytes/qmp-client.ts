@@ -134,10 +134,7 @@ function checkRight(came: string, lines: readonly Buffer[]): void {
 
 /** To what was asked; undefined: it has none, or something else comes before it. */
 function answerOf(lines: readonly Buffer[]): Message | undefined {
-  const messages = lines.map((line) => {
-    const found = messagesOf(line.toString('utf8'), MOST_CHARACTERS);
-    return found.length === 1 && line.toString('utf8').trim().endsWith('}') ? found[0] : {};
-  });
+  const messages = lines.map(messageOf);
   const [greeting, ...others] = messages.filter(({ event }) => typeof event !== 'string');
   const [ready, answer] = others;
   const version = isRecord(greeting?.QMP) ? greeting.QMP.version : undefined;
@@ -145,6 +142,17 @@ function answerOf(lines: readonly Buffer[]): Message | undefined {
   if (ready.id !== ASKED_ID - 1 || !('return' in ready) || 'QMP' in ready) return undefined;
   const isAnswer = 'return' in answer || isRecord(answer.error);
   return answer.id === ASKED_ID && isAnswer && !('QMP' in answer) ? answer : undefined;
+}
+
+/** The one that is all of a line, or an empty one. */
+function messageOf(line: Buffer): Message {
+  const text = line.toString('utf8');
+  try {
+    const message: unknown = text.length > MOST_CHARACTERS ? undefined : JSON.parse(text);
+    return isRecord(message) ? message : {};
+  } catch {
+    return {};
+  }
 }
 
 function isRecord(value: unknown): value is Message {
