@@ -10,7 +10,7 @@ import { MessageDecoder } from '@xenpv/xenstore';
 import { expect, it } from 'vitest';
 import { readCorpus } from './bytes/corpus.js';
 import { cut } from './bytes/mutate.js';
-import { type NbdRepliesDefect, nbdRepliesOf } from './bytes/nbd-replies.js';
+import { type NbdRepliesDefect, nbdRepliesOf } from './bytes/nbd/replies.js';
 import { type QmpClientDefect, qmpClientOf } from './bytes/qmp-client.js';
 import { readInputs } from './bytes/run.js';
 import { mustHold, type Target } from './bytes/target.js';

@@ -2,10 +2,10 @@ import { Duplex } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { NbdDisk } from '@xenpv/nbd';
 import * as nbd from '@xenpv/nbd';
-import { cut } from './mutate.js';
-import { EXPORT, expectedOf, remarks } from './nbd-server-expected.js';
-import { say } from './say.js';
-import { mustHold, type Target } from './target.js';
+import { cut } from '../mutate.js';
+import { say } from '../say.js';
+import { mustHold, type Target } from '../target.js';
+import { EXPORT, expectedOf, remarks } from './server-expected.js';
 
 /** The part of the package that is fuzzed. */
 type Nbd = Pick<typeof nbd, 'NbdServer'>;

@@ -1,7 +1,7 @@
 import type { NbdExport } from '@xenpv/nbd';
 import * as nbd from '@xenpv/nbd';
-import { cut } from './mutate.js';
-import { mustHold, type Target } from './target.js';
+import { cut } from '../mutate.js';
+import { mustHold, type Target } from '../target.js';
 
 /** The parts of the package that are fuzzed. */
 type Nbd = Pick<typeof nbd, 'Conversation' | 'NbdError' | 'negotiateExport'>;

@@ -4,9 +4,9 @@ import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { allocateMemory, type BlockImage, BlockOp, openNbdImage } from '@xenpv/blockdev';
-import { cut } from './mutate.js';
-import { Patience } from './patience.js';
-import { mustHold, type Target } from './target.js';
+import { cut } from '../mutate.js';
+import { Patience } from '../patience.js';
+import { mustHold, type Target } from '../target.js';
 
 type Piece = readonly [at: number, bytes: number];
 
