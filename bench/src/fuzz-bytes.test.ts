@@ -10,7 +10,7 @@ import { MessageDecoder } from '@xenpv/xenstore';
 import { expect, it } from 'vitest';
 import { readCorpus } from './bytes/corpus.js';
 import { cut } from './bytes/mutate.js';
-import { type NbdRepliesDefect, nbdRepliesOf } from './bytes/nbd-replies.js';
+import { type NbdRepliesDefect, nbdRepliesOf } from './bytes/nbd/replies.js';
 import { type QmpClientDefect, qmpClientOf } from './bytes/qmp-client.js';
 import { readInputs } from './bytes/run.js';
 import { mustHold, type Target } from './bytes/target.js';
@@ -23,7 +23,7 @@ const INPUTS: Record<string, number> = {
   'nbd-server': 100,
   'xenstore-wire': 200,
   'qmp-client': 300,
-  'qmp-server': 300,
+  'qmp-server': 150,
 };
 
 /** Some hundreds of inputs; `npm run fuzz:bytes` is the long form. */

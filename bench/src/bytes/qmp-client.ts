@@ -1,10 +1,15 @@
 import { Duplex } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { QmpClient, type QmpClientOptions, QmpError } from '@xenpv/qmp';
+import type { QmpClientOptions } from '@xenpv/qmp';
+import * as qmp from '@xenpv/qmp';
 import type { Random } from '../program/random.js';
+import { type Message, messagesOf } from './json-messages.js';
 import { cut } from './mutate.js';
 import { Fault, mustHold, type Target } from './target.js';
+
+/** The parts of the package that are fuzzed. */
+type Qmp = Pick<typeof qmp, 'QmpClient' | 'QmpError'>;
 
 const MOST_CHARACTERS = 4096;
 /** Nothing waits for it: the stream ends when it has nothing more to say. */
@@ -33,13 +38,13 @@ class Server extends Duplex {
   }
 }
 
-type Message = Readonly<Record<string, unknown>>;
-
 /** For planted defects. */
 export interface QmpClientDefect {
   /** What the client is given instead of what the server says: as one that misreads it would act. */
   readonly misread?: (line: Buffer) => Buffer;
   readonly options?: (options: QmpClientOptions) => QmpClientOptions;
+  /** Another build of the package. */
+  readonly client?: Qmp;
 }
 
 /**
@@ -53,13 +58,14 @@ export function qmpClientOf(defect: QmpClientDefect = {}): Target {
     async read(bytes, random) {
       const { misread = (line) => line } = defect;
       const lines = linesOf(bytes);
-      const said = messagesOf(lines.map((line) => line.toString('utf8')).join(''));
+      const said = messagesOf(lines.map((line) => line.toString('utf8')).join(''), MOST_CHARACTERS);
       const read = lines.map(misread);
       const whole = await converse(
         read.map((line) => [line]),
         said,
         defect,
       );
+      checkRight(whole, lines);
       const inPieces = await converse(
         read.map((line) => cutCharacters(random, line)),
         said,
@@ -76,8 +82,9 @@ export const qmpClient: Target = qmpClientOf();
 async function converse(
   lines: Buffer[][],
   said: readonly Message[],
-  { options = (given) => given }: QmpClientDefect,
+  { options = (given) => given, client: { QmpClient, QmpError } = qmp }: QmpClientDefect,
 ): Promise<string> {
+  const nameOf = (error: unknown) => nameOfError(error, QmpError);
   const server = new Server();
   const events: unknown[] = [];
   void server.say(lines);
@@ -116,42 +123,47 @@ async function converse(
   }
 }
 
-/**
- * The objects that a server says, up to the first thing that is none: from each brace to the first one after it that
- * makes it JSON. Knows nothing of how the client cuts them.
- */
-function messagesOf(text: string): Message[] {
-  const messages: Message[] = [];
-  for (let at = 0; ; ) {
-    while (' \t\r\n'.includes(text[at] ?? '.')) at++;
-    const end = text[at] === '{' ? endOf(text, at) : undefined;
-    if (end === undefined) return messages;
-    messages.push(JSON.parse(text.slice(at, end)) as Message);
-    at = end;
+/** A conversation with a line for each thing is answered, whatever events are between. */
+function checkRight(came: string, lines: readonly Buffer[]): void {
+  const answer = answerOf(lines);
+  if (answer === undefined) return;
+  const right =
+    'return' in answer ? came.endsWith(`,${JSON.stringify(answer.return)}]`) : came.includes(',"ERR_COMMAND ');
+  mustHold(right, `the answer is ${JSON.stringify(answer)}, and it ends with ${came}`);
+}
+
+/** To what was asked; undefined: it has none, or something else comes before it. */
+function answerOf(lines: readonly Buffer[]): Message | undefined {
+  const messages = lines.map(messageOf);
+  const [greeting, ...others] = messages.filter(({ event }) => typeof event !== 'string');
+  const [ready, answer] = others;
+  const version = isRecord(greeting?.QMP) ? greeting.QMP.version : undefined;
+  if (messages[0] !== greeting || !isRecord(version) || !ready || !answer) return undefined;
+  if (ready.id !== ASKED_ID - 1 || !('return' in ready) || 'QMP' in ready) return undefined;
+  const isAnswer = 'return' in answer || isRecord(answer.error);
+  return answer.id === ASKED_ID && isAnswer && !('QMP' in answer) ? answer : undefined;
+}
+
+/** The one that is all of a line, or an empty one. */
+function messageOf(line: Buffer): Message {
+  const text = line.toString('utf8');
+  try {
+    const message: unknown = text.length > MOST_CHARACTERS ? undefined : JSON.parse(text);
+    return isRecord(message) ? message : {};
+  } catch {
+    return {};
   }
 }
 
-function endOf(text: string, from: number): number | undefined {
-  for (
-    let end = text.indexOf('}', from) + 1;
-    end > 0 && end - from <= MOST_CHARACTERS;
-    end = text.indexOf('}', end) + 1
-  ) {
-    try {
-      JSON.parse(text.slice(from, end));
-      return end;
-    } catch {
-      // It ends later.
-    }
-  }
-  return undefined;
+function isRecord(value: unknown): value is Message {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function nameOf(error: unknown): string {
+function nameOfError(error: unknown, QmpError: Qmp['QmpError']): string {
   if (error instanceof Fault) throw error;
   mustHold(error instanceof QmpError, `it throws ${error instanceof Error ? error.stack : error}`);
-  mustHold((error as QmpError).code !== 'ERR_TIMEOUT', 'it waits for a server that has gone');
-  return `${(error as QmpError).code} ${(error as QmpError).message}`;
+  mustHold((error as qmp.QmpError).code !== 'ERR_TIMEOUT', 'it waits for a server that has gone');
+  return `${(error as qmp.QmpError).code} ${(error as qmp.QmpError).message}`;
 }
 
 function linesOf(bytes: Buffer): Buffer[] {

@@ -1,6 +1,6 @@
-import { nbdClient } from './nbd-client.js';
-import { nbdReplies } from './nbd-replies.js';
-import { nbdServer } from './nbd-server.js';
+import { nbdClient } from './nbd/client.js';
+import { nbdReplies } from './nbd/replies.js';
+import { nbdServer } from './nbd/server.js';
 import { qmpClient } from './qmp-client.js';
 import { qmpServer } from './qmp-server.js';
 import type { Target } from './target.js';

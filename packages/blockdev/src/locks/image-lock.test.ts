@@ -62,6 +62,13 @@ it('a writer has an image alone, and readers share it', async () => {
   await expect(open(path)).rejects.toMatchObject(inUse());
 });
 
+it('whoever is refused an image is told to wait, and not to write it all the same', async () => {
+  const path = makeFile();
+  await open(path);
+  const advice = /in use \(disk of .*\); wait for the end of that use, or end it; mode w! is no way around it/;
+  await expect(open(path, { owner: 'incoming' })).rejects.toMatchObject(inUse(expect.stringMatching(advice)));
+});
+
 it('another name of an image is the same image', async () => {
   const path = makeFile();
   const [link, hardLink] = [`${path}-link`, `${path}-hard`];

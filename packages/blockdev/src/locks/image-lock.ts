@@ -168,6 +168,9 @@ async function refusal({ path, id, readOnly }: LockRequest, { holder }: Problem)
     holder?.user.name ?? (await mountOf(id)) ?? (await lockerOf(id)) ?? 'another program, which /proc does not name';
   const use = readOnly ? 'reading' : 'writing';
   const message = `${path} cannot be had for ${use}: it is in use (${other})`;
-  const advice = 'end that use, or let both write it with mode w!';
+  // Who reads this may be in the middle of a migration, where one more writer is the end of the guest's file system.
+  const advice =
+    'wait for the end of that use, or end it; mode w! is no way around it: it is for file systems that are made to be ' +
+    'written by several hosts';
   return new BlockDeviceError('ERR_IMAGE_IN_USE', 'lock', `${message}; ${advice}`, { path });
 }

@@ -323,6 +323,18 @@ describe('G3: a silent server', () => {
     expect(server.clients.length).toBeGreaterThan(1);
   });
 
+  test('is none when this process stood still itself, and the answer lies in the socket', async () => {
+    const server = await listen({
+      onRequest: (socket, { cookie, length }) => {
+        socket.write(simpleReply(cookie, 0, Buffer.alloc(length, 7)));
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+      },
+    });
+    const image = await open(server, { silence: 250 });
+    expect(await read(image)).toBe(4096);
+    expect(server.clients).toHaveLength(1);
+  });
+
   test('that stays so fails what was asked, and soon what is asked later', async () => {
     const server = await listen();
     const image = await open(server, soon);

@@ -79,6 +79,18 @@ describe('a client of a server of no goodwill', () => {
     await client.closed;
   });
 
+  it('an answer that has come while this process stood still is in time', async () => {
+    const path = await serve(GREETING, (line, socket) => {
+      if (line.includes('qmp_capabilities')) return okay(line);
+      socket.write(okay(line));
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+      return undefined;
+    });
+    const client = await QmpClient.connect(path, { answerMs: 300 });
+    expect(await client.execute('query-status')).toEqual({});
+    client.close();
+  });
+
   it('answers in any order find their commands, with events in between', async () => {
     const lines: string[] = [];
     const path = await serve(GREETING, (line) => {

@@ -28,6 +28,8 @@ interface Waiter {
 }
 
 const ANSWER_MS = 10_000;
+/** Of the time for an answer: what a server has besides, while this process reads what has come. */
+const SECOND_LOOK = 0.1;
 const MOST_CHARACTERS = 64 << 20;
 
 /** The greeting has no number, and is waited for like an answer. */
@@ -140,7 +142,10 @@ export class QmpClient implements AsyncDisposable {
 
   #answer(id: number): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const late = setTimeout(() => this.#giveUp(), this.#answerMs);
+      // A process that stood still itself comes to its timers before its sockets, where the answer may be.
+      let late = setTimeout(() => {
+        late = setTimeout(() => this.#giveUp(), SECOND_LOOK * this.#answerMs);
+      }, this.#answerMs);
       const ended =
         <T>(then: (value: T) => void) =>
         (value: T) => {

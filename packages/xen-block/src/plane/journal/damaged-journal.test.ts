@@ -1,88 +1,21 @@
-import { BackRing, FrontRing } from '@xenpv/ring';
+import { plantDefects } from '@xenpv/test-support/planted';
 import fc from 'fast-check';
-import { afterEach, expect, it, vi } from 'vitest';
-import { XenBlockError } from '../../errors.js';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { fuzzDamagedJournals, JOURNAL_WORDS, type JournalCode, replaceJournal } from '../../testing/journal-fuzzer.js';
 import { journals } from '../../testing/journals-in-memory.js';
 import { adoptRing } from './adopt-ring.js';
-import { journalBytes } from './layout.js';
 import { pushAnswers } from './push-answers.js';
 
 vi.mock('./journal-file.js', () => import('../../testing/journals-in-memory.js'));
 afterEach(() => journals.clear());
 
-const SLOT_WORDS = 28;
-const RING = { refs: Uint32Array.of(7), eventChannel: 3 };
+const ours: JournalCode = { adoptRing, pushAnswers, journals };
 
-/** A ring after some rounds under one process, which was killed, and the numbers of its unanswered requests. */
-function killed(rounds: readonly { asked: number; answered: number }[]) {
-  const memory = new Uint8Array(new SharedArrayBuffer(4096));
-  const front = new FrontRing(memory, SLOT_WORDS * 4);
-  const back = BackRing.attach(memory, SLOT_WORDS * 4);
-  const { journal } = adoptRing(back, RING, { path: 'journal', adopt: false });
-  const inFlight: { number: number; entry: number }[] = [];
-  const words = new Int32Array(SLOT_WORDS);
-  let next = 1;
-  for (const { asked, answered } of rounds) {
-    for (let i = 0; i < asked && !front.full; i++) front.putRequest(words.fill(next++), 0, SLOT_WORDS);
-    front.pushRequests();
-    for (let count = back.harvest(); count > 0; count--) {
-      const index = back.takeRequest(words, 0);
-      inFlight.push({ number: words[0], entry: journal?.take(words, 0, index) ?? 0 });
-    }
-    for (const { number, entry } of inFlight.splice(-answered, answered)) {
-      journal?.answer(entry, back.responsesProduced);
-      back.putResponse(Int32Array.of(number, 0, 0, 0), 0, 4);
-    }
-    pushAnswers(back, journal);
-    for (let count = front.harvest(); count > 0; count--) front.takeResponse(words, 0, 4);
-  }
-  return { memory, unanswered: inFlight.map(({ number }) => number) };
-}
-
-/** What a next process carries out again; or undefined: it has said that the journal is lost. */
-function recovered(memory: Uint8Array<SharedArrayBuffer>): number[] | undefined {
-  try {
-    const { journal, entries } = adoptRing(BackRing.attach(memory, SLOT_WORDS * 4), RING, {
-      path: 'journal',
-      adopt: true,
-    });
-    const words = new Int32Array(SLOT_WORDS);
-    return Array.from(entries, (entry) => {
-      journal?.copySlot(entry, words, 0);
-      expect(words.every((word) => word === words[0])).toBe(true);
-      return words[0];
-    });
-  } catch (error) {
-    expect(error).toBeInstanceOf(XenBlockError);
-    expect(error).toMatchObject({ code: 'ERR_JOURNAL_LOST' });
-    return undefined;
-  }
-}
-
-const rounds = fc.array(fc.record({ asked: fc.nat(32), answered: fc.nat(32) }), { minLength: 1, maxLength: 5 });
-const JOURNAL_WORDS = journalBytes({ slots: 32, slotWords: SLOT_WORDS }) / 4;
-const damage = fc.array(fc.record({ word: fc.nat(JOURNAL_WORDS - 1), flips: fc.integer({ min: 1 }) }), {
-  minLength: 1,
-  maxLength: 4,
-});
-
-it('whatever is damaged in a journal, nothing is carried out that was not asked, nor left out in silence', () => {
-  let found = 0;
-  fc.assert(
-    fc.property(rounds, damage, (schedule, places) => {
-      const { memory, unanswered } = killed(schedule);
-      const words = new Int32Array(journals.get('journal') ?? new ArrayBuffer(0));
-      for (const { word, flips } of places) words[word] ^= flips;
-      const numbers = recovered(memory);
-      if (!numbers || unanswered.length === 0) return;
-      found++;
-      // A journal that is taken for that of another kernel, whose ring is new, leaves all to the ring.
-      if (numbers.length > 0) expect(numbers).toEqual(unanswered);
-      else expect(new Int32Array(memory.buffer)[2]).toBe(0);
-    }),
-    { numRuns: Number(process.env.JOURNAL_SCHEDULES ?? 2000) },
-  );
-  expect(found).toBeGreaterThan(100);
+it('whatever is damaged in a journal, nothing is carried out that was not asked, nor left out in silence', {
+  timeout: 120_000,
+}, () => {
+  const understood = fuzzDamagedJournals(ours, Number(process.env.JOURNAL_SCHEDULES ?? 2000));
+  expect(understood).toBeGreaterThan(100);
 });
 
 it('random words, whatever their number, are no journal', () => {
@@ -92,12 +25,91 @@ it('random words, whatever their number, are no journal', () => {
   );
   fc.assert(
     fc.property(words, (random) => {
-      const { memory } = killed([{ asked: 9, answered: 2 }]);
-      const buffer = new SharedArrayBuffer(random.byteLength);
-      new Int32Array(buffer).set(random);
-      journals.set('journal', buffer);
-      expect(recovered(memory)).toBeUndefined();
+      expect(replaceJournal(ours, random)).toBeUndefined();
     }),
     { numRuns: 300 },
   );
 });
+
+/** So many find each defect. */
+const RUNS = 4000;
+const TIMEOUT = 120_000;
+const FOLDER = 'plane/journal';
+const EXAMINE = `${FOLDER}/examine.ts`;
+const ADOPT = `${FOLDER}/adopt-ring.ts`;
+const LAYOUT = `${FOLDER}/layout.ts`;
+/** The journals of a copy are in memory too. */
+const IN_MEMORY = [ADOPT, `${FOLDER}/ring-journal.ts`].map((file) => ({
+  file,
+  from: "'./journal-file.js'",
+  to: "'../../testing/journals-in-memory.js'",
+}));
+
+describe('a defect is noticed: code that', () => {
+  it('is as it was, which no defect is noticed in', async () => {
+    using sources = plantDefects(new URL('../../../', import.meta.url), IN_MEMORY);
+    expect(fuzzDamagedJournals(await codeOf(sources), 500, 1)).toBeGreaterThan(10);
+  });
+
+  it.each([
+    ['believes a header that is damaged', EXAMINE, 'words[Header.sum] !== headerSum(words)', 'false'],
+    [
+      'carries out a request that is damaged',
+      EXAMINE,
+      'if (!this.#isWhole(at)) this.#damaged.push(at);\n    else if',
+      'if',
+    ],
+    [
+      'believes a number without its complement',
+      LAYOUT,
+      'words[at] === ~words[at + 1] ? words[at] >>> 0 : undefined',
+      'words[at] >>> 0',
+    ],
+    [
+      'leaves out an entry whose state is damaged',
+      EXAMINE,
+      "else if (state !== State.taken) return 'is damaged: the state of an entry';",
+      'else if (state !== State.taken) return undefined;',
+    ],
+    ['does not ask whether entries contradict each other', EXAMINE, '!this.#isConsistent(mended)', 'false'],
+    [
+      'takes a lost state for one that was never used',
+      EXAMINE,
+      '        if (ahead !== 1 && this.#isWhole(at)) return false;\n        isUnused = true;\n',
+      '',
+    ],
+    [
+      'takes what was answered and not shown for answered',
+      EXAMINE,
+      'else if (state === State.answered) return undefined;',
+      'if (state === State.answered) return undefined;',
+    ],
+    ['carries out in another order than was asked', EXAMINE, '.sort((a, b) => ages.get(b)! - ages.get(a)!)', ''],
+    ['does not mend what it has found to be damaged', ADOPT, 'for (const entry of mended) mend(words, entry);', ''],
+    ['takes again from the ring what the journal has', ADOPT, '  back.skipTaken(left.length);\n', ''],
+    ['goes on as if no answer had been put', EXAMINE, 'this.#put = Math.max(this.#put, ahead + 1);', 'this.#put += 0;'],
+    [
+      'leaves the index of the answer before in an entry',
+      `${FOLDER}/ring-journal.ts`,
+      '    words[entry + Entry.answered + 1] = words[entry + Entry.answered];\n',
+      '',
+    ],
+    [
+      'takes a checksum alone for the mark of a request',
+      EXAMINE,
+      '[isSummed, isCopied, isTaken]',
+      '[isSummed, isSummed, isCopied, isTaken]',
+    ],
+  ])('%s', { timeout: TIMEOUT }, async (_what, file, from, to) => {
+    using sources = plantDefects(new URL('../../../', import.meta.url), [...IN_MEMORY, { file, from, to }]);
+    const code = await codeOf(sources);
+    expect(() => fuzzDamagedJournals(code, RUNS, 2)).toThrow(/^Property failed/);
+  });
+});
+
+async function codeOf(sources: ReturnType<typeof plantDefects>): Promise<JournalCode> {
+  const { adoptRing } = await sources.load<Pick<JournalCode, 'adoptRing'>>(ADOPT);
+  const { pushAnswers } = await sources.load<Pick<JournalCode, 'pushAnswers'>>(`${FOLDER}/push-answers.ts`);
+  const { journals } = await sources.load<Pick<JournalCode, 'journals'>>('testing/journals-in-memory.ts');
+  return { adoptRing, pushAnswers, journals };
+}

@@ -118,15 +118,16 @@ class Entries {
   #add(at: number): string | undefined {
     const words = this.#words;
     const state = words[at + Entry.state];
-    if (state === State.free) return undefined;
+    const answered = checkedWord(words, at + Entry.answered);
+    // One that was never used was never answered.
+    if (state === State.free) return answered === undefined ? undefined : 'is damaged: the state of an entry';
     if (state === State.answered) {
-      const answered = checkedWord(words, at + Entry.answered);
       if (answered === undefined) return 'is damaged: the index of an answer';
-      // Answers that were put and not published are the next ones of the ring; all others are of the past, at any age.
-      const ahead = (answered - this.#rspProd) >>> 0;
-      if (ahead >= this.#ring.slots) return undefined;
-      this.#put = Math.max(this.#put, ahead + 1);
     } else if (state !== State.taken) return 'is damaged: the state of an entry';
+    // Answers that were put and not published are the next ones of the ring; all others are of the past, at any age.
+    const ahead = answered === undefined ? this.#ring.slots : (answered - this.#rspProd) >>> 0;
+    if (ahead < this.#ring.slots) this.#put = Math.max(this.#put, ahead + 1);
+    else if (state === State.answered) return undefined;
     this.#left.push(at);
     const index = words[at + Entry.taken] >>> 0;
     if (!this.#isWhole(at)) this.#damaged.push(at);
@@ -142,7 +143,8 @@ class Entries {
   }
 
   #isOfAnotherKernel(): boolean {
-    if (this.#left.length > this.#back.waiting) return true;
+    // An entry that is damaged may be of no request at all: with it, nothing follows from their number.
+    if (this.#left.length > this.#back.waiting) return this.#damaged.length === 0;
     return this.#left.some((at) => !this.#damaged.includes(at) && !this.#isInSlot(at));
   }
 
@@ -183,7 +185,8 @@ class Entries {
       const slot = this.#slot(index);
       const isSummed = slotSum(slot, 0, slot.length, index) === words[entry + Entry.sum];
       const isCopied = slot.every((word, i) => word === words[entry + ENTRY_WORDS + i]);
-      if (isSummed || (isCopied && index === words[entry + Entry.taken] >>> 0)) return { entry, index, slot };
+      const isTaken = index === words[entry + Entry.taken] >>> 0;
+      if ([isSummed, isCopied, isTaken].filter(Boolean).length >= 2) return { entry, index, slot };
     }
     return undefined;
   }
@@ -191,7 +194,7 @@ class Entries {
   /**
    * Requests are taken one after the other, so that the last one is as far ahead of the ring's answers as there are
    * requests in flight, and none is beyond it but one whose note may have begun. Entries come into use one after the
-   * other, so that a free one before one in use has lost its state, as has a free one with a request that was taken last.
+   * other, so that a free one before one in use has lost its state, as has a free one with a request.
    */
   #isConsistent(mended: readonly MendedEntry[]): boolean {
     const words = this.#words;
@@ -203,9 +206,8 @@ class Entries {
       const at = entryAt(i, slotWords);
       const ahead = (words[at + Entry.taken] - last) >>> 0;
       if (words[at + Entry.state] === State.free) {
-        // Zero is the request whose note has begun.
-        const behind = (1 - ahead) >>> 0;
-        if (behind > 0 && behind <= slots && this.#isWhole(at)) return false;
+        // But for the request whose note has begun, however long ago the others were taken.
+        if (ahead !== 1 && this.#isWhole(at)) return false;
         isUnused = true;
         continue;
       }

@@ -86,7 +86,7 @@ export class RingJournal {
     const words = journal.#words;
     journal.#storeIndex(Header.put, put);
     // An index of an answer means nothing to the next life, which may be killed too.
-    for (const at of left) Atomics.store(words, at + Entry.state, State.taken);
+    for (const at of left) journal.#setTaken(at);
     journal.publishing(rspProd);
     journal.published(rspProd);
     const inUse = new Set(left);
@@ -124,7 +124,7 @@ export class RingJournal {
       odd = mixed ^ (mixed >>> 15);
     }
     words[at + Entry.sum] = joinSum(even, odd);
-    Atomics.store(words, at + Entry.state, State.taken);
+    this.#setTaken(at);
     return at;
   }
 
@@ -171,6 +171,16 @@ export class RingJournal {
   close(): void {
     this.#file.close();
     removeJournalFile(this.#path);
+  }
+
+  /**
+   * The index of the answer before loses its complement: should the state be damaged, it is not the answer's to this
+   * request.
+   */
+  #setTaken(entry: number): void {
+    const words = this.#words;
+    Atomics.store(words, entry + Entry.state, State.taken);
+    words[entry + Entry.answered + 1] = words[entry + Entry.answered];
   }
 
   /** Torn between the two stores, it is known to be so. */
