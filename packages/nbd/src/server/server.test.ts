@@ -461,6 +461,18 @@ describe('exports that come and go', () => {
     await expect(client.reader.read(1)).rejects.toThrow('ended');
   });
 
+  it('end though a client does not read its last answers', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(MIB));
+    server = await serve({ disk });
+    const client = new RawNbdClient();
+    await client.enter();
+    for (let i = 0; i < 20; i++) client.request(0, 0, MIB);
+    await expect.poll(() => disk.calls.read).toBe(20);
+    await server.remove('disk');
+    const left = await new Promise((resolve) => server?.listener.getConnections((_, count) => resolve(count)));
+    expect(left).toBe(0);
+  });
+
   it('are described, where that is asked for', async () => {
     server = await serve({});
     server.add('disk', new MemoryDisk(Buffer.alloc(MIB)), { description: 'of web1' });

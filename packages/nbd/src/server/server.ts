@@ -112,7 +112,11 @@ export class NbdServer implements AsyncDisposable {
     socket.on('error', () => undefined);
     const connection: Connection = { socket, reader, ended: Promise.resolve() };
     this.#connections.add(connection);
-    connection.ended = this.#converse(connection).then(() => void this.#connections.delete(connection));
+    // One that does not read its last answers is there still.
+    const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+    connection.ended = this.#converse(connection)
+      .then(() => closed)
+      .then(() => void this.#connections.delete(connection));
   }
 
   async #converse(connection: Connection): Promise<void> {
