@@ -45,7 +45,10 @@ const OWN = fileURLToPath(new URL('../../apps/xen-blockd/dist/main.js', import.m
 const PROGRAMS = (values.program ?? OWN).split(',').map((path) => resolve(path));
 const RESTARTS = Number(values.restarts ?? (values.quick ? 5 : 20));
 const DISKS = (values.disks ?? (values.quick ? '1,10' : '1,10,100')).split(',').map(Number);
-const FORMAT = values.format ?? 'raw';
+const FORMATS = ['raw', 'qcow2'] as const;
+/** Undefined: what was asked for is none. */
+const ASKED_FORMAT = FORMATS.find((name) => name === (values.format ?? 'raw'));
+const FORMAT = ASKED_FORMAT ?? 'raw';
 const IMAGE_BYTES = 1 << 20;
 const MEMORY_MIB = 2;
 /** Between restarts: the daemon is at rest again. */
@@ -220,7 +223,7 @@ function residentMiB(pid: number): number {
 
 /** Why this format cannot be measured, or undefined. */
 function unusableFormat(): string | undefined {
-  if (FORMAT !== 'raw' && FORMAT !== 'qcow2') return `--format is ${FORMAT}; expected raw, qcow2`;
+  if (!ASKED_FORMAT) return `--format is ${values.format}; expected ${FORMATS.join(', ')}`;
   return FORMAT === 'raw' ? undefined : missingFor(FORMAT);
 }
 

@@ -34,7 +34,7 @@ export { type MemoryDisk, MemoryImage, type MemoryImageOptions, memoryImage } fr
 export { type NullImageOptions, nullImage } from './memory/null-image.js';
 export type { NbdAddress, NbdHostPort, NbdTls } from './nbd/address.js';
 export { type NbdImageOptions, type OpenNbdImageOptions, openNbdImage } from './nbd/image.js';
-export { type ImageDisk, nbdDiskOf } from './nbd/image-disk.js';
+export { type ImageDisk, type ImageDiskOptions, nbdDiskOf } from './nbd/image-disk.js';
 export { holdsUnflushed, type UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
 export type { QueueOptions } from './queue/engine-queue.js';

@@ -54,7 +54,7 @@ describe('a server that gives the export', () => {
     const option = sent.subarray(NBD_CLIENT_FLAGS_BYTES);
     const data = option.subarray(NBD_OPTION_BYTES);
     expect(decodeOption(option)).toEqual({ option: NbdOption.go, length: data.length });
-    expect(decodeInfoRequest(data)).toBe('naïve');
+    expect(decodeInfoRequest(data)?.name).toBe('naïve');
     expect(data.readUInt16BE(data.length - 2)).toBe(NbdInfo.blockSize);
   });
 

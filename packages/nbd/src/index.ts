@@ -6,6 +6,7 @@ export {
   knownNbdErrno,
   NBD_ESHUTDOWN,
   NBD_MAX_REQUEST,
+  NBD_MAX_STRING,
   NbdCommand,
   NbdCommandFlag,
   NbdFlag,
@@ -17,4 +18,4 @@ export {
   NBD_SIMPLE_REPLY_BYTES,
   type NbdRequest,
 } from './protocol/requests.js';
-export { NbdServer } from './server/server.js';
+export { type NbdExportOptions, NbdServer, type NbdServerOptions } from './server/server.js';

@@ -8,6 +8,7 @@ import { NbdError } from './errors.js';
 export class SocketReader {
   readonly #socket: Socket;
   #ended = false;
+  #cancelled = false;
   #wake: (() => void) | undefined;
 
   constructor(socket: Socket) {
@@ -28,6 +29,8 @@ export class SocketReader {
   async read(length: number): Promise<Buffer> {
     if (length === 0) return Buffer.alloc(0);
     for (;;) {
+      // A peer that says more and more must not keep its reader.
+      if (this.#cancelled) throw ended();
       const chunk: Buffer | null = this.#socket.destroyed ? null : this.#socket.read(length);
       if (chunk !== null && chunk.length === length) return chunk;
       // A shorter chunk is the rest of a stream that has ended.
@@ -59,8 +62,9 @@ export class SocketReader {
     }
   }
 
-  /** Ends a read that waits. */
+  /** Ends a read that waits, and reads nothing any more. */
   cancel(): void {
+    this.#cancelled = true;
     this.#ended = true;
     this.#wake?.();
   }

@@ -5,6 +5,7 @@ import { BlockNodes } from './block-nodes.js';
 import { blockCommands } from './commands/blocks.js';
 import { deviceCommands } from './commands/devices.js';
 import { diskCommands } from './commands/disks.js';
+import { exportCommands } from './commands/exports.js';
 import { backupCommands } from './commands/jobs/backup.js';
 import { bitmapCommands } from './commands/jobs/bitmaps.js';
 import { commitCommands } from './commands/jobs/commit.js';
@@ -19,6 +20,7 @@ import { traceCommands } from './commands/trace.js';
 import { type Controlled, nodeNameOf } from './controlled.js';
 import { DeviceIds } from './device-ids.js';
 import { EVENTS, subscribeEvents } from './events.js';
+import { DiskExports } from './exports/disk-exports.js';
 import { KnownJobs } from './known-jobs.js';
 import { qmpVersion } from './qemu-version.js';
 
@@ -28,6 +30,7 @@ import { qmpVersion } from './qemu-version.js';
  */
 export class ControlServer implements AsyncDisposable {
   readonly #server: QmpServer;
+  readonly #exports = new DiskExports((id) => this.#server.announce('BLOCK_EXPORT_DELETED', { id }));
   readonly #unsubscribe: () => void;
 
   private constructor(controlled: Controlled) {
@@ -45,6 +48,7 @@ export class ControlServer implements AsyncDisposable {
       ...bitmapCommands(context),
       ...backupCommands(context),
       ...transactionCommands(context),
+      ...exportCommands(context, this.#exports),
       ...throttleCommands(context),
       ...deviceCommands(context, unplugFailed),
       ...diskCommands(context),
@@ -80,6 +84,8 @@ export class ControlServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#unsubscribe();
+    // Its clients are told of each export's end.
+    await this.#exports[Symbol.asyncDispose]();
     await this.#server.close();
   }
 }

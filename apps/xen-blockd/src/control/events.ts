@@ -40,6 +40,8 @@ export const EVENTS = {
   BLOCK_JOB_CANCELLED: { device: 'str', ...JOB },
   /** A job has got so far: `created`, `running`, `paused`, `ready`, `standby`, `waiting`, `pending`, `aborting`, `concluded`, `null`. */
   JOB_STATUS_CHANGE: { id: 'str', status: 'str' },
+  /** An export of a disk is gone, whatever has ended it. */
+  BLOCK_EXPORT_DELETED: { id: 'str' },
   /** A disk is gone for good. */
   DEVICE_DELETED: { device: 'str', path: 'str' },
   /** The guest does not let go of a disk that `device_del` has asked it for. */

@@ -34,7 +34,7 @@ interface QemuQmp {
 }
 
 needs('qemu-img', 'qemu-storage-daemon', 'Linux').it(
-  'node-qemu adds a disk, backs it up, and takes it away',
+  'node-qemu adds a disk, backs it up, has it pulled over NBD, and takes it away',
   async () => {
     const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
     await runTool('qemu-img', ['create', '-q', '-f', 'qcow2', path('image'), '4M']);
@@ -67,6 +67,17 @@ needs('qemu-img', 'qemu-storage-daemon', 'Linux').it(
       ] as never);
       await ended;
       expect(readFileSync(path('backup')).equals(content)).toBe(true);
+      const addr = { type: 'unix', data: { path: path('nbd') } };
+      await client.execute('nbd-server-start', { addr });
+      await client.execute('nbd-server-add', { device: 'q', name: 'backup' });
+      expect(await client.execute('query-block-exports')).toMatchObject([{ id: 'backup', 'node-name': 'q' }]);
+      const server = ['-f', 'raw', `nbd+unix:///backup?socket=${path('nbd')}`];
+      const pulled = await runTool('qemu-img', ['convert', ...server, '-O', 'raw', path('pulled')]);
+      expect(pulled).toMatchObject({ code: 0, stderr: '' });
+      expect(readFileSync(path('pulled')).equals(content)).toBe(true);
+      const exportDeleted = once(client, 'BLOCK_EXPORT_DELETED' as never);
+      await client.execute('nbd-server-stop');
+      await exportDeleted;
       await client.execute('block_resize', { device: 'data', size: 8 * MIB });
       await expect.poll(() => guest.size).toBe(8 * MIB);
       const deleted = once(client, 'DEVICE_DELETED' as never);

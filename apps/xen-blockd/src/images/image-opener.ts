@@ -14,6 +14,7 @@ import {
 import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
+import { LentImage } from './lent-image.js';
 import { nbdTarget, openNbdTarget } from './nbd-target.js';
 import { iscsiTarget } from './network/iscsi-target.js';
 import { checkNetwork, type NetworkPolicy } from './network/policy.js';
@@ -87,11 +88,11 @@ const LEVELS: Partial<Record<StorageDaemonEvent['kind'], 'info' | 'warn'>> = {
   'job-cancelled': 'info',
 };
 
-/** Opens the image that a toolstack's `params` name. Its errors become the device's error node. */
+/** Opens the image that a toolstack's `params` name, a LentImage. Its errors become the device's error node. */
 export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
   return async (config, opening) => {
     const options = current();
-    const image = await openImage(config, { ...options, ...opening });
+    const image = new LentImage(await openImage(config, { ...options, ...opening }));
     if (opening.incoming === 'look' || !options.nbdDirectory || config.address.type !== 'vbd3') return image;
     return exportForBoot(image, config, options.nbdDirectory).catch((error: Error) => {
       // A guest that boots by its own drivers does not miss it.

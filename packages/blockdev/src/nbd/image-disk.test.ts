@@ -111,3 +111,21 @@ test('requests longer than a slot, and more than there are slots', async () => {
   }
   await disk[Symbol.asyncDispose]();
 });
+
+test('an export that is only read takes no write, and has nothing to flush', async () => {
+  const image = memoryImage({ size: 65536 });
+  const done: number[] = [];
+  const watched = faultyImage(image, ({ op }) => {
+    done.push(op);
+    return undefined;
+  });
+  const disk = nbdDiskOf(watched, { readOnly: true });
+  expect([disk.readOnly, nbdDiskOf(watched).readOnly]).toEqual([true, false]);
+  expect([disk.discard, nbdDiskOf(watched).discard]).toEqual([undefined, expect.any(Function)]);
+  await disk.flush();
+  await disk.read(0, 512);
+  expect(done).toEqual([BlockOp.read]);
+  await disk[Symbol.asyncDispose]();
+  const readOnly = nbdDiskOf(memoryImage({ size: 65536, readOnly: true }), { readOnly: false });
+  expect(readOnly.readOnly).toBe(true);
+});

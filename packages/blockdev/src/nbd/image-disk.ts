@@ -9,15 +9,29 @@ const SLOT_BYTES = 256 * 1024;
 const NO_IOV = new Float64Array(0);
 
 /** The disk of an NBD export (`NbdServer`), which must be disposed of before its image is closed. */
-export interface ImageDisk extends NbdDisk, AsyncDisposable {}
+export interface ImageDisk extends NbdDisk, AsyncDisposable {
+  /**
+   * The image is about to close: what waits for storage that is away fails soon, whoever has asked for it. The disk must
+   * be disposed of then.
+   */
+  giveUp(): void;
+}
+
+/** What an export lets its clients do. */
+export interface ImageDiskOptions {
+  /** True: only read. Their flushes do nothing then, since they have written nothing. Otherwise as the image. */
+  readonly readOnly?: boolean | undefined;
+}
 
 /**
  * An image as the disk of an NBD export. Its queue and memory are made when the first request comes; disposing of it
  * waits for requests in flight and leaves the image open. A failed request rejects with a BlockDeviceError whose `code`
  * is the errno's name.
  */
-export function nbdDiskOf(image: BlockImage): ImageDisk {
-  return image.features.discard ? new DiscardingDisk(image) : new ImageNbdDisk(image);
+export function nbdDiskOf(image: BlockImage, { readOnly = image.readOnly }: ImageDiskOptions = {}): ImageDisk {
+  const isReadOnly = readOnly || image.readOnly;
+  const discards = image.features.discard && !isReadOnly;
+  return discards ? new DiscardingDisk(image, isReadOnly) : new ImageNbdDisk(image, isReadOnly);
 }
 
 interface Pending {
@@ -38,10 +52,10 @@ class ImageNbdDisk implements ImageDisk {
   readonly #waiting: ((slot: number) => void)[] = [];
   #queue: BlockQueue | undefined;
 
-  constructor(image: BlockImage) {
+  constructor(image: BlockImage, readOnly: boolean) {
     this.#image = image;
     this.blockSize = image.sectorSize;
-    this.readOnly = image.readOnly;
+    this.readOnly = readOnly;
   }
 
   get size(): number {
@@ -65,7 +79,11 @@ class ImageNbdDisk implements ImageDisk {
   }
 
   async flush(): Promise<void> {
-    if (this.#image.features.flush) await this.withoutData(BlockOp.flush, 0, 0);
+    if (this.#image.features.flush && !this.readOnly) await this.withoutData(BlockOp.flush, 0, 0);
+  }
+
+  giveUp(): void {
+    this.#queue?.giveUp?.();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

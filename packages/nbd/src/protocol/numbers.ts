@@ -42,7 +42,7 @@ export const NbdOptionReply = {
   tooBig: 0x80000009,
 } as const;
 
-export const NbdInfo = { export: 0, blockSize: 3 } as const;
+export const NbdInfo = { export: 0, description: 2, blockSize: 3 } as const;
 
 /** NBD_FLAG_*: the transmission flags, what an export can do. */
 export const NbdFlag = {

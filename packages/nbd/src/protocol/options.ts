@@ -72,23 +72,30 @@ export function encodeInfoRequest(exportName: string, wanted: readonly number[])
   return data;
 }
 
-/** The export's name in the data of INFO or GO; undefined if malformed. */
-export function decodeInfoRequest(data: Buffer): string | undefined {
+/** The export's name and the NbdInfo numbers in the data of INFO or GO; undefined if malformed. */
+export function decodeInfoRequest(data: Buffer): { name: string; wanted: readonly number[] } | undefined {
   if (data.length < 6) return undefined;
   const length = data.readUInt32BE(0);
   if (length > Math.min(data.length - 6, NBD_MAX_STRING)) return undefined;
-  const wanted = data.readUInt16BE(4 + length);
-  if (data.length !== 6 + length + 2 * wanted) return undefined;
-  return data.toString('utf8', 4, 4 + length);
+  const count = data.readUInt16BE(4 + length);
+  if (data.length !== 6 + length + 2 * count) return undefined;
+  const wanted = Array.from({ length: count }, (_, i) => data.readUInt16BE(6 + length + 2 * i));
+  return { name: data.toString('utf8', 4, 4 + length), wanted };
 }
 
 /** The data of a reply to LIST. */
-export function encodeListEntry(exportName: string): Buffer {
+export function encodeListEntry(exportName: string, description = ''): Buffer {
   const name = Buffer.from(exportName);
-  const entry = Buffer.alloc(4 + name.length);
-  entry.writeUInt32BE(name.length, 0);
-  entry.set(name, 4);
-  return entry;
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(name.length, 0);
+  return Buffer.concat([length, name, Buffer.from(description)]);
+}
+
+/** The data of an NBD_INFO_DESCRIPTION. */
+export function encodeDescription(description: string): Buffer {
+  const type = Buffer.alloc(2);
+  type.writeUInt16BE(NbdInfo.description, 0);
+  return Buffer.concat([type, Buffer.from(description)]);
 }
 
 /** What the answer to EXPORT_NAME begins with: size in bytes and transmission flags. */

@@ -1,11 +1,12 @@
 import type { Socket } from 'node:net';
 import type { NbdDisk } from '../disk.js';
 import { NbdError } from '../errors.js';
-import { NBD_MAX_REQUEST, NbdFlag, NbdHandshake, NbdOption, NbdOptionReply } from '../protocol/numbers.js';
+import { NBD_MAX_REQUEST, NbdFlag, NbdHandshake, NbdInfo, NbdOption, NbdOptionReply } from '../protocol/numbers.js';
 import {
   decodeInfoRequest,
   decodeOption,
   encodeBlockSizes,
+  encodeDescription,
   encodeExport,
   encodeExportInfo,
   encodeGreeting,
@@ -28,12 +29,24 @@ export interface NbdSession {
   readonly structuredReplies: boolean;
 }
 
-/** Exports by name; the default export, asked for by the empty name, is the first. */
-export type NbdExports = ReadonlyMap<string, NbdDisk>;
+/** What a client may choose. */
+export interface NbdExport {
+  readonly disk: NbdDisk;
+  /** For people. */
+  readonly description?: string | undefined;
+}
+
+/** What a client may choose from. */
+export interface NbdOffer {
+  /** By name. */
+  readonly exports: ReadonlyMap<string, NbdExport>;
+  /** Whether the empty name asks for the first one. */
+  readonly hasDefault: boolean;
+}
 
 interface Negotiation {
   readonly socket: Socket;
-  readonly exports: NbdExports;
+  readonly offer: NbdOffer;
   noZeroes: boolean;
   structuredReplies: boolean;
 }
@@ -45,9 +58,9 @@ interface Negotiation {
 export async function negotiate(
   socket: Socket,
   reader: SocketReader,
-  exports: NbdExports,
+  offer: NbdOffer,
 ): Promise<NbdSession | undefined> {
-  const state: Negotiation = { socket, exports, noZeroes: false, structuredReplies: false };
+  const state: Negotiation = { socket, offer, noZeroes: false, structuredReplies: false };
   await greet(state, reader);
   for (;;) {
     await reader.untilTaken();
@@ -102,12 +115,12 @@ function reply(state: Negotiation, option: number, type: number, data?: Uint8Arr
   state.socket.write(encodeOptionReply(option, type, data));
 }
 
-function findExport(state: Negotiation, name: string): NbdDisk | undefined {
-  return name === '' ? state.exports.values().next().value : state.exports.get(name);
+function findExport({ offer: { exports, hasDefault } }: Negotiation, name: string): NbdExport | undefined {
+  return name === '' && hasDefault ? exports.values().next().value : exports.get(name);
 }
 
 function answerExportName(state: Negotiation, data: Buffer): NbdDisk {
-  const disk = findExport(state, data.toString());
+  const disk = findExport(state, data.toString())?.disk;
   // The option has no way to say no.
   if (!disk) throw new NbdError('ERR_REFUSED', 'negotiate', 'no such export');
   state.socket.write(encodeExport(disk.size, transmissionFlags(state, disk)));
@@ -120,28 +133,33 @@ function answerList(state: Negotiation, data: Buffer): void {
     reply(state, NbdOption.list, NbdOptionReply.invalid);
     return;
   }
-  for (const name of state.exports.keys()) {
-    reply(state, NbdOption.list, NbdOptionReply.server, encodeListEntry(name));
+  for (const [name, { description }] of state.offer.exports) {
+    reply(state, NbdOption.list, NbdOptionReply.server, encodeListEntry(name, description));
   }
   reply(state, NbdOption.list, NbdOptionReply.ack);
 }
 
 function answerInfo(state: Negotiation, option: number, data: Buffer): NbdDisk | undefined {
-  const name = decodeInfoRequest(data);
-  if (name === undefined) {
+  const request = decodeInfoRequest(data);
+  if (request === undefined) {
     reply(state, option, NbdOptionReply.invalid);
     return undefined;
   }
-  const disk = findExport(state, name);
-  if (!disk) {
+  const { name, wanted } = request;
+  const found = findExport(state, name);
+  if (!found) {
     reply(state, option, NbdOptionReply.unknown, Buffer.from(`no export "${name}"`));
     return undefined;
   }
+  const { disk, description } = found;
   const minimumBlock = disk.blockSize;
   const preferredBlock = Math.max(minimumBlock, PREFERRED_BLOCK_BYTES);
   const sizes = { minimumBlock, preferredBlock, maximumBlock: NBD_MAX_REQUEST };
   reply(state, option, NbdOptionReply.info, encodeExportInfo(disk.size, transmissionFlags(state, disk)));
   reply(state, option, NbdOptionReply.info, encodeBlockSizes(sizes));
+  if (description !== undefined && wanted.includes(NbdInfo.description)) {
+    reply(state, option, NbdOptionReply.info, encodeDescription(description));
+  }
   reply(state, option, NbdOptionReply.ack);
   return option === NbdOption.go ? disk : undefined;
 }

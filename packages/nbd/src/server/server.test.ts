@@ -8,7 +8,7 @@ import { needs, runTool } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { NbdDisk } from '../disk.js';
 import { SocketReader } from '../reader.js';
-import { NbdServer } from './server.js';
+import { NbdServer, type NbdServerOptions } from './server.js';
 
 const MIB = 1024 * 1024;
 
@@ -400,5 +400,136 @@ describe('close', () => {
     await closed;
     await expect(client.reader.read(1)).rejects.toThrow('ended');
     expect(existsSync(path)).toBe(false);
+  });
+});
+
+describe('exports that come and go', () => {
+  it('are there from add to remove, under one name each', async () => {
+    server = await serve({});
+    const read = async (name: string) => {
+      const client = new RawNbdClient();
+      await client.enter(name);
+      client.request(0, 0, 512);
+      expect(await client.error()).toBe(0);
+      return client;
+    };
+    await expect(read('a')).rejects.toThrow('ended');
+    const [one, other] = [new MemoryDisk(Buffer.alloc(MIB)), new MemoryDisk(Buffer.alloc(MIB))];
+    server.add('a', one);
+    server.add('b', other);
+    expect(() => server?.add('a', other)).toThrow(RangeError);
+    const [first, second] = [await read('a'), await read('b')];
+    expect(['a', 'b', 'c'].map((name) => [server?.has(name), server?.clientsOf(name)])).toEqual([
+      [true, 1],
+      [true, 1],
+      [false, 0],
+    ]);
+    await server.remove('a');
+    await first.reader.skip(512);
+    await expect(first.reader.read(1)).rejects.toThrow('ended');
+    await expect(read('a')).rejects.toThrow('ended');
+    await server.remove('a');
+    await second.reader.skip(512);
+    second.request(0, 0, 512);
+    expect(await second.error()).toBe(0);
+    second.socket.destroy();
+    await expect.poll(() => server?.clientsOf('b')).toBe(0);
+  });
+
+  it('end after what is in flight, though a client has asked for more', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(MIB));
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let taken = 0;
+    disk.flush = () => {
+      taken++;
+      return released;
+    };
+    server = await serve({ disk });
+    const client = new RawNbdClient();
+    await client.enter();
+    for (let i = 0; i < 300; i++) client.request(3, 0, 0);
+    await expect.poll(() => taken).toBe(128);
+    const removed = server.remove('disk');
+    release();
+    await removed;
+    // One more was read, and waited for room.
+    expect(taken).toBeLessThan(130);
+    for (let i = 0; i < taken; i++) expect(await client.error()).toBe(0);
+    await expect(client.reader.read(1)).rejects.toThrow('ended');
+  });
+
+  it('end though a client does not read its last answers', async () => {
+    const disk = new MemoryDisk(Buffer.alloc(MIB));
+    server = await serve({ disk });
+    const client = new RawNbdClient();
+    await client.enter();
+    for (let i = 0; i < 20; i++) client.request(0, 0, MIB);
+    await expect.poll(() => disk.calls.read).toBe(20);
+    await server.remove('disk');
+    const left = await new Promise((resolve) => server?.listener.getConnections((_, count) => resolve(count)));
+    expect(left).toBe(0);
+  });
+
+  it('are described, where that is asked for', async () => {
+    server = await serve({});
+    server.add('disk', new MemoryDisk(Buffer.alloc(MIB)), { description: 'of web1' });
+    const client = new RawNbdClient();
+    await client.reader.read(18);
+    client.socket.write(Buffer.from([0, 0, 0, 3]));
+    client.option(3, Buffer.alloc(0));
+    expect((await client.optionReply()).data.subarray(4).toString()).toBe('diskof web1');
+    await client.optionReply();
+    const told = async (wanted: readonly number[]) => {
+      const data = Buffer.concat([Buffer.from([0, 0, 0, 4]), Buffer.from('disk'), Buffer.from([0, wanted.length])]);
+      client.option(6, Buffer.concat([data, ...wanted.map((info) => Buffer.from([0, info]))]));
+      const infos: Buffer[] = [];
+      for (let reply = await client.optionReply(); reply.type !== 1; reply = await client.optionReply()) {
+        infos.push(reply.data);
+      }
+      return infos.map((info) => info.readUInt16BE(0));
+    };
+    expect(await told([2])).toEqual([0, 3, 2]);
+    expect(await told([3])).toEqual([0, 3]);
+  });
+});
+
+describe('what clients may not do', () => {
+  const disk = new MemoryDisk(Buffer.alloc(MIB));
+
+  async function serveWith(options: NbdServerOptions): Promise<void> {
+    server = new NbdServer({ disk }, options);
+    await once(server.listener.listen(path), 'listening');
+  }
+
+  it('is to be too many', async () => {
+    await serveWith({ mostClients: 1 });
+    const first = new RawNbdClient();
+    await first.enter();
+    await expect(new RawNbdClient().reader.read(1)).rejects.toThrow('ended');
+    first.request(3, 0, 0);
+    expect(await first.error()).toBe(0);
+    first.socket.destroy();
+    const enter = () => new RawNbdClient().enter().then(() => 'served', String);
+    await expect.poll(enter).toBe('served');
+  });
+
+  it('is to take their time for the choice', async () => {
+    await serveWith({ handshakeMs: 200 });
+    const chosen = new RawNbdClient();
+    await chosen.enter();
+    const silent = new RawNbdClient();
+    await silent.reader.read(18);
+    await expect(silent.reader.read(1)).rejects.toThrow('ended');
+    chosen.request(3, 0, 0);
+    expect(await chosen.error()).toBe(0);
+  });
+
+  it('is to ask for no name, where there is no default', async () => {
+    await serveWith({ defaultExport: false });
+    await expect(new RawNbdClient().enter()).rejects.toThrow('ended');
+    await new RawNbdClient().enter('disk');
   });
 });
