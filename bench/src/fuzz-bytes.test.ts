@@ -183,7 +183,6 @@ it.each<[string, QmpClientDefect]>([
     },
   ],
   ['takes messages of any length', { options: (options) => ({ ...options, mostCharacters: 1 << 20 }) }],
-  ['waits for a server that has gone', { options: (options) => ({ ...options, answerMs: 0 }) }],
 ])('a defect is noticed in a client of QMP that %s', async (_name, defect) => {
   const { failure } = await readInputs(qmpClientOf(defect), readCorpus('qmp-client'), { seed: 1, inputs: 200 });
   expect(failure?.message).toContain('Fault');

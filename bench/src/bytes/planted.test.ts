@@ -85,10 +85,10 @@ const nbdServers: Mutant[] = [
   ['takes the data of a long option for options', 'server/negotiation.ts', 'await reader.skip(length);', ''],
   ['sends zeroes to who does without', 'server/negotiation.ts', 'if (!state.noZeroes)', 'if (state.noZeroes)'],
   [
-    'does not look at the length of a name',
+    'takes a name with something behind it',
     OPTIONS,
-    'if (data.length !== 6 + length + 2 * wanted) return undefined;',
-    '',
+    'if (data.length !== 6 + length + 2 * count) return undefined;',
+    'if (data.length < 6 + length + 2 * count) return undefined;',
   ],
 ];
 
