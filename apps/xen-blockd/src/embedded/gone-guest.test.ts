@@ -206,22 +206,6 @@ needs(working('the addon of xen-sys', requireNativeAddon), 'Linux').describe('a 
     ['its guest is destroyed', (domid) => remote.destroyDomain(domid)],
     ['it is detached by force', (domid) => remote.detachDisk(domid, 'xvda', { force: true })],
     [
-      'both halves are removed at once',
-      (domid, store) =>
-        store.transaction(async (tx) => {
-          await tx.remove(`/local/domain/0/backend/qdisk/${domid}`);
-          await tx.remove(`/local/domain/${domid}/device/vbd/51712`);
-        }),
-    ],
-    [
-      'the half of its frontend is removed, and that of the backend when it has been tried again',
-      async (domid, store) => {
-        await store.remove(`/local/domain/${domid}/device/vbd/51712`);
-        await sleep(3000);
-        await store.remove(`/local/domain/0/backend/qdisk/${domid}`);
-      },
-    ],
-    [
       'the half of the backend alone is removed',
       async (domid, store) => {
         await store.remove(`/local/domain/0/backend/qdisk/${domid}`);
