@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
 import { formatDevices } from '../../status/device-table.js';
 import type { DiskReport } from '../../status/disks/device-status.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
+import { addQuery, answerOf, DISK, deviceOf, diskOf, print, type QueryOptions } from '../queries/query.js';
 
 /** How long the drive may take for what it was told, in milliseconds; and how often it is looked at. */
 const DONE_MS = 10_000;
@@ -23,7 +23,7 @@ export function addEject(program: Command): void {
     .argument('<disk>', DRIVE)
     .addHelpText('after', EJECT_HELP)
     .action(async (disk: string, options: QueryOptions) => {
-      const { device } = await diskOf(options, disk);
+      const device = await deviceOf(options, disk);
       await answerOf(options, { command: 'eject', args: { device } });
       await untilHas(options, device, '');
     });
@@ -46,7 +46,7 @@ export function addInsert(program: Command): void {
     .option('--format <format>', 'of the image; raw by default, never probed')
     .addHelpText('after', INSERT_HELP)
     .action(async (disk: string, filename: string, options: QueryOptions & { format?: string }) => {
-      const { device } = await diskOf(options, disk);
+      const device = await deviceOf(options, disk);
       const args = { device, filename, format: options.format };
       await answerOf(options, { command: 'blockdev-change-medium', args });
       await untilHas(options, device, filename);
