@@ -109,7 +109,10 @@ function messageOf(error: unknown, { path, command, answerMs, version }: Asked):
     return `the daemon answers: ${message}; ${restartAdvice(version)}`;
   }
   if (code === 'ERR_COMMAND') return `the daemon answers: ${message}`;
-  if (code === 'ERR_ENDED') return `socket ${path}: the daemon closed the connection`;
+  if (code === 'ERR_ENDED') {
+    const known = /^(x-)?query-/.test(command) ? '' : '; see in xen-blockd list what it has done';
+    return `socket ${path}: the daemon closed the connection${known}`;
+  }
   if (code === 'ERR_TIMEOUT') {
     const seconds = answerMs / 1000;
     const late = `the daemon does not answer within ${seconds} ${seconds === 1 ? 'second' : 'seconds'}`;

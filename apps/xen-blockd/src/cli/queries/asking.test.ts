@@ -103,6 +103,26 @@ describe('without a daemon', () => {
     expect(await runBlockd('list', '--socket', path())).toMatchObject({ code: 0, stdout: 'no disks\n' });
   });
 
+  it('one that ends meanwhile may have done what was asked', async () => {
+    const end = async () => {
+      await ending?.close();
+    };
+    const commands = {
+      'x-attach': qmpCommand({ members: { domain: 'str', image: 'str' }, run: end }),
+      'x-query-disks': qmpCommand({ members: {}, run: end }),
+    };
+    let ending: QmpServer | undefined;
+    for (const [args, said] of [
+      [['attach', 'web1', '/a'], 'the daemon closed the connection; see in xen-blockd list what it has done'],
+      [['list'], 'the daemon closed the connection'],
+    ] as const) {
+      ending = new QmpServer({ commands, version: qmpVersion() });
+      await once(ending.listener.listen(path()), 'listening');
+      const { code, stderr } = await runBlockd(...args, '--socket', path());
+      expect([code, stderr]).toEqual([1, `xen-blockd: socket ${path()}: ${said}\n`]);
+    }
+  });
+
   it.each<[string, (report: Record<string, unknown>) => unknown, string]>([
     ['without statistics', ({ statistics, ...rest }) => rest, 'statistics'],
     ['whose size is a text', (report) => ({ ...report, size: '1G' }), 'size'],
