@@ -86,11 +86,14 @@ const ADVICE: { readonly [Code in ErrnoName]?: string } = {
   ETXTBSY: 'is in use',
 };
 
+const FAILED: { readonly [Op in BlockDeviceErrorOp]?: string } = { resize: 'cannot be resized' };
+
 /** The typed error for a failed system call on an image's path. */
 export function openError(cause: unknown, op: BlockDeviceErrorOp, path: string): BlockDeviceError {
   if (cause instanceof BlockDeviceError) return cause;
   const code = (cause as { code?: ErrnoName }).code ?? 'EIO';
-  return new BlockDeviceError(code, op, `${path} ${ADVICE[code] ?? `cannot be opened (${code})`}`, { path, cause });
+  const problem = ADVICE[code] ?? `${FAILED[op] ?? 'cannot be opened'} (${code})`;
+  return new BlockDeviceError(code, op, `${path} ${problem}`, { path, cause });
 }
 
 /** The name of a negative errno. */

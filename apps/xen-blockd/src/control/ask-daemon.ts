@@ -1,4 +1,5 @@
 import { QmpClient, QmpError, type QmpEvent } from '@xenpv/qmp';
+import * as v from 'valibot';
 import { BlockdError, errorCode } from '../errors.js';
 import { packageVersion } from '../package-root.js';
 import type { DiskReport } from '../status/disks/device-status.js';
@@ -7,6 +8,8 @@ import type { DiskReport } from '../status/disks/device-status.js';
 export interface DaemonRequest {
   readonly command: string;
   readonly args?: Readonly<Record<string, unknown>>;
+  /** What the answer has to be; undefined if nothing is read of it. */
+  readonly answer?: v.GenericSchema;
   /** Milliseconds for the answer. */
   readonly answerMs?: number | undefined;
 }
@@ -20,12 +23,12 @@ const ANSWER_MS = 60_000;
  */
 export async function askDaemon<T = readonly DiskReport[]>(
   path: string,
-  { command, args, answerMs = ANSWER_MS }: DaemonRequest,
+  { command, args, answer, answerMs = ANSWER_MS }: DaemonRequest,
   signal?: AbortSignal,
 ): Promise<T> {
   await using conversation = new Conversation(path, { answerMs, signal });
   // Awaited here: the conversation ends with this function.
-  return await conversation.ask<T>(command, args);
+  return await conversation.ask<T>(command, args, answer);
 }
 
 /** How a conversation is held. */
@@ -49,19 +52,41 @@ export class Conversation implements AsyncDisposable {
     this.#options = { answerMs, ...options };
   }
 
-  /** Resolves with what the command returns, which is `T`. Error: as {@link askDaemon}, or the signal's reason. */
-  async ask<T>(command: string, args?: Readonly<Record<string, unknown>>): Promise<T> {
+  /**
+   * Resolves with what the command returns, which is `T`: it is looked at if there is `answer`, and is passed on as it came. Error: as
+   * {@link askDaemon}, or the signal's reason.
+   */
+  async ask<T>(command: string, args?: Readonly<Record<string, unknown>>, answer?: v.GenericSchema): Promise<T> {
+    const value = await this.#execute(command, args);
+    if (answer !== undefined) this.#checkAnswer(command, value, answer);
+    return value as T;
+  }
+
+  async #execute(command: string, args: Readonly<Record<string, unknown>> | undefined): Promise<unknown> {
     const path = this.#path;
     const { answerMs, signal } = this.#options;
     try {
       this.#client ??= await QmpClient.connect(path, this.#options);
-      return (await this.#client.execute(command, args)) as T;
+      return await this.#client.execute(command, args);
     } catch (error) {
       signal?.throwIfAborted();
-      const version = this.#client?.greeting.QMP.version.package;
-      const message = messageOf(error, { path, command, answerMs, version });
+      const message = messageOf(error, { path, command, answerMs, version: this.#version });
       throw new BlockdError('ERR_SOCKET', 'ask daemon', message, { path, cause: error });
     }
+  }
+
+  get #version(): string | undefined {
+    return this.#client?.greeting.QMP.version.package;
+  }
+
+  /** Error: ERR_SOCKET. */
+  #checkAnswer(command: string, value: unknown, answer: v.GenericSchema): void {
+    const { issues } = v.safeParse(answer, value, { abortEarly: true });
+    if (!issues) return;
+    const [issue] = issues;
+    const where = [command, v.getDotPath(issue)].filter((part) => part !== null).join(' ');
+    const message = `the daemon's answer cannot be read: ${where}: ${issue.message}; ${restartAdvice(this.#version)}`;
+    throw new BlockdError('ERR_SOCKET', 'ask daemon', message, { path: this.#path });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -81,17 +106,24 @@ function messageOf(error: unknown, { path, command, answerMs, version }: Asked):
   if (!(error instanceof QmpError)) return `socket ${path}: ${adviceOf(errorCode(error))}`;
   const { code, message } = error;
   if (isOfAnotherVersion(error, command)) {
-    const versions = `it is ${version}, this is xen-blockd ${packageVersion()}`;
-    return `the daemon answers: ${message}; ${versions}: if it is older, systemctl restart xen-blockd (guests notice a pause)`;
+    return `the daemon answers: ${message}; ${restartAdvice(version)}`;
   }
   if (code === 'ERR_COMMAND') return `the daemon answers: ${message}`;
-  if (code === 'ERR_ENDED') return `socket ${path}: the daemon closed the connection`;
+  if (code === 'ERR_ENDED') {
+    const known = /^(x-)?query-/.test(command) ? '' : '; see in xen-blockd list what it has done';
+    return `socket ${path}: the daemon closed the connection${known}`;
+  }
   if (code === 'ERR_TIMEOUT') {
     const seconds = answerMs / 1000;
     const late = `the daemon does not answer within ${seconds} ${seconds === 1 ? 'second' : 'seconds'}`;
     return `socket ${path}: ${late}; see its log, journalctl -u xen-blockd, or wait longer with --timeout`;
   }
   return `socket ${path}: what answers there is no xen-blockd of this version: ${message}`;
+}
+
+function restartAdvice(version: string | undefined): string {
+  const versions = `it is ${version}, this is xen-blockd ${packageVersion()}`;
+  return `${versions}: if it is older, systemctl restart xen-blockd (guests notice a pause)`;
 }
 
 /** Whether the daemon does not know a command, or a member, of ours. */

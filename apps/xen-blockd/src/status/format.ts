@@ -1,5 +1,6 @@
 import { printable } from '@xenpv/xenbus';
 import { type Look, PLAIN, type Style } from './look.js';
+import { characterWidth, padEndTo, padStartTo, textWidth } from './text-width.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
@@ -43,11 +44,17 @@ export function formatJson(value: unknown): string {
   return `${lines.map(printable).join('\n')}\n`;
 }
 
-/** Text that has at most so many characters: the end of a longer one is replaced. */
+/** Text that has at most so many columns of a terminal: the end of a longer one is replaced. */
 export function cutTo(columns: number, text: string): string {
-  const characters = [...text];
-  if (characters.length <= columns) return text;
-  return columns < 1 ? '' : `${characters.slice(0, columns - 1).join('')}…`;
+  if (textWidth(text) <= columns) return text;
+  let shown = '';
+  let room = columns - 1;
+  for (const character of text) {
+    room -= characterWidth(character);
+    if (room < 0) break;
+    shown += character;
+  }
+  return columns < 1 ? '' : `${shown}…`;
 }
 
 /** How a table looks beside its texts. */
@@ -71,14 +78,14 @@ export function formatTable(
   { look = PLAIN, style, left }: TableLook = {},
 ): string {
   const rows = texts.map((row) => row.map(printable));
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => textWidth(row[column]))));
   const isLeft = (column: number) => column === 0 || left?.includes(column);
   const last = widths.length - 1;
   const cells = rows.map((row) =>
     row.map((text, column) => {
-      if (!isLeft(column)) return text.padStart(widths[column]);
+      if (!isLeft(column)) return padStartTo(widths[column], text);
       // No spaces at the end of a line.
-      return column === last ? text : text.padEnd(widths[column]);
+      return column === last ? text : padEndTo(widths[column], text);
     }),
   );
   return cells.map((row, index) => line(row, look, (column) => style?.(index, column))).join('\n');
@@ -98,7 +105,7 @@ function line(
     const shown = cutTo(room - gap.length, cell);
     const painted = style(column);
     text += gap + (painted ? paint(painted, shown) : shown);
-    room -= gap.length + [...shown].length;
+    room -= gap.length + textWidth(shown);
   }
   return text;
 }

@@ -47,6 +47,23 @@ describe('a table', () => {
     expect(formatTable(rows, { left: [1] })).toContain('the image is away');
   });
 
+  it('has columns below one another, whatever characters are in them', () => {
+    const names = [
+      ['device', 'guest', 'vdev'],
+      ['q-1', '仮想', 'xvda'],
+      ['q-2', 'e\u0301te\u0301', 'xvdb'],
+      ['仮', '💾', 'xvdc'],
+    ];
+    expect(formatTable(names).split('\n')).toEqual([
+      '  device  guest  vdev',
+      '  q-1      仮想  xvda',
+      '  q-2       e\u0301te\u0301  xvdb',
+      '  仮         💾  xvdc',
+    ]);
+    const cut = formatTable(names, { look: { ...PLAIN, columns: 14 } }).split('\n');
+    expect(cut).toEqual(['  device  gue…', '  q-1      仮…', '  q-2       e\u0301…', '  仮         …']);
+  });
+
   it('is as wide with colours as without', () => {
     const style = (row: number, column: number) => (row > 0 && column === 1 ? ('bad' as const) : undefined);
     const coloured = formatTable(rows, { look: lookOf({ isTTY: true, columns: 24 }, XTERM), style, left: [1] });
@@ -59,7 +76,13 @@ it.each([
   ['disk', 3, 'di…'],
   ['disk', 1, '…'],
   ['disk', 0, ''],
-  ['💾💾💾', 2, '💾…'],
+  ['💾💾💾', 2, '…'],
+  ['💾💾💾', 5, '💾💾…'],
+  ['仮想機械', 8, '仮想機械'],
+  ['仮想機械', 6, '仮想…'],
+  ['한글', 3, '한…'],
+  ['e\u0301te\u0301', 3, 'e\u0301te\u0301'],
+  ['e\u0301te\u0301s', 3, 'e\u0301t…'],
 ])('%s in %i columns is %j', (text, columns, cut) => {
   expect(cutTo(columns, text)).toBe(cut);
 });

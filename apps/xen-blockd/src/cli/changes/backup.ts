@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import { IMAGE_FORMATS } from '@xenpv/xen-block';
 import { type Command, Option } from 'commander';
 import { BlockdError } from '../../errors.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
+import { addQuery, answerOf, DISK, deviceOf, print, type QueryOptions } from '../queries/query.js';
 import { JobWatch } from './jobs.js';
 import { parseSize } from './size.js';
 
@@ -60,7 +60,7 @@ async function backup(disk: string, file: string, options: BackupOptions): Promi
   const isServer = /^nbd(\+unix)?:/.test(file);
   const target = isServer ? file : resolve(file);
   const speed = options.speed === undefined ? 0 : parseSize(options.speed).bytes;
-  const { device } = await diskOf(options, disk);
+  const device = await deviceOf(options, disk);
   const { bitmap, incremental, wait } = options;
   if (bitmap !== undefined && !wait) {
     const reason = 'only who sees the backup end knows whether the bitmap is of use';

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
+import { addQuery, answerOf, DISK, deviceOf, print, type QueryOptions } from '../queries/query.js';
 import { JobWatch } from './jobs.js';
 import { parseSize } from './size.js';
 
@@ -43,7 +43,7 @@ export function addCommit(program: Command): void {
 }
 
 async function commit(disk: string, options: CommitOptions): Promise<void> {
-  const { device } = await diskOf(options, disk);
+  const device = await deviceOf(options, disk);
   if (options.cancel) {
     await answerOf(options, { command: 'block-job-cancel', args: { device, force: true } });
     print(options, { device, cancelled: true }, () => `${device} is not committed any further\n`);

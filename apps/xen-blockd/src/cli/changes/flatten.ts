@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
+import { addQuery, answerOf, DISK, deviceOf, print, type QueryOptions } from '../queries/query.js';
 import { JobWatch } from './jobs.js';
 import { parseSize } from './size.js';
 
@@ -33,7 +33,7 @@ export function addFlatten(program: Command): void {
 }
 
 async function flatten(disk: string, options: FlattenOptions): Promise<void> {
-  const { device } = await diskOf(options, disk);
+  const device = await deviceOf(options, disk);
   if (options.cancel) {
     await answerOf(options, { command: 'block-job-cancel', args: { device } });
     print(options, { device, cancelled: true }, () => `${device} is not flattened any further\n`);

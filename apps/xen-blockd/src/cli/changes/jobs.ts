@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { QmpEvent } from '@xenpv/qmp';
+import * as v from 'valibot';
 import { Conversation } from '../../control/ask-daemon.js';
 import { BlockdError } from '../../errors.js';
 import { progressOn } from '../../status/progress.js';
@@ -97,8 +98,10 @@ export class JobWatch implements AsyncDisposable {
   }
 }
 
+const JOBS_ANSWER = v.array(v.object({ device: v.string(), offset: v.number(), len: v.number() }));
+
 /** Undefined: there is none, or no more. Error: ERR_SOCKET. */
 async function jobOf(conversation: Conversation, device: string): Promise<Job | undefined> {
-  const jobs = await conversation.ask<readonly Job[]>('query-block-jobs');
+  const jobs = await conversation.ask<readonly Job[]>('query-block-jobs', {}, JOBS_ANSWER);
   return jobs.find((job) => job.device === device);
 }

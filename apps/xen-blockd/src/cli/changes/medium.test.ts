@@ -1,6 +1,12 @@
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import type { Blkfront } from '@xenpv/blkfront';
+import { QmpServer, qmpCommand } from '@xenpv/qmp';
+import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { qmpVersion } from '../../control/qemu-version.js';
+import { unopenedStatus } from '../../status/disks/device-status.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { runBlockd } from '../../testing/process.js';
 
@@ -51,6 +57,45 @@ describe('a drive', () => {
     expect([inserted.code, inserted.stderr]).toEqual([0, '']);
   });
 
+  it('has the file that is there now, where it has the name of the one before', async () => {
+    const path = daemon.host.path('first.iso');
+    renameSync(daemon.host.path('second.iso'), path);
+    const inserted = await blockd('insert', 'web1:xvda', path, '--json');
+    expect([inserted.code, inserted.stderr]).toEqual([0, '']);
+    expect(JSON.parse(inserted.stdout)).toMatchObject([{ image: path, size: 2 * MIB }]);
+    await expect.poll(() => guest.size).toBe(2 * MIB);
+    expect(Buffer.from(await guest.read(0, 512))).toEqual(Buffer.alloc(512, 2));
+    const twice = await Promise.all([blockd('insert', 'web1:xvda', path), blockd('insert', 'web1:xvda', path)]);
+    expect(twice.map(({ code, stderr }) => [code, stderr])).toEqual([
+      [0, ''],
+      [0, ''],
+    ]);
+  });
+
+  it('says that a file without a byte leaves the drive empty', async () => {
+    const empty = daemon.host.path('empty.iso');
+    writeFileSync(empty, '');
+    const { code, stdout, stderr } = await blockd('insert', 'web1:xvda', empty, '--timeout', '1');
+    expect([code, stdout]).toEqual([1, '']);
+    expect(stderr).toContain(`is empty: ${empty} has no bytes, or is still being opened`);
+    expect(stderr).not.toContain('hang');
+  });
+
+  needs('qemu-img', 'qemu-storage-daemon').it('has a file in another format only when it is read so', async () => {
+    const image = daemon.host.path('install');
+    execFileSync('qemu-img', ['create', '-q', '-f', 'vpc', image, '8M']);
+    for (const [args, format] of [
+      [[], 'raw'],
+      [['--format', 'vhd'], 'vhd'],
+      [['--format', 'raw'], 'raw'],
+      [['--format', 'vpc'], 'vhd'],
+    ] as const) {
+      const { stdout, stderr } = await blockd('insert', 'web1:xvda', image, ...args, '--json');
+      expect(stderr).toBe('');
+      expect(JSON.parse(stdout)).toMatchObject([{ image, format }]);
+    }
+  });
+
   it.each([
     [['a.iso'], 'expected a whole path'],
     [['/a.iso', '--format', 'tape'], "does not accept value 'tape'"],
@@ -68,6 +113,26 @@ describe('a drive', () => {
     const all = await blockd('resize', 'web1:xvda', '1M');
     expect([all.code, all.stderr]).toEqual([1, expect.stringContaining('there is no medium to resize')]);
   });
+});
+
+it('insert of the same file in another format waits until the drive reads it so', async () => {
+  // The drive is still draining at the first looks: it has the file as it was.
+  let looks = 0;
+  const status = unopenedStatus({ type: 'qdisk', domid: 5, devid: 51712 }, {});
+  const drive = { ...status, backendPath: '/backend', target: '/a', image: '/a' };
+  const commands = {
+    'x-query-disks': qmpCommand({
+      members: { 'disk?': 'str' },
+      returns: 'any',
+      run: () => [JSON.parse(JSON.stringify({ ...drive, format: ++looks > 3 ? 'vhd' : 'raw' }))],
+    }),
+    'blockdev-change-medium': qmpCommand({ members: { device: 'str', filename: 'str', format: 'str' }, run: () => {} }),
+  };
+  await using slow = new QmpServer({ commands, version: qmpVersion() });
+  await once(slow.listener.listen(daemon.host.path('slow')), 'listening');
+  const socket = ['--socket', daemon.host.path('slow')];
+  const { code, stdout } = await runBlockd('insert', 'web1:xvda', '/a', '--format', 'vpc', '--json', ...socket);
+  expect([code, JSON.parse(stdout)]).toEqual([0, [expect.objectContaining({ format: 'vhd' })]]);
 });
 
 describe('a disk', () => {

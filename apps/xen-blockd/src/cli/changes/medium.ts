@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
 import { formatDevices } from '../../status/device-table.js';
 import type { DiskReport } from '../../status/disks/device-status.js';
-import { addQuery, answerOf, DISK, diskOf, print, type QueryOptions } from '../queries/query.js';
+import { addQuery, answerOf, DISK, deviceOf, diskOf, print, type QueryOptions } from '../queries/query.js';
 
 /** How long the drive may take for what it was told, in milliseconds; and how often it is looked at. */
 const DONE_MS = 10_000;
@@ -23,9 +23,9 @@ export function addEject(program: Command): void {
     .argument('<disk>', DRIVE)
     .addHelpText('after', EJECT_HELP)
     .action(async (disk: string, options: QueryOptions) => {
-      const { device } = await diskOf(options, disk);
+      const device = await deviceOf(options, disk);
       await answerOf(options, { command: 'eject', args: { device } });
-      await untilHas(options, device, '');
+      await untilHas(options, device, { target: '' });
     });
 }
 
@@ -46,21 +46,29 @@ export function addInsert(program: Command): void {
     .option('--format <format>', 'of the image; raw by default, never probed')
     .addHelpText('after', INSERT_HELP)
     .action(async (disk: string, filename: string, options: QueryOptions & { format?: string }) => {
-      const { device } = await diskOf(options, disk);
+      const device = await deviceOf(options, disk);
       const args = { device, filename, format: options.format };
       await answerOf(options, { command: 'blockdev-change-medium', args });
-      await untilHas(options, device, filename);
+      await untilHas(options, device, { target: filename, format: FORMATS[options.format ?? 'raw'] ?? options.format });
     });
 }
 
+interface Medium {
+  /** Empty for none. */
+  readonly target: string;
+  readonly format?: string | undefined;
+}
+
+/** Formats that have another name in a disk's report. */
+const FORMATS: Readonly<Record<string, string>> = { vpc: 'vhd' };
+
 /** Prints the drive when it has that medium, or none if it is empty. Error: ERR_IMAGE, it has not, and why. */
-async function untilHas(options: QueryOptions, device: string, medium: string): Promise<void> {
+async function untilHas(options: QueryOptions, device: string, medium: Medium): Promise<void> {
   const end = performance.now() + (options.timeout === undefined ? DONE_MS : options.timeout * 1000);
   let drive = await diskOf(options, device);
   while (!has(drive, medium)) {
     if (performance.now() > end) {
-      const why = `its storage may hang; see xen-blockd show ${device}`;
-      throw new BlockdError('ERR_TIMEOUT', 'change medium', `${device} has not changed its medium yet; ${why}`);
+      throw new BlockdError('ERR_TIMEOUT', 'change medium', `${notYet(drive, medium)}; see xen-blockd show ${device}`);
     }
     await sleep(LOOK_MS);
     drive = await diskOf(options, device);
@@ -68,11 +76,20 @@ async function untilHas(options: QueryOptions, device: string, medium: string): 
   print(options, [drive], formatDevices);
 }
 
+/** What the drive waits for, in words. */
+function notYet({ device, target, image }: DiskReport, medium: Medium): string {
+  if (target !== medium.target || image !== undefined)
+    return `${device} has not changed its medium yet; its storage may hang`;
+  return `${device} is empty: ${target} has no bytes, or is still being opened`;
+}
+
 /** Error: ERR_IMAGE, it cannot be loaded. */
-function has({ device, target, image, mediumTrouble }: DiskReport, medium: string): boolean {
-  if (target !== medium) return false;
+function has({ device, target, format, image, mediumTrouble }: DiskReport, medium: Medium): boolean {
+  if (target !== medium.target) return false;
+  // The same file may be another medium.
+  if (medium.format !== undefined && format !== medium.format) return false;
   if (mediumTrouble !== undefined) {
     throw new BlockdError('ERR_IMAGE', 'insert', `${device} is empty: ${mediumTrouble}; it is tried again`);
   }
-  return (image === undefined) === (medium === '');
+  return (image === undefined) === (medium.target === '');
 }

@@ -9,6 +9,7 @@ import { QmpServer, qmpCommand } from '@xenpv/qmp';
 import { boundByPermissions, needs, setpriv } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { qmpVersion } from '../../control/qemu-version.js';
+import { unopenedStatus } from '../../status/disks/device-status.js';
 import { TestDaemon } from '../../testing/daemon.js';
 import { PROGRAM, runBlockd } from '../../testing/process.js';
 import { RunFolder } from '../../testing/run-folder.js';
@@ -40,6 +41,8 @@ const ASKING = [
   ['backup', 'web1:xvda', '/a.qcow2'],
   ['upgrade'],
 ];
+
+const ADDRESS = { type: 'qdisk', domid: 5, devid: 51712 };
 
 /** One of each way to ask. */
 const WAYS = ['status', 'list', 'stats', 'resize', 'trace', 'upgrade', 'snapshot', 'flatten', 'commit', 'backup'];
@@ -98,6 +101,53 @@ describe('without a daemon', () => {
     const show = await runBlockd('show', 'web1:xvda', '--socket', path());
     expect([show.code, show.stderr]).toEqual([1, expect.stringMatching(advice)]);
     expect(await runBlockd('list', '--socket', path())).toMatchObject({ code: 0, stdout: 'no disks\n' });
+  });
+
+  it('one that ends meanwhile may have done what was asked', async () => {
+    const end = async () => {
+      await ending?.close();
+    };
+    const commands = {
+      'x-attach': qmpCommand({ members: { domain: 'str', image: 'str' }, run: end }),
+      'x-query-disks': qmpCommand({ members: {}, run: end }),
+    };
+    let ending: QmpServer | undefined;
+    for (const [args, said] of [
+      [['attach', 'web1', '/a'], 'the daemon closed the connection; see in xen-blockd list what it has done'],
+      [['list'], 'the daemon closed the connection'],
+    ] as const) {
+      ending = new QmpServer({ commands, version: qmpVersion() });
+      await once(ending.listener.listen(path()), 'listening');
+      const { code, stderr } = await runBlockd(...args, '--socket', path());
+      expect([code, stderr]).toEqual([1, `xen-blockd: socket ${path()}: ${said}\n`]);
+    }
+  });
+
+  it.each<[string, (report: Record<string, unknown>) => unknown, string]>([
+    ['without statistics', ({ statistics, ...rest }) => rest, 'statistics'],
+    ['whose size is a text', (report) => ({ ...report, size: '1G' }), 'size'],
+    [
+      'that began at no time',
+      (report) => ({ ...report, held: { reason: 'a', since: 'b', attempts: 1 } }),
+      'held.since',
+    ],
+    ['that is a number', () => 7, ''],
+  ])('one whose answers have a disk %s is told by its version', async (_, changed, member) => {
+    const report = JSON.parse(JSON.stringify({ ...unopenedStatus(ADDRESS, {}), backendPath: '/backend' }));
+    const commands = {
+      'x-query-disks': qmpCommand({ members: { 'disk?': 'str' }, returns: 'any', run: () => [changed(report)] }),
+      'x-query-daemon': qmpCommand({ members: {}, returns: 'any', run: () => ({ pid: 'one' }) }),
+    };
+    await using other = new QmpServer({ commands, version: { ...qmpVersion(), package: 'xen-blockd 9.9.9' } });
+    await once(other.listener.listen(path()), 'listening');
+    const outcomes = [['list'], ['stats'], ['stats', '--watch'], ['show', 'web1:xvda'], ['list', '--json'], ['status']];
+    for (const args of outcomes) {
+      const { code, stdout, stderr } = await runBlockd(...args, '--socket', path());
+      expect([args, code, stdout]).toEqual([args, codeOf(args), '']);
+      const where = args[0] === 'status' ? 'x-query-daemon version' : `x-query-disks 0${member && `.${member}`}`;
+      expect(stderr).toContain(`the daemon's answer cannot be read: ${where}: `);
+      expect(stderr).toMatch(/; it is xen-blockd 9\.9\.9, this is xen-blockd \d\S+: if it is older, systemctl restart/);
+    }
   });
 
   needs(setpriv).it('no permission is told apart from no daemon', async () => {

@@ -1,4 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import type * as v from 'valibot';
+import { DISK_ANSWER, DISKS_ANSWER, NAME_ANSWER } from '../../control/answers.js';
 import { askDaemon, type DaemonRequest } from '../../control/ask-daemon.js';
 import { DEFAULTS } from '../../daemon/config.js';
 import type { DiskReport } from '../../status/disks/device-status.js';
@@ -58,13 +60,20 @@ export function disksOf(
   request: DaemonRequest,
   signal?: AbortSignal,
 ): Promise<readonly DiskReport[]> {
-  return answerOf(options, request, signal);
+  return answerOf(options, { answer: DISKS_ANSWER, ...request }, signal);
 }
 
 /** One disk, as the operator names it. Error: ERR_SOCKET, which says what disks there are. */
 export async function diskOf(options: QueryOptions, disk: string): Promise<DiskReport> {
-  const [found] = await disksOf(options, { command: 'x-query-disks', args: { disk } });
+  const [found] = await disksOf(options, { command: 'x-query-disks', args: { disk }, answer: DISK_ANSWER });
   return found;
+}
+
+/** The daemon's name for one disk: all that is needed of it to tell the daemon what to do. Error: as {@link diskOf}. */
+export async function deviceOf(options: QueryOptions, disk: string): Promise<string> {
+  const request = { command: 'x-query-disks', args: { disk }, answer: NAME_ANSWER };
+  const [{ device }] = await answerOf<v.InferOutput<typeof NAME_ANSWER>>(options, request);
+  return device;
 }
 
 /** Prints the disks that a command of the daemon returns. Error: ERR_SOCKET. */

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { DAEMON_ANSWER } from '../../control/answers.js';
 import { BlockdError, ExitCode } from '../../errors.js';
 import { type DaemonStatus, formatOverview, type Overview, overviewOf } from '../../status/daemon-status.js';
 import { formatJson } from '../../status/format.js';
@@ -29,7 +30,8 @@ export function addStatus(program: Command, ended: (code: number) => void): void
 /** Error: ERR_AWAY. */
 async function readOverview(options: QueryOptions): Promise<Overview> {
   try {
-    const daemon = await answerOf<DaemonStatus>(options, { command: 'x-query-daemon', answerMs: ANSWER_MS });
+    const about = { command: 'x-query-daemon', answer: DAEMON_ANSWER, answerMs: ANSWER_MS };
+    const daemon = await answerOf<DaemonStatus>(options, about);
     const disks = await disksOf(options, { command: 'x-query-disks', answerMs: ANSWER_MS });
     return overviewOf(daemon, disks, options.socket, Date.now());
   } catch (error) {

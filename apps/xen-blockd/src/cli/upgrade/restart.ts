@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { printable } from '@xenpv/xenbus';
+import { UPGRADE_ANSWERS } from '../../control/answers.js';
 import { checkConfiguration } from '../../daemon/check/configuration.js';
 import { checkJournal } from '../../daemon/check/journal.js';
 import { DEFAULT_CONFIG_PATH } from '../../daemon/config.js';
@@ -65,8 +66,11 @@ export async function upgrade(options: UpgradeOptions): Promise<number> {
 }
 
 async function see(options: QueryOptions): Promise<Seen> {
-  const daemon = await answerOf<DaemonStatus>(options, { command: 'x-query-daemon', answerMs: ANSWER_MS });
-  return { daemon, disks: await disksOf(options, { command: 'x-query-disks', answerMs: ANSWER_MS }) };
+  const { daemon: answer, disks: disksAnswer } = UPGRADE_ANSWERS;
+  const about = { command: 'x-query-daemon', answer, answerMs: ANSWER_MS };
+  const daemon = await answerOf<DaemonStatus>(options, about);
+  const asked = { command: 'x-query-disks', answer: disksAnswer, answerMs: ANSWER_MS };
+  return { daemon, disks: await disksOf(options, asked) };
 }
 
 /** Why guests could lose more than a moment, each in words with what to do. */

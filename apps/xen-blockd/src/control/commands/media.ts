@@ -1,8 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, IMAGE_FORMATS } from '@xenpv/xen-block';
 import { type ControlContext, namedDisk } from '../controlled.js';
 import { paramsOf } from '../disks/disk-keys.js';
-import { writeParams } from '../disks/disk-params.js';
+import { readParams, writeParams } from '../disks/disk-params.js';
 import { oneName } from './names.js';
 
 const FORMATS = ['raw', ...IMAGE_FORMATS, 'vpc'];
@@ -13,7 +14,7 @@ export function mediumCommands(controlled: ControlContext): Record<string, QmpCo
     /** Takes the medium out of a drive. `force` changes nothing. */
     eject: qmpCommand({
       members: { 'device?': 'str', 'id?': 'str', 'force?': 'bool' },
-      run: ({ device, id }) => changeMedium(controlled, oneName({ device, id }), undefined),
+      run: ({ device, id }, { signal }) => changeMedium(controlled, oneName({ device, id }), { signal }),
     }),
     /** Puts another medium into a drive. `force` changes nothing. */
     'blockdev-change-medium': qmpCommand({
@@ -24,8 +25,10 @@ export function mediumCommands(controlled: ControlContext): Record<string, QmpCo
         'format?': { enum: FORMATS },
         'force?': 'bool',
       },
-      run: ({ device, id, filename, format = 'raw' }) =>
-        changeMedium(controlled, oneName({ device, id }), { filename, format: format === 'vpc' ? 'vhd' : format }),
+      run: ({ device, id, filename, format = 'raw' }, { signal }) => {
+        const medium = { filename, format: format === 'vpc' ? 'vhd' : format };
+        return changeMedium(controlled, oneName({ device, id }), { medium, signal });
+      },
     }),
     /** The image gets that many bytes; its guest is told. A smaller size loses the end of the image. */
     block_resize: qmpCommand({
@@ -38,12 +41,14 @@ export function mediumCommands(controlled: ControlContext): Record<string, QmpCo
   };
 }
 
+interface MediumChange {
+  /** Undefined for none. */
+  readonly medium?: { readonly filename: string; readonly format: string } | undefined;
+  readonly signal: AbortSignal;
+}
+
 /** As `xl cd-insert` and `cd-eject`: the drive watches its params, and follows when it can. */
-async function changeMedium(
-  controlled: ControlContext,
-  name: string,
-  medium: { readonly filename: string; readonly format: string } | undefined,
-): Promise<void> {
+async function changeMedium(controlled: ControlContext, name: string, { medium, signal }: MediumChange): Promise<void> {
   const disk = await namedDisk(controlled, name);
   const { address, config } = disk;
   if (config?.deviceType !== 'cdrom') {
@@ -54,7 +59,20 @@ async function changeMedium(
     throw QmpError.refusal(`filename ${medium.filename}: expected a whole path, as /images/a.iso`);
   }
   const params = medium ? paramsOf(address, medium.filename, medium.format) : '';
+  // The same name may be another file by now, which the drive would not look for.
+  if (medium && (await readParams(controlled, address)) === params) await emptied(controlled, disk, signal);
   await writeParams(controlled, address, params);
+}
+
+const LOOK_MS = 20;
+
+/** Takes the medium out; resolves when the drive is empty, or somebody has put another medium into it. */
+async function emptied(controlled: ControlContext, disk: BlockDevice, signal: AbortSignal): Promise<void> {
+  await writeParams(controlled, disk.address, '');
+  while (disk.config?.target !== '' || disk.image) {
+    await sleep(LOOK_MS, undefined, { signal });
+    if ((await readParams(controlled, disk.address)) !== '') return;
+  }
 }
 
 async function resize(disk: BlockDevice, size: number): Promise<void> {

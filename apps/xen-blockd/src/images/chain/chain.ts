@@ -145,9 +145,11 @@ class ChainSearch {
   }
 
   #explain(error: Error, path: string, what: string): Error {
+    const subject = what === 'image' ? 'it' : `its ${what} ${path}`;
+    const { syscall, code } = error as NodeJS.ErrnoException;
+    if (syscall === 'read') return this.#refused(`${subject} cannot be read (${code})`, error);
     if (!(error instanceof BlockDeviceError)) return error;
     const { directories } = this.#policy;
-    const subject = what === 'image' ? 'it' : `its ${what} ${path}`;
     const said = error.message.startsWith(`${path} `) ? error.message.slice(path.length + 1) : error.message;
     const problem =
       error.code !== 'ERR_IMAGE_OUTSIDE' ? said : directories ? outsideOf(directories) : OUTSIDE_OF_FOLDER;

@@ -220,6 +220,12 @@ needs('qemu-img').describe('F6: a name in an image is refused, and no helper is 
     expect(await refusal('qcow2', {})).toMatch(/is not below the image's own folder; name .* in image-directories$/);
   });
 
+  needs('Linux').it('an image whose header cannot be read', async () => {
+    // Nothing is mapped at its beginning.
+    link('disk', '/proc/self/mem');
+    expect(await refusal('qcow2', {})).toBe('it cannot be read (EIO)');
+  });
+
   it('more images than anybody has', async () => {
     await overlay('img-000', { of: 'qcow2' });
     const content = readFileSync(image());

@@ -3,6 +3,7 @@ import { diskState, STATE_STYLES } from '../../../status/disks/disk-state.js';
 import { formatBandwidth, formatRate } from '../../../status/format.js';
 import { formatMicroseconds } from '../../../status/latency.js';
 import type { Style } from '../../../status/look.js';
+import { textWidth } from '../../../status/text-width.js';
 import type { MeasuredDisk } from '../rates.js';
 import type { SortOrder } from './sorting.js';
 
@@ -78,7 +79,7 @@ function widthOf({ title, text, left }: Column, disks: readonly MeasuredDisk[]):
   const least = left ? 0 : LEAST_WIDTH;
   // One more, for the mark of the order.
   return disks.reduce(
-    (most, disk) => Math.max(most, [...printable(text(disk))].length),
+    (most, disk) => Math.max(most, textWidth(printable(text(disk)))),
     Math.max(least, title.length + 1),
   );
 }

@@ -177,6 +177,23 @@ describe('the view', () => {
     }
   });
 
+  it('has columns below one another, whatever characters a guest has in its name', () => {
+    const { draw } = view([
+      disk(1, '仮想', { iops: 5 }),
+      disk(2, 'e\u0301te\u0301', { iops: 4 }),
+      disk(3, 'web', { iops: 3 }),
+    ]);
+    const rows = draw().slice(3, 6);
+    expect(rows.map((row) => row.replace(/^\S+ +(.*?) {2,}connected.*$/, '$1'))).toEqual([
+      '仮想',
+      'e\u0301te\u0301',
+      'web',
+    ]);
+    const [wide, marked, plain] = rows.map((row) => row.indexOf('connected'));
+    // Two characters of two columns each, and two marks of none.
+    expect([wide, marked]).toEqual([plain - 2, plain + 2]);
+  });
+
   it('shows the name, IOPS and bandwidth in 30 columns', () => {
     const [, , header, first] = view().draw(30, 10);
     expect(header).toMatch(/^device +IOPS\* +MB\/s$/);

@@ -2,6 +2,7 @@ import { printable } from '@xenpv/xenbus';
 import { formatDisk } from '../../../status/disks/disk-report.js';
 import { cutTo } from '../../../status/format.js';
 import type { Look as Appearance } from '../../../status/look.js';
+import { padEndTo, padStartTo } from '../../../status/text-width.js';
 import type { Look } from '../looks.js';
 import type { MeasuredDisk } from '../rates.js';
 import { type PlacedColumn, placeColumns } from './columns.js';
@@ -206,5 +207,5 @@ function rowOf(
 
 function aligned(text: string, left: boolean | undefined, width: number): string {
   const cut = cutTo(width, text);
-  return left ? cut.padEnd(width) : cut.padStart(width);
+  return left ? padEndTo(width, cut) : padStartTo(width, cut);
 }
