@@ -120,6 +120,7 @@ machine.describe('with its capabilities and no others, a daemon serves', () => {
     ['CAP_SYS_CHROOT', { isCaged: false }],
     ['CAP_SETUID', { served: false }],
     ['CAP_SETGID', { served: false }],
+    ['CAP_SETPCAP', { isCaged: false }],
     ['CAP_DAC_OVERRIDE', { served: false }],
     ['CAP_KILL', { isLeft: true }],
   ])('each is needed: without %s the helper of another user’s image is not as it must be', async (missing, wrong) => {
