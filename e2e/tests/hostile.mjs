@@ -1,64 +1,82 @@
-/** A guest that misbehaves on its ring and in xenstore, beside one that works. */
-import { Domain, withoutBlkback } from '../dom0/domain.mjs';
+/** A guest that misbehaves on its rings and in xenstore, beside one that works. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { withoutBlkback } from '../dom0/domain.mjs';
 import { group, test } from '../dom0/registry.mjs';
+import { log } from '../dom0/report.mjs';
 import { run } from '../dom0/run.mjs';
-import { diskGuest } from './shared/disk-tests.mjs';
+import { until } from '../dom0/shell.mjs';
+import { HostileDomain } from './hostile/hostile-domain.mjs';
+import { nothingLeft } from './hostile/left-behind.mjs';
+import { Neighbour } from './hostile/neighbour.mjs';
 import { onWay, tap } from './shared/ways.mjs';
 
-const PROGRAM = '/lab/e2e/tests/hostile/hostile-frontend.mjs';
-const VDEV = 'xvdc';
 const QUIET_SECONDS = 10;
-const HOSTILE_SECONDS = 40;
-/** What it does last takes as long as it takes. */
-const END_SECONDS = 120;
-/** The neighbour is not asked for all that the emulated processor can do: what is tested is its turn, not the processor's. */
-const RATE = 40;
-/** Of what it has beside a guest that does nothing. */
+/** Of each way of misbehaving, at least. */
+const WAY_SECONDS = 4;
+/** What the machine itself was busy with does not come again. */
+const SECOND_TRY_SECONDS = 12;
+/** What is in the middle of it when the domain is destroyed. */
+const LAST = 'noise in every slot';
+const LAST_SECONDS = 3;
+/** Of what the neighbour has beside a guest that does nothing. */
 const LEAST_SHARE = 0.8;
+/** It has more for as long as it makes up for what it could not write. That counts for nobody. */
+const MOST_SHARE = 1.15;
+const SETTLE_MS = 1000;
 
-/** Writes at the rate for so long, then reads and compares all of it. Resolves with what it wrote in a second. */
-async function verifiedIops(guest, seconds) {
-  const job = '--ioengine=libaio --direct=1 --rw=randwrite --bs=4k --iodepth=4 --size=16M';
-  const limits = `--rate_iops=${RATE} --time_based --runtime=${seconds}`;
-  const verify = '--verify=crc32c --do_verify=1 --verify_fatal=1';
-  const fio = `fio --name=neighbour --filename=/dev/xvda ${job} ${limits} ${verify} --output-format=json`;
-  const output = await guest.sh(
-    `${fio} >/tmp/fio.json 2>/tmp/fio.err || { tail -5 /tmp/fio.*; exit 1; }; cat /tmp/fio.json`,
-    {
-      timeout: 6 * seconds + 120,
-    },
-  );
-  return JSON.parse(output.slice(output.indexOf('{'))).jobs[0].write.iops;
+/** The neighbour's part of what it has alone, while `work` is done. */
+async function shareDuring(neighbour, alone, work) {
+  await until('its making up for what it could not write', async () => {
+    const { iops } = await neighbour.during(() => sleep(SETTLE_MS));
+    return iops < MOST_SHARE * alone;
+  });
+  const { iops, ...window } = await neighbour.during(work);
+  return { ...window, share: iops / alone };
 }
 
+/** What came of each way of misbehaving, in a line for each. Errors: it cost the neighbour more than its part. */
+async function misbehavesIn(name, { hostile, neighbour, alone }) {
+  let row = await shareDuring(neighbour, alone, () => hostile.misbehave(name, WAY_SECONDS));
+  if (row.share < LEAST_SHARE) {
+    tell(name, row);
+    row = await shareDuring(neighbour, alone, () => hostile.misbehave(name, SECOND_TRY_SECONDS));
+  }
+  tell(name, row);
+  if (row.share < LEAST_SHARE) throw new Error(`beside ${name} the neighbour keeps ${percent(row.share)}`);
+  if (row.verified === 0) throw new Error(`beside ${name} the neighbour has verified nothing`);
+  return row;
+}
+
+function tell(name, { share, seconds, verified, result }) {
+  const did = result ? `, ${result.times} times, ${result.answered} answers` : '';
+  log(`hostile: ${name}: ${seconds.toFixed(1)} s${did}; neighbour ${percent(share)}, ${verified} blocks verified`);
+}
+
+const percent = (share) => `${Math.round(100 * share)} %`;
+
 async function misbehaves({ way }) {
-  const neighbour = await diskGuest(way, 'neighbour', { fio: true });
-  await way.image('hostile', 16);
-  // Half a processor at most, which it shares with the neighbour.
-  const hostile = await Domain.machine('hostile', { lines: ['cpus="1"', 'cap=50'] });
-  // Its kernel leaves the disk to the program.
-  await hostile.sh('echo 0 >/sys/bus/xen/drivers_autoprobe');
-  await hostile.attach(way.disk(VDEV, 'hostile'));
-  const alone = await verifiedIops(neighbour, QUIET_SECONDS);
-  const program = `node ${PROGRAM} ${VDEV} ${HOSTILE_SECONDS} ${run.seed}`;
-  await hostile.sh(`(${program} >/tmp/hostile.out 2>/tmp/hostile.err; echo $? >/tmp/hostile.end) & echo started`);
-  const beside = await verifiedIops(neighbour, HOSTILE_SECONDS - QUIET_SECONDS);
-  const ended = `for i in $(seq ${END_SECONDS}); do test -e /tmp/hostile.end && break; sleep 1; done; grep -qx 0 /tmp/hostile.end`;
-  const tell = 'tail -n 20 /tmp/hostile.err; cat /tmp/hostile.out; exit 1';
-  const output = await hostile.sh(`{ ${ended}; } || { ${tell}; }; cat /tmp/hostile.out`, { timeout: 3 * END_SECONDS });
-  const figures = JSON.parse(output);
+  const neighbour = await Neighbour.create(way);
+  const checkNothingLeft = await nothingLeft(way.daemon);
+  const hostile = await HostileDomain.create(way);
+  const names = await hostile.start(run.seed);
+  await neighbour.start();
+  const { iops: alone } = await neighbour.during(() => sleep(1000 * QUIET_SECONDS));
+  const rows = {};
+  for (const name of names) rows[name] = await misbehavesIn(name, { hostile, neighbour, alone });
   // Once more, and it is gone in the middle of it.
-  await hostile.sh(`${program} >/dev/null 2>&1 & sleep 5; echo started`);
-  await hostile.destroy();
-  await hostile.gone();
+  rows.destroyed = await shareDuring(neighbour, alone, async () => {
+    await hostile.ask(LAST, 1000);
+    await sleep(1000 * LAST_SECONDS);
+    await hostile.destroy();
+  });
+  tell('destroyed', rows.destroyed);
   way.daemon.check();
-  await verifiedIops(neighbour, 1);
-  await neighbour.shutdown();
-  const rates = `neighbour ${Math.round(alone)} a second, beside it ${Math.round(beside)}`;
-  if (beside < LEAST_SHARE * alone) throw new Error(rates);
-  return `${rates}; ${Object.entries(figures)
-    .map(([name, { times }]) => `${name} ${times}`)
-    .join(', ')}; seed ${run.seed}`;
+  const left = await checkNothingLeft();
+  await neighbour.end();
+  const table = Object.entries(rows).map(
+    ([name, { seconds, share }]) => `${name} ${seconds.toFixed(1)} s ${percent(share)}`,
+  );
+  return `neighbour ${Math.round(alone)} a second alone, beside: ${table.join(', ')}; left ${JSON.stringify(left)}; seed ${run.seed}`;
 }
 
 const way = onWay(tap);

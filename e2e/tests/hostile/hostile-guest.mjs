@@ -1,19 +1,25 @@
-/** A guest that misbehaves on its own disk in every way, in an order that a seed determines. */
+/** A guest that misbehaves on its own disks in one way at a time, on connections of each kind. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Blkfront } from '/lab/repo/packages/blkfront/dist/index.js';
-import { Random } from '../shared/random.mjs';
 import { MISBEHAVIOURS } from './misbehaviours.mjs';
 
 const CONNECT_MS = 120_000;
 const GONE_MS = 10_000;
 const RETRY_MS = 500;
-const FLOOD_SECONDS = 4;
+const FLOOD_SECONDS = 1;
+/** Of no domain, beside the backend's. */
+const ANOTHER_DOMID = 0x700;
+/** Each layout of requests, and each kind of ring. */
 const CONNECTIONS = [
-  { ringPageOrder: 0, persistent: false },
-  { ringPageOrder: 2, queues: 2, persistent: true },
-  { ringPageOrder: 4, queues: 1, maxIndirectSegments: 0 },
-  { ringPageOrder: 0, abi: 'x86_32' },
+  { abi: 'x86_64', ringPageOrder: 0, persistent: false },
+  { abi: 'x86_32', ringPageOrder: 2, queues: 2, persistent: true },
+  { abi: 'arm', ringPageOrder: 4, maxIndirectSegments: 0 },
 ];
+/** What some need of a connection. */
+const SPECIAL = {
+  'slots of another layout': { abi: 'x86_64', testing: { announceProtocol: false } },
+  'writes to a disk that is only read': { isReadOnly: true },
+};
 
 /** The provider, and a way to let go of all that was opened since, whoever uses it. */
 function abandonable(provider) {
@@ -46,19 +52,28 @@ async function connect(options) {
   }
 }
 
-/** One misbehaviour, on a connection of its own. Resolves with how many requests were answered as they must be. */
-async function misbehave(name, { provider: xen, store, vdev, random }) {
+/** Once, on a connection of its own. Resolves with how many requests were answered as they must be. */
+async function misbehave(name, connection, { provider: xen, store, vdev, random }) {
   const { provider, abandon } = abandonable(xen);
-  const disk = await connect({ provider, store, vdev, closeTimeoutMs: 2000, ...random.pick(CONNECTIONS) });
+  const disk = await connect({ provider, store, vdev, closeTimeoutMs: 2000, ...connection });
   let isClosed = false;
   let isGone = false;
   disk.closed.then(() => {
     isClosed = true;
   });
+  const own = `device/vbd/${disk.devid}`;
   const tools = {
     random,
     seconds: FLOOD_SECONDS,
-    write: (key, value) => store.write(`device/vbd/${disk.devid}/${key}`, value),
+    write: (key, value) => store.write(`${own}/${key}`, value),
+    /** References of a page that the backend may only read, and of one that is granted to another domain. */
+    async grant() {
+      const backend = Number(await store.read(`${own}/backend-id`));
+      const allocator = provider.openGrantAllocator();
+      const [readOnly] = allocator.allocate(backend, 1, { writable: false }).refs;
+      const [foreign] = allocator.allocate(ANOTHER_DOMID, 1, { writable: true }).refs;
+      return { readOnly, foreign };
+    },
     abandon() {
       isGone = true;
       abandon();
@@ -81,24 +96,24 @@ async function misbehave(name, { provider: xen, store, vdev, random }) {
 }
 
 /**
- * Each misbehaviour once, then any for `seconds`. Resolves with how often each was done, and what was answered. Errors: a
- * wrong request that is not answered with an error, a disk that cannot be connected again.
+ * One misbehaviour again and again, for `seconds` and at least once on each kind of connection. Resolves with `{ times,
+ * answered }`. Errors: a wrong request that is not answered as it must be, a disk that cannot be connected again.
  */
-export async function misbehaveFor(seconds, { provider, store, vdev, seed }) {
-  const random = new Random(seed);
-  const names = Object.keys(MISBEHAVIOURS);
-  const figures = Object.fromEntries(names.map((name) => [name, { times: 0, answered: 0 }]));
+export async function misbehaveFor(name, seconds, { vdev, readOnlyVdev, ...parts }) {
+  const { isReadOnly = false, ...special } = SPECIAL[name] ?? {};
   const end = performance.now() + 1000 * seconds;
-  for (let turn = 0; turn < names.length || performance.now() < end; turn++) {
-    const name = turn < names.length ? names[turn] : random.pick(names);
+  let times = 0;
+  let answered = 0;
+  while (times < CONNECTIONS.length || performance.now() < end) {
     const began = performance.now();
+    const connection = { ...CONNECTIONS[times % CONNECTIONS.length], ...special };
     try {
-      figures[name].answered += await misbehave(name, { provider, store, vdev, random });
-      figures[name].times++;
-      console.error(`turn ${turn}, ${name}: ${Math.round(performance.now() - began)} ms`);
+      answered += await misbehave(name, connection, { ...parts, vdev: isReadOnly ? readOnlyVdev : vdev });
     } catch (error) {
-      throw new Error(`turn ${turn}, ${name}: ${error.message}`, { cause: error });
+      throw new Error(`${name}, ${connection.abi}, turn ${times}: ${error.message}`, { cause: error });
     }
+    times++;
+    console.error(`${name}, ${connection.abi}: ${Math.round(performance.now() - began)} ms`);
   }
-  return figures;
+  return { times, answered };
 }

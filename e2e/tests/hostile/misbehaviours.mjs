@@ -1,38 +1,24 @@
 /**
- * What a guest can do wrong on its rings and in xenstore, each on a connection of its own. A misbehaviour gets the disk and
- * leaves it in whatever state; `answered` counts what the backend answered, where it is to answer.
+ * What a guest can do wrong on its rings and in xenstore, each on connections of its own. A misbehaviour gets the disk and
+ * leaves it in whatever state; it resolves with how many requests were answered as they must be, where they must.
  */
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { rawQueue } from '/lab/repo/packages/blkfront/dist/testing.js';
-import { BlkifOp, BlkifStatus, RequestWriter } from '/lab/repo/packages/blkif/dist/index.js';
+import { BlkifOp, encodeSegment, RequestWriter, SEGMENT_WORDS } from '/lab/repo/packages/blkif/dist/index.js';
+import { LAST_SECTOR, NO_GREF, refused, segmentList, WRONG_REQUESTS } from './wrong-requests.mjs';
 
-/** A reference that was never given. */
-const NO_GREF = 0x7ffffff0;
-const SECTORS_PER_PAGE = 8;
-const ANSWER_MS = 20_000;
 const BURSTS = 20;
 const DISTURBED_EVERY = 4;
+const LIST_SEGMENTS = 64;
 
-/** Where io/ring.h has the producer's index of requests, in words. */
+/** What io/ring.h has at the start of a ring, in words: the producers' indices and from when on events are asked for. */
 const REQ_PROD = 0;
+const REQ_EVENT = 1;
+const RSP_EVENT = 3;
 const RING_HEADER_WORDS = 16;
 
-let lastId = 0;
-
-/** Sends what `write` makes of a slot and waits for the answer. Errors: there is none, or it says OKAY. */
-async function refused(disk, random, what, write) {
-  const queue = rawQueue(disk);
-  const words = new Int32Array(queue.abi.slotWords);
-  write(new RequestWriter(words, queue.abi), words);
-  words[queue.abi.idWord] = ++lastId;
-  words[queue.abi.idWord + 1] = random.word() >>> 16;
-  const late = sleep(ANSWER_MS, undefined, { ref: false }).then(() => {
-    throw new Error(`${what}: no answer in ${ANSWER_MS} ms`);
-  });
-  const { status } = await Promise.race([queue.request(words), late]);
-  if (status === BlkifStatus.okay) throw new Error(`${what}: the backend says OKAY`);
-  return 1;
-}
+/** Of requests whose answers nobody looks at: not those of rows, which are small. */
+let lastId = 0x40000000;
 
 /** Puts `count` requests that `write` makes, without a look at what comes back. */
 function burst(disk, count, write) {
@@ -49,42 +35,30 @@ function burst(disk, count, write) {
 
 function writeOfPage(writer, gref, sector) {
   writer.readWrite(BlkifOp.write, 1, 0, 0, sector);
-  writer.segment(0, gref, 0, SECTORS_PER_PAGE - 1);
+  writer.segment(0, gref, 0, LAST_SECTOR);
 }
 
-/** Wrong requests, by name: each is answered with an error. */
-const WRONG_REQUESTS = {
-  'an operation that does not exist': (writer) => writer.readWrite(77, 1, 0, 0, 0),
-  'a reference that was never given': (writer) => writeOfPage(writer, NO_GREF, 0),
-  'no segments': (writer) => writer.readWrite(BlkifOp.read, 0, 0, 0, 0),
-  'more segments than a request holds': (writer) => {
-    writer.readWrite(BlkifOp.write, 11, 0, 0, 0);
-    writer.words[0] |= 0xff00;
-  },
-  'a segment that ends before it begins': (writer) => {
-    writer.readWrite(BlkifOp.write, 1, 0, 0, 0);
-    writer.segment(0, NO_GREF, 5, 2);
-  },
-  'a segment that leaves its page': (writer) => {
-    writer.readWrite(BlkifOp.read, 1, 0, 0, 0);
-    writer.segment(0, NO_GREF, 3, 200);
-  },
-  'sectors beyond the end': (writer) => writeOfPage(writer, NO_GREF, 2 ** 40),
-  'a sector number that wraps': (writer, words) => {
-    writeOfPage(writer, NO_GREF, 0);
-    words[writer.abi.sectorWord] = words[writer.abi.sectorWord + 1] = -1;
-  },
-  'a discard beyond the end': (writer) => writer.discard(0, 0, 0, 2 ** 40, 2 ** 40),
-  'an indirect request without references': (writer) => writer.indirect(BlkifOp.write, 65_535, 0, 0, 0),
-  'an indirect request within an indirect one': (writer) => writer.indirect(BlkifOp.indirect, 12, 0, 0, 0),
-};
+/** A write of as many segments as `list` has at this instant. */
+function writeOfList(writer, list, sector) {
+  writer.indirect(BlkifOp.write, LIST_SEGMENTS, 0, 0, sector);
+  writer.indirectGref(0, list.gref);
+}
+
+/** Bursts of good requests, and words that change while the backend looks at them: those that `rewrite` writes. */
+async function rewritten(disk, write, rewrite) {
+  for (let i = 0; i < BURSTS; i++) {
+    const queue = burst(disk, 32, (writer) => write(writer, 8 * i));
+    for (let turn = 0; turn < 20_000; turn++) rewrite(queue);
+    await sleep(5);
+  }
+}
 
 export const MISBEHAVIOURS = {
-  async 'wrong requests'(disk, { random }) {
-    let answered = 0;
-    for (const [what, write] of Object.entries(WRONG_REQUESTS)) answered += await refused(disk, random, what, write);
-    return answered;
-  },
+  'wrong requests': (disk, tools) => refused(disk, WRONG_REQUESTS.inRequests, tools),
+
+  'wrong lists of segments': (disk, tools) => refused(disk, WRONG_REQUESTS.inLists, tools),
+
+  'writes to a disk that is only read': (disk, tools) => refused(disk, WRONG_REQUESTS.onReadOnly, tools),
 
   async 'noise in every slot'(disk, { random }) {
     for (let i = 0; i < BURSTS; i++) {
@@ -95,13 +69,51 @@ export const MISBEHAVIOURS = {
     }
   },
 
-  /** The words change while the backend looks at them. */
+  /** Good requests in 112 bytes each, for a backend that takes them for 108. */
+  async 'slots of another layout'(disk) {
+    const page = rawQueue(disk).page();
+    for (let i = 0; i < BURSTS; i++) {
+      burst(disk, 32, (writer) => writeOfPage(writer, page.gref, 8 * i));
+      await sleep(5);
+    }
+  },
+
   async 'slots rewritten after the push'(disk, { random }) {
+    const page = rawQueue(disk).page();
+    await rewritten(
+      disk,
+      (writer, sector) => writeOfPage(writer, page.gref, sector),
+      ({ shared }) => {
+        shared[RING_HEADER_WORDS + random.below(shared.length - RING_HEADER_WORDS)] = random.word();
+      },
+    );
+  },
+
+  /** Words of segments become others that are good, or wrong, or noise. */
+  async 'lists rewritten after the push'(disk, { random }) {
+    const queue = rawQueue(disk);
+    const [page, list] = [queue.page(), queue.page()];
+    const words = segmentList(list);
+    for (let at = 0; at < LIST_SEGMENTS; at++) encodeSegment(words, at * SEGMENT_WORDS, page.gref, 0, LAST_SECTOR);
+    const references = [page.gref, page.gref, page.gref, list.gref, NO_GREF];
+    await rewritten(
+      disk,
+      (writer, sector) => writeOfList(writer, list, sector),
+      () => {
+        const at = SEGMENT_WORDS * random.below(LIST_SEGMENTS);
+        words[at] = random.pick(references);
+        words[at + 1] = random.below(8) === 0 ? random.word() : LAST_SECTOR << 8;
+      },
+    );
+  },
+
+  async 'events asked for at random'(disk, { random }) {
     const page = rawQueue(disk).page();
     for (let i = 0; i < BURSTS; i++) {
       const { shared } = burst(disk, 32, (writer) => writeOfPage(writer, page.gref, 8 * i));
-      for (let turn = 0; turn < 20_000; turn++) {
-        shared[RING_HEADER_WORDS + random.below(shared.length - RING_HEADER_WORDS)] = random.word();
+      for (let turn = 0; turn < 2000; turn++) {
+        shared[RSP_EVENT] = random.word();
+        shared[REQ_EVENT] = random.word();
       }
       await sleep(5);
     }
@@ -140,7 +152,7 @@ export const MISBEHAVIOURS = {
   },
 
   async 'states in any order'(_, { random, write }) {
-    for (let i = 0; i < 10 * BURSTS; i++) {
+    for (let i = 0; i < 5 * BURSTS; i++) {
       await write('state', String(random.below(9)));
       if (i % DISTURBED_EVERY === 0) await sleep(10);
     }
@@ -153,6 +165,14 @@ export const MISBEHAVIOURS = {
       for (const key of keys) await write(key, value);
       for (const state of ['1', '3', '4']) await write('state', state);
       await sleep(50);
+    }
+  },
+
+  /** The backend is told of each. */
+  async 'a flood of keys'(_, { random, write }) {
+    for (let i = 0; i < BURSTS / 4; i++) {
+      await Promise.all(Array.from({ length: 50 }, () => write('state', '4')));
+      await Promise.all(Array.from({ length: 50 }, (_, key) => write(`odd/${key}`, String(random.word()))));
     }
   },
 
