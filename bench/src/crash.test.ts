@@ -47,11 +47,11 @@ needs(addon).describe('the daemon as a process that is killed at any instant', (
     'loses nothing on qcow2 images and an NBD server',
     async () => {
       const { code, output, results } = await crash(
-        ...['--kills', '6', '--seed', String(HELPED_SEED), '--storage', 'qcow2,nbd', '--happenings', 'none'],
+        ...['--kills', '16', '--seed', String(HELPED_SEED), '--storage', 'qcow2,nbd', '--happenings', 'none'],
       );
       expect([code, output]).toEqual([0, expect.stringContaining('problems: 0')]);
       expect(output).toMatch(/seed .*qcow2 .*nbd |seed .*nbd .*qcow2 /);
-      expect(results.kills).toBe(6);
+      expect(results.kills).toBe(16);
       expect(results.verified).toBeGreaterThan(0);
       expect(results.recovered).toBeGreaterThan(0);
     },
