@@ -257,7 +257,7 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     // What writes back what was kept is a helper too, for a moment.
     const helpers = () => [processesWith(`"${path}"`), processesWith(`"${other}"`)];
     await expect.poll(helpers, { timeout: 15_000 }).toEqual([[], []]);
-    expect(processesWith(host.directory).length).toBeLessThanOrEqual(2);
+    await expect.poll(() => processesWith(host.directory).length).toBeLessThanOrEqual(2);
     // 3: clusters are taken that nothing uses. A busy machine may have the helper killed before it is done.
     // A process that ends has no command line any more, and its locks for a moment still.
     const check = async () => (await runTool('qemu-img', ['check', path])).code ?? -1;
