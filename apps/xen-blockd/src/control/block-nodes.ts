@@ -4,6 +4,7 @@
  */
 import { QmpError } from '@xenpv/qmp';
 import { IMAGE_FORMATS } from '@xenpv/xen-block';
+import { formatOf } from '../images/storage-daemon/arguments.js';
 
 /** QEMU's drivers of what is below a format. */
 const PROTOCOLS = ['file', 'host_device'] as const;
@@ -47,7 +48,7 @@ export class BlockNodes {
     if (isProtocol && node.file !== undefined) throw QmpError.refusal(`Parameter 'file' is unexpected`);
     if (!isProtocol && node.filename !== undefined) throw QmpError.refusal(`Parameter 'filename' is unexpected`);
     const below = isProtocol ? { filename: pathOf(node.filename), file: undefined } : this.#below(node.file);
-    const format = isProtocol ? 'raw' : driver === 'vpc' ? 'vhd' : driver;
+    const format = isProtocol ? 'raw' : formatOf(driver);
     this.#nodes.set(name, { name, driver, format, readOnly: node['read-only'] ?? false, ...below });
   }
 

@@ -1,7 +1,9 @@
 import { QmpError } from '@xenpv/qmp';
 
-/** QEMU's rule for ids. */
-const ID = /^[A-Za-z][A-Za-z0-9._-]*$/;
+/** QEMU's rule for ids: of devices, jobs and exports. */
+export function isQemuId(id: string): boolean {
+  return /^[A-Za-z][A-Za-z0-9._-]*$/.test(id);
+}
 
 /** Whether disks of these types have such names by themselves. */
 export function isNameOfDisk(name: string, types: readonly string[]): boolean {
@@ -18,7 +20,7 @@ export class DeviceIds {
 
   /** Until the result is disposed of nobody else adds a disk by that id. Error: QmpError, it is none, or is taken. */
   adding(id: string, types: readonly string[]): Disposable {
-    if (!ID.test(id)) throw QmpError.refusal(`Invalid device ID '${id}'`);
+    if (!isQemuId(id)) throw QmpError.refusal(`Invalid device ID '${id}'`);
     // It would be another disk that is named so by everybody else.
     if (isNameOfDisk(id, types)) throw QmpError.refusal(`id '${id}': disks have such names by themselves`);
     if (this.has(id) || this.#adding.has(id)) throw QmpError.refusal(`Duplicate device ID '${id}'`);

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { BlockdError } from '../../errors.js';
+import { formatOf } from '../../images/storage-daemon/arguments.js';
 import { formatDevices } from '../../status/device-table.js';
 import type { DiskReport } from '../../status/disks/device-status.js';
 import { addQuery, answerOf, DISK, deviceOf, diskOf, print, type QueryOptions } from '../queries/query.js';
@@ -49,7 +50,8 @@ export function addInsert(program: Command): void {
       const device = await deviceOf(options, disk);
       const args = { device, filename, format: options.format };
       await answerOf(options, { command: 'blockdev-change-medium', args });
-      await untilHas(options, device, { target: filename, format: FORMATS[options.format ?? 'raw'] ?? options.format });
+      const format = options.format === undefined ? undefined : formatOf(options.format);
+      await untilHas(options, device, { target: filename, format });
     });
 }
 
@@ -58,9 +60,6 @@ interface Medium {
   readonly target: string;
   readonly format?: string | undefined;
 }
-
-/** Formats that have another name in a disk's report. */
-const FORMATS: Readonly<Record<string, string>> = { vpc: 'vhd' };
 
 /** Prints the drive when it has that medium, or none if it is empty. Error: ERR_IMAGE, it has not, and why. */
 async function untilHas(options: QueryOptions, device: string, medium: Medium): Promise<void> {

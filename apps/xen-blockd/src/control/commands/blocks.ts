@@ -2,6 +2,7 @@
 import { type QmpCommand, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice, ClassStatistics, RateLimits } from '@xenpv/xen-block';
 import { backendPath, deviceName } from '@xenpv/xenbus';
+import { driverOf } from '../../images/storage-daemon/arguments.js';
 import { type ControlContext, disksOf, nodeNameOf } from '../controlled.js';
 import { bitmapsOf } from './jobs/bitmaps.js';
 
@@ -79,7 +80,7 @@ async function insertedOf(device: BlockDevice, { node }: Names) {
   const { config, image, limits } = device;
   if (!image || !config) return undefined;
   const { description, readOnly, size } = image;
-  const drv = config.format === 'vhd' ? 'vpc' : config.format;
+  const drv = driverOf(config.format);
   const bitmaps = await bitmapsOf(device);
   return {
     file: description,

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import { type BlockDevice, IMAGE_FORMATS } from '@xenpv/xen-block';
+import { formatOf } from '../../images/storage-daemon/arguments.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
 import { paramsOf } from '../disks/disk-keys.js';
 import { readParams, writeParams } from '../disks/disk-params.js';
@@ -26,7 +27,7 @@ export function mediumCommands(controlled: ControlContext): Record<string, QmpCo
         'force?': 'bool',
       },
       run: ({ device, id, filename, format = 'raw' }, { signal }) => {
-        const medium = { filename, format: format === 'vpc' ? 'vhd' : format };
+        const medium = { filename, format: formatOf(format) };
         return changeMedium(controlled, oneName({ device, id }), { medium, signal });
       },
     }),

@@ -6,6 +6,7 @@ import { NBD_MAX_STRING, NbdServer } from '@xenpv/nbd';
 import { QmpError } from '@xenpv/qmp';
 import type { Borrower, LentImage } from '../../images/lent-image.js';
 import { listenPrivately } from '../../unix-socket.js';
+import { isQemuId } from '../device-ids.js';
 import type { NbdListenAddress } from './nbd-address.js';
 
 /** Each may have 64 MiB in flight, and half of that unread: QEMU's 100 are too many beside guests. */
@@ -86,7 +87,7 @@ export class DiskExports implements AsyncDisposable {
   /** Errors: QmpError. */
   add({ id, name, description, node, image }: NewExport): void {
     const server = this.#running();
-    if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(id)) throw QmpError.refusal('Invalid block export id');
+    if (!isQemuId(id)) throw QmpError.refusal('Invalid block export id');
     if (this.#exports.has(id)) throw QmpError.refusal(`Block export id '${id}' is already in use`);
     if (server.has(name)) throw QmpError.refusal(`NBD server already has export named '${name}'`);
     checkLength('export name', name);

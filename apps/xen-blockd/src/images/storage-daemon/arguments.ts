@@ -8,6 +8,11 @@ export function driverOf(format: string): string {
   return format === 'vhd' ? 'vpc' : format;
 }
 
+/** The one of IMAGE_FORMATS that a driver of QEMU's is for. */
+export function formatOf(driver: string): string {
+  return driver === 'vpc' ? 'vhd' : driver;
+}
+
 export const PROGRAM = 'qemu-storage-daemon';
 
 /** The name of the one export, and of the image's node. */

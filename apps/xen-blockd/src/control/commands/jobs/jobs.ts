@@ -8,6 +8,7 @@ import { type BlockJob, jobsIn, startStream, TRIED_JOB } from '../../../images/s
 import type { EndingJob, OwnedJob } from '../../../images/storage-daemon/monitor/owned-jobs.js';
 import type { StorageDaemon } from '../../../images/storage-daemon/storage-daemon.js';
 import { type ControlContext, disksOf, namedDisk } from '../../controlled.js';
+import { isQemuId } from '../../device-ids.js';
 import { jobInfo } from '../../known-jobs.js';
 
 /** Commands that a job's helper carries out, by the job's id, which is `device`. */
@@ -21,9 +22,6 @@ const ON_JOBS = {
   /** Bytes a second that a job may move; 0 is no limit. */
   'block-job-set-speed': { speed: 'size' },
 } as const;
-
-/** QEMU's rule for ids. It is looked at before anything is begun: what is only tried has another id. */
-const JOB_ID = /^[A-Za-z][A-Za-z0-9._-]*$/;
 
 const JOB_INFO = {
   ...{ id: 'str', type: 'str', status: 'str', 'current-progress': 'int', 'total-progress': 'int', 'error?': 'str' },
@@ -206,7 +204,8 @@ export async function beginJob<T>(
   start: (id: string) => Promise<T>,
 ): Promise<T> {
   const { jobs } = controlled;
-  if (!JOB_ID.test(id) || id === TRIED_JOB) throw QmpError.refusal(`Invalid job ID '${id}'`);
+  // Before anything is begun: what is only tried has another id.
+  if (!isQemuId(id) || id === TRIED_JOB) throw QmpError.refusal(`Invalid job ID '${id}'`);
   // No helper knows it before it has begun, and others ask meanwhile.
   using _beginning = jobs.beginning(id, deviceName(disk.address));
   const isKnown = (await allJobs(controlled)).some(({ device }) => device === id) || jobs.concluded(id);

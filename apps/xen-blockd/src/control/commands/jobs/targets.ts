@@ -7,6 +7,7 @@ import { ServerTarget } from '../../../images/copy/server-target.js';
 import type { CopyTarget } from '../../../images/copy/target.js';
 import { checkServer } from '../../../images/image-opener.js';
 import { nbdTarget } from '../../../images/nbd-target.js';
+import { formatOf } from '../../../images/storage-daemon/arguments.js';
 import type { ControlContext } from '../../controlled.js';
 
 /** stat(2)'s. */
@@ -45,7 +46,7 @@ export function driveTarget(
     mode = 'absolute-paths',
   }: { readonly format?: string | undefined; readonly mode?: string | undefined },
 ): NamedTarget {
-  return { name, format: format === 'vpc' ? 'vhd' : format, mode: mode === 'existing' ? 'existing' : 'create' };
+  return { name, format: formatOf(format), mode: mode === 'existing' ? 'existing' : 'create' };
 }
 
 /** What blockdev-add has named: it is there. Error: QmpError. */
