@@ -1,6 +1,6 @@
 /**
  * `npm run bench:xen`: the scoreboard. One boot of a real Xen under emulation, in which one guest runs the same jobs
- * on a RAM disk each of Linux's xen-blkback, QEMU's qdisk and xen-blockd.
+ * on a RAM disk each of Linux's xen-blkback, QEMU's qdisk and xen-blockd, and of a program that does the least: the floor.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ const USAGE = `usage: npm run bench:xen -- [options]
   --quick          one round of short jobs
   --rounds N       rounds (default 3)
   --seconds N      seconds of a job (default 8)
-  --backends LIST  only these, separated by commas: xen-blkback,qdisk,xen-blockd
+  --backends LIST  only these, separated by commas: xen-blkback,qdisk,xen-blockd,floor,null
   --jobs LIST      only these: rr1,rr32,rw32,sr,sw
   --args=TEXT      more arguments for xen-blockd run
   --profile        profile xen-blockd: a .cpuprofile among the logs
@@ -45,7 +45,7 @@ await runMain(async () => {
   const jobs = [];
   const { ended, reason, logs } = await runInDom0(XEN, program, {
     name: 'bench',
-    minutes: 12 + ((program.rounds + 1) * 15 * (program.seconds + 12)) / 60,
+    minutes: 12 + ((program.rounds + 1) * 25 * (program.seconds + 12)) / 60,
     keep: (result) => values.keep || values.profile || values.trace || !result.ended,
     onReport: ({ type, ...results }) => {
       if (type !== 'measured') return;

@@ -32,10 +32,9 @@ for (const depth of [1, 32, 512]) {
   const ring = await measureRing({ requests: (quick ? 400 : 2000) * 1000 * (depth === 1 ? 0.05 : 1), rounds, depth });
   row(`depth ${depth}, requests/s`, `${thousands(ring.requestsPerSecond)} (${ring.batch.toFixed(1)} a pass)`);
   row(`depth ${depth}, requests/s for each core of the backend`, thousands(ring.perCore));
-  if (depth === 512) {
-    results.ring_requests_per_s_per_core = Math.round(ring.perCore);
-    results.ring_requests_per_s = Math.round(ring.requestsPerSecond);
-  }
+  const of = depth === 512 ? '' : `_depth_${depth}`;
+  results[`ring${of}_requests_per_s_per_core`] = Math.round(ring.perCore);
+  results[`ring${of}_requests_per_s`] = Math.round(ring.requestsPerSecond);
 }
 
 console.log('the same, on a host in a folder and on one that is of this process alone');

@@ -1,6 +1,6 @@
 /**
- * The scoreboard's measurements: one guest has a RAM disk each from Linux's xen-blkback, QEMU's qdisk and xen-blockd, and
- * runs each job on all three before the next, so that what changes on the machine meanwhile changes for all. They do not
+ * The scoreboard's measurements: one guest has a RAM disk each from Linux's xen-blkback, QEMU's qdisk, xen-blockd and the floor, and
+ * runs each job on all of them before the next, so that what changes on the machine meanwhile changes for all. They do not
  * have the same one: QEMU writes through dom0's page cache, and others would have to write out what it left there.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +8,7 @@ import { Daemon } from '../dom0/daemon.mjs';
 import { Domain } from '../dom0/domain.mjs';
 import { log, report } from '../dom0/report.mjs';
 import { sh } from '../dom0/shell.mjs';
+import { FloorDisk } from './floor/floor-disk.mjs';
 import { recordTrace } from './ftrace.mjs';
 
 /** Seconds of a job that is traced, before it and while it is. */
@@ -26,6 +27,9 @@ const BACKENDS = [
     device: '/dev/ram2',
     line: 'access=rw,backendtype=tap,script=block-xen-blockd',
   },
+  { name: 'floor', vdev: 'xvdd', device: '/dev/ram3', kind: 'floor' },
+  // Reads and writes nothing: guest, hypervisor and dom0's kernel alone.
+  { name: 'null', vdev: 'xvde', device: '/dev/ram4', kind: 'null' },
 ];
 
 const JOBS = {
@@ -43,8 +47,11 @@ export async function main({ rounds, seconds, backends, jobs, args, profile, tra
   for (const { device } of chosen)
     await sh(`dd if=/dev/urandom of=${device} bs=1M count=${DISK_MIB} oflag=direct 2>/dev/null`);
   const daemon = await Daemon.start({ types: 'vbd3', args, logLevel: 'info', nodeArgs: profile ? PROFILE : [] });
-  const disks = chosen.map(({ vdev, device, line }) => `vdev=${vdev},format=raw,${line},target=${device}`);
+  const known = chosen.filter(({ line }) => line);
+  const disks = known.map(({ vdev, device, line }) => `vdev=${vdev},format=raw,${line},target=${device}`);
   const guest = await Domain.guest('bench', { fio: true, disks });
+  const floors = [];
+  for (const disk of chosen.filter(({ kind }) => kind)) floors.push(await FloorDisk.attach(guest.domid, disk));
   for (const { vdev } of chosen) await guest.disk(vdev);
   log((await guest.sh('dmesg | grep blkfront')).trim());
   // The first round does not count: compilers need a moment, V8's and the emulator's.
@@ -60,6 +67,7 @@ export async function main({ rounds, seconds, backends, jobs, args, profile, tra
     for (const { name, vdev } of chosen) await traceJob(guest, vdev, options, `/tmp/logs/trace-${name}-${job}.txt`);
   }
   daemon.check();
+  for (const floor of floors) await floor.end();
   await guest.shutdown();
   await daemon.stop();
 }

@@ -2,7 +2,8 @@
 import { median } from '../../scripts/lib/median.mjs';
 
 const OURS = 'xen-blockd';
-const PEERS = ['qdisk', 'xen-blkback'];
+/** Programs that serve disks, and what no program goes below: e2e/bench/floor. */
+const PEERS = ['qdisk', 'xen-blkback', 'floor', 'null'];
 /** By what a job is compared. */
 const MEASURE = { rr1: 'iops', rr32: 'iops', rw32: 'iops', sr: 'mbps', sw: 'mbps' };
 const TITLES = {

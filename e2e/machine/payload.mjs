@@ -19,6 +19,7 @@ import { buildDeb } from '../../scripts/deb/build.mjs';
 import { checkVersion, packageVersion, sourceDate } from '../../scripts/deb/version.mjs';
 import { run } from '../../scripts/lib/steps.mjs';
 import { ROOT } from '../../scripts/lib/workspace.mjs';
+import { buildFloor } from '../bench/floor/build.mjs';
 
 const E2E = join(ROOT, 'e2e');
 /** The first processes of dom0, driver domains and guests, and their agent. */
@@ -39,6 +40,7 @@ export async function packRun(lab, folder, program) {
   for (const name of ['apps/xen-blockd', 'examples']) copyProgram(join(ROOT, name), join(root, 'repo'), done);
   writeFileSync(join(root, 'run.json'), JSON.stringify(program));
   await packGuests(lab, folder, join(root, 'boot'));
+  if (program.program === 'bench') await buildFloor(join(root, 'bin', 'floor'));
   if (program.init === 'systemd') await packDeb(root);
   const image = join(folder, 'run.img');
   const size = Number((await run('du', 'du', ['-sm', root])).split('\t')[0]);

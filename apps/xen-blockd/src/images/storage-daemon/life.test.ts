@@ -66,6 +66,14 @@ needs('qemu-img', 'qemu-storage-daemon').describe('a storage helper', () => {
     expect(processesWith(path)).toHaveLength(1);
   });
 
+  it('killed by others at its first starts, however often, is started again until it serves', async () => {
+    const starts = bench.path('starts');
+    bench.fake(`echo >> ${starts}; [ $(wc -l < ${starts}) -gt 6 ] || kill -KILL $$; exec "$REAL" "$@"`);
+    const { disk } = await open(await bench.qcow2(), { retryMs: 1, retryMostMs: 5 });
+    await disk.write(0, BLOCK);
+    expect(readFileSync(starts, 'utf8')).toHaveLength(7);
+  });
+
   it('killed while requests are in flight leaves none of them unanswered, and is told of with its signal', async () => {
     const path = await bench.qcow2();
     const { disk } = await open(path);

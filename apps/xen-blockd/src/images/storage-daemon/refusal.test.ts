@@ -118,7 +118,7 @@ describe('a storage helper that is none', () => {
     expect(error).toMatchObject({ code: 'ERR_TIMEOUT', message: expect.stringContaining(reason) });
   });
 
-  it('because it is killed at each start is an error that names the signal', async () => {
+  it('because it kills itself at each start is an error that names the signal', async () => {
     const starts = bench.path('starts');
     bench.fake(`echo >> ${starts}; echo 'out of luck' >&2; kill -ABRT $$`);
     const error = await refusal(bench.file());
@@ -127,6 +127,14 @@ describe('a storage helper that is none', () => {
       message: expect.stringMatching(/: out of luck \(qemu-storage-daemon was killed by SIGABRT\)$/),
     });
     expect(readFileSync(starts, 'utf8')).toHaveLength(3);
+  });
+
+  it('because it is killed by others is one only after the time that a start may take', async () => {
+    bench.fake('kill -KILL $$');
+    const began = performance.now();
+    const error = await refusal(bench.file(), { times: { startMs: 1000, retryMs: 1, retryMostMs: 20 } });
+    expect(error).toMatchObject({ code: 'ERR_IMAGE', message: expect.stringContaining('was killed by SIGKILL') });
+    expect(performance.now() - began).toBeGreaterThanOrEqual(1000);
   });
 
   it('because it ends after it was ready has its reason', async () => {

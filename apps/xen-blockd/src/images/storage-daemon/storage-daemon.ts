@@ -38,8 +38,10 @@ import { DEFAULT_TIMES, NETWORK_TIMES, type StorageDaemonTimes } from './times.j
 const POLL_MS = 10;
 /** A connection that breaks is seen before the end of the process that broke it is. */
 const END_MS = 1000;
-/** Starts of which each was killed before the first opening gives up. */
+/** Starts of which each ended by a signal before the first opening gives up. */
 const FIRST_STARTS = 3;
+/** Not the program's own end: somebody else did that, and no image is the reason. It is tried again for as long as a start may take. */
+const OUTSIDE_SIGNALS: readonly (string | null | undefined)[] = ['SIGKILL', 'SIGTERM'];
 /** Between two starts while somebody else has the image. */
 const LOCKED_PAUSE_MS = 100;
 
@@ -163,7 +165,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   /**
    * Runs `use` once it serves the image, and watches over it from then on. One that is killed before `use` is done is
-   * started again, a few times; one that finds the image locked too, while who has it may be about to end. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
+   * started again, for as long as a start may take, and a few times where it killed itself; one that finds the image locked too, while who has it may be about to end. Errors: ERR_IMAGE, it refuses the image; ERR_TOOL, the program is not there; ERR_TIMEOUT,
    * it does not get ready; ERR_SOCKET; the signal's reason; what `use` rejects with.
    */
   open<T>(use: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
@@ -315,6 +317,7 @@ export class StorageDaemon implements AsyncDisposable {
 
   async #open<T>(use: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     let kills = 0;
+    const began = performance.now();
     const locked = { since: 0 };
     // What a disk of this process has kept must not come after what this one writes.
     await abandonable(Promise.allSettled(this.#othersClosing()), signal);
@@ -328,7 +331,8 @@ export class StorageDaemon implements AsyncDisposable {
       } catch (error) {
         signal.throwIfAborted();
         if (this.#wasKilled(error)) {
-          if (++kills === FIRST_STARTS) throw error;
+          const outside = OUTSIDE_SIGNALS.includes(this.#helper?.end?.signal);
+          if (++kills >= FIRST_STARTS && (!outside || performance.now() - began > this.#times.startMs)) throw error;
           await sleep(this.#backoff.fail(), undefined, { signal });
         } else if (!isLocked(error) || !(await this.#mayBeLetGo(locked, signal))) throw error;
       }
