@@ -60,52 +60,73 @@ function helperOf(path: string): number {
 }
 
 const threadsOf = (pid: number) => readdirSync(`/proc/${pid}/task`).map(Number);
-/** QEMU's threads that read and write files come as they are needed, and go when they had nothing to do for so long. */
-const IDLE_MS = 11_000;
 
 /** The next write of a helper waits in the thread that has it, and no other one does. */
 class HeldWrite {
-  readonly #strace: ChildProcess;
-  readonly #stat: string;
+  readonly #pid: number;
+  readonly #tracers = new Map<number, ChildProcess>();
 
-  private constructor(pid: number, tid: number) {
-    const held = ['-e', 'trace=pwrite64,pwritev', '-e', 'inject=pwrite64,pwritev:delay_enter=1000000000'];
-    this.#strace = spawn('strace', ['-qq', ...held, '-o', '/dev/null', '-p', String(tid)], { stdio: 'ignore' });
-    this.#stat = `/proc/${pid}/task/${tid}/stat`;
+  private constructor(pid: number) {
+    this.#pid = pid;
     cleanup.defer(() => this.release());
   }
 
-  /** Only the thread that is there is held: others that come are not. */
+  /** Any of the threads that are there may have it: a helper makes no other one while one of those has nothing to do. */
   static async of(pid: number, disk: Blkfront): Promise<HeldWrite> {
-    const known = new Set<number>();
-    let workers: number[] = [];
-    for (let tries = 0; tries < 3 && workers.length !== 1; tries++) {
-      await sleep(IDLE_MS);
-      known.clear();
-      for (const tid of threadsOf(pid)) known.add(tid);
-      await disk.read(0, 512);
-      workers = threadsOf(pid).filter((tid) => !known.has(tid));
-    }
-    expect(workers).toHaveLength(1);
-    const [worker] = workers;
-    const held = new HeldWrite(pid, worker);
-    const tracer = () => /^TracerPid:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/task/${worker}/status`, 'latin1'))?.[1];
-    await expect.poll(tracer, { timeout: 10_000, interval: 10 }).not.toBe('0');
+    const held = new HeldWrite(pid);
+    // The thread that reads this is there for ten seconds more.
+    await disk.read(0, 512);
+    for (const tid of threadsOf(pid)) if (tid !== pid) held.#trace(tid);
+    const traced = () => [...held.#tracers.keys()].map((tid) => held.#says('status', tid, /^TracerPid:\s*(\d+)/m));
+    await expect.poll(traced, { timeout: 10_000, interval: 10 }).not.toContain('0');
     return held;
   }
 
-  /** It is there, and waits. */
+  /** It is there, and waits. The other threads are let go. */
   async waits(): Promise<void> {
-    const isStopped = () => readFileSync(this.#stat, 'latin1').split(') ')[1].startsWith('t');
-    const stays = async () => isStopped() && (await sleep(200)) === undefined && isStopped();
-    await expect.poll(stays, { timeout: 10_000 }).toBe(true);
+    const stopped = () => [...this.#tracers.keys()].filter((tid) => this.#says('stat', tid, /\) (\w)/) === 't');
+    let still: number[] = [];
+    // Any thread stops for a moment at each call that it makes.
+    const stay = async () => {
+      const before = stopped();
+      await sleep(200);
+      still = stopped().filter((tid) => before.includes(tid));
+      return still;
+    };
+    await expect.poll(stay, { timeout: 10_000 }).toHaveLength(1);
+    await this.#letGo([...this.#tracers.keys()].filter((tid) => !still.includes(tid)));
+    expect(stopped()).toEqual(still);
   }
 
   async release(): Promise<void> {
-    if (this.#strace.exitCode !== null || this.#strace.signalCode !== null) return;
-    const ended = once(this.#strace, 'exit');
-    this.#strace.kill('SIGKILL');
-    await ended;
+    await this.#letGo([...this.#tracers.keys()]);
+  }
+
+  /** Threads that it makes are not traced. */
+  #trace(tid: number): void {
+    const held = ['-e', 'trace=pwrite64,pwritev', '-e', 'inject=pwrite64,pwritev:delay_enter=1000000000'];
+    const strace = spawn('strace', ['-qq', ...held, '-o', '/dev/null', '-p', String(tid)], { stdio: 'ignore' });
+    this.#tracers.set(tid, strace);
+  }
+
+  async #letGo(tids: readonly number[]): Promise<void> {
+    for (const tid of tids) {
+      const strace = this.#tracers.get(tid);
+      this.#tracers.delete(tid);
+      if (!strace || strace.exitCode !== null || strace.signalCode !== null) continue;
+      const ended = once(strace, 'exit');
+      strace.kill('SIGKILL');
+      await ended;
+    }
+  }
+
+  /** Undefined of a thread that has ended, which had nothing to do. */
+  #says(file: string, tid: number, what: RegExp): string | undefined {
+    try {
+      return what.exec(readFileSync(`/proc/${this.#pid}/task/${tid}/${file}`, 'latin1'))?.[1];
+    } catch {
+      return undefined;
+    }
   }
 }
 

@@ -82,7 +82,8 @@ function nameOf(task: string): string {
 /** What is made once, and kept, such as the threads that do system calls. */
 const ROOM = { descriptors: 10, threads: 10, bufferMiB: 48 };
 const SETTLE_MS = 3000;
-const LOOK_MS = 50;
+/** Each pause is twice as long as the one before: a look collects garbage, which takes as long. */
+const FIRST_PAUSE_MS = 50;
 
 /** Waits until this process has what it had before a round, and no more. Rejects with what is left. */
 export async function checkProcess({ descriptors, threads, bufferMiB }: ProcessTraces): Promise<void> {
@@ -93,11 +94,11 @@ export async function checkProcess({ descriptors, threads, bufferMiB }: ProcessT
     memoryMiB: Number.POSITIVE_INFINITY,
   };
   const until = performance.now() + SETTLE_MS;
-  for (;;) {
+  for (let pause = FIRST_PAUSE_MS; ; pause *= 2) {
     const more = moreThan(room, processTraces());
     if (more === undefined) return;
     if (performance.now() > until) throw new Error(`left behind in the process: ${more}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 

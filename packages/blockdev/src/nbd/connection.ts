@@ -267,7 +267,7 @@ export class NbdConnection {
     const headers = Buffer.allocUnsafe(cookies.length * NBD_REQUEST_BYTES);
     const now = performance.now();
     this.#silence.start();
-    socket.ref();
+    if (!socket.destroyed) socket.ref();
     socket.cork();
     for (let i = 0; i < cookies.length; i++) {
       const cookie = cookies[i];
@@ -422,7 +422,7 @@ export class NbdConnection {
     if (this.inFlight === 0) this.#useful();
     if (this.#export) this.#onFirst?.(this.#export);
     this.#onRenewed?.();
-    if (this.inFlight === 0) this.#socket?.unref();
+    this.#rest();
     this.send();
   }
 
@@ -443,8 +443,16 @@ export class NbdConnection {
 
   #finish(cookie: number, request: PendingRequest, result: number): void {
     this.#forget(cookie);
-    if (this.inFlight === 0) this.#socket?.unref();
+    this.#rest();
     request.done(result);
+  }
+
+  /**
+   * A connection that nobody waits for does not keep the process alive. Node would note that anew, each time, for one that
+   * has ended, to do it when it connects.
+   */
+  #rest(): void {
+    if (this.inFlight === 0 && this.#socket?.destroyed === false) this.#socket.unref();
   }
 
   #forget(cookie: number): void {

@@ -107,6 +107,21 @@ test.each<[string, (cookie: Buffer) => Buffer]>([
   expect(await read(image)).toBe(-EIO);
 });
 
+test('requests that fail because the server stays away leave nothing at the connection that has ended', async () => {
+  const warnings: string[] = [];
+  const warned = ({ message }: Error) => void warnings.push(message);
+  process.on('warning', warned);
+  onTestFinished(() => void process.off('warning', warned));
+  const server = await listen();
+  const image = await open(server, { reconnect: 0 });
+  await server.close();
+  const driver = driverOf(image);
+  for (let i = 0; i < 20; i++) expect(await driver.run(BlockOp.read, 0, 4096)).toBe(-EIO);
+  // Node tells of too many listeners at its next turn.
+  await new Promise(setImmediate);
+  expect(warnings).toEqual([]);
+});
+
 describe('G2: a write that is answered before it was read', () => {
   /** Answers the read that comes first and each write at once, and reads no more of the writes until it is let to. */
   async function hasty(
