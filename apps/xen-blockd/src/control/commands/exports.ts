@@ -1,12 +1,21 @@
-/** Disks served over NBD while their guests use them, as backup tools ask QEMU for it (QEMU's qapi/block-export.json). */
+/**
+ * Disks served over NBD while their guests use them, as backup tools ask QEMU for it (QEMU's qapi/block-export.json): data, what is a
+ * hole, and what dirty bitmaps have noted.
+ */
 import { type QmpCommand, QmpError, type QmpMembers, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import { lentImageOf } from '../../images/lent-image.js';
+import { helperOf } from '../../images/storage-daemon/format-image.js';
+import {
+  ALLOCATION_DEPTH,
+  type StatusChoice,
+  StatusExport,
+} from '../../images/storage-daemon/monitor/status-export.js';
 import { type ControlContext, namedDisk, nodeNameOf } from '../controlled.js';
-import type { DiskExports } from '../exports/disk-exports.js';
+import type { DiskExports, ExportStatus } from '../exports/disk-exports.js';
 import { nbdListenAddress } from '../exports/nbd-address.js';
-import { bitmapsOf } from './jobs/bitmaps.js';
+import { helperNeeded } from './jobs/bitmaps.js';
 
 const ADDRESS = {
   type: { enum: ['unix', 'inet'] },
@@ -25,7 +34,9 @@ interface ExportRequest {
   readonly name: string;
   readonly description?: string | undefined;
   readonly writable: boolean;
-  readonly bitmaps: readonly string[];
+  /** QEMU's BlockDirtyBitmapOrStr. */
+  readonly bitmaps: readonly unknown[];
+  readonly allocationDepth?: boolean | undefined;
 }
 
 export function exportCommands(controlled: ControlContext, exports: DiskExports): Record<string, QmpCommand> {
@@ -69,13 +80,20 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
         ...EXPORT,
         // Nothing is written.
         'writethrough?': 'bool',
-        'bitmaps?': { array: 'str' },
+        // By name, or with the node that has it: QEMU's BlockDirtyBitmapOrStr.
+        'bitmaps?': { array: 'any' },
         'allocation-depth?': 'bool',
       },
-      async run({ id, 'node-name': device, name = device, bitmaps = [], 'allocation-depth': depth, ...choice }) {
-        if (depth) throw noBlockStatus('allocation-depth');
+      async run({
+        id,
+        'node-name': device,
+        name = device,
+        bitmaps = [],
+        'allocation-depth': allocationDepth,
+        ...choice
+      }) {
         const { description, writable = false } = choice;
-        await add(controlled, exports, { id, device, name, description, writable, bitmaps });
+        await add(controlled, exports, { id, device, name, description, writable, bitmaps, allocationDepth });
       },
     }),
     /** The same as `nbd-server-remove`. BLOCK_EXPORT_DELETED tells when the export is gone. */
@@ -92,18 +110,52 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
   };
 }
 
-async function add(
-  controlled: ControlContext,
-  exports: DiskExports,
-  { id, device: asked, name, description, writable, bitmaps }: ExportRequest,
-): Promise<void> {
+async function add(controlled: ControlContext, exports: DiskExports, request: ExportRequest): Promise<void> {
+  const { id, device: asked, name, description, writable, bitmaps, allocationDepth = false } = request;
   exports.mustRun();
   const device = await diskToExport(controlled, asked);
   const image = lentImageOf(device.image);
   if (!image) throw QmpError.refusal(`${asked} has no medium`, 'DeviceNotActive');
   if (writable) throw notWritable(asked, image.readOnly);
-  await checkBitmaps(device, bitmaps);
-  exports.add({ id, name, description, node: nodeNameOf(controlled, deviceName(device.address)), image });
+  const named = await Promise.all(bitmaps.map((bitmap) => bitmapName(controlled, device, bitmap)));
+  const status = await statusOf(device, asked, { bitmaps: named, allocationDepth });
+  try {
+    const node = nodeNameOf(controlled, deviceName(device.address));
+    exports.add({ id, name, description, node, image, status });
+  } catch (error) {
+    await status?.[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Errors: QmpError, no bitmap is named, or one of another disk. */
+async function bitmapName(controlled: ControlContext, device: BlockDevice, bitmap: unknown): Promise<string> {
+  if (typeof bitmap === 'string') return bitmap;
+  const { node, name, ...rest } = (bitmap ?? {}) as Record<string, unknown>;
+  if (typeof node !== 'string' || typeof name !== 'string' || Object.keys(rest).length > 0) {
+    throw QmpError.refusal("Parameter 'bitmaps' expects names, or objects with node and name");
+  }
+  // QEMU takes those of a backing file too: here they are read-only, and note nothing.
+  if ((await namedDisk(controlled, node)) !== device) throw QmpError.refusal(`Bitmap '${name}' is not of this disk`);
+  return name;
+}
+
+/** What is asked for besides data and holes. Errors: QmpError. */
+async function statusOf(device: BlockDevice, name: string, choice: StatusChoice): Promise<ExportStatus | undefined> {
+  const { bitmaps, allocationDepth } = choice;
+  if (bitmaps.length > 0) return StatusExport.open(helperNeeded(device, name, 'dirty bitmaps'), choice);
+  const helper = helperOf(device.image);
+  if (allocationDepth) return helper ? StatusExport.open(helper, choice) : oneLayer();
+  return undefined;
+}
+
+/** Of an image that is not made of others. */
+function oneLayer(): ExportStatus {
+  return {
+    contexts: [{ name: ALLOCATION_DEPTH, status: async (_, length) => [{ length, flags: 1 }] }],
+    lost: new Promise(() => {}),
+    [Symbol.asyncDispose]: async () => {},
+  };
 }
 
 /** Errors: QmpError. */
@@ -127,20 +179,6 @@ function notWritable(name: string, readOnly: boolean): QmpError {
       ? `Cannot export read-only node as writable: ${name}`
       : `${name} cannot be exported as writable: a guest's disk has one writer, its guest`,
   );
-}
-
-/** Error: QmpError, if any is asked for. */
-async function checkBitmaps(device: BlockDevice, asked: readonly string[]): Promise<void> {
-  if (asked.length === 0) return;
-  const known = (await bitmapsOf(device)).map(({ name }) => name);
-  const missing = asked.find((name) => !known.includes(name));
-  if (missing !== undefined) throw QmpError.refusal(`Bitmap '${missing}' is not found`);
-  throw noBlockStatus('bitmaps');
-}
-
-function noBlockStatus(what: string): QmpError {
-  const advice = 'drive-backup with sync=incremental copies what a bitmap has noted, also to an NBD server';
-  return QmpError.refusal(`${what}: exports are without block status here; ${advice}`);
 }
 
 function noTls(): QmpError {
