@@ -22,7 +22,15 @@ const OPTION = Buffer.from('IHAVEOPT');
 const GREETING = Buffer.concat([Buffer.from('NBDMAGIC'), OPTION, Buffer.of(0, 3)]);
 const REPLY = Buffer.from('0003e889045565a9', 'hex');
 const Option = { exportName: 1, abort: 2, list: 3, info: 6, go: 7, structured: 8, listContexts: 9, setContexts: 10 };
-const Reply = { ack: 1, server: 2, info: 3, context: 4, unsupported: 2 ** 31 + 1, invalid: 2 ** 31 + 3, unknown: 2 ** 31 + 6 };
+const Reply = {
+  ack: 1,
+  server: 2,
+  info: 3,
+  context: 4,
+  unsupported: 2 ** 31 + 1,
+  invalid: 2 ** 31 + 3,
+  unknown: 2 ** 31 + 6,
+};
 const TOO_BIG = 2 ** 31 + 9;
 const MOST_OPTION_BYTES = 8192;
 const MOST_NAME_BYTES = 4096;

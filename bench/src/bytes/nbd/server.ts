@@ -26,7 +26,10 @@ class StrictDisk implements NbdDisk {
     name,
     status: async (offset: number, length: number) => {
       this.#check(offset, length);
-      return [{ length: EXPORT.block, flags }, { length, flags: flags + 1 }];
+      return [
+        { length: EXPORT.block, flags },
+        { length, flags: flags + 1 },
+      ];
     },
   }));
 

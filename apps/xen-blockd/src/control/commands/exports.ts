@@ -13,8 +13,9 @@ import {
   StatusExport,
 } from '../../images/storage-daemon/monitor/status-export.js';
 import { type ControlContext, namedDisk, nodeNameOf } from '../controlled.js';
-import type { DiskExports, ExportStatus } from '../exports/disk-exports.js';
+import type { DiskExports, ExportStatus, NewExport } from '../exports/disk-exports.js';
 import { nbdListenAddress } from '../exports/nbd-address.js';
+import { openNodeImage } from '../exports/node-image.js';
 import { helperNeeded } from './jobs/bitmaps.js';
 
 const ADDRESS = {
@@ -58,12 +59,12 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
     }),
     /** Ends it, and all its exports. */
     'nbd-server-stop': qmpCommand({ members: {}, run: () => exports.stop() }),
-    /** Exports a disk to be read, under its own name if no other is given. */
+    /** Exports a disk to be read, or a node that no disk has, under its own name if no other is given. */
     'nbd-server-add': qmpCommand({
       members: { device: 'str', ...EXPORT, 'bitmap?': 'str' },
-      async run({ device, name = device, description, writable = false, bitmap }) {
+      async run({ device, name = device, description, writable = false, bitmap }, { signal }) {
         const bitmaps = bitmap === undefined ? [] : [bitmap];
-        await add(controlled, exports, { id: name, device, name, description, writable, bitmaps });
+        await add(controlled, exports, { id: name, device, name, description, writable, bitmaps }, signal);
       },
     }),
     /** Ends an export; with `safe`, which is the default, only if it has no client. `name` is its id. */
@@ -78,22 +79,16 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
         id: 'str',
         'node-name': 'str',
         ...EXPORT,
-        // Nothing is written.
         'writethrough?': 'bool',
         // By name, or with the node that has it: QEMU's BlockDirtyBitmapOrStr.
         'bitmaps?': { array: 'any' },
         'allocation-depth?': 'bool',
       },
-      async run({
-        id,
-        'node-name': device,
-        name = device,
-        bitmaps = [],
-        'allocation-depth': allocationDepth,
-        ...choice
-      }) {
-        const { description, writable = false } = choice;
-        await add(controlled, exports, { id, device, name, description, writable, bitmaps, allocationDepth });
+      async run({ id, 'node-name': device, name = device, bitmaps = [], ...choice }, { signal }) {
+        const { description, writable = false, writethrough, 'allocation-depth': allocationDepth } = choice;
+        if (writable && writethrough) throw noWritethrough();
+        const request = { id, device, name, description, writable, bitmaps, allocationDepth };
+        await add(controlled, exports, request, signal);
       },
     }),
     /** The same as `nbd-server-remove`. BLOCK_EXPORT_DELETED tells when the export is gone. */
@@ -110,26 +105,57 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
   };
 }
 
-async function add(controlled: ControlContext, exports: DiskExports, request: ExportRequest): Promise<void> {
-  const { id, device: asked, name, description, writable, bitmaps, allocationDepth = false } = request;
+async function add(
+  controlled: ControlContext,
+  exports: DiskExports,
+  request: ExportRequest,
+  signal: AbortSignal,
+): Promise<void> {
   exports.mustRun();
-  const device = await diskToExport(controlled, asked);
-  const image = lentImageOf(device.image);
-  if (!image) throw QmpError.refusal(`${asked} has no medium`, 'DeviceNotActive');
-  if (writable) throw notWritable(asked, image.readOnly);
-  const named = await Promise.all(bitmaps.map((bitmap) => bitmapName(controlled, device, bitmap)));
-  const status = await statusOf(device, asked, { bitmaps: named, allocationDepth });
+  const lent = await imageToExport(controlled, request, signal);
+  const { device, ...served } = lent;
+  let status: ExportStatus | undefined;
   try {
-    const node = nodeNameOf(controlled, deviceName(device.address));
-    exports.add({ id, name, description, node, image, status });
+    const { id, device: asked, name, description, writable, bitmaps, allocationDepth = false } = request;
+    const named = await Promise.all(bitmaps.map((bitmap) => bitmapName(controlled, device, bitmap)));
+    status = await statusOf(device ?? lent, asked, { bitmaps: named, allocationDepth });
+    exports.add({ id, name, description, writable, ...served, status });
   } catch (error) {
     await status?.[Symbol.asyncDispose]();
+    await lent.close?.();
     throw error;
   }
 }
 
+interface ImageToExport extends Pick<NewExport, 'node' | 'image' | 'close'> {
+  /** Undefined: no disk has it. */
+  readonly device?: BlockDevice | undefined;
+}
+
+/** Errors: QmpError; those of an image that cannot be opened. */
+async function imageToExport(
+  controlled: ControlContext,
+  { id, device: asked, writable }: ExportRequest,
+  signal: AbortSignal,
+): Promise<ImageToExport> {
+  const unused = controlled.nodes.unused.find(({ name }) => name === asked);
+  if (unused) {
+    if (writable && unused.readOnly) throw notWritable(asked, true);
+    return { node: asked, ...(await openNodeImage(controlled, unused, { id, writable, signal })) };
+  }
+  const device = await diskToExport(controlled, asked);
+  const image = lentImageOf(device.image);
+  if (!image) throw QmpError.refusal(`${asked} has no medium`, 'DeviceNotActive');
+  if (writable) throw notWritable(asked, image.readOnly);
+  return { device, image, node: nodeNameOf(controlled, deviceName(device.address)) };
+}
+
 /** Errors: QmpError, no bitmap is named, or one of another disk. */
-async function bitmapName(controlled: ControlContext, device: BlockDevice, bitmap: unknown): Promise<string> {
+async function bitmapName(
+  controlled: ControlContext,
+  device: BlockDevice | undefined,
+  bitmap: unknown,
+): Promise<string> {
   if (typeof bitmap === 'string') return bitmap;
   const { node, name, ...rest } = (bitmap ?? {}) as Record<string, unknown>;
   if (typeof node !== 'string' || typeof name !== 'string' || Object.keys(rest).length > 0) {
@@ -141,7 +167,11 @@ async function bitmapName(controlled: ControlContext, device: BlockDevice, bitma
 }
 
 /** What is asked for besides data and holes. Errors: QmpError. */
-async function statusOf(device: BlockDevice, name: string, choice: StatusChoice): Promise<ExportStatus | undefined> {
+async function statusOf(
+  device: Pick<BlockDevice, 'image'>,
+  name: string,
+  choice: StatusChoice,
+): Promise<ExportStatus | undefined> {
   const { bitmaps, allocationDepth } = choice;
   if (bitmaps.length > 0) return StatusExport.open(helperNeeded(device, name, 'dirty bitmaps'), choice);
   const helper = helperOf(device.image);
@@ -160,10 +190,6 @@ function oneLayer(): ExportStatus {
 
 /** Errors: QmpError. */
 async function diskToExport(controlled: ControlContext, name: string): Promise<BlockDevice> {
-  if (controlled.nodes.unused.some((node) => node.name === name)) {
-    const advice = 'device_add a disk of it, or serve it with qemu-nbd';
-    throw QmpError.refusal(`Node ${name} is not open, for no disk has it: ${advice}`);
-  }
   try {
     return await namedDisk(controlled, name);
   } catch (error) {
@@ -179,6 +205,10 @@ function notWritable(name: string, readOnly: boolean): QmpError {
       ? `Cannot export read-only node as writable: ${name}`
       : `${name} cannot be exported as writable: a guest's disk has one writer, its guest`,
   );
+}
+
+function noWritethrough(): QmpError {
+  return QmpError.refusal('writethrough: writes are on stable storage when their client flushes them, or asks for FUA');
 }
 
 function noTls(): QmpError {

@@ -31,6 +31,10 @@ export interface NewExport {
   /** Of the disk's image. */
   readonly node: string;
   readonly image: LentImage;
+  /** Clients may write. The image is the export's alone then. */
+  readonly writable?: boolean | undefined;
+  /** At its end, of an image that no disk has. */
+  readonly close?: (() => Promise<void>) | undefined;
   /** What clients are told besides data and holes. The export ends when it is lost, and disposes of it. */
   readonly status?: ExportStatus | undefined;
 }
@@ -92,14 +96,15 @@ export class DiskExports implements AsyncDisposable {
   }
 
   /** Errors: QmpError. */
-  add({ id, name, description, node, image, status }: NewExport): void {
+  add(wanted: NewExport): void {
+    const { id, name, description, node, image, status } = wanted;
     const server = this.#running();
     if (!isQemuId(id)) throw QmpError.refusal('Invalid block export id');
     if (this.#exports.has(id)) throw QmpError.refusal(`Block export id '${id}' is already in use`);
     if (server.has(name)) throw QmpError.refusal(`NBD server already has export named '${name}'`);
     checkLength('export name', name);
     checkLength('description', description ?? '');
-    const added = new DiskExport({ id, name, node, image, status, server }, () => {
+    const added = new DiskExport({ ...wanted, server }, () => {
       this.#exports.delete(id);
       this.#tellDeleted(id);
     });
@@ -166,7 +171,7 @@ class DiskExport implements Borrower {
   constructor(served: ServedExport, gone: () => void) {
     this.#served = served;
     this.#gone = gone;
-    this.disk = nbdDiskOf(served.image, { readOnly: true, contexts: served.status?.contexts });
+    this.disk = nbdDiskOf(served.image, { readOnly: !served.writable, contexts: served.status?.contexts });
   }
 
   get id(): string {
@@ -193,11 +198,12 @@ class DiskExport implements Borrower {
   }
 
   async #end(): Promise<void> {
-    const { server, name, image, status } = this.#served;
+    const { server, name, image, status, close } = this.#served;
     await server.remove(name);
     await this.disk[Symbol.asyncDispose]();
     await status?.[Symbol.asyncDispose]();
     image.takeBack(this);
+    await close?.().catch(() => {});
     this.#gone();
   }
 }
