@@ -380,7 +380,9 @@ describe('block status', () => {
     expect(await answers(client, SET, Buffer.from([0, 0, 0, 9, 0, 0, 0, 0]))).toEqual([INVALID]);
     expect(await answers(client, SET, Buffer.concat([request('x:y'), Buffer.alloc(1)]))).toEqual([INVALID]);
     expect(await answers(client, SET, request('x'.repeat(5000)))).toEqual([INVALID]);
-    expect(await answers(client, SET, request('x'.repeat(4000), 'x'.repeat(4000), 'x'.repeat(4000)))).toEqual([TOO_BIG]);
+    expect(await answers(client, SET, request('x'.repeat(4000), 'x'.repeat(4000), 'x'.repeat(4000)))).toEqual([
+      TOO_BIG,
+    ]);
     const unknown = encodeContextRequest({ name: 'none', queries: ['base:allocation'] });
     expect(await answers(client, SET, unknown)).toEqual([UNKNOWN]);
     const chosen = request('qemu:dirty-bitmap:b', 'base:allocation', 'base:allocation', 'x:y');
@@ -449,30 +451,33 @@ describe('block status', () => {
     client.socket.destroy();
   });
 
-  needs('nbdinfo', 'nbdcopy', 'qemu-img').it('is what nbdinfo and qemu-img show, and nbdcopy reads data only', async () => {
-    const disk = new SparseDisk(Buffer.alloc(64 * MIB));
-    randomBytes(MIB).copy(disk.bytes);
-    server = await serve({ disk });
-    const { stdout } = await runTool('nbdinfo', ['--map', '--json', uri()]);
-    const maps = (JSON.parse(stdout) as { offset: number; type: number }[]).map(({ offset, type }) => [offset, type]);
-    expect(maps).toEqual([
-      [0, 0],
-      [MIB, 3],
-      [63 * MIB, 0],
-    ]);
-    const map = await runTool('qemu-img', ['map', '--output=json', '-f', 'raw', uri()]);
-    expect(JSON.parse(map.stdout).map(({ zero }: { zero: boolean }) => zero)).toEqual([false, true, false]);
-    let bytes = 0;
-    const read = disk.read.bind(disk);
-    disk.read = (offset, length) => {
-      bytes += length;
-      return read(offset, length);
-    };
-    const file = join(directory, 'out');
-    expect((await runTool('nbdcopy', [uri(), file])).stderr).toBe('');
-    expect(sha256(readFileSync(file))).toBe(sha256(disk.bytes));
-    expect(bytes).toBe(2 * MIB);
-  });
+  needs('nbdinfo', 'nbdcopy', 'qemu-img').it(
+    'is what nbdinfo and qemu-img show, and nbdcopy reads data only',
+    async () => {
+      const disk = new SparseDisk(Buffer.alloc(64 * MIB));
+      randomBytes(MIB).copy(disk.bytes);
+      server = await serve({ disk });
+      const { stdout } = await runTool('nbdinfo', ['--map', '--json', uri()]);
+      const maps = (JSON.parse(stdout) as { offset: number; type: number }[]).map(({ offset, type }) => [offset, type]);
+      expect(maps).toEqual([
+        [0, 0],
+        [MIB, 3],
+        [63 * MIB, 0],
+      ]);
+      const map = await runTool('qemu-img', ['map', '--output=json', '-f', 'raw', uri()]);
+      expect(JSON.parse(map.stdout).map(({ zero }: { zero: boolean }) => zero)).toEqual([false, true, false]);
+      let bytes = 0;
+      const read = disk.read.bind(disk);
+      disk.read = (offset, length) => {
+        bytes += length;
+        return read(offset, length);
+      };
+      const file = join(directory, 'out');
+      expect((await runTool('nbdcopy', [uri(), file])).stderr).toBe('');
+      expect(sha256(readFileSync(file))).toBe(sha256(disk.bytes));
+      expect(bytes).toBe(2 * MIB);
+    },
+  );
 });
 
 describe('nbdinfo', () => {

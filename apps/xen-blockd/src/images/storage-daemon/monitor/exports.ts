@@ -1,6 +1,6 @@
 /** The export of a helper's image, by its monitor. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { QmpClient } from '@xenpv/qmp';
+import { type QmpClient, QmpError } from '@xenpv/qmp';
 import { EXPORT, EXPORT_ID, type StorageDaemonTask } from '../arguments.js';
 
 const POLL_MS = 5;
@@ -47,12 +47,17 @@ export async function endExports(
   const deadline = performance.now() + quietMs;
   const found = async () => (await exportsOf(monitor)).filter(({ id }) => isMeant(id));
   for (const { id, 'shutting-down': isEnding } of await found()) {
-    if (!isEnding) await monitor.execute('block-export-del', { id, mode: 'hard' });
+    if (!isEnding) await monitor.execute('block-export-del', { id, mode: 'hard' }).catch(unlessGone);
   }
   while ((await found()).length > 0) {
     if (performance.now() > deadline) throw new Error(`requests are in flight after ${quietMs / 1000} seconds`);
     await sleep(POLL_MS, undefined, { signal });
   }
+}
+
+/** Somebody else may have ended it meanwhile; one that is there still is waited for. */
+function unlessGone(error: unknown): void {
+  if (!(error instanceof QmpError && error.code === 'ERR_COMMAND')) throw error;
 }
 
 async function exportsOf(monitor: QmpClient): Promise<readonly { id: string; 'shutting-down': boolean }[]> {
