@@ -52,3 +52,20 @@ test('nobody waits for a server that is away, or tells nothing', async () => {
   await expect(image.extents?.(0, 4096)).rejects.toThrow();
   await image.close();
 });
+
+test('an image is closed though its server does not come to be up to date', async () => {
+  const server = new ForgetfulServer(join(folder, 'hung'), 65536);
+  await server.start();
+  const image = await openNbdImage(server.socket);
+  let isAsked = false;
+  server.read = () => {
+    isAsked = true;
+    return new Promise(() => {});
+  };
+  const found = image.extents?.(0, 4096).catch(() => 'unknown');
+  await expect.poll(() => isAsked, SOON).toBe(true);
+  const closed = image.close();
+  server.crash();
+  await closed;
+  expect(await found).toBe('unknown');
+});

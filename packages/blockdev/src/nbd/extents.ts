@@ -60,11 +60,15 @@ export class ExportExtents {
     const contexts = [NBD_BASE_ALLOCATION];
     const socket = connect(connectOptions(address)).unref();
     const client = await NbdStatusClient.open(socket, { exportName, contexts, answerMs: ANSWER_MS });
+    // Whoever waits for this may be about to let go of the image.
+    const late = setTimeout(() => client.close(), ANSWER_MS);
     try {
-      await upToDate();
+      await Promise.race([upToDate(), client.closed]);
     } catch (error) {
       client.close();
       throw error;
+    } finally {
+      clearTimeout(late);
     }
     if (this.#isClosed) client.close();
     return client;

@@ -113,6 +113,8 @@ class NbdImage implements BlockImage {
   readonly #options: NbdImageOptions;
   readonly #shareable: boolean;
   readonly #extents: ExportExtents | undefined;
+  /** Of the request that waits for the server to be up to date. */
+  #looking: BlockQueue | undefined;
   readonly #queues = new OpenQueues();
   readonly #log: KeptLog;
   #size: number;
@@ -198,23 +200,30 @@ class NbdImage implements BlockImage {
     return this.close();
   }
 
-  /** A request that comes after all that is to be sent again. It waits as others do. */
+  /**
+   * A request that comes after all that is to be sent again. It waits as others do, and there is one at a time: an older one may have
+   * had its answer of a server that is gone. Error: NbdError.
+   */
   async #readOne(): Promise<void> {
+    if (this.#looking || this.#closing) throw away();
     const bytes = this.sectorSize;
     const queue = this.createQueue({ depth: 1, memory: allocateMemory(bytes) });
+    this.#looking = queue;
     try {
       const result = await new Promise<number>((resolve) => {
         queue.onComplete((_, results) => resolve(results[0]));
         queue.push(BlockOp.read, 0, 0, bytes, Float64Array.of(0, 0, bytes), 1);
         queue.submit();
       });
-      if (exactResult(bytes, result) < 0) throw new NbdError('ERR_ENDED', 'transmit', 'the server is away');
+      if (exactResult(bytes, result) < 0) throw away();
     } finally {
+      this.#looking = undefined;
       await queue.close();
     }
   }
 
   async #close(): Promise<void> {
+    this.#looking?.giveUp?.();
     await this.#queues.close();
     this.#extents?.close();
     if (this.#log.isFirst) await this.connection.settle(SETTLE_MS);
@@ -488,6 +497,10 @@ function unusable(error: unknown, address: NbdAddress): BlockDeviceError {
   if (!(error instanceof NbdError)) return openError(error, 'connect', path);
   const message = `the NBD server at ${path} cannot be used: ${error.message}`;
   return new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });
+}
+
+function away(): NbdError {
+  return new NbdError('ERR_ENDED', 'transmit', 'the server is away');
 }
 
 function takesTooLittle({ maximumBlock }: NbdExport, sectorSize: number): NbdError {
