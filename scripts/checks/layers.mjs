@@ -69,6 +69,7 @@ export const FLOORS = {
     ['locks'],
     ['uring'],
     ['queue'],
+    ['extents.ts'],
     ['block-image.ts errors.ts geometry.ts addon.ts diagnostics.ts package-root.ts'],
   ],
   'packages/xen-block': [
@@ -100,7 +101,8 @@ export const FLOORS = {
     ['options.ts errors.ts'],
   ],
   'packages/nbd': [
-    ['server', 'client-negotiation.ts'],
+    ['server', 'status-client.ts'],
+    ['client-negotiation.ts'],
     ['conversation.ts', 'reader.ts', 'disk.ts'],
     ['protocol'],
     ['errors.ts'],

@@ -82,6 +82,38 @@ const nbdServers: Mutant[] = [
     'if (data) await this.#disk.write(offset, data);\n    else',
     '',
   ],
+  [
+    'takes a question about ranges for a write',
+    TRANSMISSION,
+    '!ASKING.includes(command)',
+    'command !== NbdCommand.read',
+  ],
+  [
+    'tells a client of what it has not chosen',
+    TRANSMISSION,
+    'command === NbdCommand.blockStatus && this.#contexts.length === 0',
+    'false',
+  ],
+  [
+    'keeps contexts whose change it refuses',
+    'server/negotiation.ts',
+    "if (purpose === 'set') state.chosen = undefined;",
+    '',
+  ],
+  ['tells of more ranges than a client asks for', 'server/contexts.ts', 'merged.length === most', 'false'],
+  [
+    'tells of more bytes than a client asks for',
+    'server/contexts.ts',
+    'Math.min(extent.length, left)',
+    'extent.length',
+  ],
+  [
+    'names contexts before structured replies',
+    'server/negotiation.ts',
+    'state.structuredReplies ? decodeContextRequest(data) : undefined',
+    'decodeContextRequest(data)',
+  ],
+  ['takes contexts with something behind them', 'protocol/contexts.ts', 'return at === data.length ?', 'return true ?'],
   ['takes the data of a long option for options', 'server/negotiation.ts', 'await reader.skip(length);', ''],
   ['sends zeroes to who does without', 'server/negotiation.ts', 'if (!state.noZeroes)', 'if (state.noZeroes)'],
   [

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "arguments.h"
 #include "descriptors.h"
@@ -239,6 +240,23 @@ void DropCache(const Napi::CallbackInfo& info) {
   if (!given.refused()) InPool(info.Env(), done, [fd] { return DropPageCache(fd); });
 }
 
+void Extents(const Napi::CallbackInfo& info) {
+  Arguments given(info, "extents");
+  int fd = given.Descriptor(0);
+  auto offset = static_cast<uint64_t>(given.Bytes(1, "offset"));
+  auto length = static_cast<uint64_t>(given.Bytes(2, "length"));
+  Napi::Function done = given.Function(3, "done");
+  if (given.refused()) return;
+  auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(done));
+  auto ends = std::make_shared<std::vector<double>>();
+  auto call = [callback, ends](Napi::Env at, int result) {
+    auto found = Napi::Float64Array::New(at, ends->size());
+    for (size_t i = 0; i < ends->size(); i++) found[i] = (*ends)[i];
+    callback->Call({Napi::Number::New(at, result), found});
+  };
+  PoolWork::Start(info.Env(), [=] { return FindExtents(fd, offset, length, ends.get()); }, call);
+}
+
 Napi::Value Punch(const Napi::CallbackInfo& info) {
   Arguments given(info, "punch");
   int fd = given.Descriptor(0);
@@ -313,6 +331,7 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export(exports, "queueClose", QueueClose);
   Export(exports, "range", Range);
   Export(exports, "dropCache", DropCache);
+  Export(exports, "extents", Extents);
   Export(exports, "punch", Punch);
   Export(exports, "directAlignment", DirectAlign);
   Export(exports, "allocate", Allocate);

@@ -21,6 +21,8 @@ namespace {
 const unsigned kStatxDioAlign = 0x2000;
 // Dropping pages that are written to all the time: most succeed at the second try.
 const int kBusyTries = 20;
+// Ends of extents that one call finds: an answer to a client of NBD is of about that length.
+const size_t kMostEnds = 1024;
 // Zeroes in one call, and the alignment of their memory.
 const size_t kPage = 4096;
 
@@ -128,6 +130,21 @@ int PerformRange(int op, int fd, bool block_device, uint64_t offset, uint64_t le
 }
 
 int DropPageCache(int fd) { return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
+
+int FindExtents(int fd, uint64_t offset, uint64_t length, std::vector<double>* ends) {
+  uint64_t end = offset + length;
+  bool data = true;
+  // The position of the descriptor is nobody's: all else is read and written at offsets.
+  for (uint64_t at = offset; at < end && ends->size() < kMostEnds; data = !data) {
+    off_t found = lseek(fd, static_cast<off_t>(at), data ? SEEK_HOLE : SEEK_DATA);
+    // ENXIO: there is no more data, or the file has ended before.
+    if (found < 0 && errno != ENXIO) return -errno;
+    uint64_t next = found >= 0 ? static_cast<uint64_t>(found) : data ? at : end;
+    at = std::min(std::max(next, at), end);
+    ends->push_back(static_cast<double>(at));
+  }
+  return 0;
+}
 
 int DirectAlignment(int fd, double* memory, double* offset) {
   unsigned char buffer[kStatxBytes] = {};

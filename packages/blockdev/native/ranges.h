@@ -2,6 +2,7 @@
 #define BLOCKDEV_RANGES_H
 
 #include <cstdint>
+#include <vector>
 
 namespace blockdev {
 
@@ -16,6 +17,10 @@ int PerformRange(int op, int fd, bool block_device, uint64_t offset, uint64_t le
 
 // Begins to write out what the page cache has of a file, and drops what is clean of it. 0 or a negative errno.
 int DropPageCache(int fd);
+
+// Where data and holes of a range of a file end, as far as the file system tells, blocking: they take turns, and data is
+// first, which is empty where a hole is. Ends before the range does if there are very many. 0 or a negative errno.
+int FindExtents(int fd, uint64_t offset, uint64_t length, std::vector<double>* ends);
 
 // Alignment that O_DIRECT wants, in bytes (statx STATX_DIOALIGN, 6.1): 0 where O_DIRECT does not work.
 // -EOPNOTSUPP when the kernel or the file system does not say.

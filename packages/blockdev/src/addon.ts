@@ -44,6 +44,11 @@ export interface Addon {
   ): void;
   /** Writes out a file's dirty pages and drops its clean ones from the page cache, on libuv's thread pool. */
   dropCache(fd: number, done: (result: number) => void): void;
+  /**
+   * Looks for data and holes of a file, on libuv's thread pool. `ends` are where they end: they take turns, data is first, and
+   * empty where a hole is. The last one ends before the range where there are more than about a thousand.
+   */
+  extents(fd: number, offset: number, length: number, done: (result: number, ends: Float64Array) => void): void;
   /** Makes a hole in a file, at once. */
   punch(fd: number, offset: number, length: number): number;
   /** Writes which alignments O_DIRECT wants of memory and offsets, in bytes; 0 and 0 where it does not work. */

@@ -120,6 +120,16 @@ export interface SharedImage {
   readonly data: unknown;
 }
 
+/** A part of an image, as its storage tells of it. With both false it has data. */
+export interface ImageExtent {
+  /** Bytes, a multiple of the image's sector size. */
+  readonly length: number;
+  /** Nothing is stored for it. */
+  readonly isHole: boolean;
+  /** It reads as zeroes. */
+  readonly isZero: boolean;
+}
+
 /** How an image looks at its storage again. */
 export interface RefreshOptions {
   /** True: the end of the image may be cut off. */
@@ -169,6 +179,12 @@ export interface BlockImage extends AsyncDisposable {
    * false if that is not possible within `ms` milliseconds. Undefined where the next opening finds all that was written.
    */
   readonly settle?: ((ms: number) => Promise<boolean>) | undefined;
+  /**
+   * Tells what is stored for `length` bytes at byte `offset`, whole sectors within the image: extents that follow each other
+   * from there on, and may end before the range does. Data that was written, and acknowledged before, is told as data. Rejects
+   * where that cannot be found out now. Undefined where nobody can tell: all may be data.
+   */
+  readonly extents?: ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined;
   /** Opens the image on another thread; or undefined. */
   share(): SharedImage | undefined;
   /** Closes its open queues first. Harmless when repeated. */

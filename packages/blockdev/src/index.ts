@@ -5,6 +5,7 @@ export {
   BlockOp,
   type BlockQueue,
   type CompletionListener,
+  type ImageExtent,
   IOV_WORDS,
   type RefreshOptions,
   type SharedImage,

@@ -153,6 +153,7 @@ const scenarios = {
         queueClose: { call: others, valid: () => [ring, 999] },
         range: { call: addon.range, valid: () => [DISCARD, readOnly, false, 0, PAGE, noop], fds: [1] },
         dropCache: { call: addon.dropCache, valid: () => [readOnly, noop], fds: [0] },
+        extents: { call: addon.extents, valid: () => [readOnly, 0, PAGE, noop], fds: [0] },
         punch: { call: addon.punch, valid: () => [readOnly, 0, PAGE], fds: [0] },
         directAlignment: { call: addon.directAlignment, valid: () => [readOnly, new Float64Array(2)], fds: [0] },
         lockByte: { call: addon.lockByte, valid: () => [readOnly, 5], fds: [0] },

@@ -2,10 +2,11 @@
  * The client's part of the fixed newstyle negotiation (doc/proto.md of the NetworkBlockDevice project), without I/O:
  * the bytes come from whoever owns the socket. A server is not trusted: what it says about the export is checked here,
  * what it may say is bounded in length and in number, and anything else ends the negotiation. Structured replies are
- * not asked for, so a client reads simple replies only.
+ * asked for with meta contexts only: all other clients read simple replies.
  */
 import type { Speaker } from './conversation.js';
 import { NbdError } from './errors.js';
+import { decodeContext, encodeContextRequest } from './protocol/contexts.js';
 import {
   NBD_MAX_REQUEST,
   NBD_MAX_STRING,
@@ -68,6 +69,35 @@ export function* negotiateExport(
 }
 
 /**
+ * The same for a client that asks for block status: all `contexts`, which it gets by the numbers that the server gives them. Throws
+ * besides: ERR_REFUSED, the server has not all of them.
+ */
+export function* negotiateStatus(
+  exportName: string,
+  contexts: readonly string[],
+  send: (bytes: Buffer) => void,
+): Speaker<ReadonlyMap<number, string>> {
+  yield* greet(send);
+  send(encodeOption(NbdOption.structuredReply, NO_DATA));
+  yield* readAck(NbdOption.structuredReply, 'structured replies');
+  send(encodeOption(NbdOption.setMetaContext, encodeContextRequest({ name: exportName, queries: contexts })));
+  const found = new Map<number, string>();
+  for (;;) {
+    const { type, data } = yield* readReply(NbdOption.setMetaContext);
+    if (type >= NbdOptionReply.error) throw refused('block status', type, data);
+    if (type === NbdOptionReply.ack) break;
+    const context = type === NbdOptionReply.metaContext ? decodeContext(data) : undefined;
+    if (!context || !contexts.includes(context.name)) throw broken('it names a context that was not asked for');
+    if (found.has(context.id)) throw broken('two of its contexts have one number');
+    found.set(context.id, context.name);
+  }
+  const missing = contexts.find((name) => ![...found.values()].includes(name));
+  if (missing !== undefined) throw new NbdError('ERR_REFUSED', 'negotiate', `it has no context ${missing}`);
+  yield* negotiateExport(exportName, send, { greeted: true });
+  return found;
+}
+
+/**
  * The beginning of a negotiation whose rest is encrypted: when it returns the server waits for the client's first bytes
  * of TLS. What the server has sent besides is nothing that it said, and must not be believed. Throws as
  * {@link negotiateExport}.
@@ -75,10 +105,14 @@ export function* negotiateExport(
 export function* negotiateTls(send: (bytes: Buffer) => void): Speaker<true> {
   yield* greet(send);
   send(encodeOption(NbdOption.startTls, NO_DATA));
-  const { type, data } = yield* readReply(NbdOption.startTls);
-  if (type >= NbdOptionReply.error) throw refused('TLS', type, data);
-  if (type !== NbdOptionReply.ack) throw broken(`its reply is of type ${type}`);
+  yield* readAck(NbdOption.startTls, 'TLS');
   return true;
+}
+
+function* readAck(option: number, what: string): Speaker<void> {
+  const { type, data } = yield* readReply(option);
+  if (type >= NbdOptionReply.error) throw refused(what, type, data);
+  if (type !== NbdOptionReply.ack) throw broken(`its reply is of type ${type}`);
 }
 
 function* greet(send: (bytes: Buffer) => void): Speaker<void> {

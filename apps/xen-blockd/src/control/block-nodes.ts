@@ -38,6 +38,8 @@ export class BlockNodes {
   readonly #nodes = new Map<string, BlockNode>();
   /** Names of disks, by the node that they have. */
   readonly #users = new Map<string, string>();
+  /** Ids of exports, by the node that each has open. */
+  readonly #exports = new Map<string, string>();
 
   /** Errors: QmpError, a name that is taken, a file that is no node, a path that is none. */
   add(node: NewNode): void {
@@ -55,7 +57,7 @@ export class BlockNodes {
   /** Errors: QmpError, there is none, or something uses it. */
   remove(name: string): void {
     this.get(name);
-    const user = this.#users.get(name) ?? [...this.#nodes.values()].find(({ file }) => file === name)?.name;
+    const user = this.#userOf(name) ?? [...this.#nodes.values()].find(({ file }) => file === name)?.name;
     if (user !== undefined) throw QmpError.refusal(`Node ${name} is in use by ${user}`);
     this.#nodes.delete(name);
   }
@@ -68,9 +70,18 @@ export class BlockNodes {
 
   /** A disk has the node now. Error: another one has. */
   use(name: string, user: string): void {
-    const other = this.#users.get(name);
-    if (other !== undefined) throw QmpError.refusal(`Node ${name} is in use by ${other}`);
+    this.#mustBeFree(name);
     this.#users.set(name, user);
+  }
+
+  /** An export has the node open until {@link endExport}. Error: something uses it. */
+  export(name: string, id: string): void {
+    this.#mustBeFree(name);
+    this.#exports.set(name, id);
+  }
+
+  endExport(name: string): void {
+    this.#exports.delete(name);
   }
 
   /** The disk is gone. */
@@ -92,6 +103,16 @@ export class BlockNodes {
   /** Those that no disk has. */
   get unused(): BlockNode[] {
     return [...this.#nodes.values()].filter(({ name }) => !this.#users.has(name));
+  }
+
+  #mustBeFree(name: string): void {
+    const user = this.#userOf(name);
+    if (user !== undefined) throw QmpError.refusal(`Node ${name} is in use by ${user}`);
+  }
+
+  #userOf(name: string): string | undefined {
+    const id = this.#exports.get(name);
+    return id === undefined ? this.#users.get(name) : `export ${id}`;
   }
 
   #below(file: unknown): { readonly filename: string; readonly file: string | undefined } {

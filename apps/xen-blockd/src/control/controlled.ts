@@ -1,5 +1,5 @@
 import { QmpError } from '@xenpv/qmp';
-import type { BlockDevice, XenBlockBackend } from '@xenpv/xen-block';
+import type { BlockDevice, ImageOpener, XenBlockBackend } from '@xenpv/xen-block';
 import { type DeviceAddress, deviceName } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { TargetPolicy } from '../images/copy/target.js';
@@ -22,6 +22,8 @@ export interface Controlled {
   readonly observedOf: (device: BlockDevice | UnopenedDisk) => Observed;
   /** Which files and servers images may be. */
   readonly imagePolicy: () => TargetPolicy;
+  /** Opens images as disks have them. */
+  readonly openImage: () => ImageOpener | undefined;
   /** The process ends as after SIGTERM. */
   readonly quit: () => void;
 }

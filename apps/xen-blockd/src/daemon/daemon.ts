@@ -1,4 +1,4 @@
-import { type BlockDevice, type DiskStatistics, XenBlockBackend } from '@xenpv/xen-block';
+import { type BlockDevice, type DiskStatistics, type ImageOpener, XenBlockBackend } from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, readOwnDomid } from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
@@ -46,6 +46,7 @@ interface Parts {
   readonly diskErrors: DiskErrorsKept;
   readonly averages: AveragesKept;
   readonly images: { options: ImageOptions };
+  readonly openImage: ImageOpener;
   readonly cleanup: Cleanup;
 }
 
@@ -85,7 +86,7 @@ export class Daemon implements AsyncDisposable {
       );
       xentop.start(backend);
       if (orphans) orphans.start();
-      const daemon = new Daemon({ backend, store, ...observed, images, cleanup });
+      const daemon = new Daemon({ backend, store, ...observed, images, openImage, cleanup });
       observed.averages.start(() => daemon.sampledDisks());
       // Nobody waits for it. A xenstored that is away just then leaves such disks without a reason.
       void backend.settled().then(() => noteLeftErrors(backend, store, observed.diskErrors).catch(() => {}));
@@ -181,6 +182,11 @@ export class Daemon implements AsyncDisposable {
     this.backend.setLimits(limits ?? {});
     this.backend.setRateLimits({ diskLimits, guestLimits });
     this.#parts.images.options = images;
+  }
+
+  /** As the backend opens images, for others than its disks. */
+  get openImage(): ImageOpener {
+    return this.#parts.openImage;
   }
 
   /** Which files images may be. */

@@ -127,6 +127,7 @@ export class Sockets implements AsyncDisposable {
       store: () => this.#daemon?.store,
       observedOf: (device) => this.#daemon?.observedOf(device) ?? {},
       imagePolicy: () => this.#daemon?.imagePolicy ?? {},
+      openImage: () => this.#daemon?.openImage,
       quit: () => process.emit('SIGTERM', 'SIGTERM'),
     };
     const listen = () => openControl(path, controlled);

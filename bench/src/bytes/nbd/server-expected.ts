@@ -2,6 +2,8 @@
 
 /** The disk that is served. */
 export const EXPORT = { name: 'disk', bytes: 64 * 1024, block: 512, filler: 7 } as const;
+/** What the disk tells of: its first block has the place of the context here for its flags, the others one more. */
+export const CONTEXTS = ['base:allocation', 'qemu:dirty-bitmap:daily'] as const;
 
 /** Whether an answer is at a place of what the server says: its length, or undefined. */
 type Answer = (said: Buffer, at: number) => number | undefined;
@@ -19,16 +21,25 @@ export interface Expected {
 const OPTION = Buffer.from('IHAVEOPT');
 const GREETING = Buffer.concat([Buffer.from('NBDMAGIC'), OPTION, Buffer.of(0, 3)]);
 const REPLY = Buffer.from('0003e889045565a9', 'hex');
-const Option = { exportName: 1, abort: 2, list: 3, info: 6, go: 7, structured: 8 };
-const Reply = { ack: 1, server: 2, info: 3, unsupported: 2 ** 31 + 1, invalid: 2 ** 31 + 3, unknown: 2 ** 31 + 6 };
+const Option = { exportName: 1, abort: 2, list: 3, info: 6, go: 7, structured: 8, listContexts: 9, setContexts: 10 };
+const Reply = {
+  ack: 1,
+  server: 2,
+  info: 3,
+  context: 4,
+  unsupported: 2 ** 31 + 1,
+  invalid: 2 ** 31 + 3,
+  unknown: 2 ** 31 + 6,
+};
 const TOO_BIG = 2 ** 31 + 9;
 const MOST_OPTION_BYTES = 8192;
 const MOST_NAME_BYTES = 4096;
 const REQUEST = 0x25609513;
 const REQUEST_BYTES = 28;
 const MOST_BYTES = 32 << 20;
-const Command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6 };
+const Command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, writeZeroes: 6, status: 7 };
 const DF = 4;
+const REQ_ONE = 8;
 /** By command. */
 const FLAGS = new Map([
   [Command.read, 1 | DF],
@@ -36,6 +47,7 @@ const FLAGS = new Map([
   [Command.flush, 1],
   [Command.trim, 1],
   [Command.writeZeroes, 1 | 2],
+  [Command.status, REQ_ONE],
 ]);
 const EINVAL = 22;
 const ENOSPC = 28;
@@ -60,7 +72,7 @@ export function expectedOf(bytes: Buffer): Expected {
   const requests: Answer[] = [];
   const data = Buffer.alloc(EXPORT.bytes, EXPORT.filler);
   const agreed = negotiate(words, negotiation);
-  if (agreed) while (request(words, requests, data, agreed.structured));
+  if (agreed) while (request(words, requests, data, agreed));
   return { negotiation, requests, data };
 }
 
@@ -88,11 +100,19 @@ function hex(said: Buffer, at: number): string {
   return said.toString('hex', at, at + 40);
 }
 
-/** Resolves with what was agreed on when the client has chosen the disk. */
-function negotiate(words: Words, answers: Answer[]): { readonly structured: boolean } | undefined {
+/** What a client and the server have agreed on. */
+interface Agreed {
+  readonly structured: boolean;
+  /** Places in {@link CONTEXTS}. */
+  readonly contexts: readonly number[];
+}
+
+/** What was agreed on when the client has chosen the disk. */
+function negotiate(words: Words, answers: Answer[]): Agreed | undefined {
   const clientFlags = words.take(4)?.readUInt32BE(0);
   if (clientFlags === undefined || (clientFlags & ~3) !== 0) return undefined;
   let structured = false;
+  let contexts: readonly number[] = [];
   for (;;) {
     const header = words.take(16);
     if (!header?.subarray(0, 8).equals(OPTION)) return undefined;
@@ -109,13 +129,27 @@ function negotiate(words: Words, answers: Answer[]): { readonly structured: bool
     } else if (option === Option.exportName) {
       if (!isOurs(data.toString())) return undefined;
       answers.push(exactly(Buffer.concat([sizeAndFlags(flags), Buffer.alloc((clientFlags & 2) === 0 ? 124 : 0)])));
-      return { structured };
+      return { structured, contexts };
     } else if (option === Option.list) {
       if (length === 0) reply(Reply.server, Buffer.from(`\0\0\0\x04${EXPORT.name}`));
       reply(length === 0 ? Reply.ack : Reply.invalid);
     } else if (option === Option.structured) {
       if (length === 0) structured = true;
       reply(length === 0 ? Reply.ack : Reply.invalid);
+    } else if (option === Option.listContexts || option === Option.setContexts) {
+      const sets = option === Option.setContexts;
+      if (sets) contexts = [];
+      const asked = structured ? contextsOf(data) : undefined;
+      if (asked === undefined) reply(Reply.invalid);
+      else if (!isOurs(asked.name)) reply(Reply.unknown);
+      else {
+        const found = [...CONTEXTS.keys()].filter((at) => isAsked(CONTEXTS[at], asked.queries, sets));
+        if (sets) contexts = found;
+        for (const [id, at] of found.entries()) {
+          reply(Reply.context, Buffer.concat([Buffer.of(0, 0, 0, sets ? id : 0), Buffer.from(CONTEXTS[at])]));
+        }
+        reply(Reply.ack, Buffer.alloc(0));
+      }
     } else if (option === Option.info || option === Option.go) {
       const name = nameOf(data);
       if (name === undefined) reply(Reply.invalid);
@@ -124,7 +158,7 @@ function negotiate(words: Words, answers: Answer[]): { readonly structured: bool
         reply(Reply.info, Buffer.concat([Buffer.of(0, 0), sizeAndFlags(flags)]));
         reply(Reply.info, Buffer.from('0003000002000000100002000000', 'hex'));
         reply(Reply.ack, Buffer.alloc(0));
-        if (option === Option.go) return { structured };
+        if (option === Option.go) return { structured, contexts };
       }
     } else reply(Reply.unsupported);
   }
@@ -141,6 +175,32 @@ function nameOf(data: Buffer): string | undefined {
   if (length > MOST_NAME_BYTES || data.length < 6 + length) return undefined;
   if (data.length !== 6 + length + 2 * data.readUInt16BE(4 + length)) return undefined;
   return data.toString('utf8', 4, 4 + length);
+}
+
+/** Of the options of contexts. Undefined: malformed. */
+function contextsOf(data: Buffer): { readonly name: string; readonly queries: readonly string[] } | undefined {
+  const words = new Words(data);
+  const text = () => {
+    const length = words.take(4)?.readUInt32BE(0);
+    return length === undefined || length > MOST_NAME_BYTES ? undefined : words.take(length)?.toString();
+  };
+  const name = text();
+  const count = name === undefined ? undefined : words.take(4)?.readUInt32BE(0);
+  if (name === undefined || count === undefined) return undefined;
+  const queries: string[] = [];
+  while (queries.length < count) {
+    const query = text();
+    if (query === undefined) return undefined;
+    queries.push(query);
+  }
+  return words.take(1) ? undefined : { name, queries };
+}
+
+/** A list may be of all, or of a namespace. */
+function isAsked(context: string, queries: readonly string[], sets: boolean): boolean {
+  if (sets) return queries.includes(context);
+  const isIn = (query: string) => query === context || (query.at(-1) === ':' && context.startsWith(query));
+  return queries.length === 0 || queries.some(isIn);
 }
 
 function sizeAndFlags(flags: number): Buffer {
@@ -163,7 +223,8 @@ function optionReply(option: number, type: number, data?: Buffer): Answer {
 }
 
 /** Takes a request, and does it; false at the end. */
-function request(words: Words, answers: Answer[], disk: Buffer, structured: boolean): boolean {
+function request(words: Words, answers: Answer[], disk: Buffer, agreed: Agreed): boolean {
+  const { structured } = agreed;
   const header = words.take(REQUEST_BYTES);
   if (header?.readUInt32BE(0) !== REQUEST) return false;
   const [flags, command] = [header.readUInt16BE(4), header.readUInt16BE(6)];
@@ -172,9 +233,14 @@ function request(words: Words, answers: Answer[], disk: Buffer, structured: bool
   if (command === Command.disconnect) return false;
   const data = command === Command.write ? words.take(length) : undefined;
   if (command === Command.write && !data) return false;
-  const errnos = refusals(command, flags, offset, length, structured);
+  const errnos = refusals(command, flags, offset, length, agreed);
+  const inChunks = structured && (command === Command.read || command === Command.status);
   if (errnos.length > 0) {
-    answers.push(structured && command === Command.read ? errorChunk(cookie, errnos) : failure(cookie, errnos));
+    answers.push(inChunks ? errorChunk(cookie, errnos) : failure(cookie, errnos));
+    return true;
+  }
+  if (command === Command.status) {
+    answers.push(exactly(statusChunks(cookie, length, (flags & REQ_ONE) !== 0, agreed.contexts)));
     return true;
   }
   const at = Number(offset);
@@ -187,17 +253,18 @@ function request(words: Words, answers: Answer[], disk: Buffer, structured: bool
 }
 
 /** The errors that a request may have: none, if it is to be done. */
-function refusals(command: number, flags: number, offset: bigint, length: number, structured: boolean): number[] {
+function refusals(command: number, flags: number, offset: bigint, length: number, agreed: Agreed): number[] {
   const known = FLAGS.get(command);
   if (known === undefined || (flags & ~known) !== 0) return [EINVAL];
   if (command === Command.flush) return [];
   const moves = command === Command.read || command === Command.write;
   if (length === 0 || (moves && length > MOST_BYTES)) return [EINVAL];
-  if ((flags & DF) !== 0 && command === Command.read && !structured) return [EINVAL];
+  if ((flags & DF) !== 0 && command === Command.read && !agreed.structured) return [EINVAL];
+  if (command === Command.status && agreed.contexts.length === 0) return [EINVAL];
   const aligned = offset % BigInt(EXPORT.block) === 0n && length % EXPORT.block === 0;
   const inside = offset + BigInt(length) <= EXPORT.bytes;
   if (inside) return aligned ? [] : [EINVAL];
-  if (command === Command.read) return [EINVAL];
+  if (command === Command.read || command === Command.status) return [EINVAL];
   return aligned ? [ENOSPC] : [EINVAL, ENOSPC];
 }
 
@@ -222,6 +289,23 @@ function dataChunk(header: Buffer): Buffer {
     length,
     header.subarray(16, 24),
   ]);
+}
+
+/** What each context tells of the first block of a range, and of the rest. */
+function statusChunks(cookie: Buffer, length: number, isOne: boolean, contexts: readonly number[]): Buffer {
+  const chunks = contexts.map((flags, id) => {
+    const [first, rest] = [Math.min(EXPORT.block, length), length - EXPORT.block];
+    const words = [id, first, flags, ...(rest > 0 && !isOne ? [rest, flags + 1] : [])];
+    const bytes = Buffer.alloc(20 + 4 * words.length);
+    bytes.writeUInt32BE(0x668e33ef, 0);
+    bytes.writeUInt16BE(id === contexts.length - 1 ? 1 : 0, 4);
+    bytes.writeUInt16BE(5, 6);
+    cookie.copy(bytes, 8);
+    bytes.writeUInt32BE(4 * words.length, 16);
+    for (const [i, word] of words.entries()) bytes.writeUInt32BE(word, 20 + 4 * i);
+    return bytes;
+  });
+  return Buffer.concat(chunks);
 }
 
 function errorChunk(cookie: Buffer, errnos: readonly number[]): Answer {

@@ -5,7 +5,7 @@ import * as nbd from '@xenpv/nbd';
 import { cut } from '../mutate.js';
 import { say } from '../say.js';
 import { mustHold, type Target } from '../target.js';
-import { EXPORT, expectedOf, remarks } from './server-expected.js';
+import { CONTEXTS, EXPORT, expectedOf, remarks } from './server-expected.js';
 
 /** The part of the package that is fuzzed. */
 type Nbd = Pick<typeof nbd, 'NbdServer'>;
@@ -22,6 +22,16 @@ class StrictDisk implements NbdDisk {
   readonly readOnly = false;
   readonly data = Buffer.alloc(EXPORT.bytes, EXPORT.filler);
   fault: string | undefined;
+  readonly contexts = CONTEXTS.map((name, flags) => ({
+    name,
+    status: async (offset: number, length: number) => {
+      this.#check(offset, length);
+      return [
+        { length: EXPORT.block, flags },
+        { length, flags: flags + 1 },
+      ];
+    },
+  }));
 
   async read(offset: number, length: number): Promise<Uint8Array> {
     this.#check(offset, length);

@@ -10,7 +10,14 @@ import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { untilAborted } from '@xenpv/xen-sys';
 import { optionalAddon } from '../addon.js';
-import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
+import type {
+  BlockFeatures,
+  BlockImage,
+  BlockQueue,
+  ImageExtent,
+  RefreshOptions,
+  SharedImage,
+} from '../block-image.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { DiskMark } from '../locks/disk-mark.js';
@@ -26,6 +33,7 @@ import type { ThreadRing } from '../uring/thread-ring.js';
 import { immediateCalls, pooledCalls } from './calls.js';
 import { DIRECT_FLAG, directWorks } from './direct-io.js';
 import { ringFor } from './engine.js';
+import { FileExtents } from './extents.js';
 import { fileFeatures } from './features.js';
 import type { FileEngine, FileImageOptions, SharedFile } from './options.js';
 import { PinnedFile } from './pinned-file.js';
@@ -73,6 +81,8 @@ export class FileImage implements BlockImage {
   readonly #ring: ThreadRing | undefined;
   /** Of an image that is read and written past the page cache. */
   readonly #cache: PageCache | undefined;
+  /** Undefined for a block device, which has no holes, and without the addon. */
+  readonly #extents: FileExtents | undefined;
   readonly #queues = new OpenQueues();
   #size: number;
   /** Bytes of the storage at the last look. */
@@ -97,6 +107,8 @@ export class FileImage implements BlockImage {
     this.sectorSize = options.sectorSize ?? facts.logicalSectorSize;
     this.physicalSectorSize = Math.max(this.sectorSize, facts.physicalSectorSize);
     this.features = { ...fileFeatures(files.buffered, facts, options), repeatableFlush: this.direct };
+    const addon = facts.blockDevice ? undefined : optionalAddon();
+    if (addon) this.#extents = new FileExtents(addon, files.buffered, path);
     if (ring?.kind === 'io_uring' && this.direct && !this.readOnly)
       this.#cache = new PageCache(ring.addon, files.buffered);
   }
@@ -144,6 +156,11 @@ export class FileImage implements BlockImage {
     }
   }
 
+  get extents(): ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined {
+    const extents = this.#extents;
+    return extents && ((offset, length) => extents.find(offset, length, this.sectorSize));
+  }
+
   share(): SharedImage {
     // The locks are those of the descriptors, whichever threads use them.
     const options: FileImageOptions = { ...this.#options, lockFor: undefined, quietFor: undefined };
@@ -164,6 +181,7 @@ export class FileImage implements BlockImage {
     this.#lock?.closes();
     await this.#queues.close();
     await this.#cache?.close();
+    await this.#extents?.close();
     this.#mark?.release();
     await this.#closeFiles(this.#files);
     await this.#lock?.release();

@@ -1,4 +1,4 @@
-import type { NbdDisk } from '@xenpv/nbd';
+import { NBD_BASE_ALLOCATION, type NbdContext, type NbdDisk, NbdState } from '@xenpv/nbd';
 import { type BlockImage, BlockOp, type BlockQueue } from '../block-image.js';
 import { BlockDeviceError, errnoNameOf } from '../errors.js';
 import { allocateMemory } from '../queue/buffer.js';
@@ -21,17 +21,42 @@ export interface ImageDisk extends NbdDisk, AsyncDisposable {
 export interface ImageDiskOptions {
   /** True: only read. Their flushes do nothing then, since they have written nothing. Otherwise as the image. */
   readonly readOnly?: boolean | undefined;
+  /** What they may ask for besides `base:allocation`. */
+  readonly contexts?: readonly NbdContext[] | undefined;
 }
 
 /**
  * An image as the disk of an NBD export. Its queue and memory are made when the first request comes; disposing of it
  * waits for requests in flight and leaves the image open. A failed request rejects with a BlockDeviceError whose `code`
- * is the errno's name.
+ * is the errno's name. Clients may ask for `base:allocation`.
  */
-export function nbdDiskOf(image: BlockImage, { readOnly = image.readOnly }: ImageDiskOptions = {}): ImageDisk {
-  const isReadOnly = readOnly || image.readOnly;
-  const discards = image.features.discard && !isReadOnly;
-  return discards ? new DiscardingDisk(image, isReadOnly) : new ImageNbdDisk(image, isReadOnly);
+export function nbdDiskOf(
+  image: BlockImage,
+  { readOnly = image.readOnly, contexts = [] }: ImageDiskOptions = {},
+): ImageDisk {
+  const allowed = { readOnly: readOnly || image.readOnly, contexts: [allocationOf(image), ...contexts] };
+  const discards = image.features.discard && !allowed.readOnly;
+  return discards ? new DiscardingDisk(image, allowed) : new ImageNbdDisk(image, allowed);
+}
+
+/** Where nobody can tell all is data. */
+function allocationOf(image: BlockImage): NbdContext {
+  return {
+    name: NBD_BASE_ALLOCATION,
+    status: async (offset, length) => {
+      const extents = (await image.extents?.(offset, length).catch(() => undefined)) ?? [];
+      if (extents.length === 0) return [{ length, flags: 0 }];
+      return extents.map(({ length: bytes, isHole, isZero }) => ({
+        length: bytes,
+        flags: (isHole ? NbdState.hole : 0) | (isZero ? NbdState.zero : 0),
+      }));
+    },
+  };
+}
+
+interface AllowedUse {
+  readonly readOnly: boolean;
+  readonly contexts: readonly NbdContext[];
 }
 
 interface Pending {
@@ -44,6 +69,7 @@ interface Pending {
 class ImageNbdDisk implements ImageDisk {
   readonly blockSize: number;
   readonly readOnly: boolean;
+  readonly contexts: readonly NbdContext[];
   readonly #image: BlockImage;
   /** By tag. Each operation has its own, so that what ends twice or late is not taken for another's end. */
   readonly #pending = new Map<number, Pending>();
@@ -52,10 +78,11 @@ class ImageNbdDisk implements ImageDisk {
   readonly #waiting: ((slot: number) => void)[] = [];
   #queue: BlockQueue | undefined;
 
-  constructor(image: BlockImage, readOnly: boolean) {
+  constructor(image: BlockImage, { readOnly, contexts }: AllowedUse) {
     this.#image = image;
     this.blockSize = image.sectorSize;
     this.readOnly = readOnly;
+    this.contexts = contexts;
   }
 
   get size(): number {

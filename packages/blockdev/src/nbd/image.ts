@@ -6,6 +6,7 @@ import {
   type BlockImage,
   BlockOp,
   type BlockQueue,
+  type ImageExtent,
   IOV_WORDS,
   type RefreshOptions,
   type SharedImage,
@@ -14,11 +15,14 @@ import { reportDropped, reportUnkept } from '../diagnostics.js';
 import { BlockDeviceError, errnoNameOf, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { attachModule } from '../package-root.js';
+import { allocateMemory } from '../queue/buffer.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
+import { exactResult } from '../queue/exact-result.js';
 import { LocalQueue } from '../queue/local-queue.js';
 import { OpenQueues } from '../queue/open-queues.js';
 import { absolute, addressText, exportUri, type NbdAddress } from './address.js';
 import { NbdConnection } from './connection.js';
+import { ExportExtents } from './extents.js';
 import { type SharedLog, UnflushedLog, type UnflushedOptions } from './unflushed/log.js';
 import type { RefusedWrites } from './unflushed/resending.js';
 
@@ -108,6 +112,9 @@ class NbdImage implements BlockImage {
   readonly #address: NbdAddress;
   readonly #options: NbdImageOptions;
   readonly #shareable: boolean;
+  readonly #extents: ExportExtents | undefined;
+  /** Of the request that waits for the server to be up to date. */
+  #looking: BlockQueue | undefined;
   readonly #queues = new OpenQueues();
   readonly #log: KeptLog;
   #size: number;
@@ -131,6 +138,11 @@ class NbdImage implements BlockImage {
     this.transferBytes = most - (most % sectorSize);
     this.features = nbdFeatures(found, this);
     this.#shareable = (found.flags & NbdFlag.canMultiConn) !== 0 || this.readOnly;
+    const isPlain = typeof address === 'string' || !address.tls;
+    const { exportName = '' } = options;
+    // Where one connection need not know of what was written on another, it cannot tell of that.
+    if (this.#shareable && isPlain)
+      this.#extents = new ExportExtents({ address, exportName, upToDate: () => this.#readOne() });
   }
 
   get size(): number {
@@ -167,6 +179,11 @@ class NbdImage implements BlockImage {
     return this.connection.settled(ms);
   }
 
+  get extents(): ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined {
+    const extents = this.#extents;
+    return extents && ((offset, length) => extents.find(offset, length, this.sectorSize));
+  }
+
   /** Undefined where a flush on one connection does not cover the writes of another. */
   share(): SharedImage | undefined {
     if (!this.#shareable) return undefined;
@@ -183,8 +200,32 @@ class NbdImage implements BlockImage {
     return this.close();
   }
 
+  /**
+   * A request that comes after all that is to be sent again. It waits as others do, and there is one at a time: an older one may have
+   * had its answer of a server that is gone. Error: NbdError.
+   */
+  async #readOne(): Promise<void> {
+    if (this.#looking || this.#closing) throw away();
+    const bytes = this.sectorSize;
+    const queue = this.createQueue({ depth: 1, memory: allocateMemory(bytes) });
+    this.#looking = queue;
+    try {
+      const result = await new Promise<number>((resolve) => {
+        queue.onComplete((_, results) => resolve(results[0]));
+        queue.push(BlockOp.read, 0, 0, bytes, Float64Array.of(0, 0, bytes), 1);
+        queue.submit();
+      });
+      if (exactResult(bytes, result) < 0) throw away();
+    } finally {
+      this.#looking = undefined;
+      await queue.close();
+    }
+  }
+
   async #close(): Promise<void> {
+    this.#looking?.giveUp?.();
     await this.#queues.close();
+    this.#extents?.close();
     if (this.#log.isFirst) await this.connection.settle(SETTLE_MS);
     this.connection.close();
     this.#log.close();
@@ -456,6 +497,10 @@ function unusable(error: unknown, address: NbdAddress): BlockDeviceError {
   if (!(error instanceof NbdError)) return openError(error, 'connect', path);
   const message = `the NBD server at ${path} cannot be used: ${error.message}`;
   return new BlockDeviceError('ERR_NBD', 'connect', message, { path, cause: error });
+}
+
+function away(): NbdError {
+  return new NbdError('ERR_ENDED', 'transmit', 'the server is away');
 }
 
 function takesTooLittle({ maximumBlock }: NbdExport, sectorSize: number): NbdError {

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import type { AddressInfo, Socket } from 'node:net';
-import { type NbdDisk, NbdServer } from '@xenpv/nbd';
+import { NBD_BASE_ALLOCATION, type NbdDisk, NbdServer, NbdState } from '@xenpv/nbd';
 
 /** An NBD server whose death takes with it what was not flushed, as that of a qemu-storage-daemon does for qcow2. */
 export class ForgetfulServer implements NbdDisk {
@@ -12,6 +12,16 @@ export class ForgetfulServer implements NbdDisk {
   readonly socket: string;
   /** Of 127.0.0.1, instead of the socket; 0 until it is started, then one that is free. */
   port: number | undefined;
+  /** A range without a byte that is set is a hole. */
+  readonly contexts = [
+    {
+      name: NBD_BASE_ALLOCATION,
+      status: async (offset: number, length: number) => {
+        const isHole = this.#volatile.subarray(offset, offset + length).every((byte) => byte === 0);
+        return [{ length, flags: isHole ? NbdState.hole | NbdState.zero : 0 }];
+      },
+    },
+  ];
   flushes = 0;
   writes = 0;
   /** Called before each write is carried out. */

@@ -1,4 +1,11 @@
-import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
+import type {
+  BlockFeatures,
+  BlockImage,
+  BlockQueue,
+  ImageExtent,
+  RefreshOptions,
+  SharedImage,
+} from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 
 /**
@@ -60,6 +67,10 @@ export class ImageWrapper implements BlockImage {
 
   get settle(): ((ms: number) => Promise<boolean>) | undefined {
     return this.inner.settle?.bind(this.inner);
+  }
+
+  get extents(): ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined {
+    return this.inner.extents?.bind(this.inner);
   }
 
   /** The inner image, without the wrapper, on another thread. A wrapper that matters there returns undefined. */

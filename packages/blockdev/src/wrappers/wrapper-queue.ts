@@ -32,6 +32,11 @@ export abstract class OperationWrapper extends ImageWrapper {
 
   protected abstract makeQueue(options: QueueOptions): WrapperQueue;
 
+  /** The inner image may not have yet what was acknowledged here. */
+  override get extents(): undefined {
+    return undefined;
+  }
+
   /** What a wrapper knows is this thread's. */
   override share(): SharedImage | undefined {
     return undefined;

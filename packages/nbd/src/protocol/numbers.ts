@@ -28,12 +28,15 @@ export const NbdOption = {
   info: 6,
   go: 7,
   structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
 } as const;
 
 export const NbdOptionReply = {
   ack: 1,
   server: 2,
   info: 3,
+  metaContext: 4,
   /** Replies from here on are errors. */
   error: 0x80000000,
   unsupported: 0x80000001,
@@ -78,6 +81,8 @@ export const NbdCommand = {
   trim: 4,
   /** NBD_CMD_WRITE_ZEROES: a write of zeroes that are not sent. */
   writeZeroes: 6,
+  /** NBD_CMD_BLOCK_STATUS: what the meta contexts that the client has chosen tell of a range. */
+  blockStatus: 7,
 } as const;
 
 /** NBD_CMD_FLAG_*: how it is to be done. */
@@ -88,12 +93,26 @@ export const NbdCommandFlag = {
   noHole: 1 << 1,
   /** NBD_CMD_FLAG_DF, of NBD_CMD_READ: the structured reply's data is to come in one chunk. */
   df: 1 << 2,
+  /** NBD_CMD_FLAG_REQ_ONE, of NBD_CMD_BLOCK_STATUS: one range is enough. */
+  reqOne: 1 << 3,
 } as const;
 
 /** Types of a structured reply's chunk. */
-export const NbdChunk = { offsetData: 1, error: 0x8001 } as const;
+export const NbdChunk = { offsetData: 1, blockStatus: 5, error: 0x8001 } as const;
+/** The bit of a chunk's type that makes it an error. */
+export const NBD_CHUNK_ERROR = 0x8000;
 /** Flags of a structured reply's chunk. */
 export const NbdChunkFlag = { done: 1 << 0 } as const;
+
+/** The meta context of what is stored at all: its ranges have bits of `NbdState`. */
+export const NBD_BASE_ALLOCATION = 'base:allocation';
+/** NBD_STATE_*: what `base:allocation` tells of a range. */
+export const NbdState = {
+  /** NBD_STATE_HOLE: nothing is stored for it, so that writing to it may fail for want of room. */
+  hole: 1 << 0,
+  /** NBD_STATE_ZERO: it reads as zeroes. */
+  zero: 1 << 1,
+} as const;
 
 /** The errnos that replies carry, whatever the machine's own are. */
 export const NbdErrno = {

@@ -6,7 +6,9 @@ export const NBD_REQUEST_BYTES = 28;
 /** Bytes of a simple reply before its data: magic, error, cookie. */
 export const NBD_SIMPLE_REPLY_BYTES = 16;
 /** Bytes of a structured reply's chunk before its payload: magic, flags, type, cookie, length. */
-const CHUNK_BYTES = 20;
+export const NBD_CHUNK_BYTES = 20;
+/** Bytes of a range in a chunk of block status: length, flags. */
+const EXTENT_BYTES = 8;
 const MAX_MESSAGE_BYTES = 1024;
 
 /** One request of the transmission phase. */
@@ -62,7 +64,7 @@ export function decodeSimpleReply(bytes: Buffer): { cookie: number; errno: numbe
 /** The only chunk of a successful structured READ, before its data. */
 export function encodeDataChunk(cookie: Uint8Array, offset: number, length: number): Buffer {
   const reply = encodeChunk(cookie, NbdChunk.offsetData, 8 + length, 8);
-  writeOffset(reply, CHUNK_BYTES, offset);
+  writeOffset(reply, NBD_CHUNK_BYTES, offset);
   return reply;
 }
 
@@ -70,15 +72,61 @@ export function encodeDataChunk(cookie: Uint8Array, offset: number, length: numb
 export function encodeErrorChunk(cookie: Uint8Array, errno: number, message: string): Buffer {
   const text = Buffer.from(message).subarray(0, MAX_MESSAGE_BYTES);
   const reply = encodeChunk(cookie, NbdChunk.error, 6 + text.length);
-  reply.writeUInt32BE(errno, CHUNK_BYTES);
-  reply.writeUInt16BE(text.length, CHUNK_BYTES + 4);
-  reply.set(text, CHUNK_BYTES + 6);
+  reply.writeUInt32BE(errno, NBD_CHUNK_BYTES);
+  reply.writeUInt16BE(text.length, NBD_CHUNK_BYTES + 4);
+  reply.set(text, NBD_CHUNK_BYTES + 6);
   return reply;
+}
+
+/** A range as a meta context tells of it. */
+export interface NbdExtent {
+  /** Bytes. */
+  readonly length: number;
+  /** What that context has to say of it, in 32 bits: of `base:allocation` bits of `NbdState`. */
+  readonly flags: number;
+}
+
+/** What one context says in answer to a BLOCK_STATUS; `isLast`: it is the last one. */
+export function encodeStatusChunk(
+  cookie: Uint8Array,
+  context: number,
+  { extents, isLast }: { readonly extents: readonly NbdExtent[]; readonly isLast: boolean },
+): Buffer {
+  const reply = encodeChunk(cookie, NbdChunk.blockStatus, 4 + EXTENT_BYTES * extents.length);
+  reply.writeUInt16BE(isLast ? NbdChunkFlag.done : 0, 4);
+  reply.writeUInt32BE(context, NBD_CHUNK_BYTES);
+  for (const [i, { length, flags }] of extents.entries()) {
+    const at = NBD_CHUNK_BYTES + 4 + EXTENT_BYTES * i;
+    reply.writeUInt32BE(length, at);
+    reply.writeUInt32BE(flags, at + 4);
+  }
+  return reply;
+}
+
+/** What a chunk begins with; undefined if it is none. */
+export function decodeChunk(
+  header: Buffer,
+): { isLast: boolean; type: number; cookie: number; length: number } | undefined {
+  if (header.readUInt32BE(0) !== NbdMagic.structuredReply) return undefined;
+  const isLast = (header.readUInt16BE(4) & NbdChunkFlag.done) !== 0;
+  const cookie = header.readUInt32BE(8) * 2 ** 32 + header.readUInt32BE(12);
+  return { isLast, type: header.readUInt16BE(6), cookie, length: header.readUInt32BE(16) };
+}
+
+/** The payload of an {@link encodeStatusChunk}; undefined if it is none. */
+export function decodeStatus(payload: Buffer): { context: number; extents: NbdExtent[] } | undefined {
+  const count = (payload.length - 4) / EXTENT_BYTES;
+  if (count < 1 || !Number.isInteger(count)) return undefined;
+  const extents = Array.from({ length: count }, (_, i) => {
+    const at = 4 + EXTENT_BYTES * i;
+    return { length: payload.readUInt32BE(at), flags: payload.readUInt32BE(at + 4) };
+  });
+  return { context: payload.readUInt32BE(0), extents };
 }
 
 /** A chunk's header for `length` bytes of payload, with room for the first `bytesHere` of them. */
 function encodeChunk(cookie: Uint8Array, type: number, length: number, bytesHere = length): Buffer {
-  const reply = Buffer.allocUnsafe(CHUNK_BYTES + bytesHere);
+  const reply = Buffer.allocUnsafe(NBD_CHUNK_BYTES + bytesHere);
   reply.writeUInt32BE(NbdMagic.structuredReply, 0);
   reply.writeUInt16BE(NbdChunkFlag.done, 4);
   reply.writeUInt16BE(type, 6);

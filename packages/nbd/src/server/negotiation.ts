@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
-import type { NbdDisk } from '../disk.js';
+import type { NbdContext, NbdDisk } from '../disk.js';
 import { NbdError } from '../errors.js';
+import { decodeContextRequest, encodeContext } from '../protocol/contexts.js';
 import { NBD_MAX_REQUEST, NbdFlag, NbdHandshake, NbdInfo, NbdOption, NbdOptionReply } from '../protocol/numbers.js';
 import {
   decodeInfoRequest,
@@ -16,6 +17,7 @@ import {
   NBD_OPTION_BYTES,
 } from '../protocol/options.js';
 import type { SocketReader } from '../reader.js';
+import { contextsFor } from './contexts.js';
 
 /** The longest option that is read; names are at most 4096 bytes. */
 const MAX_OPTION_BYTES = 8192;
@@ -27,6 +29,8 @@ const EXPORT_NAME_ZEROES = 124;
 export interface NbdSession {
   readonly disk: NbdDisk;
   readonly structuredReplies: boolean;
+  /** Meta contexts, by the numbers that they have in this connection: their places. */
+  readonly contexts: readonly NbdContext[];
 }
 
 /** What a client may choose. */
@@ -49,6 +53,8 @@ interface Negotiation {
   readonly offer: NbdOffer;
   noZeroes: boolean;
   structuredReplies: boolean;
+  /** Of which disk the client wants to be told what, since it said so last. */
+  chosen: { readonly disk: NbdDisk; readonly contexts: readonly NbdContext[] } | undefined;
 }
 
 /**
@@ -60,7 +66,7 @@ export async function negotiate(
   reader: SocketReader,
   offer: NbdOffer,
 ): Promise<NbdSession | undefined> {
-  const state: Negotiation = { socket, offer, noZeroes: false, structuredReplies: false };
+  const state: Negotiation = { socket, offer, noZeroes: false, structuredReplies: false, chosen: undefined };
   await greet(state, reader);
   for (;;) {
     await reader.untilTaken();
@@ -78,7 +84,9 @@ export async function negotiate(
       return undefined;
     }
     const disk = answerOption(state, option, data);
-    if (disk) return { disk, structuredReplies: state.structuredReplies };
+    const { structuredReplies, chosen } = state;
+    // What was chosen for one export does not hold for another.
+    if (disk) return { disk, structuredReplies, contexts: chosen?.disk === disk ? chosen.contexts : [] };
   }
 }
 
@@ -101,6 +109,10 @@ function answerOption(state: Negotiation, option: number, data: Buffer): NbdDisk
     case NbdOption.structuredReply:
       if (data.length === 0) state.structuredReplies = true;
       reply(state, option, data.length === 0 ? NbdOptionReply.ack : NbdOptionReply.invalid);
+      return undefined;
+    case NbdOption.listMetaContext:
+    case NbdOption.setMetaContext:
+      answerContexts(state, option, data);
       return undefined;
     case NbdOption.info:
     case NbdOption.go:
@@ -139,6 +151,28 @@ function answerList(state: Negotiation, data: Buffer): void {
   reply(state, NbdOption.list, NbdOptionReply.ack);
 }
 
+function answerContexts(state: Negotiation, option: number, data: Buffer): void {
+  const purpose = option === NbdOption.setMetaContext ? 'set' : 'list';
+  if (purpose === 'set') state.chosen = undefined;
+  const request = state.structuredReplies ? decodeContextRequest(data) : undefined;
+  if (request === undefined) {
+    reply(state, option, NbdOptionReply.invalid);
+    return;
+  }
+  const disk = findExport(state, request.name)?.disk;
+  if (!disk) {
+    reply(state, option, NbdOptionReply.unknown, noExport(request.name));
+    return;
+  }
+  const contexts = contextsFor(disk, request.queries, purpose);
+  if (purpose === 'set') state.chosen = { disk, contexts };
+  for (const [id, { name }] of contexts.entries()) {
+    // In a list they have no numbers.
+    reply(state, option, NbdOptionReply.metaContext, encodeContext(purpose === 'set' ? id : 0, name));
+  }
+  reply(state, option, NbdOptionReply.ack);
+}
+
 function answerInfo(state: Negotiation, option: number, data: Buffer): NbdDisk | undefined {
   const request = decodeInfoRequest(data);
   if (request === undefined) {
@@ -148,7 +182,7 @@ function answerInfo(state: Negotiation, option: number, data: Buffer): NbdDisk |
   const { name, wanted } = request;
   const found = findExport(state, name);
   if (!found) {
-    reply(state, option, NbdOptionReply.unknown, Buffer.from(`no export "${name}"`));
+    reply(state, option, NbdOptionReply.unknown, noExport(name));
     return undefined;
   }
   const { disk, description } = found;
@@ -172,4 +206,8 @@ function transmissionFlags(state: Negotiation, disk: NbdDisk): number {
   if (disk.readOnly) return flags | NbdFlag.readOnly;
   flags |= NbdFlag.sendFua | NbdFlag.sendWriteZeroes;
   return disk.discard ? flags | NbdFlag.sendTrim : flags;
+}
+
+function noExport(name: string): Buffer {
+  return Buffer.from(`no export "${name}"`);
 }

@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { needs, runTool } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { NbdDisk } from '../disk.js';
+import type { NbdContext, NbdDisk } from '../disk.js';
+import { encodeContextRequest } from '../protocol/contexts.js';
+import type { NbdExtent } from '../protocol/requests.js';
 import { SocketReader } from '../reader.js';
 import { NbdServer, type NbdServerOptions } from './server.js';
 
@@ -295,6 +297,187 @@ describe('requests', () => {
     expect((await client.optionReply()).type).toBe(1);
     await expect(client.reader.read(1)).rejects.toThrow('ended');
   });
+});
+
+/** A disk that tells of itself: its first mebibyte and its last have data. */
+class SparseDisk extends MemoryDisk {
+  readonly asked: [offset: number, length: number][] = [];
+  /** Of every context. */
+  told: readonly NbdExtent[] | undefined;
+  readonly contexts: NbdContext[] = ['base:allocation', 'qemu:dirty-bitmap:a', 'qemu:dirty-bitmap:b'].map((name) => ({
+    name,
+    status: async (offset, length) => {
+      this.asked.push([offset, length]);
+      if (this.told) return this.told;
+      const [begin, end] = [MIB, this.size - MIB];
+      const parts: NbdExtent[] = [
+        { length: begin - offset, flags: 0 },
+        { length: end - Math.max(begin, offset), flags: 3 },
+        { length: this.size - Math.max(end, offset), flags: 0 },
+      ];
+      return parts.filter(({ length: bytes }) => bytes > 0);
+    },
+  }));
+}
+
+describe('block status', () => {
+  const [LIST, SET, STRUCTURED, GO] = [9, 10, 8, 7];
+  const [ACK, CONTEXT, INVALID, UNKNOWN, TOO_BIG] = [1, 4, 0x80000003, 0x80000006, 0x80000009];
+  const request = (...queries: string[]) => encodeContextRequest({ name: 'disk', queries });
+
+  async function negotiating(): Promise<RawNbdClient> {
+    const client = new RawNbdClient();
+    await client.reader.read(18);
+    client.socket.write(Buffer.from([0, 0, 0, 3]));
+    return client;
+  }
+
+  /** Types of the replies up to the last one, and the contexts that they name. */
+  async function answers(client: RawNbdClient, option: number, data: Buffer): Promise<(number | string)[]> {
+    client.option(option, data);
+    const all: (number | string)[] = [];
+    for (;;) {
+      const { type, data: said } = await client.optionReply();
+      if (type === CONTEXT) all.push(`${said.readUInt32BE(0)} ${said.toString('utf8', 4)}`);
+      else if (type === ACK || type >= 2 ** 31) return [...all, type];
+    }
+  }
+
+  async function go(client: RawNbdClient, name = 'disk'): Promise<void> {
+    const length = Buffer.from([0, 0, 0, name.length]);
+    await answers(client, GO, Buffer.concat([length, Buffer.from(name), Buffer.from([0, 0])]));
+  }
+
+  /** The chunks of one answer: context and ranges, or an errno. */
+  async function status(client: RawNbdClient, offset: number, length: number, flags = 0): Promise<number[][]> {
+    client.request(7, offset, length, { flags });
+    const chunks: number[][] = [];
+    for (let isLast = false; !isLast; ) {
+      const header = await client.reader.read(20);
+      isLast = header.readUInt16BE(4) === 1;
+      const payload = await client.reader.read(header.readUInt32BE(16));
+      const type = header.readUInt16BE(6);
+      expect([5, 0x8001]).toContain(type);
+      const words = type === 5 ? payload.length / 4 : 1;
+      chunks.push(Array.from({ length: words }, (_, i) => payload.readUInt32BE(4 * i)));
+    }
+    return chunks;
+  }
+
+  it('is of contexts that a client chooses, after structured replies, for the export that it enters', async () => {
+    const disk = new SparseDisk(Buffer.alloc(8 * MIB));
+    server = await serve({ disk, other: new SparseDisk(Buffer.alloc(MIB)) });
+    const client = await negotiating();
+    expect(await answers(client, LIST, request())).toEqual([INVALID]);
+    expect(await answers(client, SET, request('base:allocation'))).toEqual([INVALID]);
+    await answers(client, STRUCTURED, Buffer.alloc(0));
+    const [base, a, b] = ['0 base:allocation', '0 qemu:dirty-bitmap:a', '0 qemu:dirty-bitmap:b'];
+    expect(await answers(client, LIST, request())).toEqual([base, a, b, ACK]);
+    expect(await answers(client, LIST, request('base:'))).toEqual([base, ACK]);
+    expect(await answers(client, LIST, request('qemu:dirty-bitmap:'))).toEqual([a, b, ACK]);
+    expect(await answers(client, LIST, request('', 'x:', 'base', 'base:allocation'))).toEqual([base, ACK]);
+    expect(await answers(client, SET, request('base:', '', 'x:y'))).toEqual([ACK]);
+    expect(await answers(client, SET, Buffer.from([0, 0, 0, 9, 0, 0, 0, 0]))).toEqual([INVALID]);
+    expect(await answers(client, SET, Buffer.concat([request('x:y'), Buffer.alloc(1)]))).toEqual([INVALID]);
+    expect(await answers(client, SET, request('x'.repeat(5000)))).toEqual([INVALID]);
+    expect(await answers(client, SET, request('x'.repeat(4000), 'x'.repeat(4000), 'x'.repeat(4000)))).toEqual([
+      TOO_BIG,
+    ]);
+    const unknown = encodeContextRequest({ name: 'none', queries: ['base:allocation'] });
+    expect(await answers(client, SET, unknown)).toEqual([UNKNOWN]);
+    const chosen = request('qemu:dirty-bitmap:b', 'base:allocation', 'base:allocation', 'x:y');
+    expect(await answers(client, SET, chosen)).toEqual(['0 base:allocation', '1 qemu:dirty-bitmap:b', ACK]);
+    await go(client);
+    const ranges = [MIB, 0, 6 * MIB, 3, MIB, 0];
+    expect(await status(client, 0, 8 * MIB)).toEqual([
+      [0, ...ranges],
+      [1, ...ranges],
+    ]);
+    const [one] = await status(client, MIB - 512, MIB, 8);
+    expect(one).toEqual([0, 512, 0]);
+    client.socket.destroy();
+  });
+
+  it.each<[what: string, choose: (client: RawNbdClient) => Promise<unknown>]>([
+    ['has chosen none', async () => {}],
+    [
+      'has chosen for another export',
+      (client) => answers(client, SET, encodeContextRequest({ name: 'other', queries: ['base:allocation'] })),
+    ],
+    [
+      'has chosen, and then malformed ones',
+      async (client) => {
+        await answers(client, SET, request('base:allocation'));
+        await answers(client, SET, Buffer.alloc(3));
+      },
+    ],
+  ])('is refused to a client that %s', async (_what, choose) => {
+    const disk = new SparseDisk(Buffer.alloc(8 * MIB));
+    server = await serve({ disk, other: new SparseDisk(Buffer.alloc(MIB)) });
+    const client = await negotiating();
+    await answers(client, STRUCTURED, Buffer.alloc(0));
+    await choose(client);
+    await go(client);
+    expect(await status(client, 0, 512)).toEqual([[22]]);
+    expect(disk.asked).toEqual([]);
+    client.socket.destroy();
+  });
+
+  it('is of ranges within the disk, and what its disk says is made fit', async () => {
+    const disk = new SparseDisk(Buffer.alloc(8 * MIB));
+    server = await serve({ disk });
+    const client = await negotiating();
+    await answers(client, STRUCTURED, Buffer.alloc(0));
+    await answers(client, SET, request('base:allocation'));
+    await go(client);
+    for (const [offset, length, flags] of [
+      [0, 0],
+      [8 * MIB, 512],
+      [8 * MIB - 512, 1024],
+      [1, 512],
+      [0, 511],
+      [0, 512, 1],
+    ]) {
+      expect(await status(client, offset, length, flags)).toEqual([[22]]);
+    }
+    expect(disk.asked).toEqual([]);
+    const flagsOf = (length: number, flags: number) => ({ length, flags });
+    disk.told = [flagsOf(0, 3), flagsOf(512, 1), flagsOf(512, 1), flagsOf(MIB, 0)];
+    expect(await status(client, 0, 2048)).toEqual([[0, 1024, 1, 1024, 0]]);
+    disk.told = Array.from({ length: 5000 }, (_, i) => flagsOf(512, i % 2));
+    expect((await status(client, 0, 4 * MIB))[0]).toHaveLength(1 + 2 * 1024);
+    disk.told = [];
+    expect(await status(client, 0, 512)).toEqual([[5]]);
+    client.socket.destroy();
+  });
+
+  needs('nbdinfo', 'nbdcopy', 'qemu-img').it(
+    'is what nbdinfo and qemu-img show, and nbdcopy reads data only',
+    async () => {
+      const disk = new SparseDisk(Buffer.alloc(64 * MIB));
+      randomBytes(MIB).copy(disk.bytes);
+      server = await serve({ disk });
+      const { stdout } = await runTool('nbdinfo', ['--map', '--json', uri()]);
+      const maps = (JSON.parse(stdout) as { offset: number; type: number }[]).map(({ offset, type }) => [offset, type]);
+      expect(maps).toEqual([
+        [0, 0],
+        [MIB, 3],
+        [63 * MIB, 0],
+      ]);
+      const map = await runTool('qemu-img', ['map', '--output=json', '-f', 'raw', uri()]);
+      expect(JSON.parse(map.stdout).map(({ zero }: { zero: boolean }) => zero)).toEqual([false, true, false]);
+      let bytes = 0;
+      const read = disk.read.bind(disk);
+      disk.read = (offset, length) => {
+        bytes += length;
+        return read(offset, length);
+      };
+      const file = join(directory, 'out');
+      expect((await runTool('nbdcopy', [uri(), file])).stderr).toBe('');
+      expect(sha256(readFileSync(file))).toBe(sha256(disk.bytes));
+      expect(bytes).toBe(2 * MIB);
+    },
+  );
 });
 
 describe('nbdinfo', () => {

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import type { NbdDisk } from '../disk.js';
+import type { NbdContext, NbdDisk } from '../disk.js';
 import { NbdError } from '../errors.js';
 import { NBD_MAX_REQUEST, NbdCommand, NbdCommandFlag, NbdErrno, nbdErrnoOf } from '../protocol/numbers.js';
 import {
@@ -7,10 +7,12 @@ import {
   encodeDataChunk,
   encodeErrorChunk,
   encodeSimpleReply,
+  encodeStatusChunk,
   NBD_REQUEST_BYTES,
   type NbdRequest,
 } from '../protocol/requests.js';
 import type { SocketReader } from '../reader.js';
+import { statusOf } from './contexts.js';
 import type { NbdSession } from './negotiation.js';
 
 /** What one connection may have in flight; beyond it the next request waits in the socket. */
@@ -30,7 +32,11 @@ const ALLOWED_FLAGS: Record<number, number> = {
   [NbdCommand.flush]: NbdCommandFlag.fua,
   [NbdCommand.trim]: NbdCommandFlag.fua,
   [NbdCommand.writeZeroes]: NbdCommandFlag.fua | NbdCommandFlag.noHole,
+  [NbdCommand.blockStatus]: NbdCommandFlag.reqOne,
 };
+
+/** Commands that change nothing. Their replies are structured where the client takes such. */
+const ASKING: readonly number[] = [NbdCommand.read, NbdCommand.blockStatus];
 
 /** Serves one client's requests, which are carried out side by side and answered as they end. */
 export class NbdTransmission {
@@ -38,6 +44,7 @@ export class NbdTransmission {
   readonly #reader: SocketReader;
   readonly #disk: NbdDisk;
   readonly #structured: boolean;
+  readonly #contexts: readonly NbdContext[];
   #requests = 0;
   #bytes = 0;
   #progress: (() => void) | undefined;
@@ -47,6 +54,7 @@ export class NbdTransmission {
     this.#reader = reader;
     this.#disk = session.disk;
     this.#structured = session.structuredReplies;
+    this.#contexts = session.contexts;
     const wake = () => this.#progress?.();
     socket.on('drain', wake);
     socket.on('close', wake);
@@ -87,10 +95,11 @@ export class NbdTransmission {
     const allowed = ALLOWED_FLAGS[command];
     if (allowed === undefined || (flags & ~allowed) !== 0) return NbdErrno.EINVAL;
     if (command === NbdCommand.flush) return 0;
-    const writes = command !== NbdCommand.read;
+    const writes = !ASKING.includes(command);
     if (writes && this.#disk.readOnly) return NbdErrno.EPERM;
     if (command === NbdCommand.trim && !this.#disk.discard) return NbdErrno.EINVAL;
     if (!writes && (flags & NbdCommandFlag.df) !== 0 && !this.#structured) return NbdErrno.EINVAL;
+    if (command === NbdCommand.blockStatus && this.#contexts.length === 0) return NbdErrno.EINVAL;
     const hasData = command === NbdCommand.read || command === NbdCommand.write;
     if (length === 0 || (hasData && length > NBD_MAX_REQUEST)) return NbdErrno.EINVAL;
     if (offset % this.#disk.blockSize !== 0 || length % this.#disk.blockSize !== 0) return NbdErrno.EINVAL;
@@ -125,6 +134,8 @@ export class NbdTransmission {
     try {
       if (request.command === NbdCommand.read) {
         this.#sendData(request, await this.#disk.read(request.offset, request.length));
+      } else if (request.command === NbdCommand.blockStatus) {
+        await this.#tellStatus(request);
       } else {
         await this.#change(request, data);
         this.#send(encodeSimpleReply(request.cookie, 0));
@@ -136,6 +147,15 @@ export class NbdTransmission {
       this.#bytes -= bytes;
       this.#progress?.();
     }
+  }
+
+  /** One chunk for each context, in one piece. */
+  async #tellStatus({ cookie, flags, ...range }: Request): Promise<void> {
+    const most = (flags & NbdCommandFlag.reqOne) === 0 ? undefined : 1;
+    const found = await Promise.all(this.#contexts.map((context) => statusOf(context, { ...range, most })));
+    const last = found.length - 1;
+    const chunks = found.map((extents, id) => encodeStatusChunk(cookie, id, { extents, isLast: id === last }));
+    this.#send(Buffer.concat(chunks));
   }
 
   async #change({ command, flags, offset, length }: Request, data: Uint8Array | undefined): Promise<void> {
@@ -162,9 +182,9 @@ export class NbdTransmission {
     this.#socket.uncork();
   }
 
-  /** With structured replies a failed READ says why; every other command's reply is simple. */
+  /** With structured replies what fails to tell says why; every other command's reply is simple. */
   #fail(request: Request, errno: number, message: string): void {
-    const structured = this.#structured && request.command === NbdCommand.read;
+    const structured = this.#structured && ASKING.includes(request.command);
     this.#send(
       structured ? encodeErrorChunk(request.cookie, errno, message) : encodeSimpleReply(request.cookie, errno),
     );

@@ -153,6 +153,132 @@ needs('qemu-img', 'qemu-storage-daemon', 'nbdcopy', 'nbdinfo', 'Linux').describe
   });
 });
 
+describe('what an export tells besides data', () => {
+  type Range = [offset: number, length: number, flags: number];
+
+  /** As nbdinfo has it. */
+  async function map(name: string, context = 'base:allocation'): Promise<Range[]> {
+    const found = JSON.parse(await tool('nbdinfo', [`--map=${context}`, '--json', uri(name)]));
+    return found.map(({ offset, length, type }: Record<string, number>) => [offset, length, type]);
+  }
+
+  const depths = { type: 'nbd', id: 'deep', name: 'deep', 'allocation-depth': true };
+
+  needs('nbdinfo', 'nbdcopy', 'Linux').it(
+    'is what is a hole of a raw disk, and never what its guest has written',
+    async () => {
+      writeFileSync(path('image'), '');
+      truncateSync(path('image'), 64 * MIB);
+      const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
+      await daemon.host.host.toolstack.attachDisk(domid, { vdev: 'xvda', target: path('image') });
+      const guest = await daemon.host.connectGuest(domid);
+      const device = `qdisk-${domid}-51712`;
+      await execute('nbd-server-start', UNIX());
+      await execute('nbd-server-add', { device });
+      expect(await map(device)).toEqual([[0, 64 * MIB, 3]]);
+      const written = randomBytes(MIB);
+      await guest.write(8 * MIB, written);
+      expect(await map(device)).toEqual([
+        [0, 8 * MIB, 3],
+        [8 * MIB, MIB, 0],
+        [9 * MIB, 55 * MIB, 3],
+      ]);
+      await tool('nbdcopy', [uri(device), path('copy')]);
+      expect(
+        readFileSync(path('copy'))
+          .subarray(8 * MIB, 9 * MIB)
+          .equals(written),
+      ).toBe(true);
+      expect(statSync(path('copy')).blocks * 512).toBeLessThan(2 * MIB);
+      await execute('block-export-add', { ...depths, 'node-name': device });
+      expect(await map('deep', 'qemu:allocation-depth')).toEqual([[0, 64 * MIB, 1]]);
+    },
+  );
+
+  needs('nbdinfo', 'qemu-img', 'qemu-storage-daemon', 'Linux').it(
+    'is what a bitmap of a qcow2 disk has noted, which nobody changes meanwhile, until its helper ends',
+    async () => {
+      const { guest, device, image } = await daemon.attachQcow2(path('image.qcow2'), 'guest');
+      await execute('nbd-server-start', UNIX());
+      const add = { type: 'nbd', id: 'e', name: 'e', 'node-name': device };
+      await expect(execute('block-export-add', { ...add, bitmaps: ['b'] })).rejects.toThrow("Bitmap 'b' is not found");
+      await execute('block-dirty-bitmap-add', { node: device, name: 'b' });
+      await guest.write(2 * MIB, randomBytes(65536));
+      await expect(execute('block-export-add', { ...add, bitmaps: ['b'] })).rejects.toThrow(/Enabled bitmap 'b'/);
+      await execute('block-dirty-bitmap-disable', { node: device, name: 'b' });
+      await execute('block-export-add', {
+        ...add,
+        bitmaps: ['b', { node: device, name: 'b' }],
+        'allocation-depth': true,
+      });
+      expect(await map('e', 'qemu:dirty-bitmap:b')).toEqual([
+        [0, 2 * MIB, 0],
+        [2 * MIB, 65536, 1],
+        [2 * MIB + 65536, 6 * MIB - 65536, 0],
+      ]);
+      expect(await map('e', 'qemu:allocation-depth')).toEqual([
+        [0, 4 * MIB, 1],
+        [4 * MIB, 4 * MIB, 0],
+      ]);
+      expect(await map('e')).toEqual([
+        [0, 4 * MIB, 0],
+        [4 * MIB, 4 * MIB, 3],
+      ]);
+      const remove = () => execute('block-dirty-bitmap-remove', { node: device, name: 'b' });
+      await expect(remove()).rejects.toThrow(/in use/);
+      await execute('nbd-server-remove', { name: 'e' });
+      await expect.poll(deleted, SOON).toEqual(['e']);
+      await execute('block-export-add', { ...add, bitmaps: ['b'] });
+      await execute('block_resize', { device, size: 16 * MIB });
+      await expect.poll(deleted, SOON).toEqual(['e', 'e']);
+      await remove();
+      await execute('block-export-add', { ...add, id: 'f', 'allocation-depth': true });
+      for (const pid of processesWith(image)) process.kill(pid, 'SIGKILL');
+      await expect.poll(deleted, SOON).toEqual(['e', 'e', 'f']);
+    },
+  );
+});
+
+needs('nbdcopy', 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a node that no disk has', () => {
+  it.each(['raw', 'qcow2'])('is written by clients (%s), and used by nothing else meanwhile', async (format) => {
+    const content = randomBytes(4 * MIB);
+    writeFileSync(path('content'), content);
+    await tool('qemu-img', ['create', '-q', '-f', format, path('image'), '4M']);
+    await execute('blockdev-add', { driver: 'file', 'node-name': 'f', filename: path('image') });
+    await execute('blockdev-add', { driver: format, 'node-name': 'spare', file: 'f' });
+    await execute('blockdev-add', {
+      driver: 'file',
+      'node-name': 'fixed',
+      filename: path('content'),
+      'read-only': true,
+    });
+    await execute('nbd-server-start', UNIX());
+    const add = { type: 'nbd', id: 'e', name: 'e', 'node-name': 'spare', writable: true };
+    await expect(execute('block-export-add', { ...add, 'node-name': 'fixed' })).rejects.toThrow('read-only node');
+    await expect(execute('block-export-add', { ...add, writethrough: true })).rejects.toThrow('writethrough');
+    await expect(execute('block-export-add', { ...add, bitmaps: ['b'] })).rejects.toThrow(/bitmap/i);
+    await execute('block-export-add', add);
+    await tool('nbdcopy', ['--flush', path('content'), uri('e')]);
+    const inUse = 'Node spare is in use by export e';
+    await expect(execute('block-export-add', { ...add, id: 'f', name: 'f' })).rejects.toThrow(inUse);
+    const { domid } = await daemon.host.host.createDomain({ name: 'guest' });
+    const device = { driver: 'xen-disk', id: 'data', drive: 'spare', 'frontend-id': domid };
+    await expect(execute('device_add', device)).rejects.toThrow(inUse);
+    await expect(execute('blockdev-del', { 'node-name': 'spare' })).rejects.toThrow(inUse);
+    const attached = { domain: String(domid), image: path('image'), format };
+    await expect(execute('x-attach', attached)).rejects.toThrow(/in use|lock/);
+    await execute('nbd-server-remove', { name: 'e' });
+    await expect.poll(deleted, SOON).toEqual(['e']);
+    const compare = ['compare', '-f', 'raw', '-F', format, path('content'), path('image')];
+    expect(await tool('qemu-img', compare)).toContain('identical');
+    await execute('device_add', device);
+    const guest = await daemon.host.connectGuest(domid);
+    expect(Buffer.from(await guest.read(0, 4 * MIB)).equals(content)).toBe(true);
+    const taken = await execute('block-export-add', add).catch(String);
+    expect(taken).toContain('has one writer');
+  });
+});
+
 describe('an export ends', () => {
   /** An export with a client that reads, and one that does not read. */
   async function busy() {
@@ -325,22 +451,17 @@ describe('what is refused', () => {
     await expect(execute('block-export-add', { ...add, id: 'f', name: 'x', writable: true })).rejects.toThrow(
       "a guest's disk has one writer",
     );
-    await refused({ id: 'f', name: 'x', bitmaps: ['b'] }, "Bitmap 'b' is not found");
+    await expect(execute('block-export-add', { ...add, id: 'f', name: 'x', bitmaps: ['b'] })).rejects.toThrow(
+      `${device} has no dirty bitmaps: its image is raw`,
+    );
     await expect(execute('block-export-add', { ...add, type: 'fuse' })).rejects.toThrow("does not accept value 'fuse'");
     await expect(execute('nbd-server-remove', { name: 'none' })).rejects.toThrow("Export 'none' is not found");
     await execute('blockdev-add', { driver: 'file', 'node-name': 'spare', filename: path('image') });
-    await expect(execute('nbd-server-add', { device: 'spare' })).rejects.toThrow('Node spare is not open');
+    await expect(execute('nbd-server-add', { device: 'spare', writable: true })).rejects.toThrow(
+      /it is in use .xvda of domain/,
+    );
     expect(await exports()).toHaveLength(1);
     expect(deleted()).toEqual([]);
-  });
-
-  needs('qemu-img', 'qemu-storage-daemon', 'Linux').it('bitmaps, which have no place in its answers', async () => {
-    const { device } = await daemon.attachQcow2(path('image.qcow2'), 'guest');
-    await execute('nbd-server-start', UNIX());
-    await execute('block-dirty-bitmap-add', { node: device, name: 'b' });
-    await expect(execute('nbd-server-add', { device, bitmap: 'b' })).rejects.toThrow('without block status');
-    const depth = { type: 'nbd', id: 'e', 'node-name': device, 'allocation-depth': true };
-    await expect(execute('block-export-add', depth)).rejects.toThrow('without block status');
   });
 });
 

@@ -1,12 +1,22 @@
-/** Disks served over NBD while their guests use them, as backup tools ask QEMU for it (QEMU's qapi/block-export.json). */
+/**
+ * Disks served over NBD while their guests use them, as backup tools ask QEMU for it (QEMU's qapi/block-export.json): data, what is a
+ * hole, and what dirty bitmaps have noted.
+ */
 import { type QmpCommand, QmpError, type QmpMembers, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
 import { lentImageOf } from '../../images/lent-image.js';
+import { helperOf } from '../../images/storage-daemon/format-image.js';
+import {
+  ALLOCATION_DEPTH,
+  type StatusChoice,
+  StatusExport,
+} from '../../images/storage-daemon/monitor/status-export.js';
 import { type ControlContext, namedDisk, nodeNameOf } from '../controlled.js';
-import type { DiskExports } from '../exports/disk-exports.js';
+import type { DiskExports, ExportStatus, NewExport } from '../exports/disk-exports.js';
 import { nbdListenAddress } from '../exports/nbd-address.js';
-import { bitmapsOf } from './jobs/bitmaps.js';
+import { openNodeImage } from '../exports/node-image.js';
+import { helperNeeded } from './jobs/bitmaps.js';
 
 const ADDRESS = {
   type: { enum: ['unix', 'inet'] },
@@ -25,7 +35,9 @@ interface ExportRequest {
   readonly name: string;
   readonly description?: string | undefined;
   readonly writable: boolean;
-  readonly bitmaps: readonly string[];
+  /** QEMU's BlockDirtyBitmapOrStr. */
+  readonly bitmaps: readonly unknown[];
+  readonly allocationDepth?: boolean | undefined;
 }
 
 export function exportCommands(controlled: ControlContext, exports: DiskExports): Record<string, QmpCommand> {
@@ -47,12 +59,12 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
     }),
     /** Ends it, and all its exports. */
     'nbd-server-stop': qmpCommand({ members: {}, run: () => exports.stop() }),
-    /** Exports a disk to be read, under its own name if no other is given. */
+    /** Exports a disk to be read, or a node that no disk has, under its own name if no other is given. */
     'nbd-server-add': qmpCommand({
       members: { device: 'str', ...EXPORT, 'bitmap?': 'str' },
-      async run({ device, name = device, description, writable = false, bitmap }) {
+      async run({ device, name = device, description, writable = false, bitmap }, { signal }) {
         const bitmaps = bitmap === undefined ? [] : [bitmap];
-        await add(controlled, exports, { id: name, device, name, description, writable, bitmaps });
+        await add(controlled, exports, { id: name, device, name, description, writable, bitmaps }, signal);
       },
     }),
     /** Ends an export; with `safe`, which is the default, only if it has no client. `name` is its id. */
@@ -67,15 +79,16 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
         id: 'str',
         'node-name': 'str',
         ...EXPORT,
-        // Nothing is written.
         'writethrough?': 'bool',
-        'bitmaps?': { array: 'str' },
+        // By name, or with the node that has it: QEMU's BlockDirtyBitmapOrStr.
+        'bitmaps?': { array: 'any' },
         'allocation-depth?': 'bool',
       },
-      async run({ id, 'node-name': device, name = device, bitmaps = [], 'allocation-depth': depth, ...choice }) {
-        if (depth) throw noBlockStatus('allocation-depth');
-        const { description, writable = false } = choice;
-        await add(controlled, exports, { id, device, name, description, writable, bitmaps });
+      async run({ id, 'node-name': device, name = device, bitmaps = [], ...choice }, { signal }) {
+        const { description, writable = false, writethrough, 'allocation-depth': allocationDepth } = choice;
+        if (writable && writethrough) throw noWritethrough();
+        const request = { id, device, name, description, writable, bitmaps, allocationDepth };
+        await add(controlled, exports, request, signal);
       },
     }),
     /** The same as `nbd-server-remove`. BLOCK_EXPORT_DELETED tells when the export is gone. */
@@ -95,23 +108,88 @@ export function exportCommands(controlled: ControlContext, exports: DiskExports)
 async function add(
   controlled: ControlContext,
   exports: DiskExports,
-  { id, device: asked, name, description, writable, bitmaps }: ExportRequest,
+  request: ExportRequest,
+  signal: AbortSignal,
 ): Promise<void> {
   exports.mustRun();
+  const lent = await imageToExport(controlled, request, signal);
+  const { device, ...served } = lent;
+  let status: ExportStatus | undefined;
+  try {
+    const { id, device: asked, name, description, writable, bitmaps, allocationDepth = false } = request;
+    const named = await Promise.all(bitmaps.map((bitmap) => bitmapName(controlled, device, bitmap)));
+    status = await statusOf(device ?? lent, asked, { bitmaps: named, allocationDepth });
+    exports.add({ id, name, description, writable, ...served, status });
+  } catch (error) {
+    await status?.[Symbol.asyncDispose]();
+    await lent.close?.();
+    throw error;
+  }
+}
+
+interface ImageToExport extends Pick<NewExport, 'node' | 'image' | 'close'> {
+  /** Undefined: no disk has it. */
+  readonly device?: BlockDevice | undefined;
+}
+
+/** Errors: QmpError; those of an image that cannot be opened. */
+async function imageToExport(
+  controlled: ControlContext,
+  { id, device: asked, writable }: ExportRequest,
+  signal: AbortSignal,
+): Promise<ImageToExport> {
+  const unused = controlled.nodes.unused.find(({ name }) => name === asked);
+  if (unused) {
+    if (writable && unused.readOnly) throw notWritable(asked, true);
+    return { node: asked, ...(await openNodeImage(controlled, unused, { id, writable, signal })) };
+  }
   const device = await diskToExport(controlled, asked);
   const image = lentImageOf(device.image);
   if (!image) throw QmpError.refusal(`${asked} has no medium`, 'DeviceNotActive');
   if (writable) throw notWritable(asked, image.readOnly);
-  await checkBitmaps(device, bitmaps);
-  exports.add({ id, name, description, node: nodeNameOf(controlled, deviceName(device.address)), image });
+  return { device, image, node: nodeNameOf(controlled, deviceName(device.address)) };
+}
+
+/** Errors: QmpError, no bitmap is named, or one of another disk. */
+async function bitmapName(
+  controlled: ControlContext,
+  device: BlockDevice | undefined,
+  bitmap: unknown,
+): Promise<string> {
+  if (typeof bitmap === 'string') return bitmap;
+  const { node, name, ...rest } = (bitmap ?? {}) as Record<string, unknown>;
+  if (typeof node !== 'string' || typeof name !== 'string' || Object.keys(rest).length > 0) {
+    throw QmpError.refusal("Parameter 'bitmaps' expects names, or objects with node and name");
+  }
+  // QEMU takes those of a backing file too: here they are read-only, and note nothing.
+  if ((await namedDisk(controlled, node)) !== device) throw QmpError.refusal(`Bitmap '${name}' is not of this disk`);
+  return name;
+}
+
+/** What is asked for besides data and holes. Errors: QmpError. */
+async function statusOf(
+  device: Pick<BlockDevice, 'image'>,
+  name: string,
+  choice: StatusChoice,
+): Promise<ExportStatus | undefined> {
+  const { bitmaps, allocationDepth } = choice;
+  if (bitmaps.length > 0) return StatusExport.open(helperNeeded(device, name, 'dirty bitmaps'), choice);
+  const helper = helperOf(device.image);
+  if (allocationDepth) return helper ? StatusExport.open(helper, choice) : oneLayer();
+  return undefined;
+}
+
+/** Of an image that is not made of others. */
+function oneLayer(): ExportStatus {
+  return {
+    contexts: [{ name: ALLOCATION_DEPTH, status: async (_, length) => [{ length, flags: 1 }] }],
+    lost: new Promise(() => {}),
+    [Symbol.asyncDispose]: async () => {},
+  };
 }
 
 /** Errors: QmpError. */
 async function diskToExport(controlled: ControlContext, name: string): Promise<BlockDevice> {
-  if (controlled.nodes.unused.some((node) => node.name === name)) {
-    const advice = 'device_add a disk of it, or serve it with qemu-nbd';
-    throw QmpError.refusal(`Node ${name} is not open, for no disk has it: ${advice}`);
-  }
   try {
     return await namedDisk(controlled, name);
   } catch (error) {
@@ -129,18 +207,8 @@ function notWritable(name: string, readOnly: boolean): QmpError {
   );
 }
 
-/** Error: QmpError, if any is asked for. */
-async function checkBitmaps(device: BlockDevice, asked: readonly string[]): Promise<void> {
-  if (asked.length === 0) return;
-  const known = (await bitmapsOf(device)).map(({ name }) => name);
-  const missing = asked.find((name) => !known.includes(name));
-  if (missing !== undefined) throw QmpError.refusal(`Bitmap '${missing}' is not found`);
-  throw noBlockStatus('bitmaps');
-}
-
-function noBlockStatus(what: string): QmpError {
-  const advice = 'drive-backup with sync=incremental copies what a bitmap has noted, also to an NBD server';
-  return QmpError.refusal(`${what}: exports are without block status here; ${advice}`);
+function noWritethrough(): QmpError {
+  return QmpError.refusal('writethrough: writes are on stable storage when their client flushes them, or asks for FUA');
 }
 
 function noTls(): QmpError {

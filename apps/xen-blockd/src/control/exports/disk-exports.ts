@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ImageDisk, nbdDiskOf } from '@xenpv/blockdev';
-import { NBD_MAX_STRING, NbdServer } from '@xenpv/nbd';
+import { NBD_MAX_STRING, type NbdContext, NbdServer } from '@xenpv/nbd';
 import { QmpError } from '@xenpv/qmp';
 import type { Borrower, LentImage } from '../../images/lent-image.js';
 import { listenPrivately } from '../../unix-socket.js';
@@ -31,6 +31,17 @@ export interface NewExport {
   /** Of the disk's image. */
   readonly node: string;
   readonly image: LentImage;
+  /** Clients may write. The image is the export's alone then. */
+  readonly writable?: boolean | undefined;
+  /** At its end, of an image that no disk has. */
+  readonly close?: (() => Promise<void>) | undefined;
+  /** What clients are told besides data and holes. The export ends when it is lost, and disposes of it. */
+  readonly status?: ExportStatus | undefined;
+}
+
+export interface ExportStatus extends AsyncDisposable {
+  readonly contexts: readonly NbdContext[];
+  readonly lost: Promise<void>;
 }
 
 /** QEMU's BlockExportInfo. */
@@ -85,20 +96,22 @@ export class DiskExports implements AsyncDisposable {
   }
 
   /** Errors: QmpError. */
-  add({ id, name, description, node, image }: NewExport): void {
+  add(wanted: NewExport): void {
+    const { id, name, description, node, image, status } = wanted;
     const server = this.#running();
     if (!isQemuId(id)) throw QmpError.refusal('Invalid block export id');
     if (this.#exports.has(id)) throw QmpError.refusal(`Block export id '${id}' is already in use`);
     if (server.has(name)) throw QmpError.refusal(`NBD server already has export named '${name}'`);
     checkLength('export name', name);
     checkLength('description', description ?? '');
-    const added = new DiskExport({ id, name, node, image, server }, () => {
+    const added = new DiskExport({ ...wanted, server }, () => {
       this.#exports.delete(id);
       this.#tellDeleted(id);
     });
     if (!image.lend(added)) throw QmpError.refusal(`the image of ${node} is being closed`, 'DeviceNotActive');
     this.#exports.set(id, added);
     server.add(name, added.disk, { description });
+    void status?.lost.then(() => added.end());
   }
 
   /** Begins to end an export, and hangs up on its clients. `safe`: not if it has any. Errors: QmpError. */
@@ -158,7 +171,7 @@ class DiskExport implements Borrower {
   constructor(served: ServedExport, gone: () => void) {
     this.#served = served;
     this.#gone = gone;
-    this.disk = nbdDiskOf(served.image, { readOnly: true });
+    this.disk = nbdDiskOf(served.image, { readOnly: !served.writable, contexts: served.status?.contexts });
   }
 
   get id(): string {
@@ -185,10 +198,12 @@ class DiskExport implements Borrower {
   }
 
   async #end(): Promise<void> {
-    const { server, name, image } = this.#served;
+    const { server, name, image, status, close } = this.#served;
     await server.remove(name);
     await this.disk[Symbol.asyncDispose]();
+    await status?.[Symbol.asyncDispose]();
     image.takeBack(this);
+    await close?.().catch(() => {});
     this.#gone();
   }
 }

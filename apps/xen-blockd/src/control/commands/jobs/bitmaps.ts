@@ -46,7 +46,7 @@ export function bitmapCommands(controlled: ControlContext, carryOut = atOnce): R
 }
 
 /** The helper that does what only images with one have. Error: QmpError. */
-export function helperNeeded({ image }: BlockDevice, name: string, what: string): StorageDaemon {
+export function helperNeeded({ image }: Pick<BlockDevice, 'image'>, name: string, what: string): StorageDaemon {
   const helper = helperOf(image);
   if (helper) return helper;
   if (!image) throw QmpError.refusal(`${name} has no image`, 'DeviceNotActive');
