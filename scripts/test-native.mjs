@@ -49,6 +49,7 @@ const ENGINE_SOURCES = [
   'guarded-memory',
   'ranges',
   'registrations',
+  'ring-sleep',
   'slots',
   'transfers',
   'uring',

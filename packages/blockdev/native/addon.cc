@@ -1,7 +1,9 @@
 // What JavaScript sees: src/addon.ts describes each function.
 
 #include <napi.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <memory>
@@ -10,6 +12,7 @@
 #include "arguments.h"
 #include "descriptors.h"
 #include "guarded-memory.h"
+#include "loop-time.h"
 #include "pool-work.h"
 #include "ranges.h"
 #include "thread-engine.h"
@@ -214,6 +217,79 @@ void QueueClose(const Napi::CallbackInfo& info) {
   engine->engine().RemoveQueue(queue);
 }
 
+// The words of the array that sleeps go by.
+enum SleepWord { kSleepUnmaskBytes, kSleepEventfds, kSleepFirst, kSleepMicroseconds, kSleepReady, kSleepWords };
+
+struct Sleeper {
+  ThreadEngine* engine;
+  LoopTime time;
+  int32_t* words;
+  uint32_t most_eventfds;
+  SleepCall call;
+
+  int Run() {
+    call.unmask_bytes = std::min(static_cast<uint32_t>(words[kSleepUnmaskBytes]), call.ports_bytes);
+    call.eventfd_count = std::min(static_cast<uint32_t>(words[kSleepEventfds]), most_eventfds);
+    LoopTime::Span span = time.Next(words[kSleepFirst] != 0, words[kSleepMicroseconds]);
+    if (span.microseconds == 0 && !span.limited) return UnmaskOnly();
+    call.loop = time.descriptor();
+    call.microseconds = span.microseconds;
+    call.limited = span.limited;
+    return engine->engine().Sleep(call);
+  }
+
+  /** It is the event loop's turn. */
+  int UnmaskOnly() const {
+    bool failed = call.unmask_bytes > 0 && write(call.events, call.unmask, call.unmask_bytes) < 0;
+    return failed ? -errno : -EAGAIN;
+  }
+};
+
+napi_value Sleep(napi_env env, napi_callback_info info) {
+  void* sleeper;
+  napi_get_cb_info(env, info, nullptr, nullptr, nullptr, &sleeper);
+  napi_value result;
+  napi_create_int32(env, static_cast<Sleeper*>(sleeper)->Run(), &result);
+  return result;
+}
+
+Napi::Value RingSleeper(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  Arguments given(info, "ringSleeper");
+  ThreadEngine* engine = EngineOf(given, env);
+  SleepCall call = {};
+  call.events = given.Descriptor(1);
+  TypedMemory words = Int32Array(given, 2, "control", kSleepWords);
+  TypedMemory unmask = Lasting(given, "unmask", given.Memory(3, "unmask"));
+  TypedMemory ports = Lasting(given, "ports", given.Memory(4, "ports"));
+  TypedMemory eventfds = Int32Array(given, 5, "eventfds", 0);
+  if (!given.refused() && unmask.bytes < ports.bytes) given.RefuseRange("unmask", "is shorter than ports");
+  uv_loop_s* loop = nullptr;
+  if (given.refused() || !engine->engine().CanSleep() || napi_get_uv_event_loop(env, &loop) != napi_ok) return Nothing(info);
+  call.unmask = unmask.data;
+  call.ports = ports.data;
+  call.ports_bytes = static_cast<uint32_t>(ports.bytes);
+  call.eventfds = static_cast<int32_t*>(eventfds.data);
+  for (size_t i = 2; i <= 5; i++) engine->KeepForSleeps(info[i]);
+  uint32_t most = std::min(static_cast<uint32_t>(eventfds.length), RingSleep::kMostEventfds);
+  auto* sleeper = new Sleeper{engine, LoopTime(loop), static_cast<int32_t*>(words.data), most, call};
+  auto release = [](napi_env, void* data, void*) { delete static_cast<Sleeper*>(data); };
+  napi_value function;
+  napi_create_function(env, "sleep", NAPI_AUTO_LENGTH, Sleep, sleeper, &function);
+  napi_add_finalizer(env, function, sleeper, release, nullptr, nullptr);
+  return Napi::Value(env, function);
+}
+
+Napi::Value RingEndSleeps(const Napi::CallbackInfo& info) {
+  Arguments given(info, "ringEndSleeps");
+  ThreadEngine* engine = EngineOf(given, info.Env());
+  TypedMemory words = Int32Array(given, 1, "control", kSleepWords);
+  if (given.refused()) return Nothing(info);
+  int result = engine->engine().EndSleeps();
+  static_cast<int32_t*>(words.data)[kSleepReady] = engine->engine().Ready();
+  return Int(info, result);
+}
+
 // Does `work` on the thread pool, then calls `done` with the result.
 void InPool(Napi::Env env, Napi::Function done, std::function<int()> work) {
   auto callback = std::make_shared<Napi::FunctionReference>(Napi::Persistent(done));
@@ -324,6 +400,8 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
   Export(exports, "ringOpen", RingOpen);
   Export(exports, "ringReaper", RingReaper);
   Export(exports, "ringEventFd", RingEventFd);
+  Export(exports, "ringSleeper", RingSleeper);
+  Export(exports, "ringEndSleeps", RingEndSleeps);
   Export(exports, "queueOpen", QueueOpen);
   Export(exports, "queueStaging", QueueStaging);
   Export(exports, "queueRegion", QueueRegion);

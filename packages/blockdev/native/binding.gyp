@@ -11,6 +11,7 @@
         "guarded-memory.cc",
         "ranges.cc",
         "registrations.cc",
+        "ring-sleep.cc",
         "slots.cc",
         "thread-engine.cc",
         "transfers.cc",

@@ -21,6 +21,8 @@ const unsigned kCompletionsPerEntry = 8;
 const uint32_t kLargeBatch = 8;
 // Threads of the kernel beyond those that all queues could take: about what it would have by itself.
 const uint32_t kSpareWorkers = 16;
+// To look again at what is being cancelled; the kernel ends it within the call.
+const int64_t kCancelMicroseconds = 10000;
 // Large batches that are begun at once after one whose beginning was answered within the call.
 const uint32_t kNotEarly = 255;
 
@@ -103,11 +105,12 @@ void Engine::Start(Queue* queue, uint32_t count) {
     if (!early || !power_of_two) continue;
     ring_.Submit();
     // One that answers within the call (a RAM disk) gains nothing by it.
-    early = ring_.Peek() == nullptr;
+    early = PeekOperation() == nullptr;
     if (!early) queue->not_early = kNotEarly;
   }
   ring_.Submit();
-  ring_.SetQuiet(false);
+  // Who sleeps in the ring sees what completes.
+  if (!sleeps_) ring_.SetQuiet(false);
 }
 
 // Whether a device with nothing to do gets the first operations while the rest of a large batch is being prepared.
@@ -120,19 +123,35 @@ bool Engine::TakeEarly(Queue* queue, uint32_t count) {
 }
 
 io_uring_sqe* Engine::NextEntry() {
+  on_ring_++;
+  return NextSilent();
+}
+
+// An entry that nobody counts.
+io_uring_sqe* Engine::NextSilent() {
   io_uring_sqe* entry = ring_.Next();
   while (!entry) {
     // A kernel whose completion queue has overflowed takes nothing more.
     if (ring_.Submit() < 0) Stash();
     entry = ring_.Next();
   }
-  on_ring_++;
   return entry;
+}
+
+// The oldest completion of an operation, or nullptr.
+const io_uring_cqe* Engine::PeekOperation() {
+  const io_uring_cqe* completion = ring_.Peek();
+  while (completion && RingSleep::Owns(*completion)) {
+    sleep_.Complete(*completion);
+    ring_.Seen();
+    completion = ring_.Peek();
+  }
+  return completion;
 }
 
 // Takes completions off the ring without handling them.
 void Engine::Stash() {
-  while (const io_uring_cqe* cqe = ring_.Peek()) {
+  while (const io_uring_cqe* cqe = PeekOperation()) {
     finished_.push_back({static_cast<uint32_t>(cqe->user_data >> 32), static_cast<uint32_t>(cqe->user_data), cqe->res});
     ring_.Seen();
     on_ring_--;
@@ -197,7 +216,7 @@ uint32_t Engine::Reap(int32_t* ready, uint32_t room) {
     finished_.pop_back();
     Handle(queue, done.slot, done.result);
   }
-  while (const io_uring_cqe* cqe = with_ring_ ? ring_.Peek() : nullptr) {
+  while (const io_uring_cqe* cqe = with_ring_ ? PeekOperation() : nullptr) {
     Queue* queue = queues_[cqe->user_data >> 32].get();
     if (!Room(queue, ready, room)) break;
     uint32_t slot = static_cast<uint32_t>(cqe->user_data);
@@ -241,9 +260,39 @@ void Engine::Finish(Queue* queue, uint32_t index) {
   queue->in_flight--;
 }
 
+int Engine::Sleep(const SleepCall& call) {
+  if (!sleeps_) ring_.SetQuiet(true);
+  sleeps_ = true;
+  sleep_.Arm(call, [this] { return NextSilent(); });
+  bool found = !finished_.empty() || sleep_.found();
+  int result = found ? ring_.Submit() : ring_.SubmitAndWait(call.microseconds);
+  // All of them: one that belongs to sleeps may come after others.
+  Stash();
+  int bytes = sleep_.TakeRead();
+  if (bytes != 0) return bytes;
+  // Both are asked: an eventfd that is left would end the next sleep.
+  if (sleep_.TakeEventfds(call) || !finished_.empty()) return 0;
+  // The kernel does not say that the time is over when it has taken entries.
+  bool loop = !sleep_.WaitsForLoop() || (result < 0 && result != -ETIME);
+  return call.limited && !loop ? -ETIME : -EAGAIN;
+}
+
+int Engine::EndSleeps() {
+  if (!sleeps_) return 0;
+  sleep_.Cancel([this] { return NextSilent(); });
+  while (sleep_.armed()) {
+    if (ring_.SubmitAndWait(kCancelMicroseconds) == -EBADF) break;
+    Stash();
+  }
+  sleeps_ = false;
+  ring_.SetQuiet(false);
+  return sleep_.TakeRead();
+}
+
 void Engine::WorkDone(uint32_t queue, uint32_t slot, int result) { finished_.push_back({queue, slot, result}); }
 
 void Engine::Drain(int seconds) {
+  EndSleeps();
   for (int turn = 0; on_ring_ > 0 && turn < seconds * 10; turn++) {
     if (ring_.pending() > 0) ring_.Submit();
     Stash();

@@ -8,6 +8,7 @@
 
 #include "queue.h"
 #include "registrations.h"
+#include "ring-sleep.h"
 #include "slots.h"
 #include "uring.h"
 
@@ -49,6 +50,15 @@ class Engine {
   // number of pairs, at most `room`; when it is `room` there may be more.
   uint32_t Reap(int32_t* ready, uint32_t room);
 
+  // Whether threads can Sleep in the ring.
+  bool CanSleep() const { return with_ring_ && ring_.CanSleep(); }
+  // Sleeps until something is to be done: returns the bytes of a read of the event channels; 0 for completions, of this
+  // engine or by an eventfd, which is reset; -ETIME when the caller's time is over, -EAGAIN when it is the event loop's
+  // turn; another negative errno when the event channels cannot be read. EndSleeps must follow the last of a series.
+  int Sleep(const SleepCall& call);
+  // Nothing of sleeps is with the kernel any more. Returns the bytes of a read that came meanwhile, or 0.
+  int EndSleeps();
+
   void WorkDone(uint32_t queue, uint32_t slot, int result);
 
   // Waits for what the kernel still does with our memory, at most about `seconds`.
@@ -61,6 +71,8 @@ class Engine {
   };
 
   io_uring_sqe* NextEntry();
+  io_uring_sqe* NextSilent();
+  const io_uring_cqe* PeekOperation();
   void Stash();
   bool TakeEarly(Queue* queue, uint32_t count);
   void StartOne(Queue* queue, const double* words);
@@ -75,6 +87,8 @@ class Engine {
   int own_event_fd_ = -1;  // without a ring
   Uring ring_;
   Registrations registrations_{ring_};
+  RingSleep sleep_;
+  bool sleeps_ = false;  // since the first Sleep of a series
   WorkRunner run_work_;
   KernelLimits limits_;
   std::vector<std::unique_ptr<Queue>> queues_;

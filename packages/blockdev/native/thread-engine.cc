@@ -114,6 +114,11 @@ void ThreadEngine::Keep(const Queue& queue, size_t place, Napi::Value array) {
   }
 }
 
+void ThreadEngine::KeepForSleeps(Napi::Value array) {
+  TypedMemory memory(array);
+  kept_for_sleeps_.push_back({Napi::Persistent(memory.buffer.As<Napi::Object>()), GuardedMemory::Find(memory.data)});
+}
+
 void ThreadEngine::LetGo(const Queue& queue) {
   if (queue.id >= kept_.size()) return;
   if (kept_[queue.id].threads) kept_[queue.id].threads->Close();
@@ -165,6 +170,7 @@ void ThreadEngine::OnClosed(uv_poll_s* handle) {
   // The environment frees the references itself.
   self->on_ready_.SuppressDestruct();
   self->ready_.array.SuppressDestruct();
+  for (auto& kept : self->kept_for_sleeps_) kept.array.SuppressDestruct();
   for (auto& queue : self->kept_) {
     for (auto& kept : queue.places) kept.array.SuppressDestruct();
     for (auto& kept : queue.retired) kept.array.SuppressDestruct();

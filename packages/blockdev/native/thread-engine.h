@@ -36,6 +36,8 @@ class ThreadEngine {
   // Keeps the memory of a typed array for a queue, in that place of its list, instead of what is there. What operations
   // in flight may still use is kept until they are over. Anything else than an object empties the place.
   void Keep(const Queue& queue, size_t place, Napi::Value array);
+  // Keeps the memory of an array for sleeps, as long as the thread.
+  void KeepForSleeps(Napi::Value array);
   // Lets go of all that a queue has; nothing of it is in flight. Its threads end.
   void LetGo(const Queue& queue);
 
@@ -72,6 +74,7 @@ class ThreadEngine {
   bool referenced_ = false;
   napi_async_cleanup_hook_handle cleanup_ = nullptr;
   std::vector<KeptOfQueue> kept_;  // by queue
+  std::vector<Kept> kept_for_sleeps_;
   std::shared_ptr<FinishedWork> finished_;
   std::vector<FinishedWork::Result> taken_;
   uint32_t working_ = 0;  // operations that threads have

@@ -55,6 +55,17 @@ const unsigned kOperations[] = {IORING_OP_NOP,  IORING_OP_READV, IORING_OP_WRITE
 // IORING_REGISTER_IOWQ_MAX_WORKERS, for older headers.
 const unsigned kRegisterWorkers = 19;
 
+// IORING_ENTER_EXT_ARG (5.11), its argument, and what says that it is there and that entries may be silent (5.17).
+const unsigned kEnterExtended = 1u << 3;
+const unsigned kSleepFeatures = 1u << 8 | 1u << 11;
+struct ExtendedArgument {
+  uint64_t signals;
+  uint32_t signals_bytes;
+  uint32_t unused;
+  uint64_t timespec;
+};
+const uint32_t kSignalSetBytes = 8;
+
 const unsigned kFeatures = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE;
 
 }  // namespace
@@ -154,6 +165,24 @@ int Uring::Submit() {
   if (taken < 0) return -errno;
   submitted_ += static_cast<unsigned>(taken);
   return 0;
+}
+
+int Uring::SubmitAndWait(int64_t microseconds) {
+  __atomic_store_n(sq_tail_, tail_, __ATOMIC_RELEASE);
+  // Of the kernel: two words of 64 bits.
+  int64_t span[2] = {microseconds / 1000000, microseconds % 1000000 * 1000};
+  ExtendedArgument argument = {};
+  argument.signals_bytes = kSignalSetBytes;
+  argument.timespec = microseconds < 0 ? 0 : reinterpret_cast<uintptr_t>(span);
+  const unsigned flags = IORING_ENTER_GETEVENTS | kEnterExtended;
+  long taken = syscall(__NR_io_uring_enter, fd_, tail_ - submitted_, 1, flags, &argument, sizeof(argument));
+  if (taken < 0) return -errno;
+  submitted_ += static_cast<unsigned>(taken);
+  return 0;
+}
+
+bool Uring::CanSleep() const {
+  return (params_.flags & IORING_SETUP_DEFER_TASKRUN) && (params_.features & kSleepFeatures) == kSleepFeatures;
 }
 
 void Uring::SetQuiet(bool quiet) {

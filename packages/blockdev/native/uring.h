@@ -29,6 +29,10 @@ class Uring {
   io_uring_sqe* Next();
   // Hands pending entries to the kernel and lets it do deferred work, in one call.
   int Submit();
+  // The same, and waits for a completion, at most so long; negative for no limit. A signal ends it too.
+  int SubmitAndWait(int64_t microseconds);
+  // Whether completions come only while the kernel is entered, and it has all that SubmitAndWait and RingSleep use (6.1).
+  bool CanSleep() const;
   // While quiet, the event descriptor stays as it is. Who ends that must look whether anything is Ready().
   void SetQuiet(bool quiet);
   // Takes a ring that was never opened too.

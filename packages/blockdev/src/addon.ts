@@ -17,6 +17,20 @@ export interface Addon {
   ringReaper(ring: number): Reap;
   /** The eventfd that becomes readable with completions. */
   ringEventFd(ring: number): number;
+  /**
+   * A function that sleeps in the ring, by the words of `control` (`SleepWord`), for events of the descriptor `events`, whose
+   * ports come in `ports`; undefined where the kernel's ring cannot. {@link ringEndSleeps} must follow a series of sleeps.
+   */
+  ringSleeper(
+    ring: number,
+    events: number,
+    control: Int32Array,
+    unmask: Uint32Array,
+    ports: Uint32Array,
+    eventfds: Int32Array,
+  ): (() => number) | undefined;
+  /** The bytes of ports that came at last. Says in `control` whether the ring must be reaped. */
+  ringEndSleeps(ring: number, control: Int32Array): number;
   /** Makes a queue on this thread's ring, whose completions are written to `tags` and `results`; returns its number. */
   queueOpen(
     ring: number,

@@ -40,6 +40,7 @@ export { holdsUnflushed, type UnflushedOptions } from './nbd/unflushed/log.js';
 export { allocateMemory } from './queue/buffer.js';
 export type { QueueOptions } from './queue/engine-queue.js';
 export { exactResult } from './queue/exact-result.js';
+export { openRingSleeper } from './uring/ring-sleeper.js';
 export { type Fault, type FaultPlan, faultyImage } from './wrappers/faulty.js';
 export { ImageWrapper } from './wrappers/image-wrapper.js';
 export { type PowerCut, type PowerCutImage, type PowerCutOptions, powerCutImage } from './wrappers/power-cut/image.js';

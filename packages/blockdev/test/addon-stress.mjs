@@ -1,5 +1,6 @@
 // What addon.test.ts runs, each in a process of its own: node addon-stress.mjs NAME [SEED [ROUNDS [io_uring|threads]]].
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,6 +34,9 @@ const float64 = (length, memory = addon.allocate(8 * length)) =>
   new Float64Array(memory, memory.byteLength - 8 * length, length);
 const int32 = (length, memory = addon.allocate(4 * length)) =>
   new Int32Array(memory, memory.byteLength - 4 * length, length);
+
+const uint32 = (length, memory = addon.allocate(4 * length)) =>
+  new Uint32Array(memory, memory.byteLength - 4 * length, length);
 
 /** An engine's queue as src/uring uses it, with nothing between it and the addon. */
 class Queue {
@@ -123,6 +127,7 @@ const scenarios = {
     const others = (of, id) => (id === queue?.id ? undefined : addon.queueClose(of, id));
     // Rings take much memory of the kernel's: a few of them do.
     let rings = 0;
+    let sleepers = 0;
     const calls = await callOddly(
       {
         allocate: { call: addon.allocate, valid: () => [PAGE] },
@@ -136,6 +141,13 @@ const scenarios = {
         },
         ringReaper: { call: addon.ringReaper, valid: () => [ring] },
         ringEventFd: { call: addon.ringEventFd, valid: () => [ring] },
+        // Each keeps its arrays as long as the thread.
+        ringSleeper: {
+          call: (...given) => (sleepers++ > 200 ? undefined : addon.ringSleeper(...given)),
+          valid: () => [ring, readOnly, int32(5), uint32(4), uint32(4), int32(2)],
+          fds: [1],
+        },
+        ringEndSleeps: { call: addon.ringEndSleeps, valid: () => [ring, int32(5)] },
         queueOpen: {
           call: addon.queueOpen,
           valid: () => [ring, DEPTH, readOnly, readOnly, false, int32(DEPTH), int32(DEPTH)],
@@ -200,6 +212,39 @@ const scenarios = {
     for (const outside of [queue.memory.subarray(0, PAGE), queue.memory.subarray(3 * PAGE)]) {
       assert.ok(outside.every((byte) => byte === 0xee));
     }
+    queue.close();
+  },
+
+  /** Whatever the words of a sleep are, it ends, the ring goes on, and ports come to where they belong. */
+  async 'odd sleeps'() {
+    const queue = Queue.open();
+    const fifo = join(folder, 'events');
+    execFileSync('mkfifo', [fifo]);
+    const events = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+    const [words, unmask, eventfds] = [int32(5), uint32(8), int32(16).fill(readOnly)];
+    // The array for ports is in the middle: what lies around it is nobody's.
+    const around = uint32(24).fill(0xeeeeeeee);
+    const ports = around.subarray(8, 16);
+    const sleep = addon.ringSleeper(Queue.ring, events, words, unmask, ports, eventfds);
+    if (sleep === undefined) return;
+    for (let round = 0; round < Number(rounds); round++) {
+      eventfds[random.below(16)] = random.of([readOnly, image, events, -1, 99999, 0x7fffffff]);
+      unmask.fill(round);
+      const odd = () => random.of([0, 1, 4, 7, -1, 2 ** 31 - 1, -(2 ** 31)]);
+      // For ever is too long.
+      words.set([random.below(3) ? 4 * random.below(3) : odd(), odd(), odd(), random.below(300)]);
+      if (random.below(3) === 0) {
+        queue.stage(0, PAGE_READ, PAGE_IOV);
+        queue.start(1);
+      }
+      const result = sleep();
+      assert.ok(result >= 0 ? result <= 32 : [-11, -62, -9].includes(result), `sleep: ${result}`);
+      if (random.below(3) === 0) assert.ok(addon.ringEndSleeps(Queue.ring, words) <= 32);
+      for (const [tag, bytes] of await queue.settle()) assert.deepEqual([tag, bytes], [42, PAGE]);
+    }
+    addon.ringEndSleeps(Queue.ring, words);
+    assert.ok([...around.subarray(0, 8), ...around.subarray(16)].every((word) => word === 0xeeeeeeee));
+    closeSync(events);
     queue.close();
   },
 

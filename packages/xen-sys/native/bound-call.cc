@@ -4,14 +4,13 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "control.h"
-#include "uv-poll.h"
+#include "loop-time.h"
 
 namespace {
 
@@ -51,20 +50,11 @@ struct BoundIoctl {
   }
 };
 
-/** Milliseconds on a clock that costs no system call where others do. */
-int64_t CoarseMilliseconds() {
-  timespec now;
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 struct BoundSleep {
   SharedFile file;
-  uv_loop_s* loop;
+  LoopTime time;
   TypedMemory control, write_from, read_to, eventfds;
   KeptArrays<4> arrays;
-  /** When the event loop last had its turn, on the coarse clock, in milliseconds. */
-  int64_t awake_since = 0;
 
   int Run() {
     // poll(2) would pass over a closed one.
@@ -72,15 +62,8 @@ struct BoundSleep {
     const int32_t* words = static_cast<int32_t*>(control.data);
     uint32_t bytes = std::min(static_cast<uint32_t>(words[kSleepWriteBytes]), static_cast<uint32_t>(write_from.bytes));
     if (bytes > 0 && write(*file, write_from.data, bytes) < 0) return -errno;
-    int64_t now = CoarseMilliseconds();
-    if (words[kSleepFirst] != 0) awake_since = now;
-    int64_t timeout = uv_backend_timeout(loop);
-    // The loop's own clock stands still meanwhile.
-    if (timeout > 0) timeout = std::max<int64_t>(0, timeout - (now - awake_since));
-    if (timeout == 0) return -EAGAIN;
-    int64_t limit = words[kSleepMicroseconds];
-    bool limited = limit >= 0 && (timeout < 0 || limit < timeout * 1000);
-    return Wait(limited ? limit : timeout * 1000, limited);
+    LoopTime::Span span = time.Next(words[kSleepFirst] != 0, words[kSleepMicroseconds]);
+    return span.microseconds == 0 && !span.limited ? -EAGAIN : Wait(span.microseconds, span.limited);
   }
 
   /** `limited`: the limit is the caller's, not the event loop's. */
@@ -88,7 +71,7 @@ struct BoundSleep {
     const int32_t* fds = static_cast<int32_t*>(eventfds.data);
     uint32_t wanted = static_cast<uint32_t>(static_cast<int32_t*>(control.data)[kSleepEventfds]);
     uint32_t count = std::min({wanted, static_cast<uint32_t>(eventfds.bytes / sizeof(int32_t)), kMaxSleepFiles - 2});
-    pollfd files[kMaxSleepFiles] = {{*file, POLLIN, 0}, {uv_backend_fd(loop), POLLIN, 0}};
+    pollfd files[kMaxSleepFiles] = {{*file, POLLIN, 0}, {time.descriptor(), POLLIN, 0}};
     for (uint32_t i = 0; i < count; i++) files[2 + i] = {fds[i], POLLIN, 0};
     timespec span = {microseconds / 1000000, microseconds % 1000000 * 1000};
     int ready = ppoll(files, 2 + count, microseconds < 0 ? nullptr : &span, nullptr);
@@ -156,6 +139,6 @@ Napi::Value BindSleep(const Napi::CallbackInfo& info, const SharedFile& file) {
   TypedMemory eventfds = given.Array(3, "eventfds", napi_int32_array, "an Int32Array", 0);
   uv_loop_s* loop = nullptr;
   if (given.refused() || napi_get_uv_event_loop(env, &loop) != napi_ok) return env.Undefined();
-  auto* bound = new BoundSleep{file, loop, control, write_from, read_to, eventfds, KeptArrays<4>(info, 0), 0};
+  auto* bound = new BoundSleep{file, LoopTime(loop), control, write_from, read_to, eventfds, KeptArrays<4>(info, 0)};
   return Own(env, "boundSleep", bound);
 }

@@ -21,6 +21,11 @@ export interface EventSleeper {
    * meanwhile.
    */
   sleep(unmaskCount: number, eventfdCount: number, first: boolean, microseconds: number): number;
+  /**
+   * Must follow the last of a series of sleeps, before the event loop has its turn, where it is there. Returns how many ports
+   * fired since, which are then in `ports`, or a negative errno.
+   */
+  end?(): number;
 }
 
 /**

@@ -90,7 +90,7 @@ export class ThreadRing {
 
   /** Starts the first `count` operations that a queue has staged. */
   submit(start: Start, count: number): void {
-    if (start(count, false) !== 0) this.#pollSoon();
+    if (start(count, false) !== 0) this.pollSoon();
   }
 
   /** The same when a `poll` follows in this turn of the event loop. It delivers what has completed where it can. */
@@ -108,7 +108,7 @@ export class ThreadRing {
 
   #lookAgain(): void {
     if (this.#delivering) this.#asked = true;
-    else this.#pollSoon();
+    else this.pollSoon();
   }
 
   /** `reaped`: pairs of `#ready` that were written just now, or REAP_FIRST. */
@@ -126,7 +126,7 @@ export class ThreadRing {
       }
     } finally {
       this.#delivering = false;
-      if (this.#at < this.#count || this.#asked) this.#pollSoon();
+      if (this.#at < this.#count || this.#asked) this.pollSoon();
     }
   }
 
@@ -135,7 +135,8 @@ export class ThreadRing {
     this.#scheduled = undefined;
   }
 
-  #pollSoon(): void {
+  /** Has the event loop deliver what has completed and nothing else tells of. */
+  pollSoon(): void {
     this.#scheduled ??= setImmediate(this.#pollScheduled);
   }
 

@@ -141,9 +141,12 @@ export class PassLoop {
 
   #serveAndSleep(): void {
     this.#rest.beginSleeps();
-    this.#run();
-    this.#sleepInPlace();
-    if (this.#rest.endSleeps()) this.#schedule();
+    try {
+      this.#run();
+      this.#sleepInPlace();
+    } finally {
+      if (this.#rest.endSleeps()) this.#schedule();
+    }
   }
 
   #sleepInPlace(): void {

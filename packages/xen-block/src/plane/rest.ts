@@ -7,6 +7,7 @@
  * ring that sleeps is unmasked before the thread does; a ring that is held is looked at when its time is over.
  * What never happens: a sleep in place, which keeps the event loop waiting, while something needs the event loop.
  */
+import { openRingSleeper } from '@xenpv/blockdev';
 import { Errno, type EventChannels, type EventSleeper } from '@xenpv/xen-sys';
 import { BusyPoll } from './pace/busy-poll.js';
 import type { Holds } from './pace/holds.js';
@@ -35,7 +36,7 @@ export interface RestOptions {
 
 export class Rest {
   readonly #events: EventChannels;
-  readonly #sleeper: EventSleeper | undefined;
+  #sleeper: EventSleeper | undefined;
   readonly #rings: RingSet;
   readonly #barriers: Barriers;
   readonly #holds: Holds;
@@ -47,9 +48,11 @@ export class Rest {
   /** By ring index: its event was delivered and its port is not unmasked since. */
   readonly #masked: boolean[] = [];
   /** Ports to be unmasked. */
-  readonly #unmask: Uint32Array;
+  #unmask: Uint32Array;
   #unmaskCount = 0;
   #eventfdCount = 0;
+  /** Of the ring in which the thread sleeps, which needs none. */
+  #ringFd = -1;
   #held: BlockRing[] = [];
   #holdTimer: NodeJS.Timeout | undefined;
   /** The time of the held rings is over. */
@@ -96,10 +99,23 @@ export class Rest {
 
   /** Completions are to end a sleep too. The engines of a thread share one eventfd, which stays when queues go. */
   watchCompletions(fd: number): void {
-    const { eventfds } = this.#sleeper ?? {};
-    if (fd < 0 || !eventfds || this.#eventfdCount === eventfds.length) return;
-    if (eventfds.subarray(0, this.#eventfdCount).includes(fd)) return;
+    if (this.#sleeper === undefined || fd < 0 || fd === this.#ringFd) return;
+    const { eventfds } = this.#sleeper;
+    if (this.#eventfdCount === eventfds.length || eventfds.subarray(0, this.#eventfdCount).includes(fd)) return;
+    if (this.#ringFd < 0 && this.#sleepInRing(this.#sleeper, fd)) return;
     eventfds[this.#eventfdCount++] = fd;
+  }
+
+  /** The engine that tells of completions by this eventfd may have a ring in which the thread can sleep: one call does all then. */
+  #sleepInRing(sleeper: EventSleeper, fd: number): boolean {
+    const inRing = openRingSleeper(this.#events.fd, fd);
+    if (inRing === undefined) return false;
+    this.#flushUnmask();
+    inRing.eventfds.set(sleeper.eventfds.subarray(0, this.#eventfdCount));
+    this.#sleeper = inRing;
+    this.#unmask = inRing.unmask;
+    this.#ringFd = fd;
+    return true;
   }
 
   /** Events came: their ports are masked, and their rings awake. */
@@ -214,11 +230,13 @@ export class Rest {
     return Woken.byEvent;
   }
 
-  /** The event loop has its turn. True when rings are held, which must then be looked at soon. */
+  /** The event loop has its turn. True when rings are held, or awake, which must then be looked at soon. */
   endSleeps(): boolean {
     this.#timeIsOver = false;
     this.#sleepsInPlace = false;
+    const count = this.#sleeper?.end?.() ?? 0;
+    if (count > 0) this.fired((this.#sleeper as EventSleeper).ports, count);
     this.#flushUnmask();
-    return this.#held.length > 0;
+    return this.#held.length > 0 || count > 0;
   }
 }
