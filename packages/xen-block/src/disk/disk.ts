@@ -579,15 +579,20 @@ export class BlockDevice implements BackendHandler {
   }
 
   /**
-   * The image gets that many bytes, and the frontend is told. A smaller image loses its end. Errors: EOPNOTSUPP, an image of its kind is not resized
-   * here; ENOENT, there is none; those of the image, which is as it was, and of {@link refresh}.
+   * The image gets that many bytes, and the frontend is told. A smaller image loses its end. Rejects with ENOENT before the
+   * image was opened; EOPNOTSUPP for an image that is not resized here; the image's error, which leaves it as it was; the
+   * errors of {@link refresh}. `signal` ends the wait alone, as of {@link setLimits}.
    */
-  async resize(bytes: number): Promise<void> {
-    const path = this.#config?.target ?? '';
+  resize(bytes: number, { signal }: OperationOptions = {}): Promise<void> {
+    return unlessAborted(signal, () => this.#resizeImage(bytes));
+  }
+
+  async #resizeImage(bytes: number): Promise<void> {
     const image = this.#image;
+    const path = this.#config?.target ?? '';
     if (!image) throw new XenBlockError('ENOENT', 'resize', 'the image is not open', { path });
-    if (!image.resize) throw new XenBlockError('EOPNOTSUPP', 'resize', 'it is not resized here', { path });
-    // Before it is shorter: to a process that follows, that would be another image than the guest was served.
+    if (!image.resize) throw new XenBlockError('EOPNOTSUPP', 'resize', 'the image is not resized here', { path });
+    // Before it is shorter: a process that follows would take it for another image than the guest was served.
     if (this.#negotiated && bytes < image.size) this.#recordImage(bytes);
     try {
       await image.resize(bytes);

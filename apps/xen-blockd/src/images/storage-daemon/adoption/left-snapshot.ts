@@ -8,7 +8,7 @@ import { lstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 const NOTE = '.snapshot';
 
 /** Whole paths. */
-export interface UnfinishedSnapshot {
+interface UnfinishedSnapshot {
   readonly image: string;
   /** Takes the image's name, and has another one until then. */
   readonly layer: string;
