@@ -1,6 +1,18 @@
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { EmulatedHost } from '@xenpv/emulator';
 import { QmpClient } from '@xenpv/qmp';
 import { ownFolder } from '@xenpv/test-support/own-folder';
@@ -22,14 +34,17 @@ const LOOK_MS = 100;
 /** How many sectors broken storage loses. */
 const LOST_SECTORS = 200;
 /** A guest's pauses between what happens to it. Helpers': one that is killed three times as it opens an image is a refusal. */
-const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000, snapshots: 1500 };
+const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000, snapshots: 1500, backups: 1500, limits: 1000 };
 /** Of one image: each start of its helper opens all of them. */
 const MOST_SNAPSHOTS = 30;
-const SNAPSHOT_TRIES = 30;
-const SNAPSHOT_PAUSE_MS = 50;
+const TRIES = 30;
+const TRY_PAUSE_MS = 50;
+/** Operations a second: more than guests have, so that only their being noted and read again is tried. */
+const LEAST_IOPS = 100_000;
+const MOST_IOPS = 1_000_000;
 
 /** What happens besides the kills. */
-export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper', 'snapshot'] as const;
+export const HAPPENINGS = [...GUEST_HAPPENINGS, 'medium', 'helper', 'snapshot', 'backup', 'limits'] as const;
 /** Those of a guest's disk: others have a course of their own. */
 const isOfGuest = (what: Happening): what is GuestHappening => (GUEST_HAPPENINGS as readonly string[]).includes(what);
 export type Happening = (typeof HAPPENINGS)[number];
@@ -156,6 +171,14 @@ export class CrashHost {
       const random = new Random(seed ^ 0x5a9);
       running.push(again(random, HAPPENING_MS.snapshots, () => this.#snapshot(random)));
     }
+    if (happenings.includes('backup') && setup.guests.some(({ storage }) => storage === 'qcow2')) {
+      const random = new Random(seed ^ 0xbac);
+      running.push(again(random, HAPPENING_MS.backups, () => this.#backup(random)));
+    }
+    if (happenings.includes('limits')) {
+      const random = new Random(seed ^ 0x117);
+      running.push(again(random, HAPPENING_MS.limits, () => this.#limit(random)));
+    }
     await Promise.all(running);
   }
 
@@ -167,6 +190,9 @@ export class CrashHost {
   /** Compares the images, when nobody uses them any more. */
   async verify(): Promise<void> {
     for (const guest of this.#guests) await guest.verify();
+    // What is being made has a name of the moment, which begins with a dot.
+    const left = namesIn(this.#options.folder).filter((name) => name.startsWith('.'));
+    if (left.length > 0) this.watch.fail(`half-done files are left: ${left.join(', ')}`);
   }
 
   /** Ends the guests as they are. */
@@ -256,16 +282,40 @@ export class CrashHost {
       streams
         ? this.#ask('block-stream', { device: target })
         : this.#ask('x-snapshot', { disk: target, filename: name });
+    await this.#insist(`${streams ? 'stream of' : 'snapshot'} ${streams ? target : name}`, ask);
+  }
+
+  /** Of some qcow2 image; the one before is gone. A file that has the backup's name is whole, however the daemon ended. */
+  async #backup(random: Random): Promise<void> {
+    const images = this.#images.filter(({ disk }) => disk.format === 'qcow2');
+    const { target: device } = random.pick(images).disk;
+    const target = `${device}.backup`;
+    if (existsSync(target)) {
+      await promisify(execFile)('qemu-img', ['check', '-q', '-f', 'qcow2', target]);
+      rmSync(target);
+    }
+    await this.#insist(`backup ${target}`, () => this.#ask('drive-backup', { device, target, sync: 'full' }));
+  }
+
+  /** Of some disk. */
+  async #limit(random: Random): Promise<void> {
+    const { target: device } = random.pick(this.#images).disk;
+    const iops = random.oneIn(4) ? 0 : random.from(LEAST_IOPS, MOST_IOPS);
+    const limits = { bps: 0, bps_rd: 0, bps_wr: 0, iops, iops_rd: 0, iops_wr: 0 };
+    await this.#insist(`limits of ${device}`, () => this.#ask('block_set_io_throttle', { device, ...limits }));
+  }
+
+  /** A daemon that lives for a second only is met by chance. */
+  async #insist(what: string, ask: () => Promise<unknown>): Promise<void> {
     let told = '';
-    // A daemon that lives for a second only is met by chance.
-    for (let tries = 0; tries < SNAPSHOT_TRIES && told !== 'done'; tries++) {
-      if (tries > 0) await sleep(SNAPSHOT_PAUSE_MS);
+    for (let tries = 0; tries < TRIES && told !== 'done'; tries++) {
+      if (tries > 0) await sleep(TRY_PAUSE_MS);
       told = await ask().then(
         () => 'done',
         ({ message }: Error) => message,
       );
     }
-    this.watch.note(`${streams ? 'stream of' : 'snapshot'} ${streams ? target : name}: ${told}`);
+    this.watch.note(`${what}: ${told}`);
   }
 
   #killHelper(random: Random): void {

@@ -19,6 +19,7 @@ export type XenBlockOp =
   | 'start'
   | 'prepare'
   | 'refresh'
+  | 'resize'
   | 'exchange'
   | 'connect'
   | 'serve'
@@ -36,8 +37,8 @@ export class XenBlockError extends Error {
   /** What went wrong, for programs; the message is for people. */
   readonly code: XenBlockErrorCode;
   /**
-   * `start`: a thread. `prepare`: opening what the toolstack configured. `refresh`: looking at it again. `exchange`:
-   * another image in its place. `connect`: what the frontend negotiated, or what an earlier process left of its disk.
+   * `start`: a thread. `prepare`: opening what the toolstack configured. `refresh`: looking at it again. `resize`:
+   * another size of it. `exchange`: another image in its place. `connect`: what the frontend negotiated, or what an earlier process left of its disk.
    * `serve`: a ring in use. `move`: a queue, to another thread. `limit`: writing limits or a pause to the directory of
    * the disk. `firstFreeVdev`: that function.
    */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
 import { Blkfront } from '@xenpv/blkfront';
+import { unplugDevice } from '@xenpv/xenbus';
 import { XenstoreClient } from '@xenpv/xenstore';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { DeviceStatus } from '../status/disks/device-status.js';
@@ -60,6 +61,20 @@ describe('attach', () => {
     const detaching = ask('x-detach', { disk: status.device });
     await guest.closed;
     expect(await detaching).toEqual([]);
+    await expectNothing(domid);
+  });
+
+  it('cut off by a kill when it is to be taken away again leaves what the next detach removes', async () => {
+    const domid = await serve();
+    const [{ device }] = await ask('x-attach', { domain: 'web1', image: image(), 'wait-ms': 0 });
+    const backend = `/local/domain/0/backend/qdisk/${domid}/51712`;
+    const { store } = daemon.host;
+    // As far as it comes by itself.
+    await unplugDevice(store, 0, { type: 'qdisk', domid, devid: 51712 });
+    await expect.poll(() => read(`${backend}/state`)).toBe('6');
+    await expect.poll(() => ask('x-query-disks', {})).toEqual([]);
+    await expect(ask('x-attach', { domain: 'web1', image: image(), vdev: 'xvda' })).rejects.toThrow('detach that one');
+    expect(await ask('x-detach', { disk: device })).toEqual([]);
     await expectNothing(domid);
   });
 

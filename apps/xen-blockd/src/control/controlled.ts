@@ -70,14 +70,20 @@ export async function namedDisk(controlled: ControlContext, name: string): Promi
   throw QmpError.refusal(message, 'DeviceNotActive');
 }
 
-/** The same, also of a disk that is not open, which has its address only. Error: DeviceNotFound. */
-export async function namedAddress(controlled: ControlContext, name: string): Promise<BlockDevice | UnopenedDisk> {
+/** The same, also of a disk that is not open, or one of `more`, which have their addresses only. Error: DeviceNotFound. */
+export async function namedAddress(
+  controlled: ControlContext,
+  name: string,
+  more: readonly UnopenedDisk[] = [],
+): Promise<BlockDevice | UnopenedDisk> {
   const { ids, nodes } = controlled;
   const id = ids.has(name) ? name : (nodes.userOf(name) ?? name);
   const unopened: UnopenedDisk[] = unopenedOf(controlled).map((address) => ({ address }));
+  const known = [...disksOf(controlled), ...unopened];
+  const names = new Set(known.map(({ address }) => deviceName(address)));
   try {
     return await findDisk<BlockDevice | UnopenedDisk>(ids.deviceOf(id), {
-      devices: [...disksOf(controlled), ...unopened],
+      devices: [...known, ...more.filter(({ address }) => !names.has(deviceName(address)))],
       ownDomid: controlled.backend()?.ownDomid ?? 0,
       nameOfDomain: (domid) => nameOfDomain(controlled.store(), domid),
     });

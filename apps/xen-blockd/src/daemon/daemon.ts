@@ -1,11 +1,24 @@
-import { type BlockDevice, type DiskStatistics, type ImageOpener, XenBlockBackend } from '@xenpv/xen-block';
+import {
+  type BlockDevice,
+  type DiskStatistics,
+  type ImageOpener,
+  readDiskConfig,
+  XenBlockBackend,
+} from '@xenpv/xen-block';
 import type { XenProvider } from '@xenpv/xen-sys';
-import { type DeviceAddress, deviceName, type GoneDeviceOptions, isDeviceGone, readOwnDomid } from '@xenpv/xenbus';
+import {
+  backendPath,
+  type DeviceAddress,
+  deviceName,
+  type GoneDeviceOptions,
+  isDeviceGone,
+  readOwnDomid,
+} from '@xenpv/xenbus';
 import type { XenstoreClient } from '@xenpv/xenstore';
 import type { Logger } from 'pino';
 import { Cleanup } from '../cleanup.js';
 import type { TargetPolicy } from '../images/copy/target.js';
-import { helperBounds, imageOpener } from '../images/image-opener.js';
+import { foldersOfImage, helperBounds, imageOpener } from '../images/image-opener.js';
 import { Orphans } from '../images/storage-daemon/adoption/orphans.js';
 import { removeLeftDirectories } from '../images/storage-daemon/helper-directory.js';
 import type { HelperBounds } from '../images/storage-daemon/storage-daemon.js';
@@ -250,9 +263,12 @@ function orphansOf(
   return new Orphans({
     directory,
     bounds,
-    isGone: async (device) => {
+    isGone: async (device, folder) => {
       const [, type = '', domid, devid] = /^(\w+)-(\d+)-(\d+)$/.exec(device) ?? [];
-      return isDeviceGone({ type, domid: Number(domid), devid: Number(devid) }, { ...asked, frontendType: 'vbd' });
+      const address = { type, domid: Number(domid), devid: Number(devid) };
+      if (await isDeviceGone(address, { ...asked, frontendType: 'vbd' })) return true;
+      const config = await readDiskConfig(asked.store, backendPath(asked.ownDomid, address), address);
+      return !foldersOfImage(config).includes(folder);
     },
     onFailure: ({ path, error }) =>
       logger.warn({ path, reason: error.message }, 'what a daemon that is gone has left cannot be removed'),

@@ -15,7 +15,7 @@ import { deviceName } from '@xenpv/xenbus';
 import type { LimitedLog } from '../log/limited-log.js';
 import { exportForBoot } from './boot-export.js';
 import { LentImage } from './lent-image.js';
-import { nbdTarget, openNbdTarget } from './nbd-target.js';
+import { nbdFolder, nbdTarget, openNbdTarget } from './nbd-target.js';
 import { iscsiTarget } from './network/iscsi-target.js';
 import { checkNetwork, type NetworkPolicy } from './network/policy.js';
 import type { NetworkSettings } from './network/settings.js';
@@ -24,6 +24,7 @@ import { isBelow, outsideOf, refusal } from './refusal.js';
 import type { Orphans } from './storage-daemon/adoption/orphans.js';
 import type { EndedJob, StorageDaemonEvent } from './storage-daemon/events.js';
 import { openFormatImage } from './storage-daemon/format-image.js';
+import { deviceFolder } from './storage-daemon/helper-directory.js';
 import type { HelperBounds } from './storage-daemon/storage-daemon.js';
 
 export interface ImageOpenerOptions extends NetworkPolicy {
@@ -105,9 +106,7 @@ export function imageOpener(current: () => ImageOpenerOptions): ImageOpener {
 async function openImage(config: DiskConfig, options: ImageOpenerOptions & OpeningOptions): Promise<BlockImage> {
   const { format, readOnly, shared } = config;
   const { signal, offered, incoming, helperDirectory, reconnectSeconds, unflushedMebibytes, orphans } = options;
-  const nbd = nbdTarget(config.target, options.nbdTls);
-  const driver = format === 'raw' ? networkDriver(config.target) : undefined;
-  const target = nbd || driver ? config.target : imagePath(config.target);
+  const { nbd, driver, target } = namedImage(config, options.nbdTls);
   if (nbd) checkServer(nbd.address, config.target, options);
   const device = deviceName(config.address);
   const unflushedBytes = unflushedMebibytes && unflushedMebibytes << 20;
@@ -138,6 +137,27 @@ async function openImage(config: DiskConfig, options: ImageOpenerOptions & Openi
     // Who has asked asks again.
     times: incoming === 'take' ? { lockedMs: 0 } : undefined,
   });
+}
+
+/** What a disk's configuration names. Errors: it names nothing that can be. */
+function namedImage({ format, target: name }: DiskConfig, nbdTls?: string) {
+  const nbd = nbdTarget(name, nbdTls);
+  const driver = format === 'raw' ? networkDriver(name) : undefined;
+  return { nbd, driver, target: nbd || driver ? name : imagePath(name) };
+}
+
+/**
+ * The names of the folders below `helperDirectory` that a disk may have for its image, which is read-only or not; none for a raw
+ * file, and without an image. Errors: as namedImage.
+ */
+export function foldersOfImage(config: DiskConfig): readonly string[] {
+  if (config.target === '') return [];
+  const { nbd, driver, target } = namedImage(config);
+  if (!nbd && !driver && config.format === 'raw') return [];
+  const device = deviceName(config.address);
+  return [false, true].map((readOnly) =>
+    nbd ? nbdFolder(device, { ...nbd, readOnly }) : deviceFolder(device, [target, driver ?? config.format, readOnly]),
+  );
 }
 
 /** Which files a helper may have, and as whom it runs. */

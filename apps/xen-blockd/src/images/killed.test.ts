@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Blkfront } from '@xenpv/blkfront';
 import { joinHost, type XlDisk } from '@xenpv/emulator';
@@ -14,7 +14,7 @@ import { FolderHost } from '../testing/folder-host.js';
 import { attachTo, GuestLoad } from '../testing/guest-load.js';
 import type { BlockdProcess } from '../testing/process.js';
 import { processesWith } from '../testing/storage-helpers.js';
-import { runTool } from '../tools.js';
+import { findTool, runTool } from '../tools.js';
 
 const addon = working('the addon of xen-sys', requireNativeAddon);
 /** What traces a process that it has not started. */
@@ -347,6 +347,39 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
       await loaded.end();
     },
   );
+
+  it('what a snapshot and a backup were making when the daemon was killed is gone, and can be made again', {
+    timeout: TIMEOUT_MS,
+  }, async () => {
+    // What makes the file for them kills the daemon as soon as it is there.
+    const bin = host.path('bin');
+    mkdirSync(bin);
+    writeFileSync(`${bin}/qemu-img`, `#!/bin/sh\n${findTool('qemu-img')} "$@"\nkill -9 $PPID\n`, { mode: 0o755 });
+    const path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    const device = ((await ask('query-block')) as { device: string }[])[0].device;
+    const making: [string, object, string][] = [
+      ['x-snapshot', { disk: device, filename: host.path('monday.qcow2') }, '.disk.qcow2.new-layer'],
+      ['drive-backup', { device, target: host.path('backup.qcow2'), sync: 'full' }, '.backup.qcow2.unfinished'],
+    ];
+    const left = () => making.map(([, , file]) => existsSync(host.path(file)));
+    for (const [i, [command, args]] of making.entries()) {
+      await host.kill(daemon);
+      daemon = await host.daemonIn({ PATH: `${bin}:${process.env.PATH}` }, '--threads', '2');
+      await loaded.goesOn();
+      expect(left()).toEqual([false, false]);
+      await expect(ask(command, args)).rejects.toThrow('closed');
+      await daemon.ended;
+      expect(left()[i]).toBe(true);
+    }
+    daemon = await host.daemon('--threads', '2');
+    await loaded.goesOn();
+    expect(left()).toEqual([false, false]);
+    for (const [command, args] of making) await ask(command, args);
+    await expect.poll(() => existsSync(host.path('backup.qcow2')), { timeout: 20_000 }).toBe(true);
+    await loaded.end();
+  });
 
   it('a commit that is cut off at any instant leaves a disk with all that its guest wrote', {
     timeout: 60_000 + KILLS * 60_000,

@@ -110,7 +110,7 @@ function certificates(folder: string | undefined, target: string): NbdTls {
 /** Opens the export of a server that is somebody else's. Errors: BlockDeviceError; ERR_SOCKET, there is no folder. */
 export async function openNbdTarget(options: NbdTargetOptions): Promise<BlockImage> {
   const { address, exportName, readOnly, device, directory, adopt, unflushedBytes: bytes, reconnect, signal } = options;
-  const name = deviceFolder(device, [serverName(address), exportName, readOnly]);
+  const name = nbdFolder(device, { address, exportName, readOnly });
   const folder = directory === undefined || readOnly ? undefined : HelperDirectory.tryNamed(directory, name);
   const unflushed = { path: folder?.unflushed, bytes, adopt };
   try {
@@ -120,6 +120,14 @@ export async function openNbdTarget(options: NbdTargetOptions): Promise<BlockIma
     folder?.remove();
     throw error;
   }
+}
+
+/** The name of the folder for a device and the export that it has. */
+export function nbdFolder(
+  device: string,
+  { address, exportName, readOnly }: Pick<NbdTarget, 'address' | 'exportName'> & { readonly readOnly: boolean },
+): string {
+  return deviceFolder(device, [serverName(address), exportName, readOnly]);
 }
 
 /** An image with a folder that goes with it. */

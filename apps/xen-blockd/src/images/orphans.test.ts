@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
 import { Blkfront } from '@xenpv/blkfront';
 import { joinHost, RemoteHost } from '@xenpv/emulator';
 import { needs, working } from '@xenpv/test-support';
@@ -148,6 +148,25 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('while no daem
     await daemon.says('what was written to it and not flushed is kept until it is');
     renameSync(`${guest.path}-away`, guest.path);
     await expectContent(await guestOf(guest.path), 'what was written');
+  });
+
+  it('a drive gets another medium, and none: the helpers of the earlier ones end', async () => {
+    const media = [await qcow2('a.qcow2'), await qcow2('b.qcow2')];
+    const { domid } = await remote.createDomain({ name: 'guest' });
+    await remote.attachDisk(domid, { vdev: 'xvda', target: media[0], format: 'qcow2', deviceType: 'cdrom' });
+    const store = cleanup.use(XenstoreClient.open(await (await joinHost(host.directory)).connectXenstore()));
+    const helpers = () => media.map((path) => helpersOf(path).length);
+    await vi.waitFor(() => expect(helpers()).toEqual([1, 0]), 15_000);
+    for (const [params, expected] of [
+      [`qcow2:${media[1]}`, [0, 1]],
+      ['', [0, 0]],
+    ] as const) {
+      await killDaemon([]);
+      await store.write(`/local/domain/0/backend/qdisk/${domid}/51712/params`, params);
+      daemon = await host.daemon('--threads', '1');
+      await vi.waitFor(() => expect(helpers()).toEqual(expected), 15_000);
+    }
+    await vi.waitFor(() => expect(readdirSync(host.path('helpers'))).toEqual([]), 15_000);
   });
 
   it('xenstored loses a guest that lives: its helper stays, and goes on when the guest is known again', async () => {

@@ -11,6 +11,7 @@ import { findTool, runTool } from '../tools.js';
 import { type ChainPolicy, nameInHeader, OUTSIDE_OF_FOLDER } from './chain/chain.js';
 import { isBelow, outsideOf, refusal } from './refusal.js';
 import { flushFile, makeAlike } from './stable-files.js';
+import { noteSnapshot } from './storage-daemon/adoption/left-snapshot.js';
 
 const TOOL = 'qemu-img';
 const FORMAT = 'qcow2';
@@ -25,17 +26,21 @@ export interface SnapshotTask {
   readonly snapshot: string;
   /** Which files images may be. */
   readonly policy: ChainPolicy;
+  /** Of the disk's helper; undefined if no other process would find it. */
+  readonly folder: string | undefined;
 }
 
 export class Snapshot implements ImageExchange {
   readonly #image: string;
   readonly #snapshot: string;
   readonly #layer: string;
+  readonly #folder: string | undefined;
   #state: 'prepared' | 'linked' | 'replaced' | 'over' = 'prepared';
 
-  private constructor(image: string, snapshot: string) {
+  private constructor(image: string, snapshot: string, folder: string | undefined) {
     this.#image = image;
     this.#snapshot = snapshot;
+    this.#folder = folder;
     this.#layer = join(dirname(image), `.${basename(image)}.new-layer`);
   }
 
@@ -51,9 +56,15 @@ export class Snapshot implements ImageExchange {
     if (!(await stat(image)).isFile()) {
       throw refusal(path, 'it is a block device; make its snapshot where it is made, as with lvcreate -s');
     }
-    const made = new Snapshot(image, join(realFolder(path, snapshot), basename(snapshot)));
+    const made = new Snapshot(image, join(realFolder(path, snapshot), basename(snapshot)), task.folder);
     made.#check(task);
-    await made.#makeLayer(task);
+    made.#note();
+    try {
+      await made.#makeLayer(task);
+    } catch (error) {
+      await made.undo();
+      throw error;
+    }
     return made;
   }
 
@@ -66,13 +77,27 @@ export class Snapshot implements ImageExchange {
     await rename(this.#layer, this.#image);
     this.#state = 'replaced';
     await flushFile(dirname(this.#image));
+    this.#noteNothing();
   }
 
   async undo(): Promise<void> {
+    if (this.#state === 'over') return;
     if (this.#state === 'replaced') await rename(this.#snapshot, this.#image);
-    else if (this.#state !== 'over') await rm(this.#layer, { force: true });
     if (this.#state === 'linked') await rm(this.#snapshot, { force: true });
+    // Last, as a process after this one does it.
+    await rm(this.#layer, { force: true });
     this.#state = 'over';
+    this.#noteNothing();
+  }
+
+  /** Whoever follows a process that is killed from now on finds what it has made. */
+  #note(): void {
+    const [image, layer, snapshot] = [this.#image, this.#layer, this.#snapshot];
+    if (this.#folder !== undefined) noteSnapshot(this.#folder, { image, layer, snapshot });
+  }
+
+  #noteNothing(): void {
+    if (this.#folder !== undefined) noteSnapshot(this.#folder, undefined);
   }
 
   /** Whether the next start would open it. */
@@ -111,12 +136,7 @@ export class Snapshot implements ImageExchange {
     const args = ['create', '-q', '-u', '-f', FORMAT, '-F', FORMAT, '-b', backing, this.#layer, String(size)];
     const { code, stderr } = await runTool(TOOL, args);
     if (code !== 0) throw refusal(path, `its new layer cannot be made: ${stderr.trim() || `exit code ${code}`}`);
-    try {
-      await makeAlike(this.#image, this.#layer, 'its new layer');
-    } catch (error) {
-      await rm(this.#layer, { force: true });
-      throw error;
-    }
+    await makeAlike(this.#image, this.#layer, 'its new layer');
     await flushFile(this.#layer);
   }
 }

@@ -579,6 +579,31 @@ export class BlockDevice implements BackendHandler {
   }
 
   /**
+   * The image gets that many bytes, and the frontend is told. A smaller image loses its end. Rejects with ENOENT before the
+   * image was opened; EOPNOTSUPP for an image that is not resized here; the image's error, which leaves it as it was; the
+   * errors of {@link refresh}. `signal` ends the wait alone, as of {@link setLimits}.
+   */
+  resize(bytes: number, { signal }: OperationOptions = {}): Promise<void> {
+    return unlessAborted(signal, () => this.#resizeImage(bytes));
+  }
+
+  async #resizeImage(bytes: number): Promise<void> {
+    const image = this.#image;
+    const path = this.#config?.target ?? '';
+    if (!image) throw new XenBlockError('ENOENT', 'resize', 'the image is not open', { path });
+    if (!image.resize) throw new XenBlockError('EOPNOTSUPP', 'resize', 'the image is not resized here', { path });
+    // Before it is shorter: a process that follows would take it for another image than the guest was served.
+    if (this.#negotiated && bytes < image.size) this.#recordImage(bytes);
+    try {
+      await image.resize(bytes);
+    } catch (error) {
+      if (this.#negotiated) this.#recordImage();
+      throw error;
+    }
+    await this.refresh({ mayShrink: true });
+  }
+
+  /**
    * Goes on with what `exchange` puts in the place of the image, which must have the same sectors and the same data: a new
    * layer of it, or a copy elsewhere. Requests wait in their rings meanwhile, and the image is closed while `replace` runs. When that rejects, or
    * what is there cannot be used, `undo` is called and the image opened as it was. Rejects with that error; with EBUSY for a
@@ -692,10 +717,10 @@ export class BlockDevice implements BackendHandler {
     this.#imageRecord?.check(this.#knownImage, { name, deviceType: this.#config?.deviceType ?? 'disk' });
   }
 
-  /** For the process after this one. */
-  #recordImage(): void {
+  /** For the process after this one, which takes no image that is shorter than `size`. */
+  #recordImage(size = this.#image?.size ?? 0): void {
     try {
-      this.#imageRecord?.write(this.#knownImage);
+      this.#imageRecord?.write({ ...this.#knownImage, size });
       if (this.#isImageUnknown) journalMadeChannel.publish({ address: this.address, queue: undefined });
       this.#isImageUnknown = false;
     } catch (error) {

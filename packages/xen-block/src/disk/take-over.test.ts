@@ -199,6 +199,31 @@ describe('a disk whose image', () => {
     await world.disk.close();
   });
 
+  it('was being made shorter is served as it is by then', async () => {
+    await using host = await TestHost.start();
+    await host.backend.close();
+    let askedFor: number | undefined;
+    class Shrinking extends KnownStorage {
+      override get resize() {
+        return (bytes: number) => {
+          askedFor = bytes;
+          return new Promise<void>(() => {});
+        };
+      }
+    }
+    host.images.set('disk', () => new Shrinking(memoryImage({ size: MIB }), 'file 1:2'));
+    const kill = await startKillable(host, journalDirectory);
+    const disk = await (await host.guest()).connect();
+    void host.device.resize(MIB / 2);
+    expect(askedFor).toBe(MIB / 2);
+    await kill();
+    host.images.set('disk', () => new KnownStorage(memoryImage({ size: MIB / 2 }), 'file 1:2'));
+    await host.startBackend({ journalDirectory });
+    await expect.poll(() => disk.size).toBe(MIB / 2);
+    await disk.write(0, new Uint8Array(PAGE).fill(1));
+    await disk.close();
+  });
+
   it('is another one is served with it when somebody says so, and from then on only with that', async () => {
     await using world = await killedUnderLoad();
     const { host, memory } = world;

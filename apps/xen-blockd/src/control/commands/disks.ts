@@ -5,6 +5,7 @@ import { type BlockDevice, parseRateLimits, RATE_LIMITS_FORM } from '@xenpv/xen-
 import { Deadline } from '../../deadline.js';
 import { attachDisk, detachDisk } from '../attachment.js';
 import { type ControlContext, disksOf, namedAddress, namedDisk, type UnopenedDisk, unopenedOf } from '../controlled.js';
+import { closedDisks } from '../disks/closed-disks.js';
 import { reportsOf } from '../disks/disk-reports.js';
 
 /** For a guest's driver to connect: what libxl waits for a backend. */
@@ -92,7 +93,9 @@ export function diskCommands(controlled: ControlContext): Record<string, QmpComm
       members: { disk: 'str', 'force?': 'bool' },
       returns: DISKS,
       async run({ disk, force = false }) {
-        await detachDisk(controlled, await namedAddress(controlled, disk), force);
+        // One whose detaching was cut off too.
+        const found = await namedAddress(controlled, disk, await closedDisks(controlled));
+        await detachDisk(controlled, found, force);
         return reportsOf(controlled, allOf(controlled));
       },
     }),

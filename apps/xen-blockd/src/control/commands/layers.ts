@@ -2,6 +2,7 @@ import { type QmpCommand, QmpError, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { Deadline } from '../../deadline.js';
 import { Snapshot } from '../../images/snapshot.js';
+import { helperOf } from '../../images/storage-daemon/format-image.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
 import { reportsOf } from '../disks/disk-reports.js';
 import { refuseDuringJobs } from './jobs/jobs.js';
@@ -48,7 +49,14 @@ async function makeSnapshot(
   if (readOnly) throw QmpError.refusal(`${path} is read-only: it does not change; copy it`);
   if (shared) throw QmpError.refusal(`${path} may be written to by others (mode w!)`);
   await refuseDuringJobs(device);
-  const task = { path, format, size: image.size, snapshot: filename, policy: imagePolicy() };
+  const task = {
+    path,
+    format,
+    size: image.size,
+    snapshot: filename,
+    policy: imagePolicy(),
+    folder: helperOf(image)?.lastingFolder,
+  };
   const snapshot = await Snapshot.prepare(task);
   using deadline = new Deadline(signal, DRAIN_MS);
   try {

@@ -90,6 +90,5 @@ async function resize(disk: BlockDevice, size: number): Promise<void> {
       `size ${size}: expected a multiple of ${image.sectorSize} bytes, the image's sector, above 0`,
     );
   }
-  await image.resize(size);
-  await disk.refresh({ mayShrink: true });
+  await disk.resize(size);
 }

@@ -73,7 +73,6 @@ export class FileTarget implements CopyTarget {
     });
     const target = new FileTarget({ daemon, folder, made, lost });
     try {
-      if (made) noteUnfinished(folder, made.path);
       await daemon.open(() => flushExport(daemon.socket));
       return target;
     } catch (error) {
@@ -113,10 +112,10 @@ class NewFile {
   }
 
   static async make(options: FileTargetOptions): Promise<NewFile> {
-    const { path, policy, bytes } = options;
-    const folder = dirname(path);
-    if (!existsSync(folder)) throw refusal(path, 'its folder is not there');
-    const directory = realpathSync(folder);
+    const { path, policy, bytes, folder } = options;
+    const parent = dirname(path);
+    if (!existsSync(parent)) throw refusal(path, 'its folder is not there');
+    const directory = realpathSync(parent);
     const made = new NewFile(directory, path);
     made.#checkPlace(made.#final, path, policy);
     if (existsSync(made.#final)) throw refusal(path, 'it is there already; choose another name');
@@ -125,7 +124,15 @@ class NewFile {
       // A guest's write that has to wait for its copy fails when that does.
       throw refusal(path, `its file system has ${bavail * bsize} bytes free, and about ${bytes} are needed`);
     }
-    await made.#create(options);
+    if (existsSync(made.path)) throw made.#busy(path);
+    // Before it is there: a process that is killed from now on leaves no file that nobody knows of.
+    noteUnfinished(folder, made.path);
+    try {
+      await made.#create(options);
+    } catch (error) {
+      noteUnfinished(folder, undefined);
+      throw error;
+    }
     return made;
   }
 
@@ -153,6 +160,14 @@ class NewFile {
     throw refusal(path, outsideOf(directories));
   }
 
+  #busy(path: string, cause?: unknown): Error {
+    return refusal(
+      path,
+      `${this.path} is there: another backup to it runs, or one was cut off; remove that file`,
+      cause,
+    );
+  }
+
   /** By its descriptor: whatever becomes of its name meanwhile, nothing else is written to. */
   async #create(options: FileTargetOptions): Promise<void> {
     const { path } = options;
@@ -161,8 +176,7 @@ class NewFile {
       file = await open(this.path, 'wx', 0o600);
     } catch (error) {
       const code = errorCode(error);
-      const busy = `${this.path} is there: another backup to it runs, or one was cut off; remove that file`;
-      throw refusal(path, code === 'EEXIST' ? busy : `it cannot be made (${code})`, error);
+      throw code === 'EEXIST' ? this.#busy(path, error) : refusal(path, `it cannot be made (${code})`, error);
     }
     try {
       this.#checkPlace(readlinkSync(`/proc/self/fd/${file.fd}`), path, options.policy);

@@ -21,8 +21,8 @@ const PID_FILE = 'pid';
 const UNFLUSHED = 'unflushed';
 const IMAGE = 'image';
 
-/** A device's name, then what is served. */
-const DEVICE_NAME = /^(\w+-\d+-\d+)-[0-9a-f]{8}$/;
+/** A device's name, then what is served; notes beside the folder have its name and a word more. */
+const DEVICE_NAME = /^((\w+-\d+-\d+)-[0-9a-f]{8})(\.[a-z-]+)?$/;
 
 /** Owner's process and when that process began, in the kernel's ticks: together they are of one process only. */
 const NAME = /^xen-blockd-(\d+)-(\d+)-\w{6}$/;
@@ -97,12 +97,15 @@ export class HelperDirectory {
     }
   }
 
-  /** The folders of devices below `base`. */
+  /** The folders of devices below `base`, and those that are gone but for what is noted beside them. */
   static devicesIn(base: string): { readonly name: string; readonly device: string }[] {
-    return namesIn(base).flatMap((name) => {
-      const device = DEVICE_NAME.exec(name)?.[1];
-      return device !== undefined && isOurs(join(base, name)) ? [{ name, device }] : [];
-    });
+    const devices = new Map<string, string>();
+    for (const found of namesIn(base)) {
+      const [, name, device, note] = DEVICE_NAME.exec(found) ?? [];
+      if (name === undefined || !isOurs(join(base, found), note === undefined ? 'folder' : 'file')) continue;
+      devices.set(name, device);
+    }
+    return [...devices].map(([name, device]) => ({ name, device }));
   }
 
   /** Below `base`, which is made, or below the system's folder for temporary files. Error: ERR_SOCKET. */
@@ -187,7 +190,7 @@ export async function removeLeftDirectories(base: string | undefined): Promise<{
     if (pid === undefined || startTime(Number(pid)) === began) continue;
     const path = join(base ?? tmpdir(), name);
     try {
-      if (isOurs(path) && !(await isServed(path))) rmSync(path, { recursive: true, force: true });
+      if (isOurs(path, 'folder') && !(await isServed(path))) rmSync(path, { recursive: true, force: true });
     } catch (error) {
       failed.push({ path, error: error as Error });
     }
@@ -205,9 +208,10 @@ async function isServed(path: string): Promise<boolean> {
 }
 
 /** Folders for temporary files have other users' folders too. */
-function isOurs(path: string): boolean {
+function isOurs(path: string, what: 'folder' | 'file'): boolean {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  return found?.isDirectory() === true && found.uid === process.geteuid?.();
+  if (found?.uid !== process.geteuid?.()) return false;
+  return (what === 'folder' ? found?.isDirectory() : found?.isFile()) === true;
 }
 
 function namesIn(directory: string): string[] {

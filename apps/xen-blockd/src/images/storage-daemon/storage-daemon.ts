@@ -11,6 +11,7 @@ import { isNetworkDriver, type NetworkSource, networkIdentity, openNetworkSource
 import { refusal } from '../refusal.js';
 import { abandonable } from './abandon.js';
 import { adoptHelper, endHelpers, killedHelpersGone } from './adoption/adopt.js';
+import { removeLeftSnapshot } from './adoption/left-snapshot.js';
 import { endLeftTargets } from './adoption/left-targets.js';
 import { usersOf } from './adoption/processes.js';
 import {
@@ -146,6 +147,11 @@ export class StorageDaemon implements AsyncDisposable {
   /** What of the system's files a helper can reach besides its image's: the folder of its sockets. */
   get folder(): string {
     return this.#directory.path;
+  }
+
+  /** The same, or undefined if no other process would find it. */
+  get lastingFolder(): string | undefined {
+    return this.unflushed === undefined ? undefined : this.folder;
   }
 
   /** The identity of a BlockImage, or undefined if it was not found yet. */
@@ -520,6 +526,7 @@ export class StorageDaemon implements AsyncDisposable {
       }
     } else await endHelpers(directory, path, times.stopMs);
     await endLeftTargets(directory.path);
+    removeLeftSnapshot(directory.path);
     this.#isLeft = false;
     this.#lookedFor = true;
     return this.#helper;

@@ -20,7 +20,7 @@ const COPYING: readonly string[] = ['backup', 'mirror'];
 const POLL_MS = 10;
 const KILL_MS = 5000;
 
-/** Notes which file is no backup yet, for the next process; `undefined`: there is none. */
+/** Notes which file is no backup yet, or is about to be made, for the next process; `undefined`: there is none. */
 export function noteUnfinished(folder: string, path: string | undefined): void {
   const note = folder + NOTE;
   if (path === undefined) rmSync(note, { force: true });

@@ -9,6 +9,7 @@ import type { HelperBounds } from '../storage-daemon.js';
 import { DEFAULT_TIMES } from '../times.js';
 import { writeBack } from '../write-back.js';
 import { endHelpers } from './adopt.js';
+import { removeLeftSnapshot } from './left-snapshot.js';
 import { endLeftTargets } from './left-targets.js';
 import { hasOpen, helpersWith, isSameFile } from './processes.js';
 
@@ -26,8 +27,11 @@ export interface OrphanFailure {
 export interface OrphansOptions {
   /** In which the folders of devices are. */
   readonly directory: string;
-  /** Whether nobody will ask for what was left for a device. Rejects when that cannot be told now. */
-  readonly isGone: (device: string) => Promise<boolean>;
+  /**
+   * Whether nobody will ask for what was left for a device in this folder: the device is gone, or has another image by now.
+   * Rejects when that cannot be told now.
+   */
+  readonly isGone: (device: string, folder: string) => Promise<boolean>;
   /** What holds for a helper that sends kept writes to an image now. */
   readonly bounds?: (() => HelperBounds) | undefined;
   /** Told of each folder once. */
@@ -39,7 +43,7 @@ export interface OrphansOptions {
 
 /**
  * What earlier processes have left in folders of devices: helpers that live, and writes that no flush has covered. When
- * a device is gone its helpers are asked to end, which makes them write back what they hold; writes that were kept are sent
+ * a device is gone, or has another image, its helpers are asked to end, which makes them write back what they hold; writes that were kept are sent
  * to the image; and the folder is removed.
  * What this process uses is left alone, and so is what a device may come back for.
  */
@@ -61,7 +65,7 @@ export class Orphans implements AsyncDisposable {
   }
 
   /**
-   * Ends what was left for an image by devices that are gone. Resolves when nobody has the image for them any more, and
+   * Ends what was left for an image by devices that have it no more. Resolves when nobody has the image for them any more, and
    * what they wrote is in it, with whether there was anything. Error: ERR_IMAGE, that cannot be written to it.
    */
   async release(path: string): Promise<boolean> {
@@ -88,7 +92,7 @@ export class Orphans implements AsyncDisposable {
   async #releases({ name, device }: { name: string; device: string }, path: string): Promise<boolean> {
     const isEnding = this.#ends.has(name);
     if (!isEnding && HelperDirectory.isUsed(this.#options.directory, name)) return false;
-    if (!this.#isFor(name, path) || !(isEnding || (await this.#isGone(device)))) return false;
+    if (!this.#isFor(name, path) || !(isEnding || (await this.#isGone(device, name)))) return false;
     const failure = await this.#end(name, device);
     if (failure) throw notWrittenBack(path, failure);
     return true;
@@ -111,12 +115,12 @@ export class Orphans implements AsyncDisposable {
 
   async #endIfGone(name: string, device: string): Promise<void> {
     if (this.#told.has(name) || HelperDirectory.isUsed(this.#options.directory, name)) return;
-    if (await this.#isGone(device)) await this.#end(name, device);
+    if (await this.#isGone(device, name)) await this.#end(name, device);
   }
 
   /** Where that cannot be told, it is not: it is asked again. */
-  async #isGone(device: string): Promise<boolean> {
-    return this.#options.isGone(device).catch(() => false);
+  async #isGone(device: string, folder: string): Promise<boolean> {
+    return this.#options.isGone(device, folder).catch(() => false);
   }
 
   /** Resolves with an error when writes are left that cannot be written back. */
@@ -135,6 +139,7 @@ export class Orphans implements AsyncDisposable {
       if (!directory) return undefined;
       await endHelpers(directory, directory.path, stopMs).finally(() => directory.leave());
       await endLeftTargets(directory.path);
+      removeLeftSnapshot(directory.path);
       await this.#writeBack(name, device);
       HelperDirectory.tryNamed(base, name)?.remove('with all');
       return undefined;
