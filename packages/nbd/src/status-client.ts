@@ -20,7 +20,9 @@ import { SocketReader } from './reader.js';
 /** What one context may say of one range; QEMU says a mebibyte at most. */
 const MOST_CHUNK_BYTES = (1 << 20) + 4;
 
+/** What {@link NbdStatusClient.open} needs. */
 export interface StatusClientOptions {
+  /** The server's name for the export; the empty one is its default. */
   readonly exportName: string;
   /** All that are to be told of. */
   readonly contexts: readonly string[];
@@ -31,6 +33,7 @@ export interface StatusClientOptions {
 /** Ranges by the names of their contexts. Each begins where the question does, and may end before or after it. */
 export type BlockStatus = ReadonlyMap<string, readonly NbdExtent[]>;
 
+/** A connection that only asks what there is of an export: NBD_CMD_BLOCK_STATUS, one question at a time. */
 export class NbdStatusClient {
   readonly #socket: Socket;
   readonly #reader: SocketReader;
@@ -64,6 +67,7 @@ export class NbdStatusClient {
     return asked;
   }
 
+  /** Ends the connection; who still waits for an answer gets ERR_ENDED. Harmless when repeated. */
   close(): void {
     this.#socket.destroy();
   }
