@@ -38,6 +38,12 @@ describe.each(['io_uring', 'threads'])('a queue of the addon with %s, with nothi
   ])('%s', async (_title, scenario) => void (await stress(scenario, kind)), SECONDS * 1000);
 });
 
+needs(addon, uring).it(
+  'a sleep in the ring ends, whatever its words are, and ports come to their array only',
+  async () => void (await stress('odd sleeps')),
+  SECONDS * 1000,
+);
+
 needs(addon).describe('buffer memory', () => {
   needs().it.each([
     ['has a page before and one behind that nobody can touch', 'guard pages'],
