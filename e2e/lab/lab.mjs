@@ -2,9 +2,9 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cacheFolder } from '../../scripts/lib/cache.mjs';
 import { StepError } from '../../scripts/lib/steps.mjs';
 import { debianMirror, ensurePrograms, proxyEnvironment } from './debian.mjs';
 
@@ -18,7 +18,7 @@ export const SUITES = { '4.20': 'trixie', 4.17: 'bookworm' };
 export async function ensureLab(xen, say) {
   const suite = SUITES[xen];
   const hash = createHash('sha256').update(readFileSync(RECIPE)).digest('hex').slice(0, 12);
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'xen-blockd-lab');
+  const cache = cacheFolder('lab');
   const folder = join(cache, `${suite}-${hash}`);
   const building = !existsSync(join(folder, 'versions'));
   await ensurePrograms(say, { building });

@@ -1,8 +1,8 @@
 /** A Debian root in a folder, in which packages are installed for real. */
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { debianMirror, proxyEnvironment } from '../../e2e/lab/debian.mjs';
+import { cacheFolder } from '../lib/cache.mjs';
 import { run } from '../lib/steps.mjs';
 
 /** What a dom0 has of what the package meets. */
@@ -13,7 +13,7 @@ const ENVIRONMENT = 'PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-
 
 /** The cached root of a release; made at the first time, which takes some minutes. Error: StepError. */
 async function cachedRoot(suite, further, say) {
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'xen-blockd-deb');
+  const cache = cacheFolder('deb');
   const folder = join(cache, suite);
   if (existsSync(folder)) return folder;
   say(`making a Debian ${suite} (once, some minutes)`);

@@ -1,14 +1,14 @@
 /** Another revision of this tree, built, in a folder of its own. */
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cacheFolder } from './cache.mjs';
 import { run, StepError } from './steps.mjs';
 import { ROOT } from './workspace.mjs';
 
 /** The folder, which is kept for the next time. Errors: StepError. */
 export async function revision(name, say) {
   const commit = await commitOf(name);
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'xen-blockd-revisions');
+  const cache = cacheFolder('revisions');
   const folder = join(cache, commit);
   if (existsSync(folder)) return folder;
   const partial = `${folder}.partial-${process.pid}`;
