@@ -2,17 +2,13 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, readFileSync } from 'node:fs';
+import { parseVdev } from '/lab/repo/packages/blkif/dist/index.js';
+import { XenbusState } from '/lab/repo/packages/xenbus/dist/index.js';
 import { sh, until } from '../../dom0/shell.mjs';
 import { xsRead } from '../../dom0/xenstore.mjs';
 
 const PROGRAM = '/lab/bin/floor';
-/** The virtual device of xvda, and how far the next one is. */
-const XVDA = 202 << 8;
-const NEXT = 16;
 const SECTOR = 512;
-const INIT_WAIT = 2;
-const INITIALISED = 3;
-const CONNECTED = 4;
 /** As the floor's MOST_SEGMENTS. */
 const MOST_SEGMENTS = 32;
 
@@ -22,16 +18,19 @@ export class FloorDisk {
 
   /** `kind` is `null` for one that does nothing of what it is asked. */
   static async attach(domid, { vdev, device, kind }) {
-    const id = XVDA + NEXT * (vdev.charCodeAt(vdev.length - 1) - 'a'.charCodeAt(0));
+    const { number: id } = parseVdev(vdev);
     const frontend = `/local/domain/${domid}/device/vbd/${id}`;
     const disk = new FloorDisk();
     disk.#backend = `/local/domain/0/backend/floor/${domid}/${id}`;
     await disk.#offer(domid, frontend, id);
-    await until('the guest to offer its ring', async () => Number(await xsRead(`${frontend}/state`)) === INITIALISED);
+    await until(
+      'the guest to offer its ring',
+      async () => Number(await xsRead(`${frontend}/state`)) === XenbusState.initialised,
+    );
     const ring = [await xsRead(`${frontend}/ring-ref`), await xsRead(`${frontend}/event-channel`)];
     await disk.#start([domid, ...ring, device, ...(kind === 'null' ? ['null'] : [])]);
     const sectors = Number(await sh(`blockdev --getsize64 ${device}`)) / SECTOR;
-    await write(disk.#backend, { sectors, info: 0, 'sector-size': SECTOR, state: CONNECTED });
+    await write(disk.#backend, { sectors, info: 0, 'sector-size': SECTOR, state: XenbusState.connected });
     return disk;
   }
 
@@ -47,9 +46,9 @@ export class FloorDisk {
       online: 1,
       'feature-flush-cache': 1,
       'feature-max-indirect-segments': MOST_SEGMENTS,
-      state: INIT_WAIT,
+      state: XenbusState.initWait,
     });
-    const others = { 'backend-id': 0, 'virtual-device': id, 'device-type': 'disk', state: 1 };
+    const others = { 'backend-id': 0, 'virtual-device': id, 'device-type': 'disk', state: XenbusState.initialising };
     await write(frontend, { backend: this.#backend, ...others });
   }
 
