@@ -10,14 +10,7 @@ import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { untilAborted } from '@xenpv/xen-sys';
 import { optionalAddon } from '../addon.js';
-import type {
-  BlockFeatures,
-  BlockImage,
-  BlockQueue,
-  ImageExtent,
-  RefreshOptions,
-  SharedImage,
-} from '../block-image.js';
+import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
 import { BlockDeviceError, openError } from '../errors.js';
 import { wholeSectors } from '../geometry.js';
 import { DiskMark } from '../locks/disk-mark.js';
@@ -156,7 +149,7 @@ export class FileImage implements BlockImage {
     }
   }
 
-  get extents(): ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined {
+  get extents(): BlockImage['extents'] {
     const extents = this.#extents;
     return extents && ((offset, length) => extents.find(offset, length, this.sectorSize));
   }

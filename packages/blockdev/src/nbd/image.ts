@@ -6,7 +6,6 @@ import {
   type BlockImage,
   BlockOp,
   type BlockQueue,
-  type ImageExtent,
   IOV_WORDS,
   type RefreshOptions,
   type SharedImage,
@@ -179,7 +178,7 @@ class NbdImage implements BlockImage {
     return this.connection.settled(ms);
   }
 
-  get extents(): ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined {
+  get extents(): BlockImage['extents'] {
     const extents = this.#extents;
     return extents && ((offset, length) => extents.find(offset, length, this.sectorSize));
   }

@@ -1,11 +1,4 @@
-import type {
-  BlockFeatures,
-  BlockImage,
-  BlockQueue,
-  ImageExtent,
-  RefreshOptions,
-  SharedImage,
-} from '../block-image.js';
+import type { BlockFeatures, BlockImage, BlockQueue, RefreshOptions, SharedImage } from '../block-image.js';
 import type { QueueOptions } from '../queue/engine-queue.js';
 
 /**
@@ -69,7 +62,7 @@ export class ImageWrapper implements BlockImage {
     return this.inner.settle?.bind(this.inner);
   }
 
-  get extents(): ((offset: number, length: number) => Promise<readonly ImageExtent[]>) | undefined {
+  get extents(): BlockImage['extents'] {
     return this.inner.extents?.bind(this.inner);
   }
 
