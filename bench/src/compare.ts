@@ -10,20 +10,16 @@ import { fileURLToPath } from 'node:url';
 import { FEWEST_PAIRS, type PairedRatio, pairedRatio, type Verdict, verdict } from './compare/paired.js';
 import { ProgramArguments } from './program/arguments.js';
 
-const USAGE = `usage: npm run bench -- --compare REV [options]
+const USAGE = `usage: node bench/dist/compare.js --before FOLDER [options]
 
-Builds another revision, and runs its benchmarks and this tree's in turns. Prints the ratio of each figure, now over then,
-with its interval of 95 %.
+Runs the benchmarks of another tree, which is built, and of this one in turns. Prints the ratio of each figure, now over then,
+with its interval of 95 %. npm run bench -- --compare REV builds the other one first.
 
-  --compare REV    what is compared with: a commit, branch or tag
+  --before FOLDER  the other tree
   --programs LIST  of bench/dist, with commas; embedded
   --pairs N        at least ${FEWEST_PAIRS}; 9
   --tolerance N    percent by which a figure may be worse; 3
   --json FILE      writes the ratios of all pairs to FILE
-
-Examples:
-  npm run bench -- --compare HEAD~1
-  npm run bench -- --compare v0.3.0 --programs embedded,blockdev --pairs 15
 
 Exit codes: 0 nothing became worse, 1 something did, 2 usage.
 `;
@@ -61,8 +57,8 @@ function measurePairs(): Map<string, number[]> {
       process.stderr.write(`pair ${pair + 1} of ${pairs}: ${name}\n`);
       // Neither is always the first.
       const order = pair % 2 === 0 ? [before, NOW] : [NOW, before];
-      const [one, other] = order.map((root) => measure(root, name)) as [Figures, Figures];
-      const [then, now] = pair % 2 === 0 ? [one, other] : [other, one];
+      const found = order.map((root) => measure(root, name));
+      const [then, now] = (pair % 2 === 0 ? found : found.reverse()) as [Figures, Figures];
       for (const [figure, value] of Object.entries(now)) {
         // Of 0 there is no ratio.
         if (!then[figure] || !value) continue;

@@ -33,7 +33,7 @@ const ROOM = 2 * SECTORS;
 const LOOK_MS = 100;
 /** How many sectors broken storage loses. */
 const LOST_SECTORS = 200;
-/** A guest's pauses between what happens to it. Helpers': one that is killed three times as it opens an image is a refusal. */
+/** A guest's pauses between what happens to it. Helpers': one that is killed at each start for half a minute is a refusal. */
 const HAPPENING_MS = { seldom: 8000, often: 400, helpers: 2000, snapshots: 1500, backups: 1500, limits: 1000 };
 /** Of one image: each start of its helper opens all of them. */
 const MOST_SNAPSHOTS = 30;
