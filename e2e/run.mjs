@@ -2,6 +2,7 @@
  * `npm run test:xen`: boots a real Xen under software emulation and runs the end-to-end tests in its dom0.
  * Ends with a line `N passed, N failed`. Options: see USAGE.
  */
+import { availableParallelism, freemem } from 'node:os';
 import { readArguments, usageError } from '../scripts/lib/program.mjs';
 import { StepError } from '../scripts/lib/steps.mjs';
 import { SUITES } from './lab/lab.mjs';
@@ -24,17 +25,34 @@ const USAGE = `usage: npm run test:xen -- [options] [NAME ...]
   --list           print the names of the tests
   --kills N        how often "kills" kills the daemon (default: ${KILLS})
   --seed N         with --kills: the same instants again
+  --minutes N      what would not end within N minutes is not begun, and told of: a test not run is no failure then
+  --machines N     so many at once, each of which needs a processor and 6 GiB (default: as many as fit here)
 ${COMMON_USAGE}`;
 
 /** The first is the main one; the others run what differs between releases. */
 const RELEASES = ['4.20', '4.17'];
-const MINUTES = { '4.20': 50, 4.17: 20, systemd: 45 };
+const MINUTES = { '4.20': 45, 4.17: 25, systemd: 45 };
+/** Of a given time, what is kept for the releases that come after the main one. */
+const KEPT_MINUTES = 15;
+/** The tests where dom0 has the lab's own first process, in two halves that take about as long. */
+const HALVES = ['ways', 'days'];
+const MACHINE_BYTES = 6 * 2 ** 30;
 
 const flag = { type: 'boolean', default: false };
 const number = { type: 'string' };
 const { values, positionals: filters } = readArguments(
   USAGE,
-  { ...COMMON_OPTIONS, xen: { type: 'string' }, systemd: flag, shell: flag, list: flag, kills: number, seed: number },
+  {
+    ...COMMON_OPTIONS,
+    xen: { type: 'string' },
+    systemd: flag,
+    shell: flag,
+    list: flag,
+    kills: number,
+    seed: number,
+    minutes: number,
+    machines: number,
+  },
   { positionals: true },
 );
 if (values.systemd && values.xen && values.xen !== SYSTEMD_RELEASE) {
@@ -43,7 +61,13 @@ if (values.systemd && values.xen && values.xen !== SYSTEMD_RELEASE) {
 if (values.xen && !SUITES[values.xen]) usageError(USAGE, `no lab for Xen ${values.xen}`);
 const kills = wholeNumber('kills', KILLS);
 const seed = wholeNumber('seed', Date.now() % 1_000_000);
-const totals = { passed: 0, failed: 0 };
+const givenMinutes = wholeNumber('minutes', Number.POSITIVE_INFINITY);
+const atOnce = wholeNumber(
+  'machines',
+  Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / MACHINE_BYTES))),
+);
+const totals = { passed: 0, failed: 0, skipped: 0 };
+let interrupted = false;
 
 /** The value of an option that is a number. */
 function wholeNumber(name, otherwise) {
@@ -54,23 +78,36 @@ function wholeNumber(name, otherwise) {
   return number;
 }
 
-/** The machines to boot: releases of Xen, and what dom0's first process is. */
+/** The machines to boot, the longest first: the release of Xen, which part of the tests, dom0's first process. */
 function machines() {
+  if (values.systemd)
+    return [{ xen: SYSTEMD_RELEASE, init: 'systemd', parts: ['systemd'], name: `${SYSTEMD_RELEASE}-systemd` }];
   const releases = values.xen ? [values.xen] : RELEASES;
-  if (values.systemd) return [{ xen: SYSTEMD_RELEASE, init: 'systemd' }];
-  return releases.map((xen) => ({ xen, init: 'lab' }));
+  return releases.flatMap((xen) => {
+    // A few tests are not worth two boots.
+    if (filters.length > 0 || values.list) return [{ xen, init: 'lab', parts: HALVES, name: xen }];
+    return HALVES.map((part) => ({ xen, init: 'lab', parts: [part], name: `${xen}-${part}` }));
+  });
 }
 
-/** Runs the tests of one machine; every test that did not report counts as failed. Resolves with whether to go on. */
-async function testMachine({ xen, init }) {
-  const name = init === 'lab' ? xen : `${xen}-${init}`;
+/** How many minutes a machine that boots now may run. */
+function minutesFor({ xen, init }) {
+  const most = (MINUTES[init] ?? MINUTES[xen]) + ((kills - KILLS) * KILL_SECONDS) / 60;
+  const kept = xen === RELEASES[0] && machines().some((other) => other.xen !== xen) ? KEPT_MINUTES : 0;
+  return Math.min(most, givenMinutes - performance.now() / 60_000 - kept);
+}
+
+/** Runs the tests of one machine; every test that did not report counts as failed. */
+async function testMachine({ xen, init, parts, name }) {
+  const minutes = minutesFor({ xen, init });
   const began = performance.now();
   const open = new Set();
   const failures = [];
-  const program = { program: 'tests', init, filters, list: values.list, kills, seed };
+  const seconds = Number.isFinite(givenMinutes) ? minutes * 60 : undefined;
+  const program = { program: 'tests', init, parts, filters, list: values.list, kills, seed, seconds };
   const result = await runInDom0(xen, program, {
     name,
-    minutes: (MINUTES[init] ?? MINUTES[xen]) + ((kills - KILLS) * KILL_SECONDS) / 60,
+    minutes: Math.max(minutes, 1),
     keep: ({ ended }) => values.keep || failures.length + open.size > 0 || !ended,
     onReport: (report) => onReport(report, { xen, open, failures }),
   });
@@ -81,13 +118,17 @@ async function testMachine({ xen, init }) {
     console.log(result.console);
   }
   say(`Xen ${name}: ${((performance.now() - began) / 60_000).toFixed(1)} minutes`);
-  return !result.interrupted;
+  if (result.interrupted) interrupted = true;
 }
 
 function onReport(report, { xen, open, failures }) {
   if (report.type === 'plan') {
     for (const name of values.list ? [] : report.names) open.add(name);
     for (const name of values.list ? report.names : []) console.log(name);
+  } else if (report.type === 'skipped') {
+    open.delete(report.name);
+    totals.skipped++;
+    console.log(`SKIP  Xen ${xen}: ${report.name}: too little is left of the ${givenMinutes} minutes`);
   } else if (report.type === 'test') {
     open.delete(report.name);
     // Told as what it is: a test that fails at times is a fault too, of itself or of what it tests.
@@ -107,8 +148,15 @@ function onReport(report, { xen, open, failures }) {
 async function main() {
   await prepare(values);
   if (values.shell) return shellInDom0(values.xen ?? RELEASES[0]);
-  for (const machine of machines()) if (!(await testMachine(machine))) break;
+  const queue = machines();
+  const work = async () => {
+    while (queue.length > 0 && !interrupted) await testMachine(queue.shift());
+  };
+  // All of them, also when one cannot start: its tests are told of last.
+  const ended = await Promise.allSettled(Array.from({ length: atOnce }, work));
+  for (const { reason } of ended) if (reason) throw reason;
   if (values.list) return;
+  if (totals.skipped > 0) console.log(`\n${totals.skipped} not run for want of time`);
   console.log(`\n${totals.passed} passed, ${totals.failed} failed`);
   if (totals.failed > 0 || totals.passed === 0) process.exitCode = 1;
 }

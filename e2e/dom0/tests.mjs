@@ -1,42 +1,40 @@
 /** Runs the tests of /lab/e2e/tests in dom0, and reports each. */
+import { uptime } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { destroyAll } from './domain.mjs';
 import { groups } from './registry.mjs';
 import { log, report } from './report.mjs';
 import { sh } from './shell.mjs';
 
-/** By what dom0's first process is. */
+/** By the part of the tests: a machine runs one or more. The longest stand last, for they are what a short time leaves out. */
 const FILES = {
-  lab: [
-    'peers',
-    'provider',
-    'driver-domain',
-    'dom0-ways',
-    'guest-kinds',
-    'blkfront',
-    'robustness',
-    'bad-days',
-    'operator',
-    'kills',
-    'hostile',
-    'console',
-  ],
+  ways: ['peers', 'provider', 'driver-domain', 'dom0-ways', 'guest-kinds', 'kills', 'console'],
+  days: ['robustness', 'bad-days', 'operator', 'hostile', 'blkfront'],
   systemd: ['operations', 'systemd'],
 };
 
 /** So many tests that failed run once more, each in a set-up of its own; more have one reason, and would take too long. */
 const MOST_TRIED_AGAIN = 3;
 
-export async function main({ xen, init, filters, list }) {
-  for (const file of FILES[init]) await import(`../tests/${file}.mjs`);
+/** With so much of the machine's time left, every test is begun. */
+const MOST_MINUTES_LEFT = 8;
+
+/** `seconds`: how long the machine may run; a test that would probably not end in them is not begun. */
+export async function main({ xen, parts, filters, list, seconds }) {
+  for (const file of parts.flatMap((part) => FILES[part])) await import(`../tests/${file}.mjs`);
   const plan = choose(xen, filters);
   report({ type: 'plan', names: plan.flatMap(({ tests }) => tests.map(({ full }) => full)) });
   if (list) return;
   const failed = [];
-  for (const group of plan) failed.push(...(await runGroup(group)));
+  for (const group of plan) failed.push(...(await runGroup(group, { seconds })));
   if (failed.length > MOST_TRIED_AGAIN) return;
   for (const { group, test } of failed.filter(({ group }) => !group.inOrder))
-    await runGroup({ ...group, tests: [test] }, { again: true });
+    await runGroup({ ...group, tests: [test] }, { again: true, seconds });
+}
+
+/** Whether what is left of the machine's time is enough for a test, most of which take far less than they may. */
+function hasTime({ minutes }, seconds) {
+  return seconds === undefined || uptime() + Math.min(minutes / 2, MOST_MINUTES_LEFT) * 60 < seconds;
 }
 
 function choose(xen, filters) {
@@ -55,7 +53,12 @@ function choose(xen, filters) {
 }
 
 /** Resolves with the tests that failed. */
-async function runGroup(group, { again = false } = {}) {
+async function runGroup(group, { again = false, seconds } = {}) {
+  const skip = (test) => again || report({ type: 'skipped', name: test.full });
+  if (!group.tests.some((test) => hasTime(test, seconds))) {
+    for (const test of group.tests) skip(test);
+    return [];
+  }
   const context = {};
   const failed = [];
   const failure = await attempt(() => group.setup(context), 8).then(
@@ -63,6 +66,10 @@ async function runGroup(group, { again = false } = {}) {
     (error) => error,
   );
   for (const test of group.tests) {
+    if (!hasTime(test, seconds)) {
+      skip(test);
+      continue;
+    }
     const began = performance.now();
     const result = failure ? { error: new Error(`set-up: ${failure.message}`) } : await runTest(group, test, context);
     const { error, note } = result;

@@ -69,9 +69,13 @@ export function shellInDom0(xen) {
   return withLab(xen, (lab, folder) => shellMachine(lab, folder, { program: 'shell', xen }));
 }
 
+/** Of a release: two machines at once do not build it twice. */
+const labs = new Map();
+
 /** With the lab of a release and a folder for the run. */
 async function withLab(xen, work) {
-  const lab = await ensureLab(xen, say);
+  if (!labs.has(xen)) labs.set(xen, ensureLab(xen, say));
+  const lab = await labs.get(xen);
   const folder = mkdtempSync(join(tmpdir(), 'xen-lab-'));
   try {
     return await work(lab, folder);
