@@ -20,6 +20,8 @@ export interface NewNode {
   /** The name of a node, or a node without a name. */
   readonly file?: unknown;
   readonly 'read-only'?: boolean | undefined;
+  /** The disk of which a qcow2 image gets what its guest overwrites, by the name that it has by itself. */
+  readonly backing?: string | undefined;
 }
 
 export interface BlockNode {
@@ -32,14 +34,16 @@ export interface BlockNode {
   readonly readOnly: boolean;
   /** The node that it is made of. */
   readonly file: string | undefined;
+  /** See {@link NewNode.backing}: it is for a backup that is pulled. */
+  readonly backing: string | undefined;
 }
 
 export class BlockNodes {
   readonly #nodes = new Map<string, BlockNode>();
   /** Names of disks, by the node that they have. */
   readonly #users = new Map<string, string>();
-  /** Ids of exports, by the node that each has open. */
-  readonly #exports = new Map<string, string>();
+  /** Exports and jobs, by the node that each has open. */
+  readonly #openBy = new Map<string, string>();
 
   /** Errors: QmpError, a name that is taken, a file that is no node, a path that is none. */
   add(node: NewNode): void {
@@ -51,7 +55,9 @@ export class BlockNodes {
     if (!isProtocol && node.filename !== undefined) throw QmpError.refusal(`Parameter 'filename' is unexpected`);
     const below = isProtocol ? { filename: pathOf(node.filename), file: undefined } : this.#below(node.file);
     const format = isProtocol ? 'raw' : formatOf(driver);
-    this.#nodes.set(name, { name, driver, format, readOnly: node['read-only'] ?? false, ...below });
+    const { backing, 'read-only': readOnly = false } = node;
+    if (backing !== undefined && driver !== 'qcow2') throw QmpError.refusal(`Parameter 'backing' is for driver qcow2`);
+    this.#nodes.set(name, { name, driver, format, readOnly, backing, ...below });
   }
 
   /** Errors: QmpError, there is none, or something uses it. */
@@ -68,20 +74,23 @@ export class BlockNodes {
     return node;
   }
 
-  /** A disk has the node now. Error: another one has. */
+  /** A disk has the node now. Errors: another one has; it is the scratch image of a backup. */
   use(name: string, user: string): void {
     this.#mustBeFree(name);
+    const { backing } = this.get(name);
+    if (backing !== undefined)
+      throw QmpError.refusal(`Node ${name} is for a backup of ${backing}: it is no disk's image`);
     this.#users.set(name, user);
   }
 
-  /** An export has the node open until {@link endExport}. Error: something uses it. */
-  export(name: string, id: string): void {
+  /** `by`, as `export x`, has the node open until {@link close}. Error: something uses it. */
+  open(name: string, by: string): void {
     this.#mustBeFree(name);
-    this.#exports.set(name, id);
+    this.#openBy.set(name, by);
   }
 
-  endExport(name: string): void {
-    this.#exports.delete(name);
+  close(name: string): void {
+    this.#openBy.delete(name);
   }
 
   /** The disk is gone. */
@@ -111,8 +120,7 @@ export class BlockNodes {
   }
 
   #userOf(name: string): string | undefined {
-    const id = this.#exports.get(name);
-    return id === undefined ? this.#users.get(name) : `export ${id}`;
+    return this.#openBy.get(name) ?? this.#users.get(name);
   }
 
   #below(file: unknown): { readonly filename: string; readonly file: string | undefined } {

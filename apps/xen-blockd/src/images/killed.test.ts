@@ -307,6 +307,35 @@ needs(addon, 'qemu-img', 'qemu-storage-daemon', 'Linux').describe('a guest loses
     await loaded.end();
   });
 
+  it('a backup that is pulled ends with its daemon, and another one can be', { timeout: TIMEOUT_MS }, async () => {
+    const path = await qcow2('disk.qcow2');
+    const loaded = load(await attach({ target: path, format: 'qcow2' }));
+    await loaded.goesOn();
+    const helper = helperOf(path);
+    const device = ((await ask('query-block')) as { device: string }[])[0].device;
+    const pull = async () => {
+      const file = { driver: 'file', filename: host.path('scratch.img') };
+      await ask('nbd-server-start', { addr: { type: 'unix', data: { path: host.path('nbd') } } });
+      await ask('blockdev-add', { driver: 'qcow2', 'node-name': 'scratch', file, backing: device });
+      await ask('blockdev-backup', { device, target: 'scratch', sync: 'none' });
+      await ask('block-export-add', { type: 'nbd', id: 'pull', 'node-name': 'scratch' });
+    };
+    writeFileSync(host.path('scratch.img'), '');
+    for (let round = 0; round < 2; round++) {
+      await pull();
+      await loaded.goesOn();
+      await restart();
+      await expect.poll(() => daemon.stderr, { timeout: 15_000 }).toContain('"adopted":true');
+      expect({ pid: helperOf(path), said: daemon.stderr }).toMatchObject({ pid: helper });
+      expect(await ask('query-block-jobs')).toEqual([]);
+      expect(processesWith('scratch.img')).toEqual([]);
+      await loaded.goesOn();
+    }
+    await pull();
+    await loaded.goesOn();
+    await loaded.end();
+  });
+
   it.each<[string, 'backup' | 'mirror', object]>([
     ['a backup', 'backup', { speed: 65_536 }],
     ['a mirror that copies', 'mirror', { speed: 65_536 }],

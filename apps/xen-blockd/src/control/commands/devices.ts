@@ -5,6 +5,7 @@ import { attachDisk, detachDisk } from '../attachment.js';
 import { NODE_DRIVERS } from '../block-nodes.js';
 import { type ControlContext, namedDisk } from '../controlled.js';
 import { isNameOfDisk } from '../device-ids.js';
+import { helperNeeded } from './jobs/bitmaps.js';
 
 const NODE = {
   driver: { enum: NODE_DRIVERS },
@@ -12,6 +13,8 @@ const NODE = {
   'filename?': 'str',
   'file?': 'any',
   'read-only?': 'bool',
+  // The disk that a backup is pulled of; null is none, which is what every other image has.
+  'backing?': 'any',
   // How QEMU would open it. The daemon's configuration says how we do.
   'auto-read-only?': 'bool',
   'discard?': { enum: ['ignore', 'unmap'] },
@@ -30,14 +33,17 @@ export function deviceCommands(
 ): Record<string, QmpCommand> {
   const { ids, nodes, types } = controlled;
   return {
-    /** A name for an image, which device_add makes disks of: a `file` or `host_device`, and a format on it. */
+    /**
+     * A name for an image, which device_add makes disks of: a `file` or `host_device`, and a format on it. A qcow2 whose
+     * `backing` is a disk is the scratch image of a backup that is pulled: see blockdev-backup.
+     */
     'blockdev-add': qmpCommand({
       members: NODE,
-      run(node) {
+      async run({ backing, ...node }) {
         const { 'node-name': name } = node;
         if (isNameOfDisk(name, types))
           throw QmpError.refusal(`node-name '${name}': disks have such names by themselves`);
-        nodes.add(node);
+        nodes.add({ ...node, backing: await backingDisk(controlled, backing) });
       },
     }),
     /** Forgets such a name; the image stays. */
@@ -78,4 +84,13 @@ export function deviceCommands(
       },
     }),
   };
+}
+
+/** The name that a disk has by itself. Errors: QmpError, it is no disk, or none with a helper. */
+async function backingDisk(controlled: ControlContext, backing: unknown): Promise<string | undefined> {
+  if (backing === undefined || backing === null) return undefined;
+  if (typeof backing !== 'string') throw QmpError.refusal("Parameter 'backing' must be the name of a disk, or null");
+  const disk = await namedDisk(controlled, backing);
+  helperNeeded(disk, backing, 'backup');
+  return deviceName(disk.address);
 }

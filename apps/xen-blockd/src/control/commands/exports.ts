@@ -5,6 +5,7 @@
 import { type QmpCommand, QmpError, type QmpMembers, qmpCommand } from '@xenpv/qmp';
 import type { BlockDevice } from '@xenpv/xen-block';
 import { deviceName } from '@xenpv/xenbus';
+import { PulledBackup } from '../../images/copy/pulled-backup.js';
 import { lentImageOf } from '../../images/lent-image.js';
 import { helperOf } from '../../images/storage-daemon/format-image.js';
 import {
@@ -12,6 +13,7 @@ import {
   type StatusChoice,
   StatusExport,
 } from '../../images/storage-daemon/monitor/status-export.js';
+import type { BlockNode } from '../block-nodes.js';
 import { type ControlContext, namedDisk, nodeNameOf } from '../controlled.js';
 import type { DiskExports, ExportStatus, NewExport } from '../exports/disk-exports.js';
 import { nbdListenAddress } from '../exports/nbd-address.js';
@@ -112,22 +114,60 @@ async function add(
   signal: AbortSignal,
 ): Promise<void> {
   exports.mustRun();
+  const unused = controlled.nodes.unused.find(({ name }) => name === request.device);
+  const opened =
+    unused?.backing === undefined
+      ? await open(controlled, request, signal)
+      : await openScratch(controlled, unused, request);
+  try {
+    const { id, name, description, writable } = request;
+    exports.add({ id, name, description, writable, ...opened });
+  } catch (error) {
+    await opened.status?.[Symbol.asyncDispose]();
+    await opened.close?.();
+    throw error;
+  }
+}
+
+type Opened = Pick<NewExport, 'node' | 'image' | 'close' | 'status'>;
+
+async function open(controlled: ControlContext, request: ExportRequest, signal: AbortSignal): Promise<Opened> {
   const lent = await imageToExport(controlled, request, signal);
   const { device, ...served } = lent;
-  let status: ExportStatus | undefined;
   try {
-    const { id, device: asked, name, description, writable, bitmaps, allocationDepth = false } = request;
-    const named = await Promise.all(bitmaps.map((bitmap) => bitmapName(controlled, device, bitmap)));
-    status = await statusOf(device ?? lent, asked, { bitmaps: named, allocationDepth });
-    exports.add({ id, name, description, writable, ...served, status });
+    const choice = await choiceOf(controlled, device, request);
+    return { ...served, status: await statusOf(device ?? lent, request.device, choice) };
   } catch (error) {
-    await status?.[Symbol.asyncDispose]();
     await lent.close?.();
     throw error;
   }
 }
 
-interface ImageToExport extends Pick<NewExport, 'node' | 'image' | 'close'> {
+/** The disk of the instant at which its backup began. Errors: QmpError, no backup runs. */
+async function openScratch(
+  controlled: ControlContext,
+  { name, backing = '' }: BlockNode,
+  request: ExportRequest,
+): Promise<Opened> {
+  if (request.writable) throw QmpError.refusal(`${name} cannot be exported as writable: it is a backup`);
+  const disk = await namedDisk(controlled, backing);
+  const backup = helperOf(disk.image)?.jobs.current;
+  if (!(backup instanceof PulledBackup && backup.node === name)) {
+    throw QmpError.refusal(`Node ${name} has nothing yet: begin blockdev-backup of ${backing} to it, with sync none`);
+  }
+  return { node: name, ...(await backup.open(await choiceOf(controlled, disk, request))) };
+}
+
+async function choiceOf(
+  controlled: ControlContext,
+  device: BlockDevice | undefined,
+  { bitmaps, allocationDepth = false }: ExportRequest,
+): Promise<StatusChoice> {
+  const named = await Promise.all(bitmaps.map((bitmap) => bitmapName(controlled, device, bitmap)));
+  return { bitmaps: named, allocationDepth };
+}
+
+interface ImageToExport extends Omit<Opened, 'status'> {
   /** Undefined: no disk has it. */
   readonly device?: BlockDevice | undefined;
 }

@@ -24,15 +24,15 @@ export async function openNodeImage(
 ): Promise<NodeImage> {
   const open = openImage();
   if (!open) throw QmpError.refusal('the daemon is starting', 'DeviceNotActive');
-  nodes.export(node.name, id);
+  nodes.open(node.name, `export ${id}`);
   try {
     const whole = await open(configOf(node, writable), { signal });
     const image = lentImageOf(whole);
     if (!image) throw QmpError.refusal(`Node ${node.name} cannot be exported`);
-    const close = () => whole.close().finally(() => nodes.endExport(node.name));
+    const close = () => whole.close().finally(() => nodes.close(node.name));
     return { image, close };
   } catch (error) {
-    nodes.endExport(node.name);
+    nodes.close(node.name);
     throw error;
   }
 }

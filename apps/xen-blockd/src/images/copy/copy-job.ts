@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type QmpClient, QmpError } from '@xenpv/qmp';
 import type { BlockDevice, DiskStop, KeptFailures } from '@xenpv/xen-block';
-import { TARGET } from '../storage-daemon/adoption/left-targets.js';
+import { forgetTargets, TARGET } from '../storage-daemon/adoption/left-targets.js';
 import { isCopied, type JobEnd, type OwnedJob } from '../storage-daemon/monitor/owned-jobs.js';
 import type { StorageDaemon } from '../storage-daemon/storage-daemon.js';
 import type { CopyTarget } from './target.js';
@@ -131,11 +131,12 @@ export abstract class CopyJob implements OwnedJob {
   }
 
   protected end(how: 'copied' | 'failed'): Promise<void> {
-    this.#over ??= this.#tidy(how);
+    this.#over ??= this.tidy(how);
     return this.#over;
   }
 
-  async #tidy(how: 'copied' | 'failed'): Promise<void> {
+  /** Lets go of all that it had. It never rejects. */
+  protected async tidy(how: 'copied' | 'failed'): Promise<void> {
     try {
       if (this.#isBegun) await this.#release().catch(() => {});
       await this.#settling?.catch(() => {});
@@ -149,16 +150,7 @@ export abstract class CopyJob implements OwnedJob {
 
   async #release(): Promise<void> {
     const deadline = performance.now() + RELEASE_MS;
-    for (;;) {
-      try {
-        await this.monitor?.execute('blockdev-del', { 'node-name': TARGET });
-        return;
-      } catch (error) {
-        const isUsed = error instanceof QmpError && error.code === 'ERR_COMMAND' && performance.now() < deadline;
-        if (!isUsed) throw error;
-        await sleep(POLL_MS);
-      }
-    }
+    while (this.monitor && !(await forgetTargets(this.monitor)) && performance.now() < deadline) await sleep(POLL_MS);
   }
 }
 

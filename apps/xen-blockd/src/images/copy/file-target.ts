@@ -1,4 +1,4 @@
-import { existsSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
+import { existsSync, readlinkSync, realpathSync, statfsSync, statSync } from 'node:fs';
 import { type FileHandle, link, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { errorCode } from '../../errors.js';
@@ -29,6 +29,8 @@ export interface FileTargetOptions {
   readonly policy: TargetPolicy;
   /** Where its helper has its folder. */
   readonly folder: string;
+  /** Bytes that a file which is there already is made long, at least. */
+  readonly room?: number | undefined;
 }
 
 interface OpenedFile {
@@ -73,7 +75,10 @@ export class FileTarget implements CopyTarget {
     });
     const target = new FileTarget({ daemon, folder, made, lost });
     try {
-      await daemon.open(() => flushExport(daemon.socket));
+      // Its locks: from here on nobody else uses it.
+      await daemon.open(async () => {});
+      if (options.room !== undefined && hasLess(path, options.room)) await daemon.resize(options.room);
+      await flushExport(daemon.socket);
       return target;
     } catch (error) {
       await target.close('failed');
@@ -94,6 +99,12 @@ export class FileTarget implements CopyTarget {
     if (how === 'failed') await this.#made?.remove();
     if (this.#made) noteUnfinished(this.#folder, undefined);
   }
+}
+
+/** A block device has what it has. */
+function hasLess(path: string, bytes: number): boolean {
+  const found = statSync(path);
+  return found.isFile() && found.size < bytes;
 }
 
 /** A file under another name until it is whole. */

@@ -120,6 +120,7 @@ function cannot(id: string, status: string, verb: string): QmpError {
 }
 
 async function onJob({ helper, owner }: DiskJob, command: string, args: object): Promise<void> {
+  if (command === 'block-job-cancel') await owner?.hangUp?.();
   await (await helper.monitor()).execute(command, args);
   const isForced = !owner?.isReady || (args as { force?: boolean }).force;
   if (command === 'block-job-cancel' && isForced) owner?.cancel?.();

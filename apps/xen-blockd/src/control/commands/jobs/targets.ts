@@ -36,6 +36,8 @@ interface TargetRequest {
   readonly size: number;
   /** Bytes that there are to copy, or about that. */
   readonly bytes: number;
+  /** Bytes that a file is made long, at least. */
+  readonly room?: number | undefined;
 }
 
 /** A file that is made, or a file, device or server that is there. */
@@ -51,8 +53,9 @@ export function driveTarget(
 
 /** What blockdev-add has named: it is there. Error: QmpError. */
 export function nodeTarget({ nodes }: ControlContext, node: string): NamedTarget {
-  const { filename: name, format, readOnly } = nodes.get(node);
+  const { filename: name, format, readOnly, backing } = nodes.get(node);
   if (readOnly) throw QmpError.refusal(`Node ${node} is read-only`);
+  if (backing !== undefined) throw QmpError.refusal(`Node ${node} takes a backup with sync none, and nothing else`);
   return { name, format, mode: 'existing' };
 }
 

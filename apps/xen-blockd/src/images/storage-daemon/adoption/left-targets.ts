@@ -7,17 +7,23 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type QmpClient, QmpError } from '@xenpv/qmp';
 import { HelperDirectory } from '../helper-directory.js';
+import { endExports, STATUS_EXPORT } from '../monitor/exports.js';
 import { jobsIn } from '../monitor/jobs.js';
 import { endHelper, helpersWith } from './processes.js';
 
 /** The node of what a disk is backed up to. */
 export const TARGET = 'target';
+/** The node of the image in TARGET, where a backup is pulled. */
+export const SCRATCH = 'scratch';
+/** Those that use others before them. */
+const NODES: readonly string[] = [SCRATCH, TARGET];
 
 /** Beside the folder: what a helper could change must not say what is removed. */
 const NOTE = '.backup-target';
 /** QEMU's types of jobs that write a target. */
 const COPYING: readonly string[] = ['backup', 'mirror'];
 const POLL_MS = 10;
+const NEVER = new AbortController().signal;
 const KILL_MS = 5000;
 
 /** Notes which file is no backup yet, or is about to be made, for the next process; `undefined`: there is none. */
@@ -31,20 +37,22 @@ export function noteUnfinished(folder: string, path: string | undefined): void {
 export async function cancelLeftBackups(monitor: QmpClient, quietMs: number): Promise<void> {
   const deadline = performance.now() + quietMs;
   const backups = async () => (await jobsIn(monitor)).filter(({ type }) => COPYING.includes(type));
+  // What is read of a backup that ends is of no one instant.
+  await endExports(monitor, (id) => id.startsWith(STATUS_EXPORT), { quietMs, signal: NEVER });
   for (const { device } of await backups()) await monitor.execute('block-job-cancel', { device, force: true });
   // A job has its nodes until a little after its end.
-  while ((await backups()).length > 0 || !(await forgetTarget(monitor))) {
+  while ((await backups()).length > 0 || !(await forgetTargets(monitor))) {
     if (performance.now() > deadline) throw new Error(`a backup does not end within ${quietMs / 1000} seconds`);
     await sleep(POLL_MS);
   }
 }
 
-/** Resolves with whether the node of a target is gone. */
-async function forgetTarget(monitor: QmpClient): Promise<boolean> {
-  const nodes = (await monitor.execute('query-named-block-nodes', { flat: true })) as { 'node-name': string }[];
-  if (!nodes.some((node) => node['node-name'] === TARGET)) return true;
+/** Resolves with whether the nodes of a target are gone. Rejects if the monitor does not answer. */
+export async function forgetTargets(monitor: QmpClient): Promise<boolean> {
+  const found = (await monitor.execute('query-named-block-nodes', { flat: true })) as { 'node-name': string }[];
+  const names = found.map((node) => node['node-name']);
   try {
-    await monitor.execute('blockdev-del', { 'node-name': TARGET });
+    for (const name of NODES) if (names.includes(name)) await monitor.execute('blockdev-del', { 'node-name': name });
     return true;
   } catch (error) {
     if (error instanceof QmpError && error.code === 'ERR_COMMAND') return false;

@@ -26,6 +26,8 @@ export interface OwnedJob {
   abandon(): Promise<void>;
   /** It is {@link isReady}: the disk goes on with what it has made, when this resolves. Undefined: such jobs do nothing of that kind. */
   complete?(): Promise<void>;
+  /** It is about to be told to end: who reads what it makes is hung up on before. */
+  hangUp?(): Promise<void>;
   /** It was told to end, without what it has not done yet. */
   cancel?(): void;
   /** All is copied, and what is written is copied at once: it goes on like that until it is completed or cancelled. */

@@ -33,12 +33,13 @@ export class StatusExport implements AsyncDisposable {
   readonly lost: Promise<void>;
   readonly #monitor: QmpClient;
   readonly #client: NbdStatusClient;
-  readonly #id: string;
+  /** What the helper calls it, as its id and to clients. */
+  readonly name: string;
 
   private constructor(monitor: QmpClient, client: NbdStatusClient, { id, names }: { id: string; names: string[] }) {
     this.#monitor = monitor;
     this.#client = client;
-    this.#id = id;
+    this.name = id;
     this.lost = client.closed;
     this.contexts = names.map((name) => ({
       name,
@@ -46,13 +47,17 @@ export class StatusExport implements AsyncDisposable {
     }));
   }
 
-  /** Errors: QmpError, QEMU has no such bitmap, or does not lend it; NbdError. */
-  static async open(helper: StorageDaemon, { bitmaps, allocationDepth }: StatusChoice): Promise<StatusExport> {
+  /** Of the image, or another node. Errors: QmpError, QEMU has no such bitmap, or does not lend it; NbdError. */
+  static async open(
+    helper: StorageDaemon,
+    { bitmaps, allocationDepth }: StatusChoice,
+    node = EXPORT,
+  ): Promise<StatusExport> {
     const monitor = await helper.monitor();
     const id = `${STATUS_EXPORT}${++made}`;
     const unique = [...new Set(bitmaps)];
     const names = [...unique.map((bitmap) => `${BITMAP}${bitmap}`), ...(allocationDepth ? [ALLOCATION_DEPTH] : [])];
-    const added = { type: 'nbd', id, 'node-name': EXPORT, name: id, writable: false };
+    const added = { type: 'nbd', id, 'node-name': node, name: id, writable: false };
     await monitor.execute('block-export-add', { ...added, bitmaps: unique, 'allocation-depth': allocationDepth });
     try {
       const socket = connect(helper.socket).unref();
@@ -67,7 +72,7 @@ export class StatusExport implements AsyncDisposable {
   /** Bitmaps are the helper's to change again when it resolves. It never rejects. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#client.close();
-    await end(this.#monitor, this.#id);
+    await end(this.#monitor, this.name);
   }
 }
 
