@@ -2,6 +2,7 @@
 import { Domain, listDomains } from '../dom0/domain.mjs';
 import { BLOCKD, MAIN } from '../dom0/paths.mjs';
 import { group, test } from '../dom0/registry.mjs';
+import { run } from '../dom0/run.mjs';
 import { sh, until } from '../dom0/shell.mjs';
 import { attachDetach, basics, diskGuest, namedFormat } from './shared/disk-tests.mjs';
 import { onWay, phy, qdisk, tap } from './shared/ways.mjs';
@@ -90,7 +91,13 @@ const xentop = test('xentop shows what a disk has done', async ({ way }) => {
   return seen;
 });
 
-group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [...basics, namedFormat, workOnImage, xentop, attachDetach(25)]);
+group('B dom0 tap', { ...onWay(tap), xen: ['4.20'] }, [
+  ...basics,
+  namedFormat,
+  workOnImage,
+  xentop,
+  attachDetach(run.long ? 25 : 10),
+]);
 group('C dom0 phy', onWay(phy), [...basics, namedFormat, attachDetach(5)]);
 
 const DEVICE_MODEL = '/usr/lib/xen-blockd/device-model';

@@ -32,15 +32,15 @@ export class HostileDomain {
     return this.#told('names', START_SECONDS);
   }
 
-  /** Has it misbehave so for so long. Resolves with what it tells of it. Errors: what it did not get was its due. */
-  async misbehave(name, seconds) {
-    await this.ask(name, seconds);
+  /** Has it misbehave as misbehaveFor of the guest takes it. Resolves with what it tells of it. Errors: what it did not get was its due. */
+  async misbehave(wanted) {
+    await this.ask(wanted);
     return this.#told('answer', END_SECONDS);
   }
 
   /** The same, without its end. */
-  async ask(name, seconds) {
-    const text = JSON.stringify({ name, seconds });
+  async ask(wanted) {
+    const text = JSON.stringify(wanted);
     await this.#domain.sh(`echo '${text}' >${FOLDER}/part-of-ask && mv ${FOLDER}/part-of-ask ${FOLDER}/ask`);
   }
 

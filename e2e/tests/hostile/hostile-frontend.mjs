@@ -1,6 +1,6 @@
 /**
  * In a domain whose kernel leaves the disks alone: `node hostile-frontend.mjs FOLDER VDEV READ_ONLY_VDEV SEED` takes them over.
- * Whoever writes FOLDER/ask, `{ name, seconds }`, has it misbehave so, and then finds what came of it in FOLDER/answer. The
+ * Whoever writes FOLDER/ask, `{ name, seconds, first, least }`, has it misbehave so, and then finds what came of it in FOLDER/answer. The
  * names are in FOLDER/names.
  */
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,9 +28,9 @@ try {
       await sleep(LOOK_MS);
       continue;
     }
-    const { name, seconds } = JSON.parse(readFileSync(ask, 'utf8'));
+    const asked = JSON.parse(readFileSync(ask, 'utf8'));
     rmSync(ask);
-    tell('answer', await misbehaveFor(name, seconds, parts));
+    tell('answer', await misbehaveFor(asked, parts));
   }
 } catch (error) {
   console.error(error.stack, error.cause?.stack);

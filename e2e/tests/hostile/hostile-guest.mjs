@@ -15,6 +15,7 @@ const CONNECTIONS = [
   { abi: 'x86_32', ringPageOrder: 2, queues: 2, persistent: true },
   { abi: 'arm', ringPageOrder: 4, maxIndirectSegments: 0 },
 ];
+const KINDS = CONNECTIONS.length;
 /** What some need of a connection. */
 const SPECIAL = {
   'slots of another layout': { abi: 'x86_64', testing: { announceProtocol: false } },
@@ -96,17 +97,18 @@ async function misbehave(name, connection, { provider: xen, store, vdev, random 
 }
 
 /**
- * One misbehaviour again and again, for `seconds` and at least once on each kind of connection. Resolves with `{ times,
+ * One misbehaviour again and again, for `seconds` and at least `least` times, on one kind of connection after the other from the
+ * one of number `first`. Resolves with `{ times,
  * answered }`. Errors: a wrong request that is not answered as it must be, a disk that cannot be connected again.
  */
-export async function misbehaveFor(name, seconds, { vdev, readOnlyVdev, ...parts }) {
+export async function misbehaveFor({ name, seconds, first, least = KINDS }, { vdev, readOnlyVdev, ...parts }) {
   const { isReadOnly = false, ...special } = SPECIAL[name] ?? {};
   const end = performance.now() + 1000 * seconds;
   let times = 0;
   let answered = 0;
-  while (times < CONNECTIONS.length || performance.now() < end) {
+  while (times < least || performance.now() < end) {
     const began = performance.now();
-    const connection = { ...CONNECTIONS[times % CONNECTIONS.length], ...special };
+    const connection = { ...CONNECTIONS[(first + times) % KINDS], ...special };
     try {
       answered += await misbehave(name, connection, { ...parts, vdev: isReadOnly ? readOnlyVdev : vdev });
     } catch (error) {
