@@ -1,14 +1,17 @@
 /**
  * `npm run bench:xen`: the scoreboard. One boot of a real Xen under emulation, in which one guest runs the same jobs
- * on a RAM disk each of Linux's xen-blkback, QEMU's qdisk and xen-blockd, and of a program that does the least: the floor.
+ * on a disk each of Linux's xen-blkback, QEMU's qdisk and xen-blockd, and of a program that does the least: the floor.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readArguments, runMain } from '../scripts/lib/program.mjs';
+import { readArguments, runMain, usageError } from '../scripts/lib/program.mjs';
 import { StepError } from '../scripts/lib/steps.mjs';
 import { ratios, scoreboard } from './bench/scoreboard.mjs';
 import { stepTable } from './bench/trace-table.mjs';
 import { COMMON_OPTIONS, COMMON_USAGE, prepare, runInDom0, say } from './machine/session.mjs';
+
+/** Of bench/storages.mjs, which runs in dom0. */
+const STORAGES = ['raw', 'qcow2', 'nbd'];
 
 const USAGE = `usage: npm run bench:xen -- [options]
 
@@ -16,6 +19,7 @@ const USAGE = `usage: npm run bench:xen -- [options]
   --quick          one round of short jobs
   --rounds N       rounds (default 3)
   --seconds N      seconds of a job (default 8)
+  --storage KIND   what the disks are on: ${STORAGES.join(', ')} (default: ${STORAGES[0]}); the last two beside qdisk only
   --backends LIST  only these, separated by commas: xen-blkback,qdisk,xen-blockd,floor,null
   --jobs LIST      only these: rr1,rr32,rw32,sr,sw
   --args=TEXT      more arguments for xen-blockd run
@@ -27,8 +31,11 @@ const XEN = '4.20';
 const text = { type: 'string' };
 const flag = { type: 'boolean', default: false };
 const flags = { quick: flag, profile: flag, trace: flag };
-const texts = { json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
+const texts = { storage: text, json: text, rounds: text, seconds: text, backends: text, jobs: text, args: text };
 const { values } = readArguments(USAGE, { ...COMMON_OPTIONS, ...flags, ...texts });
+
+const { storage = STORAGES[0] } = values;
+if (!STORAGES.includes(storage)) usageError(USAGE, `--storage ${storage}: expected ${STORAGES.join(', ')}`);
 
 await runMain(async () => {
   await prepare(values);
@@ -41,6 +48,7 @@ await runMain(async () => {
     args: values.args ?? '',
     profile: values.profile,
     trace: values.trace,
+    storage,
   };
   const jobs = [];
   const { ended, reason, logs } = await runInDom0(XEN, program, {

@@ -1,7 +1,6 @@
 /**
- * The scoreboard's measurements: one guest has a RAM disk each from Linux's xen-blkback, QEMU's qdisk, xen-blockd and the floor, and
- * runs each job on all of them before the next, so that what changes on the machine meanwhile changes for all. They do not
- * have the same one: QEMU writes through dom0's page cache, and others would have to write out what it left there.
+ * The scoreboard's measurements: one guest has a disk each from Linux's xen-blkback, QEMU's qdisk, xen-blockd and the floor, and
+ * runs each job on all of them before the next, so that what changes on the machine meanwhile changes for all.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Daemon } from '../dom0/daemon.mjs';
@@ -10,27 +9,12 @@ import { log, report } from '../dom0/report.mjs';
 import { sh } from '../dom0/shell.mjs';
 import { FloorDisk } from './floor/floor-disk.mjs';
 import { recordTrace } from './ftrace.mjs';
+import { STORAGES } from './storages.mjs';
 
 /** Seconds of a job that is traced, before it and while it is. */
 const TRACE = { job: 6, warm: 3, length: 0.5 };
 
-const DISK_MIB = 256;
 const PROFILE = ['--cpu-prof', '--cpu-prof-dir=/tmp/logs', '--cpu-prof-interval=500'];
-
-/** What serves which disk of the guest. */
-const BACKENDS = [
-  { name: 'xen-blkback', vdev: 'xvda', device: '/dev/ram0', line: 'access=rw,backendtype=phy' },
-  { name: 'qdisk', vdev: 'xvdb', device: '/dev/ram1', line: 'access=rw,backendtype=qdisk' },
-  {
-    name: 'xen-blockd',
-    vdev: 'xvdc',
-    device: '/dev/ram2',
-    line: 'access=rw,backendtype=tap,script=block-xen-blockd',
-  },
-  { name: 'floor', vdev: 'xvdd', device: '/dev/ram3', kind: 'floor' },
-  // Reads and writes nothing: guest, hypervisor and dom0's kernel alone.
-  { name: 'null', vdev: 'xvde', device: '/dev/ram4', kind: 'null' },
-];
 
 const JOBS = {
   rr1: '--rw=randread --bs=4k --iodepth=1',
@@ -40,17 +24,16 @@ const JOBS = {
   sw: '--rw=write --bs=256k --iodepth=8',
 };
 
-export async function main({ rounds, seconds, backends, jobs, args, profile, trace }) {
-  await sh(`modprobe brd rd_nr=${BACKENDS.length} rd_size=${DISK_MIB * 1024} && modprobe xen-blkback`);
+export async function main({ rounds, seconds, backends, jobs, args, profile, trace, storage }) {
+  const { prepare, attach, besides = [], backends: all } = STORAGES[storage];
   const plan = Object.entries(JOBS).filter(([job]) => !jobs || jobs.includes(job));
-  const chosen = BACKENDS.filter(({ name }) => !backends || backends.includes(name));
-  // Nothing is read of the disk of `null`: only its size counts, and dom0 keeps the memory.
-  for (const { device } of chosen.filter(({ kind }) => kind !== 'null'))
-    await sh(`dd if=/dev/urandom of=${device} bs=1M count=${DISK_MIB} oflag=direct 2>/dev/null`);
+  const chosen = all.filter(({ name }) => !backends || backends.includes(name));
+  await prepare(chosen);
   const daemon = await Daemon.start({ types: 'vbd3', args, logLevel: 'info', nodeArgs: profile ? PROFILE : [] });
   const known = chosen.filter(({ line }) => line);
-  const disks = known.map(({ vdev, device, line }) => `vdev=${vdev},format=raw,${line},target=${device}`);
+  const disks = [...known.map(({ vdev, line }) => `vdev=${vdev},access=rw,${line}`), ...besides];
   const guest = await Domain.guest('bench', { fio: true, disks });
+  await attach(guest.domid, chosen);
   const floors = [];
   for (const disk of chosen.filter(({ kind }) => kind)) floors.push(await FloorDisk.attach(guest.domid, disk));
   for (const { vdev } of chosen) await guest.disk(vdev);

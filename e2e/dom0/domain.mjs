@@ -133,6 +133,16 @@ export class Domain {
     this.console = await DomainConsole.open(this.name, this.domid);
   }
 
+  /** xl migrate to this host: for a moment there are two domains, which both have its disks. */
+  async migrate() {
+    await sh(`xl migrate -s '' ${this.name} 'xl migrate-receive'`, { timeout: 300 });
+    this.console.close();
+    const old = this.domid;
+    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
+    if (this.domid === old) throw new Error(`${this.name} has the number that it had`);
+    this.console = await DomainConsole.open(this.name, this.domid);
+  }
+
   attach(disk, { timeout = 120 } = {}) {
     return sh(`xl block-attach ${this.name} '${disk}'`, { timeout });
   }

@@ -58,6 +58,14 @@ const tests = [
     await endOfLoad(guest);
     await guest.shutdown();
   }),
+  test('a guest is migrated to its own host under load', async ({ way }) => {
+    const guest = await diskGuest(way, 'moved', { fio: true, type: 'pvh' });
+    await startLoad(guest, VERIFIED);
+    await guest.sh('sleep 3; test ! -e /tmp/load.end');
+    await guest.migrate();
+    await endOfLoad(guest);
+    await guest.shutdown();
+  }),
   twoGuests,
   test('a disk of a paused guest is detached', async ({ way }) => {
     await way.image('paused', 16);
@@ -112,7 +120,7 @@ const tests = [
 ];
 
 group('robustness', { ...onWay(tap), xen: ['4.20'] }, tests);
-const onOlder = ['a guest restarts', 'a guest is saved', 'a guest is destroyed'];
+const onOlder = ['a guest restarts', 'a guest is saved', 'a guest is migrated', 'a guest is destroyed'];
 group(
   'robustness',
   { ...onWay(phy), xen: ['4.17'] },
