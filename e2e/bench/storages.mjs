@@ -73,7 +73,10 @@ const nbd = {
     const qemu = await QmpClient.connect(`/var/run/xen/qmp-libxl-${domid}`);
     const server = { type: 'unix', path: `${FOLDER}/qdisk` };
     await qemu.execute('blockdev-add', { driver: 'nbd', 'node-name': 'bench', server, export: 'disk' });
+    // QEMU writes its keys one by one, and Linux gives a disk up whose keys are not all there.
+    await sh(`xl pause ${domid}`);
     await qemu.execute('device_add', { driver: 'xen-disk', id: 'bench', vdev: 'xvdb', drive: 'bench' });
+    await sh(`xl unpause ${domid}`);
     qemu.close();
   },
 };
