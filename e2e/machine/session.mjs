@@ -72,10 +72,15 @@ export function shellInDom0(xen) {
 /** Of a release: two machines at once do not build it twice. */
 const labs = new Map();
 
+/** The lab of a release, which is built if need be. Errors: StepError. */
+export function labOf(xen) {
+  if (!labs.has(xen)) labs.set(xen, ensureLab(xen, say));
+  return labs.get(xen);
+}
+
 /** With the lab of a release and a folder for the run. */
 async function withLab(xen, work) {
-  if (!labs.has(xen)) labs.set(xen, ensureLab(xen, say));
-  const lab = await labs.get(xen);
+  const lab = await labOf(xen);
   const folder = mkdtempSync(join(tmpdir(), 'xen-lab-'));
   try {
     return await work(lab, folder);
