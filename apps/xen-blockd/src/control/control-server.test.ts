@@ -19,10 +19,7 @@ let events: QmpEvent[];
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();
-  ended = daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path(), { onEvent: (event) => events.push(event) });
+  ({ client, events, ended } = await daemon.startControlled());
 });
 afterEach(async () => {
   client.close();

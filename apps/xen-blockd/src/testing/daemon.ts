@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import type { Blkfront } from '@xenpv/blkfront';
+import { QmpClient, type QmpClientOptions, type QmpEvent } from '@xenpv/qmp';
 import type { XenProvider } from '@xenpv/xen-sys';
 import { pino } from 'pino';
 import { expect } from 'vitest';
@@ -50,6 +51,16 @@ export class TestDaemon implements AsyncDisposable {
     this.#running.add(ended);
     this.#stopped = false;
     return ended;
+  }
+
+  /** Starts it. Resolves when it is ready, with a client of its control socket, the events that the client hears, and the exit code to come. */
+  async startControlled(config: Partial<Config> = {}, { answerMs }: Pick<QmpClientOptions, 'answerMs'> = {}) {
+    const ended = this.start(config);
+    await this.says('ready');
+    const events: QmpEvent[] = [];
+    const onEvent = (event: QmpEvent) => events.push(event);
+    const client = await QmpClient.connect(this.host.path('control'), { answerMs, onEvent });
+    return { client, events, ended };
   }
 
   /** Waits for a line of the log. */

@@ -15,10 +15,7 @@ let domid: number;
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();
-  void daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(daemon.host.path('control'), { onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled());
   ({ domid } = await daemon.host.host.createDomain({ name: 'guest' }));
   writeFileSync(image(), randomBytes(2 * MIB));
 });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createConnection, createServer, type Socket } from 'node:net';
 import { openNbdImage } from '@xenpv/blockdev';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../../testing/daemon.js';
@@ -30,10 +30,7 @@ afterEach(async () => {
 });
 
 async function start(): Promise<void> {
-  void daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled());
 }
 
 const path = (name: string) => daemon.host.path(name);

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { memoryImage, nbdDiskOf } from '@xenpv/blockdev';
 import { NbdServer } from '@xenpv/nbd';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Config } from '../../../daemon/config.js';
@@ -29,10 +29,7 @@ let client: QmpClient;
 let events: QmpEvent[];
 
 async function start(config: Partial<Config> = {}) {
-  void daemon.start(config);
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled(config));
 }
 
 beforeEach(async () => {

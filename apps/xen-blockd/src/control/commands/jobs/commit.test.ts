@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../../../testing/daemon.js';
@@ -17,10 +17,7 @@ let events: QmpEvent[];
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();
-  void daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { answerMs: 60_000, onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled({}, { answerMs: 60_000 }));
 });
 afterEach(async () => {
   client.close();

@@ -15,10 +15,7 @@ let events: QmpEvent[];
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();
-  void daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled());
 });
 afterEach(async () => {
   client.close();

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { memoryImage, nbdDiskOf } from '@xenpv/blockdev';
 import { NbdServer } from '@xenpv/nbd';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestDaemon } from '../../../testing/daemon.js';
@@ -20,10 +20,7 @@ let events: QmpEvent[];
 let running: Promise<number>;
 
 async function start(): Promise<void> {
-  running = daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { answerMs: 60_000, onEvent: (event) => events.push(event) });
+  ({ client, events, ended: running } = await daemon.startControlled({}, { answerMs: 60_000 }));
 }
 
 beforeEach(async () => {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestDaemon } from '../../../testing/daemon.js';
@@ -16,10 +16,7 @@ let events: QmpEvent[];
 
 beforeEach(async () => {
   daemon = await TestDaemon.create();
-  void daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled());
   await execute('nbd-server-start', { addr: { type: 'unix', data: { path: path('nbd') } } });
 });
 afterEach(async () => {

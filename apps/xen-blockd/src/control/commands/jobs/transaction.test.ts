@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { QmpClient, type QmpEvent } from '@xenpv/qmp';
+import type { QmpClient, QmpEvent } from '@xenpv/qmp';
 import { needs } from '@xenpv/test-support';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { TestDaemon } from '../../../testing/daemon.js';
@@ -21,10 +21,7 @@ let events: QmpEvent[];
 beforeEach(async () => {
   daemon = await TestDaemon.create();
   mkdirSync(path('backup'));
-  void daemon.start();
-  await daemon.says('ready');
-  events = [];
-  client = await QmpClient.connect(path('control'), { onEvent: (event) => events.push(event) });
+  ({ client, events } = await daemon.startControlled());
 });
 afterEach(async () => {
   client.close();
