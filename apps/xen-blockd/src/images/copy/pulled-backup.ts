@@ -37,10 +37,11 @@ export interface PulledTask extends BackupTask {
   };
 }
 
-/** What clients read, until it is closed or the job ends. */
+/** What clients read, until the job ends. */
 export interface PulledImage {
   readonly image: LentImage;
-  readonly status: Pick<StatusExport, 'contexts' | 'lost'> & AsyncDisposable;
+  readonly status: StatusExport;
+  /** Begins to close the image: it may be closing, and waits for who calls this then. */
   readonly close: () => Promise<void>;
 }
 
@@ -48,8 +49,8 @@ export class PulledBackup extends CopyJob {
   readonly type = 'backup';
   readonly #task: PulledTask;
   readonly #carryOut: CarryOut;
-  /** For each image that is read: ends that. */
-  readonly #open = new Set<() => Promise<void>>();
+  /** Those that are read. */
+  readonly #images = new Set<LentImage>();
   #isRead = true;
 
   private constructor(disk: CopiedDisk, task: PulledTask, carryOut: CarryOut) {
@@ -83,44 +84,24 @@ export class PulledBackup extends CopyJob {
       // One that hangs has storage that hangs, which the guest waits for too.
       const options = { exportName: status.name, readOnly: true, reconnect: 0, silence: Number.POSITIVE_INFINITY };
       const image = new LentImage(await openNbdImage(this.helper.socket, options));
-      return this.#opened(image, status);
+      this.#images.add(image);
+      // Whoever hung up meanwhile did not know of it.
+      if (!this.#isRead) void image.close().catch(() => {});
+      return { image, status, close: async () => this.#close(image) };
     } catch (error) {
       await status[Symbol.asyncDispose]();
       throw error;
     }
   }
 
-  #opened(image: LentImage, status: StatusExport): PulledImage {
-    let hangUp = () => {};
-    const hungUp = new Promise<void>((resolve) => {
-      hangUp = resolve;
-    });
-    let closed = () => {};
-    const isClosed = new Promise<void>((resolve) => {
-      closed = resolve;
-    });
-    const end = () => {
-      hangUp();
-      return isClosed;
-    };
-    this.#open.add(end);
-    const close = async () => {
-      await image.close().catch(() => {});
-      this.#open.delete(end);
-      closed();
-    };
-    const lost = Promise.race([status.lost, hungUp]);
-    if (!this.#isRead) hangUp();
-    return {
-      image,
-      status: { contexts: status.contexts, lost, [Symbol.asyncDispose]: () => status[Symbol.asyncDispose]() },
-      close,
-    };
+  #close(image: LentImage): void {
+    const forget = () => this.#images.delete(image);
+    image.close().then(forget, forget);
   }
 
   async hangUp(): Promise<void> {
     this.#isRead = false;
-    await Promise.all([...this.#open].map((end) => end()));
+    await Promise.allSettled([...this.#images].map((image) => image.close()));
   }
 
   #mustRun(): void {

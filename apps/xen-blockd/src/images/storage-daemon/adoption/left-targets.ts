@@ -37,6 +37,7 @@ export function noteUnfinished(folder: string, path: string | undefined): void {
 export async function cancelLeftBackups(monitor: QmpClient, quietMs: number): Promise<void> {
   const deadline = performance.now() + quietMs;
   const backups = async () => (await jobsIn(monitor)).filter(({ type }) => COPYING.includes(type));
+  if ((await backups()).length === 0 && (await forgetTargets(monitor))) return;
   // What is read of a backup that ends is of no one instant.
   await endExports(monitor, (id) => id.startsWith(STATUS_EXPORT), { quietMs, signal: NEVER });
   for (const { device } of await backups()) await monitor.execute('block-job-cancel', { device, force: true });
