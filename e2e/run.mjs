@@ -97,7 +97,8 @@ function machines() {
 /** How many minutes a machine that boots now may run. */
 function minutesFor({ xen, init }) {
   const most = (MINUTES[init] ?? MINUTES[xen]) + ((kills - KILLS) * KILL_SECONDS) / 60;
-  const kept = xen === RELEASES[0] && machines().some((other) => other.xen !== xen) ? KEPT_MINUTES : 0;
+  const isFollowed = !values.xen && !values.systemd && xen === RELEASES[0];
+  const kept = isFollowed ? KEPT_MINUTES : 0;
   return Math.min(most, givenMinutes - performance.now() / 60_000 - kept);
 }
 

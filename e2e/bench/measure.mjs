@@ -25,7 +25,7 @@ const JOBS = {
 };
 
 export async function main({ rounds, seconds, backends, jobs, args, profile, trace, storage }) {
-  const { prepare, attach, besides = [], backends: all } = STORAGES[storage];
+  const { prepare, attach = async () => {}, besides = [], backends: all } = STORAGES[storage];
   const plan = Object.entries(JOBS).filter(([job]) => !jobs || jobs.includes(job));
   const chosen = all.filter(({ name }) => !backends || backends.includes(name));
   await prepare(chosen);

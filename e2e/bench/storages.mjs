@@ -26,7 +26,6 @@ const raw = {
     // Nothing is read of the disk of `null`: only its size counts, and dom0 keeps the memory.
     for (const { device } of backends.filter(({ kind }) => kind !== 'null')) await fill(device);
   },
-  attach: async () => {},
 };
 
 /** qcow2 files in memory that have all their clusters. */
@@ -42,7 +41,6 @@ const qcow2 = {
       await sh(`qemu-img convert -f raw -O qcow2 ${FOLDER}/raw ${FOLDER}/${name}.qcow2`, { timeout: 300 });
     await sh(`rm ${FOLDER}/raw`);
   },
-  attach: async () => {},
 };
 
 /** An NBD server for each, in dom0, on a RAM disk. xl has no qdisk on a server: that one is added to the guest's QEMU. */

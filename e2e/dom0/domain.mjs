@@ -96,8 +96,7 @@ export class Domain {
   }
 
   async #attach() {
-    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
-    this.console = await DomainConsole.open(this.name, this.domid);
+    await this.#goOn();
     await this.console.ready();
   }
 
@@ -129,8 +128,7 @@ export class Domain {
 
   async restore(file) {
     await sh(`xl restore ${file}`, { timeout: 240 });
-    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
-    this.console = await DomainConsole.open(this.name, this.domid);
+    await this.#goOn();
   }
 
   /** xl migrate to this host: for a moment there are two domains, which both have its disks. */
@@ -138,8 +136,13 @@ export class Domain {
     await sh(`xl migrate -s '' ${this.name} 'xl migrate-receive'`, { timeout: 300 });
     this.console.close();
     const old = this.domid;
-    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
+    await this.#goOn();
     if (this.domid === old) throw new Error(`${this.name} has the number that it had`);
+  }
+
+  /** What was in it is in a domain of another number now. */
+  async #goOn() {
+    this.domid = Number((await sh(`xl domid ${this.name}`)).trim());
     this.console = await DomainConsole.open(this.name, this.domid);
   }
 
